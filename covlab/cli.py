@@ -1,0 +1,32 @@
+"""The command `covlab`: thin, and quick, because a command's code is imported only when it is called."""
+
+from importlib import import_module
+
+import click
+
+# name -> where its click command lives, and the line `covlab --help` shows.
+COMMANDS = {
+    "course": ("covlab.course.commands:course", "Run, check and open the lessons."),
+    "env": ("covlab.environment:env", "Show versions, device and threads."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, context):
+        return sorted(COMMANDS)
+
+    def get_command(self, context, name):
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name][0].split(":")
+        return getattr(import_module(module), attribute)
+
+    def format_commands(self, context, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(context)])
+
+
+@click.group(cls=_Lazy)
+@click.version_option(package_name="covlab")
+def main():
+    """A course and workbench about training bugs that raise no exception."""
