@@ -1,0 +1,158 @@
+"""Lessons are text; students and instructors get notebooks made from them.
+
+`lessons/NN_name.py` is jupytext's percent format, with the kernelspec in its header. Cells are
+told apart by tags: one `parameters` cell, and `solution` cells that follow the `exercise` they
+solve. The student edition has no solutions; no edition has outputs.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat import NotebookNode
+
+LESSON_NAME = re.compile(r"\d\d_\w+")
+
+
+class LessonError(ValueError):
+    """A lesson's source breaks a rule; the message names the file, the cell and the rule."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One lesson, read from its source.
+
+    name: "06_the_scaling_bug". source: its path. digest: SHA-256 of the text, in hex.
+    notebook: every cell, solutions included, with stable ids and no outputs.
+    """
+
+    name: str
+    source: Path
+    digest: str
+    notebook: NotebookNode
+
+    @property
+    def instructor(self) -> NotebookNode:
+        """The edition with solutions (a copy)."""
+        return nbformat.from_dict(self.notebook)
+
+    @property
+    def student(self) -> NotebookNode:
+        """The edition without solutions (a copy)."""
+        notebook = nbformat.from_dict(self.notebook)
+        notebook.cells = [cell for cell in notebook.cells if "solution" not in tags(cell)]
+        return notebook
+
+
+    def line_of(self, cell_id: str | None) -> int | None:
+        """The line of the source where a cell's text begins; None for no cell of this lesson."""
+        for cell in self.notebook.cells:
+            if cell.id == cell_id:
+                text = self.source.read_text(encoding="utf-8")
+                comment = "" if cell.cell_type == "code" else "# "
+                found = text.find(comment + cell.source.partition("\n")[0])
+                return text.count("\n", 0, found) + 1 if found >= 0 else None
+        return None
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def read_lesson(source: Path) -> Lesson:
+    """Read and check one lesson. Raises LessonError where it breaks a rule of this module."""
+    text = source.read_text(encoding="utf-8")
+    notebook = jupytext.reads(text, fmt="py:percent")
+    if not LESSON_NAME.fullmatch(source.stem):
+        raise LessonError(f"{source.name}: a lesson is called NN_name.py, such as 06_the_scaling_bug.py")
+    if "kernelspec" not in notebook.metadata:
+        raise LessonError(f"{source.name}: no kernelspec in the header; without it papermill cannot run the notebook")
+    _check_tags(source.name, notebook)
+
+    # Only what every front end needs; jupytext's own entry would make JupyterLab try to pair files.
+    kept = {key: notebook.metadata[key] for key in ("kernelspec", "covlab") if key in notebook.metadata}
+    notebook.metadata = nbformat.from_dict({**kept, "language_info": {"name": "python"}})
+    for cell, identifier in zip(notebook.cells, _identifiers(source.stem, notebook.cells), strict=True):
+        cell.id = identifier
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    nbformat.validate(notebook)
+    return Lesson(source.stem, source, hashlib.sha256(text.encode()).hexdigest(), notebook)
+
+
+def read_lessons(root: Path, only: tuple[str, ...] = ()) -> list[Lesson]:
+    """Every lesson under root/lessons in order, or those whose names begin with a word of `only`.
+
+    Raises LessonError when there is none, or a word of `only` names none.
+    """
+    folder = root / "lessons"
+    sources = sorted(folder.glob("[0-9][0-9]_*.py"))
+    if not sources:
+        raise LessonError(f"no lesson in {folder.resolve()}: expected files such as 06_the_scaling_bug.py "
+                          "(is this the root of a clone of covlab?)")
+    for word in only:
+        if not any(source.stem.startswith(word) for source in sources):
+            raise LessonError(f"no lesson begins with {word!r}; there are {', '.join(s.stem for s in sources)}")
+    return [read_lesson(s) for s in sources if not only or s.stem.startswith(only)]
+
+
+def write_notebook(notebook: NotebookNode, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_text(notebook), encoding="utf-8")
+
+
+def write_student_editions(root: Path) -> list[str]:
+    """Make root/notebooks agree with root/lessons; returns the names of files written or removed."""
+    stale = stale_student_editions(root)
+    wanted = _student_texts(root)
+    for name in stale:
+        path = root / "notebooks" / name
+        if name in wanted:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(wanted[name], encoding="utf-8")
+        else:
+            path.unlink()
+    return stale
+
+
+def stale_student_editions(root: Path) -> list[str]:
+    """Names of notebooks that are missing, differ from their lesson, or have lost it. Empty is good."""
+    wanted = _student_texts(root)
+    present = {path.name: path.read_text(encoding="utf-8") for path in (root / "notebooks").glob("*.ipynb")}
+    return sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
+
+
+def _student_texts(root: Path) -> dict[str, str]:
+    return {f"{lesson.name}.ipynb": _text(lesson.student) for lesson in read_lessons(root)}
+
+
+def _text(notebook: NotebookNode) -> str:
+    return nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n"
+
+
+def _identifiers(lesson: str, cells: list[NotebookNode]):
+    """Ids that depend on a cell's text alone, so that inserting a cell leaves the others' ids as they were."""
+    seen = Counter()
+    for cell in cells:
+        digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:10]
+        seen[digest] += 1
+        yield f"{lesson[:2]}-{digest}" + (f"-{seen[digest]}" if seen[digest] > 1 else "")
+
+
+def _check_tags(name: str, notebook: NotebookNode) -> None:
+    parameter_cells = sum("parameters" in tags(cell) for cell in notebook.cells)
+    if parameter_cells != 1:
+        raise LessonError(f"{name}: {parameter_cells} cells are tagged 'parameters'; a lesson has exactly one")
+    solvable = False
+    for cell in notebook.cells:
+        if "exercise" in tags(cell):
+            solvable = True
+        elif "solution" in tags(cell):
+            if not solvable:
+                first = cell.source.partition("\n")[0]
+                raise LessonError(f"{name}: the solution {first!r} follows no cell tagged 'exercise'")
+        elif cell.cell_type == "code":
+            solvable = False
