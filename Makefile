@@ -1,0 +1,62 @@
+# covlab: `make help` lists the targets.
+# Plain POSIX shell and the common part of GNU make 3.81 (macOS) and later.
+
+VENV := .venv
+BIN  := $(VENV)/bin
+# The first Python that is new enough; `make PYTHON=/path/to/python3.12 …` chooses another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+            "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; \
+          done)
+
+.DEFAULT_GOAL := help
+.PHONY: help course test test-slow lab notebooks reset lock clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | \
+	    awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+course: $(VENV)/installed  ## run every lesson with its solutions; report in build/course/index.html
+	$(BIN)/covlab course run
+
+test: $(VENV)/installed  ## run the tests (minutes)
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/installed  ## run the tests that take longer
+	$(BIN)/python -m pytest -m slow
+
+lab: $(VENV)/installed  ## open JupyterLab on your own copy of the lessons, in work/
+	$(BIN)/covlab course lab
+
+reset: $(VENV)/installed  ## make reset LESSON=05: put a fresh copy beside your own in work/
+	$(BIN)/covlab course reset "$(LESSON)"
+
+notebooks: $(VENV)/installed  ## regenerate notebooks/ from lessons/
+	$(BIN)/covlab course notebooks
+
+# The stamp is younger than what it was made from, so a second run installs nothing.
+$(VENV)/installed: requirements.lock pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then \
+	    echo "covlab needs Python 3.11 or newer and found none; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "covlab needs Python 3.11 or newer; $(PYTHON) is $$("$(PYTHON)" --version 2>&1)" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
+	    echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	"$(PYTHON)" -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# torch stays at the release that is pinned now unless TORCH names another: an open range would
+# fetch gigabytes of CUDA on Linux. Resolved on Python 3.11, the oldest, so that newer ones can use it.
+TORCH ?= $(shell sed -n 's/^torch==//p' requirements.lock)
+lock:  ## resolve every dependency anew and pin it in requirements.lock
+	python3.11 -m venv --clear build/lock
+	build/lock/bin/python -m pip install --quiet "torch==$(TORCH)" "setuptools>=77" --editable ".[course,test]"
+	{ sed -n '/^#/p' requirements.lock; \
+	  build/lock/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed '/^#/d; s/+cpu$$//'; } > build/requirements.lock
+	mv build/requirements.lock requirements.lock
+	rm -rf build/lock
+
+clean:  ## remove what was built (.venv, build/, caches); never work/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis
+	find . -path ./work -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
