@@ -1,0 +1,224 @@
+"""Laws of the editions, of a student's working copies, and of the runner."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+
+from covlab.cli import main
+from covlab.course import workspace
+from covlab.course.editions import (
+    LessonError,
+    read_lesson,
+    read_lessons,
+    stale_student_editions,
+    tags,
+    write_student_editions,
+)
+from covlab.course.runner import parameters_of, run_lessons
+
+ROOT = Path(__file__).parents[1]
+
+HEADER = """\
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+"""
+PARAMETERS = '# %% tags=["parameters"]\nseed = 0\nprofile = "cpu"\n'
+
+
+def write_lesson(root: Path, name: str, *cells: str) -> Path:
+    path = root / "lessons" / f"{name}.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(HEADER + "\n" + PARAMETERS + "".join(f"\n{cell}\n" for cell in cells))
+    return path
+
+
+TITLE = "# %% [markdown]\n# # A lesson"
+EXERCISE = '# %% tags=["exercise"]\nanswer = None'
+SOLUTION = '# %% tags=["solution"]\nanswer = 42'
+CHECK = "# %%\nprint(answer)"
+
+
+# Editions
+
+
+def test_student_edition_has_the_exercise_but_not_its_solution(tmp_path):
+    lesson = read_lesson(write_lesson(tmp_path, "01_toy", TITLE, EXERCISE, SOLUTION, CHECK))
+    assert [c.source for c in lesson.student.cells[-2:]] == ["answer = None", "print(answer)"]
+    assert not any("solution" in tags(cell) for cell in lesson.student.cells)
+    assert "answer = 42" in [cell.source for cell in lesson.instructor.cells]
+    assert all(not cell.outputs for cell in lesson.student.cells if cell.cell_type == "code")
+
+
+def test_ids_are_deterministic_and_survive_an_insertion(tmp_path):
+    before = read_lesson(write_lesson(tmp_path, "01_toy", TITLE, CHECK, CHECK)).student.cells
+    again = read_lesson(write_lesson(tmp_path, "01_toy", TITLE, CHECK, CHECK)).student.cells
+    after = read_lesson(write_lesson(tmp_path, "01_toy", "# %%\n1 + 1", TITLE, CHECK, CHECK)).student.cells
+    assert [c.id for c in before] == [c.id for c in again]
+    assert [c.id for c in before] == [c.id for c in after if c.source != "1 + 1"]
+    assert len({c.id for c in before}) == len(before)
+
+
+def test_student_edition_is_written_once_and_staleness_is_seen(tmp_path):
+    source = write_lesson(tmp_path, "01_toy", TITLE, EXERCISE, SOLUTION, CHECK)
+    assert stale_student_editions(tmp_path) == ["01_toy.ipynb"]
+    assert write_student_editions(tmp_path) == ["01_toy.ipynb"]
+    assert write_student_editions(tmp_path) == []
+    nbformat.validate(nbformat.read(tmp_path / "notebooks" / "01_toy.ipynb", as_version=4))
+
+    write_lesson(tmp_path, "01_toy", TITLE, CHECK)
+    assert stale_student_editions(tmp_path) == ["01_toy.ipynb"]
+    source.rename(source.with_name("02_toy.py"))
+    assert write_student_editions(tmp_path) == ["01_toy.ipynb", "02_toy.ipynb"]
+    assert [path.name for path in (tmp_path / "notebooks").iterdir()] == ["02_toy.ipynb"]
+
+
+@pytest.mark.skipif(not list((ROOT / "lessons").glob("*.py")), reason="there is no lesson yet")
+def test_committed_notebooks_agree_with_their_lessons():
+    assert stale_student_editions(ROOT) == [], "run `make notebooks`"
+
+
+@pytest.mark.parametrize("name, cells, complaint", [
+    ("01_toy", [SOLUTION], "follows no cell tagged 'exercise'"),
+    ("01_toy", [EXERCISE, CHECK, SOLUTION], "follows no cell tagged 'exercise'"),
+    ("01_toy", [PARAMETERS], "2 cells are tagged 'parameters'"),
+    ("toy", [TITLE], "a lesson is called"),
+])
+def test_a_lesson_that_breaks_a_rule_is_refused(tmp_path, name, cells, complaint):
+    with pytest.raises(LessonError, match=complaint):
+        read_lesson(write_lesson(tmp_path, name, *cells))
+
+
+def test_a_lesson_without_kernelspec_is_refused(tmp_path):
+    path = write_lesson(tmp_path, "01_toy", TITLE)
+    path.write_text(path.read_text().removeprefix(HEADER))
+    with pytest.raises(LessonError, match="kernelspec"):
+        read_lesson(path)
+
+
+def test_no_lesson_at_all_is_said_clearly(tmp_path):
+    with pytest.raises(LessonError, match="no lesson in"):
+        read_lessons(tmp_path)
+    write_lesson(tmp_path, "01_toy", TITLE)
+    with pytest.raises(LessonError, match="'07'.*01_toy"):
+        read_lessons(tmp_path, ("07",))
+
+
+def test_parameters_are_read_from_the_source(tmp_path):
+    assert parameters_of(read_lesson(write_lesson(tmp_path, "01_toy", TITLE))) == {"seed": 0, "profile": "cpu"}
+
+
+# Working copies
+
+
+def test_a_students_file_is_never_overwritten(tmp_path):
+    write_lesson(tmp_path, "01_toy", TITLE)
+    write_lesson(tmp_path, "02_toy", TITLE)
+    write_student_editions(tmp_path)
+    mine = tmp_path / "work" / "01_toy.ipynb"
+    assert [path.name for path in workspace.fill(tmp_path)] == ["01_toy.ipynb", "02_toy.ipynb"]
+    mine.write_text("my work")
+    (tmp_path / "work" / "02_toy.ipynb").unlink()
+    assert [path.name for path in workspace.fill(tmp_path)] == ["02_toy.ipynb"]
+
+    fresh = [workspace.reset(tmp_path, "01") for _ in range(3)]
+    assert [path.name for path in fresh] == ["01_toy_fresh.ipynb", "01_toy_fresh2.ipynb", "01_toy_fresh3.ipynb"]
+    assert mine.read_text() == "my work"
+    assert fresh[2].read_bytes() == (tmp_path / "notebooks" / "01_toy.ipynb").read_bytes()
+
+
+@pytest.mark.parametrize("word", ["", "0", "7"])
+def test_reset_wants_exactly_one_lesson(tmp_path, word):
+    write_lesson(tmp_path, "01_toy", TITLE)
+    write_lesson(tmp_path, "02_toy", TITLE)
+    write_student_editions(tmp_path)
+    with pytest.raises(ValueError, match="01_toy, 02_toy"):
+        workspace.reset(tmp_path, word)
+
+
+# The runner
+
+
+def test_runner_tells_good_bad_hanging_and_dying_lessons_apart(tmp_path):
+    write_lesson(tmp_path, "01_good", TITLE, EXERCISE, SOLUTION, CHECK)
+    write_lesson(tmp_path, "02_bad", TITLE, "# %%\nprint('so far')", "# %%\nlosses = {}\nlosses['train']")
+    write_lesson(tmp_path, "03_hangs", TITLE, "# %%\nprint('going in', flush=True)\nimport time; time.sleep(600)")
+    write_lesson(tmp_path, "04_dies", TITLE, "# %%\nimport os; os.abort()")
+    write_lesson(tmp_path, "05_good", TITLE)
+
+    command = ["course", "run", "--root", str(tmp_path), "--jobs", "2", "--budget", "2"]
+    began = time.monotonic()
+    done = CliRunner().invoke(main, command)
+    assert time.monotonic() - began < 60
+    assert done.exit_code == 1, done.output
+
+    results = json.loads((tmp_path / "build/course/results.json").read_text())
+    lessons = {entry["lesson"]: entry for entry in results["lessons"]}
+    assert {name: entry["status"] for name, entry in lessons.items()} == {
+        "01_good": "passed", "02_bad": "failed", "03_hangs": "timed out", "04_dies": "kernel died",
+        "05_good": "passed"}
+    assert not results["passed"]
+    assert results["environment"]["versions"]["papermill"]
+    assert lessons["01_good"]["parameters"] == {"seed": 0, "profile": "cpu"}
+    assert lessons["01_good"]["source_sha256"] == read_lessons(tmp_path)[0].digest
+
+    error = lessons["02_bad"]["error"]
+    assert error["message"] == "KeyError: 'train'"
+    assert any("losses['train']" in line for line in error["last_lines"])
+    place, line = error["place"].split(":")
+    assert (tmp_path / place).read_text().splitlines()[int(line) - 1] == "losses = {}"
+    assert lessons["03_hangs"]["error"]["last_lines"] == ["going in"]
+    assert lessons["03_hangs"]["seconds"] < 3 * 2 + 8
+
+    index = (tmp_path / "build/course/index.html").read_text()
+    assert all(name in index for name in lessons)
+    assert "KeyError" in index
+    assert "42" in (tmp_path / "build/course/01_good.html").read_text()
+    # One line a lesson, since the output is no terminal.
+    assert [line.split()[0] for line in done.output.splitlines() if " s" in line and line[:2].isdigit()]
+    assert all(sum(line.startswith(name) for line in done.output.splitlines()) == 1 for name in lessons)
+
+
+def test_runner_passes_and_exits_zero(tmp_path):
+    write_lesson(tmp_path, "01_good", TITLE)
+    done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "1 of 1 lessons passed" in done.output
+
+
+def test_runner_without_lessons_is_an_error_that_names_the_folder(tmp_path):
+    done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "no lesson in" in done.output
+
+
+def test_kernel_is_this_python_whatever_is_installed_for_the_user(tmp_path, monkeypatch):
+    spec = tmp_path / "home" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(json.dumps({
+        "argv": ["/bin/false", "{connection_file}"], "display_name": "someone else's", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "home"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    source = write_lesson(tmp_path, "01_toy", f"# %%\nimport sys; assert sys.executable == {sys.executable!r}")
+    [run] = run_lessons([read_lesson(source)], tmp_path / "build")
+    assert run.status == "passed", run.lines
+
+
+def test_plain_papermill_runs_a_student_edition_from_anywhere(tmp_path):
+    write_lesson(tmp_path, "01_toy", TITLE, EXERCISE, SOLUTION, "# %%\nprint('seed', seed)")
+    write_student_editions(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run([sys.executable, "-m", "papermill", str(tmp_path / "notebooks/01_toy.ipynb"), "out.ipynb",
+                    "-p", "seed", "3"], cwd=elsewhere, check=True, capture_output=True)
+    assert "seed 3" in (elsewhere / "out.ipynb").read_text()

@@ -1,0 +1,89 @@
+"""The files that say what covlab needs agree with each other, and the first commands answer."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from covlab import __version__
+from covlab.cli import COMMANDS, main
+from covlab.environment import lock_differences
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # where conda-forge's name differs
+
+
+def asked_for() -> dict[str, Requirement]:
+    extras = PROJECT["optional-dependencies"].values()
+    return {(r := Requirement(line)).name: r for line in sum(extras, PROJECT["dependencies"])}
+
+
+def locked() -> dict[str, Version]:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return {line.split("==")[0].lower(): Version(line.split("==")[1]) for line in lines if not line.startswith("#")}
+
+
+def test_lock_pins_every_requirement_within_its_range():
+    pins = locked()
+    for name, requirement in asked_for().items():
+        assert requirement.specifier.contains(pins[name]), f"{requirement} but the lock has {pins[name]}"
+
+
+def test_lock_names_no_place():
+    text = (ROOT / "requirements.lock").read_text()
+    assert not re.search(r"://|\+cpu|--|@", text)
+
+
+def test_conda_asks_for_the_same_ranges():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    ranges = dict(re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in conda if isinstance(line, str))
+    expected = {CONDA_NAMES.get(name, name): str(r.specifier) for name, r in asked_for().items()}
+    assert ranges == expected | {"python": PROJECT["requires-python"], "pip": ""}
+
+
+def test_version_is_said_once_only_in_effect():
+    assert PROJECT["version"] == __version__
+
+
+def test_make_help_lists_every_target():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.search(r"^\.PHONY: (.*)$", makefile, re.M).group(1).split()
+    listed = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert sorted(re.findall(r"^  make ([\w-]+) ", listed.stdout, re.M)) == sorted(targets)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_can_be_imported(name):
+    assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0
+
+
+def test_help_and_import_stay_light():
+    code = ("import sys, covlab.cli as c\ntry:\n c.main(['--help'])\nexcept SystemExit: pass\n"
+            "sys.exit(any(m in sys.modules for m in ('torch', 'papermill', 'matplotlib')))")
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_thread_policy_is_set_before_torch_and_lateness_is_known():
+    def policy(code):
+        command = [sys.executable, "-c", f"import os; os.environ.pop('OMP_WAIT_POLICY', None)\n{code}\n"
+                   "print(os.environ['OMP_WAIT_POLICY'], covlab.policy_late)"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert policy("import covlab") == "PASSIVE False"
+    assert policy("import torch, covlab") == "PASSIVE True"
+    assert policy("os.environ['OMP_WAIT_POLICY'] = 'ACTIVE'; import torch, covlab") == "ACTIVE False"
+
+
+def test_env_compares_with_the_lock(tmp_path):
+    (tmp_path / "lock").write_text("# a comment\nnumpy==0.1\nno_such-package==2\n")
+    differences = lock_differences(tmp_path / "lock")
+    assert [line.split(":")[0] for line in differences] == ["numpy", "no_such-package"]
+    assert "not installed, 2 in the lock" in differences[1]
