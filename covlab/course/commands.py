@@ -1,7 +1,6 @@
 """`covlab course …`: run the lessons, make their notebooks, open a student's own copies."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -79,7 +78,7 @@ def lab(root, no_browser):
         command.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # in a container; Jupyter refuses root otherwise
-    sys.exit(subprocess.call(command))
+    os.execv(sys.executable, command)  # JupyterLab takes this process's place, so Ctrl-C is its own
 
 
 @course.command()
