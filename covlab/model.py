@@ -1,0 +1,166 @@
+"""Snapshots in, covariance out: the networks, and the estimate they return.
+
+Every network reads the four contract tensors and nothing else of a batch. Real layers may run in
+half precision under autocast; complex tensors stay complex64, and complex parameters are kept as
+real pairs, since a ``GradScaler`` cannot hold complex ones.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from covlab.scenario import Scenario
+from covlab.simulator import Batch, site_channel
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate R̂ = F Fᴴ + εI, kept as its factors: Hermitian and positive definite by construction."""
+
+    factor: Tensor  #: F, complex [B, N, r]
+    loading: Tensor  #: ε > 0 [B]
+
+    def covariance(self) -> Tensor:
+        """R̂, formed on request [B, N, N]."""
+        identity = torch.eye(self.factor.shape[1], device=self.factor.device)
+        return self.factor @ self.factor.mH + self.loading.view(-1, 1, 1) * identity
+
+    def trace_and_norm(self) -> tuple[Tensor, Tensor]:
+        """tr(R̂) and ‖R̂‖_F, from the factors [B] each."""
+        gram = self.factor.mH @ self.factor
+        signal, elements = _trace(gram), self.factor.shape[1]
+        square = _square(gram) + 2 * self.loading * signal + elements * self.loading**2
+        return signal + elements * self.loading, square.sqrt()
+
+    def nmse(self, batch: Batch) -> Tensor:
+        """``loss.nmse(self.covariance(), batch.covariance())`` from the factors, without any N×N matrix [B]."""
+        truth = batch.factor()
+        trace, norm = self.trace_and_norm()
+        scale = self.factor.shape[1] / trace
+        inner = _square(self.factor.mH @ truth) + self.loading * _trace(truth.mH @ truth)
+        truth_square = _square(truth.mH @ truth)
+        return ((scale * norm) ** 2 - 2 * scale * inner + truth_square) / truth_square
+
+
+def _trace(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=-2, dim2=-1).real.sum(dim=-1)
+
+
+def _square(matrix: Tensor) -> Tensor:
+    return torch.view_as_real(matrix).square().sum(dim=(-3, -2, -1))
+
+
+def check_contract(scenario: Scenario, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> None:
+    """Hold the four contract tensors against ``scenario``.
+
+    Raises:
+        ValueError: a tensor has another shape than y [B, L, M, 2], H [B, L, M, 2], codes [B, L, N, 2],
+            snr_db [B], or is not float32; the message names it, what came and what was expected.
+    """
+    L, M, N = scenario.snapshots, scenario.bs_antennas, scenario.ris_elements
+    B = y.shape[0] if y.ndim else 0
+    for name, tensor, layout, shape in (
+        ("y", y, "[B, L, M, 2]", (B, L, M, 2)),
+        ("H", H, "[B, L, M, 2]", (B, L, M, 2)),
+        ("codes", codes, "[B, L, N, 2]", (B, L, N, 2)),
+        ("snr_db", snr_db, "[B]", (B,)),
+    ):
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} must be {layout} = {list(shape)} for scenario '{scenario.name}', got {list(tensor.shape)}")
+        if tensor.dtype != torch.float32:
+            raise ValueError(f"{name} must be torch.float32, got {tensor.dtype}")
+
+
+class FactorHead(nn.Module):
+    """Features in, :class:`Estimate` out; starts near the scaled identity, which is what knowing nothing looks like."""
+
+    def __init__(self, features: int, elements: int, rank: int):
+        super().__init__()
+        self.elements, self.rank = elements, rank
+        self.linear = nn.Linear(features, 2 * elements * rank + 1)
+        with torch.no_grad():
+            self.linear.weight.mul_(0.1)
+            self.linear.bias.zero_()
+
+    def forward(self, features: Tensor) -> Estimate:
+        out = self.linear(features).float()
+        pairs = out[:, :-1].unflatten(1, (self.elements, self.rank, 2))
+        return Estimate(torch.complex(pairs[..., 0], pairs[..., 1]), F.softplus(out[:, -1]))
+
+
+class BackProjectionNet(nn.Module):
+    """Back-project, look along learned beams, square, average over snapshots, predict the factors of R.
+
+    The squaring matters: R is a second-order quantity of the snapshots, and the product with conj(c_l)
+    must be taken before it, or fresh random codes scramble every phase.
+
+    Args:
+        scenario: sizes, and the site whose channel G is known.
+        beams: number C of learned beams.
+        width: of the two hidden layers.
+        rank: r of the predicted factor.
+        ridge: regularization of the least-squares back-projection Gᴴ(G Gᴴ + ridge·I)⁻¹.
+    """
+
+    def __init__(self, scenario: Scenario, beams: int = 256, width: int = 512, rank: int = 16, ridge: float = 0.1):
+        super().__init__()
+        self.scenario = scenario
+        G = site_channel(scenario)
+        back_projection = G.mH @ torch.linalg.inv(G @ G.mH + ridge * torch.eye(scenario.bs_antennas))
+        self.register_buffer("back_projection", torch.view_as_real(back_projection.to(torch.complex64)))
+        self.beams = nn.Parameter(torch.randn(beams, scenario.ris_elements, 2) / math.sqrt(2 * scenario.ris_elements))
+        self.backbone = nn.Sequential(
+            nn.Linear(beams + 1, width), nn.LayerNorm(width), nn.GELU(),
+            nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(),
+        )  # fmt: skip
+        self.head = FactorHead(width, scenario.ris_elements, rank)
+
+    def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
+        """y [B, L, M, 2], H [B, L, M, 2] (not needed: the site is known), codes [B, L, N, 2], snr_db [B]."""
+        check_contract(self.scenario, y, H, codes, snr_db)
+        y, codes = torch.view_as_complex(y), torch.view_as_complex(codes)
+        x = codes.conj() * (y @ torch.view_as_complex(self.back_projection).T)  # [B, L, N]
+        looks = torch.view_as_real(x @ torch.view_as_complex(self.beams).T)  # [B, L, C, 2]
+        power = looks.square().sum(dim=-1).mean(dim=1)
+        power = power / power.mean(dim=1, keepdim=True)
+        features = torch.cat([power - 1, snr_db.unsqueeze(1) / 10], dim=1)
+        return self.head(self.backbone(features))
+
+
+class SnapshotConvNet(nn.Module):
+    """The network of the reviewed pipeline: convolutions along the snapshots, for y, H and the codes apart.
+
+    Each branch sees its tensor as a sequence [B, 2·channels, L]: pointwise → depthwise → pointwise with
+    GELU, then the mean over the sequence. No product of y with conj(codes) is ever taken.
+    """
+
+    def __init__(self, scenario: Scenario, channels: int = 64, width: int = 256, rank: int = 16):
+        super().__init__()
+        self.scenario = scenario
+        M, N = scenario.bs_antennas, scenario.ris_elements
+        self.y_branch = _snapshot_branch(2 * M, channels)
+        self.H_branch = _snapshot_branch(2 * M, channels)
+        self.codes_branch = _snapshot_branch(2 * N, channels)
+        self.backbone = nn.Sequential(
+            nn.Linear(3 * channels + 1, width), nn.GELU(),
+            nn.Linear(width, width), nn.GELU(),
+        )  # fmt: skip
+        self.head = FactorHead(width, N, rank)
+
+    def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
+        """y [B, L, M, 2], H [B, L, M, 2], codes [B, L, N, 2], snr_db [B]."""
+        check_contract(self.scenario, y, H, codes, snr_db)
+        branches = ((self.y_branch, y), (self.H_branch, H), (self.codes_branch, codes))
+        features = [branch(tensor.flatten(2).mT).mean(dim=2) for branch, tensor in branches]
+        return self.head(self.backbone(torch.cat([*features, snr_db.unsqueeze(1) / 10], dim=1)))
+
+
+def _snapshot_branch(inputs: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv1d(inputs, channels, 1), nn.GELU(),
+        nn.Conv1d(channels, channels, 3, padding=1, groups=channels), nn.GELU(),
+        nn.Conv1d(channels, channels, 1), nn.GELU(),
+    )  # fmt: skip

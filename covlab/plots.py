@@ -1,0 +1,92 @@
+"""Every picture, drawn from the project's own data objects, and the one way to show it."""
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
+
+from covlab.trainer import Trainer
+
+# Okabe and Ito's palette: told apart by every kind of colour vision; line styles repeat the difference.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINES = ("-", "--", "-.", ":")
+
+
+def show(figure: Figure, alt: str, *, width: int | None = None) -> None:
+    """Show ``figure`` in a notebook with ``alt``, a text that says what the picture shows, and close it.
+
+    Args:
+        width: of the picture on the page, in pixels; None: as wide as it was drawn.
+
+    Raises:
+        ValueError: ``alt`` is empty.
+    """
+    if not alt.strip():
+        raise ValueError("alt must say what the picture shows, got an empty text")
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    size = f' width="{width}"' if width else ""
+    picture = base64.b64encode(png.getvalue()).decode()
+    display(HTML(f'<img alt="{html.escape(alt)}"{size} style="max-width: 100%" src="data:image/png;base64,{picture}">'))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") -> None:
+    """Show a small table; numbers are right-aligned, and written as they come."""
+
+    def cell(value) -> str:
+        side = "right" if isinstance(value, int | float) or str(value)[:1].isdigit() else "left"
+        return f'<td style="text-align: {side}">{html.escape(str(value))}</td>'
+
+    head = "".join(f'<th scope="col" style="text-align: left">{html.escape(name)}</th>' for name in header)
+    body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
+    display(HTML(f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"))
+
+
+def learning_curves(runs: Mapping[str, Trainer]) -> Figure:
+    """Train and validation NMSE of each run over the epochs, on a logarithmic axis, in dB on the right."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for (label, run), colour in zip(runs.items(), COLOURS, strict=False):
+        epochs = [row["epoch"] + 1 for row in run.history]
+        for line, value in zip(LINES, ("validation", "train"), strict=False):
+            axes.plot(epochs, [row[value] for row in run.history], line, color=colour, label=f"{_stamped(label, run)}: {value}")
+    axes.set(xlabel="epoch", ylabel="NMSE (1 = knows nothing)", yscale="log")
+    decibel = axes.secondary_yaxis("right", functions=(lambda x: 10 * np.log10(np.maximum(x, 1e-12)), lambda d: 10 ** (d / 10)))
+    decibel.set_ylabel("NMSE in dB")
+    axes.legend()
+    return figure
+
+
+def window_columns(groups: Mapping[str, Mapping[str, Trainer]], columns: Mapping[str, str], clip: float | None = None) -> Figure:
+    """Ledger columns over the windows, one row of panels a group of runs, one panel a column.
+
+    Args:
+        groups: {row title: {label: run}}.
+        columns: {ledger column: axis label}.
+        clip: drawn as a horizontal line in panels of a gradient norm.
+    """
+    figure, panels = plt.subplots(
+        len(groups), len(columns), figsize=(4.6 * len(columns), 3.2 * len(groups)), layout="constrained", squeeze=False, sharex=True, sharey="col"
+    )
+    for row, (title, runs) in zip(panels, groups.items(), strict=True):
+        for axes, (column, name) in zip(row, columns.items(), strict=True):
+            for (label, run), colour, line in zip(runs.items(), COLOURS, LINES, strict=False):
+                values = run.ledger.columns()
+                axes.plot(values["window"], values[column], line, color=colour, label=_stamped(label, run), linewidth=1.3)
+            if clip is not None and column.startswith("gradient_norm"):
+                axes.axhline(clip, color="black", linewidth=0.8)
+                axes.annotate("clip", (1, clip), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+            axes.set(title=title, ylabel=name, yscale="log")
+        row[0].legend()
+    for axes in panels[-1]:
+        axes.set_xlabel("window (optimizer step)")
+    return figure
+
+
+def _stamped(label: str, run: Trainer) -> str:
+    return f"{label} (BUGGED)" if run.faults else label
