@@ -47,14 +47,20 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@touch $@
 
 # torch stays at the release that is pinned now unless TORCH names another: an open range would
-# fetch gigabytes of CUDA on Linux. Resolved on Python 3.11, the oldest, so that newer ones can use it.
+# fetch gigabytes of CUDA on Linux. Resolved for 3.11.0, the oldest Python that covlab allows:
+# Debian 12 has 3.11.2, and some packages dropped that while still taking 3.11.5.
 TORCH ?= $(shell sed -n 's/^torch==//p' requirements.lock)
 lock:  ## resolve every dependency anew and pin it in requirements.lock
 	python3.11 -m venv --clear build/lock
-	build/lock/bin/python -m pip install --quiet "torch==$(TORCH)" "setuptools>=77" --editable ".[course,test]"
-	{ sed -n '/^#/p' requirements.lock; \
-	  build/lock/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed '/^#/d; s/+cpu$$//'; } > build/requirements.lock
-	mv build/requirements.lock requirements.lock
+	build/lock/bin/python -m pip install --quiet --dry-run --ignore-installed --report build/lock/report.json \
+	    --python-version 3.11.0 --only-binary :all: --target build/lock/none \
+	    "torch==$(TORCH)" "setuptools>=77" ".[course,test]"
+	sed -n '/^#/p' requirements.lock > build/lock/new
+	build/lock/bin/python -c 'import json; \
+	    found = [item["metadata"] for item in json.load(open("build/lock/report.json"))["install"]]; \
+	    pins = {m["name"]: m["version"].split("+")[0] for m in found if m["name"] != "covlab"}; \
+	    print(*(f"{name}=={pins[name]}" for name in sorted(pins, key=str.lower)), sep="\n")' >> build/lock/new
+	mv build/lock/new requirements.lock
 	rm -rf build/lock
 
 clean:  ## remove what was built (.venv, build/, caches); never work/

@@ -15,6 +15,7 @@ import psutil
 from covlab.course.editions import Lesson, tags, write_notebook
 
 BUDGET = 90.0  # seconds a lesson may take on two cores, unless its header says otherwise
+GRACE = 10.0   # seconds a lesson's process has beyond the limit to stop its kernel and save what there is
 POLL = 0.05    # seconds between two looks at the running lessons
 
 
@@ -152,7 +153,7 @@ class _Process:
             log = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
             self.run.status, self.run.lines = "failed", log[-12:]
             self.run.message = f"the process that runs the notebook ended with code {self.process.returncode}"
-        elif not ended and self.run.seconds > self.limit + 10:
+        elif not ended and self.run.seconds > self.limit + GRACE:
             self.stop("timed out", "did not stop at its time limit, and was killed")
 
     def stop(self, status: str, message: str) -> None:
