@@ -62,13 +62,14 @@ def learning_curves(runs: Mapping[str, Trainer]) -> Figure:
     return figure
 
 
-def window_columns(groups: Mapping[str, Mapping[str, Trainer]], columns: Mapping[str, str], clip: float | None = None) -> Figure:
+def window_columns(groups: Mapping[str, Mapping[str, Trainer]], columns: Mapping[str, str]) -> Figure:
     """Ledger columns over the windows, one row of panels a group of runs, one panel a column.
+
+    Where the runs clip, the threshold is drawn into their panels of a gradient norm.
 
     Args:
         groups: {row title: {label: run}}.
         columns: {ledger column: axis label}.
-        clip: drawn as a horizontal line in panels of a gradient norm.
     """
     figure, panels = plt.subplots(
         len(groups), len(columns), figsize=(4.6 * len(columns), 3.2 * len(groups)), layout="constrained", squeeze=False, sharex=True, sharey="col"
@@ -78,6 +79,7 @@ def window_columns(groups: Mapping[str, Mapping[str, Trainer]], columns: Mapping
             for (label, run), colour, line in zip(runs.items(), COLOURS, LINES, strict=False):
                 values = run.ledger.columns()
                 axes.plot(values["window"], values[column], line, color=colour, label=_stamped(label, run), linewidth=1.3)
+            clip = next(iter(runs.values())).recipe.clip
             if clip is not None and column.startswith("gradient_norm"):
                 axes.axhline(clip, color="black", linewidth=0.8)
                 axes.annotate("clip", (1, clip), xycoords=("axes fraction", "data"), ha="right", va="bottom")

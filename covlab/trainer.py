@@ -5,10 +5,10 @@ in the order they are used, and each does the one thing its name says.
 """
 
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from types import MethodType
 
@@ -18,6 +18,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm, parameters_to_
 
 from covlab.ledger import Ledger
 from covlab.loss import Losses, LossWeights, losses
+from covlab.model import Estimate
 from covlab.simulator import Batch, FixedScenes, FreshScenes
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -142,14 +143,15 @@ class Trainer:
         gradient_norms = self.condition()
         ran = self.gate(gradient_norms["gradient_norm"])
         self.step(ran)
-        self.schedule(ran)
         self.update_average(ran)
         self.window += 1
         self.account(window, window_loss, window_weight, gradient_norms, ran)
+        self.schedule(ran)
 
     def end_epoch(self, epoch: int) -> None:
         """Validate, and say how the epoch went."""
-        rows = [row for row in self.ledger.rows + self.ledger.flush() if row["epoch"] == epoch]
+        self.ledger.flush()
+        rows = [row for row in self.ledger.rows if row["epoch"] == epoch]
         scores = self.evaluate()
         self.history.append(
             {
@@ -178,10 +180,13 @@ class Trainer:
 
     def losses(self, micro_batch: Batch) -> Losses:
         """Forward under autocast, the loss outside it."""
+        return losses(self.estimate(self.model, micro_batch), micro_batch, self.weights)
+
+    def estimate(self, model: Callable[..., Estimate], batch: Batch) -> Estimate:
+        """What ``model`` makes of a batch, in the recipe's precision; training and evaluation both come through here."""
         dtype = PRECISIONS[self.recipe.precision]
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
-            estimate = self.model(micro_batch.y, micro_batch.H, micro_batch.codes, micro_batch.snr_db)
-        return losses(estimate, micro_batch, self.weights)
+            return model(batch.y, batch.H, batch.codes, batch.snr_db)
 
     def weigh(self, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
         """The micro-batch's share of the window's mean loss: exact for ragged micro-batches and short windows."""
@@ -216,12 +221,12 @@ class Trainer:
             self.optimizer.step()
         elif ran:
             self.optimizer.step()
+        self.executed += ran
         self.scaler.update()
         self.optimizer.zero_grad()
 
     def schedule(self, ran: Tensor) -> None:
         """Advance the learning rate with the steps that ran."""
-        self.executed += ran
         self.schedule_count += ran
         self._set_learning_rate()
 
@@ -258,11 +263,21 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self) -> Tensor:
         """NMSE of every validation scene [B], in evaluation mode, by the parameters that would be saved."""
+        parameters = self.validated_parameters()
         self.model.eval()
         try:
-            return torch.cat([self.losses(self.validation[i : i + 256]).terms["cov"] for i in range(0, len(self.validation), 256)])
+            chunks = (self.validation[start : start + 256] for start in range(0, len(self.validation), 256))
+            return torch.cat([self.estimate(partial(_call_with, self.model, parameters), chunk).nmse(chunk) for chunk in chunks])
         finally:
             self.model.train()
+
+    def validated_parameters(self) -> dict[str, Tensor]:
+        """{name: value} of the averaged parameters, or of the model's own where the recipe keeps no average."""
+        names = [name for name, _ in self.model.named_parameters()]
+        if self.average is None:
+            return dict(zip(names, self.parameters, strict=True))
+        pieces = self.average.split([parameter.numel() for parameter in self.parameters])
+        return {name: piece.view_as(p) for name, piece, p in zip(names, pieces, self.parameters, strict=True)}
 
     # ------------------------------------------------------------------ set-up
 
@@ -294,6 +309,10 @@ class Trainer:
                 group["lr"].copy_(group["peak"] * factor)
             else:
                 group["lr"] = group["peak"] * factor.item()
+
+
+def _call_with(model: nn.Module, parameters: dict[str, Tensor], *inputs: Tensor) -> Estimate:
+    return torch.func.functional_call(model, parameters, inputs)
 
 
 def _gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
