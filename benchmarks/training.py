@@ -10,10 +10,16 @@ import time
 
 import torch
 
+from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
+from covlab.progress import Silent
+from covlab.recipe import Recipe
 from covlab.scenario import preset
 from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
-from covlab.trainer import Recipe, Trainer
+from covlab.trainer import Trainer
+
+
+NMSE = LossWeights.only(lam_cov=1.0)
 
 
 def held_out(name: str, windows: int, seed: int) -> None:
@@ -21,7 +27,7 @@ def held_out(name: str, windows: int, seed: int) -> None:
     simulator = Simulator(scenario)
     validation = simulator.draw(2048, scene_generator(seed, "validation"))
     torch.manual_seed(seed)
-    run = Trainer(BackProjectionNet(scenario), FreshScenes(simulator, 32, 400, seed), validation, Recipe(windows=windows), report=lambda line: None)
+    run = Trainer(BackProjectionNet(scenario), FreshScenes(simulator, 32, 400, seed), validation, Recipe(windows=windows), weights=NMSE, progress=Silent())
     start, began = run.evaluate().mean().item(), time.perf_counter()
     run.fit()
     seconds = time.perf_counter() - began
@@ -37,7 +43,7 @@ def overfit(name: str, seed: int) -> None:
     simulator = Simulator(scenario)
     scenes = simulator.draw(512, scene_generator(seed, "overfit"))
     torch.manual_seed(seed)
-    run = Trainer(BackProjectionNet(scenario), FixedScenes(scenes, 32, seed), scenes, Recipe(windows=120), report=lambda line: None)
+    run = Trainer(BackProjectionNet(scenario), FixedScenes(scenes, 32, seed), scenes, Recipe(windows=120), weights=NMSE, progress=Silent())
     began = time.perf_counter()
     run.fit()
     memorized, seconds = run.history[-1]["validation"], time.perf_counter() - began

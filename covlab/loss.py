@@ -1,16 +1,28 @@
-"""The loss: trace-normalized NMSE of the covariance, and the weights of all terms."""
+"""The loss L = Σ λ_i · term_i, scene by scene: every term, and the weights with their provenance.
 
+No gradient ever flows through eigen- or singular *vectors*: where two eigenvalues are nearly equal it is
+NaN or, worse, finite garbage. Eigenvalues are harmless, and subspaces are compared by projectors.
+"""
+
+import itertools
 import math
 from dataclasses import dataclass, field, fields, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from covlab.model import Estimate
-from covlab.simulator import Batch
+from covlab.scenario import Scenario
+from covlab.simulator import Batch, scene_generator, steering_vectors
 
 TRACE_SHARE = 1e-3
 """A trace at or below this share of the Frobenius norm cannot normalize a matrix. (A covariance has a share of at least 1.)"""
+
+EIGENGAP = 0.03
+"""The gap λ_K − λ_{K+1} that the eigengap term asks for, in shares of the trace."""
+
+BACKGROUND_PLACES = 64
 
 
 def relative_trace(R: Tensor) -> Tensor:
@@ -59,6 +71,14 @@ class LossWeights:
     """
 
     lam_cov: float = 1.0
+    lam_cov_pred: float = 0.05
+    lam_ortho: float = 1e-3
+    lam_cross: float = 2.5e-3
+    lam_gap: float = 0.012
+    lam_K: float = 0.05
+    lam_subspace_align: float = 0.05
+    lam_peak_contrast: float = 0.1
+    lam_aux: float = 0.0
     provenance: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -67,9 +87,17 @@ class LossWeights:
                 raise ValueError(f"{name} must be a finite number of at least 0, got {weight!r}")
         if not 0 < self.lam_cov < 100:
             raise ValueError(f"lam_cov must be above 0 (or nothing trains the covariance) and below 100, got {self.lam_cov!r}")
+        if unknown := set(self.provenance) - set(self.values()):
+            raise ValueError(f"provenance must name weights ({', '.join(self.values())}), got {', '.join(sorted(unknown))}")
         default = {weight.name: weight.default for weight in fields(self)}
         origin = {name: "default" if weight == default[name] else "argument" for name, weight in self.values().items()}
         object.__setattr__(self, "provenance", origin | self.provenance)
+
+    @classmethod
+    def only(cls, **weights: float) -> "LossWeights":
+        """The weights given, and every other term off: ``LossWeights.only(lam_cov=1.0)`` is the plain NMSE."""
+        names = [weight.name for weight in fields(cls) if weight.name != "provenance"]
+        return cls(**(dict.fromkeys(names, 0.0) | weights), provenance=dict.fromkeys(names, "argument"))
 
     def values(self) -> dict[str, float]:
         """{name: weight} of all weights."""
@@ -85,14 +113,112 @@ class Losses:
     """What the loss says of B scenes, scene by scene."""
 
     total: Tensor  #: Σ λ_i · term_i [B]
-    terms: dict[str, Tensor]  #: each term, unweighted [B]
+    terms: dict[str, Tensor]  #: every term that is switched on, unweighted [B]
     relative_trace: Tensor  #: tr(R̂) / ‖R̂‖_F [B]; at or below ``TRACE_SHARE`` the scene's total is NaN
 
 
-def losses(estimate: Estimate, batch: Batch, weights: LossWeights) -> Losses:
-    """All terms with a weight above 0, in float32, autocast off."""
-    with torch.autocast(batch.y.device.type, enabled=False):
-        terms = {"cov": estimate.nmse(batch)}
-        total = sum(weights.values()[f"lam_{name}"] * term for name, term in terms.items())
-        trace, norm = estimate.trace_and_norm()
+class Loss:
+    """Σ λ_i · term_i over the terms whose weight is above 0.
+
+    Each term is a method of its weight's name: ``lam_gap`` weighs ``Loss.gap``. All are per scene [B], so that a
+    mean over scenes does not depend on how they were cut into micro-batches, and all are unchanged by the
+    scale of R̂.
+    """
+
+    def __init__(self, scenario: Scenario, weights: LossWeights, device="cpu"):
+        self.weights = weights
+        self.orders = torch.tensor(list(itertools.permutations(range(scenario.max_sources))), device=device)
+        generator = scene_generator(0, "background")
+        bounds = (scenario.azimuth, scenario.elevation, scenario.range_m)
+        places = [low + (high - low) * torch.rand(BACKGROUND_PLACES, generator=generator) for low, high in bounds]
+        self.background = steering_vectors(scenario, *places).to(device)  # [D, N]
+
+    def __call__(self, estimate: Estimate, batch: Batch) -> Losses:
+        """All terms in single precision, autocast off.
+
+        Raises:
+            ValueError: a term is switched on that the estimate has no head for.
+        """
+        active = {name.removeprefix("lam_"): weight for name, weight in self.weights.values().items() if weight > 0}
+        with torch.autocast(batch.y.device.type, enabled=False):
+            terms = {name: getattr(self, name)(estimate, batch) for name in active}
+            total = sum(weight * terms[name] for name, weight in active.items())
+            trace, norm = estimate.trace_and_norm()
         return Losses(total, terms, (trace / norm).detach())
+
+    def cov(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """NMSE of the final estimate: ‖R̂ − R‖²_F / ‖R‖²_F, both of trace N."""
+        return estimate.nmse(batch)
+
+    def cov_pred(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """NMSE of the network's own R_pred, before it is blended with the sample covariance."""
+        return estimate.prediction.nmse(batch)
+
+    def ortho(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """‖ÂᴴÂ − I‖²_F, with Â the predicted factor's columns scaled to norm 1."""
+        factor = estimate.prediction.factor
+        columns = factor / torch.view_as_real(factor).square().sum(dim=(1, 3)).clamp(min=1e-12).sqrt().unsqueeze(1)
+        excess = columns.mH @ columns - torch.eye(columns.shape[2], device=columns.device)
+        return torch.view_as_real(excess).square().sum(dim=(1, 2, 3))
+
+    def cross(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """The off-diagonal entries' part of the NMSE: Σ_{m≠n} |R̂ − R|²_mn / ‖R‖²_F, both of trace N."""
+        truth = batch.factor()
+        trace, _ = estimate.trace_and_norm()
+        diagonal = (torch.view_as_real(estimate.factor).square().sum(dim=(2, 3)) + estimate.loading.unsqueeze(1)) * (truth.shape[1] / trace).unsqueeze(1)
+        error = diagonal - torch.view_as_real(truth).square().sum(dim=(2, 3))
+        gram = truth.mH @ truth
+        return estimate.nmse(batch) - error.square().sum(dim=1) / torch.view_as_real(gram).square().sum(dim=(1, 2, 3))
+
+    def gap(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """relu(0.03 − (λ_K − λ_{K+1})), eigenvalues of R̂ in shares of its trace, K the true number of sources."""
+        trace, _ = estimate.trace_and_norm()
+        # F Fᴴ and the small FᴴF share their eigenvalues but for zeros; εI shifts all of them alike.
+        values = torch.linalg.eigvalsh(estimate.factor.mH @ estimate.factor).flip(1) / trace.unsqueeze(1)
+        values = F.pad(values, (0, 1))
+        K = batch.source_count.unsqueeze(1)
+        return F.relu(EIGENGAP - (values.gather(1, K - 1) - values.gather(1, K)).squeeze(1))
+
+    def K(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """Cross-entropy of the predicted number of sources."""
+        logits = _head("lam_K", "source_logits", estimate.source_logits)
+        return F.cross_entropy(logits, batch.source_count - 1, reduction="none")
+
+    def subspace_align(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """The share of R̂'s power outside the true sources' subspace: 1 − tr(P R̂) / tr(R̂), P = A (AᴴA)⁻¹ Aᴴ."""
+        A = batch.steering * (batch.power > 0).unsqueeze(1)
+        elements = A.shape[1]
+        gram = A.mH @ A
+        # Absent sources get a unit of their own; the ridge keeps two sources at one place from dividing by zero.
+        diagonal = elements * (1e-4 + (batch.power == 0).to(A.real.dtype))
+        inner = A.mH @ estimate.factor
+        captured = inner @ inner.mH + estimate.loading.view(-1, 1, 1) * gram
+        projected, _ = torch.linalg.solve_ex(gram + torch.diag_embed(diagonal), captured)
+        trace, _ = estimate.trace_and_norm()
+        return 1 - projected.diagonal(dim1=1, dim2=2).real.sum(dim=1) / trace
+
+    def peak_contrast(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """The beam spectrum aᴴR̂a, its mean over 64 fixed places over its mean at the true sources."""
+        present = (batch.power > 0).to(batch.power.dtype)
+        at_sources = (_beam_power(batch.steering.mT, estimate) * present).sum(dim=1) / present.sum(dim=1)
+        return _beam_power(self.background, estimate).mean(dim=1) / at_sources
+
+    def aux(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """Mean squared error of (φ, θ, log r) over the true sources, in the order that matches best."""
+        guess = _head("lam_aux", "positions", estimate.positions)
+        truth = torch.stack([batch.azimuth, batch.elevation, batch.range_m.log()], dim=2)
+        present = (batch.power > 0).to(truth.dtype)
+        cost = (truth.unsqueeze(2) - guess.unsqueeze(1)).square().mean(dim=3) * present.unsqueeze(2)  # [B, true, guessed]
+        matched = cost[:, torch.arange(cost.shape[1], device=cost.device), self.orders]  # [B, orders, K_max]
+        return matched.sum(dim=2).min(dim=1).values / present.sum(dim=1)
+
+
+def _beam_power(steering: Tensor, estimate: Estimate) -> Tensor:
+    """aᴴ R̂ a for the rows a of ``steering`` [..., places, N] -> [B, places]."""
+    return torch.view_as_real(steering.conj() @ estimate.factor).square().sum(dim=(2, 3)) + steering.shape[-1] * estimate.loading.unsqueeze(1)
+
+
+def _head(weight: str, name: str, output: Tensor | None) -> Tensor:
+    if output is None:
+        raise ValueError(f"{weight} must be 0: this estimate has no {name}")
+    return output

@@ -6,7 +6,7 @@ real pairs, since a ``GradScaler`` cannot hold complex ones.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,25 @@ class Estimate:
 
     factor: Tensor  #: F, complex [B, N, r]
     loading: Tensor  #: ε > 0 [B]
+    source_logits: Tensor | None = None  #: log-odds of K = 1 … K_max [B, K_max]; None without a head for it
+    positions: Tensor | None = None  #: (φ, θ, log r) of each source, in any order [B, K_max, 3]; None likewise
+    unblended: "Estimate | None" = None  #: the network's own R_pred, where this estimate is a blend
+
+    @property
+    def prediction(self) -> "Estimate":
+        """R_pred: what the network said before any blend."""
+        return self.unblended or self
+
+    def blend(self, snapshots: Tensor, share: float) -> "Estimate":
+        """R̂ = (1 - β) R_pred + β R_samp with β = ``share``, both scaled to trace N first.
+
+        ``snapshots`` [B, N, L] are estimates of x_l at the RIS; R_samp is their sample covariance.
+        """
+        elements = self.factor.shape[1]
+        own = (1 - share) * elements / self.trace_and_norm()[0]
+        sample = share * elements / torch.view_as_real(snapshots).square().sum(dim=(1, 2, 3))
+        factors = [self.factor * own.sqrt().view(-1, 1, 1), snapshots * sample.sqrt().view(-1, 1, 1)]
+        return replace(self, factor=torch.cat(factors, dim=2), loading=own * self.loading, unblended=self)
 
     def covariance(self) -> Tensor:
         """R̂, formed on request [B, N, N]."""
@@ -74,21 +93,24 @@ def check_contract(scenario: Scenario, y: Tensor, H: Tensor, codes: Tensor, snr_
             raise ValueError(f"{name} must be torch.float32, got {tensor.dtype}")
 
 
-class FactorHead(nn.Module):
+class EstimateHead(nn.Module):
     """Features in, :class:`Estimate` out; starts near the scaled identity, which is what knowing nothing looks like."""
 
-    def __init__(self, features: int, elements: int, rank: int):
+    def __init__(self, features: int, scenario: Scenario, rank: int):
         super().__init__()
-        self.elements, self.rank = elements, rank
-        self.linear = nn.Linear(features, 2 * elements * rank + 1)
+        self.factor_shape = (scenario.ris_elements, rank, 2)
+        self.sizes = [2 * scenario.ris_elements * rank, 1, scenario.max_sources, 3 * scenario.max_sources]
+        self.linear = nn.Linear(features, sum(self.sizes))
         with torch.no_grad():
             self.linear.weight.mul_(0.1)
             self.linear.bias.zero_()
 
     def forward(self, features: Tensor) -> Estimate:
-        out = self.linear(features).float()
-        pairs = out[:, :-1].unflatten(1, (self.elements, self.rank, 2))
-        return Estimate(torch.complex(pairs[..., 0], pairs[..., 1]), F.softplus(out[:, -1]))
+        factor, loading, source_logits, positions = self.linear(features).float().split(self.sizes, dim=1)
+        pairs = factor.unflatten(1, self.factor_shape)
+        return Estimate(
+            torch.complex(pairs[..., 0], pairs[..., 1]), F.softplus(loading.squeeze(1)), source_logits, positions.unflatten(1, (-1, 3))
+        )
 
 
 class BackProjectionNet(nn.Module):
@@ -103,11 +125,17 @@ class BackProjectionNet(nn.Module):
         width: of the two hidden layers.
         rank: r of the predicted factor.
         ridge: regularization of the least-squares back-projection Gᴴ(G Gᴴ + ridge·I)⁻¹.
+        blend: β, the share of the back-projected sample covariance in the final estimate.
+
+    Raises:
+        ValueError: ``blend`` is not in [0, 1).
     """
 
-    def __init__(self, scenario: Scenario, beams: int = 256, width: int = 512, rank: int = 16, ridge: float = 0.1):
+    def __init__(self, scenario: Scenario, beams: int = 256, width: int = 512, rank: int = 16, ridge: float = 0.1, blend: float = 0.0):
         super().__init__()
-        self.scenario = scenario
+        if not 0 <= blend < 1:
+            raise ValueError(f"blend must be at least 0 and below 1, got {blend!r}")
+        self.scenario, self.blend = scenario, blend
         G = site_channel(scenario)
         back_projection = G.mH @ torch.linalg.inv(G @ G.mH + ridge * torch.eye(scenario.bs_antennas))
         self.register_buffer("back_projection", torch.view_as_real(back_projection.to(torch.complex64)))
@@ -116,7 +144,7 @@ class BackProjectionNet(nn.Module):
             nn.Linear(beams + 1, width), nn.LayerNorm(width), nn.GELU(),
             nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(),
         )  # fmt: skip
-        self.head = FactorHead(width, scenario.ris_elements, rank)
+        self.head = EstimateHead(width, scenario, rank)
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
         """y [B, L, M, 2], H [B, L, M, 2] (not needed: the site is known), codes [B, L, N, 2], snr_db [B]."""
@@ -127,7 +155,8 @@ class BackProjectionNet(nn.Module):
         power = looks.square().sum(dim=-1).mean(dim=1)
         power = power / power.mean(dim=1, keepdim=True)
         features = torch.cat([power - 1, snr_db.unsqueeze(1) / 10], dim=1)
-        return self.head(self.backbone(features))
+        estimate = self.head(self.backbone(features))
+        return estimate.blend(x.mT, self.blend) if self.blend else estimate
 
 
 class SnapshotConvNet(nn.Module):
@@ -148,7 +177,7 @@ class SnapshotConvNet(nn.Module):
             nn.Linear(3 * channels + 1, width), nn.GELU(),
             nn.Linear(width, width), nn.GELU(),
         )  # fmt: skip
-        self.head = FactorHead(width, N, rank)
+        self.head = EstimateHead(width, scenario, rank)
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
         """y [B, L, M, 2], H [B, L, M, 2], codes [B, L, N, 2], snr_db [B]."""

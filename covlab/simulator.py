@@ -18,6 +18,10 @@ from torch import Tensor
 from covlab.scenario import Scenario
 
 
+CONTRACT = ("y", "H", "codes", "snr_db")
+"""The tensors of a batch that a network may read."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """B scenes: the four contract tensors a network may read, and the truth behind them.
@@ -255,6 +259,11 @@ class FreshScenes:
         self.simulator, self.micro_batch, self.seed = simulator, micro_batch, seed
         self._length = micro_batches
 
+    @property
+    def identity(self) -> dict[str, str | int]:
+        """What decides which scenes come, in plain values."""
+        return {"kind": "fresh", "micro_batch": self.micro_batch, "micro_batches": len(self), "seed": self.seed}
+
     def __len__(self) -> int:
         """Micro-batches an epoch."""
         return self._length
@@ -274,6 +283,11 @@ class FixedScenes:
         if len(scenes) == 0:
             raise ValueError("scenes must hold at least one scene, got none")
         self.scenes, self.micro_batch, self.seed = scenes, micro_batch, seed
+
+    @property
+    def identity(self) -> dict[str, str | int]:
+        """What decides which scenes come, in plain values."""
+        return {"kind": "fixed", "micro_batch": self.micro_batch, "scenes": len(self.scenes), "seed": self.seed}
 
     def __len__(self) -> int:
         """Micro-batches an epoch."""

@@ -5,66 +5,34 @@ in the order they are used, and each does the one thing its name says.
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from types import MethodType
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm, parameters_to_vector
 
-from covlab.ledger import Ledger
-from covlab.loss import Losses, LossWeights, losses
+from covlab.checkpoint import RunFolder, capture, check_same_run, describe, refuse_faults, restore
+from covlab.ledger import Ledger, WindowSums
+from covlab.loss import Loss, Losses, LossWeights
 from covlab.model import Estimate
-from covlab.simulator import Batch, FixedScenes, FreshScenes
+from covlab.progress import Lines, interrupt_as_flag, suited
+from covlab.recipe import PRECISIONS, Recipe
+from covlab.simulator import CONTRACT, Batch, FixedScenes, FreshScenes
 
-PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
-OPTIMIZERS = ("adamw", "sgd")
+VALIDATION_CHUNK = 256
 
-replaced_seams: ContextVar[dict[str, tuple[str, object]]] = ContextVar("replaced_seams", default={})
+replaced_seams: ContextVar[dict[str, tuple[str, Callable]]] = ContextVar("replaced_seams", default={})
 """{method: (fault, replacement)} for the trainers made in this context; empty unless a fault was injected."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How to train. The budget is counted in windows, so that a run is the same on a fast and a slow machine.
-
-    Raises:
-        ValueError: a value is out of its range; the message names it.
-    """
-
-    windows: int  #: optimizer steps to attempt
-    accumulation: int = 4  #: micro-batches a window
-    optimizer: str = "adamw"  #: "adamw" or "sgd"
-    learning_rate: float = 3e-3
-    head_learning_rate: float | None = None  #: of the model's ``head``; None: as everywhere
-    momentum: float = 0.9  #: sgd only
-    weight_decay: float = 1e-2
-    clip: float | None = 1.0  #: largest gradient norm; None: never clip
-    precision: str = "fp32"  #: "fp32", "bf16" or "fp16" (with a loss scale) for the network's real layers
-    warmup: int = 20  #: executed steps of linear warm-up, before the cosine
-    ema_decay: float | None = None  #: of the averaged parameters that are validated and saved; None: no average
-    fused: bool = True  #: the optimizer's fused kernel, which never waits for the device
-
-    def __post_init__(self):
-        for name, least in (("windows", 1), ("accumulation", 1), ("warmup", 0)):
-            count = getattr(self, name)
-            if not isinstance(count, int) or isinstance(count, bool) or count < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {count!r}")
-        for name, choices in (("optimizer", OPTIMIZERS), ("precision", tuple(PRECISIONS))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        for name in ("learning_rate", "head_learning_rate", "clip"):
-            number = getattr(self, name)
-            if not (number is None and name != "learning_rate") and not 0 < number < math.inf:
-                raise ValueError(f"{name} must be above 0 and finite, got {number!r}")
-        for name, most in (("momentum", 1), ("weight_decay", math.inf), ("ema_decay", 1)):
-            number = getattr(self, name)
-            if number is not None and not 0 <= number < most:
-                raise ValueError(f"{name} must be at least 0 and below {most}, got {number!r}")
+class NonFiniteLoss(RuntimeError):
+    """The loss stayed NaN or infinite; the message names the first bad window, term and scene."""
 
 
 class Trainer:
@@ -75,8 +43,10 @@ class Trainer:
         scenes: where micro-batches come from, on that device.
         validation: scenes held out, on that device.
         recipe: how to train.
-        weights: of the loss terms.
-        report: called with one line an epoch.
+        weights: of the loss terms; None: the defaults.
+        folder: where the run's files go; None: nothing is written.
+        progress: tells how it goes; None: what suits where the output goes.
+        debug: also say whether the first loss is finite, and every epoch's last gradient norms.
 
     Attributes:
         ledger: one row a window.
@@ -91,99 +61,125 @@ class Trainer:
         validation: Batch,
         recipe: Recipe,
         weights: LossWeights | None = None,
-        report=print,
+        folder: Path | str | None = None,
+        progress: Lines | None = None,
+        debug: bool = False,
     ):
         if len(scenes) == 0:
             raise ValueError("scenes must give at least one micro-batch an epoch, got none")
-        self.model, self.scenes, self.validation, self.recipe, self.report = model, scenes, validation, recipe, report
-        self.weights = weights or LossWeights()
+        if len(validation) == 0:
+            raise ValueError("validation must hold at least one scene, got none")
+        self.model, self.scenes, self.validation, self.recipe = model, scenes, validation, recipe
+        self.progress, self.debug = progress or suited(), debug
         self.parameters = list(model.parameters())
         self.device = self.parameters[0].device
-        head = list(model.head.parameters())
-        self.groups = {"backbone": [p for p in self.parameters if all(p is not q for q in head)], "head": head}
+        head = set(model.head.parameters())
+        self.groups = {"backbone": [p for p in self.parameters if p not in head], "head": [p for p in self.parameters if p in head]}
+        self.weights = weights or LossWeights()
+        self.loss = Loss(model.scenario, self.weights, self.device)
         self.optimizer = self._make_optimizer()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+
         self.windows_per_epoch = math.ceil(len(scenes) / recipe.accumulation)
-        self.window = 0  # windows seen so far, of all epochs
-        self.executed = torch.zeros((), dtype=torch.float64, device=self.device)  # steps that ran
-        self.schedule_count = torch.zeros_like(self.executed)
+        self.epochs = math.ceil(recipe.windows / self.windows_per_epoch)
+        self.epoch = self.window_of_epoch = self.window = 0
+        counters = ("executed", "schedule_count", "average_count", "running_loss", "running_weight")
+        self.counters = {name: torch.zeros((), dtype=torch.float64, device=self.device) for name in counters}
         self.vector = parameters_to_vector(self.parameters).detach()
         self.average = None if recipe.ema_decay is None else self.vector.clone()
-        self.running_loss, self.running_weight = torch.zeros_like(self.executed), torch.zeros_like(self.executed)
-        self.ledger = Ledger()
-        self.history: list[dict[str, float]] = []
+        self.best, self.history = math.inf, []
+        self.folder = None if folder is None else RunFolder(folder)
+        self.ledger = Ledger(self.folder and self.folder.ledger)
+        self.streak, self.resumed = 0, False
+
         self.faults = tuple(sorted({fault for fault, _ in replaced_seams.get().values()}))
         for seam, (_, replacement) in replaced_seams.get().items():
             setattr(self, seam, MethodType(replacement, self))
         self._set_learning_rate()
 
-    # ------------------------------------------------------------------ the loop
+    # ---------------------------------------------------------------- the loop
 
     def fit(self) -> "Trainer":
-        """Train until the recipe's windows are spent; validate after every epoch."""
-        self.model.train()
-        while self.window < self.recipe.windows:
-            epoch = self.window // self.windows_per_epoch
-            for window in self.draw_windows(epoch):
-                self.train_window(window)
-                if self.window == self.recipe.windows:
-                    break
-            self.end_epoch(epoch)
+        """Train until the recipe's windows are spent, an interrupt, or (with patience) no more gain.
+
+        An interrupt takes effect after the current window, and leaves a trainer that ``fit`` goes on with.
+
+        Raises:
+            ValueError: an input is NaN or infinite (the first window's before any step).
+            NonFiniteLoss: the loss was not finite for ``recipe.nonfinite_limit`` windows running.
+            FileExistsError: the folder holds another run.
+        """
+        self.begin()
+        try:
+            with interrupt_as_flag() as interrupted:
+                while self.epoch < self.epochs and not self.out_of_patience():
+                    for window in self.draw_windows(self.epoch):
+                        self.train_window(window)
+                        self.look()
+                        if self.window == self.recipe.windows or interrupted():
+                            break
+                    if interrupted():
+                        self.look(now=True)
+                        self.save()
+                        self.progress.say(f"Interrupted after window {self.window} of {self.recipe.windows}; fit() goes on from here.")
+                        break
+                    self.end_epoch()
+        finally:
+            self.progress.end()
         return self
 
     def train_window(self, window: list[Batch]) -> None:
         """Accumulate the gradient of the window's mean loss, then take one step, if it may run."""
         window_weight = sum(micro_batch.weight.sum() for micro_batch in window)
-        window_loss = torch.zeros_like(self.executed)
+        seen = WindowSums(window, self.device)
         for micro_batch in window:
-            loss = self.weigh(self.losses(micro_batch), micro_batch, window_weight)
+            losses = self.losses(micro_batch)
+            loss = self.weigh(losses, micro_batch, window_weight)
             self.backward(loss)
-            window_loss += loss.detach()
+            seen.add(micro_batch, losses, loss, window_weight)
         self.sanitize()
-        gradient_norms = self.condition()
-        ran = self.gate(gradient_norms["gradient_norm"])
+        norms = self.condition()
+        ran = self.gate(norms["gradient_norm"])
         self.step(ran)
         self.update_average(ran)
         self.window += 1
-        self.account(window, window_loss, window_weight, gradient_norms, ran)
+        self.window_of_epoch += 1
+        self.account(seen, window_weight, norms, ran)
         self.schedule(ran)
 
-    def end_epoch(self, epoch: int) -> None:
-        """Validate, and say how the epoch went."""
-        self.ledger.flush()
-        rows = [row for row in self.ledger.rows if row["epoch"] == epoch]
-        scores = self.evaluate()
+    def end_epoch(self) -> None:
+        """Validate, say how the epoch went, save."""
+        self.look(now=True)
+        rows = [row for row in self.ledger.rows if row["epoch"] == self.epoch]
         self.history.append(
             {
-                "epoch": epoch,
-                "train": (self.running_loss / self.running_weight).item(),
-                "validation": scores.mean().item(),
+                "epoch": self.epoch,
+                "train": (self.counters["running_loss"] / self.counters["running_weight"]).item(),
+                "validation": self.evaluate().mean().item(),
                 "skipped": sum(row["ran"] == 0 for row in rows),
                 "nonfinite": sum(not math.isfinite(row["loss"]) for row in rows),
             }
         )
-        self.running_loss.zero_(), self.running_weight.zero_()
-        epochs = math.ceil(self.recipe.windows / self.windows_per_epoch)
-        stamp = " BUGGED" if self.faults else ""
-        last = self.history[-1]
-        skipped = f" skipped {last['skipped']}" if last["skipped"] else ""
-        self.report(f"Epoch {epoch + 1:03d}/{epochs:03d}: train {last['train']:.6f} val {last['validation']:.6f}{skipped}{stamp}")
+        self._say_epoch(rows)
+        self.counters["running_loss"].zero_()
+        self.counters["running_weight"].zero_()
+        self.epoch, self.window_of_epoch = self.epoch + 1, 0
+        self.save()
 
-    # ------------------------------------------------------------------ its vocabulary (the seams)
+    # ---------------------------------------------------------------- its vocabulary; the seams a fault may replace
 
     def draw_windows(self, epoch: int) -> Iterator[list[Batch]]:
         """The windows of ``epoch`` still to come; the last one may be short."""
-        done = self.window - epoch * self.windows_per_epoch
-        micro_batches = self.scenes.micro_batches(epoch, first=done * self.recipe.accumulation)
+        micro_batches = self.scenes.micro_batches(epoch, first=self.window_of_epoch * self.recipe.accumulation)
         while window := list(islice(micro_batches, self.recipe.accumulation)):
             yield window
 
     def losses(self, micro_batch: Batch) -> Losses:
         """Forward under autocast, the loss outside it."""
-        return losses(self.estimate(self.model, micro_batch), micro_batch, self.weights)
+        return self.loss(self.estimate(self.model, micro_batch), micro_batch)
 
     def estimate(self, model: Callable[..., Estimate], batch: Batch) -> Estimate:
-        """What ``model`` makes of a batch, in the recipe's precision; training and evaluation both come through here."""
+        """What ``model`` makes of a batch in the recipe's precision; training and evaluation both come through here."""
         dtype = PRECISIONS[self.recipe.precision]
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
             return model(batch.y, batch.H, batch.codes, batch.snr_db)
@@ -221,72 +217,170 @@ class Trainer:
             self.optimizer.step()
         elif ran:
             self.optimizer.step()
-        self.executed += ran
+        self.counters["executed"] += ran
         self.scaler.update()
         self.optimizer.zero_grad()
-
-    def schedule(self, ran: Tensor) -> None:
-        """Advance the learning rate with the steps that ran."""
-        self.schedule_count += ran
-        self._set_learning_rate()
 
     def update_average(self, ran: Tensor) -> None:
         """Move the averaged parameters towards the new ones, if the step ran."""
         self.previous, self.vector = self.vector, parameters_to_vector(self.parameters).detach()
         if self.average is not None:
             self.average.lerp_(self.vector, (1 - self.recipe.ema_decay) * ran)
+            self.counters["average_count"] += ran
 
-    def account(self, window: list[Batch], loss: Tensor, weight: Tensor, gradient_norms: dict[str, Tensor], ran: Tensor) -> None:
+    def account(self, seen: WindowSums, weight: Tensor, norms: dict[str, Tensor], ran: Tensor) -> None:
         """Log the window: into the epoch's mean, and as a row of the ledger."""
-        self.running_loss += loss * weight
-        self.running_weight += weight
+        self.counters["running_loss"] += seen.device["loss"] * weight
+        self.counters["running_weight"] += weight
+        rates = {f"learning_rate_{group['name']}": torch.as_tensor(group["lr"], device=self.device) for group in self.optimizer.param_groups}
         self.ledger.append(
+            {"window": self.window, "epoch": self.epoch, **seen.host, **self.weights.values(), "bugged": bool(self.faults)},
             {
-                "window": self.window,
-                "epoch": (self.window - 1) // self.windows_per_epoch,
-                "scenes": sum(len(micro_batch) for micro_batch in window),
-                "micro_batches": len(window),
-            },
-            {
-                "loss": loss,
+                **seen.device,
                 "ran": ran,
-                "loss_scale": self.scaler.scale(torch.ones_like(loss)),
-                **gradient_norms,
+                "loss_scale": self.scaler.scale(torch.ones_like(weight)),
+                **norms,
                 "update_norm": (self.vector - self.previous).norm(),
                 "parameter_norm": self.vector.norm(),
-                "learning_rate": torch.as_tensor(self.optimizer.param_groups[0]["lr"], device=self.device),
-                "executed": self.executed,
-                "schedule_count": self.schedule_count,
+                **rates,
+                **{name: self.counters[name] for name in ("executed", "schedule_count", "average_count")},
             },
         )
 
+    def schedule(self, ran: Tensor) -> None:
+        """Advance the learning rate with the steps that ran."""
+        self.counters["schedule_count"] += ran
+        self._set_learning_rate()
+
     @torch.no_grad()
     def evaluate(self) -> Tensor:
-        """NMSE of every validation scene [B], in evaluation mode, by the parameters that would be saved."""
-        parameters = self.validated_parameters()
+        """NMSE of every validation scene [B], in evaluation mode, by the parameters that are saved as best."""
+        model = partial(_call_with, self.model, self.validated_parameters())
+        was_training = self.model.training
         self.model.eval()
         try:
-            chunks = (self.validation[start : start + 256] for start in range(0, len(self.validation), 256))
-            return torch.cat([self.estimate(partial(_call_with, self.model, parameters), chunk).nmse(chunk) for chunk in chunks])
+            chunks = (self.validation[start : start + VALIDATION_CHUNK] for start in range(0, len(self.validation), VALIDATION_CHUNK))
+            return torch.cat([self.estimate(model, chunk).nmse(chunk) for chunk in chunks])
         finally:
-            self.model.train()
+            self.model.train(was_training)
+
+    def save(self) -> None:
+        """Write the last checkpoint, and the best one if this is it."""
+        if self.history and self.history[-1]["validation"] < self.best:
+            self.best = self.history[-1]["validation"]
+            if self.folder is not None:
+                best = {"model": self.model.state_dict() | self.validated_parameters(), "faults": list(self.faults)}
+                self.folder.save_best(best | {"validation": self.best, "config": self.config()})
+        if self.folder is not None:
+            self.folder.write_json("epochs.json", self.history)
+            self.folder.save_last(capture(self))
+
+    # ---------------------------------------------------------------- keeping watch
+
+    def begin(self) -> None:
+        """Refuse what can be refused before the first step, and leave a checkpoint to fall back on."""
+        first = next(iter(self.draw_windows(self.epoch)), [])
+        for micro_batch in first:
+            if micro_batch.y.device.type != self.device.type:
+                raise ValueError(f"scenes must be on the model's device {self.device}, got {micro_batch.y.device}")
+            for name in CONTRACT:
+                finite = getattr(micro_batch, name).isfinite().flatten(1 if name != "snr_db" else 0)
+                if not finite.all():
+                    raise ValueError(f"{name} of the first window holds NaN or inf")
+        if self.folder is not None and not self.resumed:
+            self.folder.begin(self.config() | {"provenance": self.weights.provenance, "faults": list(self.faults)})
+            self.save()
+        self.resumed = True
+        self.model.train()
+        self.progress.begin(self.window, self.recipe.windows)
+        self.looked = time.monotonic()
+
+    def look(self, now: bool = False) -> None:
+        """Every half second, and every 64 windows, bring the ledger's rows in; stop a run that has gone bad."""
+        if not now and self.ledger.pending < 64 and time.monotonic() - self.looked < 0.5:
+            return
+        rows = self.ledger.flush()
+        self.looked = time.monotonic()
+        if not rows:
+            return
+        if self.debug and rows[0]["window"] == 1:
+            finite = math.isfinite(rows[0]["loss"])
+            self.progress.say(f"[DEBUG] Loss is {'finite' if finite else 'NOT finite'}: {rows[0]['loss']:.6f} in the first window")
+        self.progress.advance(rows)
+        for row in rows:
+            if row["bad_input"] >= 0:
+                raise ValueError(f"{CONTRACT[int(row['bad_input'])]} of window {row['window']} holds NaN or inf")
+            self.streak = 0 if math.isfinite(row["loss"]) else self.streak + 1
+            if self.streak == self.recipe.nonfinite_limit:
+                raise NonFiniteLoss(self._explain_streak())
+
+    def out_of_patience(self) -> bool:
+        """Has validation not improved for ``recipe.patience`` epochs?"""
+        if self.recipe.patience is None or len(self.history) <= self.recipe.patience:
+            return False
+        values = [row["validation"] for row in self.history]
+        return min(values[-self.recipe.patience :]) >= min(values[: -self.recipe.patience])
+
+    def _explain_streak(self) -> str:
+        bad = [row for row in self.ledger.rows if not math.isfinite(row["loss"])]
+        first = bad[0]
+        terms = [name.removeprefix("term_") for name in first if name.startswith("term_") and not math.isfinite(first[name])]
+        culprit = f"the term {terms[0]}" if terms else "the weighing, since every term is finite"
+        return (
+            f"the loss was not finite for {self.streak} windows running; first in window {first['window']}, by {culprit}, "
+            f"in scene {int(first['bad_scene'])} of {first['scenes']}; no such step was taken"
+            + (f", and {self.folder.path / 'last.pt'} is from before" if self.folder else "")
+        )
+
+    def _say_epoch(self, rows: list[dict[str, float]]) -> None:
+        last = self.history[-1]
+        if self.debug and rows:
+            norms = " ".join(f"{name}={rows[-1][f'gradient_norm_{name}']:.3e}" for name in self.groups)
+            self.progress.say(f"[GRAD] {norms} ok={len(rows) - last['skipped']}/{len(rows)}")
+        counts = "".join(f" {name} {last[name]}" for name in ("skipped", "nonfinite") if last[name])
+        stamp = " BUGGED" if self.faults else ""
+        self.progress.say(f"Epoch {self.epoch + 1:03d}/{self.epochs:03d}: train {last['train']:.6f} val {last['validation']:.6f}{counts}{stamp}")
+
+    # ---------------------------------------------------------------- state
+
+    def config(self) -> dict:
+        """What must agree before a run may be resumed, in plain values."""
+        return describe(self.recipe, self.weights, self.model.scenario, self.scenes.identity)
 
     def validated_parameters(self) -> dict[str, Tensor]:
         """{name: value} of the averaged parameters, or of the model's own where the recipe keeps no average."""
-        names = [name for name, _ in self.model.named_parameters()]
+        own = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
         if self.average is None:
-            return dict(zip(names, self.parameters, strict=True))
-        pieces = self.average.split([parameter.numel() for parameter in self.parameters])
-        return {name: piece.view_as(p) for name, piece, p in zip(names, pieces, self.parameters, strict=True)}
+            return own
+        pieces = self.average.split([parameter.numel() for parameter in own.values()])
+        return {name: piece.view_as(parameter) for (name, parameter), piece in zip(own.items(), pieces, strict=True)}
 
-    # ------------------------------------------------------------------ set-up
+    def resume(self, previous: bool = False, allow_faults: bool = False) -> "Trainer":
+        """Take the folder's run up where its last checkpoint (or the ``previous`` one) left it; anew if it has none.
+
+        Raises:
+            ValueError: the trainer has no folder.
+            CheckpointError: the checkpoint is damaged, or of a run with other settings or other faults
+                (the latter unless ``allow_faults``).
+        """
+        if self.folder is None:
+            raise ValueError("folder must name the run to resume, got None")
+        state = self.folder.load(previous)
+        if state is not None:
+            check_same_run(state["config"], self.config())
+            refuse_faults(self.folder.path, sorted(set(state["faults"]) ^ set(self.faults)), allow_faults)
+            restore(self, state)
+            self.resumed = True
+        return self
+
+    # ---------------------------------------------------------------- set-up
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         recipe = self.recipe
-        rates = {"backbone": recipe.learning_rate, "head": recipe.head_learning_rate or recipe.learning_rate}
+        peaks = {"backbone": recipe.learning_rate, "head": recipe.head_learning_rate or recipe.learning_rate}
         groups = [
             # A learning rate on the device follows the schedule there; only the fused kernels can read it.
-            {"params": parameters, "name": name, "lr": torch.tensor(rates[name], device=self.device) if recipe.fused else rates[name], "peak": rates[name]}
+            {"params": parameters, "name": name, "peak": peaks[name], "lr": torch.tensor(peaks[name], device=self.device) if recipe.fused else peaks[name]}
             for name, parameters in self.groups.items()
         ]
         if recipe.optimizer == "adamw":
@@ -299,8 +393,8 @@ class Trainer:
         return optimizer
 
     def _set_learning_rate(self) -> None:
-        """Linear warm-up, then a cosine to zero, as a function of ``schedule_count``."""
-        count, recipe = self.schedule_count, self.recipe
+        """Linear warm-up, then a cosine to zero, as a function of the schedule's count."""
+        count, recipe = self.counters["schedule_count"], self.recipe
         factor = 0.5 * (1 + torch.cos(math.pi * (count / recipe.windows).clamp(max=1)))
         if recipe.warmup:
             factor = factor * ((count + 1) / recipe.warmup).clamp(max=1)

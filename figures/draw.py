@@ -7,12 +7,16 @@ import torch
 
 from covlab import plots
 from covlab.faults import inject
+from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
+from covlab.progress import Silent
+from covlab.recipe import Recipe
 from covlab.scenario import preset
 from covlab.simulator import FixedScenes, Simulator, scene_generator
-from covlab.trainer import Recipe, Trainer
+from covlab.trainer import Trainer
 
 HERE = Path(__file__).parent
+NMSE = LossWeights.only(lam_cov=1.0)
 STUDENT = preset("student")
 
 
@@ -21,7 +25,7 @@ def overfit_run(fault: str | None, **recipe) -> Trainer:
     torch.manual_seed(0)
     with inject(fault) if fault else nullcontext():
         run = Trainer(
-            BackProjectionNet(STUDENT), FixedScenes(scenes, 32, seed=0), scenes, Recipe(windows=120, clip=None, **recipe), report=lambda line: None
+            BackProjectionNet(STUDENT), FixedScenes(scenes, 32, seed=0), scenes, Recipe(windows=120, clip=None, **recipe), weights=NMSE, progress=Silent()
         )
     return run.fit()
 

@@ -64,10 +64,14 @@ import torch
 
 from covlab import plots
 from covlab.faults import FAULTS, inject
+from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
+from covlab.progress import Silent
+from covlab.recipe import Recipe
 from covlab.scenario import preset
 from covlab.simulator import FixedScenes, Simulator, scene_generator
-from covlab.trainer import Recipe, Trainer
+from covlab.trainer import Trainer
+NMSE = LossWeights.only(lam_cov=1.0)
 
 bug = FAULTS["division_in_debug_block"]
 print(bug.diff())
@@ -94,7 +98,7 @@ def train(bugged, accumulation=4, **recipe):
     with inject(bug.name) if bugged else nullcontext():
         trainer = Trainer(
             model, FixedScenes(scenes, micro_batch=32, seed=seed), scenes,
-            Recipe(windows=windows, accumulation=accumulation, **recipe), report=lambda line: None,
+            Recipe(windows=windows, accumulation=accumulation, **recipe), weights=NMSE, progress=Silent(),
         )  # fmt: skip
     return trainer.fit()
 

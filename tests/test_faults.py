@@ -4,11 +4,15 @@ import pytest
 import torch
 
 from covlab.faults import FAULTS, inject
+from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
+from covlab.progress import Lines, Silent
+from covlab.recipe import Recipe
 from covlab.scenario import preset
 from covlab.simulator import FixedScenes, Simulator, scene_generator
-from covlab.trainer import Recipe, Trainer
+from covlab.trainer import Trainer
 
+NMSE = LossWeights.only(lam_cov=1.0)
 STUDENT = preset("student")
 SCENES = Simulator(STUDENT).draw(128, scene_generator(0, "test"))
 
@@ -16,8 +20,8 @@ SCENES = Simulator(STUDENT).draw(128, scene_generator(0, "test"))
 def trainer(accumulation=4, lines=None):
     torch.manual_seed(0)
     recipe = Recipe(windows=32 // accumulation, accumulation=accumulation)
-    report = (lambda line: None) if lines is None else lines.append
-    return Trainer(BackProjectionNet(STUDENT, beams=32, width=32, rank=4), FixedScenes(SCENES, 8, seed=0), SCENES, recipe, report=report)
+    progress = Silent() if lines is None else Lines(lines.append)
+    return Trainer(BackProjectionNet(STUDENT, beams=32, width=32, rank=4), FixedScenes(SCENES, 8, seed=0), SCENES, recipe, weights=NMSE, progress=progress)
 
 
 def test_a_fault_lives_in_the_trainers_made_inside_and_nowhere_else():

@@ -7,11 +7,15 @@ import pytest
 import torch
 
 from covlab.faults import inject
+from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
+from covlab.progress import Silent
+from covlab.recipe import Recipe
 from covlab.scenario import preset
 from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
-from covlab.trainer import Recipe, Trainer
+from covlab.trainer import Trainer
 
+NMSE = LossWeights.only(lam_cov=1.0)
 STUDENT = preset("student")
 SCENES = Simulator(STUDENT).draw(100, scene_generator(0, "test"))
 
@@ -20,7 +24,7 @@ def trainer(scenes=SCENES, micro_batch=16, seed=0, width=32, **recipe):
     torch.manual_seed(seed)
     model = BackProjectionNet(STUDENT, beams=32, width=width, rank=4)
     recipe = Recipe(**({"windows": 4, "warmup": 0} | recipe))
-    return Trainer(model, FixedScenes(scenes, micro_batch, seed=0), SCENES[:8], recipe, report=lambda line: None)
+    return Trainer(model, FixedScenes(scenes, micro_batch, seed=0), SCENES[:8], recipe, progress=Silent())
 
 
 def accumulated_gradient(run, window):
@@ -91,10 +95,10 @@ def test_step_runs_if_and_only_if_the_gradient_is_finite(optimizer, fused, preci
     run.backward = overflow
     run.train_window(windows[0])
     assert torch.equal(run.vector, before) and torch.equal(run.average, average)
-    assert run.executed == run.schedule_count == 0
+    assert run.counters["executed"] == run.counters["schedule_count"] == 0
     run.backward = honest
     run.train_window(windows[1])
-    assert not torch.equal(run.vector, before) and run.executed == 1
+    assert not torch.equal(run.vector, before) and run.counters["executed"] == 1
 
     fresh = trainer(optimizer=optimizer, fused=fused, precision=precision, ema_decay=0.5)
     fresh.train_window(windows[1])
@@ -117,7 +121,7 @@ def test_clipping_sees_unscaled_gradients():
 def test_learning_rate_warms_up_and_falls_as_a_cosine():
     run = trainer(windows=8, warmup=4, learning_rate=0.5, optimizer="sgd").fit()
     expected = [0.5 * min(1, (n + 1) / 4) * 0.5 * (1 + math.cos(math.pi * n / 8)) for n in range(9)]
-    assert run.ledger.columns()["learning_rate"] == pytest.approx(expected[:-1])
+    assert run.ledger.columns()["learning_rate_head"] == pytest.approx(expected[:-1])
     assert float(run.optimizer.param_groups[0]["lr"]) == pytest.approx(expected[-1], abs=1e-7)
 
 
@@ -125,10 +129,9 @@ def test_average_is_what_is_validated():
     run = trainer(ema_decay=0.9, windows=4, learning_rate=0.05).fit()
     expected, decay = trainer(ema_decay=0.9).vector, 0.9
     again = trainer(ema_decay=0.9, windows=4, learning_rate=0.05)
-    for epoch in (0, 1):
-        for window in again.draw_windows(epoch):
-            again.train_window(window)
-            expected = decay * expected + (1 - decay) * again.vector
+    for window in [window for epoch in (0, 1) for window in again.draw_windows(epoch)]:
+        again.train_window(window)
+        expected = decay * expected + (1 - decay) * again.vector
     assert relative_distance(run.average, expected) < 1e-6
     torch.nn.utils.vector_to_parameters(expected, again.model.parameters())
     again.average = None
@@ -158,7 +161,7 @@ def test_overfit_test_memorizes():
     """The source promised .187 after 30 epochs on 512 fixed scenes; goal at student size: at most .03."""
     scenes = Simulator(STUDENT).draw(512, scene_generator(0, "overfit"))
     torch.manual_seed(0)
-    run = Trainer(BackProjectionNet(STUDENT), FixedScenes(scenes, 32, seed=0), scenes, Recipe(windows=120), report=lambda line: None)
+    run = Trainer(BackProjectionNet(STUDENT), FixedScenes(scenes, 32, seed=0), scenes, Recipe(windows=120), weights=NMSE, progress=Silent())
     assert run.fit().history[-1]["validation"] <= 0.03
 
 
@@ -167,7 +170,7 @@ def test_overfit_test_memorizes_at_full_size():
     full = preset("full")
     scenes = Simulator(full).draw(512, scene_generator(0, "overfit"))
     torch.manual_seed(0)
-    run = Trainer(BackProjectionNet(full), FixedScenes(scenes, 32, seed=0), scenes, Recipe(windows=120), report=lambda line: None)
+    run = Trainer(BackProjectionNet(full), FixedScenes(scenes, 32, seed=0), scenes, Recipe(windows=120), weights=NMSE, progress=Silent())
     assert run.fit().history[-1]["validation"] <= 0.06
 
 
@@ -176,7 +179,7 @@ def test_held_out_error_falls_from_knowing_nothing():
     simulator = Simulator(STUDENT)
     torch.manual_seed(0)
     held_out = simulator.draw(512, scene_generator(0, "validation"))
-    run = Trainer(BackProjectionNet(STUDENT), FreshScenes(simulator, 32, 400, seed=0), held_out, Recipe(windows=300), report=lambda line: None)
+    run = Trainer(BackProjectionNet(STUDENT), FreshScenes(simulator, 32, 400, seed=0), held_out, Recipe(windows=300), weights=NMSE, progress=Silent())
     assert run.evaluate().mean() >= 0.9
     assert run.fit().history[-1]["validation"] <= 0.28
 

@@ -1,0 +1,50 @@
+"""How to train: everything about a run that is neither the network nor the scenes."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+OPTIMIZERS = ("adamw", "sgd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train. The budget is counted in windows, so that a run is the same on a fast and a slow machine.
+
+    Raises:
+        ValueError: a value is out of its range; the message names it.
+    """
+
+    windows: int  #: optimizer steps to attempt
+    accumulation: int = 4  #: micro-batches a window
+    optimizer: str = "adamw"  #: "adamw" or "sgd"
+    learning_rate: float = 3e-3
+    head_learning_rate: float | None = None  #: of the model's ``head``; None: as everywhere
+    momentum: float = 0.9  #: sgd only
+    weight_decay: float = 1e-2
+    clip: float | None = 1.0  #: largest gradient norm; None: never clip
+    precision: str = "fp32"  #: "fp32", "bf16" or "fp16" (with a loss scale) for the network's real layers
+    warmup: int = 20  #: executed steps of linear warm-up, before the cosine
+    ema_decay: float | None = None  #: of the averaged parameters that are validated and saved; None: no average
+    fused: bool = True  #: the optimizer's fused kernel, which never waits for the device
+    patience: int | None = None  #: epochs without a better validation before stopping early; None: never
+    nonfinite_limit: int = 10  #: consecutive windows of non-finite loss that stop the run
+
+    def __post_init__(self):
+        for name, least in (("windows", 1), ("accumulation", 1), ("warmup", 0), ("patience", 1), ("nonfinite_limit", 1)):
+            count = getattr(self, name)
+            if not (count is None and name == "patience") and (not isinstance(count, int) or isinstance(count, bool) or count < least):
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {count!r}")
+        for name, choices in (("optimizer", OPTIMIZERS), ("precision", tuple(PRECISIONS))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        for name in ("learning_rate", "head_learning_rate", "clip"):
+            number = getattr(self, name)
+            if not (number is None and name != "learning_rate") and not 0 < number < math.inf:
+                raise ValueError(f"{name} must be above 0 and finite, got {number!r}")
+        for name, most in (("momentum", 1), ("weight_decay", math.inf), ("ema_decay", 1)):
+            number = getattr(self, name)
+            if not (number is None and name == "ema_decay") and not 0 <= number < most:
+                raise ValueError(f"{name} must be at least 0 and below {most}, got {number!r}")
