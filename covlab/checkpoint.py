@@ -167,22 +167,24 @@ def restore(trainer: "Trainer", state: dict) -> None:
     trainer.ledger.cut_back_to(trainer.window)
 
 
-def describe(recipe, weights, scenario, scenes) -> dict:
+def describe(model: nn.Module, scenes, recipe, weights) -> dict[str, dict | str]:
     """The configuration of a run, in plain values: what must agree before it may be resumed."""
-    return {"scenario": asdict(scenario), "scenes": scenes, "recipe": asdict(recipe), "weights": asdict(weights)}
+    parts = {"scenario": model.scenario, "recipe": recipe, "weights": weights}
+    return {"network": type(model).__name__, "scenes": scenes.identity, **{name: asdict(part) for name, part in parts.items()}}
 
 
 def check_same_run(saved: dict, current: dict) -> None:
     """Raises CheckpointError, naming every setting that differs."""
-    differences = [
-        f"{part}.{name}: saved {saved[part].get(name)!r}, now {current[part].get(name)!r}"
-        for part in current
-        for name in current[part] | saved[part]
-        if _plain(saved[part].get(name)) != _plain(current[part].get(name))
-    ]
+    saved, current = _flat(saved), _flat(current)
+    differences = [f"{name}: saved {saved.get(name)}, now {current.get(name)}" for name in saved | current if saved.get(name) != current.get(name)]
     if differences:
         raise CheckpointError("the checkpoint is of another run: " + "; ".join(differences))
 
 
-def _plain(value):
-    return json.loads(json.dumps(value))
+def _flat(config: dict) -> dict[str, str]:
+    """{"recipe.windows": "100", …}; as JSON, in which a tuple and a list are the same."""
+    return {
+        f"{part}.{name}" if name else part: json.dumps(value)
+        for part, values in config.items()
+        for name, value in (values.items() if isinstance(values, dict) else [("", values)])
+    }

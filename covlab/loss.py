@@ -174,8 +174,11 @@ class Loss:
         """relu(0.03 − (λ_K − λ_{K+1})), eigenvalues of R̂ in shares of its trace, K the true number of sources."""
         trace, _ = estimate.trace_and_norm()
         # F Fᴴ and the small FᴴF share their eigenvalues but for zeros; εI shifts all of them alike.
-        values = torch.linalg.eigvalsh(estimate.factor.mH @ estimate.factor).flip(1) / trace.unsqueeze(1)
-        values = F.pad(values, (0, 1))
+        gram = estimate.factor.mH @ estimate.factor
+        # The eigensolver raises on NaN; a scene that has gone bad must become a NaN loss like any other.
+        finite = torch.view_as_real(gram).isfinite().flatten(1).all(dim=1)
+        values = torch.linalg.eigvalsh(torch.where(finite.view(-1, 1, 1), gram, 0)).flip(1) / trace.unsqueeze(1)
+        values = F.pad(torch.where(finite.unsqueeze(1), values, torch.nan), (0, 1))
         K = batch.source_count.unsqueeze(1)
         return F.relu(EIGENGAP - (values.gather(1, K - 1) - values.gather(1, K)).squeeze(1))
 

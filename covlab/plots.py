@@ -6,7 +6,6 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
@@ -49,15 +48,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") ->
 
 
 def learning_curves(runs: Mapping[str, Trainer]) -> Figure:
-    """Train and validation NMSE of each run over the epochs, on a logarithmic axis, in dB on the right."""
+    """Train and validation NMSE of each run over the epochs, on a logarithmic axis."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for (label, run), colour in zip(runs.items(), COLOURS, strict=False):
         epochs = [row["epoch"] + 1 for row in run.history]
         for line, value in zip(LINES, ("validation", "train"), strict=False):
             axes.plot(epochs, [row[value] for row in run.history], line, color=colour, label=f"{_stamped(label, run)}: {value}")
     axes.set(xlabel="epoch", ylabel="NMSE (1 = knows nothing)", yscale="log")
-    decibel = axes.secondary_yaxis("right", functions=(lambda x: 10 * np.log10(np.maximum(x, 1e-12)), lambda d: 10 ** (d / 10)))
-    decibel.set_ylabel("NMSE in dB")
     axes.legend()
     return figure
 

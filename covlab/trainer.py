@@ -271,7 +271,7 @@ class Trainer:
             if self.folder is not None:
                 best = {"model": self.model.state_dict() | self.validated_parameters(), "faults": list(self.faults)}
                 self.folder.save_best(best | {"validation": self.best, "config": self.config()})
-        if self.folder is not None:
+        if self.folder is not None and self.streak == 0:  # what may be the start of a failure is not worth resuming from
             self.folder.write_json("epochs.json", self.history)
             self.folder.save_last(capture(self))
 
@@ -288,7 +288,7 @@ class Trainer:
                 if not finite.all():
                     raise ValueError(f"{name} of the first window holds NaN or inf")
         if self.folder is not None and not self.resumed:
-            self.folder.begin(self.config() | {"provenance": self.weights.provenance, "faults": list(self.faults)})
+            self.folder.begin(self.config() | {"faults": list(self.faults)})
             self.save()
         self.resumed = True
         self.model.train()
@@ -345,7 +345,7 @@ class Trainer:
 
     def config(self) -> dict:
         """What must agree before a run may be resumed, in plain values."""
-        return describe(self.recipe, self.weights, self.model.scenario, self.scenes.identity)
+        return describe(self.model, self.scenes, self.recipe, self.weights)
 
     def validated_parameters(self) -> dict[str, Tensor]:
         """{name: value} of the averaged parameters, or of the model's own where the recipe keeps no average."""

@@ -1,5 +1,6 @@
 """Laws of the loss and guards of its weights."""
 
+import math
 import subprocess
 import sys
 
@@ -238,3 +239,13 @@ def test_blend_mixes_trace_normalized_matrices():
 def test_unknown_provenance_is_refused():
     with pytest.raises(ValueError, match="provenance must name weights .*got lam_typo"):
         LossWeights(provenance={"lam_typo": "argument"})
+
+
+def test_a_scene_gone_bad_is_nan_in_every_term_and_leaves_the_others_alone():
+    batch, estimate = scenes_and_guess()
+    spoiled = Estimate(*(tensor.index_fill(0, torch.tensor([2]), math.nan) for tensor in (estimate.factor, estimate.loading, estimate.source_logits, estimate.positions)))
+    bad, good = (Loss(STUDENT, LossWeights(**ALL))(guess, batch) for guess in (spoiled, estimate))
+    others = torch.arange(6) != 2
+    for name in good.terms:
+        assert torch.isnan(bad.terms[name][2]), name
+        assert torch.allclose(bad.terms[name][others], good.terms[name][others]), name

@@ -1,30 +1,33 @@
 """Laws of the training loop."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from covlab.checkpoint import read_checkpoint
 from covlab.faults import inject
 from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
-from covlab.progress import Silent
+from covlab.progress import Lines, Pace, Silent
 from covlab.recipe import Recipe
 from covlab.scenario import preset
 from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
-from covlab.trainer import Trainer
+from covlab.trainer import NonFiniteLoss, Trainer
 
 NMSE = LossWeights.only(lam_cov=1.0)
 STUDENT = preset("student")
 SCENES = Simulator(STUDENT).draw(100, scene_generator(0, "test"))
 
 
-def trainer(scenes=SCENES, micro_batch=16, seed=0, width=32, **recipe):
+def trainer(scenes=SCENES, micro_batch=16, seed=0, width=32, weights=None, folder=None, **recipe):
     torch.manual_seed(seed)
     model = BackProjectionNet(STUDENT, beams=32, width=width, rank=4)
     recipe = Recipe(**({"windows": 4, "warmup": 0} | recipe))
-    return Trainer(model, FixedScenes(scenes, micro_batch, seed=0), SCENES[:8], recipe, progress=Silent())
+    return Trainer(model, FixedScenes(scenes, micro_batch, seed=0), SCENES[:8], recipe, weights, folder, progress=Silent())
 
 
 def accumulated_gradient(run, window):
@@ -187,13 +190,168 @@ def test_held_out_error_falls_from_knowing_nothing():
 @pytest.mark.parametrize(
     "setting",
     [{"accumulation": 0}, {"learning_rate": 0.0}, {"learning_rate": -1.0}, {"precision": "fp8"}, {"optimizer": "lion"}, {"clip": 0.0},
-     {"windows": 0}, {"warmup": -1}, {"momentum": 1.0}, {"ema_decay": 1.0}, {"weight_decay": math.nan}],
+     {"windows": 0}, {"warmup": -1}, {"momentum": 1.0}, {"ema_decay": 1.0}, {"weight_decay": math.nan}, {"patience": 0}, {"nonfinite_limit": 0}, {"head_learning_rate": -1.0}],
     ids=str,
 )  # fmt: skip
 def test_recipe_refuses_by_name(setting):
     (name, value), = setting.items()
     with pytest.raises(ValueError, match=f"^{name} must be .*got {value!r}"):
         Recipe(**({"windows": 1} | setting))
+
+
+class Synchronizations(TorchDispatchMode):
+    """Counts the operations that make the host wait for the device."""
+
+    WAITING = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors", "masked_select", "_unique2")
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket.__name__ in self.WAITING:
+            self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_no_window_waits_for_the_device(optimizer, precision):
+    """With scaler, clipping, schedule, average and ledger on; only the eigengap must ask LAPACK whether it converged."""
+    weights = LossWeights(**(dict.fromkeys(LossWeights().values(), 0.1) | {"lam_gap": 0.0}))
+    run = trainer(optimizer=optimizer, precision=precision, ema_decay=0.9, windows=8, weights=weights)
+    windows = list(run.draw_windows(0))
+    run.train_window(windows[0])
+    with Synchronizations() as waits:
+        run.train_window(windows[1])
+        assert waits.names == []
+        run.ledger.flush()
+        assert len(waits.names) <= 1
+    with Synchronizations() as waits:
+        trainer(optimizer=optimizer, fused=False).train_window(windows[1])
+    assert "is_nonzero" in waits.names or "_local_scalar_dense" in waits.names  # the count can count
+
+
+def test_ledger_has_a_column_for_everything():
+    weights = LossWeights(**(dict.fromkeys(LossWeights().values(), 0.1) | {"lam_gap": 0.0}))
+    columns = trainer(precision="fp16", ema_decay=0.9, weights=weights).fit().ledger.columns()
+    terms = {f"term_{name.removeprefix('lam_')}" for name in weights.values()} - {"term_gap"}
+    groups = {f"{kind}_{name}" for kind in ("gradient_norm", "learning_rate") for name in ("backbone", "head")}
+    assert set(columns) == terms | groups | set(weights.values()) | {
+        "window", "epoch", "scenes", "micro_batches", "bugged", "loss", "ran", "loss_scale", "gradient_norm", "gradient_norm_clipped", "update_norm",
+        "parameter_norm", "executed", "schedule_count", "average_count", "smallest_relative_trace", "bad_input", "bad_scene",
+    }  # fmt: skip
+    assert columns["loss"] == pytest.approx([sum(0.1 * columns[term][i] for term in terms) for i in range(4)], rel=1e-4)
+    assert columns["scenes"] == [64, 36, 64, 36] and columns["micro_batches"] == [4, 3, 4, 3]
+    assert min(columns["smallest_relative_trace"]) >= 1
+
+
+# ------------------------------------------------------------------ runs that go wrong
+
+
+def spoiled(name, scene=70, value=math.nan):
+    tensor = getattr(SCENES, name).clone()
+    tensor[scene] = value
+    return replace(SCENES, **{name: tensor})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["y", "H", "codes", "snr_db"])
+def test_bad_input_in_the_first_window_stops_before_any_step(name, value):
+    run = trainer(spoiled(name, value=value), micro_batch=100)
+    before = run.vector.clone()
+    with pytest.raises(ValueError, match=f"^{name} of the first window holds NaN or inf"):
+        run.fit()
+    assert run.window == 0 and torch.equal(run.vector, before)
+
+
+def test_bad_input_in_a_later_window_is_named_at_the_next_flush():
+    order = torch.randperm(100, generator=scene_generator(0, "order", 0))
+    run = trainer(spoiled("y", scene=int(order[70])))
+    with pytest.raises(ValueError, match="^y of window 2 holds NaN or inf"):
+        run.fit()
+    assert torch.isfinite(run.vector).all()
+
+
+def test_wrong_dtype_is_refused_before_any_step():
+    doubled = replace(SCENES, y=SCENES.y.double())
+    run = trainer(doubled)
+    with pytest.raises(ValueError, match="y must be torch.float32, got torch.float64"):
+        run.fit()
+    assert run.window == 0
+
+
+def test_run_whose_loss_stays_nonfinite_stops_and_says_where(tmp_path):
+    run = trainer(windows=40, nonfinite_limit=3, folder=tmp_path)
+    honest = run.loss.subspace_align
+
+    def fails_from_window_3_on(estimate, batch):
+        term = honest(estimate, batch)
+        return term if run.window < 2 else term.index_fill(0, torch.tensor([1]), math.nan)
+
+    run.loss.subspace_align = fails_from_window_3_on
+    with pytest.raises(NonFiniteLoss, match=r"3 windows running; first in window 3, by the term subspace_align, in scene 1 of 64; .*last\.pt is from before"):
+        run.fit()
+    assert torch.isfinite(run.vector).all()
+    assert read_checkpoint(tmp_path / "last.pt")["position"]["window"] <= 2
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_few_nonfinite_windows_do_not_stop_a_run():
+    run = trainer(windows=12, nonfinite_limit=3)
+    honest = run.weigh
+    run.weigh = lambda *args: honest(*args) * (1.0 if run.window % 3 == 2 else torch.nan)
+    run.fit()
+    assert run.window == 12 and run.counters["executed"] == 4
+
+
+def test_early_stopping_counts_epochs_without_gain():
+    run = trainer(windows=40, learning_rate=1e-30, patience=3).fit()
+    assert len(run.history) == 4 and run.window == 8
+
+
+# ------------------------------------------------------------------ what a person reads
+
+
+def test_log_tells_the_truth():
+    lines = []
+    torch.manual_seed(0)
+    model = BackProjectionNet(STUDENT, beams=32, width=32, rank=4)
+    run = Trainer(model, FixedScenes(SCENES, 16, seed=0), SCENES[:8], Recipe(windows=4, warmup=0), progress=Lines(lines.append), debug=True)
+    honest = run.gate
+    run.gate = lambda norm: honest(norm) & (run.window != 1)
+    run.fit()
+    assert re.fullmatch(r"\[DEBUG\] Loss is finite: 1\.\d{6} in the first window", lines[0])
+    assert re.fullmatch(r"\[GRAD\] backbone=\S+ head=\S+ ok=1/2", lines[1])
+    first, last = run.history
+    assert lines[2] == f"Epoch 001/002: train {first['train']:.6f} val {first['validation']:.6f} skipped 1"
+    assert lines[4] == f"Epoch 002/002: train {last['train']:.6f} val {last['validation']:.6f}"
+    assert lines[3].endswith("ok=2/2")
+
+
+def test_progress_bar_follows_the_windows(monkeypatch):
+    shown = []
+
+    class Recorder(Silent):
+        def begin(self, done, total):
+            shown.append((done, total))
+
+        def advance(self, rows):
+            shown.append([row["window"] for row in rows])
+
+        def end(self):
+            shown.append("end")
+
+    torch.manual_seed(0)
+    model = BackProjectionNet(STUDENT, beams=32, width=32, rank=4)
+    Trainer(model, FixedScenes(SCENES, 16, seed=0), SCENES[:8], Recipe(windows=5), progress=Recorder()).fit()
+    assert shown[0] == (0, 5) and shown[-1] == "end"
+    assert sum(shown[1:-1], []) == [1, 2, 3, 4, 5]
+
+
+def test_status_line():
+    status = Pace().status([{"loss": 0.5, "term_cov": 0.1, "scenes": 128}])
+    assert re.fullmatch(r"loss 0\.5000  NMSE -10\.0 dB  [\d,]+ scenes/s", status)
 
 
 def test_empty_loader_is_refused():

@@ -1,0 +1,5 @@
+"""`python -m covlab`: the same as the command `covlab`."""
+
+from covlab.cli import main
+
+main()

@@ -1,0 +1,179 @@
+"""`covlab train`: a run from a shell, in a folder that says what it was and can be taken up again."""
+
+import json
+import time
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import click
+import torch
+
+from covlab.checkpoint import CheckpointError
+from covlab.loss import LossWeights
+from covlab.metrics import by_snr
+from covlab.model import BackProjectionNet, SnapshotConvNet
+from covlab.progress import Silent
+from covlab.recipe import OPTIMIZERS, PRECISIONS, Recipe
+from covlab.scenario import PRESETS, Scenario, preset
+from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
+from covlab.trainer import NonFiniteLoss, Trainer
+
+NETWORKS = {"back-projection": BackProjectionNet, "snapshot-conv": SnapshotConvNet}
+VALIDATION_SCENES = 2048
+OVERFIT_SCENES = 512
+WARM_UP_SECONDS = 3.0
+
+
+def build(config: dict, device: str, **trainer) -> Trainer:
+    """The trainer that ``config`` (a run folder's ``config.json``) describes.
+
+    Other arguments go to :class:`covlab.trainer.Trainer`.
+    """
+    scenario = Scenario(**{name: tuple(value) if isinstance(value, list) else value for name, value in config["scenario"].items()})
+    simulator, scenes = Simulator(scenario, device), config["scenes"]
+    seed = scenes["seed"]
+    if scenes["kind"] == "fixed":
+        validation = simulator.draw(scenes["scenes"], scene_generator(seed, "overfit", device=device))
+        source = FixedScenes(validation, scenes["micro_batch"], seed)
+    else:
+        validation = simulator.draw(VALIDATION_SCENES, scene_generator(seed, "validation", device=device))
+        source = FreshScenes(simulator, scenes["micro_batch"], scenes["micro_batches"], seed)
+    torch.manual_seed(seed)
+    network = {network.__name__: network for network in NETWORKS.values()}[config["network"]](scenario).to(device)
+    return Trainer(network, source, validation, Recipe(**config["recipe"]), LossWeights(**config["weights"]), **trainer)
+
+
+def windows_within(config: dict, minutes: float, device: str) -> int:
+    """How many windows, validations included, fit into ``minutes`` here: measured on a trainer that is thrown away."""
+    probe = build(config, device, progress=Silent())
+    windows = [window for window, _ in zip(probe.draw_windows(0), range(2), strict=False)]
+    probe.train_window(windows[0])
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < WARM_UP_SECONDS:
+        probe.train_window(windows[-1])
+        count += 1
+        probe.ledger.flush()
+    per_window = (time.perf_counter() - began) / count
+    began = time.perf_counter()
+    probe.evaluate().mean().item()
+    per_epoch = time.perf_counter() - began
+    return max(1, int(60 * minutes / (per_window + per_epoch / probe.windows_per_epoch)))
+
+
+def _weights(context, parameter, settings: tuple[str, ...]) -> dict[str, float]:
+    names = LossWeights().values()
+    weights = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if name not in names or not equals:
+            raise click.BadParameter(f"expected NAME=VALUE with NAME one of {', '.join(names)}, got {setting!r}")
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            raise click.BadParameter(f"{name} must be a number, got {value!r}") from None
+    return weights
+
+
+@click.command()
+@click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="student", show_default=True, help="What is simulated.")
+@click.option("--network", type=click.Choice(tuple(NETWORKS)), default="back-projection", show_default=True)
+@click.option("--windows", type=int, help="Budget in windows (optimizer steps). [default: 1500]")
+@click.option("--minutes", type=float, help="Budget in minutes: turned into windows by a short measurement, and stored as such.")
+@click.option("--overfit", is_flag=True, help=f"Memorize {OVERFIT_SCENES} fixed scenes instead of learning from fresh ones.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of scenes and first parameters.")
+@click.option("--micro-batch", type=int, default=32, show_default=True, help="Scenes a micro-batch.")
+@click.option("--accumulation", type=int, default=4, show_default=True, help="Micro-batches a window.")
+@click.option("--epoch", "windows_per_epoch", type=int, default=100, show_default=True, help="Windows between validations, with fresh scenes.")
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adamw", show_default=True)
+@click.option("--learning-rate", type=float, default=3e-3, show_default=True)
+@click.option("--clip", type=float, default=1.0, show_default=True, help="Largest gradient norm; 0: never clip.")
+@click.option("--precision", type=click.Choice(tuple(PRECISIONS)), default="fp32", show_default=True)
+@click.option("--ema-decay", type=float, help="Keep, validate and save averaged parameters.")
+@click.option("--patience", type=int, help="Stop after so many epochs without a better validation.")
+@click.option("--weight", "weights", multiple=True, callback=_weights, metavar="NAME=VALUE", help="A loss weight, such as lam_gap=0; may be repeated.")
+@click.option("--nmse-only", is_flag=True, help="Switch every loss term off but the NMSE (and those set by --weight).")
+@click.option("--device", default=lambda: "cuda" if torch.cuda.is_available() else "cpu", help="[default: cuda where there is one, else cpu]")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the run's files go. [default: runs/PRESET-TIME]")
+@click.option("--resume", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Take up the run in this folder; its own settings hold.")
+@click.option("--previous", is_flag=True, help="With --resume: from the checkpoint before the last.")
+@click.option("--debug", is_flag=True, help="Also say whether the first loss is finite, and each epoch's gradient norms.")
+def train(
+    preset_name, network, windows, minutes, overfit, seed, micro_batch, accumulation, windows_per_epoch, optimizer, learning_rate, clip,
+    precision, ema_decay, patience, weights, nmse_only, device, folder, resume, previous, debug,
+):  # fmt: skip
+    """Train a network; leave config, ledger, checkpoints and figures in a folder."""
+    if windows is not None and minutes is not None:
+        raise click.UsageError("give --windows or --minutes, not both")
+    if minutes is not None and not minutes > 0:
+        raise click.UsageError(f"--minutes must be above 0, got {minutes}")
+    if previous and resume is None:
+        raise click.UsageError("--previous goes with --resume FOLDER")
+    try:
+        if resume is not None:
+            given = [source.name for source in click.get_current_context().command.params if _given(source.name)]
+            if clash := sorted(set(given) - {"resume", "previous", "device", "debug"}):
+                raise click.UsageError(f"a resumed run keeps its own settings; leave out {', '.join(clash)}")
+            folder = resume
+            config = _stored_config(folder)
+        else:
+            folder = folder or Path("runs") / f"{preset_name}-{datetime.now():%Y%m%d-%H%M%S}"
+            recipe = Recipe(
+                windows=1500 if windows is None else windows, accumulation=accumulation, optimizer=optimizer, learning_rate=learning_rate,
+                clip=clip or None, precision=precision, ema_decay=ema_decay, patience=patience,
+            )  # fmt: skip
+            loss_weights = LossWeights.only(**({"lam_cov": 1.0} | weights)) if nmse_only else LossWeights(**weights)
+            config = _config(preset(preset_name), NETWORKS[network].__name__, overfit, seed, micro_batch, windows_per_epoch, recipe, loss_weights)
+            if minutes is not None:
+                config["recipe"]["windows"] = windows_within(config, minutes, device)
+                click.echo(f"{minutes:g} minutes: {config['recipe']['windows']} windows on this machine")
+        trainer = build(config, device, folder=folder, debug=debug)
+        click.echo(f"folder {folder}")
+        if resume is not None:
+            trainer.resume(previous)
+            click.echo(f"taking up after window {trainer.window} of {trainer.recipe.windows}")
+        trainer.fit()
+    except (ValueError, FileExistsError, CheckpointError, NonFiniteLoss) as error:
+        raise click.ClickException(str(error)) from error
+    _summary(trainer, folder)
+
+
+def _given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+
+
+def _config(scenario, network, overfit, seed, micro_batch, windows_per_epoch, recipe, weights) -> dict:
+    scenes = {"micro_batch": micro_batch, "seed": seed}
+    scenes |= {"kind": "fixed", "scenes": OVERFIT_SCENES} if overfit else {"kind": "fresh", "micro_batches": windows_per_epoch * recipe.accumulation}
+    return {"scenario": asdict(scenario), "scenes": scenes, "network": network, "recipe": asdict(recipe), "weights": asdict(weights)}
+
+
+def _stored_config(folder: Path) -> dict:
+    try:
+        return json.loads((folder / "config.json").read_text())
+    except FileNotFoundError:
+        raise click.ClickException(f"{folder} holds no run: there is no config.json") from None
+    except json.JSONDecodeError as error:
+        raise click.ClickException(f"{folder / 'config.json'} is damaged: {error}") from None
+
+
+def _summary(trainer: Trainer, folder: Path) -> None:
+    """The scores by SNR, printed, and the pictures of the run."""
+    from covlab import plots
+
+    scores = trainer.evaluate()
+    what = "memorized scenes" if isinstance(trainer.scenes, FixedScenes) else "held-out scenes"
+    click.echo(f"NMSE on {len(scores)} {what}: mean {scores.mean():.4f}, median {scores.median():.4f}")
+    for row in by_snr(trainer.validation, scores):
+        click.echo(f"  SNR {row['low_db']:3.0f} to {row['high_db']:2.0f} dB  {row['mean']:.4f}  ({row['scenes']} scenes)")
+    if isinstance(trainer.scenes, FixedScenes):
+        generator = scene_generator(trainer.scenes.seed, "validation", device=trainer.device)
+        trainer.validation = Simulator(trainer.model.scenario, trainer.device).draw(VALIDATION_SCENES, generator)
+        click.echo(f"NMSE on {VALIDATION_SCENES} held-out scenes: mean {trainer.evaluate().mean():.4f} (the overfit test says nothing about these)")
+    if trainer.history:
+        figures = folder / "figures"
+        figures.mkdir(exist_ok=True)
+        plots.learning_curves({"run": trainer}).savefig(figures / "learning_curves.png", dpi=110)
+        columns = {"loss": "loss as logged", "gradient_norm": "gradient norm", "update_norm": "norm of the update"}
+        plots.window_columns({"": {"run": trainer}}, columns).savefig(figures / "windows.png", dpi=110)
+    click.echo(f"config, ledger, checkpoints and figures are in {folder}")
