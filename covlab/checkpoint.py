@@ -163,7 +163,7 @@ def restore(trainer: "Trainer", state: dict) -> None:
     torch.set_rng_state(state["random"])
     if state["random_device"] is not None:
         torch.cuda.set_rng_state(state["random_device"], trainer.device)
-    trainer.vector = parameters_to_vector(trainer.parameters).detach()
+    trainer.vector.copy_(parameters_to_vector(trainer.parameters).detach())
     trainer.ledger.cut_back_to(trainer.window)
 
 

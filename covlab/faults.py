@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
+
 from covlab.trainer import Trainer, replaced_seams
 
 
@@ -86,7 +88,7 @@ def _body(function: Callable) -> list[str]:
     seen_in="karpathy/nanoGPT#168",
 )
 def missing_division(self, losses, micro_batch, window_weight):
-    return (losses.total * micro_batch.weight).sum() / micro_batch.weight.sum()
+    return torch.dot(losses.total, micro_batch.weight) / micro_batch.weight.sum()
 
 
 @fault(
@@ -98,7 +100,7 @@ def missing_division(self, losses, micro_batch, window_weight):
     seen_in="the reviewed pipeline: `if epoch == 1 and bi == 0: loss = loss / grad_accumulation`",
 )
 def division_in_debug_block(self, losses, micro_batch, window_weight):
-    loss = (losses.total * micro_batch.weight).sum() / micro_batch.weight.sum()
+    loss = torch.dot(losses.total, micro_batch.weight) / micro_batch.weight.sum()
     if self.window == 0 and self.parameters[0].grad is None:  # first batch: print and check
         loss = loss / self.recipe.accumulation
     return loss

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from covlab.checkpoint import write_atomically
 from covlab.loss import Losses
-from covlab.simulator import CONTRACT, Batch
+from covlab.simulator import Batch
 
 
 class Ledger:
@@ -28,8 +28,8 @@ class Ledger:
         self._pending: list[tuple[dict[str, float], list[str], Tensor]] = []
 
     def append(self, host: dict[str, float], device: dict[str, Tensor]) -> None:
-        """A row of numbers known on the host and of scalar tensors still on their way."""
-        self._pending.append((host, list(device), torch.stack([value.double() for value in device.values()])))
+        """A row of numbers known on the host and of scalar tensors still on their way (kept in single precision)."""
+        self._pending.append((host, list(device), torch.stack([value.float() for value in device.values()])))
 
     @property
     def pending(self) -> int:
@@ -72,30 +72,38 @@ class Ledger:
         return {name: [row.get(name, float("nan")) for row in self.rows] for name in names}
 
 
-class WindowSums:
-    """What a row says of its window's micro-batches: counts on the host, sums on the device."""
+class WindowLosses:
+    """What was seen of a window's micro-batches, for its row: gathered as it comes, reduced once, never waited for."""
 
-    def __init__(self, window: list[Batch], device: torch.device):
-        self.host = {"scenes": sum(len(micro_batch) for micro_batch in window), "micro_batches": len(window)}
-        self.device = {"loss": torch.zeros((), dtype=torch.float64, device=device)}
-        self._scenes_before = 0
+    def __init__(self):
+        self._weights: list[Tensor] = []
+        self._shares: list[Tensor] = []
+        self._losses: list[Losses] = []
+
+    def add(self, micro_batch: Batch, losses: Losses, share: Tensor) -> None:
+        """A micro-batch, what the loss said of it, and the share of the window's loss that was back-propagated."""
+        self._weights.append(micro_batch.weight)
+        self._shares.append(share.detach())
+        self._losses.append(losses.detach())  # with its graph it would keep every micro-batch's activations
+
+    @cached_property
+    def loss(self) -> Tensor:
+        """The window's loss, as it was back-propagated."""
+        return torch.stack(self._shares).sum()
+
+    def host(self) -> dict[str, float]:
+        """Counts."""
+        return {"scenes": sum(len(weight) for weight in self._weights), "micro_batches": len(self._weights)}
 
     @torch.no_grad()
-    def add(self, micro_batch: Batch, losses: Losses, loss: Tensor, window_weight: Tensor) -> None:
-        bad_input = torch.stack([~getattr(micro_batch, name).sum().isfinite() for name in CONTRACT])
-        bad_scene = ~losses.total.isfinite()
-        sums = {"loss": loss, **{f"term_{name}": (term * micro_batch.weight).sum() / window_weight for name, term in losses.terms.items()}}
-        for name, value in sums.items():
-            self.device[name] = self.device.get(name, 0) + value.detach()
-        self._keep("smallest_relative_trace", losses.relative_trace.min(), torch.minimum)
-        self._keep("bad_input", _first_true(bad_input), torch.maximum)
-        self._keep("bad_scene", _first_true(bad_scene, self._scenes_before), lambda old, new: torch.where(old >= 0, old, new))
-        self._scenes_before += len(micro_batch)
-
-    def _keep(self, name: str, value: Tensor, choose: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self.device[name] = choose(self.device[name], value) if name in self.device else value
-
-
-def _first_true(flags: Tensor, offset: int = 0) -> Tensor:
-    """The index of the first True, plus ``offset``; -1 where there is none. (Without waiting for the device.)"""
-    return torch.where(flags.any(), flags.float().argmax() + offset, -1)
+    def device(self) -> dict[str, Tensor]:
+        """The loss, each term's weighted mean, the smallest relative trace, the first scene whose loss is not finite (or -1)."""
+        weights = torch.cat(self._weights)
+        terms = {name: torch.cat([losses.terms[name] for losses in self._losses]) for name in self._losses[0].terms}
+        bad = ~torch.cat([losses.total for losses in self._losses]).isfinite()
+        return {
+            "loss": self.loss,
+            **{f"term_{name}": torch.dot(term, weights) / weights.sum() for name, term in terms.items()},
+            "smallest_relative_trace": torch.cat([losses.relative_trace for losses in self._losses]).min(),
+            "bad_scene": torch.where(bad.any(), bad.float().argmax(), -1),
+        }

@@ -7,6 +7,7 @@ NaN or, worse, finite garbage. Eigenvalues are harmless, and subspaces are compa
 import itertools
 import math
 from dataclasses import dataclass, field, fields, replace
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -116,6 +117,10 @@ class Losses:
     terms: dict[str, Tensor]  #: every term that is switched on, unweighted [B]
     relative_trace: Tensor  #: tr(R̂) / ‖R̂‖_F [B]; at or below ``TRACE_SHARE`` the scene's total is NaN
 
+    def detach(self) -> "Losses":
+        """The numbers without the graph that leads to them."""
+        return Losses(self.total.detach(), {name: term.detach() for name, term in self.terms.items()}, self.relative_trace.detach())
+
 
 class Loss:
     """Σ λ_i · term_i over the terms whose weight is above 0.
@@ -126,7 +131,7 @@ class Loss:
     """
 
     def __init__(self, scenario: Scenario, weights: LossWeights, device="cpu"):
-        self.weights = weights
+        self.active = {name.removeprefix("lam_"): weight for name, weight in weights.values().items() if weight > 0}
         self.orders = torch.tensor(list(itertools.permutations(range(scenario.max_sources))), device=device)
         generator = scene_generator(0, "background")
         bounds = (scenario.azimuth, scenario.elevation, scenario.range_m)
@@ -134,17 +139,15 @@ class Loss:
         self.background = steering_vectors(scenario, *places).to(device)  # [D, N]
 
     def __call__(self, estimate: Estimate, batch: Batch) -> Losses:
-        """All terms in single precision, autocast off.
+        """All terms, in the precision of the estimate's factors. (Call it outside autocast, as the trainer does.)
 
         Raises:
             ValueError: a term is switched on that the estimate has no head for.
         """
-        active = {name.removeprefix("lam_"): weight for name, weight in self.weights.values().items() if weight > 0}
-        with torch.autocast(batch.y.device.type, enabled=False):
-            terms = {name: getattr(self, name)(estimate, batch) for name in active}
-            total = sum(weight * terms[name] for name, weight in active.items())
-            trace, norm = estimate.trace_and_norm()
-        return Losses(total, terms, (trace / norm).detach())
+        terms = {name: getattr(self, name)(estimate, batch) for name in self.active}
+        total = reduce(torch.add, (weight * terms[name] for name, weight in self.active.items()))
+        trace, norm = estimate.trace_and_norm
+        return Losses(total, terms, trace / norm)
 
     def cov(self, estimate: Estimate, batch: Batch) -> Tensor:
         """NMSE of the final estimate: ‖R̂ − R‖²_F / ‖R‖²_F, both of trace N."""
@@ -164,7 +167,7 @@ class Loss:
     def cross(self, estimate: Estimate, batch: Batch) -> Tensor:
         """The off-diagonal entries' part of the NMSE: Σ_{m≠n} |R̂ − R|²_mn / ‖R‖²_F, both of trace N."""
         truth = batch.factor()
-        trace, _ = estimate.trace_and_norm()
+        trace, _ = estimate.trace_and_norm
         diagonal = (torch.view_as_real(estimate.factor).square().sum(dim=(2, 3)) + estimate.loading.unsqueeze(1)) * (truth.shape[1] / trace).unsqueeze(1)
         error = diagonal - torch.view_as_real(truth).square().sum(dim=(2, 3))
         gram = truth.mH @ truth
@@ -172,7 +175,7 @@ class Loss:
 
     def gap(self, estimate: Estimate, batch: Batch) -> Tensor:
         """relu(0.03 − (λ_K − λ_{K+1})), eigenvalues of R̂ in shares of its trace, K the true number of sources."""
-        trace, _ = estimate.trace_and_norm()
+        trace, _ = estimate.trace_and_norm
         # F Fᴴ and the small FᴴF share their eigenvalues but for zeros; εI shifts all of them alike.
         gram = estimate.factor.mH @ estimate.factor
         # The eigensolver raises on NaN; a scene that has gone bad must become a NaN loss like any other.
@@ -197,7 +200,7 @@ class Loss:
         inner = A.mH @ estimate.factor
         captured = inner @ inner.mH + estimate.loading.view(-1, 1, 1) * gram
         projected, _ = torch.linalg.solve_ex(gram + torch.diag_embed(diagonal), captured)
-        trace, _ = estimate.trace_and_norm()
+        trace, _ = estimate.trace_and_norm
         return 1 - projected.diagonal(dim1=1, dim2=2).real.sum(dim=1) / trace
 
     def peak_contrast(self, estimate: Estimate, batch: Batch) -> Tensor:

@@ -7,6 +7,7 @@ real pairs, since a ``GradScaler`` cannot hold complex ones.
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,7 @@ class Estimate:
         ``snapshots`` [B, N, L] are estimates of x_l at the RIS; R_samp is their sample covariance.
         """
         elements = self.factor.shape[1]
-        own = (1 - share) * elements / self.trace_and_norm()[0]
+        own = (1 - share) * elements / self.trace_and_norm[0]
         sample = share * elements / torch.view_as_real(snapshots).square().sum(dim=(1, 2, 3))
         factors = [self.factor * own.sqrt().view(-1, 1, 1), snapshots * sample.sqrt().view(-1, 1, 1)]
         return replace(self, factor=torch.cat(factors, dim=2), loading=own * self.loading, unblended=self)
@@ -47,6 +48,7 @@ class Estimate:
         identity = torch.eye(self.factor.shape[1], device=self.factor.device)
         return self.factor @ self.factor.mH + self.loading.view(-1, 1, 1) * identity
 
+    @cached_property
     def trace_and_norm(self) -> tuple[Tensor, Tensor]:
         """tr(R̂) and ‖R̂‖_F, from the factors [B] each."""
         gram = self.factor.mH @ self.factor
@@ -57,10 +59,11 @@ class Estimate:
     def nmse(self, batch: Batch) -> Tensor:
         """``loss.nmse(self.covariance(), batch.covariance())`` from the factors, without any N×N matrix [B]."""
         truth = batch.factor()
-        trace, norm = self.trace_and_norm()
+        trace, norm = self.trace_and_norm
         scale = self.factor.shape[1] / trace
-        inner = _square(self.factor.mH @ truth) + self.loading * _trace(truth.mH @ truth)
-        truth_square = _square(truth.mH @ truth)
+        truth_gram = truth.mH @ truth
+        inner = _square(self.factor.mH @ truth) + self.loading * _trace(truth_gram)
+        truth_square = _square(truth_gram)
         return ((scale * norm) ** 2 - 2 * scale * inner + truth_square) / truth_square
 
 

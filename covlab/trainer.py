@@ -7,6 +7,7 @@ in the order they are used, and each does the one thing its name says.
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from contextvars import ContextVar
 from functools import partial
 from itertools import islice
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm, parameters_to_vector
 
 from covlab.checkpoint import RunFolder, capture, check_same_run, describe, refuse_faults, restore
-from covlab.ledger import Ledger, WindowSums
+from covlab.ledger import Ledger, WindowLosses
 from covlab.loss import Loss, Losses, LossWeights
 from covlab.model import Estimate
 from covlab.progress import Lines, interrupt_as_flag, suited
@@ -78,6 +79,8 @@ class Trainer:
         self.weights = weights or LossWeights()
         self.loss = Loss(model.scenario, self.weights, self.device)
         self.optimizer = self._make_optimizer()
+        dtype = PRECISIONS[recipe.precision]
+        self.autocast = nullcontext if dtype is None else partial(torch.autocast, self.device.type, dtype)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
 
         self.windows_per_epoch = math.ceil(len(scenes) / recipe.accumulation)
@@ -86,6 +89,7 @@ class Trainer:
         counters = ("executed", "schedule_count", "average_count", "running_loss", "running_weight")
         self.counters = {name: torch.zeros((), dtype=torch.float64, device=self.device) for name in counters}
         self.vector = parameters_to_vector(self.parameters).detach()
+        self.kept = [piece.view_as(p) for piece, p in zip(self.vector.split([p.numel() for p in self.parameters]), self.parameters, strict=True)]
         self.average = None if recipe.ema_decay is None else self.vector.clone()
         self.best, self.history = math.inf, []
         self.folder = None if folder is None else RunFolder(folder)
@@ -95,6 +99,7 @@ class Trainer:
         self.faults = tuple(sorted({fault for fault, _ in replaced_seams.get().values()}))
         for seam, (_, replacement) in replaced_seams.get().items():
             setattr(self, seam, MethodType(replacement, self))
+        self.factors = self._learning_rate_factors()
         self._set_learning_rate()
 
     # ---------------------------------------------------------------- the loop
@@ -131,12 +136,12 @@ class Trainer:
     def train_window(self, window: list[Batch]) -> None:
         """Accumulate the gradient of the window's mean loss, then take one step, if it may run."""
         window_weight = sum(micro_batch.weight.sum() for micro_batch in window)
-        seen = WindowSums(window, self.device)
+        seen = WindowLosses()
         for micro_batch in window:
             losses = self.losses(micro_batch)
             loss = self.weigh(losses, micro_batch, window_weight)
             self.backward(loss)
-            seen.add(micro_batch, losses, loss, window_weight)
+            seen.add(micro_batch, losses, loss)
         self.sanitize()
         norms = self.condition()
         ran = self.gate(norms["gradient_norm"])
@@ -180,13 +185,12 @@ class Trainer:
 
     def estimate(self, model: Callable[..., Estimate], batch: Batch) -> Estimate:
         """What ``model`` makes of a batch in the recipe's precision; training and evaluation both come through here."""
-        dtype = PRECISIONS[self.recipe.precision]
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+        with self.autocast():
             return model(batch.y, batch.H, batch.codes, batch.snr_db)
 
     def weigh(self, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
         """The micro-batch's share of the window's mean loss: exact for ragged micro-batches and short windows."""
-        return (losses.total * micro_batch.weight).sum() / window_weight
+        return torch.dot(losses.total, micro_batch.weight) / window_weight
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of ``loss``, times the loss scale, to what has accumulated."""
@@ -200,9 +204,10 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         norms = {f"gradient_norm_{name}": get_total_norm(_gradients(group)) for name, group in self.groups.items()}
         norms["gradient_norm"] = torch.stack(list(norms.values())).norm()
+        norms["gradient_norm_clipped"] = norms["gradient_norm"]
         if self.recipe.clip is not None:
             clip_grads_with_norm_(self.parameters, self.recipe.clip, norms["gradient_norm"])
-        norms["gradient_norm_clipped"] = get_total_norm(_gradients(self.parameters))
+            norms["gradient_norm_clipped"] = norms["gradient_norm"].clamp(max=self.recipe.clip)
         return norms
 
     def gate(self, gradient_norm: Tensor) -> Tensor:
@@ -223,24 +228,27 @@ class Trainer:
 
     def update_average(self, ran: Tensor) -> None:
         """Move the averaged parameters towards the new ones, if the step ran."""
-        self.previous, self.vector = self.vector, parameters_to_vector(self.parameters).detach()
+        parameters = [parameter.detach() for parameter in self.parameters]
+        torch._foreach_sub_(self.kept, parameters)
+        self.update_norm = get_total_norm(self.kept)
+        torch._foreach_copy_(self.kept, parameters)
         if self.average is not None:
             self.average.lerp_(self.vector, (1 - self.recipe.ema_decay) * ran)
             self.counters["average_count"] += ran
 
-    def account(self, seen: WindowSums, weight: Tensor, norms: dict[str, Tensor], ran: Tensor) -> None:
+    def account(self, seen: WindowLosses, weight: Tensor, norms: dict[str, Tensor], ran: Tensor) -> None:
         """Log the window: into the epoch's mean, and as a row of the ledger."""
-        self.counters["running_loss"] += seen.device["loss"] * weight
+        self.counters["running_loss"] += seen.loss * weight
         self.counters["running_weight"] += weight
         rates = {f"learning_rate_{group['name']}": torch.as_tensor(group["lr"], device=self.device) for group in self.optimizer.param_groups}
         self.ledger.append(
-            {"window": self.window, "epoch": self.epoch, **seen.host, **self.weights.values(), "bugged": bool(self.faults)},
+            {"window": self.window, "epoch": self.epoch, **seen.host(), **self.weights.values(), "bugged": bool(self.faults)},
             {
-                **seen.device,
+                **seen.device(),
                 "ran": ran,
                 "loss_scale": self.scaler.scale(torch.ones_like(weight)),
                 **norms,
-                "update_norm": (self.vector - self.previous).norm(),
+                "update_norm": self.update_norm,
                 "parameter_norm": self.vector.norm(),
                 **rates,
                 **{name: self.counters[name] for name in ("executed", "schedule_count", "average_count")},
@@ -279,14 +287,7 @@ class Trainer:
 
     def begin(self) -> None:
         """Refuse what can be refused before the first step, and leave a checkpoint to fall back on."""
-        first = next(iter(self.draw_windows(self.epoch)), [])
-        for micro_batch in first:
-            if micro_batch.y.device.type != self.device.type:
-                raise ValueError(f"scenes must be on the model's device {self.device}, got {micro_batch.y.device}")
-            for name in CONTRACT:
-                finite = getattr(micro_batch, name).isfinite().flatten(1 if name != "snr_db" else 0)
-                if not finite.all():
-                    raise ValueError(f"{name} of the first window holds NaN or inf")
+        self.check_inputs(next(iter(self.draw_windows(self.epoch)), []), "the first window")
         if self.folder is not None and not self.resumed:
             self.folder.begin(self.config() | {"faults": list(self.faults)})
             self.save()
@@ -308,11 +309,27 @@ class Trainer:
             self.progress.say(f"[DEBUG] Loss is {'finite' if finite else 'NOT finite'}: {rows[0]['loss']:.6f} in the first window")
         self.progress.advance(rows)
         for row in rows:
-            if row["bad_input"] >= 0:
-                raise ValueError(f"{CONTRACT[int(row['bad_input'])]} of window {row['window']} holds NaN or inf")
             self.streak = 0 if math.isfinite(row["loss"]) else self.streak + 1
+            if self.streak:
+                self.check_inputs(self._redraw(row), f"window {row['window']}")
             if self.streak == self.recipe.nonfinite_limit:
                 raise NonFiniteLoss(self._explain_streak())
+
+    def check_inputs(self, window: list[Batch], name: str) -> None:
+        """Raises ValueError, naming tensor and scene, where ``window`` is on another device or not finite."""
+        for micro_batch in window:
+            if micro_batch.y.device.type != self.device.type:
+                raise ValueError(f"scenes must be on the model's device {self.device}, got {micro_batch.y.device}")
+            for tensor in CONTRACT:
+                finite = getattr(micro_batch, tensor).isfinite().view(len(micro_batch), -1).all(dim=1)
+                if not finite.all():
+                    raise ValueError(f"{tensor} of {name} holds NaN or inf, first in scene {(~finite).nonzero()[0].item()} of a micro-batch of {len(finite)}")
+
+    def _redraw(self, row: dict[str, float]) -> list[Batch]:
+        """The window that ``row`` tells of: scenes are drawn by epoch and number, so any of them can be had again."""
+        before = sum(1 for other in self.ledger.rows if other["epoch"] == row["epoch"] and other["window"] < row["window"])
+        micro_batches = self.scenes.micro_batches(int(row["epoch"]), first=before * self.recipe.accumulation)
+        return list(islice(micro_batches, self.recipe.accumulation))
 
     def out_of_patience(self) -> bool:
         """Has validation not improved for ``recipe.patience`` epochs?"""
@@ -392,15 +409,20 @@ class Trainer:
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return optimizer
 
+    def _learning_rate_factors(self) -> Tensor:
+        """Linear warm-up, then a cosine to zero: the share of the peak rate after n counts of the schedule [windows + 1]."""
+        counts = torch.arange(self.recipe.windows + 1, dtype=torch.float64)
+        factors = 0.5 * (1 + torch.cos(math.pi * counts / self.recipe.windows))
+        if self.recipe.warmup:
+            factors *= ((counts + 1) / self.recipe.warmup).clamp(max=1)
+        return factors.to(self.device, torch.float32)
+
     def _set_learning_rate(self) -> None:
-        """Linear warm-up, then a cosine to zero, as a function of the schedule's count."""
-        count, recipe = self.counters["schedule_count"], self.recipe
-        factor = 0.5 * (1 + torch.cos(math.pi * (count / recipe.windows).clamp(max=1)))
-        if recipe.warmup:
-            factor = factor * ((count + 1) / recipe.warmup).clamp(max=1)
+        """Look the schedule's count up on the device, where alone it is known how many steps ran."""
+        factor = self.factors.take(self.counters["schedule_count"].clamp(max=self.recipe.windows).long())
         for group in self.optimizer.param_groups:
-            if recipe.fused:
-                group["lr"].copy_(group["peak"] * factor)
+            if self.recipe.fused:
+                torch.mul(factor, group["peak"], out=group["lr"])
             else:
                 group["lr"] = group["peak"] * factor.item()
 

@@ -1,0 +1,291 @@
+"""What the trainer costs over a raw loop, and what Fabric, Accelerate and Lightning cost over the same one.
+
+    covlab bench trainer [--rounds 10] [--preset student]
+
+The same network, scenes, optimizer (AdamW, fused, two groups), clipping, schedule and arithmetic; ours also keeps its
+ledger. Rounds are interleaved in one process, and every round's times are divided by that round's raw loop. Peers that are
+not installed are left out (``pip install covlab[bench]``).
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import statistics
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader
+
+from covlab.loss import LossWeights
+from covlab.model import BackProjectionNet, Estimate
+from covlab.progress import Silent
+from covlab.recipe import Recipe
+from covlab.scenario import PRESETS, Scenario, preset
+from covlab.simulator import FixedScenes, Simulator, scene_generator
+from covlab.trainer import Trainer
+
+ACCUMULATION, CLIP, BUDGET = 4, 1.0, 100_000
+WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors")
+
+
+class Factors(nn.Module):
+    """The network with plain tensors for output: Fabric refuses a frozen dataclass."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.head = network, network.head
+
+    def forward(self, *contract):
+        estimate = self.network(*contract)
+        return estimate.factor, estimate.loading
+
+
+def new_network(scenario: Scenario):
+    torch.manual_seed(0)
+    return BackProjectionNet(scenario)
+
+
+def new_optimizer(network):
+    head = set(network.head.parameters())
+    groups = [{"params": [p for p in network.parameters() if p not in head]}, {"params": list(head)}]
+    optimizer = torch.optim.AdamW(groups, lr=3e-3, weight_decay=1e-2, fused=True)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 20))
+
+
+def mean_loss(network, batch):
+    return Estimate(*network(batch.y, batch.H, batch.codes, batch.snr_db)).nmse(batch).mean()
+
+
+class Ours:
+    name = "covlab, with its ledger"
+
+    def __init__(self, scenario, scenes):
+        recipe = Recipe(windows=BUDGET, accumulation=ACCUMULATION, clip=CLIP)
+        self.trainer = Trainer(new_network(scenario), FixedScenes(scenes, 32, 0), scenes[:1], recipe, LossWeights.only(lam_cov=1.0), progress=Silent())
+        self.optimizer = self.trainer.optimizer
+
+    def train(self, micro_batches):
+        for window in _windows(micro_batches):
+            self.trainer.train_window(window)
+        self.trainer.ledger.flush()
+
+
+class Raw:
+    name = "raw loop"
+
+    def __init__(self, scenario, scenes):
+        self.network = Factors(new_network(scenario))
+        self.optimizer, self.schedule = new_optimizer(self.network)
+
+    def train(self, micro_batches):
+        for window in _windows(micro_batches):
+            for batch in window:
+                (mean_loss(self.network, batch) / ACCUMULATION).backward()
+            torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+            self.optimizer.step()
+            self.schedule.step()
+            self.optimizer.zero_grad()
+
+
+class Fabric:
+    name, module = "Lightning Fabric", "lightning"
+
+    def __init__(self, scenario, scenes):
+        from lightning.fabric import Fabric as LightningFabric
+
+        self.fabric = LightningFabric(accelerator="cpu", devices=1)
+        network = Factors(new_network(scenario))
+        optimizer, self.schedule = new_optimizer(network)
+        self.network, self.optimizer = self.fabric.setup(network, optimizer)
+
+    def train(self, micro_batches):
+        for window in _windows(micro_batches):
+            for position, batch in enumerate(window, start=1):
+                with self.fabric.no_backward_sync(self.network, enabled=position < len(window)):
+                    self.fabric.backward(mean_loss(self.network, batch) / ACCUMULATION)
+            self.fabric.clip_gradients(self.network, self.optimizer, max_norm=CLIP)
+            self.optimizer.step()
+            self.schedule.step()
+            self.optimizer.zero_grad()
+
+
+class Accelerate:
+    name, module = "Accelerate", "accelerate"
+
+    def __init__(self, scenario, scenes):
+        from accelerate import Accelerator
+
+        self.accelerator = Accelerator(cpu=True, gradient_accumulation_steps=ACCUMULATION)
+        network = Factors(new_network(scenario))
+        self.network, self.optimizer, self.schedule = self.accelerator.prepare(network, *new_optimizer(network))
+
+    def train(self, micro_batches):
+        for batch in self.accelerator.prepare_data_loader(DataLoader(micro_batches, batch_size=None), device_placement=False):
+            with self.accelerator.accumulate(self.network):
+                self.accelerator.backward(mean_loss(self.network, batch))
+                if self.accelerator.sync_gradients:
+                    self.accelerator.clip_grad_norm_(self.network.parameters(), CLIP)
+                self.optimizer.step()
+                self.schedule.step()
+                self.optimizer.zero_grad()
+
+
+class Lightning:
+    name, module = "Lightning", "lightning"
+
+    def __init__(self, scenario, scenes):
+        import lightning
+
+        class Module(lightning.LightningModule):
+            def __init__(self):
+                super().__init__()
+                self.network = Factors(new_network(scenario))
+                self.made = new_optimizer(self.network)
+
+            def training_step(self, batch, index):
+                return mean_loss(self.network, batch)
+
+            def transfer_batch_to_device(self, batch, device, index):
+                return batch
+
+            def configure_optimizers(self):
+                optimizer, schedule = self.made
+                return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+        class Clock(lightning.Callback):
+            def on_train_start(self, trainer, module):
+                self.began = time.perf_counter()
+
+            def on_train_end(self, trainer, module):
+                self.seconds = time.perf_counter() - self.began
+
+        self.lightning, self.module, self.clock = lightning, Module(), Clock()
+        self.optimizer = self.module.made[0]
+
+    def train(self, micro_batches):
+        """Its set-up is not counted: ``clock.seconds`` is what lies between its own start and end of training."""
+        trainer = self.lightning.Trainer(
+            max_epochs=1, accelerator="cpu", devices=1, accumulate_grad_batches=ACCUMULATION, gradient_clip_val=CLIP, callbacks=[self.clock],
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(self.module, DataLoader(micro_batches, batch_size=None))
+
+
+def _windows(micro_batches):
+    return [micro_batches[start : start + ACCUMULATION] for start in range(0, len(micro_batches), ACCUMULATION)]
+
+
+class Operations(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.count, self.waits = 0, Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        self.count += 1
+        self.waits[name] += name in WAITS
+        return function(*args, **(kwargs or {}))
+
+
+def seconds(contender, micro_batches) -> float:
+    began = time.perf_counter()
+    contender.train(micro_batches)
+    elapsed = time.perf_counter() - began
+    return contender.clock.seconds if isinstance(contender, Lightning) else elapsed
+
+
+def operations(contender, micro_batches) -> tuple[float, float]:
+    """Operations and waits for the device, a window."""
+    with Operations() as seen:
+        contender.train(micro_batches)
+    windows = len(_windows(micro_batches))
+    return seen.count / windows, sum(seen.waits.values()) / windows
+
+
+def short_window_gradient(kind, scenario, scenes) -> float:
+    """Gradient norm of a last window of 3 of 4 micro-batches, over the exact mean's."""
+    micro_batches = [scenes[start : start + 32] for start in range(0, 7 * 32, 32)]
+    exact = Factors(new_network(scenario))
+    contender = kind(scenario, scenes)
+    for group in contender.optimizer.param_groups:  # nothing may move before the short window is seen
+        group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], torch.Tensor) else 0.0
+        group["peak"], group["initial_lr"] = 0.0, 0.0
+    if hasattr(contender, "schedule"):
+        schedule = getattr(contender.schedule, "scheduler", contender.schedule)
+        schedule.base_lrs = [0.0 for _ in schedule.base_lrs]
+    if isinstance(contender, Lightning):
+        contender.module.made[1].base_lrs = [0.0 for _ in contender.module.made[1].base_lrs]
+    norms = []
+
+    def record(optimizer, *_):
+        gradients = [p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]
+        norms.append(torch.cat(gradients).norm().item())
+
+    inner = getattr(contender.optimizer, "optimizer", contender.optimizer)
+    inner.register_step_post_hook(record)
+    contender.train(micro_batches)
+    mean_loss(exact, scenes[4 * 32 : 7 * 32]).backward()
+    reference = torch.cat([p.grad.flatten() for p in exact.parameters()]).norm().item()
+    return norms[-1] / reference
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--windows", type=int, default=16, help="a round")
+    parser.add_argument("--preset", choices=PRESETS, default="student")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+
+    scenario = preset(options.preset)
+    scenes = Simulator(scenario).draw(32 * ACCUMULATION * 4, scene_generator(0, "benchmark"))
+    pieces = [scenes[start : start + 32] for start in range(0, len(scenes), 32)]
+    micro_batches = (pieces * (options.windows // 4 + 1))[: options.windows * ACCUMULATION]
+    kinds = [kind for kind in (Raw, Ours, Fabric, Accelerate, Lightning) if importlib.util.find_spec(getattr(kind, "module", "torch"))]
+    contenders = [kind(scenario, scenes) for kind in kinds]
+    for contender in contenders:
+        contender.train(micro_batches)
+    times = [[seconds(contender, micro_batches) for contender in contenders] for _ in range(options.rounds)]
+
+    rows = []
+    for number, contender in enumerate(contenders):
+        ratios = sorted(row[number] / row[0] for row in times)
+        count, waits = operations(contender, micro_batches)
+        rows.append(
+            {
+                "loop": contender.name,
+                "milliseconds": 1e3 * statistics.median(row[number] for row in times) / options.windows,
+                "ratio": statistics.median(ratios),
+                "low": ratios[len(ratios) // 10],
+                "high": ratios[-1 - len(ratios) // 10],
+                "operations": count,
+                "waits": waits,
+                "short_window": short_window_gradient(kinds[number], scenario, scenes),
+            }
+        )
+    print(f"{scenario.name}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds} rounds of {options.windows} windows")
+    print(f"{'':26}{'ms/window':>10}{'ratio':>8}{'(10-90 %)':>16}{'ops':>8}{'waits':>7}{'short window':>14}")
+    for row in rows:
+        spread = f"({row['low']:.3f}-{row['high']:.3f})"
+        print(f"{row['loop']:26}{row['milliseconds']:10.2f}{row['ratio']:8.3f}{spread:>16}{row['operations']:8.0f}{row['waits']:7.1f}{row['short_window']:14.4f}")
+    if options.json:
+        versions = {name: importlib.metadata.version(name) for name in ("covlab", "torch", *_peers())}
+        command = f"covlab bench trainer --rounds {options.rounds} --windows {options.windows} --preset {options.preset}"
+        about = {"command": command, "versions": versions, "processor": platform.machine(), "threads": torch.get_num_threads()}
+        options.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
+
+
+def _peers() -> list[str]:
+    return [name for name in ("lightning", "accelerate") if importlib.util.find_spec(name)]
+
+
+if __name__ == "__main__":
+    main()
