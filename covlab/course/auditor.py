@@ -58,9 +58,8 @@ def audit(notebook: NotebookNode, stderr: str, budget: float) -> list[Finding]:
         if cell.cell_type == "markdown":
             findings += _pictures(render(cell.source), cell.id)
         elif cell.cell_type == "code" and cell.source.strip():
-            findings += _unfinished(cell, widgets)
-            for output in cell.outputs:
-                findings += _in_output(output, cell.id)
+            findings += _unfinished(cell)
+            findings += _in_outputs(cell.outputs, cell.id)
             findings += _slow(cell, budget)
     for model, widget in widgets.items():
         findings += _in_widget(widget, owners.get(model))
@@ -110,16 +109,12 @@ def _records_of(cell, kind) -> Iterator[dict]:
     return (output.data[kind] for output in cell.get("outputs", []) if kind in output.get("data", {}))
 
 
-def _unfinished(cell, widgets) -> Iterator[Finding]:
+def _unfinished(cell) -> Iterator[Finding]:
     exits = [output for output in cell.outputs if output.output_type == "error"]
     if exits:
         yield Finding("missing", f"{exits[0].ename} ends the notebook here, and papermill calls that success", cell.id)
     elif cell.execution_count is None:
         yield Finding("missing", "this cell never ran", cell.id)
-    for output in cell.outputs:
-        model = output.get("data", {}).get(VIEW, {}).get("model_id")
-        if model and model not in widgets:
-            yield Finding("missing", "this cell shows a widget whose state is gone, so a reader sees nothing", cell.id)
 
 
 def _slow(cell, budget) -> Iterator[Finding]:
@@ -129,32 +124,38 @@ def _slow(cell, budget) -> Iterator[Finding]:
         yield Finding("slow", f"this cell took {took:.1f} s, its budget is {allowed:g} s", cell.id)
 
 
-def _in_output(output, cell) -> Iterator[Finding]:
-    """What is wrong with one output, of a cell or inside an Output widget."""
-    data = output.get("data", {})
-    if output.output_type == "stream" and output.name == "stderr":
-        for trace in _tracebacks(output.text):
-            yield Finding("stderr", _headline(trace), cell, lines=trace)
-    texts = [output.get("text", ""), data.get("text/plain", ""), _text(data.get("text/html", ""))]
-    stuck = {share for text in texts for share in _unfinished_bars(ANSI.sub("", text))}
+def _in_outputs(outputs, cell) -> Iterator[Finding]:
+    """What is wrong with the outputs of a cell, or those inside an Output widget."""
+    # A stream arrives in pieces, which may part a traceback, or a bar's first state from its last.
+    streams = {name: "".join(output["text"] for output in outputs if output.get("name") == name)
+               for name in ("stdout", "stderr")}
+    for trace in _tracebacks(streams["stderr"]):
+        yield Finding("stderr", _headline(trace), cell, lines=trace)
+    texts = list(streams.values())
+    for data in (output.get("data", {}) for output in outputs):
+        texts += [data.get("text/plain", ""), _text(data.get("text/html", ""))]
+        if "text/html" in data:
+            yield from _pictures(data["text/html"], cell)
+        elif any(kind.startswith("image/") for kind in data):
+            yield Finding("alt", "a picture without alternative text; show it with covlab.plots.show(figure, alt)", cell)
+    stuck = [share for text in texts for share in _unfinished_bars(ANSI.sub("", text))]
     if stuck:
         yield Finding("progress", f"a progress bar stays at {min(stuck)} % in the saved notebook", cell)
-    if "text/html" in data:
-        yield from _pictures(data["text/html"], cell)
-    elif any(kind.startswith("image/") for kind in data):
-        yield Finding("alt", "a picture without alternative text; show it with covlab.plots.show(figure, alt)", cell)
 
 
 def _in_widget(widget, cell) -> Iterator[Finding]:
     name, state = widget["model_name"], widget["state"]
-    for output in state.get("outputs", []) if name == "OutputModel" else []:
-        if output["output_type"] == "error":
-            yield Finding("widget", f"a widget hides {output['ename']}: {output['evalue']}", cell,
-                          lines=last_lines("\n".join(output["traceback"])))
-        else:
-            yield from _in_output(NotebookNode(output), cell)
-    if name in ("IntProgressModel", "FloatProgressModel") and state["value"] < state["max"]:
-        yield Finding("progress", f"a progress bar stays at {state['value']:g} of {state['max']:g}", cell)
+    if name == "OutputModel":
+        outputs = state.get("outputs", [])
+        for output in outputs:
+            if output["output_type"] == "error":
+                yield Finding("widget", f"a widget hides {output['ename']}: {output['evalue']}", cell,
+                              lines=last_lines("\n".join(output["traceback"])))
+        yield from _in_outputs(outputs, cell)
+    if name in ("IntProgressModel", "FloatProgressModel"):
+        value, end = state.get("value", 0), state.get("max", 100)
+        if value < end:
+            yield Finding("progress", f"a progress bar stays at {value:g} of {end:g}", cell)
     if name == "ImageModel":
         yield Finding("alt", "an Image widget has no alternative text; use an HTML widget with <img alt=…>", cell)
     if name in ("HTMLModel", "HTMLMathModel"):

@@ -100,7 +100,7 @@ def proposal(claim: Claim, measured: list[float]) -> Claim:
         return Claim(claim.id, mean, claim.tolerance, claim.reason, claim.profile)
     unit = 10.0 ** (math.floor(math.log10(reach)) - 1)
     digits = max(0, -round(math.log10(unit)))
-    return Claim(claim.id, round(mean, digits), round(math.ceil(reach / unit) * unit, digits),
+    return Claim(claim.id, round(mean, digits), round(math.ceil(reach / unit - 1e-6) * unit, digits),
                  f"twice the largest deviation over {len(measured)} seeds", claim.profile)
 
 
