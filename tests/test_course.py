@@ -171,7 +171,8 @@ def test_runner_tells_good_bad_hanging_and_dying_lessons_apart(tmp_path):
 
 def test_the_report_is_one_page_that_fetches_nothing(tmp_path):
     write_lesson(tmp_path, "01_good", "# %% [markdown]\n# # Title\n# The ratio is $\\frac{a}{b}$.",
-                 '# %%\nfrom IPython.display import HTML\nHTML(\'<img alt="a falling line" src="data:image/png;base64,AA==">\')')
+                 '# %%\nfrom IPython.display import HTML\nHTML(\'<img alt="a falling line" src="data:image/png;base64,AA==">\')',
+                 "# %%\nimport ipywidgets\nipywidgets.IntSlider()")
     done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "1 of 1 lessons passed" in done.output

@@ -7,6 +7,7 @@ import nbformat
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
+from covlab.course.auditor import VIEW
 from covlab.course.prose import render
 
 STYLE = """
@@ -87,7 +88,12 @@ def _claims(claims: list[dict]) -> str:
 def _notebook(name: str, path: Path) -> str:
     exporter = HTMLExporter(template_name="basic")
     exporter.register_filter("markdown2html", render)
-    body, _ = exporter.from_notebook_node(nbformat.read(path, as_version=4))
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("widgets", None)  # a widget needs a script; its still picture stands beside it
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if VIEW not in output.get("data", {})]
+    body, _ = exporter.from_notebook_node(notebook)
     return f'<details id="{escape(name)}"><summary>{escape(name)}</summary><article>{body}</article></details>\n'
 
 
