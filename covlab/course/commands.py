@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from covlab.course import editions, workspace
 from covlab.course.claims import read_claims
+from covlab.environment import provenance
 
 
 class _Refusal(click.ClickException):
@@ -116,6 +118,23 @@ def report(root):
 
 @course.command()
 @root_option
+@click.option("--handout", is_flag=True, help="Also pack it into one archive, for a class without a network.")
+def site(root, handout):
+    """Make a static site, build/site/, of the lessons as they last ran."""
+    from covlab.course.site import SiteError, build_site, make_handout
+
+    lessons = _or_refuse(editions.read_lessons, root)
+    try:
+        first = build_site(root, lessons)
+    except SiteError as error:
+        raise _Refusal(str(error)) from error
+    click.echo(first)
+    if handout:
+        click.echo(make_handout(first.parent))
+
+
+@course.command()
+@root_option
 @click.option("--check", is_flag=True, help="Change nothing; fail when a notebook differs from its lesson.")
 def notebooks(root, check):
     """Make the student edition, notebooks/, from lessons/."""
@@ -165,9 +184,11 @@ def _execute(runs, claims, folder: Path, jobs: int) -> dict:
     before = json.loads(last.read_text(encoding="utf-8"))["lessons"] if last.exists() else []
     expected = {each["lesson"]: each["seconds"] for each in before if each["status"] == "passed"}
     console, began = Console(), time.monotonic()
-    with Progress(console, expected) as progress:
+    # Loading torch for its version takes as long as starting a lesson; the lessons leave the time.
+    with ThreadPoolExecutor(1) as aside, Progress(console, expected) as progress:
+        environment = aside.submit(provenance)
         run_all(runs, claims, jobs=jobs, watch=progress)
-    results = write_report(runs, claims, folder, time.monotonic() - began)
+    results = write_report(runs, claims, folder, time.monotonic() - began, environment.result())
     for each in runs:
         for finding in each.findings:
             console.print(f"\n{each.place(finding)}: {finding.kind}: {finding.message}", markup=False, highlight=False,

@@ -7,6 +7,7 @@ import nbformat
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
+from covlab.course import MEASUREMENT, VERDICT
 from covlab.course.auditor import VIEW
 from covlab.course.prose import render
 
@@ -85,15 +86,25 @@ def _claims(claims: list[dict]) -> str:
     return "<h2>Claims</h2>" + _table(["Claim", "#Expected", "#Measured", "Verdict", "Tolerance from"], rows)
 
 
-def _notebook(name: str, path: Path) -> str:
-    exporter = HTMLExporter(template_name="basic")
-    exporter.register_filter("markdown2html", render)
-    notebook = nbformat.read(path, as_version=4)
-    notebook.metadata.pop("widgets", None)  # a widget needs a script; its still picture stands beside it
+def for_reading(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The same notebook, changed in place, with what a page without scripts can show.
+
+    An explorer is left to the still picture beside it, a measurement or verdict to its words.
+    """
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if VIEW not in output.get("data", {})]
-    body, _ = exporter.from_notebook_node(notebook)
+            for output in cell.outputs:
+                for kind in {MEASUREMENT, VERDICT} & output.get("data", {}).keys():
+                    del output.data[kind]
+    return notebook
+
+
+def _notebook(name: str, path: Path) -> str:
+    exporter = HTMLExporter(template_name="basic")
+    exporter.register_filter("markdown2html", render)
+    body, _ = exporter.from_notebook_node(for_reading(nbformat.read(path, as_version=4)))
     return f'<details id="{escape(name)}"><summary>{escape(name)}</summary><article>{body}</article></details>\n'
 
 

@@ -63,15 +63,17 @@ def images(html: str) -> list[Image]:
     return reader.images
 
 
-def _math(content: str, options: dict) -> str:
+def mathml_or_code(tex: str, display: bool) -> str:
+    """MathML of a formula, or the formula itself, marked, where it cannot be read."""
     try:
-        return mathml(content, display="block" if options["display_mode"] else "inline")
+        return mathml(tex, display="block" if display else "inline")
     except Exception as error:  # latex2mathml has no base class for its many errors
-        return f'<code data-unreadable="{type(error).__name__}">{escape(content)}</code>'
+        return f'<code data-unreadable="{type(error).__name__}">{escape(tex)}</code>'
 
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
-_MARKDOWN.use(dollarmath_plugin, renderer=_math, allow_digits=False)
+_MARKDOWN.use(dollarmath_plugin, allow_digits=False,
+              renderer=lambda tex, options: mathml_or_code(tex, options["display_mode"]))
 
 
 class _Reader(HTMLParser):

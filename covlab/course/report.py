@@ -8,19 +8,18 @@ from pathlib import Path
 from covlab.course.claims import Claim
 from covlab.course.page import page
 from covlab.course.runner import Run
-from covlab.environment import provenance
 
 
-def write_report(runs: list[Run], claims: dict[str, Claim], folder: Path, seconds: float) -> dict:
+def write_report(runs: list[Run], claims: dict[str, Claim], folder: Path, seconds: float, environment: dict) -> dict:
     """Write results.json, junit.xml and the self-contained index.html into folder; returns the results.
 
-    seconds: wall clock of all runs together.
+    seconds: wall clock of all runs together. environment: as covlab.environment.provenance gives it.
     """
     results = {
         "passed": bool(runs) and all(run.status == "passed" for run in runs),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
-        "environment": provenance(),
+        "environment": environment,
         "lessons": [_lesson(run) for run in runs],
         "claims": _claims(runs, claims),
     }
