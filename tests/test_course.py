@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from covlab.cli import main
 from covlab.course import workspace
+from covlab.course.claims import read_claims
 from covlab.course.editions import (
     LessonError,
     read_lesson,
@@ -204,32 +205,46 @@ def test_parallel_lessons_share_the_threads(tmp_path):
     assert all('"1\\n"' in run.executed.read_text() for run in runs)
 
 
-def test_ctrl_c_leaves_a_report_of_what_ran(tmp_path):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_leaves_a_report_and_no_process(tmp_path, stop):
     write_lesson(tmp_path, "01_good", TITLE)
-    write_lesson(tmp_path, "02_long", TITLE, "# %%\nimport time; time.sleep(600)")
+    write_lesson(tmp_path, "02_long", TITLE,
+                 "# %%\nimport os, time\nwith open('pid', 'w') as file: file.write(str(os.getpid()))\ntime.sleep(600)")
     write_lesson(tmp_path, "03_waits", TITLE)
     process = subprocess.Popen([sys.executable, "-m", "covlab", "course", "run", "--root", str(tmp_path)])
-    events = tmp_path / "build/course/scratch/02_long/events.jsonl"
-    while process.poll() is None and not (events.exists() and events.read_text().count("\n") == 3):
+    pid = tmp_path / "build/course/scratch/02_long/pid"
+    while process.poll() is None and not (pid.exists() and pid.read_text()):
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     assert process.wait(30) == 130
     results = json.loads((tmp_path / "build/course/results.json").read_text())
     assert [entry["status"] for entry in results["lessons"]] == ["passed", "interrupted", "interrupted"]
     assert "never began" in (tmp_path / "build/course/index.html").read_text()
+    assert not alive(int(pid.read_text()))
 
 
 @pytest.mark.slow
 def test_a_process_that_ignores_its_limit_is_killed_with_its_kernel(tmp_path):
     # The lesson stops the process that keeps its time.
-    stop = ("# %%\nimport os, signal, time\nopen('pid', 'w').write(str(os.getpid()))\n"
+    stop = ("# %%\nimport os, signal, time\nwith open('pid', 'w') as file: file.write(str(os.getpid()))\n"
             "os.kill(os.getppid(), signal.SIGSTOP); time.sleep(600)")
     run = Run(read_lesson(write_lesson(tmp_path, "01_stuck", TITLE, stop)), tmp_path / "out", budget=3)
     run_all([run], {})
     assert run.status == "timed out"
     assert run.seconds < 3 * 3 + GRACE + 5
-    kernel = int((run.scratch / "pid").read_text())
-    assert not psutil.pid_exists(kernel) or psutil.Process(kernel).status() == psutil.STATUS_ZOMBIE
+    assert not alive(int((run.scratch / "pid").read_text()))
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not list((ROOT / "lessons").glob("*.py")), reason="there is no lesson yet")
+def test_student_editions_run_to_the_end_with_every_exercise_open(tmp_path):
+    runs = [Run(lesson, tmp_path, edition="student") for lesson in read_lessons(ROOT)]
+    run_all(runs, read_claims(ROOT))
+    assert {run.lesson.name: run.findings for run in runs if run.failed} == {}
 
 
 def test_kernel_is_this_python_whatever_is_installed_for_the_user(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -183,14 +184,19 @@ def _execute(runs, claims, folder: Path, jobs: int) -> dict:
     last = folder / "results.json"
     before = json.loads(last.read_text(encoding="utf-8"))["lessons"] if last.exists() else []
     expected = {each["lesson"]: each["seconds"] for each in before if each["status"] == "passed"}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled job leaves a report, like Ctrl-C
     console, began = Console(), time.monotonic()
     # Loading torch for its version takes as long as starting a lesson; the lessons leave the time.
     with ThreadPoolExecutor(1) as aside, Progress(console, expected) as progress:
         environment = aside.submit(provenance)
         run_all(runs, claims, jobs=jobs, watch=progress)
     results = write_report(runs, claims, folder, time.monotonic() - began, environment.result())
+    told = set()
     for each in runs:
         for finding in each.findings:
+            if (said := (each.place(finding), finding.message)) in told:
+                continue  # several seeds read the same prose
+            told.add(said)
             console.print(f"\n{each.place(finding)}: {finding.kind}: {finding.message}", markup=False, highlight=False,
                           style="red" if finding.fatal else "yellow", soft_wrap=True)
             if finding.lines:

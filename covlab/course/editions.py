@@ -63,11 +63,12 @@ class Lesson:
 
     def line_of(self, cell_id: str | None) -> int | None:
         """The line of the source where a cell's text begins; None for no cell of this lesson."""
+        text = self.source.read_text(encoding="utf-8")
         for cell in self.notebook.cells:
             if cell.id == cell_id:
-                text = self.source.read_text(encoding="utf-8")
-                comment = "" if cell.cell_type == "code" else "# "
-                found = text.find(comment + cell.source.partition("\n")[0])
+                # Markdown stands in comments; a code cell is verbatim, except where it has magics.
+                start = cell.source if cell.cell_type == "code" else "# " + cell.source.partition("\n")[0]
+                found = text.find(start)
                 return text.count("\n", 0, found) + 1 if found >= 0 else None
         return None
 

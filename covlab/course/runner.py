@@ -125,7 +125,8 @@ def run_all(runs: list[Run], claims: dict[str, Claim], *, jobs: int = 1,
     """Execute the runs in order, `jobs` at a time; whatever goes wrong is recorded in them, not raised.
 
     Several jobs share the processor's threads. watch is called about every POLL seconds. On
-    KeyboardInterrupt what runs is stopped and, with what waits, marked interrupted.
+    KeyboardInterrupt what runs is stopped and, with what waits, marked interrupted; no process is
+    left behind, however this ends.
     """
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}, expected at least 1")
@@ -147,6 +148,9 @@ def run_all(runs: list[Run], claims: dict[str, Claim], *, jobs: int = 1,
         for run in waiting:
             run.conclude("interrupted", claims, Finding("error", "never began: stopped from the keyboard"))
         watch(runs)
+    finally:
+        for process in active:
+            process.kill()
 
 
 class _Process:
@@ -199,9 +203,12 @@ class _Process:
                 lines=last_lines(log)))
 
     def kill(self) -> None:
-        """End the process and all it started."""
-        family = [psutil.Process(self.process.pid)]
-        family += family[0].children(recursive=True)
+        """End the process, if it has not ended, and all it started."""
+        try:
+            family = [psutil.Process(self.process.pid)]
+            family += family[0].children(recursive=True)
+        except psutil.NoSuchProcess:
+            return
         for member in family:
             try:
                 member.kill()
