@@ -218,6 +218,13 @@ def test_run_fails_when_a_claim_no_longer_holds_and_names_it(tmp_path):
     assert '<testcase classname="01_toy" name="01.r"' in (tmp_path / "build/course/junit.xml").read_text()
 
 
+def test_a_claim_of_no_lesson_is_refused(tmp_path):
+    course_with_claim(tmp_path, PROSE, MEASURES, claim='["1.r"]\nvalue = 4.0\ntolerance = 1\nreason = "x"\n')
+    done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "claims of no lesson: 1.r" in done.output
+
+
 def test_check_shows_the_spread_and_proposes_without_applying(tmp_path):
     course_with_claim(tmp_path, PROSE, MEASURES)
     before = (tmp_path / "lessons/claims.toml").read_text()

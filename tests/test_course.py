@@ -75,6 +75,9 @@ def test_committed_notebooks_agree_with_their_lessons():
     ("01_toy", [SOLUTION], "follows no cell tagged 'exercise'"),
     ("01_toy", [EXERCISE, CHECK, SOLUTION], "follows no cell tagged 'exercise'"),
     ("01_toy", [PARAMETERS], "2 cells are tagged 'parameters'"),
+    ("01_toy", [EXERCISE, SOLUTION.replace("solution", "solutions")], "tagged solutions; there are"),
+    ("01_toy", ['# %% covlab={"budget": "5"}\n1'], "a budget is '5', expected seconds"),
+    ("01_toy", ['# %% covlab={"budget": 0}\n1'], "a budget is 0"),
     ("toy", [TITLE], "a lesson is called"),
 ])
 def test_a_lesson_that_breaks_a_rule_is_refused(tmp_path, name, cells, complaint):

@@ -17,10 +17,6 @@ from covlab.course.claims import read_claims
 from covlab.environment import provenance
 
 
-class _Refusal(click.ClickException):
-    """A message for the person at the terminal, without a traceback."""
-
-
 root_option = click.option(
     "--root", type=click.Path(path_type=Path, file_okay=False, exists=True), default=".",
     help="A clone of covlab: where lessons/ and notebooks/ are.  [default: here]")
@@ -86,7 +82,7 @@ def check(root, only, more, jobs, budget, seeds, update):
         for lesson in lessons if "seed" in lesson.parameters for seed in range(seeds)
     ]
     if not runs:
-        raise _Refusal("none of these lessons has a parameter 'seed'")
+        raise click.ClickException("none of these lessons has a parameter 'seed'")
     results = _execute(runs, claims, folder, jobs)
     for row in results["claims"]:
         low, high = min(row["measured"]), max(row["measured"])
@@ -107,7 +103,7 @@ def report(root):
     """Say again what the last run of the course found."""
     path = root / "build" / "course" / "results.json"
     if not path.exists():
-        raise _Refusal(f"{path} is not there: run `covlab course run` first")
+        raise click.ClickException(f"{path} is not there: run `covlab course run` first")
     results = json.loads(path.read_text(encoding="utf-8"))
     for lesson in results["lessons"]:
         click.echo(f"{lesson['lesson']:<36} {lesson['status']:<12} {lesson['seconds']:6.1f} s")
@@ -128,7 +124,7 @@ def site(root, handout):
     try:
         first = build_site(root, lessons)
     except SiteError as error:
-        raise _Refusal(str(error)) from error
+        raise click.ClickException(str(error)) from error
     click.echo(first)
     if handout:
         click.echo(make_handout(first.parent))
@@ -142,7 +138,7 @@ def notebooks(root, check):
     if check:
         stale = _or_refuse(editions.stale_student_editions, root)
         if stale:
-            raise _Refusal(f"differs from its lesson: {', '.join(stale)}; `make notebooks` mends it")
+            raise click.ClickException(f"differs from its lesson: {', '.join(stale)}; `make notebooks` mends it")
         return
     for name in _or_refuse(editions.write_student_editions, root):
         click.echo(f"notebooks/{name}")
@@ -172,7 +168,11 @@ def reset(root, lesson):
 
 
 def _read(root: Path, only: tuple[str, ...]):
-    return _or_refuse(editions.read_lessons, root, only), _or_refuse(read_claims, root)
+    lessons, claims = _or_refuse(editions.read_lessons, root, only), _or_refuse(read_claims, root)
+    stray = [] if only else [claim for claim in claims if claim[:3] not in {f"{each.name[:2]}." for each in lessons}]
+    if stray:
+        raise click.ClickException(f"lessons/claims.toml has claims of no lesson: {', '.join(stray)}")
+    return lessons, claims
 
 
 def _execute(runs, claims, folder: Path, jobs: int) -> dict:
@@ -221,4 +221,4 @@ def _or_refuse(function, *arguments):
     try:
         return function(*arguments)
     except ValueError as error:
-        raise _Refusal(str(error)) from error
+        raise click.ClickException(str(error)) from error

@@ -20,6 +20,7 @@ from nbformat import NotebookNode
 
 from covlab.course.parameters import defaults
 
+TAGS = {"parameters", "unread", "exercise", "solution", "hide-input", "hide-output", "hide-cell"}
 LESSON_NAME = re.compile(r"\d\d_\w+")
 BUDGET = 90.0  # seconds a lesson may take on two cores, unless its header says otherwise
 
@@ -60,7 +61,6 @@ class Lesson:
         notebook.cells = [cell for cell in notebook.cells if "solution" not in tags(cell)]
         return notebook
 
-
     def line_of(self, cell_id: str | None) -> int | None:
         """The line of the source where a cell's text begins; None for no cell of this lesson."""
         text = self.source.read_text(encoding="utf-8")
@@ -85,7 +85,7 @@ def read_lesson(source: Path) -> Lesson:
         raise LessonError(f"{source.name}: a lesson is called NN_name.py, such as 06_the_scaling_bug.py")
     if "kernelspec" not in notebook.metadata:
         raise LessonError(f"{source.name}: no kernelspec in the header; without it papermill cannot run the notebook")
-    _check_tags(source.name, notebook)
+    _check_cells(source.name, notebook)
     parameters = _parameters(source.name, notebook)
 
     # Only what every front end needs; jupytext's own entry would make JupyterLab try to pair files.
@@ -167,17 +167,25 @@ def _parameters(name: str, notebook: NotebookNode) -> dict:
         raise LessonError(f"{name}: {error}") from error
 
 
-def _check_tags(name: str, notebook: NotebookNode) -> None:
+def _check_cells(name: str, notebook: NotebookNode) -> None:
+    """A misspelt `solution` would hand it to the students, a budget of text end in a traceback."""
     parameter_cells = sum("parameters" in tags(cell) for cell in notebook.cells)
     if parameter_cells != 1:
         raise LessonError(f"{name}: {parameter_cells} cells are tagged 'parameters'; a lesson has exactly one")
     solvable = False
+    for part in [notebook, *notebook.cells]:
+        budget = part.metadata.get("covlab", {}).get("budget", BUDGET)
+        if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
+            raise LessonError(f"{name}: a budget is {budget!r}, expected seconds above 0")
     for cell in notebook.cells:
+        first = cell.source.partition("\n")[0]
+        if unknown := set(tags(cell)) - TAGS:
+            raise LessonError(f"{name}: the cell {first!r} is tagged {', '.join(sorted(unknown))}; "
+                              f"there are {', '.join(sorted(TAGS))}")
         if "exercise" in tags(cell):
             solvable = True
         elif "solution" in tags(cell):
             if not solvable:
-                first = cell.source.partition("\n")[0]
                 raise LessonError(f"{name}: the solution {first!r} follows no cell tagged 'exercise'")
         elif cell.cell_type == "code":
             solvable = False

@@ -17,7 +17,7 @@ class Progress:
 
     def __init__(self, console: Console, expected: dict[str, float]):
         self.console, self.expected = console, expected
-        self.live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self.live = Live(console=console, refresh_per_second=4) if console.file.isatty() else None
         self.told = set()
 
     def __enter__(self):
