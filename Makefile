@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
           done)
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-slow lab figures notebooks reset lock clean
+.PHONY: help course test test-slow lab reset figures notebooks site handout lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -36,6 +36,12 @@ figures: $(VENV)/installed  ## redraw the pictures README shows
 notebooks: $(VENV)/installed  ## regenerate notebooks/ from lessons/
 	$(BIN)/covlab course notebooks
 
+site: $(VENV)/installed  ## static site of the lessons as `make course` ran them: build/site/index.html
+	$(BIN)/covlab course site
+
+handout: $(VENV)/installed  ## the same site as one archive for a class: build/covlab-handout.zip
+	$(BIN)/covlab course site --handout
+
 # The stamp is younger than what it was made from, so a second run installs nothing.
 $(VENV)/installed: requirements.lock pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
@@ -57,7 +63,7 @@ lock:  ## resolve every dependency anew and pin it in requirements.lock
 	python3.11 -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet --dry-run --ignore-installed --report build/lock/report.json \
 	    --python-version 3.11.0 --only-binary :all: --target build/lock/none \
-	    "torch==$(TORCH)" "setuptools>=77" ".[course,test]"
+	    "torch==$(TORCH)" "setuptools>=77" ".[course,site,test]"
 	sed -n '/^#/p' requirements.lock > build/lock/new
 	build/lock/bin/python -c 'import json; \
 	    found = [item["metadata"] for item in json.load(open("build/lock/report.json"))["install"]]; \

@@ -1,17 +1,20 @@
 """`covlab course …`: run the lessons, make their notebooks, open a student's own copies."""
 
+import ast
+import json
 import os
+import signal
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from covlab.course import editions, workspace
-
-
-class _Refusal(click.ClickException):
-    """A message for the person at the terminal, without a traceback."""
+from covlab.course.claims import read_claims
+from covlab.environment import provenance
 
 
 root_option = click.option(
@@ -24,32 +27,107 @@ def course():
     """Run, check and open the lessons."""
 
 
+only_option = click.option("--only", multiple=True, metavar="NN …", help="Only lessons whose names begin so.")
+more_argument = click.argument("more", nargs=-1, metavar="[NN]...")  # so that `--only 04 06` means both
+jobs_option = click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Lessons at a time.")
+budget_option = click.option(
+    "--budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+    help="Time budget of every lesson, in place of its own; one that takes three times as long is stopped.")
+
+
 @course.command()
 @root_option
-@click.option("--only", multiple=True, metavar="NN", help="Only lessons whose names begin so; may be repeated.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Lessons at a time.")
-@click.option("--budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
-              help="Time budget of every lesson, in place of its own; one that takes three times as long is stopped.")
-def run(root, only, jobs, budget):
-    """Run every lesson with its solutions; the report goes to build/course/."""
-    from covlab.course.progress import Progress
-    from covlab.course.report import write_report
-    from covlab.course.runner import run_lessons
+@only_option
+@more_argument
+@jobs_option
+@budget_option
+@click.option("--parameter", "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE",
+              help="Override a parameter of every lesson that runs.")
+@click.option("--edition", type=click.Choice(["instructor", "student"]), default="instructor", show_default=True,
+              help="With solutions every exercise must pass; as students get it, none may.")
+def run(root, only, more, jobs, budget, parameters, edition):
+    """Run lessons and check all they claim; the report goes to build/course/."""
+    from covlab.course.runner import Run
 
-    lessons = _or_refuse(editions.read_lessons, root, only)
-    folder = root / "build" / "course"
-    console = Console()
-    with Progress(console) as progress:
-        runs = run_lessons(lessons, root / "build", budget=budget, jobs=jobs, watch=progress)
-    results = write_report(runs, folder, {})
-    for each in runs:
-        if each.failed:
-            console.print(f"\n{each.place}: {each.status}: {each.message}", style="red", markup=False, highlight=False)
-            console.print("\n".join(each.lines), markup=False, highlight=False)
+    lessons, claims = _read(root, only + more)
+    for lesson in lessons:
+        editions.write_notebook(lesson.instructor, root / "build" / "instructor" / f"{lesson.name}.ipynb")
+    folder = root / "build" / ("course" if edition == "instructor" else "student")
+    overrides = {name: _literal(value) for name, value in parameters}
+    runs = [_or_refuse(Run, lesson, folder, overrides, budget, edition) for lesson in lessons]
+    results = _execute(runs, claims, folder, jobs)
     passed = sum(each.status == "passed" for each in runs)
-    console.print(f"{passed} of {len(runs)} lessons passed in {results['seconds']:.0f} s: {folder / 'index.html'}",
-                  highlight=False, soft_wrap=True)
+    click.echo(f"{passed} of {len(runs)} lessons passed in {results['seconds']:.0f} s: {folder / 'index.html'}")
+    _leave(runs)
+
+
+@course.command()
+@root_option
+@only_option
+@more_argument
+@jobs_option
+@budget_option
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many: 0, 1, 2, …")
+@click.option("--update", is_flag=True, help="Also propose values and tolerances, in build/check/claims.toml; "
+                                             "lessons/claims.toml stays as it is.")
+def check(root, only, more, jobs, budget, seeds, update):
+    """Run lessons with several seeds and show how far each claim's measurements spread."""
+    from covlab.course.claims import as_toml, proposal
+    from covlab.course.runner import Run
+
+    lessons, claims = _read(root, only + more)
+    folder = root / "build" / "check"
+    runs = [
+        Run(lesson, folder / f"seed{seed}", {"seed": seed}, budget)
+        for lesson in lessons if "seed" in lesson.parameters for seed in range(seeds)
+    ]
+    if not runs:
+        raise click.ClickException("none of these lessons has a parameter 'seed'")
+    results = _execute(runs, claims, folder, jobs)
+    for row in results["claims"]:
+        low, high = min(row["measured"]), max(row["measured"])
+        verdict = "holds" if row["holds"] else "DOES NOT HOLD"
+        click.echo(f"{row['claim']}: {row['value']:g} ± {row['tolerance']:g}, measured {low:.4g} … {high:.4g} "
+                   f"over {len(row['measured'])} values: {verdict}")
+    if update:
+        path = folder / "claims.toml"
+        path.write_text("\n".join(as_toml(proposal(claims[row["claim"]], row["measured"]))
+                                  for row in results["claims"]), encoding="utf-8")
+        click.echo(f"proposed: {path}; compare it with lessons/claims.toml and take over what you believe")
+    _leave(runs)
+
+
+@course.command()
+@root_option
+def report(root):
+    """Say again what the last run of the course found."""
+    path = root / "build" / "course" / "results.json"
+    if not path.exists():
+        raise click.ClickException(f"{path} is not there: run `covlab course run` first")
+    results = json.loads(path.read_text(encoding="utf-8"))
+    for lesson in results["lessons"]:
+        click.echo(f"{lesson['lesson']:<36} {lesson['status']:<12} {lesson['seconds']:6.1f} s")
+        for finding in lesson["findings"]:
+            click.echo(f"  {finding['place']}: {finding['kind']}: {finding['message']}")
+    click.echo(f"{results['finished']}: {path.with_name('index.html')}")
     sys.exit(0 if results["passed"] else 1)
+
+
+@course.command()
+@root_option
+@click.option("--handout", is_flag=True, help="Also pack it into one archive, for a class without a network.")
+def site(root, handout):
+    """Make a static site, build/site/, of the lessons as they last ran."""
+    from covlab.course.site import SiteError, build_site, make_handout
+
+    lessons = _or_refuse(editions.read_lessons, root)
+    try:
+        first = build_site(root, lessons)
+    except SiteError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(first)
+    if handout:
+        click.echo(make_handout(first.parent))
 
 
 @course.command()
@@ -60,7 +138,7 @@ def notebooks(root, check):
     if check:
         stale = _or_refuse(editions.stale_student_editions, root)
         if stale:
-            raise _Refusal(f"differs from its lesson: {', '.join(stale)}; `make notebooks` mends it")
+            raise click.ClickException(f"differs from its lesson: {', '.join(stale)}; `make notebooks` mends it")
         return
     for name in _or_refuse(editions.write_student_editions, root):
         click.echo(f"notebooks/{name}")
@@ -89,8 +167,58 @@ def reset(root, lesson):
     click.echo(f"new: {_or_refuse(workspace.reset, root, lesson)}")
 
 
+def _read(root: Path, only: tuple[str, ...]):
+    lessons, claims = _or_refuse(editions.read_lessons, root, only), _or_refuse(read_claims, root)
+    stray = [] if only else [claim for claim in claims if claim[:3] not in {f"{each.name[:2]}." for each in lessons}]
+    if stray:
+        raise click.ClickException(f"lessons/claims.toml has claims of no lesson: {', '.join(stray)}")
+    return lessons, claims
+
+
+def _execute(runs, claims, folder: Path, jobs: int) -> dict:
+    """Run them under a live display, write the report, print what is wrong; returns the results."""
+    from covlab.course.progress import Progress
+    from covlab.course.report import write_report
+    from covlab.course.runner import run_all
+
+    last = folder / "results.json"
+    before = json.loads(last.read_text(encoding="utf-8"))["lessons"] if last.exists() else []
+    expected = {each["lesson"]: each["seconds"] for each in before if each["status"] == "passed"}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled job leaves a report, like Ctrl-C
+    console, began = Console(), time.monotonic()
+    # Loading torch for its version takes as long as starting a lesson; the lessons leave the time.
+    with ThreadPoolExecutor(1) as aside, Progress(console, expected) as progress:
+        environment = aside.submit(provenance)
+        run_all(runs, claims, jobs=jobs, watch=progress)
+    results = write_report(runs, claims, folder, time.monotonic() - began, environment.result())
+    told = set()
+    for each in runs:
+        for finding in each.findings:
+            if (said := (each.place(finding), finding.message)) in told:
+                continue  # several seeds read the same prose
+            told.add(said)
+            console.print(f"\n{each.place(finding)}: {finding.kind}: {finding.message}", markup=False, highlight=False,
+                          style="red" if finding.fatal else "yellow", soft_wrap=True)
+            if finding.lines:
+                console.print("\n".join(finding.lines), markup=False, highlight=False, soft_wrap=True)
+    return results
+
+
+def _leave(runs):
+    if any(each.status == "interrupted" for each in runs):
+        sys.exit(130)
+    sys.exit(1 if any(each.failed for each in runs) else 0)
+
+
+def _literal(text: str):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text  # -p profile gpu
+
+
 def _or_refuse(function, *arguments):
     try:
         return function(*arguments)
     except ValueError as error:
-        raise _Refusal(str(error)) from error
+        raise click.ClickException(str(error)) from error

@@ -1,8 +1,11 @@
 """Lessons are text; students and instructors get notebooks made from them.
 
 `lessons/NN_name.py` is jupytext's percent format, with the kernelspec in its header. Cells are
-told apart by tags: one `parameters` cell, and `solution` cells that follow the `exercise` they
-solve. The student edition has no solutions; no edition has outputs.
+told apart by tags: one `parameters` cell (see parameters.py), and `solution` cells that follow the
+`exercise` they solve. The student edition has no solutions; no edition has outputs.
+
+A `budget` in seconds, of the lesson (header, under `covlab`) or of a cell (`# %% covlab={"budget": 5}`),
+says how long it may take; at three times the budget it is stopped.
 """
 
 import hashlib
@@ -15,7 +18,11 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
+from covlab.course.parameters import defaults
+
+TAGS = {"parameters", "unread", "exercise", "solution", "hide-input", "hide-output", "hide-cell"}
 LESSON_NAME = re.compile(r"\d\d_\w+")
+BUDGET = 90.0  # seconds a lesson may take on two cores, unless its header says otherwise
 
 
 class LessonError(ValueError):
@@ -27,13 +34,20 @@ class Lesson:
     """One lesson, read from its source.
 
     name: "06_the_scaling_bug". source: its path. digest: SHA-256 of the text, in hex.
-    notebook: every cell, solutions included, with stable ids and no outputs.
+    parameters: names and default values. notebook: every cell, solutions included, with stable ids
+    and no outputs.
     """
 
     name: str
     source: Path
     digest: str
+    parameters: dict
     notebook: NotebookNode
+
+    @property
+    def budget(self) -> float:
+        """Seconds it may take."""
+        return float(self.notebook.metadata.get("covlab", {}).get("budget", BUDGET))
 
     @property
     def instructor(self) -> NotebookNode:
@@ -47,14 +61,14 @@ class Lesson:
         notebook.cells = [cell for cell in notebook.cells if "solution" not in tags(cell)]
         return notebook
 
-
     def line_of(self, cell_id: str | None) -> int | None:
         """The line of the source where a cell's text begins; None for no cell of this lesson."""
+        text = self.source.read_text(encoding="utf-8")
         for cell in self.notebook.cells:
             if cell.id == cell_id:
-                text = self.source.read_text(encoding="utf-8")
-                comment = "" if cell.cell_type == "code" else "# "
-                found = text.find(comment + cell.source.partition("\n")[0])
+                # Markdown stands in comments; a code cell is verbatim, except where it has magics.
+                start = cell.source if cell.cell_type == "code" else "# " + cell.source.partition("\n")[0]
+                found = text.find(start)
                 return text.count("\n", 0, found) + 1 if found >= 0 else None
         return None
 
@@ -71,7 +85,8 @@ def read_lesson(source: Path) -> Lesson:
         raise LessonError(f"{source.name}: a lesson is called NN_name.py, such as 06_the_scaling_bug.py")
     if "kernelspec" not in notebook.metadata:
         raise LessonError(f"{source.name}: no kernelspec in the header; without it papermill cannot run the notebook")
-    _check_tags(source.name, notebook)
+    _check_cells(source.name, notebook)
+    parameters = _parameters(source.name, notebook)
 
     # Only what every front end needs; jupytext's own entry would make JupyterLab try to pair files.
     kept = {key: notebook.metadata[key] for key in ("kernelspec", "covlab") if key in notebook.metadata}
@@ -80,7 +95,7 @@ def read_lesson(source: Path) -> Lesson:
         cell.id = identifier
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     nbformat.validate(notebook)
-    return Lesson(source.stem, source, hashlib.sha256(text.encode()).hexdigest(), notebook)
+    return Lesson(source.stem, source, hashlib.sha256(text.encode()).hexdigest(), parameters, notebook)
 
 
 def read_lessons(root: Path, only: tuple[str, ...] = ()) -> list[Lesson]:
@@ -101,7 +116,11 @@ def read_lessons(root: Path, only: tuple[str, ...] = ()) -> list[Lesson]:
 
 def write_notebook(notebook: NotebookNode, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_text(notebook), encoding="utf-8")
+    path.write_text(as_text(notebook), encoding="utf-8")
+
+
+def as_text(notebook: NotebookNode) -> str:
+    return nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n"
 
 
 def write_student_editions(root: Path) -> list[str]:
@@ -126,11 +145,7 @@ def stale_student_editions(root: Path) -> list[str]:
 
 
 def _student_texts(root: Path) -> dict[str, str]:
-    return {f"{lesson.name}.ipynb": _text(lesson.student) for lesson in read_lessons(root)}
-
-
-def _text(notebook: NotebookNode) -> str:
-    return nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n"
+    return {f"{lesson.name}.ipynb": as_text(lesson.student) for lesson in read_lessons(root)}
 
 
 def _identifiers(lesson: str, cells: list[NotebookNode]):
@@ -142,17 +157,35 @@ def _identifiers(lesson: str, cells: list[NotebookNode]):
         yield f"{lesson[:2]}-{digest}" + (f"-{seen[digest]}" if seen[digest] > 1 else "")
 
 
-def _check_tags(name: str, notebook: NotebookNode) -> None:
+def _parameters(name: str, notebook: NotebookNode) -> dict:
+    position = next(n for n, cell in enumerate(notebook.cells) if "parameters" in tags(cell))
+    cell = notebook.cells[position]
+    later = [each.source for each in notebook.cells[position + 1:] if each.cell_type == "code"]
+    try:
+        return defaults(cell.source, later, unread="unread" in tags(cell))
+    except (ValueError, SyntaxError) as error:
+        raise LessonError(f"{name}: {error}") from error
+
+
+def _check_cells(name: str, notebook: NotebookNode) -> None:
+    """A misspelt `solution` would hand it to the students, a budget of text end in a traceback."""
     parameter_cells = sum("parameters" in tags(cell) for cell in notebook.cells)
     if parameter_cells != 1:
         raise LessonError(f"{name}: {parameter_cells} cells are tagged 'parameters'; a lesson has exactly one")
     solvable = False
+    for part in [notebook, *notebook.cells]:
+        budget = part.metadata.get("covlab", {}).get("budget", BUDGET)
+        if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
+            raise LessonError(f"{name}: a budget is {budget!r}, expected seconds above 0")
     for cell in notebook.cells:
+        first = cell.source.partition("\n")[0]
+        if unknown := set(tags(cell)) - TAGS:
+            raise LessonError(f"{name}: the cell {first!r} is tagged {', '.join(sorted(unknown))}; "
+                              f"there are {', '.join(sorted(TAGS))}")
         if "exercise" in tags(cell):
             solvable = True
         elif "solution" in tags(cell):
             if not solvable:
-                first = cell.source.partition("\n")[0]
                 raise LessonError(f"{name}: the solution {first!r} follows no cell tagged 'exercise'")
         elif cell.cell_type == "code":
             solvable = False

@@ -5,11 +5,11 @@ kernel, its memory or its time, the runner and the other lessons go on.
 
 The job is a dictionary: input, output, events, folder (paths), parameters, budget and limit
 (seconds). One JSON object a line goes to `events`: {"cell": id} as a cell starts, and at the end
-{"status": ..., "message": ..., "lines": [...]}.
+{"status": ..., "message": ..., "text": the traceback or what was printed last}. What the kernel prints is echoed to stdout and
+stderr: nbclient drops whatever a thread or child process says after the last cell.
 """
 
 import json
-import re
 import sys
 import time
 from pathlib import Path
@@ -20,9 +20,6 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
-
-LAST_LINES = 12
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class ThisPython(AsyncKernelManager):
@@ -55,25 +52,23 @@ def run(job: dict) -> dict:
         try:
             papermill.execute_notebook(
                 job["input"], job["output"], parameters=job["parameters"], cwd=job["folder"], progress_bar=False,
-                kernel_manager_class=ThisPython, timeout_func=seconds_allowed,
-                on_cell_start=lambda cell, cell_index: tell(cell=cell.id),
+                kernel_manager_class=ThisPython, extra_arguments=["--IPKernelApp.quiet=False"],
+                timeout_func=seconds_allowed, on_cell_start=lambda cell, cell_index: tell(cell=cell.id),
             )
         except PapermillExecutionError as error:
-            trace = ANSI.sub("", "\n".join(error.traceback)).splitlines()
-            return tell(status="failed", message=f"{error.ename}: {error.evalue}", lines=trace[-LAST_LINES:])
+            return tell(status="failed", message=f"{error.ename}: {error.evalue}", text="\n".join(error.traceback))
         except CellTimeoutError:
-            return tell(status="timed out", message="stopped at its time limit", lines=_printed(job["output"]))
+            return tell(status="timed out", message="stopped at its time limit", text=_printed(job["output"]))
         except DeadKernelError:
-            return tell(status="kernel died", message="the kernel died", lines=_printed(job["output"]))
-        return tell(status="passed", message="", lines=[])
+            return tell(status="kernel died", message="the kernel died", text=_printed(job["output"]))
+        return tell(status="passed", message="", text="")
 
 
-def _printed(output: str) -> list[str]:
-    """The last lines that the last cell to run printed."""
+def _printed(output: str) -> str:
+    """What the last cell to run printed."""
     cells = json.loads(Path(output).read_text(encoding="utf-8"))["cells"]
     ran = [cell for cell in cells if cell["metadata"].get("papermill", {}).get("start_time")]
-    text = "".join("".join(out.get("text", "")) for out in ran[-1].get("outputs", [])) if ran else ""
-    return ANSI.sub("", text).splitlines()[-LAST_LINES:]
+    return "".join("".join(out.get("text", "")) for out in ran[-1].get("outputs", [])) if ran else ""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How a run of the course looks while it lasts: a live table for a person, a line a lesson for a log."""
+"""How a run of the course looks while it lasts: a live table for a person, a line a run for a log."""
 
 from rich.console import Console
 from rich.live import Live
@@ -10,11 +10,14 @@ COLOURS = {"passed": "green", "running": "cyan", "waiting": "dim"}
 
 
 class Progress:
-    """Call it with the runs as often as you like; use it as a context manager."""
+    """Call it with the runs as often as you like; use it as a context manager.
 
-    def __init__(self, console: Console):
-        self.console = console
-        self.live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+    expected: lesson -> seconds it took last time; where that is unknown its budget is shown.
+    """
+
+    def __init__(self, console: Console, expected: dict[str, float]):
+        self.console, self.expected = console, expected
+        self.live = Live(console=console, refresh_per_second=4) if console.file.isatty() else None
         self.told = set()
 
     def __enter__(self):
@@ -28,20 +31,29 @@ class Progress:
 
     def __call__(self, runs: list[Run]) -> None:
         if self.live:
-            self.live.update(_table(runs))
+            self.live.update(self._table(runs))
             return
+        for number, run in enumerate(runs):
+            if run.ended and number not in self.told:
+                self.told.add(number)
+                self.console.print(f"{_title(run):<36} {run.status:<12} {run.seconds:6.1f} s", highlight=False)
+
+    def _table(self, runs: list[Run]) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for title, justify in (("Lesson", "left"), ("Status", "left"), ("Cells", "right"), ("Time", "right"),
+                               ("Expected", "right")):
+            table.add_column(title, justify=justify)
         for run in runs:
-            if run.ended and run.lesson.name not in self.told:
-                self.told.add(run.lesson.name)
-                self.console.print(f"{run.lesson.name:<32} {run.status:<12} {run.seconds:6.1f} s", highlight=False)
+            ids = [cell.id for cell in run.lesson.notebook.cells]
+            begun = ids.index(run.cell) + 1 if run.cell in ids else 0
+            expected = self.expected.get(run.lesson.name)
+            table.add_row(_title(run), run.status, f"{begun}/{len(ids)}", f"{run.seconds:.0f} s",
+                          f"{expected:.0f} s" if expected else f"< {run.budget:.0f} s",
+                          style=COLOURS.get(run.status, "red"))
+        return table
 
 
-def _table(runs: list[Run]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for title, justify in (("Lesson", "left"), ("Status", "left"), ("Cell", "right"), ("Time", "right"),
-                           ("Budget", "right")):
-        table.add_column(title, justify=justify)
-    for run in runs:
-        table.add_row(run.lesson.name, run.status, f"{run.position}/{len(run.lesson.notebook.cells)}",
-                      f"{run.seconds:.0f} s", f"{run.budget:.0f} s", style=COLOURS.get(run.status, "red"))
-    return table
+def _title(run: Run) -> str:
+    changed = ", ".join(f"{name} {value}" for name, value in run.overrides.items())
+    edition = "" if run.edition == "instructor" else f" ({run.edition})"
+    return run.lesson.name + edition + (f", {changed}" if changed else "")

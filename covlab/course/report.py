@@ -1,91 +1,84 @@
-"""What a run of the course leaves behind: results.json for machines, pages for people."""
+"""What a run of the course leaves behind: results.json and junit.xml for machines, index.html for people."""
 
-import html
 import json
+import xml.etree.ElementTree as xml
 from datetime import datetime, timezone
 from pathlib import Path
 
-import nbformat
-from nbconvert import HTMLExporter
-
-from covlab.course.runner import Run, parameters_of
-from covlab.environment import provenance
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: .4rem .8rem; border-bottom: 1px solid #ccc; }
-td.seconds { text-align: right; font-variant-numeric: tabular-nums; }
-.passed { color: #14632b; } .failed { color: #a3151f; font-weight: 600; }
-pre { background: #f4f4f4; padding: .6rem; overflow-x: auto; }
-"""
+from covlab.course.claims import Claim
+from covlab.course.page import page
+from covlab.course.runner import Run
 
 
-def write_report(runs: list[Run], folder: Path, parameters: dict) -> dict:
-    """Write index.html, results.json and a page per executed notebook into folder; returns the results."""
+def write_report(runs: list[Run], claims: dict[str, Claim], folder: Path, seconds: float, environment: dict) -> dict:
+    """Write results.json, junit.xml and the self-contained index.html into folder; returns the results.
+
+    seconds: wall clock of all runs together. environment: as covlab.environment.provenance gives it.
+    """
     results = {
-        "passed": all(run.status == "passed" for run in runs),
+        "passed": bool(runs) and all(run.status == "passed" for run in runs),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "seconds": round(sum(run.seconds for run in runs), 2),
-        "environment": provenance(),
-        "lessons": [_result(run, parameters) for run in runs],
+        "seconds": round(seconds, 2),
+        "environment": environment,
+        "lessons": [_lesson(run) for run in runs],
+        "claims": _claims(runs, claims),
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    pages = {run.lesson.name for run in runs if _write_page(run, folder)}
-    (folder / "index.html").write_text(_index(results, pages), encoding="utf-8")
+    xml.ElementTree(_junit(results)).write(folder / "junit.xml", encoding="utf-8", xml_declaration=True)
+    (folder / "index.html").write_text(page(results, {run.lesson.name: run.executed for run in runs}), encoding="utf-8")
     return results
 
 
-def _result(run: Run, parameters: dict) -> dict:
-    result = {
+def _lesson(run: Run) -> dict:
+    return {
         "lesson": run.lesson.name,
+        "edition": run.edition,
         "status": run.status,
         "seconds": round(run.seconds, 2),
         "budget": run.budget,
-        "parameters": parameters_of(run.lesson) | parameters,
+        "parameters": run.parameters,
         "source_sha256": run.lesson.digest,
-        "error": None,
+        "findings": [
+            {"kind": each.kind, "fatal": each.fatal, "place": run.place(each), "cell": each.cell, "claim": each.claim,
+             "message": each.message, "last_lines": each.lines}
+            for each in run.findings
+        ],
     }
-    if run.failed:
-        result["error"] = {"cell": run.cell, "place": run.place, "message": run.message, "last_lines": run.lines}
-    return result
 
 
-def _write_page(run: Run, folder: Path) -> bool:
-    if not run.executed.exists():
-        return False
-    exporter = HTMLExporter(template_name="lab")
-    body, _ = exporter.from_notebook_node(nbformat.read(run.executed, as_version=4),
-                                          resources={"metadata": {"name": run.lesson.name}})
-    (folder / f"{run.lesson.name}.html").write_text(body, encoding="utf-8")
-    return True
-
-
-def _index(results: dict, pages: set[str]) -> str:
-    environment = results["environment"]
+def _claims(runs: list[Run], claims: dict[str, Claim]) -> list[dict]:
+    """Expected and measured for every claim some run measured; several values are a spread."""
     rows = []
+    for claim in claims.values():
+        values = [value for run in runs for value in run.measured.get(claim.id, [])]
+        if values:
+            rows.append({"claim": claim.id, "value": claim.value, "tolerance": claim.tolerance,
+                         "reason": claim.reason, "measured": values, "holds": all(map(claim.holds, values))})
+    return rows
+
+
+def _junit(results: dict) -> xml.Element:
+    """One suite a lesson; one case for its execution and one for each claim."""
+    suites = xml.Element("testsuites", name="covlab course", time=str(results["seconds"]))
     for lesson in results["lessons"]:
-        name, error = html.escape(lesson["lesson"]), lesson["error"]
-        title = f'<a href="{name}.html">{name}</a>' if lesson["lesson"] in pages else name
-        why = ""
-        if error:
-            why = (f"{html.escape(error['place'])}: {html.escape(error['message'])}"
-                   f"<pre>{html.escape(chr(10).join(error['last_lines']))}</pre>")
-        rows.append(
-            f'<tr><td>{title}</td><td class="{"passed" if lesson["status"] == "passed" else "failed"}">'
-            f'{lesson["status"]}</td><td class="seconds">{lesson["seconds"]:.1f} s</td><td>{why}</td></tr>')
-    verdict = "Every lesson passed" if results["passed"] else "Not every lesson passed"
-    versions = ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>covlab course: {verdict.lower()}</title><style>{STYLE}</style></head><body>
-<h1>{verdict}</h1>
-<p>{results["finished"]} · {results["seconds"]:.1f} s · Python {environment["python"]} on
-{html.escape(environment["platform"])} · {html.escape(environment["device"])} · {html.escape(versions)}</p>
-<table><thead><tr><th>Lesson</th><th>Status</th><th>Time</th><th>What went wrong</th></tr></thead>
-<tbody>
-{chr(10).join(rows)}
-</tbody></table>
-</body></html>
-"""
+        number, fatal = lesson["lesson"][:2], [each for each in lesson["findings"] if each["fatal"]]
+        cases = {"run": [each for each in fatal if not each["claim"]]}
+        measured = [row["claim"] for row in results["claims"] if row["claim"].startswith(f"{number}.")]
+        for name in [*measured, *(each["claim"] for each in fatal if each["claim"])]:
+            cases[name] = [each for each in fatal if each["claim"] == name]
+        suite = xml.SubElement(suites, "testsuite", name=lesson["lesson"], time=str(lesson["seconds"]),
+                               tests=str(len(cases)), failures=str(sum(map(bool, cases.values()))), errors="0")
+        for name, failures in cases.items():
+            seconds = lesson["seconds"] if name == "run" else 0
+            case = xml.SubElement(suite, "testcase", classname=lesson["lesson"], name=name, time=str(seconds))
+            if failures:
+                failure = xml.SubElement(case, "failure", type=failures[0]["kind"], message=failures[0]["message"])
+                failure.text = _printable("\n\n".join(
+                    "\n".join([f"{each['place']}: {each['message']}", *each["last_lines"]]) for each in failures))
+    return suites
+
+
+def _printable(text: str) -> str:
+    """Without the control characters that XML forbids."""
+    return "".join(letter for letter in text if letter >= " " or letter in "\t\n")

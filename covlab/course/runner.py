@@ -1,42 +1,76 @@
-"""Runs lessons through papermill, each in a process of its own, and says what happened to each."""
+"""Runs lessons through papermill, each in a process of its own, and says what is wrong with each."""
 
-import ast
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nbformat
 import psutil
 
-from covlab.course.editions import Lesson, tags, write_notebook
+from covlab.course.auditor import Finding, audit, exercise_findings, last_lines, measurements
+from covlab.course.claims import Claim, claims_of, measurement_complaints, prose_complaints
+from covlab.course.editions import Lesson, write_notebook
+from covlab.course.parameters import check_overrides
+from covlab.course.prose import statements
 
-BUDGET = 90.0  # seconds a lesson may take on two cores, unless its header says otherwise
-GRACE = 10.0   # seconds a lesson's process has beyond the limit to stop its kernel and save what there is
-POLL = 0.05    # seconds between two looks at the running lessons
+GRACE = 10.0  # seconds a lesson's process has beyond its limit to stop its kernel and save what there is
+POLL = 0.05   # seconds between two looks at the running lessons
+KINDS = {"failed": "error", "timed out": "timeout", "kernel died": "kernel"}  # how papermill ends -> finding
 
 
 @dataclass
 class Run:
-    """One lesson's run.
+    """One run of one edition of a lesson.
 
-    status: waiting, running, passed, failed, timed out, kernel died or interrupted.
-    budget: seconds expected at most. At three times the budget the lesson is stopped.
-    cell: id of the cell that ran last. message, lines: what went wrong, and the last lines seen.
-    executed: the notebook with its outputs, complete or not.
+    folder: where the executed notebook goes. overrides: parameters given in place of the lesson's
+    own. budget: seconds it may take (None: the lesson's own); at three times as many it is stopped. edition: "instructor"
+    or "student". status: waiting, running, passed, failed, timed out, kernel died or interrupted.
+    cell: id of the cell that began last. findings: all that is wrong. measured: claim id -> values.
+    Raises ValueError for overrides the lesson does not have.
     """
 
     lesson: Lesson
-    executed: Path
-    budget: float
+    folder: Path
+    overrides: dict = field(default_factory=dict)
+    budget: float | None = None
+    edition: str = "instructor"
     status: str = "waiting"
     seconds: float = 0.0
     cell: str | None = None
-    message: str = ""
-    lines: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    measured: dict[str, list[float]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.folder = self.folder.resolve()
+        self.budget = self.budget or self.lesson.budget
+        try:
+            check_overrides(self.lesson.parameters, self.overrides)
+        except ValueError as error:
+            raise ValueError(f"lesson {self.lesson.name}: {error}") from error
+
+    @property
+    def parameters(self) -> dict:
+        return self.lesson.parameters | self.overrides
+
+    @property
+    def notebook(self) -> nbformat.NotebookNode:
+        """What is to be executed."""
+        return self.lesson.instructor if self.edition == "instructor" else self.lesson.student
+
+    @property
+    def executed(self) -> Path:
+        """The notebook with its outputs, complete or not; missing when it never began."""
+        return self.folder / f"{self.lesson.name}.ipynb"
+
+    @property
+    def scratch(self) -> Path:
+        """The kernel's working directory, with the log of the run."""
+        return self.folder / "scratch" / self.lesson.name
 
     @property
     def ended(self) -> bool:
@@ -46,133 +80,145 @@ class Run:
     def failed(self) -> bool:
         return self.ended and self.status != "passed"
 
-    @property
-    def position(self) -> int:
-        """How many cells have begun."""
-        return next((n + 1 for n, c in enumerate(self.lesson.notebook.cells) if c.id == self.cell), 0)
+    def place(self, finding: Finding) -> str:
+        """File and line of the source, such as 'lessons/06_the_scaling_bug.py:41'."""
+        line = self.lesson.line_of(finding.cell)
+        return f"lessons/{self.lesson.source.name}" + (f":{line}" if line else "")
 
-    @property
-    def place(self) -> str:
-        """File and line of the cell that ran last, such as 'lessons/06_the_scaling_bug.py:41'."""
-        name = f"lessons/{self.lesson.source.name}"
-        line = self.lesson.line_of(self.cell)
-        return f"{name}:{line}" if line else name
+    def conclude(self, status: str, claims: dict[str, Claim], finding: Finding | None = None) -> None:
+        """Settle the status: how papermill ended, and all that it passed over in silence."""
+        self.status = status
+        self.findings = [finding] if finding else []
+        if status == "passed":
+            executed = nbformat.read(self.executed, as_version=4)
+            stderr = (self.scratch / "stderr.txt").read_text(encoding="utf-8", errors="replace")
+            self.findings += audit(executed, stderr, self.budget)
+            self.findings += exercise_findings(executed, solved=self.edition == "instructor")
+            self.measured = measurements(executed)
+            if self.edition == "instructor":
+                due = claims_of(self.lesson.name, self.parameters.get("profile", "cpu"), claims)
+                self.findings += [Finding("claim", text, claim=claim)
+                                  for claim, text in measurement_complaints(due, claims, self.measured)]
+        self.findings += prose_findings(self.lesson, claims)
+        if self.seconds > self.budget and not finding:
+            self.findings.append(
+                Finding("slow", f"the lesson took {self.seconds:.0f} s, its budget is {self.budget:g} s"))
+        if status == "passed" and any(each.fatal for each in self.findings):
+            self.status = "failed"
 
 
-def parameters_of(lesson: Lesson) -> dict:
-    """Names and default values of the lesson's parameters cell, plain literals."""
-    cell = next(cell for cell in lesson.notebook.cells if "parameters" in tags(cell))
-    return {
-        target.id: ast.literal_eval(statement.value)
-        for statement in ast.parse(cell.source).body if isinstance(statement, ast.Assign)
-        for target in statement.targets
-    }
+def prose_findings(lesson: Lesson, claims: dict[str, Claim]) -> list[Finding]:
+    """Numbers in the lesson's prose that no claim and no source answers for."""
+    findings = []
+    for cell in lesson.notebook.cells:
+        if cell.cell_type == "markdown":
+            try:
+                complaints = prose_complaints(statements(cell.source), claims)
+            except ValueError as error:
+                complaints = [(None, str(error))]
+            findings += [Finding("prose", text, cell.id, claim) for claim, text in complaints]
+    return findings
 
 
-def run_lessons(
-    lessons: list[Lesson], build: Path, *, parameters: dict | None = None, budget: float | None = None,
-    jobs: int = 1, watch: Callable[[list[Run]], None] = lambda runs: None,
-) -> list[Run]:
-    """Execute the instructor edition of every lesson; failures are recorded, not raised.
+def run_all(runs: list[Run], claims: dict[str, Claim], *, jobs: int = 1,
+            watch: Callable[[list[Run]], None] = lambda runs: None) -> None:
+    """Execute the runs in order, `jobs` at a time; whatever goes wrong is recorded in them, not raised.
 
-    build: instructor/ and course/ are made below it. budget: seconds a lesson, in place of its own.
-    jobs: lessons at a time, which then share the processor's threads. watch: called at each change
-    and about every POLL seconds. On KeyboardInterrupt what runs is stopped, marked interrupted and
-    the runs so far are returned.
+    Several jobs share the processor's threads. watch is called about every POLL seconds. On
+    KeyboardInterrupt what runs is stopped and, with what waits, marked interrupted; no process is
+    left behind, however this ends.
     """
     if jobs < 1:
-        raise ValueError(f"jobs: {jobs}, expected at least 1")
-    build = build.resolve()
-    runs = []
-    for lesson in lessons:
-        own = lesson.notebook.metadata.get("covlab", {}).get("budget", BUDGET)
-        runs.append(Run(lesson, build / "course" / f"{lesson.name}.ipynb", float(budget or own)))
-
+        raise ValueError(f"jobs is {jobs}, expected at least 1")
     waiting, active = list(runs), []
     try:
         while waiting or active:
             while waiting and len(active) < jobs:
-                active.append(_Process(waiting.pop(0), build, parameters or {}, jobs))
+                active.append(_Process(waiting.pop(0), jobs))
             for process in active:
-                process.look()
+                process.look(claims)
             active = [process for process in active if not process.run.ended]
             watch(runs)
             if active:
                 time.sleep(POLL)
     except KeyboardInterrupt:
         for process in active:
-            process.stop("interrupted", "stopped from the keyboard")
+            process.kill()
+            process.run.conclude("interrupted", claims, Finding("error", "stopped from the keyboard", process.run.cell))
         for run in waiting:
-            run.status = "interrupted"
+            run.conclude("interrupted", claims, Finding("error", "never began: stopped from the keyboard"))
         watch(runs)
-    return runs
+    finally:
+        for process in active:
+            process.kill()
 
 
 class _Process:
-    """The process that executes one lesson."""
+    """The process that executes one run."""
 
-    def __init__(self, run: Run, build: Path, parameters: dict, jobs: int):
+    def __init__(self, run: Run, jobs: int):
         self.run = run
-        name = run.lesson.name
-        scratch = build / "course" / "scratch" / name
-        scratch.mkdir(parents=True, exist_ok=True)
-        source = build / "instructor" / f"{name}.ipynb"
-        write_notebook(run.lesson.instructor, source)
+        run.scratch.mkdir(parents=True, exist_ok=True)
         run.executed.unlink(missing_ok=True)
-
-        self.events, self.log = scratch / "events.jsonl", scratch / "log.txt"
+        source, self.events = run.scratch / "input.ipynb", run.scratch / "events.jsonl"
+        write_notebook(run.notebook, source)
         self.events.write_text("")
-        self.limit = 3 * run.budget
-        job = scratch / "job.json"
+        self.unread, self.closing = 0, None
+        job = run.scratch / "job.json"
         job.write_text(json.dumps({
-            "input": str(source), "output": str(run.executed), "events": str(self.events), "folder": str(scratch),
-            "parameters": parameters, "budget": run.budget, "limit": self.limit,
+            "input": str(source), "output": str(run.executed), "events": str(self.events), "folder": str(run.scratch),
+            "parameters": run.overrides, "budget": run.budget, "limit": 3 * run.budget,
         }))
-        environment = dict(os.environ, IPYTHONDIR=str(scratch / "ipython"))  # no start-up files of the user's
+        environment = dict(os.environ, IPYTHONDIR=str(run.scratch / "ipython"))  # no start-up files of the user's
         if jobs > 1:
             environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
         self.started = time.monotonic()
         run.status = "running"
-        with self.log.open("wb") as log:
+        with (run.scratch / "stdout.txt").open("wb") as out, (run.scratch / "stderr.txt").open("wb") as err:
             # A session of its own: Ctrl-C reaches the runner alone, which then stops the lessons.
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "covlab.course.execute", str(job)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
-            )
-        self.unread = 0
+            self.process = subprocess.Popen([sys.executable, "-m", "covlab.course.execute", str(job)], env=environment,
+                                            stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
 
-    def look(self) -> None:
+    def look(self, claims: dict[str, Claim]) -> None:
         """Take in new events; notice the end, and a process that no longer keeps its own time."""
+        run = self.run
         ended = self.process.poll() is not None  # asked before reading, so that no event is missed
-        self.run.seconds = time.monotonic() - self.started
+        run.seconds = time.monotonic() - self.started
         for event in self._new_events():
-            self.run.cell = event.get("cell", self.run.cell)
-            if "status" in event:
-                self.run.status, self.run.message, self.run.lines = event["status"], event["message"], event["lines"]
-        if ended and not self.run.ended:
-            log = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-            self.run.status, self.run.lines = "failed", log[-12:]
-            self.run.message = f"the process that runs the notebook ended with code {self.process.returncode}"
-        elif not ended and self.run.seconds > self.limit + GRACE:
-            self.stop("timed out", "did not stop at its time limit, and was killed")
+            run.cell = event.get("cell", run.cell)
+            self.closing = event if "status" in event else None
+        if not ended:
+            if run.seconds > 3 * run.budget + GRACE:
+                self.kill()
+                run.conclude("timed out", claims, Finding(
+                    "timeout", "did not stop at its time limit, and was killed", run.cell))
+        elif self.closing:
+            status, kind = self.closing["status"], KINDS.get(self.closing["status"])
+            run.conclude(status, claims, kind and Finding(
+                kind, self.closing["message"], run.cell, lines=last_lines(self.closing["text"])))
+        else:
+            log = (run.scratch / "stderr.txt").read_text(encoding="utf-8", errors="replace")
+            run.conclude("failed", claims, Finding(
+                "error", f"the process that runs the notebook ended with code {self.process.returncode}", run.cell,
+                lines=last_lines(log)))
 
-    def stop(self, status: str, message: str) -> None:
-        """Kill the process and all it started."""
-        family = [psutil.Process(self.process.pid)]
-        family += family[0].children(recursive=True)
+    def kill(self) -> None:
+        """End the process, if it has not ended, and all it started."""
+        try:
+            family = [psutil.Process(self.process.pid)]
+            family += family[0].children(recursive=True)
+        except psutil.NoSuchProcess:
+            return
         for member in family:
             try:
                 member.kill()
             except psutil.NoSuchProcess:
                 pass  # it ended by itself meanwhile
         self.process.wait()
-        self.run.status, self.run.message = status, message
-        self.run.seconds = time.monotonic() - self.started
 
-    def _new_events(self) -> Iterable[dict]:
-        with self.events.open(encoding="utf-8") as events:
+    def _new_events(self) -> list[dict]:
+        with self.events.open("rb") as events:
             events.seek(self.unread)
-            text = events.read()
-        complete = text[: text.rfind("\n") + 1]
-        self.unread += len(complete.encode())
+            complete = events.read().rpartition(b"\n")[0]
+        self.unread += len(complete) + 1 if complete else 0
         return [json.loads(line) for line in complete.splitlines()]

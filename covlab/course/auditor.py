@@ -1,0 +1,209 @@
+"""Looks at an executed notebook for what papermill passes over in silence.
+
+papermill knows one kind of failure: an error among the outputs of a cell. Widgets keep errors in
+their state, threads and child processes write theirs to stderr, `sys.exit(0)` ends a notebook
+early and counts as success, a progress bar stays at 0 % for ever, and a picture may say nothing
+to somebody who cannot see it.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+from nbformat import NotebookNode
+
+from covlab.course import MEASUREMENT, VERDICT
+from covlab.course.prose import images, render
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+TRACEBACK = "Traceback (most recent call last)"
+WIDGETS = "application/vnd.jupyter.widget-state+json"
+VIEW = "application/vnd.jupyter.widget-view+json"
+LAST_LINES = 12
+# tqdm's "40%|████" and rich's "━━━━╸    40%".
+BAR = re.compile(r"(\d{1,3})%\|[^|\n]*\||[━╸╺][^\n%]*?(\d{1,3})%")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a run.
+
+    kind: error, timeout, kernel, claim, prose, widget, stderr, progress, alt, missing, exercise or
+    slow. cell: id of the cell, where one is to blame. claim: id, where it is about one. lines: the
+    last lines that help.
+    """
+
+    kind: str
+    message: str
+    cell: str | None = None
+    claim: str | None = None
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def fatal(self) -> bool:
+        return self.kind != "slow"
+
+
+def audit(notebook: NotebookNode, stderr: str, budget: float) -> list[Finding]:
+    """Everything wrong with a notebook that ran to its end as far as papermill knows.
+
+    stderr: what its kernel and the processes it started wrote there, echoed by the kernel.
+    budget: seconds a cell may take, unless its metadata has its own.
+    """
+    widgets = notebook.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {})
+    owners = _owners(notebook, widgets)
+    findings = []
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            findings += _pictures(render(cell.source), cell.id)
+        elif cell.cell_type == "code" and cell.source.strip():
+            findings += _unfinished(cell)
+            findings += _in_outputs(cell.outputs, cell.id)
+            findings += _slow(cell, budget)
+    for model, widget in widgets.items():
+        findings += _in_widget(widget, owners.get(model))
+
+    shown = "\n".join(line for finding in findings for line in finding.lines)
+    findings += [Finding("stderr", _headline(trace), lines=trace) for trace in _tracebacks(stderr)
+                 if trace[-1] not in shown]
+    return findings
+
+
+def measurements(notebook: NotebookNode) -> dict[str, list[float]]:
+    """Claim id -> the values recorded for it, in order."""
+    values: dict[str, list[float]] = {}
+    for _, record in _records(notebook, MEASUREMENT):
+        values.setdefault(record["claim"], []).append(record["value"])
+    return values
+
+
+def exercise_findings(notebook: NotebookNode, solved: bool) -> list[Finding]:
+    """Whether every exercise was judged, and passed if it was solved, or else did not pass."""
+    findings, exercise, judged = [], None, True
+    for cell in notebook.cells:
+        if "exercise" in cell.metadata.get("tags", []):
+            if not judged:
+                findings.append(Finding("exercise", "no verdict follows this exercise", exercise.id))
+            exercise, judged = cell, False
+        for record in _records_of(cell, VERDICT):
+            judged = True
+            if record["passed"] != solved:
+                state = "fails with its solution" if solved else "passes without a solution"
+                findings.append(Finding("exercise", f"exercise {record['exercise']!r} {state}: {record['text']}",
+                                        cell.id))
+    if not judged:
+        findings.append(Finding("exercise", "no verdict follows this exercise", exercise.id))
+    return findings
+
+
+def last_lines(text: str) -> list[str]:
+    return ANSI.sub("", text).splitlines()[-LAST_LINES:]
+
+
+def _records(notebook, kind) -> Iterator[tuple[NotebookNode, dict]]:
+    return ((cell, record) for cell in notebook.cells for record in _records_of(cell, kind))
+
+
+def _records_of(cell, kind) -> Iterator[dict]:
+    return (output.data[kind] for output in cell.get("outputs", []) if kind in output.get("data", {}))
+
+
+def _unfinished(cell) -> Iterator[Finding]:
+    exits = [output for output in cell.outputs if output.output_type == "error"]
+    if exits:
+        yield Finding("missing", f"{exits[0].ename} ends the notebook here, and papermill calls that success", cell.id)
+    elif cell.execution_count is None:
+        yield Finding("missing", "this cell never ran", cell.id)
+
+
+def _slow(cell, budget) -> Iterator[Finding]:
+    allowed = cell.metadata.get("covlab", {}).get("budget", budget)
+    took = cell.metadata.get("papermill", {}).get("duration") or 0
+    if took > allowed:
+        yield Finding("slow", f"this cell took {took:.1f} s, its budget is {allowed:g} s", cell.id)
+
+
+def _in_outputs(outputs, cell) -> Iterator[Finding]:
+    """What is wrong with the outputs of a cell, or those inside an Output widget."""
+    # A stream arrives in pieces, which may part a traceback, or a bar's first state from its last.
+    streams = {name: "".join(output["text"] for output in outputs if output.get("name") == name)
+               for name in ("stdout", "stderr")}
+    for trace in _tracebacks(streams["stderr"]):
+        yield Finding("stderr", _headline(trace), cell, lines=trace)
+    texts = list(streams.values())
+    for data in (output.get("data", {}) for output in outputs):
+        texts += [data.get("text/plain", ""), _text(data.get("text/html", ""))]
+        if "text/html" in data:
+            yield from _pictures(data["text/html"], cell)
+        elif any(kind.startswith("image/") for kind in data):
+            yield Finding("alt", "a picture without alternative text; show it with covlab.plots.show(figure, alt)", cell)
+    stuck = [share for text in texts for share in _unfinished_bars(ANSI.sub("", text))]
+    if stuck:
+        yield Finding("progress", f"a progress bar stays at {min(stuck)} % in the saved notebook", cell)
+
+
+def _in_widget(widget, cell) -> Iterator[Finding]:
+    name, state = widget["model_name"], widget["state"]
+    if name == "OutputModel":
+        outputs = state.get("outputs", [])
+        for output in outputs:
+            if output["output_type"] == "error":
+                yield Finding("widget", f"a widget hides {output['ename']}: {output['evalue']}", cell,
+                              lines=last_lines("\n".join(output["traceback"])))
+        yield from _in_outputs(outputs, cell)
+    if name in ("IntProgressModel", "FloatProgressModel"):
+        value, end = state.get("value", 0), state.get("max", 100)
+        if value < end:
+            yield Finding("progress", f"a progress bar stays at {value:g} of {end:g}", cell)
+    if name == "ImageModel":
+        yield Finding("alt", "an Image widget has no alternative text; use an HTML widget with <img alt=…>", cell)
+    if name in ("HTMLModel", "HTMLMathModel"):
+        yield from _pictures(state.get("value", ""), cell)
+
+
+def _pictures(html, cell) -> Iterator[Finding]:
+    if any(not (image.alt or "").strip() for image in images(html)):
+        yield Finding("alt", "an <img> without alternative text", cell)
+
+
+def _tracebacks(text: str) -> Iterator[list[str]]:
+    """The last lines of every traceback in some stderr, from its head to the exception."""
+    lines = ANSI.sub("", text).splitlines()
+    for start, line in enumerate(lines):
+        if TRACEBACK in line:
+            end = next((n for n in range(start + 1, len(lines)) if not lines[n].startswith(" ")), len(lines) - 1)
+            yield lines[max(start - 1, end + 1 - LAST_LINES, 0):end + 1]
+
+
+def _headline(trace: list[str]) -> str:
+    return f"stderr has a traceback, although the cell went on: {trace[-1]}"
+
+
+def _unfinished_bars(text: str) -> list[int]:
+    last_states = [line.rpartition("\r")[2] for line in text.rstrip("\r").split("\n")]
+    shares = [int(one or other) for line in last_states for one, other in BAR.findall(line)]
+    return [share for share in shares if share < 100]
+
+
+def _owners(notebook, widgets) -> dict[str, str]:
+    """Widget model -> the cell that shows it, directly or inside another widget."""
+    owners = {}
+    for cell in notebook.cells:
+        todo = [output.data[VIEW]["model_id"] for output in cell.get("outputs", []) if VIEW in output.get("data", {})]
+        while todo:
+            model = todo.pop()
+            if model in widgets and model not in owners:
+                owners[model] = cell.id
+                todo += re.findall(r"IPY_MODEL_(\w+)", str(widgets[model]["state"]))
+    return owners
+
+
+def _text(html: str) -> str:
+    """HTML without its tags."""
+    parts = []
+    reader = HTMLParser()
+    reader.handle_data = parts.append
+    reader.feed(html)
+    reader.close()
+    return "".join(parts)
