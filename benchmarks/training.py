@@ -1,6 +1,6 @@
 """What the back-projecting network reaches, and in how long: held out, and in the overfit test.
 
-    python benchmarks/training.py [--windows 1500] [--seed 0]
+    covlab bench training [--windows 1500] [--seed 0]
 
 Times are of this machine, as it is now; compare them only within one run.
 """

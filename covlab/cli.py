@@ -6,6 +6,7 @@ import click
 
 # name -> where its click command lives, and the line `covlab --help` shows.
 COMMANDS = {
+    "bench": ("covlab.bench:bench", "Run a benchmark of the clone."),
     "course": ("covlab.course.commands:course", "Run, check and open the lessons."),
     "train": ("covlab.train:train", "Train a network, from a shell; take a run up again."),
     "env": ("covlab.environment:env", "Show versions, device and threads."),

@@ -6,7 +6,6 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
-from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
 from covlab.trainer import Trainer
@@ -32,7 +31,7 @@ def show(figure: Figure, alt: str, *, width: int | None = None) -> None:
     plt.close(figure)
     size = f' width="{width}"' if width else ""
     picture = base64.b64encode(png.getvalue()).decode()
-    display(HTML(f'<img alt="{html.escape(alt)}"{size} style="max-width: 100%" src="data:image/png;base64,{picture}">'))
+    _display(f'<img alt="{html.escape(alt)}"{size} style="max-width: 100%" src="data:image/png;base64,{picture}">')
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") -> None:
@@ -44,7 +43,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") ->
 
     head = "".join(f'<th scope="col" style="text-align: left">{html.escape(name)}</th>' for name in header)
     body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
-    display(HTML(f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"))
+    _display(f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def _display(content: str) -> None:
+    from IPython.display import HTML, display  # pictures can be drawn, and saved, where there is no notebook
+
+    display(HTML(content))
 
 
 def learning_curves(runs: Mapping[str, Trainer]) -> Figure:

@@ -110,6 +110,10 @@ def train(
     if previous and resume is None:
         raise click.UsageError("--previous goes with --resume FOLDER")
     try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise click.UsageError(f"device must be one that torch has here, got {device!r} ({str(error).splitlines()[0]})") from error
+    try:
         if resume is not None:
             given = [source.name for source in click.get_current_context().command.params if _given(source.name)]
             if clash := sorted(set(given) - {"resume", "previous", "device", "debug"}):
@@ -117,6 +121,8 @@ def train(
             folder = resume
             config = _stored_config(folder)
         else:
+            if windows_per_epoch < 1:
+                raise ValueError(f"epoch must be a whole number of at least 1, got {windows_per_epoch}")
             folder = folder or Path("runs") / f"{preset_name}-{datetime.now():%Y%m%d-%H%M%S}"
             recipe = Recipe(
                 windows=1500 if windows is None else windows, accumulation=accumulation, optimizer=optimizer, learning_rate=learning_rate,

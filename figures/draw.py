@@ -25,7 +25,7 @@ def overfit_run(fault: str | None, **recipe) -> Trainer:
     torch.manual_seed(0)
     with inject(fault) if fault else nullcontext():
         run = Trainer(
-            BackProjectionNet(STUDENT), FixedScenes(scenes, 32, seed=0), scenes, Recipe(windows=120, clip=None, **recipe), weights=NMSE, progress=Silent()
+            BackProjectionNet(STUDENT), FixedScenes(scenes, 32, seed=0), scenes, Recipe(windows=120, clip=None, weight_decay=0.0, **recipe), weights=NMSE, progress=Silent()
         )
     return run.fit()
 

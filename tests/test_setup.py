@@ -22,7 +22,7 @@ CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # where con
 
 
 def asked_for() -> dict[str, Requirement]:
-    extras = PROJECT["optional-dependencies"].values()
+    extras = [lines for extra, lines in PROJECT["optional-dependencies"].items() if extra != "bench"]  # peers are not locked
     return {(r := Requirement(line)).name: r for line in sum(extras, PROJECT["dependencies"])}
 
 

@@ -1,0 +1,124 @@
+"""`covlab train` and `covlab bench`, as a person at a shell uses them."""
+
+import json
+import re
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from covlab.checkpoint import load_parameters, read_checkpoint
+from covlab.cli import main
+from covlab.metrics import by_snr
+from covlab.model import BackProjectionNet
+from covlab.scenario import preset
+from covlab.simulator import Simulator, scene_generator
+
+STUDENT = preset("student")
+
+
+def covlab(*arguments):
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("train") / "run"
+    result = covlab("train", "--windows", 30, "--epoch", 10, "--folder", folder, "--weight", "lam_gap=0", "--debug")
+    assert result.exit_code == 0, result.output
+    return folder, result.output
+
+
+def test_run_says_what_it_does_and_where_it_put_it(run):
+    folder, output = run
+    assert output.startswith(f"folder {folder}\n[DEBUG] Loss is finite")
+    epochs = re.findall(r"^Epoch (\d{3})/003: train \d\.\d{6} val \d\.\d{6}$", output, re.M)
+    assert epochs == ["001", "002", "003"]
+    assert re.search(r"NMSE on 2048 held-out scenes: mean 0\.\d{4}, median 0\.\d{4}\n  SNR  -5 to  0 dB", output)
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {
+        "config.json", "ledger.jsonl", "epochs.json", "last.pt", "previous.pt", "best.pt", "figures/learning_curves.png", "figures/windows.png",
+    }  # fmt: skip
+    assert len((folder / "ledger.jsonl").read_text().splitlines()) == 30
+
+
+def test_configuration_is_resolved_with_provenance(run):
+    config = json.loads((run[0] / "config.json").read_text())
+    assert config["scenario"]["name"] == "student" and config["recipe"]["windows"] == 30 and config["network"] == "BackProjectionNet"
+    assert config["weights"]["lam_gap"] == 0 and config["weights"]["provenance"]["lam_gap"] == "argument"
+    assert config["weights"]["provenance"]["lam_cov"] == "default"
+
+
+def test_best_parameters_load_into_a_network(run):
+    network = BackProjectionNet(STUDENT)
+    load_parameters(network, run[0] / "best.pt")
+    held_out = Simulator(STUDENT).draw(2048, scene_generator(0, "validation"))
+    scores = network.eval()(held_out.y, held_out.H, held_out.codes, held_out.snr_db).nmse(held_out)
+    assert scores.mean().item() == pytest.approx(read_checkpoint(run[0] / "best.pt")["validation"], rel=1e-5)
+
+
+def test_finished_run_can_be_looked_at_again_and_not_overwritten(run):
+    folder, output = run
+    again = covlab("train", "--resume", folder)
+    assert again.exit_code == 0 and "taking up after window 30 of 30" in again.output
+    assert re.findall("NMSE on.*", again.output) == re.findall("NMSE on.*", output)
+    clash = covlab("train", "--windows", 30, "--folder", folder)
+    assert clash.exit_code == 1 and "already holds a run" in clash.output
+
+
+def test_overfit_run_says_that_it_memorizes(tmp_path):
+    result = covlab("train", "--overfit", "--windows", 8, "--nmse-only", "--folder", tmp_path / "run")
+    assert "NMSE on 512 memorized scenes" in result.output and "NMSE on 2048 held-out scenes" in result.output
+
+
+def test_minutes_become_windows_and_are_stored(tmp_path):
+    result = covlab("train", "--minutes", 0.03, "--folder", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    windows = int(re.search(r"0\.03 minutes: (\d+) windows", result.output).group(1))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]["windows"] == windows
+    assert 1 <= windows < 2000
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--windows", 0], "windows must be a whole number of at least 1, got 0"),
+        (["--learning-rate", -1], "learning_rate must be above 0 and finite, got -1.0"),
+        (["--accumulation", 0], "accumulation must be a whole number of at least 1, got 0"),
+        (["--micro-batch", 0], "micro_batch must be a whole number of at least 1, got 0"),
+        (["--epoch", 0], "epoch must be a whole number of at least 1, got 0"),
+        (["--weight", "lam_cov=0"], "lam_cov must be above 0"),
+        (["--weight", "lam_nonsense=1"], "expected NAME=VALUE with NAME one of lam_cov"),
+        (["--weight", "lam_gap=much"], "lam_gap must be a number, got 'much'"),
+        (["--windows", 3, "--minutes", 1], "give --windows or --minutes, not both"),
+        (["--minutes", 0], "--minutes must be above 0"),
+        (["--previous"], "--previous goes with --resume"),
+        (["--preset", "huge"], "'huge' is not one of 'student', 'near_field', 'full'"),
+        (["--seed", -1], "seed must be a whole number of at least 0, got -1"),
+        (["--device", "abacus"], "device must be"),
+    ],
+    ids=str,
+)
+def test_bad_settings_are_refused_by_name_and_leave_nothing(tmp_path, arguments, message):
+    result = covlab("train", "--folder", tmp_path / "run", *arguments)
+    assert result.exit_code != 0 and message in result.output and "Traceback" not in result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_refuses_other_settings_and_no_run(tmp_path, run):
+    assert "a resumed run keeps its own settings; leave out seed, windows" in covlab("train", "--resume", run[0], "--windows", 3, "--seed", 1).output
+    assert "holds no run" in covlab("train", "--resume", tmp_path).output
+
+
+def test_scores_by_snr_cover_every_scene_once():
+    batch = Simulator(STUDENT).draw(500, scene_generator(0, "test"))
+    rows = by_snr(batch, batch.snr_db)
+    assert sum(row["scenes"] for row in rows) == 500
+    assert all(row["low_db"] <= row["mean"] <= row["high_db"] for row in rows)
+    assert torch.tensor([row["mean"] * row["scenes"] for row in rows]).sum() / 500 == pytest.approx(batch.snr_db.mean().item())
+
+
+def test_bench_lists_and_refuses():
+    listed = covlab("bench")
+    assert listed.exit_code == 0 and "covlab bench trainer" in listed.output
+    assert "NAME must be one of" in covlab("bench", "nonsense").output
