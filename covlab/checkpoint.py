@@ -5,14 +5,10 @@ import os
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector
-
-if TYPE_CHECKING:
-    from covlab.trainer import Trainer
 
 
 class CheckpointError(RuntimeError):
@@ -128,8 +124,8 @@ class RunFolder:
             raise CheckpointError(f"{error}; the one before it is {self.path / 'previous.pt'}: resume with previous=True") from error
 
 
-def capture(trainer: "Trainer") -> dict:
-    """Everything an exact resume of ``trainer`` needs, in tensors and plain values."""
+def capture(trainer) -> dict:
+    """Everything an exact resume of a :class:`covlab.trainer.Trainer` needs, in tensors and plain values."""
     return {
         "config": trainer.config(),
         "faults": list(trainer.faults),
@@ -145,7 +141,7 @@ def capture(trainer: "Trainer") -> dict:
     }
 
 
-def restore(trainer: "Trainer", state: dict) -> None:
+def restore(trainer, state: dict) -> None:
     """Put ``trainer`` where it was when ``state`` was captured, its ledger included."""
     trainer.model.load_state_dict(state["model"])
     trainer.optimizer.load_state_dict(state["optimizer"])

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 OPTIMIZERS = ("adamw", "sgd")
@@ -48,3 +49,30 @@ class Recipe:
             number = getattr(self, name)
             if not (number is None and name == "ema_decay") and not 0 <= number < most:
                 raise ValueError(f"{name} must be at least 0 and below {most}, got {number!r}")
+
+
+def make_optimizer(recipe: Recipe, groups: dict[str, list[nn.Parameter]]) -> torch.optim.Optimizer:
+    """The recipe's optimizer over ``groups``, {"backbone": parameters, "head": parameters}."""
+    peaks = {"backbone": recipe.learning_rate, "head": recipe.head_learning_rate or recipe.learning_rate}
+    settings = []
+    for name, parameters in groups.items():
+        # A learning rate on the device follows the schedule there; only the fused kernels can read it.
+        rate = torch.tensor(peaks[name], device=parameters[0].device) if recipe.fused else peaks[name]
+        settings.append({"params": parameters, "name": name, "peak": peaks[name], "lr": rate})
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(settings, weight_decay=recipe.weight_decay, fused=recipe.fused)
+    optimizer = torch.optim.SGD(settings, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=recipe.fused)
+    if recipe.momentum:
+        # Left to itself, the fused kernel takes uninitialized memory for momentum after a skipped first step.
+        for parameter in (parameter for group in settings for parameter in group["params"]):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
+def learning_rate_factors(recipe: Recipe) -> Tensor:
+    """The share of the peak rate after n counts of the schedule: linear warm-up times a cosine to zero [windows + 1]."""
+    counts = torch.arange(recipe.windows + 1, dtype=torch.float64)
+    factors = 0.5 * (1 + torch.cos(math.pi * counts / recipe.windows))
+    if recipe.warmup:
+        factors *= ((counts + 1) / recipe.warmup).clamp(max=1)
+    return factors.float()

@@ -23,7 +23,7 @@ from covlab.ledger import Ledger, WindowLosses
 from covlab.loss import Loss, Losses, LossWeights
 from covlab.model import Estimate
 from covlab.progress import Lines, interrupt_as_flag, suited
-from covlab.recipe import PRECISIONS, Recipe
+from covlab.recipe import PRECISIONS, Recipe, learning_rate_factors, make_optimizer
 from covlab.simulator import CONTRACT, Batch, FixedScenes, FreshScenes
 
 VALIDATION_CHUNK = 256
@@ -78,7 +78,7 @@ class Trainer:
         self.groups = {"backbone": [p for p in self.parameters if p not in head], "head": [p for p in self.parameters if p in head]}
         self.weights = weights or LossWeights()
         self.loss = Loss(model.scenario, self.weights, self.device)
-        self.optimizer = self._make_optimizer()
+        self.optimizer = make_optimizer(recipe, self.groups)
         dtype = PRECISIONS[recipe.precision]
         self.autocast = nullcontext if dtype is None else partial(torch.autocast, self.device.type, dtype)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
@@ -99,8 +99,8 @@ class Trainer:
         self.faults = tuple(sorted({fault for fault, _ in replaced_seams.get().values()}))
         for seam, (_, replacement) in replaced_seams.get().items():
             setattr(self, seam, MethodType(replacement, self))
-        self.factors = self._learning_rate_factors()
-        self._set_learning_rate()
+        self.factors = learning_rate_factors(recipe).to(self.device)
+        self.set_learning_rate()
 
     # ---------------------------------------------------------------- the loop
 
@@ -258,7 +258,16 @@ class Trainer:
     def schedule(self, ran: Tensor) -> None:
         """Advance the learning rate with the steps that ran."""
         self.counters["schedule_count"] += ran
-        self._set_learning_rate()
+        self.set_learning_rate()
+
+    def set_learning_rate(self) -> None:
+        """Look the schedule's count up on the device, where alone it is known how many steps ran."""
+        factor = self.factors.take(self.counters["schedule_count"].clamp(max=self.recipe.windows).long())
+        for group in self.optimizer.param_groups:
+            if self.recipe.fused:
+                torch.mul(factor, group["peak"], out=group["lr"])
+            else:
+                group["lr"] = group["peak"] * factor.item()
 
     @torch.no_grad()
     def evaluate(self) -> Tensor:
@@ -389,42 +398,6 @@ class Trainer:
             restore(self, state)
             self.resumed = True
         return self
-
-    # ---------------------------------------------------------------- set-up
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        recipe = self.recipe
-        peaks = {"backbone": recipe.learning_rate, "head": recipe.head_learning_rate or recipe.learning_rate}
-        groups = [
-            # A learning rate on the device follows the schedule there; only the fused kernels can read it.
-            {"params": parameters, "name": name, "peak": peaks[name], "lr": torch.tensor(peaks[name], device=self.device) if recipe.fused else peaks[name]}
-            for name, parameters in self.groups.items()
-        ]
-        if recipe.optimizer == "adamw":
-            return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=recipe.fused)
-        optimizer = torch.optim.SGD(groups, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=recipe.fused)
-        if recipe.momentum:
-            # Left to itself, the fused kernel takes uninitialized memory for momentum after a skipped first step.
-            for parameter in self.parameters:
-                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        return optimizer
-
-    def _learning_rate_factors(self) -> Tensor:
-        """Linear warm-up, then a cosine to zero: the share of the peak rate after n counts of the schedule [windows + 1]."""
-        counts = torch.arange(self.recipe.windows + 1, dtype=torch.float64)
-        factors = 0.5 * (1 + torch.cos(math.pi * counts / self.recipe.windows))
-        if self.recipe.warmup:
-            factors *= ((counts + 1) / self.recipe.warmup).clamp(max=1)
-        return factors.to(self.device, torch.float32)
-
-    def _set_learning_rate(self) -> None:
-        """Look the schedule's count up on the device, where alone it is known how many steps ran."""
-        factor = self.factors.take(self.counters["schedule_count"].clamp(max=self.recipe.windows).long())
-        for group in self.optimizer.param_groups:
-            if self.recipe.fused:
-                torch.mul(factor, group["peak"], out=group["lr"])
-            else:
-                group["lr"] = group["peak"] * factor.item()
 
 
 def _call_with(model: nn.Module, parameters: dict[str, Tensor], *inputs: Tensor) -> Estimate:
