@@ -277,6 +277,7 @@ def main() -> None:
         spread = f"({row['low']:.3f}-{row['high']:.3f})"
         print(f"{row['loop']:26}{row['milliseconds']:10.2f}{row['ratio']:8.3f}{spread:>16}{row['operations']:8.0f}{row['waits']:7.1f}{row['short_window']:14.4f}")
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         versions = {name: importlib.metadata.version(name) for name in ("covlab", "torch", *_peers())}
         command = f"covlab bench trainer --rounds {options.rounds} --windows {options.windows} --preset {options.preset}"
         about = {"command": command, "versions": versions, "processor": platform.machine(), "threads": torch.get_num_threads()}

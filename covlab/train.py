@@ -142,6 +142,8 @@ def train(
     except (ValueError, FileExistsError, CheckpointError, NonFiniteLoss) as error:
         raise click.ClickException(str(error)) from error
     _summary(trainer, folder)
+    if trainer.window < trainer.recipe.windows and not trainer.out_of_patience():
+        click.echo(f"to go on: covlab train --resume {folder}")
 
 
 def _given(name: str) -> bool:

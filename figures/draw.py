@@ -1,9 +1,8 @@
 """Draws the pictures that README shows: `make figures`."""
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
-
-import torch
 
 from covlab import plots
 from covlab.faults import inject
@@ -14,6 +13,9 @@ from covlab.recipe import Recipe
 from covlab.scenario import preset
 from covlab.simulator import FixedScenes, Simulator, scene_generator
 from covlab.trainer import Trainer
+
+import matplotlib.pyplot as plt  # torch and its kin come after covlab, which tells threads how to wait
+import torch
 
 HERE = Path(__file__).parent
 NMSE = LossWeights.only(lam_cov=1.0)
@@ -40,5 +42,28 @@ def scaling_bug() -> None:
     plots.window_columns(runs, columns).savefig(HERE / "scaling_bug.png", dpi=110)
 
 
+def trainer_benchmark() -> None:
+    """What `covlab bench trainer --json benchmarks/results/trainer.json` measured."""
+    results = json.loads((HERE.parent / "benchmarks" / "results" / "trainer.json").read_text())
+    rows = results["rows"]
+    figure, (cost, short) = plt.subplots(1, 2, figsize=(10, 2.8), layout="constrained", sharey=True)
+    places = range(len(rows))
+    ratios = [row["ratio"] for row in rows]
+    spread = [[row["ratio"] - row["low"] for row in rows], [row["high"] - row["ratio"] for row in rows]]
+    cost.barh(places, ratios, xerr=spread, color=plots.COLOURS[0], error_kw={"elinewidth": 1})
+    cost.axvline(1, color="black", linewidth=0.8)
+    cost.set(xlabel="processor time a window, over the raw loop's (10-90 %)", xlim=(0, None))
+    short.barh(places, [row["short_window"] for row in rows], color=plots.COLOURS[1], hatch="//", edgecolor="white")
+    short.axvline(1, color="black", linewidth=0.8)
+    short.set(xlabel="gradient of a short last window (3 of 4), over the exact one", xlim=(0, 1.15))
+    for row, place in zip(rows, places, strict=True):
+        cost.annotate(f"{row['ratio']:.3f}  waits {row['waits']:.1f}", (0.03, place), va="center", color="white")
+        short.annotate(f"{row['short_window']:.2f}", (0.03, place), va="center", color="white", bbox={"color": plots.COLOURS[1], "pad": 1})
+    cost.set_yticks(places, [row["loop"] for row in rows])
+    cost.invert_yaxis()
+    figure.savefig(HERE / "trainer.png", dpi=110)
+
+
 if __name__ == "__main__":
     scaling_bug()
+    trainer_benchmark()
