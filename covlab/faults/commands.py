@@ -1,11 +1,17 @@
 """`covlab faults`: the catalogue, an exhibit, and what the museum measures."""
 
+import sys
 import textwrap
+from collections.abc import Iterable
 
 import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from covlab.faults import FAULTS, GROUPS
+from covlab.faults import FAULTS, GROUPS, case
 from covlab.faults.convictions import OBSERVABLES, convicting, examine
+from covlab.faults.review import review as review_items
 from covlab.faults.stage import exhibit, finish
 
 TITLES = {
@@ -59,3 +65,33 @@ def show(name, measure, seed):
             low, high = OBSERVABLES[found].clean
             click.echo(f"{found:<28}{values[found]:>16.4g}{honest[found]:>12.4g}   {low:g} to {high:g}")
         click.echo(f"{len(values) - len(convicting(values))} other observables see nothing.")
+
+
+@faults.command("case")
+@click.option("--seed", type=int, default=0, show_default=True)
+def case_(seed):
+    """The case: which combinations of faults print `train 0.000000` and a constant validation, and which cannot."""
+    _print(case.combinations(seed), ("run", "faults", "measured over 30 epochs", "verdict"))
+
+
+@faults.command()
+@click.option("--seed", type=int, default=0, show_default=True)
+def reports(seed):
+    """What each of the case's ten reports blamed, run, with a verdict."""
+    _print(case.reports(seed), ("2025", "blamed", "measured", "verdict"))
+
+
+@faults.command()
+@click.option("--seed", type=int, default=0, show_default=True)
+def review(seed):
+    """What the case's review called correct, looked at again."""
+    _print(review_items(seed), ("item", "held to be so", "measured", "verdict"))
+
+
+def _print(findings: Iterable[case.Finding], header: tuple[str, ...]) -> None:
+    """A table as wide as the terminal, or 140 columns where there is none; every cell in full."""
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    table = Table(*header, show_lines=True)
+    for finding in findings:
+        table.add_row(*map(escape, (finding.subject, finding.claim, finding.measured, finding.verdict)))
+    console.print(table)
