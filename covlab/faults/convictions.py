@@ -197,7 +197,7 @@ def loss_rounding(run: Trainer) -> float:
 # -------------------------------------------------------------------- loss and weights
 
 
-@observable("The NMSE term of a perfect estimate", (0.0, 1e-3))
+@observable("The NMSE term of a perfect estimate", (-1e-3, 1e-3))
 def nmse_at_truth(run: Trainer) -> float:
     batch = _windows(run)[0][0]
     return run.loss.cov(_perfect(batch), batch).mean().item()
