@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from statistics import median
 
 import torch
@@ -74,7 +74,7 @@ def short_window(run: Trainer) -> float:
 @observable("The cosine between a window's accumulated gradient and that of the same scenes in one batch", (0.999, 1.001))
 def window_gradient_direction(run: Trainer) -> float:
     window = _windows(run)[0]
-    seen, honest = observe_window(run, window).accumulated, _honest_gradient(run, window)
+    seen, honest = _first_window(run).accumulated, _honest_gradient(run, window)
     return torch.cosine_similarity(seen.double(), honest.double(), dim=0).item() if seen.any() and honest.isfinite().all() else math.nan
 
 
@@ -143,13 +143,13 @@ def first_step(run: Trainer) -> float:
 
 @observable("An infinite gradient is laid into a window: does the step run, with the infinity mended away? (1: yes)", (0.0, 0.0))
 def hidden_overflow(run: Trainer) -> float:
-    seen = observe_window(run, _windows(run)[0], poison=_infinite_gradient)
+    seen = _first_window(run, _infinite_gradient)
     return float(seen.ran and seen.applied.isfinite().all())
 
 
 @observable("An infinite gradient is laid into a window: does the step run with it? (1: yes)", (0.0, 0.0))
 def overflow_stepped_on(run: Trainer) -> float:
-    seen = observe_window(run, _windows(run)[0], poison=_infinite_gradient)
+    seen = _first_window(run, _infinite_gradient)
     return float(seen.ran and not seen.applied.isfinite().all())
 
 
@@ -157,19 +157,19 @@ def overflow_stepped_on(run: Trainer) -> float:
 def scale_falls(run: Trainer) -> float:
     if not run.scaler.is_enabled():
         return math.nan
-    seen = observe_window(run, _windows(run)[0], poison=_infinite_gradient)
+    seen = _first_window(run, _infinite_gradient)
     return seen.scale_after / seen.scales[-1] if seen.scales else math.nan
 
 
 @observable("A loss of NaN is laid into a window: is what is logged a number? (1: yes)", (0.0, 0.0))
 def nan_loss_logged(run: Trainer) -> float:
-    row = observe_window(run, _windows(run)[0], poison=_loss_of_nan).row
+    row = _first_window(run, _loss_of_nan).row
     return math.nan if row is None else float(math.isfinite(row["loss"]))
 
 
 @observable("The length of the gradient that reaches the step, over what the clipping threshold allows of it", (0.97, 1.03))
 def clip_share(run: Trainer) -> float:
-    seen = observe_window(run, _windows(run)[0])
+    seen = _first_window(run)
     if seen.applied is None or not seen.accumulated.isfinite().all() or not seen.accumulated.any():
         return math.nan
     allowed = min(seen.accumulated.norm().item(), run.recipe.clip or math.inf)
@@ -178,7 +178,7 @@ def clip_share(run: Trainer) -> float:
 
 @observable("Different loss scales within one window", (1, 1))
 def scales_in_window(run: Trainer) -> float:
-    scales = observe_window(run, _windows(run)[0]).scales
+    scales = _first_window(run).scales
     return len(set(scales)) if scales else math.nan
 
 
@@ -363,6 +363,16 @@ def observe_window(run: Trainer, window: list[Batch], poison: Callable[[Trainer]
     if seen.accumulated is None:
         seen.accumulated = torch.zeros_like(run.vector)
     return seen
+
+
+def _first_window(run: Trainer, poison: Callable[[Trainer], None] | None = None) -> SeenWindow:
+    """The first epoch's first window, seen once for all observables that ask."""
+    return _seen(run, run.window, poison)
+
+
+@lru_cache(maxsize=4)
+def _seen(run: Trainer, window: int, poison: Callable[[Trainer], None] | None) -> SeenWindow:
+    return observe_window(run, _windows(run)[0], poison)
 
 
 def _infinite_gradient(twin: Trainer) -> None:

@@ -80,7 +80,7 @@ def nan_loss_sanitized(self, losses, micro_batch, window_weight):
 @fault(
     "Trainer.condition",
     title="Gradients are clipped before the loss scale is taken out",
-    changes="every gradient is clipped to the threshold divided by the loss scale; SGD all but stops",
+    changes="every gradient is clipped to the threshold divided by the loss scale; under SGD little but weight decay is left",
     innocent="the direction; single precision; under AdamW the steps, as far as its epsilon lets them",
     observable="clip_share",
     seen_in="milesial/Pytorch-UNet#468 (mended in #470), Lightning-AI/pytorch-lightning#9599",
