@@ -15,6 +15,7 @@ from torch import Tensor
 
 from covlab.model import Estimate
 from covlab.scenario import Scenario
+from covlab.seams import take_seams
 from covlab.simulator import Batch, scene_generator, steering_vectors
 
 TRACE_SHARE = 1e-3
@@ -83,16 +84,21 @@ class LossWeights:
     provenance: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
+        take_seams(self)
         for name, weight in self.values().items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
                 raise ValueError(f"{name} must be a finite number of at least 0, got {weight!r}")
-        if not 0 < self.lam_cov < 100:
-            raise ValueError(f"lam_cov must be above 0 (or nothing trains the covariance) and below 100, got {self.lam_cov!r}")
+        self.guard_main_weight()
         if unknown := set(self.provenance) - set(self.values()):
             raise ValueError(f"provenance must name weights ({', '.join(self.values())}), got {', '.join(sorted(unknown))}")
         default = {weight.name: weight.default for weight in fields(self)}
         origin = {name: "default" if weight == default[name] else "argument" for name, weight in self.values().items()}
         object.__setattr__(self, "provenance", origin | self.provenance)
+
+    def guard_main_weight(self) -> None:
+        """A main weight that trains nothing, or drowns everything, is refused."""
+        if not 0 < self.lam_cov < 100:
+            raise ValueError(f"lam_cov must be above 0 (or nothing trains the covariance) and below 100, got {self.lam_cov!r}")
 
     @classmethod
     def only(cls, **weights: float) -> "LossWeights":
@@ -131,7 +137,8 @@ class Loss:
     """
 
     def __init__(self, scenario: Scenario, weights: LossWeights, device="cpu"):
-        self.active = {name.removeprefix("lam_"): weight for name, weight in weights.values().items() if weight > 0}
+        take_seams(self)
+        self.active = self.switched_on(weights)
         self.orders = torch.tensor(list(itertools.permutations(range(scenario.max_sources))), device=device)
         generator = scene_generator(0, "background")
         bounds = (scenario.azimuth, scenario.elevation, scenario.range_m)
@@ -148,6 +155,10 @@ class Loss:
         total = reduce(torch.add, (weight * terms[name] for name, weight in self.active.items()))
         trace, norm = estimate.trace_and_norm
         return Losses(total, terms, trace / norm)
+
+    def switched_on(self, weights: LossWeights) -> dict[str, float]:
+        """{term: weight} of the terms that are switched on."""
+        return {name.removeprefix("lam_"): weight for name, weight in weights.values().items() if weight > 0}
 
     def cov(self, estimate: Estimate, batch: Batch) -> Tensor:
         """NMSE of the final estimate: ‖R̂ − R‖²_F / ‖R‖²_F, both of trace N."""

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 OPTIMIZERS = ("adamw", "sgd")
@@ -67,12 +67,3 @@ def make_optimizer(recipe: Recipe, groups: dict[str, list[nn.Parameter]]) -> tor
         for parameter in (parameter for group in settings for parameter in group["params"]):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer
-
-
-def learning_rate_factors(recipe: Recipe) -> Tensor:
-    """The share of the peak rate after n counts of the schedule: linear warm-up times a cosine to zero [windows + 1]."""
-    counts = torch.arange(recipe.windows + 1, dtype=torch.float64)
-    factors = 0.5 * (1 + torch.cos(math.pi * counts / recipe.windows))
-    if recipe.warmup:
-        factors *= ((counts + 1) / recipe.warmup).clamp(max=1)
-    return factors.float()

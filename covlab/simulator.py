@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from covlab.scenario import Scenario
+from covlab.seams import injected_faults, take_seams
 
 
 CONTRACT = ("y", "H", "codes", "snr_db")
@@ -195,6 +196,7 @@ class Simulator:
         self.device = torch.device(device)
         self.dtype = dtype
         self.G = site_channel(scenario).to(self.device, dtype)  #: [M, N]
+        take_seams(self)
 
     def draw(self, scenes: int, generator: torch.Generator) -> Batch:
         """``scenes`` scenes from ``generator``; the same state of it gives the same batch (on one kind of device).
@@ -229,7 +231,7 @@ class Simulator:
         # What each source alone would bring to each antenna; its power gives σ² without the symbols.
         factor = steering * power.sqrt().unsqueeze(1)
         arrivals = (codes.unsqueeze(2) * factor.mT.unsqueeze(1)) @ self.G.T  # [B, L, K, M]
-        symbols, noise = complex_normal(B, L, 1, K), complex_normal(B, L, s.bs_antennas)
+        symbols, noise = self.symbols(B, generator), complex_normal(B, L, s.bs_antennas)
         signal_power = arrivals.abs().square().sum(dim=2).mean(dim=(1, 2))
         noise_power = signal_power / 10 ** (snr_db / 10)
         y = (symbols @ arrivals).squeeze(2) + noise * noise_power.sqrt().view(B, 1, 1)
@@ -248,6 +250,12 @@ class Simulator:
         )
 
 
+    def symbols(self, scenes: int, generator: torch.Generator) -> Tensor:
+        """s_l ~ CN(0, 1), drawn anew for every source and snapshot [B, L, 1, K_max]."""
+        shape = (scenes, self.scenario.snapshots, 1, self.scenario.max_sources)
+        return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+
+
 class FreshScenes:
     """Micro-batches of scenes never seen before; an epoch is only a place to pause and look.
 
@@ -258,6 +266,8 @@ class FreshScenes:
         _check_counts(micro_batch=micro_batch, micro_batches=micro_batches)
         self.simulator, self.micro_batch, self.seed = simulator, micro_batch, seed
         self._length = micro_batches
+        self.faults = injected_faults()  #: names; empty on every honest run
+        take_seams(self)
 
     @property
     def identity(self) -> dict[str, str | int]:
@@ -271,8 +281,16 @@ class FreshScenes:
     def micro_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The micro-batches of ``epoch``, from number ``first`` on."""
         for index in range(first, len(self)):
-            generator = scene_generator(self.seed, "training", epoch, index, device=self.simulator.device)
-            yield self.simulator.draw(self.micro_batch, generator)
+            yield self.simulator.draw(self.micro_batch, self.generator("training", epoch, index))
+
+    def held_out(self, micro_batches: int) -> Batch:
+        """So many micro-batches for validation, from a stream of their own: never any of training's."""
+        _check_counts(micro_batches=micro_batches)
+        return concatenate([self.simulator.draw(self.micro_batch, self.generator("validation", 0, index)) for index in range(micro_batches)])
+
+    def generator(self, stream: str, epoch: int, index: int) -> torch.Generator:
+        """The generator that draws micro-batch ``index`` of ``epoch`` in ``stream``, and nothing else."""
+        return scene_generator(self.seed, stream, epoch, index, device=self.simulator.device)
 
 
 class FixedScenes:
@@ -283,6 +301,7 @@ class FixedScenes:
         if len(scenes) == 0:
             raise ValueError("scenes must hold at least one scene, got none")
         self.scenes, self.micro_batch, self.seed = scenes, micro_batch, seed
+        self.faults = injected_faults()  #: names; empty on every honest run
 
     @property
     def identity(self) -> dict[str, str | int]:

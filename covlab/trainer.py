@@ -8,11 +8,10 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from types import MethodType
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +22,11 @@ from covlab.ledger import Ledger, WindowLosses
 from covlab.loss import Loss, Losses, LossWeights
 from covlab.model import Estimate
 from covlab.progress import Lines, interrupt_as_flag, suited
-from covlab.recipe import PRECISIONS, Recipe, learning_rate_factors, make_optimizer
+from covlab.recipe import PRECISIONS, Recipe, make_optimizer
+from covlab.seams import injected_faults, take_seams
 from covlab.simulator import CONTRACT, Batch, FixedScenes, FreshScenes
 
 VALIDATION_CHUNK = 256
-
-replaced_seams: ContextVar[dict[str, tuple[str, Callable]]] = ContextVar("replaced_seams", default={})
-"""{method: (fault, replacement)} for the trainers made in this context; empty unless a fault was injected."""
 
 
 class NonFiniteLoss(RuntimeError):
@@ -96,11 +93,10 @@ class Trainer:
         self.ledger = Ledger(self.folder and self.folder.ledger)
         self.streak, self.resumed = 0, False
 
-        self.faults = tuple(sorted({fault for fault, _ in replaced_seams.get().values()}))
-        for seam, (_, replacement) in replaced_seams.get().items():
-            setattr(self, seam, MethodType(replacement, self))
-        self.factors = learning_rate_factors(recipe).to(self.device)
-        self.set_learning_rate()
+        self.faults = tuple(sorted({*injected_faults(), *scenes.faults}))
+        take_seams(self)
+        self.factors = self.learning_rate_factors()
+        self._set_learning_rate()
 
     # ---------------------------------------------------------------- the loop
 
@@ -238,8 +234,7 @@ class Trainer:
 
     def account(self, seen: WindowLosses, weight: Tensor, norms: dict[str, Tensor], ran: Tensor) -> None:
         """Log the window: into the epoch's mean, and as a row of the ledger."""
-        self.counters["running_loss"] += seen.loss * weight
-        self.counters["running_weight"] += weight
+        self.add_up(seen.loss, weight, ran)
         rates = {f"learning_rate_{group['name']}": torch.as_tensor(group["lr"], device=self.device) for group in self.optimizer.param_groups}
         self.ledger.append(
             {"window": self.window, "epoch": self.epoch, **seen.host(), **self.weights.values(), "bugged": bool(self.faults)},
@@ -255,12 +250,17 @@ class Trainer:
             },
         )
 
+    def add_up(self, loss: Tensor, weight: Tensor, ran: Tensor) -> None:
+        """Into the epoch's mean goes every window, whether or not its step ran."""
+        self.counters["running_loss"] += loss * weight
+        self.counters["running_weight"] += weight
+
     def schedule(self, ran: Tensor) -> None:
         """Advance the learning rate with the steps that ran."""
         self.counters["schedule_count"] += ran
-        self.set_learning_rate()
+        self._set_learning_rate()
 
-    def set_learning_rate(self) -> None:
+    def _set_learning_rate(self) -> None:
         """Look the schedule's count up on the device, where alone it is known how many steps ran."""
         factor = self.factors.take(self.counters["schedule_count"].clamp(max=self.recipe.windows).long())
         for group in self.optimizer.param_groups:
@@ -268,6 +268,14 @@ class Trainer:
                 torch.mul(factor, group["peak"], out=group["lr"])
             else:
                 group["lr"] = group["peak"] * factor.item()
+
+    def learning_rate_factors(self) -> Tensor:
+        """Linear warm-up, then a cosine to zero: the share of the peak rate after n counts of the schedule [windows + 1]."""
+        counts = torch.arange(self.recipe.windows + 1, dtype=torch.float64)
+        factors = 0.5 * (1 + torch.cos(math.pi * counts / self.recipe.windows))
+        if self.recipe.warmup:
+            factors *= ((counts + 1) / self.recipe.warmup).clamp(max=1)
+        return factors.to(self.device, torch.float32)
 
     @torch.no_grad()
     def evaluate(self) -> Tensor:
@@ -280,6 +288,13 @@ class Trainer:
             return torch.cat([self.estimate(model, chunk).nmse(chunk) for chunk in chunks])
         finally:
             self.model.train(was_training)
+
+    @torch.no_grad()
+    def loss_at_truth(self, batch: Batch) -> Losses:
+        """The oracle check: what the loss says of a perfect estimate. Its NMSE must be 0."""
+        estimate = self.estimate(self.model, batch)
+        perfect = replace(estimate, factor=batch.factor(), loading=torch.zeros_like(batch.snr_db), unblended=None)
+        return self.loss(perfect, batch)
 
     def save(self) -> None:
         """Write the last checkpoint, and the best one if this is it."""
@@ -322,7 +337,7 @@ class Trainer:
             if self.streak:
                 self.check_inputs(self._redraw(row), f"window {row['window']}")
             if self.streak == self.recipe.nonfinite_limit:
-                raise NonFiniteLoss(self._explain_streak())
+                raise NonFiniteLoss(self._explain_streak(int(row["window"])))
 
     def check_inputs(self, window: list[Batch], name: str) -> None:
         """Raises ValueError, naming tensor and scene, where ``window`` is on another device or not finite."""
@@ -347,9 +362,8 @@ class Trainer:
         values = [row["validation"] for row in self.history]
         return min(values[-self.recipe.patience :]) >= min(values[: -self.recipe.patience])
 
-    def _explain_streak(self) -> str:
-        bad = [row for row in self.ledger.rows if not math.isfinite(row["loss"])]
-        first = bad[0]
+    def _explain_streak(self, last_window: int) -> str:
+        first = self.ledger.rows[last_window - self.streak]  # windows count from 1, rows from 0
         terms = [name.removeprefix("term_") for name in first if name.startswith("term_") and not math.isfinite(first[name])]
         culprit = f"the term {terms[0]}" if terms else "the weighing, since every term is finite"
         return (

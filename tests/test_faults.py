@@ -1,54 +1,67 @@
 """Faults as switches."""
 
+import threading
+
 import pytest
 import torch
+from click.testing import CliRunner
 
-from covlab.faults import FAULTS, inject
-from covlab.loss import LossWeights
-from covlab.model import BackProjectionNet
-from covlab.progress import Lines, Silent
-from covlab.recipe import Recipe
+from covlab.checkpoint import CheckpointError, load_parameters
+from covlab.cli import main
+from covlab.faults import FAULTS, GROUPS, inject
+from covlab.faults.convictions import OBSERVABLES
+from covlab.faults.stage import exhibit, finish, stage
+from covlab.loss import Loss, LossWeights
+from covlab.progress import Lines
 from covlab.scenario import preset
-from covlab.simulator import FixedScenes, Simulator, scene_generator
-from covlab.trainer import Trainer
+from covlab.simulator import FreshScenes, Simulator, scene_generator
 
-NMSE = LossWeights.only(lam_cov=1.0)
 STUDENT = preset("student")
-SCENES = Simulator(STUDENT).draw(128, scene_generator(0, "test"))
 
 
-def trainer(accumulation=4, lines=None):
-    torch.manual_seed(0)
-    recipe = Recipe(windows=32 // accumulation, accumulation=accumulation)
-    progress = Silent() if lines is None else Lines(lines.append)
-    return Trainer(BackProjectionNet(STUDENT, beams=32, width=32, rank=4), FixedScenes(SCENES, 8, seed=0), SCENES, recipe, weights=NMSE, progress=progress)
+def test_the_museum_is_as_large_as_promised():
+    assert len(FAULTS) >= 24
+    assert {fault.group for fault in FAULTS.values()} == set(GROUPS)
 
 
 def test_a_fault_lives_in_the_trainers_made_inside_and_nowhere_else():
     lines = []
-    with inject("missing_division"):
-        inside = trainer(lines=lines)
-    outside = trainer()
+    inside, outside = stage("missing_division", progress=Lines(lines.append)), stage()
     assert inside.faults == ("missing_division",) and outside.faults == ()
     inside.fit(), outside.fit()
-    assert all(line.endswith("BUGGED") for line in lines)
+    assert lines and all(line.endswith("BUGGED") for line in lines)
     ratio = inside.ledger.rows[0]["gradient_norm"] / outside.ledger.rows[0]["gradient_norm"]
     assert ratio == pytest.approx(4, rel=1e-4)
 
 
+def test_a_fault_stays_in_its_thread():
+    made = {}
+    ready, go_on = threading.Event(), threading.Event()
+
+    def other():
+        ready.wait()
+        made["clean"] = stage()
+        go_on.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with inject("missing_division"):
+        ready.set()
+        go_on.wait()
+        made["bugged"] = stage()
+    thread.join()
+    assert made["clean"].faults == () and made["bugged"].faults == ("missing_division",)
+
+
 def test_the_reviewed_bug_does_nothing_when_one_micro_batch_makes_a_window():
-    with inject("division_in_debug_block"):
-        bugged = trainer(accumulation=1).fit()
-    assert torch.equal(bugged.vector, trainer(accumulation=1).fit().vector)
+    bugged, clean = (stage(*faults, accumulation=1, windows=30).fit() for faults in (("division_in_debug_block",), ()))
+    assert torch.equal(bugged.vector, clean.vector)
 
 
 def test_the_reviewed_bug_divides_the_first_micro_batch_alone():
-    with inject("division_in_debug_block"):
-        bugged = trainer().fit()
-    loss = [row["loss"] for row in bugged.ledger.rows]
-    clean = [row["loss"] for row in trainer().fit().ledger.rows]
-    assert loss[0] / clean[0] == pytest.approx(3.25, rel=0.05)
-    assert loss[1] / clean[1] == pytest.approx(4, rel=0.05)
+    bugged, clean = (stage(*faults).fit().ledger.columns()["loss"] for faults in (("division_in_debug_block",), ()))
+    assert bugged[0] / clean[0] == pytest.approx(3.25, rel=0.05)
+    assert bugged[1] / clean[1] == pytest.approx(4, rel=0.05)
 
 
 def test_refusals():
@@ -56,14 +69,92 @@ def test_refusals():
         pass
     with pytest.raises(ValueError, match="both replace Trainer.weigh"), inject("missing_division", "division_in_debug_block"):
         pass
-    with pytest.raises(ValueError, match="both replace"), inject("missing_division"), inject("division_in_debug_block"):
+    with pytest.raises(ValueError, match="both replace Loss.cov"), inject("loss_inside_autocast"), inject("loading_on_prediction_alone"):
         pass
-    assert trainer().faults == ()
+    assert stage().faults == ()
+
+
+def test_faults_of_different_places_compose():
+    run = stage("missing_division", "constant_symbols", "main_weight_zero", "schedule_per_epoch")
+    assert run.faults == ("constant_symbols", "main_weight_zero", "missing_division", "schedule_per_epoch")
+    run.fit()
+    assert run.history[-1]["train"] == 0 and run.counters["schedule_count"] == 4
+    symbols = Simulator(STUDENT).symbols(3, scene_generator(0, "test"))
+    assert not torch.equal(symbols[:, 0], symbols[:, 1])  # and none of it is left
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_exhibits_are_complete_and_their_difference_is_short(name):
     fault = FAULTS[name]
-    assert all(getattr(fault, text) for text in ("title", "changes", "innocent", "conviction", "seen_in"))
+    assert all(getattr(fault, text) for text in ("title", "changes", "innocent", "seen_in"))
+    assert fault.observable in OBSERVABLES
+    assert fault.original.__name__ == fault.place.split(".")[1] and "\n" not in fault.title
     changed = [line for line in fault.diff().splitlines()[3:] if line[0] in "+-"]
-    assert 1 < len(changed) <= 12
+    assert 1 <= len(changed) <= 24
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_faulty_run_is_stamped(name, tmp_path):
+    """In the trainer, its log, its ledger and its checkpoints, wherever the fault sits."""
+    lines = []
+    run = exhibit(name, progress=Lines(lines.append), windows=4, folder=tmp_path)
+    finish(run)
+    assert run.faults == (name,)
+    assert lines and all("BUGGED" in line for line in lines if line.startswith("Epoch"))
+    assert all(row["bugged"] for row in run.ledger.rows)
+    if (tmp_path / "best.pt").exists():
+        with pytest.raises(CheckpointError, match=f"BUGGED, made under {name}"):
+            load_parameters(run.model, tmp_path / "best.pt")
+    if (tmp_path / "last.pt").exists():
+        with pytest.raises(CheckpointError, match="BUGGED"):
+            exhibit(name, without=True, windows=4, folder=tmp_path).resume()
+
+
+def test_a_trainer_of_a_faulty_stream_is_stamped_wherever_it_is_made():
+    with inject("constant_symbols"):
+        scenes = FreshScenes(Simulator(STUDENT), 8, 4, seed=0)
+    run = stage()
+    again = type(run)(run.model, scenes, run.validation, run.recipe, run.weights, progress=run.progress)
+    assert again.faults == ("constant_symbols",)
+
+
+def test_held_out_scenes_are_no_training_scenes():
+    scenes = FreshScenes(Simulator(STUDENT), 8, 16, seed=0)
+    trained = torch.cat([batch.snr_db for epoch in range(10) for batch in scenes.micro_batches(epoch)])
+    assert not torch.isin(scenes.held_out(16).snr_db, trained).any()
+
+
+def test_a_guard_that_is_an_assert_is_no_guard():
+    """Under python -O the statement is gone; the right guard is an exception."""
+    import subprocess
+    import sys
+
+    code = "from covlab.faults import inject; from covlab.loss import LossWeights\n{}\nprint('accepted')"
+    wrong, right = "with inject('guard_by_assert'): LossWeights(lam_cov=0.0)", "LossWeights(lam_cov=0.0)"
+    for program, accepted in ((wrong, True), (right, False)):
+        result = subprocess.run([sys.executable, "-O", "-c", code.format(program)], capture_output=True, text=True)
+        assert ("accepted" in result.stdout) is accepted
+    with pytest.raises(AssertionError), inject("guard_by_assert"):
+        LossWeights(lam_cov=0.0)
+
+
+def test_autocast_leaves_the_complex_loss_alone():
+    """What the exhibit says of covlab's own loss."""
+    batch = Simulator(STUDENT).draw(32, scene_generator(0, "test"))
+    run = stage()
+    loss = Loss(STUDENT, LossWeights(**dict.fromkeys(LossWeights().values(), 0.1)))
+    estimate = run.model(batch.y, batch.H, batch.codes, batch.snr_db)
+    with torch.autocast("cpu", dtype=torch.float16):
+        inside = loss(estimate, batch)
+    assert torch.equal(inside.total, loss(estimate, batch).total)
+
+
+def test_catalogue_and_exhibit_from_a_shell():
+    catalogue = CliRunner().invoke(main, ["faults"])
+    assert catalogue.exit_code == 0 and all(name in catalogue.output for name in FAULTS)
+    exhibit = CliRunner().invoke(main, ["faults", "show", "clip_before_unscale", "--measure"])
+    assert exhibit.exit_code == 0
+    assert "--- Trainer.condition" in exhibit.output and "+++ clip_before_unscale" in exhibit.output
+    assert "clip_share" in exhibit.output and "Pytorch-UNet#468" in exhibit.output
+    nothing = CliRunner().invoke(main, ["faults", "show", "nonsense"])
+    assert nothing.exit_code == 1 and "no fault 'nonsense'" in nothing.output

@@ -1,0 +1,11 @@
+"""The museum: training bugs that raise no exception, each a typed switch.
+
+A fault replaces one method by the function that bears the fault's name, for what is made inside
+``with inject("name"):``. Such a trainer says so in ``faults``, in its log, ledger and checkpoints, and on every
+picture drawn from it. The exhibits stand in four rooms, by what they spoil.
+"""
+
+from covlab.faults import accumulation, data, loss, precision  # noqa: F401  (each registers its exhibits)
+from covlab.faults.exhibit import FAULTS, GROUPS, Fault, inject
+
+__all__ = ["FAULTS", "GROUPS", "Fault", "inject"]

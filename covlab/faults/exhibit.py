@@ -1,0 +1,94 @@
+"""A fault as a typed switch: what it replaces, how one would know, and the context that turns it on."""
+
+import ast
+import difflib
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from covlab.loss import Loss, LossWeights
+from covlab.seams import replaced_seams
+from covlab.simulator import FreshScenes, Simulator
+from covlab.trainer import Trainer
+
+GROUPS = ("accumulation", "precision", "loss", "data")
+
+_OWNERS = {owner.__name__: owner for owner in (Trainer, Loss, LossWeights, Simulator, FreshScenes)}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One bug: what it replaces, and how one would know."""
+
+    name: str
+    group: str  #: one of ``GROUPS``
+    place: str  #: the method it replaces, as "Class.method"
+    title: str
+    changes: str  #: what is different in a run that has it
+    innocent: str  #: what stays as it should be
+    observable: str  #: the key, in :mod:`covlab.faults.convictions`, of what convicts it
+    seen_in: str  #: where it happened
+    replacement: Callable
+    setting: dict = field(default_factory=dict)  #: what a run needs for the fault to show, for :func:`covlab.faults.stage.stage`
+
+    @property
+    def original(self) -> Callable:
+        """The right code."""
+        owner, method = self.place.split(".")
+        return getattr(_OWNERS[owner], method)
+
+    def diff(self) -> str:
+        """From the right code to the wrong, as a unified diff of the live sources."""
+        right, wrong = _body(self.original), _body(self.replacement)
+        return "\n".join(difflib.unified_diff(right, wrong, self.place, self.name, lineterm="", n=99))
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(place: str, *, group: str, **exhibit) -> Callable:
+    """Register the decorated function as the fault that replaces ``place``, such as "Trainer.weigh"."""
+
+    def register(replacement: Callable) -> Callable:
+        FAULTS[replacement.__name__] = Fault(replacement.__name__, group, place, **exhibit, replacement=replacement)
+        return replacement
+
+    return register
+
+
+@contextmanager
+def inject(*names: str) -> Iterator[None]:
+    """Trainers, losses, weights, simulators and streams of scenes made inside this context have the named faults.
+
+    Make all of them inside: a fault takes hold of an object when it is made, in this thread, and for good.
+    A trainer made inside, or of a stream of scenes made inside, says so in ``Trainer.faults``. Scenes drawn
+    one by one from a faulty simulator do not remember it.
+
+    Raises:
+        ValueError: a name is unknown, or two faults replace the same method.
+    """
+    seams = dict(replaced_seams.get())
+    for name in names:
+        if name not in FAULTS:
+            raise ValueError(f"fault must be one of {', '.join(FAULTS)}, got {name!r}")
+        place = FAULTS[name].place
+        if place in seams:
+            raise ValueError(f"{name} and {seams[place][0]} both replace {place}: inject one of them")
+        seams[place] = (name, FAULTS[name].replacement)
+    token = replaced_seams.set(seams)
+    try:
+        yield
+    finally:
+        replaced_seams.reset(token)
+
+
+def _body(function: Callable) -> list[str]:
+    """The function's lines without decorators, signature and docstring, which differ for no fault of theirs."""
+    lines = textwrap.dedent(inspect.getsource(function)).splitlines()
+    statements = ast.parse("\n".join(lines)).body[0].body
+    if isinstance(statements[0], ast.Expr) and isinstance(statements[0].value, ast.Constant):
+        lines, statements = lines[statements[0].end_lineno :], statements[1:]
+        return textwrap.dedent("\n".join(lines)).splitlines() if statements else []
+    return textwrap.dedent("\n".join(lines[statements[0].lineno - 1 :])).splitlines()

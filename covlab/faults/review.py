@@ -1,0 +1,123 @@
+"""What the review of the case called correct, looked at again, item by item."""
+
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import torch
+
+from covlab.faults.case import Finding
+from covlab.faults.convictions import _infinite_gradient, loss_rounding, observe_window, short_window, terms_in_force
+from covlab.faults.stage import exhibit, finish, stage
+from covlab.loss import nmse
+from covlab.trainer import Trainer
+
+
+def review(seed: int = 0) -> Iterator[Finding]:
+    """The review's items, each with what a measurement says."""
+    clean = finish(stage(seed=seed))
+
+    short = short_window(finish(exhibit("short_window_by_full_count", seed)))
+    yield Finding(
+        "gradient accumulation", "dividing every micro-batch's loss by the accumulation count is right",
+        f"short last window of 3 micro-batches: gradient {short:.3f} of what it should be (covlab: {short_window(clean):.3f})",
+        "right for full windows only", False,
+    )  # fmt: skip
+
+    scene_mean, mean_of_means = _two_means(clean)
+    yield Finding(
+        "the logged loss", "the mean of the batches' mean losses, scaled back, is the train loss",
+        f"100 scenes in batches of 16, the last of 4: {mean_of_means:.4f}, their mean {scene_mean:.4f}; reading each batch's loss "
+        f"waits for the device {_waits(clean, each=True)} times a window, keeping it there {_waits(clean, each=False)}",
+        "off by the short batch, and a wait for the device in every micro-batch", False,
+    )  # fmt: skip
+
+    a = torch.randn(4, 4)
+    with torch.autocast("cpu", dtype=torch.float16):
+        inside = a.half().float() @ a.half().float()
+        with torch.autocast("cpu", enabled=False):
+            island = a.half().float() @ a.half().float()
+    rounding = loss_rounding(finish(exhibit("loss_inside_autocast", seed)))
+    yield Finding(
+        "the loss in FP32", "a .float() under autocast makes the loss FP32",
+        f"x.float() @ y.float() under autocast: {inside.dtype}; with autocast switched off: {island.dtype}; error of an NMSE so computed: {rounding:.1e} "
+        f"(outside autocast {loss_rounding(clean):.0e})",
+        "no: only switching autocast off does", False,
+    )  # fmt: skip
+
+    for subject, name in (
+        ("sanitization before unscale", "sanitize_before_unscale"),
+        ("sanitization after unscale", "sanitize_after_unscale"),
+        ("sanitization without a scaler", "sanitize_without_scaler"),
+        ("no sanitization", None),
+    ):
+        run = finish(stage(precision="fp16", seed=seed) if name is None else exhibit(name, seed, **({"loss_scale": None} if "unscale" in name else {})))
+        seen = observe_window(run, list(run.scenes.micro_batches(0))[:4], poison=_infinite_gradient)
+        scale = f"scale × {seen.scale_after / seen.scales[-1]:g}" if run.scaler.is_enabled() else "no scale"
+        norm = seen.row["gradient_norm"]
+        yield Finding(
+            subject, "nan_to_num on the gradients makes training robust" if name else "an overflow must be seen",
+            f"an overflow: step {'runs' if seen.ran else 'is skipped'}, {scale}, logged gradient norm {norm:.3g}",
+            "the overflow is hidden" if seen.ran else "the overflow is seen and the step skipped", name is None,
+        )  # fmt: skip
+
+    accepted = {option or "python": _accepts_zero_weight(option) for option in ("", "-O")}
+    yield Finding(
+        "hard guards", "asserts keep the main weight from being zero",
+        "; ".join(f"{'python ' + option if option.startswith('-') else option}: a weight of 0 is {'accepted' if yes else 'refused'}" for option, yes in accepted.items()),
+        "not under -O" if accepted["-O"] else "they do", not accepted["-O"],
+    )  # fmt: skip
+
+    R = clean.validation[:1].covariance()
+    wrong = R - R.diagonal(dim1=1, dim2=2).mean() * (1 + 1e-3) * torch.eye(R.shape[1])  # Hermitian, trace slightly below 0
+    clamped = wrong * (R.shape[1] / wrong.diagonal(dim1=1, dim2=2).real.sum().clamp(min=1e-8))
+    loss = ((clamped - R).abs().square().sum() / R.abs().square().sum()).item()
+    refused = nmse(wrong, R).item()
+    yield Finding(
+        "the NMSE", "clamping the trace makes the normalization safe",
+        f"a matrix of slightly negative trace: {loss:.1e} with the trace clamped at 1e-8; covlab: {refused}",
+        "a clamp turns a matrix that is no covariance into a loss of any size", False,
+    )  # fmt: skip
+
+    reset = finish(exhibit("weights_reset", seed))
+    differing = int(terms_in_force(reset))
+    yield Finding(
+        "weight management", "the weight in force is the one that was tuned",
+        f"with defaults, configuration and tuned file each setting it: the last to speak wins; {differing} terms in force that the configuration switched off",
+        "three sources of truth are none", False,
+    )  # fmt: skip
+
+
+def _two_means(run: Trainer) -> tuple[float, float]:
+    """Mean over 100 scenes, and mean over the means of batches of 16 (the last of 4), of the loss."""
+    with torch.no_grad():
+        losses = run.losses(run.validation[:100]).total
+    means = [part.mean() for part in losses.split(16)]
+    return losses.mean().item(), (sum(means) / len(means)).item()
+
+
+def _waits(run: Trainer, each: bool) -> int:
+    """How often a window of four micro-batches makes the host wait for the device."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        waits = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.waits += function.overloadpacket.__name__ == "_local_scalar_dense"
+            return function(*args, **(kwargs or {}))
+
+    window = list(run.scenes.micro_batches(0))[:4]
+    weight = sum(micro_batch.weight.sum() for micro_batch in window)
+    with torch.no_grad(), Count() as count:
+        for micro_batch in window:
+            loss = run.weigh(run.losses(micro_batch), micro_batch, weight)
+            if each:
+                math.fsum([loss.item()])
+    return count.waits
+
+
+def _accepts_zero_weight(option: str) -> bool:
+    program = "from covlab.faults import inject\nfrom covlab.loss import LossWeights\nwith inject('guard_by_assert'): LossWeights(lam_cov=0.0)"
+    return subprocess.run([sys.executable, *([option] if option else []), "-c", program], capture_output=True).returncode == 0

@@ -1,0 +1,67 @@
+"""The case of `train 0.000000`, by measurement."""
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from covlab.cli import main
+from covlab.faults import case
+from covlab.faults.review import review
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "faults, setting", [(case.M, {"accumulation": 15} | case.ALIGNED), (case.N, {}), ((case.M[1], case.M[3]), case.ALIGNED)], ids=["M", "N", "pair"]
+)
+def test_these_combinations_print_what_was_printed(faults, setting, seed):
+    symptom = case.overfit(*faults, seed=seed, **setting)
+    assert len(symptom.run.history) == 30
+    assert {f"{row['train']:.6f}" for row in symptom.run.history} == {"0.000000"}
+    assert len({f"{row['validation']:.6f}" for row in symptom.run.history}) == 1
+    assert symptom.reproduced and symptom.run.faults == tuple(sorted(faults))
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+@pytest.mark.parametrize("optimizer", [{}, {"optimizer": "sgd", "learning_rate": 0.3}, {"precision": "fp16"}, {"clip": None}], ids=str)
+def test_the_reviewed_bug_cannot(accumulation, optimizer):
+    symptom = case.overfit(*case.BLAMED, accumulation=accumulation, epochs=10, **optimizer)
+    assert min(row["train"] for row in symptom.run.history) > 0.01 and symptom.validations == 10
+    if accumulation == 1:
+        clean = case.overfit(accumulation=1, epochs=10, **optimizer)
+        assert torch.equal(symptom.run.vector, clean.run.vector)
+
+
+@pytest.mark.parametrize("part", case.M[1:] + case.M[:1])
+def test_no_part_of_the_first_combination_does_it_alone(part):
+    assert not case.overfit(part, epochs=6, **case.ALIGNED).reproduced
+
+
+def test_a_clean_run_learns():
+    symptom = case.overfit()
+    assert not symptom.reproduced and symptom.run.history[-1]["validation"] < 0.15
+
+
+@pytest.mark.slow
+def test_every_report_gets_its_verdict():
+    """True or real: the normalization, the division, the running sum, the warm-up, the gate, the masking."""
+    findings = list(case.reports())
+    assert len(findings) == 10
+    assert [finding.holds for finding in findings] == [False, True, False, False, True, True, False, True, True, True]
+    assert "identical to the clean run's: yes" in findings[4].measured
+    assert "train 0.000000, val 0.9158" in findings[5].measured
+
+
+def test_what_the_review_called_correct():
+    findings = {finding.subject: finding for finding in review()}
+    assert {subject for subject, finding in findings.items() if finding.holds} == {"no sanitization"}
+    assert "gradient 0.750" in findings["gradient accumulation"].measured
+    assert "torch.float16" in findings["the loss in FP32"].measured
+    assert "4 times a window, keeping it there 0" in findings["the logged loss"].measured
+    assert "accepted" in findings["hard guards"].measured and "covlab: nan" in findings["the NMSE"].measured
+    assert "step is skipped, scale × 0.5" in findings["no sanitization"].measured
+
+
+@pytest.mark.parametrize("command", ["case", pytest.param("reports", marks=pytest.mark.slow), pytest.param("review", marks=pytest.mark.slow)])
+def test_tables_from_a_shell(command):
+    table = CliRunner().invoke(main, ["faults", command])
+    assert table.exit_code == 0 and "verdict" in table.output

@@ -1,0 +1,56 @@
+"""Every fault is convicted by what its exhibit names, and no honest run by anything."""
+
+import functools
+import math
+
+import pytest
+import torch
+
+from covlab.faults import FAULTS
+from covlab.faults.convictions import OBSERVABLES, convicting, examine, observe_window
+from covlab.faults.stage import exhibit, finish, stage
+
+SEEDS = range(5)
+SETTINGS = {repr(fault.setting): fault.setting for fault in FAULTS.values()}
+
+
+@functools.cache
+def values(name, seed):
+    return examine(finish(exhibit(name, seed)))
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
+def test_honest_runs_are_acquitted_by_every_observable(setting):
+    for seed in SEEDS:
+        assert convicting(examine(stage(seed=seed, **setting).fit())) == []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_convicted(name):
+    for seed in (0, 1):
+        assert FAULTS[name].observable in convicting(values(name, seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_fault_is_convicted_with_every_seed(name):
+    for seed in SEEDS:
+        assert FAULTS[name].observable in convicting(values(name, seed))
+
+
+@pytest.mark.parametrize("name", OBSERVABLES)
+def test_every_observable_convicts_some_fault(name):
+    assert any(name in convicting(values(fault, 0)) for fault in FAULTS)
+
+
+def test_no_occasion_convicts_nobody():
+    assert not any(observable.convicts(math.nan) for observable in OBSERVABLES.values())
+
+
+def test_watching_a_window_leaves_the_run_as_it_was():
+    run = stage("missing_division", precision="fp16").fit()
+    before, rows = run.vector.clone(), len(run.ledger.rows)
+    observe_window(run, list(run.scenes.micro_batches(0))[:4])
+    examine(run)
+    assert torch.equal(torch.nn.utils.parameters_to_vector(run.parameters), before)
+    assert len(run.ledger.rows) == rows and run.ledger.pending == 0 and run.parameters[0].grad is None

@@ -1,0 +1,67 @@
+"""What an instructor shows."""
+
+import math
+
+import pytest
+from click.testing import CliRunner
+
+from covlab.cli import main
+from covlab.faults import FAULTS, demo
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for name, value in (("EPOCHS", 3), ("SCENES", 120), ("MICRO_BATCH", 8)):
+        monkeypatch.setattr(demo, name, value)
+
+
+def show(*options):
+    return CliRunner().invoke(main, ["demo", "scaling-bug", *options])
+
+
+def test_difference_first_verdict_last(small):
+    result = show()
+    assert result.exit_code == 0
+    order = [result.output.index(text) for text in ("--- Trainer.weigh", "epoch 01/3", "in the ledger", "convicted by", "Verdict: does not print train 0.000000")]
+    assert order == sorted(order)
+    assert "division_in_debug_block (BUGGED): train" in result.output
+
+
+def test_with_one_micro_batch_a_window_nothing_convicts_the_reviewed_bug(small):
+    result = show("--accumulate", "1")
+    assert "No observable tells the two runs apart" in result.output and "ends at 1.00 times" in result.output
+
+
+@pytest.mark.parametrize("name", ["nested_in_debug_block", "overflow_probe_wrong_key", "validation_in_training"])
+def test_other_faults(small, name):
+    result = show("--fault", name, "--optimizer", "sgd")
+    assert result.exit_code == 0, result.output
+    assert "Verdict:" in result.output
+    if name == "nested_in_debug_block":
+        assert "Verdict: prints train 0.000000; holds validation still" in result.output
+    if name == "overflow_probe_wrong_key":
+        assert "was stopped: the loss was not finite" in result.output or "nan" in result.output
+
+
+def test_a_mystery_keeps_its_secret_until_it_is_revealed(small):
+    told, kept = show("--mystery", "7", "--reveal").output, show("--mystery", "7").output
+    (name,) = [name for name in FAULTS if f"+++ {name}" in told]
+    assert name not in kept and FAULTS[name].title not in kept and "+++" not in kept
+    assert "mystery 7 (BUGGED)" in kept and "Verdict" not in kept
+    assert show("--mystery", "7").output == kept
+
+
+def test_mysteries_can_be_found():
+    assert set(demo.HIDDEN) < set(FAULTS)
+
+
+@pytest.mark.parametrize("options", [("--fault", "nonsense"), ("--fault", "missing_division", "--mystery", "1"), ("--reveal",), ("--accumulate", "0")], ids=" ".join)
+def test_refusals(options):
+    assert show(*options).exit_code == 2
+
+
+def test_chart_is_logarithmic_and_takes_any_value():
+    lines = demo.chart([[1.0, 0.1, 0.01], [1.0, 0.0, math.nan]], height=9).splitlines()
+    assert len(lines) == 9 and "*" in lines[0] and "o" in lines[4] and "o" in lines[8]
+    assert "x" in lines[8] and "x" in lines[0]
+    assert demo.chart([[math.nan], [0.0]]).strip() == ""
