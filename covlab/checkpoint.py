@@ -88,7 +88,7 @@ class RunFolder:
         if (self.path / "last.pt").exists():
             raise FileExistsError(f"{self.path} already holds a run: resume it, or choose another folder")
         self.path.mkdir(parents=True, exist_ok=True)
-        self.ledger.unlink(missing_ok=True)
+        self.ledger.write_text("")  # there before the first checkpoint, which may be resumed from before any row
         self.write_json("config.json", config)
 
     def write_json(self, name: str, content) -> None:

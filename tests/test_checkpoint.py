@@ -113,6 +113,13 @@ def test_before_the_first_checkpoint_a_run_starts_anew(tmp_path):
     assert_same_run(tmp_path / "empty", tmp_path / "whole")
 
 
+def test_checkpoint_from_before_the_first_window_is_resumed(tmp_path):
+    trainer(tmp_path / "whole").fit()
+    trainer(tmp_path / "killed").begin()
+    trainer(tmp_path / "killed").resume().fit()
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
 def damage_inside(path):
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
