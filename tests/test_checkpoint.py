@@ -280,4 +280,4 @@ def test_folder_keeps_a_whole_checkpoint_at_every_moment(tmp_path):
     for number in range(3):
         folder.save_last({"number": number})
     assert folder.load() == {"number": 2} and folder.load(previous=True) == {"number": 1}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "last.pt", "previous.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "last.pt", "ledger.jsonl", "previous.pt"]
