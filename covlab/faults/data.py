@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from covlab.checkpoint import capture
-from covlab.faults.exhibit import fault
+from covlab.faults.switch import fault
 from covlab.loss import _beam_power
 from covlab.trainer import VALIDATION_CHUNK, _call_with
 

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from covlab.faults.exhibit import fault
+from covlab.faults.switch import fault
 from covlab.trainer import _gradients
 
 fault = partial(fault, group="precision")
