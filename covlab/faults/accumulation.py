@@ -143,7 +143,7 @@ def gate_wants_every_group(self, gradient_norm):
     changes="warm-up and cosine are over as many times too soon as a window has micro-batches",
     innocent="the first windows of a run without warm-up",
     observable="schedule_per_step",
-    seen_in="h2oai/h2o-llmstudio#663",
+    seen_in="Lightning-AI/pytorch-lightning#1476, huggingface/accelerate#963, h2oai/h2o-llmstudio#663",
 )
 def schedule_per_micro_batch(self, ran):
     self.counters["schedule_count"] += ran * self.recipe.accumulation

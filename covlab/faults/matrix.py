@@ -4,8 +4,9 @@ import csv
 import importlib.resources
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median
@@ -16,7 +17,11 @@ from covlab.faults import FAULTS
 from covlab.faults.convictions import convicting, examine
 from covlab.faults.stage import exhibit, finish
 
-OPTIMIZERS = {"adamw": {"optimizer": "adamw", "learning_rate": 3e-3}, "sgd": {"optimizer": "sgd", "learning_rate": 0.3}}
+OPTIMIZERS = {
+    "adamw": {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 0.0},
+    "sgd": {"optimizer": "sgd", "learning_rate": 0.3, "weight_decay": 0.0},
+}
+"""Without weight decay, so that an update's length says what the gradient does."""
 CLIPS = {"clip": 1.0, "no clip": None}
 PRECISIONS = ("fp32", "fp16")
 CELLS = tuple(itertools.product(OPTIMIZERS, CLIPS, PRECISIONS))
@@ -24,6 +29,22 @@ CELLS = tuple(itertools.product(OPTIMIZERS, CLIPS, PRECISIONS))
 
 WINDOWS = 24
 SEEDS = (0, 1, 2)
+
+SILENT = {
+    "running_sum_in_step_branch": "no step is skipped in single precision, so the branch is always taken",
+    "schedule_on_skipped_step": "no step is skipped in single precision",
+    "sanitize_without_scaler": "half precision has a scaler, and the fault does nothing where there is one",
+    "clip_before_unscale": "without clipping, or without a loss scale, there is no order to confuse",
+    "scale_updated_inside_window": "single precision has no loss scale",
+    "overflow_probe_wrong_key": "single precision has no scaler to ask",
+}
+"""Why a fault leaves no trace in some cells."""
+
+ALIKE = {
+    ("schedule_per_step",): "both count wrongly; the value tells them apart: as many times too often as a window has micro-batches, or a share of it",
+    ("hidden_overflow",): "without a loss scale all sanitize the same gradient; what they do to the scale is the only difference between them",
+}
+"""Why the same observables convict several faults."""
 
 NUMBERS = ("train", "validation", "gradient_norm", "skipped", "clipped", "update_norm")
 """Of the last epoch: train, validation. Medians over the windows: gradient norm before clipping, update norm. Shares: skipped, clipped."""
@@ -37,16 +58,13 @@ def measure(names: Iterable[str] = tuple(FAULTS), cells: Iterable[tuple[str, str
     """
     names, cells, seeds = tuple(names), tuple(cells), tuple(seeds)
     jobs = [(name, False, cell, seed) for name in names for cell in cells for seed in seeds]
-    # Many faults need the same clean run; it is made once.
-    like = {name: repr(sorted(FAULTS[name].setting.items(), key=str)) for name in names}
-    first = {setting: name for name, setting in reversed(like.items())}
-    jobs += [(name, True, cell, seed) for name in first.values() for cell in cells for seed in seeds]
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
-        results = dict(zip(jobs, pool.map(_run, jobs, chunksize=4), strict=True))
+    first = _first_alike(names)
+    jobs += [(name, True, cell, seed) for name in sorted(set(first.values())) for cell in cells for seed in seeds]
+    results = _run_all(jobs, workers)
     rows = []
     for name, cell in itertools.product(names, cells):
         bugged = [results[name, False, cell, seed] for seed in seeds]
-        clean = [results[first[like[name]], True, cell, seed] for seed in seeds]
+        clean = [results[first[name], True, cell, seed] for seed in seeds]
         rows.append(
             dict(zip(("fault", "optimizer", "clipping", "precision"), (name, *cell), strict=True))
             | {number: mean(run[number] for run in bugged) for number in NUMBERS}
@@ -60,34 +78,61 @@ def measure(names: Iterable[str] = tuple(FAULTS), cells: Iterable[tuple[str, str
 def confusion(seeds: Iterable[int] = range(5), workers: int = 2) -> dict[str, dict[str, float]]:
     """{fault: {observable: share of seeds in which it convicts}}, each fault in the setting of its exhibit; and "clean"."""
     seeds = tuple(seeds)
-    jobs = [(name, without, None, seed) for name in FAULTS for without in (False, True) for seed in seeds]
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
-        results = dict(zip(jobs, pool.map(_run, jobs, chunksize=4), strict=True))
+    honest = [(name, True, None, seed) for name in sorted(set(_first_alike(tuple(FAULTS)).values())) for seed in seeds]
+    results = _run_all([(name, False, None, seed) for name in FAULTS for seed in seeds] + honest, workers)
     moved = {name: [results[name, False, None, seed]["moved"] for seed in seeds] for name in FAULTS}
-    moved["clean"] = [results[name, True, None, seed]["moved"] for name in FAULTS for seed in seeds]
+    moved["clean"] = [results[job]["moved"] for job in honest]
     return {name: {observable: mean(observable in run for run in runs) for observable in sorted(set().union(*runs))} for name, runs in moved.items()}
 
 
-def twins(rows: list[dict]) -> Iterator[tuple[str, tuple[str, ...], list[str]]]:
-    """What the observables cannot tell apart: (cell, the observables that convict, the faults), by cell.
+@dataclass(frozen=True)
+class Twins:
+    """Faults that no observable tells apart in a cell; or, where none convicts, from an honest loop."""
 
-    Where no observable convicts, a fault cannot be told from an honest loop.
-    """
-    for cell in dict.fromkeys((row["optimizer"], row["clipping"], row["precision"]) for row in rows):
+    cell: tuple[str, str, str]
+    observables: tuple[str, ...]  #: that convict, all of ``names`` alike
+    names: tuple[str, ...]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why: one for each fault where nothing convicts, else one for all.
+
+        Raises:
+            KeyError: it is not known why.
+        """
+        return [ALIKE[self.observables]] if self.observables else [f"{name}: {SILENT[name]}" for name in self.names]
+
+
+def twins(rows: list[dict]) -> list[Twins]:
+    """What cannot be identified in a matrix, cell by cell."""
+    found = []
+    for cell in dict.fromkeys(map(_cell, rows)):
         alike: dict[str, list[str]] = {}
         for row in rows:
-            if (row["optimizer"], row["clipping"], row["precision"]) == cell:
+            if _cell(row) == cell:
                 alike.setdefault(row["moved"], []).append(row["fault"])
-        for moved, names in alike.items():
-            if len(names) > 1 or not moved:
-                yield ", ".join(cell), tuple(moved.split()), names
+        found += [Twins(cell, tuple(moved.split()), tuple(names)) for moved, names in alike.items() if len(names) > 1 or not moved]
+    return found
+
+
+def _cell(row: dict) -> tuple[str, str, str]:
+    return row["optimizer"], row["clipping"], row["precision"]
 
 
 def load() -> list[dict]:
     """The whole matrix as it was last measured and published with covlab."""
-    text = importlib.resources.files("covlab.faults").joinpath("matrix.csv").read_text()
     texts = ("fault", "optimizer", "clipping", "precision", "moved", "clean_moved")
-    return [{key: value if key in texts else float(value) for key, value in row.items()} for row in csv.DictReader(text.splitlines())]
+    return [{key: value if key in texts else float(value) for key, value in row.items()} for row in _published("matrix.csv")]
+
+
+def load_confusion() -> dict[str, dict[str, float]]:
+    """``confusion``'s result as it was last measured and published with covlab."""
+    rows = {row.pop("fault"): row for row in _published("confusion.csv")}
+    return {name: {observable: float(share) for observable, share in row.items() if float(share)} for name, row in rows.items()}
+
+
+def _published(name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(importlib.resources.files("covlab.faults").joinpath(name).read_text().splitlines()))
 
 
 def write(rows: list[dict], path: Path) -> None:
@@ -96,6 +141,17 @@ def write(rows: list[dict], path: Path) -> None:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows)
+
+
+def _first_alike(names: tuple[str, ...]) -> dict[str, str]:
+    """{fault: the first of those that need the same setting}: without the fault, their runs are one and the same."""
+    settings = [repr(FAULTS[name].setting) for name in names]
+    return {name: names[settings.index(setting)] for name, setting in zip(names, settings, strict=True)}
+
+
+def _run_all(jobs: list[tuple], workers: int) -> dict[tuple, dict]:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+        return dict(zip(jobs, pool.map(_run, jobs, chunksize=4), strict=True))
 
 
 def _one_thread() -> None:
