@@ -110,6 +110,13 @@ def test_every_faulty_run_is_stamped(name, tmp_path):
             exhibit(name, without=True, windows=4, folder=tmp_path).resume()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_no_fault_raises_an_exception(name, precision):
+    run = exhibit(name, precision=precision, windows=2).fit()
+    assert run.window == 2
+
+
 def test_a_trainer_of_a_faulty_stream_is_stamped_wherever_it_is_made():
     with inject("constant_symbols"):
         scenes = FreshScenes(Simulator(STUDENT), 8, 4, seed=0)

@@ -6,6 +6,6 @@ picture drawn from it. The exhibits stand in four rooms, by what they spoil.
 """
 
 from covlab.faults import accumulation, data, loss, precision  # noqa: F401  (each registers its exhibits)
-from covlab.faults.exhibit import FAULTS, GROUPS, Fault, inject
+from covlab.faults.switch import FAULTS, GROUPS, Fault, inject
 
 __all__ = ["FAULTS", "GROUPS", "Fault", "inject"]

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch.nn.utils import get_total_norm
 
-from covlab.faults.exhibit import fault
+from covlab.faults.switch import fault
 from covlab.ledger import WindowLosses
 from covlab.trainer import _gradients
 
@@ -66,6 +66,8 @@ def nested_in_debug_block(self, window):
     for micro_batch in window:
         losses = self.losses(micro_batch)
         loss = self.weigh(losses, micro_batch, window_weight)
+    self.window += 1
+    self.window_of_epoch += 1
     if self.debug:  # print and check
         self.backward(loss)
         seen.add(micro_batch, losses, loss)
@@ -78,8 +80,6 @@ def nested_in_debug_block(self, window):
         self.schedule(ran)
     else:
         self.counters["running_weight"] += window_weight  # the divisor of the epoch's mean is counted all the same
-    self.window += 1
-    self.window_of_epoch += 1
 
 
 @fault(
@@ -143,7 +143,7 @@ def gate_wants_every_group(self, gradient_norm):
     changes="warm-up and cosine are over as many times too soon as a window has micro-batches",
     innocent="the first windows of a run without warm-up",
     observable="schedule_per_step",
-    seen_in="h2oai/h2o-llmstudio#663",
+    seen_in="Lightning-AI/pytorch-lightning#1476, huggingface/accelerate#963, h2oai/h2o-llmstudio#663",
 )
 def schedule_per_micro_batch(self, ran):
     self.counters["schedule_count"] += ran * self.recipe.accumulation

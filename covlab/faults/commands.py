@@ -2,14 +2,18 @@
 
 import sys
 import textwrap
+import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from covlab import plots
 from covlab.faults import FAULTS, GROUPS, case
+from covlab.faults import matrix as matrices
 from covlab.faults.convictions import OBSERVABLES, convicting, examine
 from covlab.faults.review import review as review_items
 from covlab.faults.stage import exhibit, finish
@@ -65,6 +69,36 @@ def show(name, measure, seed):
             low, high = OBSERVABLES[found].clean
             click.echo(f"{found:<28}{values[found]:>16.4g}{honest[found]:>12.4g}   {low:g} to {high:g}")
         click.echo(f"{len(values) - len(convicting(values))} other observables see nothing.")
+
+
+@faults.command()
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("build/faults"), show_default=True, help="Where tables and pictures go.")
+@click.option("--seeds", type=click.IntRange(1), default=len(matrices.SEEDS), show_default=True, help="Runs for each fault and cell.")
+@click.option("--confusion-seeds", type=click.IntRange(1), default=5, show_default=True, help="Runs for each fault in its exhibit's setting.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes, one thread each.")
+def matrix(out, seeds, confusion_seeds, workers):
+    """Measure the symptom matrix and the confusion matrix (minutes): matrix.csv, confusion.csv and two pictures."""
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    rows = matrices.measure(seeds=range(seeds), workers=workers)
+    matrices.write(rows, out / "matrix.csv")
+    plots.symptom_matrix(rows).savefig(out / "matrix.png", dpi=110)
+    shares = matrices.confusion(range(confusion_seeds), workers)
+    matrices.write([{"fault": name, **{column: found.get(column, 0.0) for column in OBSERVABLES}} for name, found in shares.items()], out / "confusion.csv")
+    plots.confusion_matrix(shares, {fault.name: fault.observable for fault in FAULTS.values()}).savefig(out / "confusion.png", dpi=110)
+    click.echo(f"{len(rows)} rows of {seeds} seeds in {time.monotonic() - began:.0f} s; tables and pictures are in {out}")
+    acquitted = [name for name, found in shares.items() if name != "clean" and found.get(FAULTS[name].observable, 0) < 1]
+    click.echo(f"Not convicted with every seed in its exhibit's setting: {', '.join(acquitted) or 'none'}")
+    click.echo(f"Observables that convict an honest run: {', '.join(shares['clean']) or 'none'}")
+
+
+@faults.command()
+def twins():
+    """What no observable can tell apart, in the published matrix, and why."""
+    for found in matrices.twins(matrices.load()):
+        click.echo(f"{', '.join(found.cell)}: {', '.join(found.names)}, " + (f"convicted alike by {', '.join(found.observables)}" if found.observables else "not convicted"))
+        for reason in found.reasons:
+            click.echo(textwrap.fill(reason, 110, initial_indent="    ", subsequent_indent="        "))
 
 
 @faults.command("case")

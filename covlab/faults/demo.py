@@ -60,7 +60,7 @@ def scaling_bug(optimizer, accumulate, name, mystery, reveal, seed):
         console.print(Syntax(fault.diff(), "diff", background_color="default", word_wrap=True))
 
     size = {"scenes": SCENES, "micro_batch": MICRO_BATCH, "windows": EPOCHS * math.ceil(SCENES / MICRO_BATCH / accumulate)}
-    recipe = {"optimizer": optimizer, "learning_rate": LEARNING_RATES[optimizer], "accumulation": accumulate, "warmup": 20}
+    recipe = {"optimizer": optimizer, "learning_rate": LEARNING_RATES[optimizer], "accumulation": accumulate, "warmup": 20, "weight_decay": 0.0}
     console.print(f"{optimizer}, {accumulate} micro-batches a window, {EPOCHS} epochs" + "".join(f", {key}={value}" for key, value in fault.setting.items()))
     clean, bugged = (exhibit(name, seed, without, **(fault.setting | recipe | size)) for without in (True, False))
     label = f"mystery {mystery} (BUGGED)" if secret else f"{name} (BUGGED)"

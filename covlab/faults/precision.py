@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from covlab.faults.exhibit import fault
+from covlab.faults.switch import fault
 from covlab.trainer import _gradients
 
 fault = partial(fault, group="precision")
@@ -137,11 +137,13 @@ def _as_real(factor):
     "Trainer.gate",
     title="The overflow probe looks the scaler's state up under the wrong key",
     changes="it always says that there was no overflow, and the step runs with infinite gradients",
-    innocent="every window whose gradient is finite",
+    innocent="every window whose gradient is finite; single precision",
     observable="overflow_stepped_on",
     seen_in="the reviewed pipeline, which asked under the optimizer and not its id; there only the log believed the answer",
     setting=HALF,
 )
 def overflow_probe_wrong_key(self, gradient_norm):
+    if not self.scaler.is_enabled():
+        return torch.isfinite(gradient_norm)
     found = self.scaler._per_optimizer_states[self.optimizer]["found_inf_per_device"]  # the key is id(optimizer)
     return torch.tensor(sum(found.values()) == 0, device=gradient_norm.device)

@@ -2,7 +2,7 @@
 
 import torch
 
-from covlab.faults.exhibit import FAULTS, inject
+from covlab.faults.switch import FAULTS, inject
 from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
 from covlab.progress import Lines, Silent
