@@ -224,10 +224,11 @@ class Trainer:
 
     def update_average(self, ran: Tensor) -> None:
         """Move the averaged parameters towards the new ones, if the step ran."""
-        parameters = [parameter.detach() for parameter in self.parameters]
-        torch._foreach_sub_(self.kept, parameters)
-        self.update_norm = get_total_norm(self.kept)
-        torch._foreach_copy_(self.kept, parameters)
+        moved, sizes = [], []
+        for parameter, kept in zip(self.parameters, self.kept, strict=True):  # one by one, while each is in the cache
+            moved.append(kept.sub_(parameter.detach()).norm())
+            sizes.append(kept.copy_(parameter.detach()).norm())
+        self.update_norm, self.parameter_norm = torch.stack(moved).norm(), torch.stack(sizes).norm()
         if self.average is not None:
             self.average.lerp_(self.vector, (1 - self.recipe.ema_decay) * ran)
             self.counters["average_count"] += ran
@@ -244,7 +245,7 @@ class Trainer:
                 "loss_scale": self.scaler.scale(torch.ones_like(weight)),
                 **norms,
                 "update_norm": self.update_norm,
-                "parameter_norm": self.vector.norm(),
+                "parameter_norm": self.parameter_norm,
                 **rates,
                 **{name: self.counters[name] for name in ("executed", "schedule_count", "average_count")},
             },

@@ -152,6 +152,8 @@ def lab(root, no_browser):
     for copy in workspace.fill(root):
         click.echo(f"new: {copy}")
     command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--ServerApp.root_dir={(root / 'work').resolve()}"]
+    # Nothing is fetched: no news, no look for updates.
+    command.append(f"--LabApp.app_settings_dir={Path(__file__).parent / 'lab_settings'}")
     if no_browser:
         command.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
