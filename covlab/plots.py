@@ -107,20 +107,19 @@ def symptom_matrix(rows: Sequence[Mapping]) -> Figure:
     figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(names) + 1.8), layout="constrained")
     places = {(row["fault"], (row["optimizer"], row["clipping"], row["precision"])): row for row in rows}
     ratios = [[math.log10(max(places[name, cell]["validation"], 1e-9) / places[name, cell]["clean_validation"]) for cell in cells] for name in names]
-    image = axes.imshow(ratios, cmap="PuOr_r", vmin=-1, vmax=1, aspect="auto")
-    image.cmap.set_bad("black")
+    image = axes.imshow(ratios, cmap=plt.get_cmap("PuOr_r").with_extremes(bad="black"), vmin=-math.log10(2), vmax=math.log10(2), aspect="auto")
     for y, name in enumerate(names):
         for x, cell in enumerate(cells):
             row = places[name, cell]
             ratio = row["validation"] / row["clean_validation"]
             mark = "×" if row["diverged"] else f"{ratio:.2f}" + (" •" if row["moved"] else "")
-            dark = not math.isfinite(ratio) or not 0.2 < ratio < 5
+            dark = not math.isfinite(ratio) or not 0.65 < ratio < 1.5
             axes.text(x, y, mark, ha="center", va="center", fontsize=7, color="white" if dark else "black")
     axes.set_xticks(range(len(cells)), ["\n".join(cell) for cell in cells], fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.xaxis.tick_top()
-    bar = figure.colorbar(image, label="NMSE reached, with the fault over without", ticks=(-1, 0, 1), shrink=0.4)
-    bar.ax.set_yticklabels(["0.1", "1", "10"])
+    bar = figure.colorbar(image, label="NMSE reached, with the fault over without", ticks=(-math.log10(2), 0, math.log10(2)), shrink=0.4)
+    bar.ax.set_yticklabels(["½", "1", "2"])
     return figure
 
 
@@ -132,7 +131,7 @@ def confusion_matrix(shares: Mapping[str, Mapping[str, float]], expected: Mappin
     for y, (fault, found) in enumerate(shares.items()):
         for x, name in enumerate(observables):
             if found.get(name):
-                axes.text(x, y, f"{found[name]:.0%}".removesuffix("%"), ha="center", va="center", fontsize=6)
+                axes.text(x, y, f"{found[name]:.0%}".removesuffix("%"), ha="center", va="center", fontsize=6, color="white")
             if expected.get(fault) == name:
                 axes.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=1.5))
     axes.set_xticks(range(len(observables)), observables, rotation=90, fontsize=8)

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from covlab import plots
-from covlab.faults import inject
+from covlab.faults import FAULTS, inject, matrix
 from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
 from covlab.progress import Silent
@@ -64,6 +64,14 @@ def trainer_benchmark() -> None:
     figure.savefig(HERE / "trainer.png", dpi=110)
 
 
+def fault_matrices() -> None:
+    """What `covlab faults matrix` measured, as published."""
+    plots.symptom_matrix(matrix.load()).savefig(HERE / "fault_matrix.png", dpi=110)
+    expected = {fault.name: fault.observable for fault in FAULTS.values()}
+    plots.confusion_matrix(matrix.load_confusion(), expected).savefig(HERE / "fault_confusion.png", dpi=110)
+
+
 if __name__ == "__main__":
     scaling_bug()
+    fault_matrices()
     trainer_benchmark()

@@ -1,0 +1,85 @@
+"""The symptom matrix as published, and as measured again."""
+
+import math
+import time
+
+import pytest
+
+from covlab import plots
+from covlab.faults import FAULTS
+from covlab.faults.convictions import OBSERVABLES
+from covlab.faults.matrix import ALIKE, CELLS, SILENT, confusion, load, load_confusion, measure, twins, write
+
+PUBLISHED = load()
+
+
+def published(fault, cell):
+    (row,) = [row for row in PUBLISHED if (row["fault"], row["optimizer"], row["clipping"], row["precision"]) == (fault, *cell)]
+    return row
+
+
+def test_every_fault_has_every_cell():
+    assert [(row["fault"], row["optimizer"], row["clipping"], row["precision"]) for row in PUBLISHED] == [(fault, *cell) for fault in FAULTS for cell in CELLS]
+
+
+def test_no_honest_run_is_convicted():
+    assert {row["clean_moved"] for row in PUBLISHED} == {""}
+
+
+def test_every_fault_is_convicted_by_its_own_observable_somewhere():
+    for fault in FAULTS.values():
+        assert any(fault.observable in row["moved"].split() for row in PUBLISHED if row["fault"] == fault.name), fault.name
+
+
+def test_what_cannot_be_identified_is_named_and_explained():
+    found = twins(PUBLISHED)
+    assert all(group.reasons for group in found)
+    assert {name for group in found if not group.observables for name in group.names} == set(SILENT)
+    assert {group.observables for group in found if group.observables} == set(ALIKE)
+
+
+def test_what_is_known_of_the_missing_division():
+    """AdamW without clipping hides it in all but log and gradient norm; SGD takes it for another learning rate."""
+    adam, sgd = (published("missing_division", (optimizer, "no clip", "fp32")) for optimizer in ("adamw", "sgd"))
+    for row in (adam, sgd):
+        assert row["gradient_norm"] / row["clean_gradient_norm"] > 2.5
+    assert adam["validation"] / adam["clean_validation"] == pytest.approx(1, abs=0.02)
+    assert adam["update_norm"] / adam["clean_update_norm"] == pytest.approx(1, abs=0.02)
+    assert sgd["update_norm"] / sgd["clean_update_norm"] > 1.5
+
+
+def test_a_part_measured_again_agrees(tmp_path):
+    cell = ("adamw", "clip", "fp32")
+    (row,) = measure(["missing_division"], [cell], workers=1)
+    known = published("missing_division", cell)
+    assert set(row) == set(known) and row["moved"] == known["moved"]
+    for number in ("train", "validation", "gradient_norm", "update_norm", "clean_validation"):
+        assert row[number] == pytest.approx(known[number], rel=0.1)
+    write([row], tmp_path / "part.csv")
+    assert (tmp_path / "part.csv").read_text().startswith("fault,optimizer,clipping,precision,train")
+
+
+def test_pictures():
+    assert plots.symptom_matrix(PUBLISHED).axes[0].get_yticklabels()[0].get_text() == next(iter(FAULTS))
+    shares = {"missing_division": {"window_gradient": 1.0}, "clean": {}}
+    figure = plots.confusion_matrix(shares, {"missing_division": "window_gradient"})
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(shares)
+
+
+@pytest.mark.slow
+def test_the_whole_matrix_within_ten_minutes():
+    began = time.monotonic()
+    rows = measure()
+    assert time.monotonic() - began < 600
+    for row, known in zip(rows, PUBLISHED, strict=True):
+        assert (row["fault"], row["moved"], row["clean_moved"]) == (known["fault"], known["moved"], known["clean_moved"])
+        if not row["diverged"] and math.isfinite(known["validation"]):
+            assert row["validation"] == pytest.approx(known["validation"], rel=0.1)
+
+
+@pytest.mark.parametrize("shares", [load_confusion(), pytest.param(None, marks=pytest.mark.slow)], ids=["published", "measured again"])
+def test_confusion(shares):
+    shares = shares or confusion()
+    assert shares["clean"] == {}
+    assert all(shares[fault.name][fault.observable] == 1 for fault in FAULTS.values())
+    assert set(OBSERVABLES) == {name for found in shares.values() for name in found}
