@@ -217,8 +217,8 @@ class Loss:
     def peak_contrast(self, estimate: Estimate, batch: Batch) -> Tensor:
         """The beam spectrum aᴴR̂a, its mean over 64 fixed places over its mean at the true sources."""
         present = (batch.power > 0).to(batch.power.dtype)
-        at_sources = (_beam_power(batch.steering.mT, estimate) * present).sum(dim=1) / present.sum(dim=1)
-        return _beam_power(self.background, estimate).mean(dim=1) / at_sources
+        at_sources = (beam_power(batch.steering.mT, estimate) * present).sum(dim=1) / present.sum(dim=1)
+        return beam_power(self.background, estimate).mean(dim=1) / at_sources
 
     def aux(self, estimate: Estimate, batch: Batch) -> Tensor:
         """Mean squared error of (φ, θ, log r) over the true sources, in the order that matches best."""
@@ -230,7 +230,7 @@ class Loss:
         return matched.sum(dim=2).min(dim=1).values / present.sum(dim=1)
 
 
-def _beam_power(steering: Tensor, estimate: Estimate) -> Tensor:
+def beam_power(steering: Tensor, estimate: Estimate) -> Tensor:
     """aᴴ R̂ a for the rows a of ``steering`` [..., places, N] -> [B, places]."""
     return torch.view_as_real(steering.conj() @ estimate.factor).square().sum(dim=(2, 3)) + steering.shape[-1] * estimate.loading.unsqueeze(1)
 

@@ -198,7 +198,7 @@ class Trainer:
     def condition(self) -> dict[str, Tensor]:
         """Take the loss scale out, measure the gradient, then clip it."""
         self.scaler.unscale_(self.optimizer)
-        norms = {f"gradient_norm_{name}": get_total_norm(_gradients(group)) for name, group in self.groups.items()}
+        norms = {f"gradient_norm_{name}": get_total_norm(gradients(group)) for name, group in self.groups.items()}
         norms["gradient_norm"] = torch.stack(list(norms.values())).norm()
         norms["gradient_norm_clipped"] = norms["gradient_norm"]
         if self.recipe.clip is not None:
@@ -281,7 +281,7 @@ class Trainer:
     @torch.no_grad()
     def evaluate(self) -> Tensor:
         """NMSE of every validation scene [B], in evaluation mode, by the parameters that are saved as best."""
-        model = partial(_call_with, self.model, self.validated_parameters())
+        model = partial(call_with, self.model, self.validated_parameters())
         was_training = self.model.training
         self.model.eval()
         try:
@@ -415,9 +415,11 @@ class Trainer:
         return self
 
 
-def _call_with(model: nn.Module, parameters: dict[str, Tensor], *inputs: Tensor) -> Estimate:
+def call_with(model: nn.Module, parameters: dict[str, Tensor], *inputs: Tensor) -> Estimate:
+    """What ``model`` estimates with ``parameters`` in place of its own, which stay as they are."""
     return torch.func.functional_call(model, parameters, inputs)
 
 
-def _gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
+def gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
+    """The gradients of those parameters that have one."""
     return [parameter.grad for parameter in parameters if parameter.grad is not None]

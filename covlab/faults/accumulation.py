@@ -8,7 +8,7 @@ from torch.nn.utils import get_total_norm
 
 from covlab.faults.switch import fault
 from covlab.ledger import WindowLosses
-from covlab.trainer import _gradients
+from covlab.trainer import gradients
 
 fault = partial(fault, group="accumulation")
 
@@ -133,7 +133,7 @@ def running_sum_in_step_branch(self, loss, weight, ran):
     setting={"frozen": "backbone"},
 )
 def gate_wants_every_group(self, gradient_norm):
-    norms = torch.stack([get_total_norm(_gradients(group)) for group in self.groups.values()])
+    norms = torch.stack([get_total_norm(gradients(group)) for group in self.groups.values()])
     return torch.isfinite(gradient_norm) & (norms > 0).all()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from covlab import loss as right
 from covlab.model import Estimate
 from covlab.simulator import Batch, FreshScenes, concatenate
-from covlab.trainer import Trainer, _call_with
+from covlab.trainer import Trainer, call_with
 
 
 @dataclass(frozen=True)
@@ -143,13 +143,13 @@ def first_step(run: Trainer) -> float:
 
 @observable("An infinite gradient is laid into a window: does the step run, with the infinity mended away? (1: yes)", (0.0, 0.0))
 def hidden_overflow(run: Trainer) -> float:
-    seen = _first_window(run, _infinite_gradient)
+    seen = _first_window(run, infinite_gradient)
     return float(seen.ran and seen.applied.isfinite().all())
 
 
 @observable("An infinite gradient is laid into a window: does the step run with it? (1: yes)", (0.0, 0.0))
 def overflow_stepped_on(run: Trainer) -> float:
-    seen = _first_window(run, _infinite_gradient)
+    seen = _first_window(run, infinite_gradient)
     return float(seen.ran and not seen.applied.isfinite().all())
 
 
@@ -157,13 +157,13 @@ def overflow_stepped_on(run: Trainer) -> float:
 def scale_falls(run: Trainer) -> float:
     if not run.scaler.is_enabled():
         return math.nan
-    seen = _first_window(run, _infinite_gradient)
+    seen = _first_window(run, infinite_gradient)
     return seen.scale_after / seen.scales[-1] if seen.scales else math.nan
 
 
 @observable("A loss of NaN is laid into a window: is what is logged a number? (1: yes)", (0.0, 0.0))
 def nan_loss_logged(run: Trainer) -> float:
-    row = _first_window(run, _loss_of_nan).row
+    row = _first_window(run, loss_of_nan).row
     return math.nan if row is None else float(math.isfinite(row["loss"]))
 
 
@@ -375,7 +375,8 @@ def _seen(run: Trainer, window: int, poison: Callable[[Trainer], None] | None) -
     return observe_window(run, _windows(run)[0], poison)
 
 
-def _infinite_gradient(twin: Trainer) -> None:
+def infinite_gradient(twin: Trainer) -> None:
+    """A poison: every backward leaves an infinity in the gradient."""
     backward = twin.backward
 
     def overflowing(loss: Tensor) -> None:
@@ -385,7 +386,8 @@ def _infinite_gradient(twin: Trainer) -> None:
     twin.backward = overflowing
 
 
-def _loss_of_nan(twin: Trainer) -> None:
+def loss_of_nan(twin: Trainer) -> None:
+    """A poison: the NMSE is NaN in every scene."""
     honest = twin.loss.cov
     twin.loss.cov = lambda estimate, batch: honest(estimate, batch) * math.nan
 
@@ -429,7 +431,7 @@ def _perfect(batch: Batch) -> Estimate:
 
 @torch.no_grad()
 def _independent_nmse(run: Trainer, parameters: dict[str, Tensor]) -> float:
-    estimate = run.estimate(partial(_call_with, run.model, parameters), run.validation)
+    estimate = run.estimate(partial(call_with, run.model, parameters), run.validation)
     return right.nmse(estimate.covariance(), run.validation.covariance()).mean().item()
 
 

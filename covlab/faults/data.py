@@ -6,8 +6,8 @@ import torch
 
 from covlab.checkpoint import capture
 from covlab.faults.switch import fault
-from covlab.loss import _beam_power
-from covlab.trainer import VALIDATION_CHUNK, _call_with
+from covlab.loss import beam_power
+from covlab.trainer import VALIDATION_CHUNK, call_with
 
 fault = partial(fault, group="data")
 
@@ -50,8 +50,8 @@ def constant_symbols(self, scenes, generator):
 )
 def conjugated_steering(self, estimate, batch):
     present = (batch.power > 0).to(batch.power.dtype)
-    at_sources = (_beam_power(batch.steering.mT.conj(), estimate) * present).sum(dim=1) / present.sum(dim=1)
-    return _beam_power(self.background, estimate).mean(dim=1) / at_sources
+    at_sources = (beam_power(batch.steering.mT.conj(), estimate) * present).sum(dim=1) / present.sum(dim=1)
+    return beam_power(self.background, estimate).mean(dim=1) / at_sources
 
 
 @fault(
@@ -65,7 +65,7 @@ def conjugated_steering(self, estimate, batch):
 )
 @torch.no_grad()
 def another_validation_path(self):
-    model = partial(_call_with, self.model, self.validated_parameters())
+    model = partial(call_with, self.model, self.validated_parameters())
     was_training = self.model.training
     self.model.eval()
     try:

@@ -6,7 +6,7 @@ import torch
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from covlab.faults.switch import fault
-from covlab.trainer import _gradients
+from covlab.trainer import gradients
 
 fault = partial(fault, group="precision")
 
@@ -25,7 +25,7 @@ whose scale has grown."""
     setting=HALF,
 )
 def sanitize_before_unscale(self):
-    for gradient in _gradients(self.parameters):
+    for gradient in gradients(self.parameters):
         torch.nan_to_num_(gradient, nan=0.0, posinf=1.0, neginf=-1.0)
 
 
@@ -39,7 +39,7 @@ def sanitize_before_unscale(self):
 )
 def sanitize_without_scaler(self):
     if not self.scaler.is_enabled():
-        for gradient in _gradients(self.parameters):
+        for gradient in gradients(self.parameters):
             torch.nan_to_num_(gradient, nan=0.0, posinf=1.0, neginf=-1.0)
 
 
@@ -54,9 +54,9 @@ def sanitize_without_scaler(self):
 )
 def sanitize_after_unscale(self):
     self.scaler.unscale_(self.optimizer)
-    for gradient in _gradients(self.parameters):
+    for gradient in gradients(self.parameters):
         torch.nan_to_num_(gradient, nan=0.0, posinf=1.0, neginf=-1.0)
-    norms = {f"gradient_norm_{name}": get_total_norm(_gradients(group)) for name, group in self.groups.items()}
+    norms = {f"gradient_norm_{name}": get_total_norm(gradients(group)) for name, group in self.groups.items()}
     norms["gradient_norm"] = torch.stack(list(norms.values())).norm()
     norms["gradient_norm_clipped"] = norms["gradient_norm"]
     if self.recipe.clip is not None:
@@ -87,7 +87,7 @@ def nan_loss_sanitized(self, losses, micro_batch, window_weight):
     setting={"precision": "fp16"},
 )
 def clip_before_unscale(self):
-    norms = {f"gradient_norm_{name}": get_total_norm(_gradients(group)) for name, group in self.groups.items()}
+    norms = {f"gradient_norm_{name}": get_total_norm(gradients(group)) for name, group in self.groups.items()}
     norms["gradient_norm"] = torch.stack(list(norms.values())).norm()
     norms["gradient_norm_clipped"] = norms["gradient_norm"]
     if self.recipe.clip is not None:

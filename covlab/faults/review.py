@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from covlab.faults.case import Finding
-from covlab.faults.convictions import _infinite_gradient, loss_rounding, observe_window, short_window, terms_in_force
+from covlab.faults.convictions import infinite_gradient, loss_rounding, observe_window, short_window, terms_in_force
 from covlab.faults.stage import exhibit, finish, stage
 from covlab.loss import nmse
 from covlab.trainer import Trainer
@@ -53,7 +53,7 @@ def review(seed: int = 0) -> Iterator[Finding]:
         ("no sanitization", None),
     ):
         run = finish(stage(precision="fp16", seed=seed) if name is None else exhibit(name, seed, **({"loss_scale": None} if "unscale" in name else {})))
-        seen = observe_window(run, list(run.scenes.micro_batches(0))[:4], poison=_infinite_gradient)
+        seen = observe_window(run, list(run.scenes.micro_batches(0))[:4], poison=infinite_gradient)
         scale = f"scale × {seen.scale_after / seen.scales[-1]:g}" if run.scaler.is_enabled() else "no scale"
         norm = seen.row["gradient_norm"]
         yield Finding(
