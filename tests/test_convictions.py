@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from covlab.faults import FAULTS
-from covlab.faults.convictions import OBSERVABLES, convicting, examine, observe_window
+from covlab.faults.convictions import OBSERVABLES, convicting, examine
+from covlab.faults.probe import observe_window
 from covlab.faults.stage import exhibit, finish, stage
 
 SEEDS = range(5)

@@ -9,7 +9,7 @@ run gives the question no occasion.
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from statistics import median
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from covlab import loss as right
+from covlab.faults.probe import SeenWindow, honest_gradient, infinite_gradient, loss_of_nan, observe_window, twin_of
 from covlab.model import Estimate
 from covlab.simulator import Batch, FreshScenes, concatenate
 from covlab.trainer import Trainer, call_with
@@ -74,7 +75,7 @@ def short_window(run: Trainer) -> float:
 @observable("The cosine between a window's accumulated gradient and that of the same scenes in one batch", (0.999, 1.001))
 def window_gradient_direction(run: Trainer) -> float:
     window = _windows(run)[0]
-    seen, honest = _first_window(run).accumulated, _honest_gradient(run, window)
+    seen, honest = _first_window(run).accumulated, honest_gradient(run, window)
     return torch.cosine_similarity(seen.double(), honest.double(), dim=0).item() if seen.any() and honest.isfinite().all() else math.nan
 
 
@@ -294,7 +295,7 @@ def best_checkpoint(run: Trainer) -> float:
     """Only a run with an average has two networks to confuse."""
     if run.average is None or not run.history:
         return math.nan
-    twin, caught = _twin(run), _Catch()
+    twin, caught = twin_of(run), _Catch()
     twin.best, twin.folder = math.inf, caught
     twin.save()
     parameters = {name: caught.best["model"][name] for name, _ in twin.model.named_parameters()}
@@ -316,53 +317,7 @@ class _Catch:
         pass
 
 
-# -------------------------------------------------------------------- one window, seen from within
-
-
-@dataclass
-class SeenWindow:
-    """What one window did in a copy of a trainer."""
-
-    scales: list[float] = field(default_factory=list)  #: loss scale at each backward, and when the last was done
-    accumulated: Tensor | None = None  #: gradient when all micro-batches were in, loss scale taken out [P]
-    applied: Tensor | None = None  #: gradient that the step got to see [P]
-    ran: bool = False
-    row: dict | None = None  #: the ledger's row
-    scale_after: float = math.nan
-
-
-def observe_window(run: Trainer, window: list[Batch], poison: Callable[[Trainer], None] | None = None) -> SeenWindow:
-    """Let a copy of ``run`` train on ``window``, ``poison``ed first if asked for, and say what was seen.
-
-    Seams are wrapped in the copy and call what they wrap, injected or not.
-    """
-    twin, seen = _twin(run), SeenWindow()
-    if poison is not None:
-        poison(twin)
-    backward, sanitize, step = twin.backward, twin.sanitize, twin.step
-
-    def watched_backward(loss: Tensor) -> None:
-        seen.scales.append(twin.scaler.get_scale())
-        backward(loss)
-
-    def watched_sanitize() -> None:
-        seen.scales.append(twin.scaler.get_scale())
-        seen.accumulated = _gradient(twin) / twin.scaler.get_scale()
-        sanitize()
-
-    def watched_step(ran: Tensor) -> None:
-        seen.applied, seen.ran = _gradient(twin), bool(ran)
-        step(ran)
-
-    twin.backward, twin.sanitize, twin.step = watched_backward, watched_sanitize, watched_step
-    twin.model.train()
-    twin.train_window(window)
-    rows = twin.ledger.flush()
-    seen.row = rows[-1] if rows else None
-    seen.scale_after = twin.scaler.get_scale()
-    if seen.accumulated is None:
-        seen.accumulated = torch.zeros_like(run.vector)
-    return seen
+# -------------------------------------------------------------------- what they share
 
 
 def _first_window(run: Trainer, poison: Callable[[Trainer], None] | None = None) -> SeenWindow:
@@ -375,48 +330,9 @@ def _seen(run: Trainer, window: int, poison: Callable[[Trainer], None] | None) -
     return observe_window(run, _windows(run)[0], poison)
 
 
-def infinite_gradient(twin: Trainer) -> None:
-    """A poison: every backward leaves an infinity in the gradient."""
-    backward = twin.backward
-
-    def overflowing(loss: Tensor) -> None:
-        backward(loss)
-        next(p for p in twin.parameters if p.grad is not None).grad.view(-1)[0] = math.inf
-
-    twin.backward = overflowing
-
-
-def loss_of_nan(twin: Trainer) -> None:
-    """A poison: the NMSE is NaN in every scene."""
-    honest = twin.loss.cov
-    twin.loss.cov = lambda estimate, batch: honest(estimate, batch) * math.nan
-
-
-def _twin(run: Trainer) -> Trainer:
-    """A copy that can be trained without leaving a trace in ``run`` or its folder; the scenes are shared."""
-    shared = (run.scenes, run.validation, run.progress, run.folder, run.ledger.path)
-    twin = copy.deepcopy(run, {id(part): part for part in shared})
-    twin.folder = twin.ledger.path = None
-    return twin
-
-
-def _gradient(run: Trainer) -> Tensor:
-    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).detach().flatten() for p in run.parameters])
-
-
 def _gradient_ratio(run: Trainer, window: list[Batch]) -> float:
-    seen, honest = observe_window(run, window).accumulated.norm(), _honest_gradient(run, window).norm()
+    seen, honest = observe_window(run, window).accumulated.norm(), honest_gradient(run, window).norm()
     return (seen / honest).item() if honest.isfinite() and honest > 0 else math.nan
-
-
-def _honest_gradient(run: Trainer, window: list[Batch]) -> Tensor:
-    """The gradient of the window's mean loss, all scenes in one batch, by the run's own loss [P]."""
-    twin, batch = _twin(run), concatenate(window)
-    twin.optimizer.zero_grad()
-    total = Trainer.losses(twin, batch).total
-    scale = twin.scaler.get_scale()
-    (scale * torch.dot(total, batch.weight) / batch.weight.sum()).backward()
-    return _gradient(twin) / scale
 
 
 def _windows(run: Trainer) -> list[list[Batch]]:

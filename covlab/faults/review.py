@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import torch
 
 from covlab.faults.case import Finding
-from covlab.faults.convictions import infinite_gradient, loss_rounding, observe_window, short_window, terms_in_force
+from covlab.faults.convictions import loss_rounding, short_window, terms_in_force
+from covlab.faults.probe import infinite_gradient, observe_window
 from covlab.faults.stage import exhibit, finish, stage
 from covlab.loss import nmse
 from covlab.trainer import Trainer
