@@ -11,7 +11,8 @@ from covlab.faults.review import review
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "faults, setting", [(case.M, {"accumulation": 15} | case.ALIGNED), (case.N, {}), ((case.M[1], case.M[3]), case.ALIGNED)], ids=["M", "N", "pair"]
+    "faults, setting", [(case.M, {"accumulation": 15} | case.ALIGNED), (case.N, {}), ((case.M[1], case.M[3]), case.ALIGNED), (("main_weight_zero",), {})],
+    ids=["M", "N", "pair", "weight of zero"],
 )
 def test_these_combinations_print_what_was_printed(faults, setting, seed):
     symptom = case.overfit(*faults, seed=seed, **setting)

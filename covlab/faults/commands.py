@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from covlab import plots
 from covlab.faults import FAULTS, GROUPS, case
 from covlab.faults import matrix as matrices
 from covlab.faults.convictions import OBSERVABLES, convicting, examine
@@ -78,6 +77,8 @@ def show(name, measure, seed):
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes, one thread each.")
 def matrix(out, seeds, confusion_seeds, workers):
     """Measure the symptom matrix and the confusion matrix (minutes): matrix.csv, confusion.csv and two pictures."""
+    from covlab import plots  # the other commands do without matplotlib, which is slow to load
+
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     rows = matrices.measure(seeds=range(seeds), workers=workers)
