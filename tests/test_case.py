@@ -11,7 +11,7 @@ from covlab.faults.review import review
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "faults, setting", [(case.M, {"accumulation": 15} | case.ALIGNED), (case.N, {}), ((case.M[1], case.M[3]), case.ALIGNED), (("main_weight_zero",), {})],
+    "faults, setting", [(case.M, {"accumulation": 15} | case.ALIGNED), (case.N, {}), ((case.M[1], case.M[3]), case.ALIGNED), (("main_weight_zero",), {"weight_decay": 0.0})],
     ids=["M", "N", "pair", "weight of zero"],
 )
 def test_these_combinations_print_what_was_printed(faults, setting, seed):
@@ -20,6 +20,12 @@ def test_these_combinations_print_what_was_printed(faults, setting, seed):
     assert {f"{row['train']:.6f}" for row in symptom.run.history} == {"0.000000"}
     assert len({f"{row['validation']:.6f}" for row in symptom.run.history}) == 1
     assert symptom.reproduced and symptom.run.faults == tuple(sorted(faults))
+
+
+def test_under_weight_decay_a_main_weight_of_zero_holds_validation_still_to_five_digits_not_six():
+    symptom = case.overfit("main_weight_zero", seed=1)
+    values = [row["validation"] for row in symptom.run.history]
+    assert symptom.train_is_zero and 0 < max(values) - min(values) < 1e-5
 
 
 @pytest.mark.parametrize("accumulation", [1, 4])

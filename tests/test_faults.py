@@ -110,7 +110,7 @@ def test_every_faulty_run_is_stamped(name, tmp_path):
             exhibit(name, without=True, windows=4, folder=tmp_path).resume()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", FAULTS)
 def test_no_fault_raises_an_exception(name, precision):
     run = exhibit(name, precision=precision, windows=2).fit()

@@ -87,7 +87,7 @@ def combinations(seed: int = 0) -> Iterator[Finding]:
         ("M", " + ".join(M), overfit(*M, seed=seed, **whole)),
         ("N", " + ".join(N), overfit(*N, seed=seed)),
         ("M without loop and gate", f"{M[1]} + {M[3]}", overfit(M[1], M[3], seed=seed, **ALIGNED)),
-        ("a weight of zero", "main_weight_zero", overfit("main_weight_zero", seed=seed)),
+        ("a weight of zero", "main_weight_zero, without weight decay", overfit("main_weight_zero", seed=seed, weight_decay=0.0)),
         ("a NaN taken for zero", "nan_loss_sanitized, and a loss that is NaN", _loss_of_nan(seed)),
     ):
         yield Finding(name, title, str(symptom), _reproduces(symptom), symptom.reproduced)
@@ -128,7 +128,7 @@ def reports(seed: int = 0) -> Iterator[Finding]:
     yield Finding(
         "24 Oct", "the main weight is not passed",
         f"with a weight of 0: {weightless}; with 1: {clean}",
-        "false: it would print just that, but the source's prints showed a weight of 1", False,
+        "false: it would print the zero, and hold validation but for weight decay, but the source's prints showed a weight of 1", False,
     )  # fmt: skip
 
     indented = overfit("schedule_per_epoch", seed=seed)
