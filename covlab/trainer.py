@@ -364,12 +364,13 @@ class Trainer:
         return min(values[-self.recipe.patience :]) >= min(values[: -self.recipe.patience])
 
     def _explain_streak(self, last_window: int) -> str:
-        first = self.ledger.rows[last_window - self.streak]  # windows count from 1, rows from 0
+        streak = self.ledger.rows[last_window - self.streak : last_window]  # windows count from 1, rows from 0
+        first, taken = streak[0], sum(row["ran"] == 1 for row in streak)
         terms = [name.removeprefix("term_") for name in first if name.startswith("term_") and not math.isfinite(first[name])]
         culprit = f"the term {terms[0]}" if terms else "the weighing, since every term is finite"
         return (
             f"the loss was not finite for {self.streak} windows running; first in window {first['window']}, by {culprit}, "
-            f"in scene {int(first['bad_scene'])} of {first['scenes']}; no such step was taken"
+            f"in scene {int(first['bad_scene'])} of {first['scenes']}; {taken} of these steps were taken"
             + (f", and {self.folder.path / 'last.pt'} is from before" if self.folder else "")
         )
 

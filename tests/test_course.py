@@ -200,7 +200,7 @@ def test_only_some_lessons(tmp_path):
     assert sorted(path.name for path in (tmp_path / "build/course").glob("*.ipynb")) == ["01_toy.ipynb", "03_toy.ipynb"]
 
 
-def test_parallel_lessons_share_the_threads(tmp_path):
+def test_every_lesson_has_one_thread(tmp_path):
     shown = "# %%\nimport os; print(os.environ.get('OMP_NUM_THREADS'))"
     lesson = read_lesson(write_lesson(tmp_path, "01_toy", shown))
     runs = [Run(lesson, tmp_path / str(number)) for number in range(2)]

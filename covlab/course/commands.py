@@ -158,6 +158,7 @@ def lab(root, no_browser):
         command.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # in a container; Jupyter refuses root otherwise
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the runner does: what a student sees is what was checked
     os.execv(sys.executable, command)  # JupyterLab takes this process's place, so Ctrl-C is its own
 
 

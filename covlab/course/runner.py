@@ -124,7 +124,7 @@ def run_all(runs: list[Run], claims: dict[str, Claim], *, jobs: int = 1,
             watch: Callable[[list[Run]], None] = lambda runs: None) -> None:
     """Execute the runs in order, `jobs` at a time; whatever goes wrong is recorded in them, not raised.
 
-    Several jobs share the processor's threads. watch is called about every POLL seconds. On
+    Each lesson has one thread, unless OMP_NUM_THREADS says otherwise. watch is called about every POLL seconds. On
     KeyboardInterrupt what runs is stopped and, with what waits, marked interrupted; no process is
     left behind, however this ends.
     """
@@ -134,7 +134,7 @@ def run_all(runs: list[Run], claims: dict[str, Claim], *, jobs: int = 1,
     try:
         while waiting or active:
             while waiting and len(active) < jobs:
-                active.append(_Process(waiting.pop(0), jobs))
+                active.append(_Process(waiting.pop(0)))
             for process in active:
                 process.look(claims)
             active = [process for process in active if not process.run.ended]
@@ -156,7 +156,7 @@ def run_all(runs: list[Run], claims: dict[str, Claim], *, jobs: int = 1,
 class _Process:
     """The process that executes one run."""
 
-    def __init__(self, run: Run, jobs: int):
+    def __init__(self, run: Run):
         self.run = run
         run.scratch.mkdir(parents=True, exist_ok=True)
         run.executed.unlink(missing_ok=True)
@@ -170,8 +170,8 @@ class _Process:
             "parameters": run.overrides, "budget": run.budget, "limit": 3 * run.budget,
         }))
         environment = dict(os.environ, IPYTHONDIR=str(run.scratch / "ipython"))  # no start-up files of the user's
-        if jobs > 1:
-            environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // jobs))
+        # One thread a lesson: their networks are too small to share, and numbers do not depend on the cores then.
+        environment.setdefault("OMP_NUM_THREADS", "1")
         self.started = time.monotonic()
         run.status = "running"
         with (run.scratch / "stdout.txt").open("wb") as out, (run.scratch / "stderr.txt").open("wb") as err:
