@@ -1,6 +1,6 @@
 """What the strict runner costs: seconds of `covlab course run` over those of plain papermill.
 
-    python benchmarks/runner.py [--only 06] [--rounds 3]
+    covlab bench runner [--only 06] [--rounds 3]
 
 Both run the same instructor editions one after the other, papermill as one command a notebook,
 alternating, so that a machine that is busy for a while is unfair to neither. Where other work runs
