@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from covlab.scenario import check_whole_number
+
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 OPTIMIZERS = ("adamw", "sgd")
 
@@ -35,9 +37,8 @@ class Recipe:
 
     def __post_init__(self):
         for name, least in (("windows", 1), ("accumulation", 1), ("warmup", 0), ("patience", 1), ("nonfinite_limit", 1)):
-            count = getattr(self, name)
-            if not (count is None and name == "patience") and (not isinstance(count, int) or isinstance(count, bool) or count < least):
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {count!r}")
+            if not (self.patience is None and name == "patience"):
+                check_whole_number(name, getattr(self, name), least)
         for name, choices in (("optimizer", OPTIMIZERS), ("precision", tuple(PRECISIONS))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")

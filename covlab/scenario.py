@@ -9,6 +9,12 @@ import math
 from dataclasses import dataclass
 
 
+def check_whole_number(name: str, number: int, least: int) -> None:
+    """Raises ValueError, naming ``name``, unless ``number`` is a whole number of at least ``least``."""
+    if not isinstance(number, int) or isinstance(number, bool) or number < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {number!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """Everything that is fixed while scenes are drawn at random.
@@ -40,9 +46,7 @@ class Scenario:
 
     def __post_init__(self):
         for field in ("ris_rows", "ris_columns", "bs_antennas", "snapshots", "max_sources", "scatterers"):
-            count = getattr(self, field)
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-                raise ValueError(f"Scenario.{field} must be a whole number of at least 1, got {count!r}")
+            check_whole_number(f"Scenario.{field}", getattr(self, field), least=1)
         for field in ("wavelength_m", "spacing_wavelengths"):
             length = getattr(self, field)
             if not 0 < length < math.inf:

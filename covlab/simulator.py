@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from covlab.scenario import Scenario
+from covlab.scenario import Scenario, check_whole_number
 from covlab.seams import injected_faults, take_seams
 
 
@@ -109,8 +109,7 @@ def scene_generator(seed: int, stream: str, *index: int, device="cpu") -> torch.
     Raises:
         ValueError: seed is negative or not a whole number.
     """
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed must be a whole number of at least 0, got {seed!r}")
+    check_whole_number("seed", seed, least=0)
     key = (*stream.encode(), 0, *index)
     state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state) - 2**63)
@@ -204,7 +203,7 @@ class Simulator:
         Raises:
             ValueError: ``scenes`` is not a positive whole number, or the generator is on another device.
         """
-        _check_counts(scenes=scenes)
+        check_whole_number("scenes", scenes, least=1)
         if generator.device.type != self.device.type:
             raise ValueError(f"generator must be on {self.device}, got one on {generator.device}")
         s, B = self.scenario, scenes
@@ -263,7 +262,8 @@ class FreshScenes:
     """
 
     def __init__(self, simulator: Simulator, micro_batch: int, micro_batches: int, seed: int):
-        _check_counts(micro_batch=micro_batch, micro_batches=micro_batches)
+        check_whole_number("micro_batch", micro_batch, least=1)
+        check_whole_number("micro_batches", micro_batches, least=1)
         self.simulator, self.micro_batch, self.seed = simulator, micro_batch, seed
         self._length = micro_batches
         self.faults = injected_faults()  #: names; empty on every honest run
@@ -285,7 +285,7 @@ class FreshScenes:
 
     def held_out(self, micro_batches: int) -> Batch:
         """So many micro-batches for validation, from a stream of their own: never any of training's."""
-        _check_counts(micro_batches=micro_batches)
+        check_whole_number("micro_batches", micro_batches, least=1)
         return concatenate([self.simulator.draw(self.micro_batch, self.generator("validation", 0, index)) for index in range(micro_batches)])
 
     def generator(self, stream: str, epoch: int, index: int) -> torch.Generator:
@@ -297,7 +297,7 @@ class FixedScenes:
     """The same scenes every epoch, in an order that (seed, epoch) decides; the last micro-batch may be short."""
 
     def __init__(self, scenes: Batch, micro_batch: int, seed: int):
-        _check_counts(micro_batch=micro_batch)
+        check_whole_number("micro_batch", micro_batch, least=1)
         if len(scenes) == 0:
             raise ValueError("scenes must hold at least one scene, got none")
         self.scenes, self.micro_batch, self.seed = scenes, micro_batch, seed
@@ -318,9 +318,3 @@ class FixedScenes:
         order = torch.randperm(len(self.scenes), generator=generator).to(self.scenes.y.device)
         for scenes in order.split(self.micro_batch)[first:]:
             yield self.scenes[scenes]
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}")

@@ -15,7 +15,7 @@ from covlab.metrics import by_snr
 from covlab.model import BackProjectionNet, SnapshotConvNet
 from covlab.progress import Silent
 from covlab.recipe import OPTIMIZERS, PRECISIONS, Recipe
-from covlab.scenario import PRESETS, Scenario, preset
+from covlab.scenario import PRESETS, Scenario, check_whole_number, preset
 from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
 from covlab.trainer import NonFiniteLoss, Trainer
 
@@ -121,8 +121,7 @@ def train(
             folder = resume
             config = _stored_config(folder)
         else:
-            if windows_per_epoch < 1:
-                raise ValueError(f"epoch must be a whole number of at least 1, got {windows_per_epoch}")
+            check_whole_number("epoch", windows_per_epoch, least=1)
             folder = folder or Path("runs") / f"{preset_name}-{datetime.now():%Y%m%d-%H%M%S}"
             recipe = Recipe(
                 windows=1500 if windows is None else windows, accumulation=accumulation, optimizer=optimizer, learning_rate=learning_rate,

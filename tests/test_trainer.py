@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.utils import get_total_norm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from covlab.checkpoint import read_checkpoint
@@ -125,7 +126,13 @@ def test_the_network_runs_in_half_precision_and_the_loss_in_single(precision):
 
 
 def test_clipping_sees_unscaled_gradients():
-    plain, scaled = (trainer(precision=precision, clip=0.01, windows=1).fit().ledger.rows[0] for precision in ("fp32", "fp16"))
+    rows = []
+    for precision in ("fp32", "fp16"):
+        run, stepped_with = trainer(precision=precision, clip=0.01, windows=1), []
+        run.optimizer.register_step_pre_hook(lambda *_, run=run, norms=stepped_with: norms.append(get_total_norm([p.grad for p in run.parameters]).item()))
+        rows += run.fit().ledger.rows
+        assert stepped_with == [pytest.approx(0.01, rel=1e-4)]  # what the optimizer got, not only what the ledger says of it
+    plain, scaled = rows
     assert scaled["gradient_norm"] == pytest.approx(plain["gradient_norm"], rel=0.02)
     assert plain["gradient_norm_clipped"] == pytest.approx(0.01, rel=1e-4)
     assert scaled["gradient_norm_clipped"] == pytest.approx(0.01, rel=1e-4)

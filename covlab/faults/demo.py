@@ -68,7 +68,7 @@ def scaling_bug(optimizer, accumulate, name, mystery, reveal, seed):
 
     console.print(_ledgers({"clean": clean, label: bugged}))
     if secret:
-        console.print(f"Which fault is it? `covlab faults` lists the suspects; add --reveal to be told.", highlight=False)
+        console.print("Which fault is it? `covlab faults` lists the suspects; add --reveal to be told.", highlight=False)
     else:
         _verdict(console, clean, bugged, fault)
 
