@@ -63,7 +63,7 @@ lock:  ## resolve every dependency anew and pin it in requirements.lock
 	python3.11 -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet --dry-run --ignore-installed --report build/lock/report.json \
 	    --python-version 3.11.0 --only-binary :all: --target build/lock/none \
-	    "torch==$(TORCH)" "setuptools>=77" ".[course,site,test]"
+	    "torch==$(TORCH)" "setuptools>=77" ".[course,tune,dashboard,site,test]"
 	sed -n '/^#/p' requirements.lock > build/lock/new
 	build/lock/bin/python -c 'import json; \
 	    found = [item["metadata"] for item in json.load(open("build/lock/report.json"))["install"]]; \

@@ -166,7 +166,7 @@ def _stored_config(folder: Path) -> dict:
 
 def _summary(trainer: Trainer, folder: Path) -> None:
     """The scores by SNR, printed, and the pictures of the run."""
-    from covlab import plots
+    from covlab.plots.training import learning_curves, window_columns
 
     scores = trainer.evaluate()
     what = "memorized scenes" if isinstance(trainer.scenes, FixedScenes) else "held-out scenes"
@@ -180,7 +180,7 @@ def _summary(trainer: Trainer, folder: Path) -> None:
     if trainer.history:
         figures = folder / "figures"
         figures.mkdir(exist_ok=True)
-        plots.learning_curves({"run": trainer}).savefig(figures / "learning_curves.png", dpi=110)
+        learning_curves({"run": trainer}).savefig(figures / "learning_curves.png", dpi=110)
         columns = {"loss": "loss as logged", "gradient_norm": "gradient norm", "update_norm": "norm of the update"}
-        plots.window_columns({"": {"run": trainer}}, columns).savefig(figures / "windows.png", dpi=110)
+        window_columns({"": {"run": trainer}}, columns).savefig(figures / "windows.png", dpi=110)
     click.echo(f"config, ledger, checkpoints and figures are in {folder}")

@@ -8,6 +8,8 @@ from covlab import plots
 from covlab.faults import FAULTS, inject, matrix
 from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
+from covlab.plots.faults import confusion_matrix, symptom_matrix
+from covlab.plots.training import window_columns
 from covlab.progress import Silent
 from covlab.recipe import Recipe
 from covlab.scenario import preset
@@ -39,7 +41,7 @@ def scaling_bug() -> None:
         for title, recipe in optimizers.items()
     }
     columns = {"loss": "loss as logged", "gradient_norm": "gradient norm", "update_norm": "norm of the update"}
-    plots.window_columns(runs, columns).savefig(HERE / "scaling_bug.png", dpi=110)
+    window_columns(runs, columns).savefig(HERE / "scaling_bug.png", dpi=110)
 
 
 def trainer_benchmark() -> None:
@@ -66,9 +68,9 @@ def trainer_benchmark() -> None:
 
 def fault_matrices() -> None:
     """What `covlab faults matrix` measured, as published."""
-    plots.symptom_matrix(matrix.load()).savefig(HERE / "fault_matrix.png", dpi=110)
+    symptom_matrix(matrix.load()).savefig(HERE / "fault_matrix.png", dpi=110)
     expected = {fault.name: fault.observable for fault in FAULTS.values()}
-    plots.confusion_matrix(matrix.load_confusion(), expected).savefig(HERE / "fault_confusion.png", dpi=110)
+    confusion_matrix(matrix.load_confusion(), expected).savefig(HERE / "fault_confusion.png", dpi=110)
 
 
 if __name__ == "__main__":

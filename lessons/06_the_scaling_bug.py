@@ -61,6 +61,7 @@ seed = 0
 from contextlib import nullcontext
 
 from covlab import plots
+from covlab.plots.training import window_columns
 from covlab.course import measure
 from covlab.faults import FAULTS, inject, matrix
 from covlab.faults.review import review
@@ -122,7 +123,7 @@ recipes = {
 runs = {title: pair(title, **recipe) for title, recipe in recipes.items()}
 
 # %%
-figure = plots.window_columns(
+figure = window_columns(
     runs,
     {"loss": "loss as logged", "gradient_norm": "gradient norm before clipping", "update_norm": "norm of the update"},
 )

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from covlab import plots
 from covlab.faults import FAULTS
 from covlab.faults.convictions import OBSERVABLES
 from covlab.faults.matrix import ALIKE, CELLS, SILENT, confusion, load, load_confusion, measure, twins, write
+from covlab.plots.faults import confusion_matrix, symptom_matrix
 
 PUBLISHED = load()
 
@@ -60,9 +60,9 @@ def test_a_part_measured_again_agrees(tmp_path):
 
 
 def test_pictures():
-    assert plots.symptom_matrix(PUBLISHED).axes[0].get_yticklabels()[0].get_text() == next(iter(FAULTS))
+    assert symptom_matrix(PUBLISHED).axes[0].get_yticklabels()[0].get_text() == next(iter(FAULTS))
     shares = {"missing_division": {"window_gradient": 1.0}, "clean": {}}
-    figure = plots.confusion_matrix(shares, {"missing_division": "window_gradient"})
+    figure = confusion_matrix(shares, {"missing_division": "window_gradient"})
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(shares)
 
 

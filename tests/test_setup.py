@@ -18,7 +18,7 @@ from covlab.environment import lock_differences
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}  # where conda-forge's name differs
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "psycopg2-binary": "psycopg2"}  # where conda-forge's name differs
 
 
 def asked_for() -> dict[str, Requirement]:

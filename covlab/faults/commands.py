@@ -77,16 +77,16 @@ def show(name, measure, seed):
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes, one thread each.")
 def matrix(out, seeds, confusion_seeds, workers):
     """Measure the symptom matrix and the confusion matrix (minutes): matrix.csv, confusion.csv and two pictures."""
-    from covlab import plots  # the other commands do without matplotlib, which is slow to load
+    from covlab.plots.faults import confusion_matrix, symptom_matrix  # the other commands do without matplotlib, which is slow to load
 
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     rows = matrices.measure(seeds=range(seeds), workers=workers)
     matrices.write(rows, out / "matrix.csv")
-    plots.symptom_matrix(rows).savefig(out / "matrix.png", dpi=110)
+    symptom_matrix(rows).savefig(out / "matrix.png", dpi=110)
     shares = matrices.confusion(range(confusion_seeds), workers)
     matrices.write([{"fault": name, **{column: found.get(column, 0.0) for column in OBSERVABLES}} for name, found in shares.items()], out / "confusion.csv")
-    plots.confusion_matrix(shares, {fault.name: fault.observable for fault in FAULTS.values()}).savefig(out / "confusion.png", dpi=110)
+    confusion_matrix(shares, {fault.name: fault.observable for fault in FAULTS.values()}).savefig(out / "confusion.png", dpi=110)
     click.echo(f"{len(rows)} rows of {seeds} seeds in {time.monotonic() - began:.0f} s; tables and pictures are in {out}")
     acquitted = [name for name, found in shares.items() if name != "clean" and found.get(FAULTS[name].observable, 0) < 1]
     click.echo(f"Not convicted with every seed in its exhibit's setting: {', '.join(acquitted) or 'none'}")
