@@ -8,6 +8,7 @@ import math
 
 MEASUREMENT = "application/vnd.covlab.measurement+json"  # {"claim": str, "value": float}
 VERDICT = "application/vnd.covlab.verdict+json"          # {"exercise": str, "passed": bool, "text": str}
+WIDGET_ERROR = "data-covlab-error"  # attribute of the HTML by which an explorer shows an error: "KeyError: 'x'"
 
 
 def measure(claim: str, value) -> None:
