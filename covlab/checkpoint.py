@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.utils import parameters_to_vector
 
 
 class CheckpointError(RuntimeError):
@@ -159,7 +158,7 @@ def restore(trainer, state: dict) -> None:
     torch.set_rng_state(state["random"])
     if state["random_device"] is not None:
         torch.cuda.set_rng_state(state["random_device"], trainer.device)
-    trainer.vector.copy_(parameters_to_vector(trainer.parameters).detach())
+    trainer.remember()
     trainer.ledger.cut_back_to(trainer.window)
 
 
