@@ -187,8 +187,9 @@ class Loss:
     def gap(self, estimate: Estimate, batch: Batch) -> Tensor:
         """relu(0.03 − (λ_K − λ_{K+1})), eigenvalues of R̂ in shares of its trace, K the true number of sources."""
         trace, _ = estimate.trace_and_norm
-        # F Fᴴ and the small FᴴF share their eigenvalues but for zeros; εI shifts all of them alike.
-        gram = estimate.factor.mH @ estimate.factor
+        # F Fᴴ and FᴴF share their eigenvalues but for zeros, so the smaller will do; εI shifts all of them alike.
+        factor = estimate.factor
+        gram = factor.mH @ factor if factor.shape[2] <= factor.shape[1] else factor @ factor.mH
         # The eigensolver raises on NaN; a scene that has gone bad must become a NaN loss like any other.
         finite = torch.view_as_real(gram).isfinite().flatten(1).all(dim=1)
         values = torch.linalg.eigvalsh(torch.where(finite.view(-1, 1, 1), gram, 0)).flip(1) / trace.unsqueeze(1)
