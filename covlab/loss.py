@@ -154,7 +154,7 @@ class Loss:
         terms = {name: getattr(self, name)(estimate, batch) for name in self.active}
         total = reduce(torch.add, (weight * terms[name] for name, weight in self.active.items()))
         trace, norm = estimate.trace_and_norm
-        return Losses(total, terms, trace / norm)
+        return Losses(total, terms, trace.detach() / norm.detach())
 
     def switched_on(self, weights: LossWeights) -> dict[str, float]:
         """{term: weight} of the terms that are switched on."""

@@ -62,7 +62,7 @@ from contextlib import nullcontext
 
 from covlab import plots
 from covlab.plots.training import window_columns
-from covlab.course import measure
+from covlab.course import check, measure
 from covlab.faults import FAULTS, inject, matrix
 from covlab.faults.review import review
 from covlab.loss import LossWeights
@@ -201,6 +201,33 @@ measure("06.adamw_reached_ratio", ratios["AdamW, not clipped"]["NMSE reached"])
 #   small. A bug that helps is still a bug, and one more reason not to judge a loop by its final error.
 #
 # None of them is a network that does not learn.
+
+# %% [markdown]
+# ## Find and mend
+#
+# A loop of somebody's own, for a linear model. Its results are wrong, and no line of it raises. Find why, and mend it; then run
+# the cell below, which tries your loop on windows of random length.
+
+# %% tags=["exercise"]
+def window_gradient(parameter, micro_batches):
+    """Gradient of the mean loss over all scenes of the window [P]; micro_batches: (inputs [4, P], targets [4]) each."""
+    for number, (inputs, targets) in enumerate(micro_batches):
+        loss = (inputs @ parameter - targets).square().mean()
+        if number == 0:
+            loss = loss / len(micro_batches)
+        loss.backward()
+    return parameter.grad
+
+# %% tags=["solution"]
+def window_gradient(parameter, micro_batches):
+    """Gradient of the mean loss over all scenes of the window [P]; micro_batches: (inputs [4, P], targets [4]) each."""
+    for inputs, targets in micro_batches:
+        loss = (inputs @ parameter - targets).square().mean()
+        (loss / len(micro_batches)).backward()
+    return parameter.grad
+
+# %%
+check("06.window_gradient", window_gradient)
 
 # %% [markdown]
 # ## With the source's own setting

@@ -1,13 +1,30 @@
 """The course: lessons as text, their editions as notebooks, and the runner that proves them.
 
-A lesson needs two names from here, `measure` and `verdict`. What they record travels in the
-executed notebook itself, as an output of the cell that called them.
+All that a lesson needs has its name here: `measure` for claims, `check` for exercises, `predict` and `outcome`,
+`choose_device`, `show_progress`. What they record travels in the executed notebook itself, as an output of the cell that
+called them.
 """
 
 import math
+from html import escape
+from importlib import import_module
 
 MEASUREMENT = "application/vnd.covlab.measurement+json"  # {"claim": str, "value": float}
 VERDICT = "application/vnd.covlab.verdict+json"          # {"exercise": str, "passed": bool, "text": str}
+WIDGET_ERROR = "data-covlab-error"  # attribute of the HTML by which an explorer shows an error: "KeyError: 'x'"
+
+# Each is loaded when a lesson first asks for it: the runner, which only reads notebooks, needs no torch.
+_ELSEWHERE = {
+    "check": "checking", "predict": "predictions", "outcome": "predictions", "choose_device": "machine",
+    "show_progress": "solved",
+}  # fmt: skip
+_LOOKS = {"good": ("#009E73", "✓"), "open": ("#D55E00", "◯"), "plain": ("#0072B2", "")}  # a colour never speaks alone
+
+
+def __getattr__(name: str):
+    if name in _ELSEWHERE:
+        return getattr(import_module(f"covlab.course.{_ELSEWHERE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def measure(claim: str, value) -> None:
@@ -30,7 +47,22 @@ def verdict(exercise: str, passed: bool, text: str) -> None:
     _show(VERDICT, {"exercise": exercise, "passed": bool(passed), "text": text}, text)
 
 
-def _show(kind: str, record: dict, text: str) -> None:
+def card(title: str, lines: list[str], look: str, *, record: dict | None = None, code: str = "") -> None:
+    """Show a few sentences in a frame, and the same as plain text.
+
+    look: "good", "open" or "plain". record: a verdict for the runner. code: shown below, as it is.
+    """
+    colour, sign = _LOOKS[look]
+    title = f"{sign} {title}".strip()
+    body = "".join(f"<p style='margin: .3em 0'>{escape(line)}</p>" for line in lines)
+    if code:
+        body += f"<pre style='margin: .5em 0'>{escape(code)}</pre>"
+    html = f"<div style='border-left: 4px solid {colour}; padding: .2em .9em; max-width: 48em'><b>{escape(title)}</b>{body}</div>"
+    _show(VERDICT if record else None, record, "\n".join([title, *lines, *code.splitlines()]), html)
+
+
+def _show(kind: str | None, record: dict | None, text: str, html: str | None = None) -> None:
     from IPython.display import display
 
-    display({kind: record, "text/plain": text}, raw=True)
+    bundle = {kind: record} if kind else {}
+    display(bundle | {"text/plain": text} | ({"text/html": html} if html else {}), raw=True)

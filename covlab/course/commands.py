@@ -170,6 +170,19 @@ def reset(root, lesson):
     click.echo(f"new: {_or_refuse(workspace.reset, root, lesson)}")
 
 
+@course.command()
+@root_option
+def progress(root):
+    """Show which exercises are solved in work/."""
+    from covlab.course import memory
+    from covlab.course.solved import progress_rows, summary
+
+    rows = progress_rows(root / "work" / memory.NAME)
+    for exercise, state, tries in rows:
+        click.echo(f"{exercise:<32} {state}" + (f", {tries} tries" if tries > 1 else ""))
+    click.echo(summary(rows))
+
+
 def _read(root: Path, only: tuple[str, ...]):
     lessons, claims = _or_refuse(editions.read_lessons, root, only), _or_refuse(read_claims, root)
     stray = [] if only else [claim for claim in claims if claim[:3] not in {f"{each.name[:2]}." for each in lessons}]

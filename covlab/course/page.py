@@ -11,6 +11,7 @@ from covlab.course import MEASUREMENT, VERDICT
 from covlab.course.auditor import VIEW
 from covlab.course.prose import render
 
+SCRIPT = "application/javascript"
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.55 system-ui, sans-serif; color: #1b1b1b; background: #fff;
@@ -89,14 +90,15 @@ def _claims(claims: list[dict]) -> str:
 def for_reading(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The same notebook, changed in place, with what a page without scripts can show.
 
-    An explorer is left to the still picture beside it, a measurement or verdict to its words.
+    A control is left to the HTML in its own output, or to the still picture beside it; a measurement or verdict to its words.
     """
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if VIEW not in output.get("data", {})]
+            cell.outputs = [output for output in cell.outputs if SCRIPT not in output.get("data", {})
+                            and (VIEW not in output.get("data", {}) or "text/html" in output.data)]
             for output in cell.outputs:
-                for kind in {MEASUREMENT, VERDICT} & output.get("data", {}).keys():
+                for kind in {MEASUREMENT, VERDICT, VIEW} & output.get("data", {}).keys():
                     del output.data[kind]
     return notebook
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import psutil
 
+from covlab.course import memory
 from covlab.course.auditor import Finding, audit, exercise_findings, last_lines, measurements
 from covlab.course.claims import Claim, claims_of, measurement_complaints, prose_complaints
 from covlab.course.editions import Lesson, write_notebook
@@ -172,6 +173,7 @@ class _Process:
         environment = dict(os.environ, IPYTHONDIR=str(run.scratch / "ipython"))  # no start-up files of the user's
         # One thread a lesson: their networks are too small to share, and numbers do not depend on the cores then.
         environment.setdefault("OMP_NUM_THREADS", "1")
+        environment[memory.VARIABLE] = ""  # a run is nobody's work: it leaves a student's progress alone
         self.started = time.monotonic()
         run.status = "running"
         with (run.scratch / "stdout.txt").open("wb") as out, (run.scratch / "stderr.txt").open("wb") as err:

@@ -1,0 +1,131 @@
+"""`check`: a card that says whether an answer holds, and if not, why; after three honest tries, the worked solution."""
+
+import ast
+import hashlib
+import inspect
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import covlab
+from covlab.course import card, memory, verdict
+from covlab.course.editions import Lesson, read_lesson, tags
+from covlab.course.exercises import exercises_of
+from covlab.course.exercises.judging import Judgement, judge
+
+TRIES = 3  # different answers that ran, before the solution may be seen
+CHECK = re.compile(r"""\bcheck\(\s*["'](\d\d\.\w+)["']\s*,\s*(\w+)""")
+
+
+@dataclass(frozen=True)
+class Worked:
+    """An exercise as its lesson has it. answer: the name that is checked. starter, solution: source text."""
+
+    answer: str
+    starter: str
+    solution: str
+
+
+class Checked:
+    """What `check` returns: whether the answer passed, and the way to the solution."""
+
+    def __init__(self, exercise: str, judgement: Judgement, tries: int):
+        self.exercise, self.passed, self.tries = exercise, judgement.passed, tries
+        self.text = " ".join(filter(None, (judgement.finding, judgement.hint)))
+
+    def solution(self) -> None:
+        """Show the worked solution, or say how many tries are left before it."""
+        left = 0 if self.passed else TRIES - self.tries
+        if left > 0:
+            card(f"{self.exercise}: the solution", [f"{left} more {'tries' if left > 1 else 'try'}, then it opens. What counts is a "
+                                                    "different answer that runs."], "open")
+            return
+        worked = worked_exercise(self.exercise)
+        if worked is None:
+            card(f"{self.exercise}: the solution", ["It stands in lessons/ of a clone of covlab, and there is none here."], "open")
+        else:
+            card(f"{self.exercise}: one solution", ["Compare it with yours; there are others."], "open", code=worked.solution)
+
+    def _ipython_display_(self):
+        pass  # the card is shown already
+
+
+def check(exercise: str, answer: Any) -> Checked:
+    """Try an answer, a function or a value, and show a card: whether it holds, what was tested, and a hint if it is known.
+
+    exercise: its id, such as "05.window_weights". The runner finds the verdict in the notebook.
+    """
+    found = exercises_of(exercise[:2]).get(exercise) if isinstance(exercise, str) else None
+    if found is None:
+        there = ", ".join(exercises_of(str(exercise)[:2])) or "none in this lesson"
+        judgement = Judgement(False, f"There is no exercise {exercise!r}; there is {there}.", ran=False)
+        verdict(str(exercise), False, judgement.finding)
+        return Checked(str(exercise), judgement, 0)
+    judgement = judge(found, answer)
+    fingerprint = _fingerprint(answer) if judgement.ran and not _is_starter(exercise, answer) else None
+    record = memory.remember_try(exercise, fingerprint, judgement.passed)
+    tries = len(record["tries"])
+    lines = [judgement.finding, f"The law: {found.law}"]
+    if judgement.hint:
+        lines.append(f"Hint: {judgement.hint}")
+    if not judgement.passed and tries >= TRIES:
+        lines.append(f'After {tries} tries: check("{exercise}", {found.name}).solution() shows one way.')
+    card(f"{exercise}: {'solved' if judgement.passed else 'not yet'}", lines, "good" if judgement.passed else "open",
+         record={"exercise": exercise, "passed": judgement.passed, "text": judgement.finding})
+    return Checked(exercise, judgement, tries)
+
+
+def worked_exercises(lesson: Lesson) -> dict[str, Worked]:
+    """Id -> the exercise, for each `check` of a lesson that follows an exercise cell."""
+    found, starter, solution = {}, "", ""
+    for cell in lesson.notebook.cells:
+        if "exercise" in tags(cell):
+            starter, solution = cell.source, ""
+        elif "solution" in tags(cell):
+            solution += cell.source + "\n"
+        elif cell.cell_type == "code":
+            for match in CHECK.finditer(cell.source):
+                found[match[1]] = Worked(match[2], starter, solution.strip())
+    return found
+
+
+def worked_exercise(exercise: str) -> Worked | None:
+    """The exercise as the clone's lesson has it; None without a clone."""
+    sources = sorted((Path(covlab.__file__).parents[1] / "lessons").glob(f"{exercise[:2]}_*.py"))
+    return worked_exercises(read_lesson(sources[0])).get(exercise) if sources else None
+
+
+def _fingerprint(answer: Any) -> str:
+    """The same for two answers that differ in comments and spaces alone."""
+    return hashlib.sha256(_code(answer).encode()).hexdigest()[:12]
+
+
+def _is_starter(exercise: str, answer: Any) -> bool:
+    """Whether the answer is the cell as it was given: running that is not a try."""
+    worked = worked_exercise(exercise)
+    if worked is None:
+        return False
+    for statement in ast.parse(worked.starter).body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == worked.answer:
+            return _code(answer) == ast.dump(statement)
+        if isinstance(statement, ast.Assign) and any(ast.unparse(target) == worked.answer for target in statement.targets):
+            return _code(answer) == ast.dump(statement.value)
+    return False
+
+
+def _code(answer: Any) -> str:
+    if not callable(answer):
+        answer = repr(answer)
+        try:
+            return ast.dump(ast.parse(answer, mode="eval").body)
+        except SyntaxError:
+            return answer
+    try:
+        return ast.dump(ast.parse(textwrap.dedent(inspect.getsource(answer))).body[0])
+    except (OSError, TypeError, SyntaxError):
+        code = getattr(answer, "__code__", None)  # made where there is no text, or a part of a larger expression
+        return repr((code.co_code, code.co_consts, code.co_names)) if code else repr(type(answer))
+
+

@@ -1,0 +1,185 @@
+"""Tries an answer to an exercise. Whatever the answer does, what comes back is a sentence."""
+
+import contextlib
+import copy
+import inspect
+import io
+import linecache
+import math
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from covlab.course.exercises import Exercise, Hint
+from covlab.course.exercises.compare import complaint, kind, ratio, same, vector
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One case. arguments: by the names that the exercise's `right` gives them. error: as the exercise compares."""
+
+    arguments: dict[str, Any]
+    got: Any
+    expected: Any
+    error: float
+
+    @property
+    def ratio(self) -> float:
+        """c where the result is c times the right one; NaN where it is no such multiple."""
+        return ratio(self.got, self.expected)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What came of an answer. finding: one or two sentences; hint: one more, where the mistake is known; ran: to the end."""
+
+    passed: bool
+    finding: str
+    hint: str | None = None
+    ran: bool = True
+
+
+def judge(exercise: Exercise, answer: Any) -> Judgement:
+    """Try `answer` against the law of the exercise. Raises nothing that the answer raises, KeyboardInterrupt apart."""
+    if answer is ...:
+        return Judgement(False, f"`{exercise.name}` is still `...`: a blank is to be filled.", ran=False)
+    if exercise.draw is None:
+        return _judge_value(exercise, answer)
+    if not callable(answer):
+        return Judgement(False, f"check wants the function itself, got {kind(answer)}: write `{exercise.name}` without "
+                                "parentheses behind it.", ran=False)
+    cases = _cases(exercise)
+    names = _names(exercise, cases[0])
+    trials, changed = [], None
+    for number, arguments in enumerate(cases):
+        mine = copy.deepcopy(arguments)
+        try:
+            # What it prints is worth reading once.
+            with contextlib.nullcontext() if number == 0 else contextlib.redirect_stdout(io.StringIO()):
+                got = _call(exercise, answer, mine, number)
+        except (Exception, SystemExit) as error:  # the student's code, which may raise anything
+            return Judgement(False, _raised(error, exercise, answer, names), ran=False)
+        expected = _call(exercise, exercise.right, copy.deepcopy(arguments), number)
+        trials.append(_trial(exercise, dict(zip(names, arguments, strict=True)), got, expected))
+        changed = changed or next((name for name, one, other in zip(names, arguments, mine, strict=True) if not same(one, other)), None)
+
+    wrong = [trial for trial in trials if not trial.error <= exercise.tolerance]  # NaN is wrong
+    if wrong:
+        return Judgement(False, _finding(wrong, len(trials)), _hint(exercise, trials, wrong, cases))
+    if changed:
+        return Judgement(False, f"The results are right, but the function changes its argument `{changed}` in place: "
+                                "whoever called it goes on with other data than they had.")
+    return Judgement(True, f"Holds on {len(trials)} random inputs.")
+
+
+def _judge_value(exercise: Exercise, answer: Any) -> Judgement:
+    if isinstance(answer, str):
+        answer = answer.strip()
+    wrong_form = complaint(answer, exercise.right, f"`{exercise.name}` is")
+    if exercise.choices and (wrong_form or answer not in exercise.choices):
+        return Judgement(False, f"`{exercise.name}` is {kind(answer)}; it should be one of {', '.join(map(repr, exercise.choices))}.", ran=False)
+    if wrong_form:
+        return Judgement(False, wrong_form + ".", ran=False)
+    if exercise.compare(answer, exercise.right) <= exercise.tolerance:
+        return Judgement(True, f"{answer!r} it is.")
+    trial = Trial({}, answer, exercise.right, math.inf)
+    for hint in exercise.hints:
+        if hint.recognize(trial) if hint.recognize else exercise.compare(answer, hint.mistake) <= exercise.tolerance:
+            return Judgement(False, f"{answer!r} is not it.", hint.text.format(ratio=trial.ratio))
+    return Judgement(False, f"{answer!r} is not it.")
+
+
+def _cases(exercise: Exercise) -> list[tuple]:
+    generator = torch.Generator().manual_seed(0)  # the same verdict for the same answer, every time
+    return [exercise.draw(generator) for _ in range(exercise.cases)]
+
+
+def _call(exercise: Exercise, function: Callable, arguments: tuple, number: int) -> Any:
+    # Randomness inside is the same for everyone, and leaves the notebook's own as it was.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(number)
+        return exercise.run(function, *arguments) if exercise.run else function(*arguments)
+
+
+def _names(exercise: Exercise, arguments: tuple) -> list[str]:
+    # With `run` it is that function which takes the arguments, after the answer.
+    parameters = list(inspect.signature(exercise.run or exercise.right).parameters)[1 if exercise.run else 0 :]
+    return [*parameters, *(f"argument {number + 1}" for number in range(len(parameters), len(arguments)))][: len(arguments)]
+
+
+def _trial(exercise: Exercise, arguments: dict, got: Any, expected: Any) -> Trial:
+    if complaint(got, expected):
+        return Trial(arguments, got, expected, math.inf)
+    return Trial(arguments, got, expected, float(exercise.compare(got, expected)))
+
+
+def _finding(wrong: list[Trial], of: int) -> str:
+    first = wrong[0]
+    if form := complaint(first.got, first.expected):
+        return f"Called {_called(first)}, {form}."
+    nans = [trial for trial in wrong if not vector(trial.got).isfinite().all() and vector(trial.expected).isfinite().all()]
+    if nans:
+        bad = int((~vector(nans[0].got).isfinite()).sum())
+        return f"{bad} of {len(vector(nans[0].got))} numbers are NaN or infinite when called {_called(nans[0])}."
+    worst = max(wrong, key=lambda trial: trial.error)
+    return f"Of {of} random inputs, {len(wrong)} give a wrong result, the worst off by {_share(worst.error)}, called {_called(worst)}."
+
+
+def _hint(exercise: Exercise, trials: list[Trial], wrong: list[Trial], cases: list[tuple]) -> str | None:
+    formed = not any(complaint(trial.got, trial.expected) for trial in wrong)
+    for hint in exercise.hints:
+        if (formed and all(map(hint.recognize, wrong))) if hint.recognize else _agrees(exercise, hint, trials, cases):
+            shown = next((trial for trial in wrong if math.isfinite(trial.ratio)), wrong[0])
+            return hint.text.format(ratio=shown.ratio, **shown.arguments)
+    return None
+
+
+def _agrees(exercise: Exercise, hint: Hint, trials: list[Trial], cases: list[tuple]) -> bool:
+    """Whether the results are, case by case, those of the hint's mistake."""
+    for number, (trial, arguments) in enumerate(zip(trials, cases, strict=True)):
+        mistaken = _call(exercise, hint.mistake, copy.deepcopy(arguments), number)
+        if complaint(trial.got, mistaken):
+            return False
+        if not exercise.compare(trial.got, mistaken) <= exercise.tolerance:
+            return False
+    return True
+
+
+def _raised(error: BaseException, exercise: Exercise, answer: Callable, names: list[str]) -> str:
+    """What the answer raised, and where in it; or that it could not even be called so."""
+    code = getattr(inspect.unwrap(answer), "__code__", None)
+    lines = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if code and frame.f_code.co_filename == code.co_filename]
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if not lines:
+        if isinstance(error, TypeError) and not exercise.run:
+            return f"It should take {len(names)} argument{'s' * (len(names) != 1)} ({', '.join(names)}), and cannot be called so: {error}."
+        return f"It could not be called: {said}."
+    frame, line = lines[-1]
+    source = linecache.getline(frame.f_code.co_filename, line).strip()
+    place = f"line {line}, `{source}`," if source else f"line {line}"
+    if "ellipsis" in str(error):
+        return f"In {place} a blank `...` is still to be filled."
+    return f"Your function stops in {place} with {said.rstrip('.')}."
+
+
+def _called(trial: Trial) -> str:
+    shown = [f"{name} = {_short(value)}" for name, value in trial.arguments.items()]
+    return f"with {', '.join(shown)}" if shown else "without arguments"
+
+
+def _short(value: Any) -> str:
+    text = repr(value.tolist() if isinstance(value, torch.Tensor) and value.numel() <= 4 and not value.is_floating_point() else value)
+    if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() <= 4:
+        text = repr([float(f"{number:.3g}") for number in value.reshape(-1).tolist()] if value.ndim else float(f"{value.item():.3g}"))
+    if isinstance(value, float):
+        text = f"{value:.3g}"
+    return text if len(text) <= 40 and "\n" not in text else kind(value)
+
+
+def _share(error: float) -> str:
+    if not math.isfinite(error):
+        return "more than can be said"
+    return f"{error:.2g} times its size" if error >= 10 else f"{100 * error:.2g} %"

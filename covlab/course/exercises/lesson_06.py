@@ -1,0 +1,50 @@
+"""Exercises of lesson 06, the scaling bug."""
+
+import torch
+
+from covlab.course.exercises import Exercise, Hint
+
+
+def _window(generator):
+    start = torch.randn(3, generator=generator)
+    count = int(torch.randint(2, 7, (), generator=generator))
+    return start, [(torch.randn(4, 3, generator=generator), torch.randn(4, generator=generator)) for _ in range(count)]
+
+
+def _gradient_left(window_gradient, start, micro_batches):
+    return window_gradient(start.clone().requires_grad_(), micro_batches).detach().clone()
+
+
+def _in_one_batch(parameter, micro_batches):
+    inputs, targets = (torch.cat(parts) for parts in zip(*micro_batches, strict=True))
+    return 2 * inputs.T @ (inputs @ parameter.detach() - targets) / len(targets)
+
+
+def _divided(divisor):
+    """The loop with each loss divided by divisor(number of the micro-batch, their count)."""
+
+    def window_gradient(parameter, micro_batches):
+        for number, (inputs, targets) in enumerate(micro_batches):
+            ((inputs @ parameter - targets).square().mean() / divisor(number, len(micro_batches))).backward()
+        return parameter.grad
+
+    return window_gradient
+
+
+window_gradient = Exercise(
+    id="06.window_gradient",
+    law="The gradient a window leaves is that of the mean loss over all its scenes, as if they had come in one batch.",
+    draw=_window,
+    run=_gradient_left,
+    right=_in_one_batch,
+    hints=[
+        Hint("your gradient is exactly {ratio:.2f}× the right one, which is the number of micro-batches: their sum is not a mean yet.",
+             mistake=_divided(lambda number, count: 1)),
+        Hint("the first micro-batch counts less than the others. Which micro-batches reach the division?",
+             mistake=_divided(lambda number, count: count if number == 0 else 1)),
+        Hint("your gradient is exactly {ratio:.2f}× the right one, one over the number of micro-batches: it is divided twice.",
+             mistake=_divided(lambda number, count: count**2)),
+        Hint("your gradient is that of the last micro-batch alone. What becomes of the others' gradients?",
+             mistake=lambda parameter, micro_batches: _in_one_batch(parameter, micro_batches[-1:])),
+    ],
+)  # fmt: skip

@@ -1,0 +1,251 @@
+"""Laws of `check`, `predict`, `outcome` and of what the course remembers."""
+
+import json
+import os
+
+import nbformat
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from covlab.cli import main
+from covlab.course import VERDICT, check, memory, outcome, predict
+from covlab.course.exercises import Exercise, Hint, compare
+from covlab.course.exercises.judging import judge
+
+SCALED = Exercise(
+    id="99.scaled", law="Twice the input.", draw=lambda generator: (torch.randn(3, generator=generator), 3), right=lambda values, count: 2 * values,
+    hints=[
+        Hint("it is {ratio:.2f}×, your {count}", mistake=lambda values, count: 6 * values),
+        Hint("the sign", mistake=lambda values, count: -2 * values, recognize=lambda trial: trial.ratio < 0),
+    ],
+)  # fmt: skip
+CHOICE = Exercise(id="99.choice", law="Which?", right="b", choices=("a", "b", "c"), hints=[Hint("not that one", mistake="c")])
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Every bundle that was displayed."""
+    bundles = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw: bundles.append(bundle))
+    monkeypatch.setattr(memory, "_forgetful", {})
+    return bundles
+
+
+def raising(values, count):
+    return values + torch.zeros(1)[5]
+
+
+def spoiling(values, count):
+    values *= 2
+    return values
+
+
+@pytest.mark.parametrize("answer, said", [
+    (..., "still `...`"),
+    (3.0, "the function itself, got 3.0"),
+    (torch.zeros(3), "the function itself, got a float32 tensor of shape [3]"),
+    (lambda values: values, "should take 2 arguments (values, count)"),
+    (lambda values, count: ..., "it returns `...`: a blank"),
+    (lambda values, count: values * ..., "a blank `...` is still to be filled"),
+    (lambda values, count: None, "is a `return` missing?"),
+    (lambda values, count: values.tolist(), "it returns a value of type list, expected a float32 tensor of shape [3]"),
+    (lambda values, count: values[:2], "a tensor of shape [2], expected [3]"),
+    (lambda values, count: values.to(torch.complex64), "expected none that is complex"),
+    (lambda values, count: values / 0 * 0, "3 of 3 numbers are NaN"),
+    (raising, "`return values + torch.zeros(1)[5]`, with IndexError"),
+    (lambda values, count: exit(), "with SystemExit"),
+    (spoiling, "changes its argument `values` in place"),
+    (lambda values, count: values + 1e-2, "Of 20 random inputs, 20 give a wrong result"),
+])  # fmt: skip
+def test_whatever_is_wrong_with_an_answer_is_a_sentence(answer, said):
+    judgement = judge(SCALED, answer)
+    assert not judgement.passed
+    assert said in judgement.finding
+
+
+@given(value=st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.complex_numbers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner)))  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_no_value_passes_for_a_result_or_for_a_function_or_raises(value):
+    assert not judge(SCALED, value).passed
+    assert not judge(SCALED, lambda values, count: value).passed
+    assert not judge(CHOICE, value).passed or value == "b"
+
+
+def test_what_is_right_passes_in_any_precision_and_leaves_the_random_numbers_alone():
+    state = torch.get_rng_state()
+    assert judge(SCALED, lambda values, count: values.double() * 2 + 0 * torch.randn(3)).passed
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_mistake_is_recognized_by_its_arithmetic_and_only_where_it_holds_throughout():
+    assert judge(SCALED, lambda values, count: values * 2 * count).hint == "it is 3.00×, your 3"
+    assert judge(SCALED, lambda values, count: -5 * values).hint == "the sign"
+    assert judge(SCALED, lambda values, count: 6 * values if values[0] > 0 else 2 * values).hint is None
+    assert judge(CHOICE, "c").hint == "not that one"
+    assert judge(CHOICE, "a").hint is None
+    assert "one of 'a', 'b', 'c'" in judge(CHOICE, "d").finding
+
+
+@given(st.floats(-1e3, 1e3).filter(lambda c: abs(c) > 1e-3))
+def test_a_ratio_is_found_where_there_is_one(c):
+    right = torch.tensor([1.0, -2.0, 0.5])
+    assert compare.ratio(c * right, right) == pytest.approx(c, rel=1e-4)
+    assert not compare.ratio(c * right + torch.tensor([0, 0, c]), right) == pytest.approx(c, rel=1e-4)
+
+
+# The card and what is remembered
+
+
+def right_gradient(parameter, micro_batches):
+    for inputs, targets in micro_batches:
+        ((inputs @ parameter - targets).square().mean() / len(micro_batches)).backward()
+    return parameter.grad
+
+
+def test_the_card_says_the_same_to_the_runner_to_a_page_and_to_a_terminal(shown):
+    check("06.window_gradient", right_gradient)
+    check("06.window_gradient", lambda parameter, micro_batches: parameter)
+    good, bad = shown
+    assert good[VERDICT]["passed"] and not bad[VERDICT]["passed"]
+    for bundle in shown:
+        assert bundle[VERDICT]["text"] in bundle["text/plain"]
+        assert "The law:" in bundle["text/html"]
+    assert "Traceback" not in bad["text/plain"]
+
+
+def test_an_exercise_that_is_not_there_is_a_verdict_too(shown):
+    assert not check("06.windowgradient", right_gradient).passed
+    assert not check("no such thing", 3).passed
+    assert "there is 06.window_gradient" in shown[0]["text/plain"]
+
+
+def test_the_solution_opens_after_three_different_answers_that_ran(shown):
+    def answer_one(parameter, micro_batches):
+        return 1.1 * right_gradient(parameter, micro_batches)
+
+    def answer_two(parameter, micro_batches):
+        return 1.2 * right_gradient(parameter, micro_batches)
+
+    def answer_three(parameter, micro_batches):
+        return 1.3 * right_gradient(parameter, micro_batches)
+
+    def look(answer):
+        shown.clear()
+        check("06.window_gradient", answer).solution()
+        return shown[-1]["text/plain"]
+
+    assert "3 more tries" in look(raising)
+    assert "2 more tries" in look(answer_one)
+    assert "2 more tries" in look(answer_one)
+    assert "1 more try" in look(answer_two)
+    assert "(loss / len(micro_batches)).backward()" in look(answer_three)
+    assert "(loss / len(micro_batches)).backward()" in look(raising)  # once open, it stays open
+
+
+def test_the_starter_as_given_is_no_try(shown, tmp_path):
+    from covlab.course.checking import worked_exercise
+
+    cell = tmp_path / "starter.py"  # a file, as the source of a cell can be read
+    cell.write_text("# comments do not make it another answer\n" + worked_exercise("06.window_gradient").starter)
+    namespace = {}
+    exec(compile(cell.read_text(), str(cell), "exec"), namespace)
+    assert check("06.window_gradient", namespace["window_gradient"]).tries == 0
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    for folder in ("work", "lessons", "build"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.delenv(memory.VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work" / memory.NAME
+
+
+def test_what_is_solved_in_work_stays_solved_and_is_counted_nowhere_else(shown, work, monkeypatch):
+    check("06.window_gradient", right_gradient)
+    assert memory.read(work)["exercises"]["06.window_gradient"]["solved"]
+    check("06.window_gradient", raising)
+    assert memory.read(work)["exercises"]["06.window_gradient"]["solved"]
+    told = CliRunner().invoke(main, ["course", "progress", "--root", str(work.parents[1])])
+    assert "06.window_gradient" in told.output and "solved 20" in told.output
+
+    before = work.read_bytes()
+    monkeypatch.chdir(work.parents[1] / "build")
+    check("06.window_gradient", lambda parameter, micro_batches: parameter.grad)
+    monkeypatch.chdir(work.parent)
+    monkeypatch.setenv(memory.VARIABLE, "")
+    check("06.window_gradient", lambda parameter, micro_batches: -parameter)
+    assert work.read_bytes() == before
+    assert [path.name for path in work.parent.iterdir()] == [memory.NAME]
+
+
+@given(damage=st.binary() | st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["exercises", "predictions", "tries", "x"]), inner)).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_file_is_set_aside_with_a_word_and_never_an_exception(tmp_path_factory, damage):
+    path = tmp_path_factory.mktemp("work") / memory.NAME
+    path.write_bytes(damage)
+    before = os.environ.get(memory.VARIABLE)
+    os.environ[memory.VARIABLE] = str(path)
+    try:
+        memory.remember_try("06.toy", "abc", True)
+        memory.remember_prediction("06.toy", "yes")
+        assert memory.read(path)["exercises"]["06.toy"]["tries"] == ["abc"]
+        assert memory.prediction("06.toy") == "yes"
+    finally:
+        os.environ.pop(memory.VARIABLE) if before is None else os.environ.update({memory.VARIABLE: before})
+
+
+def test_damage_is_said_and_kept(work, capsys):
+    work.write_text('{"exercises": ')
+    memory.remember_try("06.toy", "abc", False)
+    assert "cannot be read" in capsys.readouterr().out
+    [aside] = [path for path in work.parent.iterdir() if "damaged" in path.name]
+    assert aside.read_text() == '{"exercises": '
+
+
+# Predictions
+
+
+def test_without_a_click_the_choices_stand_there_and_the_outcome_says_so(shown):
+    predict("99.toy", "The loss is …", ["too small", "too large"])
+    outcome("99.toy", "too large", because="the division is missing.")
+    question, answer = shown
+    assert "( ) too small" in question["text/plain"] and "<li>too large</li>" in question["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in question
+    assert "no prediction" in answer["text/plain"] and "the division is missing." in answer["text/plain"]
+
+
+@pytest.mark.parametrize("choice, said", [("too large", "So it was"), ("too small", "came out differently")])
+def test_a_prediction_is_shown_beside_its_outcome(shown, monkeypatch, choice, said):
+    import ipywidgets
+
+    made = []
+    radio = ipywidgets.RadioButtons
+    monkeypatch.setattr(ipywidgets, "RadioButtons", lambda **options: made.append(radio(**options)) or made[-1])
+    predict("99.toy", "The loss is …", ["too small", "too large"])
+    assert made[0].value is None
+    made[0].value = choice
+    outcome("99.toy", "too large")
+    assert f"You predicted: {choice}" in shown[-1]["text/plain"] and said in shown[-1]["text/plain"]
+    predict("99.toy", "The loss is …", ["too small", "too large"])
+    assert made[1].value == choice
+
+
+def test_an_outcome_that_was_no_choice_is_a_lesson_s_error(shown):
+    predict("99.toy", "The loss is …", ["too small", "too large"])
+    with pytest.raises(ValueError, match="expected one of 'too small', 'too large'"):
+        outcome("99.toy", "just right")
+    with pytest.raises(ValueError, match="two or more different"):
+        predict("99.toy", "?", ["one"])
+
+
+def test_a_page_without_scripts_shows_a_control_by_the_list_in_its_output():
+    from covlab.course.page import for_reading
+
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}}
+    outputs = [nbformat.v4.new_output("display_data", view | {"text/html": "<ul>"}), nbformat.v4.new_output("display_data", view | {"text/plain": "Slider"})]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
+    assert [output.data for output in for_reading(notebook).cells[0].outputs] == [{"text/html": "<ul>"}]

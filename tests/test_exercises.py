@@ -1,0 +1,69 @@
+"""Every exercise of every lesson: the solution passes, the starter does not, each typical mistake meets its hint.
+
+A lesson's starters and solutions are its own cells; the mistakes are declared beside the hints. A new exercise needs
+no test of its own.
+"""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from covlab.course.checking import CHECK, worked_exercises
+from covlab.course.editions import read_lesson
+from covlab.course.exercises import all_exercises
+from covlab.course.exercises.judging import judge
+
+ROOT = Path(__file__).parents[1]
+EXERCISES = all_exercises()
+SOURCES = sorted((ROOT / "lessons").glob("[0-9][0-9]_*.py"))
+
+
+@cache
+def worked(id):
+    [source] = (source for source in SOURCES if source.stem.startswith(id[:2]))
+    return worked_exercises(read_lesson(source))[id]
+
+
+def answer_in(id, source):
+    """The answer that a cell, run by itself, defines."""
+    namespace = {}
+    exec(compile(source, f"<{id}>", "exec"), namespace)
+    return namespace[worked(id).answer]
+
+
+@pytest.mark.parametrize("id", EXERCISES)
+def test_the_solution_passes(id):
+    judgement = judge(EXERCISES[id], answer_in(id, worked(id).solution))
+    assert judgement.passed, judgement
+
+
+@pytest.mark.parametrize("id", EXERCISES)
+def test_the_starter_runs_and_is_wrong(id):
+    judgement = judge(EXERCISES[id], answer_in(id, worked(id).starter))
+    assert not judgement.passed
+    assert judgement.ran or EXERCISES[id].draw is None, judgement.finding
+
+
+@pytest.mark.parametrize("id, number", [(id, n) for id in EXERCISES for n in range(len(EXERCISES[id].hints))])
+def test_each_mistake_meets_its_own_hint(id, number):
+    hints = EXERCISES[id].hints
+    judgement = judge(EXERCISES[id], hints[number].mistake)
+    assert not judgement.passed
+    said = judgement.hint or ""
+    assert said.startswith(hints[number].text.partition("{")[0]), f"expected {hints[number].text!r}, got {said!r}"
+    assert "{" not in said and "nan" not in said
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
+def test_lesson_and_package_have_the_same_exercises(source):
+    checked = [id for cell in read_lesson(source).notebook.cells if cell.cell_type == "code" for id, _ in CHECK.findall(cell.source)]
+    assert sorted(checked) == sorted(id for id in EXERCISES if id.startswith(source.stem[:2]))
+    assert len(set(checked)) == len(checked)
+    for id in checked:
+        assert worked(id).solution, f"{id}: no cell tagged 'solution' before its check"
+        assert worked(id).answer == EXERCISES[id].name, f"{id}: the lesson calls the answer {worked(id).answer!r}"
+
+
+def test_exercises_are_of_lessons_there_are():
+    assert {id[:2] for id in EXERCISES} <= {source.stem[:2] for source in SOURCES}
