@@ -162,10 +162,10 @@ def restore(trainer, state: dict) -> None:
     trainer.ledger.cut_back_to(trainer.window)
 
 
-def describe(model: nn.Module, scenes, recipe, weights) -> dict[str, dict | str]:
+def describe(model: nn.Module, scenes, recipe, weights) -> dict[str, dict | str | int | None]:
     """The configuration of a run, in plain values: what must agree before it may be resumed."""
     parts = {"scenario": model.scenario, "recipe": recipe, "weights": weights}
-    return {"network": type(model).__name__, "scenes": scenes.identity, **{name: asdict(part) for name, part in parts.items()}}
+    return {"network": type(model).__name__, "width": getattr(model, "width", None), "scenes": scenes.identity, **{name: asdict(part) for name, part in parts.items()}}
 
 
 def check_same_run(saved: dict, current: dict) -> None:

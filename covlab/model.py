@@ -138,7 +138,7 @@ class BackProjectionNet(nn.Module):
         super().__init__()
         if not 0 <= blend < 1:
             raise ValueError(f"blend must be at least 0 and below 1, got {blend!r}")
-        self.scenario, self.blend = scenario, blend
+        self.scenario, self.width, self.blend = scenario, width, blend
         G = site_channel(scenario)
         back_projection = G.mH @ torch.linalg.inv(G @ G.mH + ridge * torch.eye(scenario.bs_antennas))
         self.register_buffer("back_projection", torch.view_as_real(back_projection.to(torch.complex64)))
@@ -171,7 +171,7 @@ class SnapshotConvNet(nn.Module):
 
     def __init__(self, scenario: Scenario, channels: int = 64, width: int = 256, rank: int = 16):
         super().__init__()
-        self.scenario = scenario
+        self.scenario, self.width = scenario, width
         M, N = scenario.bs_antennas, scenario.ris_elements
         self.y_branch = _snapshot_branch(2 * M, channels)
         self.H_branch = _snapshot_branch(2 * M, channels)

@@ -1,0 +1,58 @@
+"""Laws of the look at the machine, and of the choice of a device."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from covlab.course import machine
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    texts = []
+    monkeypatch.setattr("IPython.display.display", lambda bundle, **_: texts.append(bundle["text/plain"] if isinstance(bundle, dict) else bundle.data))
+    return texts
+
+
+def test_a_line_that_fails_says_what_to_do_and_all_lines_are_shown(shown):
+    lines = machine.look_at_machine()
+    assert all(line.advice for line in lines if line.ok is not True)
+    assert machine.show_machine() == all(line.ok is not False for line in lines)
+    assert all(line.what in shown[0] for line in lines)
+
+
+def test_without_torch_the_rest_is_still_looked_at(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    assert [line.what for line in machine.look_at_machine() if line.ok is False] == ["PyTorch"]
+
+
+@pytest.mark.parametrize("name, spoil", [
+    ("Python", lambda patch: patch.setattr(machine, "PYTHON", (99, 0))),
+    ("PyTorch", lambda patch: patch.setitem(__import__("sys").modules, "torch", None)),
+    ("free memory", lambda patch: patch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**6))),
+    ("free disk", lambda patch: patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**6))),
+    ("mixed precision, fp16", lambda patch: patch.setattr("torch.autocast", _refuse)),
+])  # fmt: skip
+def test_each_failing_line_is_found(name, spoil):
+    looks = {"Python": machine._python, "PyTorch": machine._torch, "free memory": machine._memory, "free disk": machine._disk,
+             "mixed precision, fp16": lambda: machine._precisions()[0]}  # fmt: skip
+    assert looks[name]().ok is True
+    with pytest.MonkeyPatch.context() as patch:
+        spoil(patch)
+        line = looks[name]()
+    assert line.what == name and line.ok is False and line.advice
+
+
+def _refuse(*_):
+    raise RuntimeError("autocast: not here")
+
+
+def test_without_a_gpu_the_gpu_profile_says_so_and_goes_on(shown, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert machine.choose_device("gpu") == "cpu"
+    assert "No GPU here" in shown[0]
+    assert machine.choose_device("cpu") == "cpu" and len(shown) == 1
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert machine.choose_device("gpu") == "cuda"
+    with pytest.raises(ValueError, match="cpu, gpu"):
+        machine.choose_device("tpu")
