@@ -100,7 +100,7 @@ class WindowLosses:
         """The loss, each term's weighted mean, the smallest relative trace, the first scene whose loss is not finite (or -1)."""
         weights = torch.cat(self._weights)
         terms = {name: torch.cat([losses.terms[name] for losses in self._losses]) for name in self._losses[0].terms}
-        bad = ~torch.cat([losses.total for losses in self._losses]).isfinite()
+        bad = torch.cat([losses.total for losses in self._losses]) * 0 != 0  # not finite, in fewer operations than isfinite takes
         return {
             "loss": self.loss,
             **{f"term_{name}": torch.dot(term, weights) / weights.sum() for name, term in terms.items()},
