@@ -15,7 +15,7 @@ from covlab.grid import Grid, default_grid
 from covlab.model import Estimate, check_contract
 from covlab.scenario import Scenario, check_whole_number
 from covlab.sight import Chart, Sight, Slope
-from covlab.simulator import site_channel
+from covlab.site import believed_site
 
 
 class Look(nn.Module):
@@ -76,7 +76,7 @@ class UnrolledNet(nn.Module):
         atoms: grid points, strongest first, that make a covariance; the power of all others is white.
 
     Raises:
-        ValueError: a number is not a positive whole number.
+        ValueError: a number is not a positive whole number, or every scene of the scenario has a site of its own.
     """
 
     def __init__(self, scenario: Scenario, looks: int = 2, found: tuple[int, ...] | None = None, steps: int = 3, width: int = 24, atoms: int = 32):
@@ -84,11 +84,11 @@ class UnrolledNet(nn.Module):
         found = (scenario.max_sources + 1, 2) if found is None else found
         for name, number in (("looks", looks), ("steps", steps), ("width", width), ("atoms", atoms), *(("found", number) for number in found)):
             check_whole_number(name, number, least=1)
-        self.scenario, self.found, self.steps = scenario, found, steps
+        self.scenario, self.width, self.found, self.steps = scenario, width, found, steps
         self.grid = default_grid(scenario)
         self.atoms = min(atoms, len(self.grid))
         self.chart = Chart(scenario, self.grid)
-        self.register_buffer("site", torch.view_as_real(site_channel(scenario).to(torch.complex64)))
+        self.register_buffer("site", torch.view_as_real(believed_site(scenario).to(torch.complex64)))
         ranges = self.grid.shape[0]
         self.looks = nn.ModuleList(Look(3 * ranges + 2, width, ranges) for _ in range(looks))
         self.floors = nn.ModuleList(nn.Linear(width + 1, 1) for _ in range(looks))
@@ -170,7 +170,8 @@ class UnrolledNet(nn.Module):
         peak = cube == F.max_pool3d(cube, 3, 1, padding=1)
         index = torch.where(peak, cube, 1e-6 * cube).flatten(1).topk(count, dim=1).indices
         moments = torch.cat([cube, cube * self.chart.points.view(3, *self.grid.shape)], dim=1)
-        around = 27 * F.avg_pool3d(moments, 3, 1, padding=1).flatten(2).gather(2, index.unsqueeze(1).expand(-1, 4, -1))
+        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(2)  # padded first: plane waves have one range
+        around = around.gather(2, index.unsqueeze(1).expand(-1, 4, -1))
         mass = around[:, :1].clamp(min=1e-9)
         new_places, new_log_power = around[:, 1:] / mass, mass.squeeze(1).log().clamp(min=-10)
         if places is None:
