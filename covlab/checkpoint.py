@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.utils import parameters_to_vector
 
 
 class CheckpointError(RuntimeError):
@@ -159,14 +158,14 @@ def restore(trainer, state: dict) -> None:
     torch.set_rng_state(state["random"])
     if state["random_device"] is not None:
         torch.cuda.set_rng_state(state["random_device"], trainer.device)
-    trainer.vector.copy_(parameters_to_vector(trainer.parameters).detach())
+    trainer.remember()
     trainer.ledger.cut_back_to(trainer.window)
 
 
-def describe(model: nn.Module, scenes, recipe, weights) -> dict[str, dict | str]:
+def describe(model: nn.Module, scenes, recipe, weights) -> dict[str, dict | str | int | None]:
     """The configuration of a run, in plain values: what must agree before it may be resumed."""
     parts = {"scenario": model.scenario, "recipe": recipe, "weights": weights}
-    return {"network": type(model).__name__, "scenes": scenes.identity, **{name: asdict(part) for name, part in parts.items()}}
+    return {"network": type(model).__name__, "width": getattr(model, "width", None), "scenes": scenes.identity, **{name: asdict(part) for name, part in parts.items()}}
 
 
 def check_same_run(saved: dict, current: dict) -> None:

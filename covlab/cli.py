@@ -9,6 +9,7 @@ COMMANDS = {
     "bench": ("covlab.bench:bench", "Run a benchmark of the clone."),
     "course": ("covlab.course.commands:course", "Run, check and open the lessons."),
     "train": ("covlab.train:train", "Train a network, from a shell; take a run up again."),
+    "tune": ("covlab.tune:tune", "Tune loss weights, learning rate and width, on any number of machines."),
     "demo": ("covlab.faults.demo:demo", "For a class: clean and bugged, live, side by side."),
     "faults": ("covlab.faults.commands:faults", "The museum: bugs that raise no exception, and how to convict them."),
     "env": ("covlab.environment:env", "Show versions, device and threads."),

@@ -40,8 +40,8 @@ class Ledger:
         """Bring the pending rows to the host (one synchronization); returns these rows."""
         if not self._pending:
             return []
-        values = torch.stack([row for _, _, row in self._pending]).tolist()
-        fresh = [host | dict(zip(names, row, strict=True)) for (host, names, _), row in zip(self._pending, values, strict=True)]
+        values = iter(torch.cat([row for _, _, row in self._pending]).tolist())
+        fresh = [host | {name: next(values) for name in names} for host, names, _ in self._pending]
         self._pending.clear()
         self.rows += fresh
         if self.path is not None:

@@ -154,7 +154,7 @@ class Loss:
         terms = {name: getattr(self, name)(estimate, batch) for name in self.active}
         total = reduce(torch.add, (weight * terms[name] for name, weight in self.active.items()))
         trace, norm = estimate.trace_and_norm
-        return Losses(total, terms, trace / norm)
+        return Losses(total, terms, trace.detach() / norm.detach())
 
     def switched_on(self, weights: LossWeights) -> dict[str, float]:
         """{term: weight} of the terms that are switched on."""
@@ -165,8 +165,9 @@ class Loss:
         return estimate.nmse(batch)
 
     def cov_pred(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """NMSE of the network's own R_pred, before it is blended with the sample covariance."""
-        return estimate.prediction.nmse(batch)
+        """NMSE of what the network said on its way: of R_pred, before a blend; of a network in stages, the mean over these."""
+        said = getattr(estimate, "stages", ()) or (estimate.prediction,)
+        return sum(stage.nmse(batch) for stage in said) / len(said)
 
     def ortho(self, estimate: Estimate, batch: Batch) -> Tensor:
         """‖ÂᴴÂ − I‖²_F, with Â the predicted factor's columns scaled to norm 1."""
@@ -187,8 +188,9 @@ class Loss:
     def gap(self, estimate: Estimate, batch: Batch) -> Tensor:
         """relu(0.03 − (λ_K − λ_{K+1})), eigenvalues of R̂ in shares of its trace, K the true number of sources."""
         trace, _ = estimate.trace_and_norm
-        # F Fᴴ and the small FᴴF share their eigenvalues but for zeros; εI shifts all of them alike.
-        gram = estimate.factor.mH @ estimate.factor
+        # F Fᴴ and FᴴF share their eigenvalues but for zeros, so the smaller will do; εI shifts all of them alike.
+        factor = estimate.factor
+        gram = factor.mH @ factor if factor.shape[2] <= factor.shape[1] else factor @ factor.mH
         # The eigensolver raises on NaN; a scene that has gone bad must become a NaN loss like any other.
         finite = torch.view_as_real(gram).isfinite().flatten(1).all(dim=1)
         values = torch.linalg.eigvalsh(torch.where(finite.view(-1, 1, 1), gram, 0)).flip(1) / trace.unsqueeze(1)

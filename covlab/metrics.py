@@ -1,10 +1,18 @@
-"""How far an estimate is from the truth."""
+"""How far an estimate is from the truth: by SNR, between covariances, between subspaces, between places of sources.
 
+The trace-normalized error itself is :func:`covlab.loss.nmse`. Everything is batched over scenes.
+"""
+
+import itertools
+
+import torch
 from torch import Tensor
 
-from covlab.simulator import Batch
+from covlab.loss import normalize_trace
+from covlab.simulator import Batch, directions
 
 SNR_BINS_DB = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
+MOST_SOURCES = 6
 
 
 def by_snr(batch: Batch, scores: Tensor) -> list[dict[str, float]]:
@@ -15,3 +23,95 @@ def by_snr(batch: Batch, scores: Tensor) -> list[dict[str, float]]:
         if len(inside):
             rows.append({"low_db": low, "high_db": high, "scenes": len(inside), "mean": inside.mean().item(), "median": inside.median().item()})
     return rows
+
+
+def bures_wasserstein(one: Tensor, other: Tensor) -> Tensor:
+    """The Bures–Wasserstein distance of two covariances, both scaled to trace N first: two [B, N, N] -> [B].
+
+    d² = tr R₁ + tr R₂ − 2 tr (R₁^½ R₂ R₁^½)^½, the Riemannian distance that is finite for covariances of any rank (Bhatia, Jain and Lim 2019),
+    and at most (2N)^½ here. The last trace is the sum of singular values of F₁ᴴF₂ with R = F Fᴴ.
+
+    Raises:
+        ValueError: the shapes differ or are not [B, N, N].
+    """
+    if one.shape != other.shape or one.ndim != 3 or one.shape[1] != one.shape[2]:
+        raise ValueError(f"both covariances must be [B, N, N], got {list(one.shape)} and {list(other.shape)}")
+    first, second = _root(normalize_trace(one)), _root(normalize_trace(other))
+    fidelity = torch.linalg.svdvals(first.mH @ second).sum(dim=1)
+    return (2 * one.shape[1] - 2 * fidelity).clamp(min=0).sqrt()
+
+
+def _root(R: Tensor) -> Tensor:
+    """A factor F of R = F Fᴴ; eigenvalues that rounding made negative count as zero."""
+    values, vectors = torch.linalg.eigh(R)
+    return vectors * values.clamp(min=0).sqrt().unsqueeze(1)
+
+
+def principal_angles(one: Tensor, other: Tensor) -> Tensor:
+    """Angles between two column spaces in radians, smallest first: [B, N, p] and [B, N, q] -> [B, min(p, q)].
+
+    Small angles are read off their sines and large ones off their cosines, so that both keep their digits (Björck and Golub 1973).
+    The columns of either must be linearly independent.
+    """
+    first, second = torch.linalg.qr(one).Q, torch.linalg.qr(other).Q
+    if first.shape[2] < second.shape[2]:
+        first, second = second, first
+    cosines = torch.linalg.svdvals(first.mH @ second)
+    sines = torch.linalg.svdvals(second - first @ (first.mH @ second)).flip(1)
+    return torch.where(cosines**2 < 0.5, cosines.clamp(max=1).acos(), sines.clamp(max=1).asin())
+
+
+def subspace_overlap(R: Tensor, batch: Batch) -> Tensor:
+    """‖ÛᴴU‖²_F / K of the true sources' subspace and R's K leading eigenvectors [B, N, N] -> [B]: 1 is the same, K/N is chance."""
+    elements = R.shape[-1]
+    K = batch.source_count
+    present = (batch.power > 0).unsqueeze(1)
+    A = batch.steering * present
+    # Absent sources get a diagonal of their own, so that one solve serves every K.
+    gram = A.mH @ A + torch.diag_embed(elements * (~present.squeeze(1)).to(A.real.dtype))
+    _, vectors = torch.linalg.eigh((R + R.mH) / 2)
+    leading = vectors * (torch.arange(elements, device=R.device) >= elements - K.unsqueeze(1)).unsqueeze(1)
+    inner = A.mH @ leading
+    captured = torch.linalg.solve(gram, inner @ inner.mH)
+    return captured.diagonal(dim1=1, dim2=2).real.sum(dim=1) / K
+
+
+def places(azimuth: Tensor, elevation: Tensor, range_m: Tensor) -> Tensor:
+    """Cartesian places in metres [..., 3]."""
+    return range_m.unsqueeze(-1) * directions(azimuth, elevation)
+
+
+def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
+    """The one-to-one assignment of least total cost, by trying them all: [B, true, guessed] -> least total [B], guess of each true one [B, true].
+
+    Raises:
+        ValueError: there are fewer guesses than true ones, or more than ``MOST_SOURCES`` guesses.
+    """
+    true, guessed = cost.shape[1:]
+    if not true <= guessed <= MOST_SOURCES:
+        raise ValueError(f"cost must be [B, true, guessed] with true <= guessed <= {MOST_SOURCES}, got {list(cost.shape)}")
+    orders = torch.tensor(list(itertools.permutations(range(guessed), true)), device=cost.device)
+    totals = cost[:, torch.arange(true, device=cost.device), orders].sum(dim=2)
+    least, best = totals.min(dim=1)
+    return least, orders[best]
+
+
+def position_errors(guess: Tensor, batch: Batch) -> Tensor:
+    """Distance in metres from each true source to its guess, under the assignment of least squared error: [B, K_max]; NaN for absent sources.
+
+    Args:
+        guess: (φ, θ, r) in radians and metres [B, K_max, 3], in any order; a place that is NaN is none, and is taken for
+            the RIS itself, so that a missed source costs its range.
+    """
+    found = places(*guess.nan_to_num(0.0).unbind(dim=2))
+    truth = places(batch.azimuth, batch.elevation, batch.range_m)
+    present = batch.power > 0
+    square = (truth.unsqueeze(2) - found.unsqueeze(1)).square().sum(dim=3)
+    _, order = assign(square * present.unsqueeze(2))
+    matched = square.gather(2, order.unsqueeze(2)).squeeze(2).sqrt()
+    return torch.where(present, matched, torch.nan)
+
+
+def rmspe(guess: Tensor, batch: Batch) -> Tensor:
+    """Root mean square position error in metres of each scene, over its sources, as in :func:`position_errors`: [B]."""
+    return position_errors(guess, batch).square().nanmean(dim=1).sqrt()

@@ -26,6 +26,7 @@ class Estimate:
     source_logits: Tensor | None = None  #: log-odds of K = 1 … K_max [B, K_max]; None without a head for it
     positions: Tensor | None = None  #: (φ, θ, log r) of each source, in any order [B, K_max, 3]; None likewise
     unblended: "Estimate | None" = None  #: the network's own R_pred, where this estimate is a blend
+    stages: tuple = ()  #: what the network said on its way here, where it works in stages
 
     @property
     def prediction(self) -> "Estimate":
@@ -138,7 +139,7 @@ class BackProjectionNet(nn.Module):
         super().__init__()
         if not 0 <= blend < 1:
             raise ValueError(f"blend must be at least 0 and below 1, got {blend!r}")
-        self.scenario, self.blend = scenario, blend
+        self.scenario, self.width, self.blend = scenario, width, blend
         G = site_channel(scenario)
         back_projection = G.mH @ torch.linalg.inv(G @ G.mH + ridge * torch.eye(scenario.bs_antennas))
         self.register_buffer("back_projection", torch.view_as_real(back_projection.to(torch.complex64)))
@@ -171,7 +172,7 @@ class SnapshotConvNet(nn.Module):
 
     def __init__(self, scenario: Scenario, channels: int = 64, width: int = 256, rank: int = 16):
         super().__init__()
-        self.scenario = scenario
+        self.scenario, self.width = scenario, width
         M, N = scenario.bs_antennas, scenario.ris_elements
         self.y_branch = _snapshot_branch(2 * M, channels)
         self.H_branch = _snapshot_branch(2 * M, channels)

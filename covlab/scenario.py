@@ -8,11 +8,19 @@ the array-processing literature writes N for sensors and M for sources.)
 import math
 from dataclasses import dataclass
 
+CODEBOOKS = ("random", "fixed", "dft")
+SITES = ("fixed", "per_scene")
+ANY_PHASE = (-math.pi, math.pi)
+
 
 def check_whole_number(name: str, number: int, least: int) -> None:
     """Raises ValueError, naming ``name``, unless ``number`` is a whole number of at least ``least``."""
     if not isinstance(number, int) or isinstance(number, bool) or number < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {number!r}")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +47,28 @@ class Scenario:
     range_m: tuple[float, float] = (0.5, 10.0)
     snr_db: tuple[float, float] = (-5.0, 20.0)
     power: tuple[float, float] = (0.2, 1.0)
-    near_field: bool = True
-    rician_factor_db: float = 0.0
-    scatterers: int = 64
-    site_seed: int = 0
+    near_field: bool = True  #: spherical waves; False: plane waves, and ranges do not matter
+    rician_factor_db: float = 0.0  #: κ of the site, line of sight over scattered power; -inf: no line of sight, +inf: nothing else
+    scatterers: int = 64  #: of the site channel
+    site_seed: int = 0  #: draws what stands still: scatterers, fixed codebook, faulty elements, calibration error
+
+    codebook: str = "random"  #: "random" phases anew for every scene; "fixed": once, for all scenes; "dft": L of the N orthogonal DFT codes
+    phase_bits: int | None = None  #: the surface knows 2^b phases, and codes are rounded to them; None: any phase
+    source_correlation: float = 0.0  #: |ρ| between the symbols of any two sources of a scene; 1 is coherent
+    correlation_phase: tuple[float, float] = ANY_PHASE  #: phase of each source's symbols relative to the first source's
+    site: str = "fixed"  #: "fixed": one channel G, which estimators know; "per_scene": fresh scatterers, and H is all they know
+    calibration_error_db: float | None = None  #: ‖Ĝ − G‖²/‖G‖² of the channel Ĝ that the receiver believes in; None: Ĝ = G
+    stuck_elements: int = 0  #: RIS elements that keep one random phase whatever code is asked for
+    dead_elements: int = 0  #: RIS elements that reflect nothing
 
     def __post_init__(self):
         for field in ("ris_rows", "ris_columns", "bs_antennas", "snapshots", "max_sources", "scatterers"):
             check_whole_number(f"Scenario.{field}", getattr(self, field), least=1)
+        for field in ("site_seed", "stuck_elements", "dead_elements"):
+            check_whole_number(f"Scenario.{field}", getattr(self, field), least=0)
         for field in ("wavelength_m", "spacing_wavelengths"):
             length = getattr(self, field)
-            if not 0 < length < math.inf:
+            if not (_is_number(length) and 0 < length < math.inf):
                 raise ValueError(f"Scenario.{field} must be positive and finite, got {length!r}")
         for field, least, most in (
             ("azimuth", -math.pi / 2, math.pi / 2),
@@ -57,15 +76,47 @@ class Scenario:
             ("range_m", 0.0, math.inf),
             ("snr_db", -math.inf, math.inf),
             ("power", 0.0, math.inf),
+            ("correlation_phase", *ANY_PHASE),
         ):
-            low, high = getattr(self, field)
-            if not (least <= low <= high <= most and math.isfinite(low) and math.isfinite(high)):
-                raise ValueError(
-                    f"Scenario.{field} must be (low, high) with {least:g} <= low <= high <= {most:g}, got ({low}, {high})"
-                )
+            bounds = getattr(self, field)
+            pair = isinstance(bounds, tuple) and len(bounds) == 2 and all(_is_number(bound) and math.isfinite(bound) for bound in bounds)
+            if not (pair and least <= bounds[0] <= bounds[1] <= most):
+                raise ValueError(f"Scenario.{field} must be (low, high) with {least:g} <= low <= high <= {most:g}, got {bounds!r}")
         for field in ("range_m", "power"):
             if getattr(self, field)[0] <= 0:
                 raise ValueError(f"Scenario.{field} must start above 0, got {getattr(self, field)}")
+        for field, choices in (("codebook", CODEBOOKS), ("site", SITES), ("near_field", (True, False))):
+            if getattr(self, field) not in choices:
+                raise ValueError(f"Scenario.{field} must be one of {', '.join(map(str, choices))}, got {getattr(self, field)!r}")
+        if not _is_number(self.rician_factor_db):
+            raise ValueError(f"Scenario.rician_factor_db must be a number (±inf allowed), got {self.rician_factor_db!r}")
+        error = self.calibration_error_db
+        if error is not None and not (_is_number(error) and math.isfinite(error)):
+            raise ValueError(f"Scenario.calibration_error_db must be a finite number, or None for no error, got {error!r}")
+        if not (_is_number(self.source_correlation) and 0 <= self.source_correlation <= 1):
+            raise ValueError(f"Scenario.source_correlation must be from 0 to 1, got {self.source_correlation!r}")
+        if self.phase_bits is not None and not (type(self.phase_bits) is int and 1 <= self.phase_bits <= 16):
+            raise ValueError(f"Scenario.phase_bits must be a whole number from 1 to 16, or None for any phase, got {self.phase_bits!r}")
+        self._refuse_contradictions()
+
+    def _refuse_contradictions(self) -> None:
+        """A setting that another one makes impossible, or silently without effect, is refused."""
+        if self.codebook == "dft" and self.snapshots > self.ris_elements:
+            raise ValueError(
+                f"Scenario.snapshots must be at most N = {self.ris_elements} with codebook 'dft' (there are no more orthogonal codes), got {self.snapshots}"
+            )
+        if self.source_correlation > 0 and self.max_sources == 1:
+            raise ValueError(f"Scenario.source_correlation must be 0 with max_sources 1 (nothing to correlate with), got {self.source_correlation!r}")
+        if self.source_correlation == 0 and self.correlation_phase != ANY_PHASE:
+            raise ValueError(f"Scenario.correlation_phase needs a source_correlation above 0, got {self.correlation_phase} with 0")
+        if self.site == "per_scene" and self.rician_factor_db == math.inf:
+            raise ValueError("Scenario.site must be 'fixed' with rician_factor_db inf (scenes differ by their scatterers), got 'per_scene'")
+        if self.stuck_elements + self.dead_elements > self.ris_elements:
+            raise ValueError(
+                f"Scenario.stuck_elements and dead_elements must be at most N = {self.ris_elements} together, got {self.stuck_elements} and {self.dead_elements}"
+            )
+        if self.dead_elements == self.ris_elements:
+            raise ValueError(f"Scenario.dead_elements must be below N = {self.ris_elements} (nothing would reach the receiver), got {self.dead_elements}")
 
     @property
     def ris_elements(self) -> int:

@@ -2,13 +2,17 @@
 
     y_l = G diag(c_l) x_l + n_l,   x_l = A s_l,   E[s sᴴ] = P,   n_l ~ CN(0, σ²I),   R = A P Aᴴ
 
-The RIS lies in the y-z plane, centred at the origin, and looks along +x. Symbols s_l are drawn
-anew for every snapshot l, so that L snapshots carry L looks at R. R is the population covariance:
-noise-free, not the one realized by these L symbols.
+Symbols s_l are drawn anew for every snapshot l, so that L snapshots carry L looks at R. R is the population
+covariance: noise-free, not the one realized by these L symbols.
+
+What y holds is true: the channel G, what every element of the surface really reflects. What the receiver is told,
+``codes`` and ``H``, is what it believes: the codes it asked for, and H_l = Ĝ c_l. The two differ only where the
+scenario says so (calibration error, faulty elements), and a network or estimator sees the belief alone.
 """
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -17,10 +21,25 @@ from torch import Tensor
 
 from covlab.scenario import Scenario, check_whole_number
 from covlab.seams import injected_faults, take_seams
+from covlab.site import (  # noqa: F401  (geometry is looked for here too)
+    believed_site,
+    codebook,
+    directions,
+    faulty_elements,
+    fresh_site_channels,
+    miscalibrated,
+    ris_positions,
+    site_channel,
+    steering_vectors,
+    to_surface_phases,
+)
 
 
 CONTRACT = ("y", "H", "codes", "snr_db")
 """The tensors of a batch that a network may read."""
+
+CACHE_BYTES = 2**21
+"""About one core's second-level cache."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +51,17 @@ class Batch:
     """
 
     y: Tensor  #: snapshots at the BS [B, L, M, 2]
-    H: Tensor  #: effective channel G c_l of each snapshot [B, L, M, 2]
-    codes: Tensor  #: RIS phase codes c_l [B, L, N, 2]
+    H: Tensor  #: effective channel Ĝ c_l of each snapshot, as the receiver believes it [B, L, M, 2]
+    codes: Tensor  #: RIS phase codes c_l, as asked for [B, L, N, 2]
     snr_db: Tensor  #: signal-to-noise ratio in dB [B]
     weight: Tensor  #: weight of each scene in any mean over scenes; 1 as drawn [B]
     noise_power: Tensor  #: σ² [B]
     azimuth: Tensor  #: φ in radians [B, K_max]
     elevation: Tensor  #: θ in radians [B, K_max]
     range_m: Tensor  #: r in metres [B, K_max]
-    power: Tensor  #: source powers, sum 1 a scene [B, K_max]
+    power: Tensor  #: source powers, such that tr(R) = N; so they sum to 1 where sources are uncorrelated [B, K_max]
     steering: Tensor  #: A, complex, ‖a_k‖² = N [B, N, K_max]
+    mixing: Tensor | None = None  #: W, complex, W Wᴴ the sources' correlation [B, K_max, K_max]; None: uncorrelated, W = I
 
     def __post_init__(self):
         scenes, snapshots, antennas = _shape_of("y", self.y, "[B, L, M, 2]")[:3]
@@ -59,6 +79,8 @@ class Batch:
             "power": (scenes, sources),
             "steering": (scenes, elements, sources),
         }
+        if self.mixing is not None:
+            expected["mixing"] = (scenes, sources, sources)
         for name, shape in expected.items():
             if tuple(getattr(self, name).shape) != shape:
                 raise ValueError(f"Batch.{name} must be {list(shape)} beside y {list(self.y.shape)}, got {list(getattr(self, name).shape)}")
@@ -68,10 +90,14 @@ class Batch:
 
     def __getitem__(self, scenes) -> "Batch":
         """The chosen scenes, by slice or by index tensor [b]."""
-        return Batch(**{field.name: getattr(self, field.name)[scenes] for field in fields(self)})
+        return self._each(lambda tensor: tensor[scenes])
 
     def to(self, device) -> "Batch":
-        return Batch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        return self._each(lambda tensor: tensor.to(device))
+
+    def _each(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{name: None if tensor is None else function(tensor) for name, tensor in tensors.items()})
 
     @property
     def source_count(self) -> Tensor:
@@ -79,8 +105,9 @@ class Batch:
         return (self.power > 0).sum(dim=1)
 
     def factor(self) -> Tensor:
-        """F = A P^½, so that R = F Fᴴ [B, N, K_max]."""
-        return self.steering * self.power.sqrt().unsqueeze(1)
+        """F = A diag(p)^½ W, so that R = F Fᴴ [B, N, K_max]."""
+        factor = self.steering * self.power.sqrt().unsqueeze(1)
+        return factor if self.mixing is None else factor @ self.mixing
 
     def covariance(self) -> Tensor:
         """R = A P Aᴴ, the population covariance at the RIS, trace N [B, N, N]."""
@@ -96,7 +123,11 @@ def _shape_of(name: str, tensor: Tensor, expected: str) -> torch.Size:
 
 def concatenate(batches: list[Batch]) -> Batch:
     """One batch of all the scenes of ``batches``, in order."""
-    return Batch(**{field.name: torch.cat([getattr(batch, field.name) for batch in batches]) for field in fields(Batch)})
+    columns = {field.name: [getattr(batch, field.name) for batch in batches] for field in fields(Batch)}
+    absent = [tensor is None for tensor in columns["mixing"]]
+    if any(absent) != all(absent):
+        raise ValueError("batches must all have correlated sources or none of them, got both")
+    return Batch(**{name: None if tensors[0] is None else torch.cat(tensors) for name, tensors in columns.items()})
 
 
 def scene_generator(seed: int, stream: str, *index: int, device="cpu") -> torch.Generator:
@@ -115,72 +146,11 @@ def scene_generator(seed: int, stream: str, *index: int, device="cpu") -> torch.
     return torch.Generator(device).manual_seed(int(state) - 2**63)
 
 
-def ris_positions(scenario: Scenario) -> Tensor:
-    """q_n, the RIS elements, row by row, in metres [N, 3], float64."""
-    rows = torch.arange(scenario.ris_rows, dtype=torch.float64) - (scenario.ris_rows - 1) / 2
-    columns = torch.arange(scenario.ris_columns, dtype=torch.float64) - (scenario.ris_columns - 1) / 2
-    z, y = torch.meshgrid(rows, columns, indexing="ij")
-    return scenario.spacing_m * torch.stack([torch.zeros_like(y), y, z], dim=-1).reshape(-1, 3)
-
-
-def directions(azimuth: Tensor, elevation: Tensor) -> Tensor:
-    """Unit vectors (cos θ cos φ, cos θ sin φ, sin θ) [..., 3]."""
-    return torch.stack(
-        [elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], dim=-1
-    )
-
-
-def steering_vectors(scenario: Scenario, azimuth: Tensor, elevation: Tensor, range_m: Tensor) -> Tensor:
-    """Steering vectors of sources at (φ, θ, r) in radians and metres: [...] each -> [..., N], complex.
-
-    Spherical wave: a_n = exp(-jk(‖p - q_n‖ - ‖p‖)); with ``scenario.near_field`` off, its limit for
-    r -> ∞, the plane wave a_n = exp(jk u·q_n), and ``range_m`` does not matter.
-    """
-    elements = ris_positions(scenario).to(azimuth)
-    along = directions(azimuth, elevation) @ elements.T
-    if scenario.near_field:
-        # ‖p - q‖ - ‖p‖ as a quotient: the plain difference of two nearly equal lengths loses
-        # digits in float32 as r grows.
-        r = range_m.unsqueeze(-1)
-        square = (elements**2).sum(dim=-1) - 2 * r * along
-        path = square / ((r**2 + square).sqrt() + r)
-    else:
-        path = -along
-    phase = -scenario.wavenumber * path
-    return torch.polar(torch.ones_like(phase), phase)
-
-
-def site_channel(scenario: Scenario) -> Tensor:
-    """G, the fixed channel from RIS to BS [M, N], complex128, mean |G|² = 1/N.
-
-    Line of sight between the RIS and a uniform linear BS array plus fixed point scatterers of complex
-    gain CN(0, 1), every path a spherical wave, weighed by the Rician factor κ. ``scenario.site_seed``
-    draws the scatterers, wherever the arrays stand.
-    """
-    rng = np.random.default_rng(scenario.site_seed)
-    elements = ris_positions(scenario)
-    antennas = torch.zeros(scenario.bs_antennas, 3, dtype=torch.float64)
-    antennas[:, 1] = scenario.spacing_m * (torch.arange(scenario.bs_antennas) - (scenario.bs_antennas - 1) / 2)
-    antennas += torch.tensor([4.0, -3.0, 1.0], dtype=torch.float64)
-    bearings = rng.standard_normal((scenario.scatterers, 3))
-    bearings[:, 0] = abs(bearings[:, 0])
-    bearings /= np.linalg.norm(bearings, axis=1, keepdims=True)
-    scatterers = torch.from_numpy(bearings * rng.uniform(1.0, 8.0, (scenario.scatterers, 1)))
-    gains = torch.view_as_complex(torch.from_numpy(rng.standard_normal((scenario.scatterers, 2))))
-
-    def wave(distance: Tensor) -> Tensor:
-        return torch.polar(torch.ones_like(distance), -scenario.wavenumber * distance)
-
-    line_of_sight = wave(torch.cdist(antennas, elements))
-    to_antennas, to_elements = wave(torch.cdist(antennas, scatterers)), wave(torch.cdist(scatterers, elements))
-    scattered = (to_antennas * gains) @ to_elements
-    kappa = 10 ** (scenario.rician_factor_db / 10)
-    paths = ((kappa / (1 + kappa), line_of_sight), (1 / (1 + kappa), scattered))
-    return sum(math.sqrt(share / scenario.ris_elements) * path / path.abs().square().mean().sqrt() for share, path in paths)
-
-
 class Simulator:
     """Draws scenes of one scenario on one device.
+
+    Whatever an imperfection of the scenario needs at random is drawn last: with the same generator the same sources,
+    codes, symbols and noise come with and without it.
 
     Args:
         scenario: what to draw.
@@ -194,7 +164,13 @@ class Simulator:
         self.scenario = scenario
         self.device = torch.device(device)
         self.dtype = dtype
-        self.G = site_channel(scenario).to(self.device, dtype)  #: [M, N]
+        known = scenario.site == "fixed"
+        self.G = self._own(site_channel(scenario)) if known else None  #: the true channel [M, N]; None: every scene has its own
+        self.believed = self._own(believed_site(scenario)) if known else None  #: Ĝ, which makes H [M, N]; None likewise
+        self.codebook = self._own(codebook(scenario))  #: what codes are taken from [·, N]; None: drawn at random
+        faulty, reflection = faulty_elements(scenario)
+        self.faulty = faulty.to(self.device) if faulty.any() else None  #: which elements are [N]; None: all work
+        self.reflection = self._own(reflection)  #: what the faulty ones reflect [N]
         take_seams(self)
 
     def draw(self, scenes: int, generator: torch.Generator) -> Batch:
@@ -206,37 +182,31 @@ class Simulator:
         check_whole_number("scenes", scenes, least=1)
         if generator.device.type != self.device.type:
             raise ValueError(f"generator must be on {self.device}, got one on {generator.device}")
-        s, B = self.scenario, scenes
-        N, L, K = s.ris_elements, s.snapshots, s.max_sources
-        real = self.dtype.to_real()
-
-        def uniform(low_high, *shape):
-            low, high = low_high
-            return low + (high - low) * torch.rand(*shape, generator=generator, device=self.device, dtype=real)
-
-        def complex_normal(*shape):
-            return torch.randn(*shape, generator=generator, device=self.device, dtype=self.dtype)
-
-        azimuth, elevation = uniform(s.azimuth, B, K), uniform(s.elevation, B, K)
-        range_m, power = uniform(s.range_m, B, K), uniform(s.power, B, K)
-        snr_db = uniform(s.snr_db, B)
+        s, B, K = self.scenario, scenes, self.scenario.max_sources
+        azimuth, elevation = self._uniform(s.azimuth, generator, B, K), self._uniform(s.elevation, generator, B, K)
+        range_m, power = self._uniform(s.range_m, generator, B, K), self._uniform(s.power, generator, B, K)
+        snr_db = self._uniform(s.snr_db, generator, B)
         count = torch.randint(1, K + 1, (B, 1), generator=generator, device=self.device)
         power = power * (torch.arange(K, device=self.device) < count)
         power = power / power.sum(dim=1, keepdim=True)
         steering = steering_vectors(s, azimuth, elevation, range_m).mT
-        code_phase = uniform((0.0, 2 * math.pi), B, L, N)
-        codes = torch.polar(torch.ones_like(code_phase), code_phase)
+        codes = self.codes(B, generator)
+        symbols, noise = self.symbols(B, generator), self._normal(generator, B, s.snapshots, s.bs_antennas)
+        mixing = self.mixing(B, generator)
+        G, believed = self.site(B, generator)
 
-        # What each source alone would bring to each antenna; its power gives σ² without the symbols.
         factor = steering * power.sqrt().unsqueeze(1)
-        arrivals = (codes.unsqueeze(2) * factor.mT.unsqueeze(1)) @ self.G.T  # [B, L, K, M]
-        symbols, noise = self.symbols(B, generator), complex_normal(B, L, s.bs_antennas)
-        signal_power = arrivals.abs().square().sum(dim=2).mean(dim=(1, 2))
+        if mixing is not None:
+            # Correlated waves add up or cancel at the surface; powers are scaled to tr(R) = N all the same.
+            factor = factor @ mixing
+            level = torch.view_as_real(factor).square().sum(dim=(1, 2, 3)) / s.ris_elements
+            factor, power = factor / level.sqrt().view(-1, 1, 1), power / level.unsqueeze(1)
+        signal, signal_power = self._arrive(G, self.reflected(codes), factor, symbols)
         noise_power = signal_power / 10 ** (snr_db / 10)
-        y = (symbols @ arrivals).squeeze(2) + noise * noise_power.sqrt().view(B, 1, 1)
+        y = signal + noise * noise_power.sqrt().view(B, 1, 1)
         return Batch(
             y=torch.view_as_real(y),
-            H=torch.view_as_real(codes @ self.G.T),
+            H=torch.view_as_real(codes @ believed.mT),
             codes=torch.view_as_real(codes),
             snr_db=snr_db,
             weight=torch.ones_like(snr_db),
@@ -246,13 +216,74 @@ class Simulator:
             range_m=range_m,
             power=power,
             steering=steering,
+            mixing=mixing,
         )
 
+    def codes(self, scenes: int, generator: torch.Generator) -> Tensor:
+        """c_l, the codes that are asked of the surface, unit modulus [B, L, N]."""
+        s = self.scenario
+        if s.codebook == "fixed":
+            return self.codebook.repeat(scenes, 1, 1)
+        if s.codebook == "dft":
+            order = torch.rand(scenes, s.ris_elements, generator=generator, device=self.device).argsort(dim=1)
+            return self.codebook[order[:, : s.snapshots]]
+        phase = to_surface_phases(s, self._uniform((0.0, 2 * math.pi), generator, scenes, s.snapshots, s.ris_elements))
+        return torch.polar(torch.ones_like(phase), phase)
+
+    def reflected(self, codes: Tensor) -> Tensor:
+        """What the surface does when asked for ``codes`` [..., N]: faulty elements do what they can."""
+        return codes if self.faulty is None else torch.where(self.faulty, self.reflection, codes)
 
     def symbols(self, scenes: int, generator: torch.Generator) -> Tensor:
         """s_l ~ CN(0, 1), drawn anew for every source and snapshot [B, L, 1, K_max]."""
         shape = (scenes, self.scenario.snapshots, 1, self.scenario.max_sources)
         return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+
+    def mixing(self, scenes: int, generator: torch.Generator) -> Tensor | None:
+        """W, a root of the sources' correlation: W Wᴴ = D ((1 − ρ) I + ρ 11ᵀ) Dᴴ, with D the phases e^jψ_k and ψ_1 = 0.
+
+        Returns:
+            [B, K_max, K_max]; None where sources are uncorrelated.
+        """
+        s, K = self.scenario, self.scenario.max_sources
+        if s.source_correlation == 0:
+            return None
+        phase = self._uniform(s.correlation_phase, generator, scenes, K)
+        phase[:, 0] = 0
+        own, common = math.sqrt(1 - s.source_correlation), math.sqrt(1 - s.source_correlation + K * s.source_correlation)
+        root = own * torch.eye(K, device=self.device, dtype=self.dtype) + (common - own) / K  # eigenvalues: common once, own K − 1 times
+        return torch.polar(torch.ones_like(phase), phase).unsqueeze(2) * root
+
+    def site(self, scenes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """G and Ĝ of these scenes: [M, N] each, or [B, M, N] where every scene has its own."""
+        s = self.scenario
+        if s.site == "fixed":
+            return self.G, self.believed
+        G = self._own(fresh_site_channels(s, scenes, generator))
+        return G, G if s.calibration_error_db is None else miscalibrated(s, G, self._normal(generator, *G.shape))
+
+    def _arrive(self, G: Tensor, codes: Tensor, factor: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
+        """What reaches the antennas but for the noise [B, L, M], and the mean over (l, m) of its expected power [B]."""
+        # On a CPU in pieces that stay in its cache: fresh memory for all scenes' products would cost as much as the products.
+        products = codes[0].numel() * factor.shape[2] * codes.element_size()
+        piece = max(1, CACHE_BYTES // products) if self.device.type == "cpu" else len(codes)
+        sites = itertools.repeat(G.mT) if G.ndim == 2 else G.mT.unsqueeze(1).split(piece)
+        signals, powers = [], []
+        for site, code, columns, symbol in zip(sites, codes.split(piece), factor.mT.unsqueeze(1).split(piece), symbols.split(piece), strict=False):
+            arrivals = (code.unsqueeze(2) * columns) @ site  # what each column of F alone would bring [b, L, K, M]
+            signals.append((symbol @ arrivals).squeeze(2))
+            powers.append(arrivals.abs().square().sum(dim=2).mean(dim=(1, 2)))
+        return torch.cat(signals), torch.cat(powers)
+
+    def _own(self, tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(self.device, self.dtype)
+
+    def _uniform(self, bounds: tuple[float, float], generator: torch.Generator, *shape: int) -> Tensor:
+        low, high = bounds
+        return low + (high - low) * torch.rand(*shape, generator=generator, device=self.device, dtype=self.dtype.to_real())
+
+    def _normal(self, generator: torch.Generator, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=self.device, dtype=self.dtype)
 
 
 class FreshScenes:

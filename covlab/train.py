@@ -40,7 +40,8 @@ def build(config: dict, device: str, **trainer) -> Trainer:
         validation = simulator.draw(VALIDATION_SCENES, scene_generator(seed, "validation", device=device))
         source = FreshScenes(simulator, scenes["micro_batch"], scenes["micro_batches"], seed)
     torch.manual_seed(seed)
-    network = {network.__name__: network for network in NETWORKS.values()}[config["network"]](scenario).to(device)
+    kind = {network.__name__: network for network in NETWORKS.values()}[config["network"]]
+    network = kind(scenario, **({} if config["width"] is None else {"width": config["width"]})).to(device)
     return Trainer(network, source, validation, Recipe(**config["recipe"]), LossWeights(**config["weights"]), **trainer)
 
 
@@ -92,6 +93,8 @@ def _weights(context, parameter, settings: tuple[str, ...]) -> dict[str, float]:
 @click.option("--ema-decay", type=float, help="Keep, validate and save averaged parameters.")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better validation.")
 @click.option("--weight", "weights", multiple=True, callback=_weights, metavar="NAME=VALUE", help="A loss weight, such as lam_gap=0; may be repeated.")
+@click.option("--study", help="Take network, width, learning rate and weights from the best trial of this study (covlab tune).")
+@click.option("--storage", help="Where that study is, as a URL. [default: as covlab tune's]")
 @click.option("--nmse-only", is_flag=True, help="Switch every loss term off but the NMSE (and those set by --weight).")
 @click.option("--device", default=lambda: "cuda" if torch.cuda.is_available() else "cpu", help="[default: cuda where there is one, else cpu]")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the run's files go. [default: runs/PRESET-TIME]")
@@ -100,7 +103,7 @@ def _weights(context, parameter, settings: tuple[str, ...]) -> dict[str, float]:
 @click.option("--debug", is_flag=True, help="Also say whether the first loss is finite, and each epoch's gradient norms.")
 def train(
     preset_name, network, windows, minutes, overfit, seed, micro_batch, accumulation, windows_per_epoch, optimizer, learning_rate, clip,
-    precision, ema_decay, patience, weights, nmse_only, device, folder, resume, previous, debug,
+    precision, ema_decay, patience, weights, study, storage, nmse_only, device, folder, resume, previous, debug,
 ):  # fmt: skip
     """Train a network; leave config, ledger, checkpoints and figures in a folder."""
     if windows is not None and minutes is not None:
@@ -109,6 +112,8 @@ def train(
         raise click.UsageError(f"--minutes must be above 0, got {minutes}")
     if previous and resume is None:
         raise click.UsageError("--previous goes with --resume FOLDER")
+    if storage is not None and study is None:
+        raise click.UsageError("--storage goes with --study NAME")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -122,13 +127,20 @@ def train(
             config = _stored_config(folder)
         else:
             check_whole_number("epoch", windows_per_epoch, least=1)
+            width, loss_weights = None, LossWeights.only(**({"lam_cov": 1.0} | weights)) if nmse_only else LossWeights(**weights)
+            if study is not None:
+                if clash := [name for name in ("network", "learning_rate", "weights", "nmse_only") if _given(name)]:
+                    raise click.UsageError(f"--study brings its own; leave out {', '.join(clash)}")
+                found = _best(study, storage)
+                preset_name = preset_name if _given("preset_name") else found.settings.preset
+                network, width, learning_rate, loss_weights = found.settings.network, found.width, found.learning_rate, found.weights
             folder = folder or Path("runs") / f"{preset_name}-{datetime.now():%Y%m%d-%H%M%S}"
             recipe = Recipe(
                 windows=1500 if windows is None else windows, accumulation=accumulation, optimizer=optimizer, learning_rate=learning_rate,
                 clip=clip or None, precision=precision, ema_decay=ema_decay, patience=patience,
             )  # fmt: skip
-            loss_weights = LossWeights.only(**({"lam_cov": 1.0} | weights)) if nmse_only else LossWeights(**weights)
-            config = _config(preset(preset_name), NETWORKS[network].__name__, overfit, seed, micro_batch, windows_per_epoch, recipe, loss_weights)
+            scenario, kind = preset(preset_name), NETWORKS[network].__name__
+            config = configure(scenario, kind, overfit, seed, micro_batch, windows_per_epoch, recipe, loss_weights, width)
             if minutes is not None:
                 config["recipe"]["windows"] = windows_within(config, minutes, device)
                 click.echo(f"{minutes:g} minutes: {config['recipe']['windows']} windows on this machine")
@@ -145,14 +157,26 @@ def train(
         click.echo(f"to go on: covlab train --resume {folder}")
 
 
+def _best(study: str, storage: str | None):
+    from covlab.tune import STORAGE, StudyError, best
+
+    try:
+        found = best(storage or STORAGE, study)
+    except StudyError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"study {study}, trial {found.trial}: NMSE {found.nmse:.4f}, learning rate {found.learning_rate:.3g}, width {found.width or 'as usual'}")
+    return found
+
+
 def _given(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
 
 
-def _config(scenario, network, overfit, seed, micro_batch, windows_per_epoch, recipe, weights) -> dict:
+def configure(scenario, network, overfit, seed, micro_batch, windows_per_epoch, recipe, weights, width=None) -> dict:
+    """The configuration of a run, as :func:`build` takes it; ``width`` None: the network's own."""
     scenes = {"micro_batch": micro_batch, "seed": seed}
     scenes |= {"kind": "fixed", "scenes": OVERFIT_SCENES} if overfit else {"kind": "fresh", "micro_batches": windows_per_epoch * recipe.accumulation}
-    return {"scenario": asdict(scenario), "scenes": scenes, "network": network, "recipe": asdict(recipe), "weights": asdict(weights)}
+    return {"scenario": asdict(scenario), "scenes": scenes, "network": network, "width": width, "recipe": asdict(recipe), "weights": asdict(weights)}
 
 
 def _stored_config(folder: Path) -> dict:

@@ -27,6 +27,8 @@ from covlab.seams import injected_faults, take_seams
 from covlab.simulator import CONTRACT, Batch, FixedScenes, FreshScenes
 
 VALIDATION_CHUNK = 256
+NORMS_A_RUN = 500
+"""How often a run measures the norms of update and parameters, which cost a pass over all parameters: what a curve can show."""
 
 
 class NonFiniteLoss(RuntimeError):
@@ -85,9 +87,9 @@ class Trainer:
         self.epoch = self.window_of_epoch = self.window = 0
         counters = ("executed", "schedule_count", "average_count", "running_loss", "running_weight")
         self.counters = {name: torch.zeros((), dtype=torch.float64, device=self.device) for name in counters}
-        self.vector = parameters_to_vector(self.parameters).detach()
-        self.kept = [piece.view_as(p) for piece, p in zip(self.vector.split([p.numel() for p in self.parameters]), self.parameters, strict=True)]
-        self.average = None if recipe.ema_decay is None else self.vector.clone()
+        self.before = [parameter.detach().clone() for parameter in self.parameters]
+        self.norms_every = max(1, recipe.windows // NORMS_A_RUN)
+        self.average = None if recipe.ema_decay is None else self.vector
         self.best, self.history = math.inf, []
         self.folder = None if folder is None else RunFolder(folder)
         self.ledger = Ledger(self.folder and self.folder.ledger)
@@ -208,7 +210,7 @@ class Trainer:
 
     def gate(self, gradient_norm: Tensor) -> Tensor:
         """May the step run? Only if the whole gradient is finite. (A tensor: nobody waits for the answer.)"""
-        return torch.isfinite(gradient_norm)
+        return gradient_norm < math.inf  # which NaN is not either
 
     def step(self, ran: Tensor) -> None:
         """Step, unless the gate said no; adapt the loss scale; clear the gradient."""
@@ -224,14 +226,24 @@ class Trainer:
 
     def update_average(self, ran: Tensor) -> None:
         """Move the averaged parameters towards the new ones, if the step ran."""
-        moved, sizes = [], []
-        for parameter, kept in zip(self.parameters, self.kept, strict=True):  # one by one, while each is in the cache
-            moved.append(kept.sub_(parameter.detach()).norm())
-            sizes.append(kept.copy_(parameter.detach()).norm())
-        self.update_norm, self.parameter_norm = torch.stack(moved).norm(), torch.stack(sizes).norm()
         if self.average is not None:
             self.average.lerp_(self.vector, (1 - self.recipe.ema_decay) * ran)
             self.counters["average_count"] += ran
+
+    def movement(self) -> dict[str, Tensor]:
+        """Norms of the last update and of the parameters, ``NORMS_A_RUN`` times a run; nothing in the windows between."""
+        norms = {}
+        if (self.window - 1) % self.norms_every == 0:
+            moved = [before.sub_(parameter.detach()) for before, parameter in zip(self.before, self.parameters, strict=True)]
+            norms = {"update_norm": get_total_norm(moved), "parameter_norm": get_total_norm(self.parameters).detach()}
+        if self.window % self.norms_every == 0:
+            self.remember()
+        return norms
+
+    def remember(self) -> None:
+        """Keep the parameters as they are before a step that will be measured."""
+        for before, parameter in zip(self.before, self.parameters, strict=True):
+            before.copy_(parameter.detach())
 
     def account(self, seen: WindowLosses, weight: Tensor, norms: dict[str, Tensor], ran: Tensor) -> None:
         """Log the window: into the epoch's mean, and as a row of the ledger."""
@@ -244,8 +256,7 @@ class Trainer:
                 "ran": ran,
                 "loss_scale": self.scaler.scale(torch.ones_like(weight)),
                 **norms,
-                "update_norm": self.update_norm,
-                "parameter_norm": self.parameter_norm,
+                **self.movement(),
                 **rates,
                 **{name: self.counters[name] for name in ("executed", "schedule_count", "average_count")},
             },
@@ -384,6 +395,11 @@ class Trainer:
         self.progress.say(f"Epoch {self.epoch + 1:03d}/{self.epochs:03d}: train {last['train']:.6f} val {last['validation']:.6f}{counts}{stamp}")
 
     # ---------------------------------------------------------------- state
+
+    @property
+    def vector(self) -> Tensor:
+        """A copy of all parameters, one after the other."""
+        return parameters_to_vector(self.parameters).detach()
 
     def config(self) -> dict:
         """What must agree before a run may be resumed, in plain values."""

@@ -1,0 +1,128 @@
+"""Estimators of R without a grid: what knowing nothing costs, and what the snapshots alone are worth.
+
+All of them are called with a batch and the site's channel G [M, N], and read the four contract tensors of the batch
+and nothing else of it. None depends on the scale of y (but for the scale of its R̂), nor on the other scenes of the batch.
+"""
+
+import torch
+from torch import Tensor
+
+from covlab.model import Estimate
+from covlab.scenario import Scenario
+from covlab.simulator import Batch, Simulator, scene_generator
+
+PRIOR_SCENES = 4096
+"""Scenes the mean covariance is computed from."""
+
+
+def snr(batch: Batch) -> Tensor:
+    """The signal-to-noise ratio as a ratio [B]."""
+    return 10 ** (batch.snr_db / 10)
+
+
+def noise_power(batch: Batch) -> Tensor:
+    """σ̂² = mean |y|² / (1 + SNR) [B].
+
+    The SNR is the expected noise-free power at an antenna over σ², so the expected power of y is (1 + SNR) σ². The mean over these
+    L snapshots scatters with their symbols: by a quarter for one source, 16 snapshots and no noise.
+    """
+    return batch.y.square().sum(dim=3).mean(dim=(1, 2)) / (1 + snr(batch))
+
+
+def back_project(batch: Batch, site: Tensor) -> Tensor:
+    """Estimates of x_l at the RIS, x̂_l = diag(c_l)ᴴ Gᴴ (G Gᴴ + ρ I)⁻¹ y_l [B, N, L].
+
+    The ridge ρ = ‖G‖²_F / (M · SNR) makes it the linear estimate of least mean square error for white x_l.
+    """
+    check_site(batch, site)
+    y, codes = torch.view_as_complex(batch.y), torch.view_as_complex(batch.codes)
+    gram, antennas = site @ site.mH, site.shape[0]
+    ridge = gram.diagonal().real.mean() / snr(batch)
+    inverse = torch.linalg.inv(gram + ridge.view(-1, 1, 1) * torch.eye(antennas, device=site.device))
+    return (codes.conj() * (y @ (site.mH @ inverse).mT)).mT
+
+
+def scaled_identity(batch: Batch, site: Tensor) -> Estimate:
+    """R̂ = I: says nothing of any scene. The error of who has learned nothing."""
+    check_site(batch, site)
+    factor = torch.zeros(len(batch), site.shape[1], 1, dtype=site.dtype, device=site.device)
+    return Estimate(factor, torch.ones_like(batch.snr_db))
+
+
+class MeanCovariance:
+    """R̂ = mean of R over the scenario's prior, from ``PRIOR_SCENES`` scenes: the best answer that looks at no snapshot."""
+
+    def __init__(self, scenario: Scenario, seed: int = 0):
+        factor = Simulator(scenario, dtype=torch.complex128).draw(PRIOR_SCENES, scene_generator(seed, "prior")).factor()
+        columns = factor.movedim(1, 0).flatten(1)
+        values, vectors = torch.linalg.eigh(columns @ columns.mH / PRIOR_SCENES)
+        self.factor = vectors * values.clamp(min=0).sqrt()  # [N, N]
+
+    def __call__(self, batch: Batch, site: Tensor) -> Estimate:
+        check_site(batch, site)
+        factor = self.factor.to(site).expand(len(batch), -1, -1)
+        return Estimate(factor, torch.zeros_like(batch.snr_db))
+
+
+def sample_covariance(batch: Batch, site: Tensor) -> Estimate:
+    """R̂ = (1/L) Σ x̂_l x̂_lᴴ of the back-projected snapshots. At ``full`` size worse than the identity."""
+    snapshots = back_project(batch, site)
+    return Estimate(snapshots / snapshots.shape[2] ** 0.5, torch.zeros_like(batch.snr_db))
+
+
+def ledoit_wolf(batch: Batch, site: Tensor) -> Estimate:
+    """Back-projected snapshots, shrunk towards the identity as in Ledoit and Wolf (2004).
+
+    The share of the identity, ρ = min(1, (1/L²) Σ_l ‖x_l x_lᴴ − S‖² / ‖S − μI‖²), holds for real and complex data alike.
+    """
+    snapshots = back_project(batch, site)
+    return _shrunk(snapshots, ledoit_wolf_share(snapshots))
+
+
+def oas(batch: Batch, site: Tensor) -> Estimate:
+    """Back-projected snapshots, shrunk by the oracle-approximating share (Chen, Wiesel, Eldar and Hero 2010), derived for complex data."""
+    snapshots = back_project(batch, site)
+    return _shrunk(snapshots, oas_share(snapshots))
+
+
+def ledoit_wolf_share(snapshots: Tensor) -> Tensor:
+    """ρ of Ledoit and Wolf (2004) for zero-mean snapshots [B, N, L] -> [B]."""
+    _, L = snapshots.shape[1:]
+    trace, square = _moments(snapshots)
+    fourth = snapshots.abs().square().sum(dim=1).square().sum(dim=1)
+    return ((fourth / L - square) / L / _spread(trace, square, snapshots.shape[1])).clamp(0, 1)
+
+
+def oas_share(snapshots: Tensor) -> Tensor:
+    """ρ = min(1, (tr²S − tr(S²)/N) / ((L − 1/N) (tr(S²) − tr²S/N))) for zero-mean complex Gaussian snapshots [B, N, L] -> [B].
+
+    Chen et al. derive the real case. The steps are theirs with the moments of a complex Gaussian, E tr(S²) = tr(Σ²) + tr²Σ/L and
+    E tr²S = tr²Σ + tr(Σ²)/L: the fixed point of the oracle share when Σ is replaced by its own estimate.
+    """
+    N, L = snapshots.shape[1:]
+    trace, square = _moments(snapshots)
+    return ((trace**2 - square / N) / ((L - 1 / N) * _spread(trace, square, N))).clamp(max=1)
+
+
+def _moments(snapshots: Tensor) -> tuple[Tensor, Tensor]:
+    """tr S and tr(S²) of the sample covariance S [B] each, from the small Gram matrix."""
+    gram = snapshots.mH @ snapshots / snapshots.shape[2]
+    return gram.diagonal(dim1=1, dim2=2).real.sum(dim=1), gram.abs().square().sum(dim=(1, 2))
+
+
+def _spread(trace: Tensor, square: Tensor, elements: int) -> Tensor:
+    """‖S − μI‖² = tr(S²) − tr²S/N."""
+    return square - trace**2 / elements
+
+
+def _shrunk(snapshots: Tensor, share: Tensor) -> Estimate:
+    N, L = snapshots.shape[1:]
+    mean = snapshots.abs().square().sum(dim=1).mean(dim=1) / N
+    return Estimate(snapshots * ((1 - share) / L).sqrt().view(-1, 1, 1), share * mean)
+
+
+def check_site(batch: Batch, site: Tensor) -> None:
+    """Raises ValueError unless ``site`` is a complex G [M, N] that fits the batch."""
+    shape = (batch.y.shape[2], batch.codes.shape[2])
+    if tuple(site.shape) != shape or not site.is_complex():
+        raise ValueError(f"site must be G, complex [M, N] = {list(shape)} beside this batch, got {site.dtype} {list(site.shape)}")

@@ -1,0 +1,107 @@
+"""From any R to sources: MUSIC and MVDR spectra over a grid, peaks, and the number of sources.
+
+Spectra are batched over R [B, N, N] and take steering vectors D [N, G] with ‖d‖² = N; they are never negative.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def music(R: Tensor, sources: Tensor, steering: Tensor) -> Tensor:
+    """N / ‖U_nᴴ d‖², U_n the noise subspace of R: [B, N, N], K [B], [N, G] -> [B, G]. At least 1 (Schmidt 1986).
+
+    Raises:
+        ValueError: a K is not in 1 … N − 1.
+    """
+    elements = R.shape[-1]
+    if sources.min() < 1 or sources.max() >= elements:
+        raise ValueError(f"sources must lie in 1 … {elements - 1} for R of {elements} elements, got {sources.min().item()} … {sources.max().item()}")
+    _, vectors = torch.linalg.eigh((R + R.mH) / 2)
+    rank = torch.arange(elements, device=R.device)
+    noise = vectors * (rank < elements - sources.unsqueeze(1)).unsqueeze(1)
+    residual = (noise.mH @ steering).abs().square().sum(dim=1)
+    return elements / residual.clamp(min=elements * torch.finfo(residual.dtype).eps)
+
+
+def mvdr(R: Tensor, steering: Tensor, loading: float = 1e-3) -> Tensor:
+    """1 / dᴴ(R + εI)⁻¹d: [B, N, N], [N, G] -> [B, G] (Capon 1969).
+
+    Args:
+        loading: ε in shares of the mean of R's diagonal; a covariance of rank K < N needs one.
+    """
+    elements = R.shape[-1]
+    level = loading * R.diagonal(dim1=1, dim2=2).real.mean(dim=1)
+    loaded = (R + R.mH) / 2 + level.view(-1, 1, 1) * torch.eye(elements, device=R.device)
+    white = torch.linalg.solve_triangular(torch.linalg.cholesky(loaded), steering.expand(len(R), -1, -1), upper=False)
+    return 1 / white.abs().square().sum(dim=1)
+
+
+def peaks(spectrum: Tensor, axes: tuple[Tensor, ...], count: int) -> Tensor:
+    """The ``count`` highest local maxima of a spectrum over a product grid, highest first: -> [B, count, len(axes)].
+
+    A peak is at least as high as its neighbours (3 points an axis, diagonals included). Its place is refined on each axis by the parabola through
+    the logarithms of three points. Where a scene has fewer peaks, the rest are NaN.
+
+    Args:
+        spectrum: [B, G], G the product of the axes' lengths, the last axis running fastest.
+        axes: one, two or three increasing tensors.
+    """
+    shape = tuple(len(axis) for axis in axes)
+    level = spectrum.clamp(min=torch.finfo(spectrum.dtype).tiny).log().unflatten(1, shape)
+    dimensions = len(axes)
+    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[dimensions - 1]
+    # An axis of one point is no obstacle: the pool pads with -inf.
+    summit = (level == pool(level.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)).flatten(1)
+    heights = torch.where(summit, level.flatten(1), -torch.inf)
+    highest, places = heights.topk(min(count, heights.shape[1]), dim=1)
+    found = []
+    for number, axis in enumerate(axes):
+        stride = 1
+        for length in shape[number + 1 :]:
+            stride *= length
+        index = places // stride % shape[number]
+        found.append(_parabola(level.flatten(1), places, index, axis, stride))
+    result = torch.where((highest > -torch.inf).unsqueeze(2), torch.stack(found, dim=2), torch.nan)
+    return F.pad(result, (0, 0, 0, count - result.shape[1]), value=torch.nan)
+
+
+def _parabola(level: Tensor, places: Tensor, index: Tensor, axis: Tensor, stride: int) -> Tensor:
+    """Where the parabola through a peak and its two neighbours on ``axis`` is highest; at the axis' ends, the grid point."""
+    if len(axis) < 3:
+        return axis[index]
+    inner = (index > 0) & (index < len(axis) - 1)
+    middle = index.clamp(1, len(axis) - 2)
+    x0, x1, x2 = axis[middle - 1], axis[middle], axis[middle + 1]
+    centre = places + (middle - index) * stride
+    y0, y1, y2 = (level.gather(1, centre + step) for step in (-stride, 0, stride))
+    left, right = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
+    curvature = (right - left) / (x2 - x0)
+    vertex = (x0 + x1) / 2 - left / (2 * curvature.clamp(max=-torch.finfo(level.dtype).tiny))
+    vertex = torch.where(curvature < 0, vertex, x1).clamp(min=x0, max=x2)
+    return torch.where(inner, vertex, axis[index])
+
+
+def source_count(eigenvalues: Tensor, snapshots: int, criterion: str = "mdl") -> Tensor:
+    """K by Wax and Kailath's (1985) criterion from the eigenvalues [B, N] of a sample covariance of L snapshots: -> [B], 0 … N − 1.
+
+    For snapshots that share one covariance and white noise, L > N. The snapshots behind changing codes are no such data: there
+    the greedy estimator counts by the likelihood of its own model.
+
+    Raises:
+        ValueError: ``criterion`` is neither "mdl" nor "aic", or L ≤ N.
+    """
+    N = eigenvalues.shape[1]
+    if criterion not in ("mdl", "aic"):
+        raise ValueError(f"criterion must be 'mdl' or 'aic', got {criterion!r}")
+    if snapshots <= N:
+        raise ValueError(f"snapshots must be more than the {N} eigenvalues, got {snapshots}")
+    values = eigenvalues.sort(dim=1, descending=True).values.clamp(min=torch.finfo(eigenvalues.dtype).tiny)
+    K = torch.arange(N, device=values.device)
+    tail = N - K
+    arithmetic = values.flip(1).cumsum(dim=1).flip(1) / tail
+    geometric = values.log().flip(1).cumsum(dim=1).flip(1) / tail
+    cost = snapshots * tail * (arithmetic.log() - geometric)
+    free = K * (2 * N - K)
+    penalty = free * (0.5 * torch.log(torch.tensor(float(snapshots))) if criterion == "mdl" else 1.0)
+    return (cost + penalty).argmin(dim=1)

@@ -1,0 +1,369 @@
+"""Loss weights, learning rate and width, tuned by any number of workers on any machines: one study in one storage.
+
+A study holds its own settings, so that a worker needs its name and its storage to join, and nothing else.
+What is minimized is the NMSE on held-out scenes, never the weighted loss: the weights are what is tuned, and a
+loss can be made small by making them small.
+"""
+
+import inspect
+import json
+import math
+import random
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+
+import click
+import torch
+
+try:
+    import optuna
+    import sqlalchemy
+except ModuleNotFoundError as missing:
+    raise click.ClickException(f"tuning needs {missing.name}: pip install 'covlab[tune]'") from missing
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from covlab.loss import LossWeights
+from covlab.progress import Silent
+from covlab.recipe import PRECISIONS, Recipe
+from covlab.scenario import PRESETS, check_whole_number, preset
+from covlab.simulator import scene_generator
+from covlab.train import NETWORKS, build, configure
+from covlab.trainer import NonFiniteLoss, Trainer
+
+STORAGE = "sqlite:///studies.db"
+RETRIES = 2
+"""A trial whose worker died is begun again so often: settings that kill their worker must not kill them all."""
+
+SEARCH = {
+    "learning_rate": (3e-4, 3e-2),
+    "width": (128, 1024),
+    "lam_ortho": (1e-5, 1e-1),
+    "lam_cross": (1e-5, 1e-1),
+    "lam_gap": (1e-4, 1e-1),
+    "lam_K": (1e-3, 1.0),
+    "lam_subspace_align": (1e-3, 1.0),
+    "lam_peak_contrast": (1e-3, 1.0),
+}
+"""What is searched unless a study says otherwise: low and high of each, on a logarithmic scale. ``lam_cov`` stays 1: under
+AdamW a common factor of all weights changes nothing. ``lam_cov_pred`` weighs the same error where nothing is blended."""
+
+
+class StudyError(RuntimeError):
+    """A study cannot be had, or has other settings; the message names it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all trials of a study share; stored in it by the worker that makes it.
+
+    Raises:
+        ValueError: a setting is out of its range; the message names it.
+    """
+
+    preset: str = "student"
+    network: str = "back-projection"
+    windows: int = 600  #: optimizer steps a trial
+    epoch: int = 60  #: windows between validations, after each of which a trial may be pruned
+    micro_batch: int = 32
+    accumulation: int = 4
+    precision: str = "fp32"
+    seed: int = 0  #: of scenes and first parameters, the same for all trials, so that they differ by their settings alone
+    validation: int = 1024  #: scenes, from a stream of their own: those that ``covlab train`` validates on stay unseen
+    heartbeat: int = 30  #: seconds between a worker's signs of life; after two missed ones its trial goes to another
+    search: dict[str, tuple[float, float]] = field(default_factory=lambda: dict(SEARCH))  #: {name: (low, high)}; low = high: held there
+
+    def __post_init__(self):
+        for name, choices in (("preset", PRESETS), ("network", tuple(NETWORKS)), ("precision", tuple(PRECISIONS))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        for name in ("windows", "epoch", "micro_batch", "accumulation", "validation", "heartbeat"):
+            check_whole_number(name, getattr(self, name), least=1)
+        check_whole_number("seed", self.seed, least=0)
+        known = {"learning_rate", "width", *LossWeights().values()}
+        for name, (low, high) in self.search.items():
+            if name not in known:
+                raise ValueError(f"search must name some of {', '.join(sorted(known))}, got {name!r}")
+            if not (0 < low <= high < math.inf or low == high == 0):
+                raise ValueError(f"search of {name} must be (low, high) with 0 < low <= high, or one value twice, got ({low!r}, {high!r})")
+            LossWeights(**{end: value for value in (low, high) for end in [name] if end.startswith("lam_")})
+        for end in self.search.get("width", ()):
+            check_whole_number("search of width", end, least=1)
+        object.__setattr__(self, "search", {name: tuple(bounds) for name, bounds in sorted(self.search.items())})
+
+    @property
+    def default(self) -> dict[str, float]:
+        """The values a plain run would have, moved into the search where they lie outside: the first trial."""
+        width = inspect.signature(NETWORKS[self.network]).parameters.get("width")
+        plain = LossWeights().values() | {"learning_rate": Recipe(windows=1).learning_rate, "width": width and width.default}
+        return {name: min(max(plain[name], low), high) for name, (low, high) in self.search.items() if low < high}
+
+    def ask(self, trial: Trial) -> dict[str, float]:
+        """A value for everything that is searched, and those that are held."""
+        values = {}
+        for name, (low, high) in self.search.items():
+            suggest = trial.suggest_int if name == "width" else trial.suggest_float
+            values[name] = suggest(name, low, high, log=True) if low < high else low
+        return values
+
+    def config(self, values: dict[str, float], origin: str) -> dict:
+        """The configuration of a run with ``values``, as :func:`covlab.train.build` takes it."""
+        recipe = Recipe(windows=self.windows, accumulation=self.accumulation, precision=self.precision)
+        if "learning_rate" in values:
+            recipe = replace(recipe, learning_rate=values["learning_rate"])
+        weights = LossWeights().updated(origin, **{name: value for name, value in values.items() if name.startswith("lam_")})
+        return configure(
+            preset(self.preset), NETWORKS[self.network].__name__, False, self.seed, self.micro_batch, self.epoch, recipe, weights, values.get("width")
+        )
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a trial found, ready to train with."""
+
+    study: str
+    trial: int
+    nmse: float  #: on the study's own held-out scenes, of which it is the best of many: expect a little worse elsewhere
+    settings: Settings
+    weights: LossWeights  #: whose provenance names study and trial
+    learning_rate: float
+    width: int | None  #: None: the network's own
+
+
+# ---------------------------------------------------------------- a study in its storage
+
+
+def open_study(storage: str, name: str, sampler: optuna.samplers.BaseSampler | None = None, **given) -> optuna.Study:
+    """Join the study ``name`` in ``storage``; or make it, with the settings ``given`` (fields of :class:`Settings`).
+
+    Args:
+        storage: a URL as SQLAlchemy takes it: sqlite:///studies.db, postgresql+psycopg2://…, mysql+mysqldb://….
+        sampler: proposes this worker's trials; None: Optuna's TPE, which is told of the trials that run elsewhere.
+
+    Raises:
+        ValueError: a setting is unknown or out of its range.
+        StudyError: the storage cannot be opened, or the study has other settings than those given.
+    """
+    settings = _settings(given)
+    plain = _database(storage)
+    try:
+        study = optuna.create_study(storage=plain, study_name=name)
+        study.set_user_attr("covlab", json.dumps(asdict(settings)))
+        if settings.default:
+            study.enqueue_trial(settings.default)
+    except DuplicatedStudyError:
+        stored = settings_of(storage, name)
+        differences = [f"{key} is {getattr(stored, key)}, not {getattr(settings, key)}" for key in given if getattr(stored, key) != getattr(settings, key)]
+        if differences:
+            raise StudyError(f"study {name!r} has settings of its own, leave these out to join it: {'; '.join(differences)}") from None
+        settings = stored
+    warm_up = math.ceil(settings.windows / settings.epoch) // 4
+    return optuna.load_study(
+        storage=_database(storage, settings.heartbeat),
+        study_name=name,
+        sampler=sampler or optuna.samplers.TPESampler(constant_liar=True),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warm_up),
+    )
+
+
+def settings_of(storage: str, name: str) -> Settings:
+    """The settings of the study ``name``.
+
+    Raises:
+        StudyError: there is no such study, or it is not one of covlab's.
+    """
+    database = _database(storage)
+    if name not in (known := optuna.get_all_study_names(database)):
+        raise StudyError(f"{_shown(storage)} holds no study {name!r}; it holds {', '.join(sorted(known)) or 'none'}")
+    study = optuna.load_study(storage=database, study_name=name)
+    for _ in range(50):  # the worker that made it may be about to write them
+        if "covlab" in study.user_attrs:
+            return _settings(json.loads(study.user_attrs["covlab"]))
+        time.sleep(0.1)
+    raise StudyError(f"study {name!r} in {_shown(storage)} holds no settings of covlab: choose another name")
+
+
+def best(storage: str, name: str) -> Tuned:
+    """The best trial of a study, while it goes on or afterwards.
+
+    Raises:
+        StudyError: there is no such study, or none of its trials is complete.
+    """
+    settings = settings_of(storage, name)
+    study = optuna.load_study(storage=_database(storage), study_name=name)
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        raise StudyError(f"study {name!r} has no complete trial yet ({len(study.get_trials(deepcopy=False))} begun or waiting)")
+    trial = min(complete, key=lambda trial: trial.value)
+    values = {key: trial.params.get(key, low) for key, (low, _) in settings.search.items()}
+    config = settings.config(values, f"study {name}, trial {trial.number}")
+    weights, learning_rate = LossWeights(**config["weights"]), config["recipe"]["learning_rate"]
+    return Tuned(name, trial.number, trial.value, settings, weights, learning_rate, config["width"])
+
+
+def _settings(given: dict) -> Settings:
+    try:
+        return Settings(**given)
+    except TypeError as error:
+        raise ValueError(f"settings must be fields of Settings, got {', '.join(given)} ({error})") from error
+
+
+def _database(storage: str, heartbeat: int | None = None) -> RDBStorage:
+    """The storage, its tables made; with a heartbeat, the trials of dead workers are found in it and begun again."""
+    file = storage.startswith("sqlite")
+    for attempt in range(1, 6):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                return RDBStorage(
+                    storage,
+                    engine_kwargs={"connect_args": {"timeout": 60}} if file else {"pool_pre_ping": True},
+                    heartbeat_interval=heartbeat,
+                    heartbeat_stale_trial_callback=heartbeat and RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+                )
+        except sqlalchemy.exc.ArgumentError as error:
+            raise StudyError(f"storage must be a URL such as {STORAGE}, got {storage!r}") from error
+        except ImportError as error:
+            raise StudyError(f"{_shown(storage)} needs a database driver: {error.__cause__ or error}") from error
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            # Workers that begin together make the tables together, and all but one of them fail; the next time they are there.
+            if attempt == 5:
+                raise StudyError(f"{_shown(storage)} cannot be opened: {getattr(error, 'orig', error)}") from error
+            time.sleep(attempt * random.random())
+
+
+def _shown(storage: str) -> str:
+    return sqlalchemy.engine.make_url(storage).render_as_string(hide_password=True)
+
+
+# ---------------------------------------------------------------- a worker
+
+
+def work(study: optuna.Study, trials: int | None = None, minutes: float | None = None, device: str = "cpu", say: Callable[[str], None] = print) -> None:
+    """Run trials until the study holds ``trials`` of them that are complete or pruned, whoever ran them, or for ``minutes``.
+
+    A trial that has begun is finished first. On SIGINT it goes back to the study; if its worker is killed, another finds the
+    heartbeat missing and begins it again.
+
+    Raises:
+        ValueError: ``trials`` or ``minutes`` is out of range.
+        KeyboardInterrupt: SIGINT.
+    """
+    if trials is not None:
+        check_whole_number("trials", trials, least=1)
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ValueError(f"minutes must be above 0 and finite, got {minutes!r}")
+    settings = _settings(json.loads(study.user_attrs["covlab"]))
+    began, counted = time.monotonic(), (TrialState.COMPLETE, TrialState.PRUNED)
+    while minutes is None or time.monotonic() - began < 60 * minutes:
+        if trials is not None and len(study.get_trials(deepcopy=False, states=counted)) >= trials:
+            break
+        try:
+            study.optimize(
+                lambda trial: held_out_error(trial, settings, device), n_trials=1, callbacks=[lambda study, trial: say(_line(study, trial))]
+            )
+        except ValueError as error:
+            if "Cannot tell a FAIL trial" not in str(error):
+                raise
+            # A machine that slept through its heartbeats finds its trial begun again by another.
+            say("a trial of this worker was taken for dead and begun again; going on with the next")
+
+
+def held_out_error(trial: Trial, settings: Settings, device: str) -> float:
+    """What a study minimizes: the last NMSE on held-out scenes, of a run with what ``trial`` proposes.
+
+    Raises:
+        TrialPruned: after some epoch the run was worse than the median of those before it, or its loss was not finite
+            (which is no failure: the sampler is to learn from it).
+    """
+    values = settings.ask(trial)
+    try:
+        run = build(settings.config(values, f"study {trial.study.study_name}, trial {trial.number}"), device, progress=Silent())
+        run.validation = run.scenes.simulator.draw(settings.validation, scene_generator(settings.seed, "tuning", device=device))
+        report_epochs(run, trial)
+        run.fit()
+        if run.window < settings.windows:
+            raise KeyboardInterrupt  # which fit has turned into a clean end
+    except NonFiniteLoss as error:
+        raise optuna.TrialPruned("its loss was not finite") from error
+    except KeyboardInterrupt:
+        trial.study.enqueue_trial(trial.params)
+        raise
+    return run.history[-1]["validation"]
+
+
+def report_epochs(run: Trainer, trial: Trial) -> None:
+    """After each epoch of ``run``, tell the study of its validation, and stop if the pruner says so."""
+    honest = run.end_epoch
+
+    def end_epoch():
+        honest()
+        trial.report(run.history[-1]["validation"], step=run.epoch)
+        if run.window < run.recipe.windows and trial.should_prune():
+            raise optuna.TrialPruned
+
+    run.end_epoch = end_epoch
+
+
+def _line(study: optuna.Study, trial: FrozenTrial) -> str:
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    best = min(complete, key=lambda trial: trial.value, default=None)
+    what = f"NMSE {trial.value:.4f}" if trial.state == TrialState.COMPLETE else f"{trial.state.name.lower()} after epoch {trial.last_step}"
+    values = ", ".join(f"{name} {value:.3g}" for name, value in trial.params.items())
+    return f"trial {trial.number}: {what} ({values})" + (f"; best {best.value:.4f}, trial {best.number}" if best else "")
+
+
+# ---------------------------------------------------------------- the command
+
+
+def _search(context, parameter, entries: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    search = {}
+    for entry in entries:
+        name, _, bounds = entry.partition("=")
+        low, _, high = bounds.partition(":")
+        try:
+            number = int if name == "width" else float
+            search[name] = (number(low), number(high or low))
+        except ValueError:
+            raise click.BadParameter(f"expected NAME=LOW:HIGH or NAME=VALUE, got {entry!r}") from None
+    return search
+
+
+@click.command()
+@click.option("--study", "name", required=True, help="Its name: made if it is new, joined if it is there.")
+@click.option("--storage", default=STORAGE, show_default=True, help="Where studies are: a file, or a server for many machines (postgresql+psycopg2://…).")
+@click.option("--trials", type=int, help="Stop when the study holds so many finished trials, whoever ran them.")
+@click.option("--minutes", type=float, help="Begin no trial after so many minutes.")
+@click.option("--preset", type=click.Choice(PRESETS), help="What is simulated. [default: student]")
+@click.option("--network", type=click.Choice(tuple(NETWORKS)), help="[default: back-projection]")
+@click.option("--windows", type=int, help="Budget of a trial. [default: 600]")
+@click.option("--epoch", type=int, help="Windows between validations, after which a trial may be pruned. [default: 60]")
+@click.option("--micro-batch", type=int, help="[default: 32]")
+@click.option("--accumulation", type=int, help="[default: 4]")
+@click.option("--precision", type=click.Choice(tuple(PRECISIONS)), help="[default: fp32]")
+@click.option("--seed", type=int, help="Of scenes and first parameters, the same for all trials. [default: 0]")
+@click.option("--validation", type=int, help="Held-out scenes a trial is judged by. [default: 1024]")
+@click.option("--heartbeat", type=int, help="Seconds between signs of life; after two missed ones a worker is dead. [default: 30]")
+@click.option("--search", multiple=True, callback=_search, metavar="NAME=LOW:HIGH", help="Search only what is named so (NAME=VALUE holds it); may be repeated.")
+@click.option("--device", default=lambda: "cuda" if torch.cuda.is_available() else "cpu", help="[default: cuda where there is one, else cpu]")
+def tune(name, storage, trials, minutes, device, **given):
+    """Tune loss weights, learning rate and width; any number of workers join one study by name."""
+    if trials is None and minutes is None:
+        raise click.UsageError("give --trials, --minutes or both")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = open_study(storage, name, **{key: value for key, value in given.items() if value not in (None, {})})
+        click.echo(f"study {name} in {_shown(storage)}; another worker joins with: covlab tune --study {name} --storage {_shown(storage)} --minutes 10")
+        work(study, trials, minutes, device, click.echo)
+        found = best(storage, name)
+    except (ValueError, StudyError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        raise click.ClickException("interrupted; the trial goes back to the study") from None
+    click.echo(f"best: trial {found.trial}, NMSE {found.nmse:.4f} after {found.settings.windows} windows, learning rate {found.learning_rate:.3g}, width {found.width}")
+    for weight, value in found.weights.values().items():
+        click.echo(f"  {weight:<20}{value:<10.3g}{found.weights.provenance[weight]}")
+    click.echo(f"to train with it: covlab train --study {name} --storage {_shown(storage)}")

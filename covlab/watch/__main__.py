@@ -1,0 +1,80 @@
+"""``python -m covlab.watch [options] script.py [arguments]``: run a training script as Python would, and watch it."""
+
+import argparse
+import os
+import runpy
+import sys
+from pathlib import Path
+
+from covlab.watch.session import watch
+
+EPILOG = """The script runs unchanged: its arguments, its exit code and its exceptions are its own. Without an exception, the exit
+code is 1 if a finding is as bad as --fail-on, else the script's."""
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m covlab.watch", description=__doc__.split(": ", 1)[1], epilog=EPILOG)
+    parser.add_argument("--fail-on", choices=("fault", "warning", "never"), default="fault", help="the least finding that fails the run (fault)")
+    parser.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps")
+    parser.add_argument("--light", action="store_true", help="measure one step in eight, and no inputs")
+    parser.add_argument("--ledger", metavar="FILE", help="write one JSON object a step")
+    parser.add_argument("--junit", metavar="FILE", help="write one JUnit test case an invariant")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    parser.add_argument("-m", dest="module", action="store_true", help="the script is the name of a module")
+    parser.add_argument("script", help="file, or with -m a module, to run")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own")
+    chosen = parser.parse_args(arguments)
+    if chosen.steps is not None and chosen.steps < 1:
+        parser.error(f"--steps must be at least 1, got {chosen.steps}")
+    if not chosen.module and not Path(chosen.script).is_file():
+        parser.error(f"no such file: {chosen.script}")
+    return chosen
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """As ``python script`` or ``python -m module`` would."""
+    if chosen.module:
+        sys.argv[:] = [chosen.script, *chosen.arguments]
+        sys.path[0] = os.getcwd()
+        runpy.run_module(chosen.script, run_name="__main__", alter_sys=True)
+    else:
+        sys.argv[:] = [chosen.script, *chosen.arguments]
+        sys.path[0] = str(Path(chosen.script).resolve().parent)
+        runpy.run_path(chosen.script, run_name="__main__")
+
+
+def show(report) -> None:
+    try:
+        from rich.console import Console
+    except ImportError:
+        print(report, file=sys.stderr)
+    else:
+        Console(stderr=True, highlight=False).print(report)
+
+
+def main() -> int:
+    chosen = parse(sys.argv[1:])
+    watched = watch(light=chosen.light, ledger=chosen.ledger, steps=chosen.steps)
+    code = 0
+    try:
+        with watched:
+            run(chosen)
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            code = end.code
+    finally:
+        sys.stdout.flush()
+        report = watched.report()
+        show(report)
+        if chosen.junit:
+            report.write_junit(chosen.junit, chosen.fail_on)
+        if chosen.json:
+            report.write_json(chosen.json)
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+        code = 1
+    return code or int(report.failed(chosen.fail_on))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,542 @@
+"""Sits beside a training loop and writes down its calls; never changes what they do.
+
+A *window* is what an optimizer makes one step of: the backwards since its gradients were cleared. Whatever has to
+be read from a tensor stays on its device until ``Pending`` brings many of them in at once.
+"""
+
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from functools import wraps
+
+import torch
+from torch import Tensor, nn
+from torch.optim import lr_scheduler
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from covlab.watch import measure, weights
+from covlab.watch.patches import Patches
+from covlab.watch.records import Backward, Cleared, Forward, Number, Pending, Site, Step, caller
+
+BLOCK = 32  # steps between two waits for the device
+WHOLE_STEPS = 12  # of an optimizer, whose parameters are compared element by element
+FORWARDS = 4096  # kept of a window
+SAMPLING = 8  # of how many steps a light watch measures one
+
+
+class Enough(BaseException):
+    """The steps that were asked for have been made. No ``except Exception`` of the script's holds it up."""
+
+
+class Watched:
+    """An optimizer, and what its gradients are made of now."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, number: int):
+        self.ref, self.number, self.name = weakref.ref(optimizer), number, type(optimizer).__name__
+        self.pending: list[Backward] = []  # since the gradients were cleared
+        self.taken = 0  # of these, by steps already
+        self.touched = False  # by the backward that is running
+        self.got: set[int] = set()  # ids of the parameters that ever got a gradient
+        self.consumed = self.skipped = self.unscaled = False
+        self.expected = 0  # attempts before the scaler's step
+        self.carried: Number | None = None
+        self.attempts = 0
+        self.schedules: list[tuple[int, Site | None]] = []
+        self.clips: list[list] = []  # [where, scale, is it known that the scale was still in?]
+        self.written: int | None = None
+        self.handles, self.hooked = [], set()
+        self.trainable: set[int] = set()  # ids of parameters, as last looked at
+        self.ran: set[int] = set()  # of these, whose modules ran
+        self.names: dict[int, str] = {}
+        self.suspect = False  # no sampled parameter moved: compare them all
+        self.before: list[tuple[Tensor, Tensor]] = []
+        self.step: Step | None = None
+        self.pointers: set[int] | None = None
+        self.last: Step | None = None
+        self.hook()
+
+    def hook(self) -> None:
+        """See which parameters get gradients, also those that were added later."""
+        got, reference = self.got, weakref.ref(self)
+
+        def arrived(parameter):
+            got.add(id(parameter))
+            watched = reference()
+            if watched is not None:
+                watched.touched = True
+
+        for parameter in self.parameters():
+            if id(parameter) not in self.hooked and parameter.requires_grad and parameter.is_leaf:
+                self.hooked.add(id(parameter))
+                self.handles.append(parameter.register_post_accumulate_grad_hook(arrived))
+
+    def parameters(self) -> list[Tensor]:
+        optimizer = self.ref()
+        return [] if optimizer is None else [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def versions(self) -> int:
+        return sum(parameter._version for parameter in self.parameters())
+
+
+class Observer:
+    """Everything that is patched, hooked and remembered while a loop is watched.
+
+    Args:
+        receive: gets every ``Step`` and ``Cleared``, in order, with its numbers brought in.
+        light: measure one step in eight, and no inputs.
+        steps: raise ``Enough`` after so many steps of one optimizer; None: never.
+    """
+
+    def __init__(self, receive: Callable[[Step | Cleared], None], light: bool = False, steps: int | None = None):
+        self.receive, self.light, self.limit = receive, light, steps
+        self.pending, self.events = Pending(), []
+        self.optimizers: dict[int, Watched] = {}
+        self.retired = 0
+        self.forwards: deque[Forward] = deque(maxlen=FORWARDS)
+        self.inputs = measure.Inputs()
+        self.roots: weakref.WeakKeyDictionary[nn.Module, measure.Root] = weakref.WeakKeyDictionary()
+        self.called: set[int] = set()  # ids of modules that ran with the gradient on
+        self.replacements: dict[tuple[Site | None, str], list] = {}  # (where, what): [calls, numbers that say whether one met a non-finite value]
+        self.scaler = {"disabled": 0, "used": 0}
+        self.counts = {"forwards": 0, "backwards": 0, "steps": 0, "evaluations": 0, "evaluation_mode": 0}
+        self.since_backward: dict[Site | None, int] = {}
+        self.unevaluated: dict[Site | None, int] = {}  # longest run of forwards in training mode without a gradient or a backward
+        self.orphans: dict[str, set[str]] = {}
+        self.failures: dict[str, Exception] = {}
+        self.backward: Backward | None = None
+        self.depth, self.stepping, self.thread = 0, 0, threading.get_ident()
+        self.patches, self.handles = Patches(), []
+        self.on = False
+
+    # ---------------------------------------------------------------- on and off
+
+    def start(self) -> None:
+        self.on = True
+        patch, functions = self.patches.method, self.patches.function
+        functions(torch.autograd, "backward", self._wrap_backward)
+        patch(nn.Module, "__call__", self._wrap_call)
+        patch(nn.Module, "zero_grad", self._around("clear", before=lambda module, *_, **__: self._clear(list(module.parameters()))))
+        optimizer = torch.optim.Optimizer
+        patch(optimizer, "__init__", self._around("optimizer", after=lambda own, *_, **__: self.adopt(own)))
+        patch(optimizer, "zero_grad", self._around("clear", before=lambda own, *_, **__: self._clear(optimizer=own)))
+        for name in ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_"):
+            if hasattr(torch.nn.utils, name):
+                functions(torch.nn.utils, name, self._wrap_clip)
+        scaler = torch.amp.GradScaler
+        patch(scaler, "scale", self._wrap_scale)
+        patch(scaler, "unscale_", self._around("scaler", before=self._unscale))
+        patch(scaler, "step", self._around("scaler", before=self._scaler_step, after=self._scaler_stepped))
+        patch(scaler, "update", self._around("scaler", before=lambda *_, **__: self._scaler_update()))
+        for kind in {kind for kind in vars(lr_scheduler).values() if isinstance(kind, type) and hasattr(kind, "step") and "step" in vars(kind)}:
+            patch(kind, "step", self._around("schedule", before=self._schedule))
+        for name in ("nan_to_num", "nan_to_num_"):
+            functions(torch, name, self._around("replacement", before=self._replace))
+            patch(Tensor, name, self._around("replacement", before=self._replace))
+        self.handles = [register_optimizer_step_pre_hook(self._pre_step), register_optimizer_step_post_hook(self._post_step)]
+
+    def stop(self) -> None:
+        """Put everything back and bring in what is still on its way."""
+        self.on = False
+        self.patches.restore()
+        for handle in [*self.handles, *(handle for watched in self.optimizers.values() for handle in watched.handles)]:
+            handle.remove()
+        self.handles.clear()
+        for watched in self.optimizers.values():
+            watched.handles.clear()
+            watched.before.clear()
+            if watched.last is not None:
+                watched.last.schedules_after = list(watched.schedules)
+        self.bring_in()
+
+    def bring_in(self) -> None:
+        """Wait for the device once, and hand on what happened since the last time."""
+        self.pending.bring_in()
+        events, self.events = self.events, []
+        for event in events:
+            if isinstance(event, Step):
+                watched = self.optimizers.get(event.optimizer)
+                if watched is not None and event.moved is not None:
+                    watched.suspect = event.moved.value == 0
+            self.receive(event)
+
+    # ---------------------------------------------------------------- wrapping
+
+    def _guard(self, part: str, function: Callable, *args, **kwargs):
+        """Nothing of ours ever breaks the loop: what fails is left out from then on, and reported as not checked."""
+        if part in self.failures:
+            return None
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            self.failures[part] = error
+            return None
+
+    def _mine(self) -> bool:
+        return self.on and threading.get_ident() == self.thread
+
+    def _around(self, part: str, before: Callable | None = None, after: Callable | None = None) -> Callable[[Callable], Callable]:
+        def wrap(original):
+            def wrapper(*args, **kwargs):
+                if before is not None and self._mine():
+                    self._guard(part, before, *args, **kwargs)
+                result = original(*args, **kwargs)
+                if after is not None and self._mine():
+                    self._guard(part, after, *args, **kwargs)
+                return result
+
+            return wrapper
+
+        return wrap
+
+    # ---------------------------------------------------------------- forwards
+
+    def _wrap_call(self, original):
+        def __call__(module, *args, **kwargs):
+            if self.depth or self.backward is not None or not self._mine():
+                if self.on and self.depth and torch.is_grad_enabled():
+                    self.called.add(id(module))
+                return original(module, *args, **kwargs)
+            if torch.compiler.is_compiling():
+                return original(module, *args, **kwargs)
+            self.depth += 1
+            try:
+                result = original(module, *args, **kwargs)
+            finally:
+                self.depth -= 1
+            self._guard("forward", self._forward, module, args, kwargs, result)
+            return result
+
+        return __call__
+
+    def _forward(self, module: nn.Module, args: tuple, kwargs: dict, result) -> None:
+        root = self.roots.get(module)
+        if root is None:
+            root = self.roots[module] = measure.Root(module)
+        if not root.parameters:
+            return
+        owned = root.owned(self.optimizers)
+        site, learning = caller(), torch.is_grad_enabled()
+        if not learning or not module.training:
+            self.counts["evaluations"] += owned
+            self.counts["evaluation_mode"] += owned and not module.training
+            if owned and not self.light:
+                self.inputs.see(args, kwargs, self.pending, training=False)
+        if not learning:
+            if owned and module.training and root.stochastic:
+                run = self.since_backward[site] = self.since_backward.get(site, 0) + 1
+                self.unevaluated[site] = max(run, self.unevaluated.get(site, 0))
+            return
+        self.called.add(id(module))
+        outputs = measure.outputs(result)
+        forward = Forward(site, root.number, module.training, root.stochastic and owned, root.batch_statistics, any(output.dtype == torch.float16 for output in outputs), bool(outputs))
+        self.counts["forwards"] += 1
+        self.forwards.append(forward)
+        if module.training and owned and not self.light:
+            self.inputs.see(args, kwargs, self.pending, training=True, forward=forward)
+        for output in outputs:
+            output.grad_fn.register_prehook(self._use(forward))
+
+    def _use(self, forward: Forward) -> Callable:
+        def hook(gradients):
+            if self.backward is not None and self.backward.number not in forward.used:
+                forward.used.append(self.backward.number)
+
+        return hook
+
+    # ---------------------------------------------------------------- backwards
+
+    def _wrap_backward(self, original):
+        def backward(tensors, *args, **kwargs):
+            if not self._mine() or self.backward is not None:
+                return original(tensors, *args, **kwargs)
+            self.counts["backwards"] += 1
+            record = self.backward = Backward(self.counts["backwards"], None)
+            remove = self._guard("backward", self._before_backward, record, tensors) or []
+            try:
+                return original(tensors, *args, **kwargs)
+            finally:
+                self.backward = None
+                self._guard("backward", self._after_backward, record, remove)
+
+        return backward
+
+    def _before_backward(self, record: Backward, tensors) -> list[Callable]:
+        record.site = caller()
+        self.since_backward.clear()
+        for watched in self.optimizers.values():
+            watched.touched = False
+            if watched.pending:
+                if not any(parameter.grad is not None for parameter in watched.parameters() if id(parameter) in watched.got):
+                    self._cleared(watched, None)
+                elif watched.consumed and watched.carried is None:
+                    watched.carried = self._largest(watched)
+        root = tensors if isinstance(tensors, Tensor) else tensors[0] if len(tensors) == 1 else None
+        if root is None:
+            return []
+        if root.numel() == 1 and not root.is_complex():
+            record.loss = self.pending.number(root.detach().clone())
+        return weights.read(root, record, self.pending)
+
+    def _after_backward(self, record: Backward, remove: list[Callable]) -> None:
+        for take_off in remove:
+            take_off()
+        for watched in self.optimizers.values():
+            if watched.touched:
+                watched.touched, watched.pointers = False, None
+                if watched.written is None:
+                    watched.written = watched.versions()
+                watched.pending.append(record)
+
+    # ---------------------------------------------------------------- gradients cleared
+
+    def _clear(self, parameters: list[Tensor] | None = None, optimizer: torch.optim.Optimizer | None = None) -> None:
+        site = caller()
+        for watched in self.optimizers.values():
+            if optimizer is None:
+                held = {id(parameter) for parameter in parameters}
+                meant = any(id(parameter) in held for parameter in watched.parameters())
+            else:
+                meant = watched.ref() is optimizer
+            if meant:
+                self._cleared(watched, site)
+
+    def _cleared(self, watched: Watched, site: Site | None) -> None:
+        lost = [backward for backward in watched.pending if not backward.stepped]
+        unread = watched.written is None or watched.versions() == watched.written
+        if lost and not watched.consumed and not watched.skipped and not self.stepping and unread:
+            self.events.append(Cleared(watched.number, site, lost, self._largest(watched), watched.attempts))
+        watched.taken, watched.pending, watched.consumed, watched.skipped, watched.carried, watched.written = 0, [], False, False, None, None
+        watched.pointers = None
+        watched.clips.clear()
+
+    # ---------------------------------------------------------------- steps
+
+    def adopt(self, optimizer: torch.optim.Optimizer) -> Watched | None:
+        """Watch this optimizer too."""
+        if not getattr(optimizer, "param_groups", None):
+            return None
+        for watched in self.optimizers.values():
+            if watched.ref() is optimizer:
+                watched.hook()
+                return watched
+        for number in [number for number, watched in self.optimizers.items() if watched.ref() is None]:
+            del self.optimizers[number]
+            self.retired += 1
+        watched = Watched(optimizer, len(self.optimizers) + self.retired)
+        self.optimizers[watched.number] = watched
+        for root in self.roots.values():
+            root.forget()
+        return watched
+
+    def _pre_step(self, optimizer, args, kwargs):
+        if not self._mine() or self.stepping:
+            return None
+        self.stepping += 1
+        return self._guard("step", self._before_step, optimizer, args, kwargs)
+
+    def _before_step(self, optimizer, args, kwargs):
+        watched = self.adopt(optimizer)
+        if watched is None:
+            return None
+        watched.step, site = None, caller()
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if not callable(closure):
+            self._open(watched, site, False)
+            return None
+
+        @wraps(closure)
+        def opened(*inner, **named):
+            result = closure(*inner, **named)
+            if watched.step is None:
+                self._guard("step", self._open, watched, site, True)
+            return result
+
+        if len(args) > 1:
+            return (args[0], opened, *args[2:]), kwargs
+        return args, {**kwargs, "closure": opened}
+
+    def _open(self, watched: Watched, site: Site | None, closure: bool) -> None:
+        """The gradients are complete: what the optimizer is about to take."""
+        optimizer = watched.ref()
+        watched.attempts += 1
+        step = watched.step = Step(watched.number, watched.attempts, site, watched.pending[watched.taken :], list(self.forwards), closure=closure)
+        step.rates = [self.pending.number(rate.clone()) if isinstance(rate, Tensor) else rate for rate in (group["lr"] for group in optimizer.param_groups)]
+        found = getattr(optimizer, "found_inf", None)
+        step.found_inf = self.pending.number(found.detach().clone()) if isinstance(found, Tensor) else None
+        step.schedules, watched.schedules = watched.schedules, []
+        if getattr(optimizer, "grad_scale", None) is not None:
+            self._still_scaled(watched)
+        step.clips = [(where, scale) for where, scale, certain in watched.clips if certain]
+        watched.clips = []
+        step.carried, step.carried_size = watched.consumed and bool(watched.pending), watched.carried
+        step.measured = not self.light or watched.attempts % SAMPLING == 1
+        if step.measured:
+            step.largest = self._largest(watched)
+            half = any(forward.half for forward in step.forwards) or any(p.dtype == torch.float16 for p in watched.parameters())
+            if half and not any(backward.scale for backward in step.backwards):
+                zeros, tiny = measure.underflow(gradients(watched))
+                step.zeros, step.tiny = self.pending.number(zeros), self.pending.number(tiny)
+            whole = watched.attempts <= WHOLE_STEPS or watched.suspect
+            step.wholly = whole
+            watched.before = measure.snapshot([p for p in watched.parameters() if p.grad is not None], whole)
+        if watched.attempts in (2, 10, 30):
+            self._look_for_orphans()
+            self._describe(watched)
+
+    def _post_step(self, optimizer, args, kwargs) -> None:
+        if not self._mine() or not self.stepping:
+            return
+        self.stepping -= 1
+        self._guard("step", self._after_step, optimizer)
+        watched = next((watched for watched in self.optimizers.values() if watched.ref() is optimizer), None)
+        if self.limit is not None and watched is not None and watched.attempts >= self.limit:
+            raise Enough
+
+    def _after_step(self, optimizer) -> None:
+        watched = next(watched for watched in self.optimizers.values() if watched.ref() is optimizer)
+        step = watched.step
+        if step is None:  # a closure that was never called
+            return
+        if watched.before:
+            step.moved = self.pending.number(measure.moved(watched.before))
+            watched.before = []
+        watched.consumed, watched.carried, watched.step, watched.taken = True, None, None, len(watched.pending)
+        self._close(watched, step)
+
+    def _close(self, watched: Watched, step: Step) -> None:
+        for backward in watched.pending:
+            backward.stepped = True
+        self.forwards.clear()
+        self.counts["steps"] += 1
+        watched.last = step
+        self.events.append(step)
+        if len(self.events) >= BLOCK or len(self.pending) > 4096:
+            self.bring_in()
+
+    def _largest(self, watched: Watched) -> Number | None:
+        found = gradients(watched)
+        return self.pending.number(measure.largest(found)) if found else None
+
+    def _describe(self, watched: Watched) -> None:
+        """Who is who, while the models are alive."""
+        watched.trainable = {id(parameter) for parameter in watched.parameters() if parameter.requires_grad}
+        watched.got |= {id(parameter) for parameter in watched.parameters() if parameter.grad is not None}
+        for module in list(self.roots):
+            watched.names |= {id(parameter): name for name, parameter in module.named_parameters() if id(parameter) in watched.trainable}
+            parts = [part for part in module.modules() if id(part) in self.called]
+            watched.ran |= {id(parameter) for part in parts for parameter in part.parameters(recurse=False)}
+
+    def _look_for_orphans(self) -> None:
+        """Parameters of models in training that get gradients, and that no optimizer holds."""
+        held = {id(parameter) for watched in self.optimizers.values() for parameter in watched.parameters()}
+        for module in list(self.roots):
+            if module.training and id(module) in self.called:
+                names = {name for name, p in module.named_parameters() if p.requires_grad and p.grad is not None and id(p) not in held}
+                if names:
+                    kept = any(id(parameter) in held for parameter in module.parameters())
+                    self.orphans.setdefault(f"{type(module).__name__}{'' if kept else '*'}", set()).update(names)
+
+    # ---------------------------------------------------------------- loss scale, clipping, schedule
+
+    def _wrap_scale(self, original):
+        def scale(scaler, outputs, *args, **kwargs):
+            result = original(scaler, outputs, *args, **kwargs)
+            if self._mine():
+                self._guard("scaler", self._scaled, scaler, result)
+            return result
+
+        return scale
+
+    def _scaled(self, scaler, result) -> None:
+        self.scaler["used" if scaler.is_enabled() else "disabled"] += 1
+        if scaler.is_enabled() and isinstance(result, Tensor) and result.grad_fn is not None:
+            result.grad_fn.metadata[weights.SCALE] = scaler._scale.detach().clone()
+
+    def _find(self, optimizer) -> Watched | None:
+        inner = getattr(optimizer, "optimizer", optimizer)  # Accelerate and Fabric wrap it
+        return next((watched for watched in self.optimizers.values() if watched.ref() in (optimizer, inner)), None)
+
+    def _still_scaled(self, watched: Watched) -> None:
+        if not watched.unscaled:
+            for clip in watched.clips:
+                clip[2] = True
+
+    def _unscale(self, scaler, optimizer, *_, **__) -> None:
+        watched = self._find(optimizer)
+        if watched is not None and scaler.is_enabled():
+            self._still_scaled(watched)
+            watched.unscaled = True
+
+    def _scaler_step(self, scaler, optimizer, *_, **__) -> None:
+        watched = self._find(optimizer)
+        if watched is not None and scaler.is_enabled():
+            watched.expected = watched.attempts
+
+    def _scaler_stepped(self, scaler, optimizer, *_, **__) -> None:
+        watched = self._find(optimizer)
+        if watched is not None and scaler.is_enabled() and watched.attempts == watched.expected:
+            watched.attempts += 1
+            watched.skipped = True
+            step = Step(watched.number, watched.attempts, caller(), list(watched.pending), list(self.forwards), attempted=False)
+            step.largest = self._largest(watched)
+            step.schedules, watched.schedules = watched.schedules, []
+            step.clips = [(where, scale) for where, scale, certain in watched.clips if certain]
+            watched.clips = []
+            self._close(watched, step)
+            for backward in watched.pending:
+                backward.stepped = False
+
+    def _scaler_update(self) -> None:
+        for watched in self.optimizers.values():
+            watched.unscaled = False
+
+    def _wrap_clip(self, original):
+        def clip(parameters, *args, **kwargs):
+            if not self._mine():
+                return original(parameters, *args, **kwargs)
+            parameters = parameters if isinstance(parameters, Tensor) else list(parameters)  # a generator is read once
+            self._guard("clip", self._clip, parameters)
+            return original(parameters, *args, **kwargs)
+
+        return clip
+
+    def _clip(self, parameters) -> None:
+        given = {id(parameter) for parameter in ([parameters] if isinstance(parameters, Tensor) else parameters)}
+        for watched in self.optimizers.values():
+            if watched.pending and not watched.unscaled and watched.pending[-1].scale is not None:
+                if any(id(parameter) in given for parameter in watched.parameters()):
+                    watched.clips.append([caller(), watched.pending[-1].scale, False])
+
+    def _schedule(self, scheduler, *_, **__) -> None:
+        site = measure.outside(lr_scheduler.__file__)
+        watched = self._find(getattr(scheduler, "optimizer", None)) if site else None
+        if watched is not None:
+            watched.schedules.append((id(scheduler), site))
+
+    def _replace(self, tensor, *_, **__) -> None:
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            return
+        where = None
+        if tensor.requires_grad and tensor.grad_fn is not None:
+            where = "model" if self.depth else "loss" if tensor.numel() == 1 else "losses"
+        else:
+            for watched in self.optimizers.values():
+                if watched.pointers is None:
+                    watched.pointers = {gradient.data_ptr() for gradient in gradients(watched)}
+                if watched.pending and tensor.data_ptr() in watched.pointers:
+                    where = "gradient"
+        if where is not None and self.backward is None:
+            entry = self.replacements.setdefault((caller(), where), [0, []])
+            entry[0] += 1
+            self._collect(entry, tensor)
+
+    def _collect(self, entry: list, tensor: Tensor) -> None:
+        met = (~torch.isfinite(tensor.detach())).any()
+        entry[1] = [number for number in entry[1] if number.value is None or number.value]  # keep what is open or tells
+        if len(entry[1]) < 1024:
+            entry[1].append(self.pending.number(met))
+
+
+def gradients(watched: Watched) -> list[Tensor]:
+    return [parameter.grad for parameter in watched.parameters() if parameter.grad is not None]

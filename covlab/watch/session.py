@@ -1,0 +1,219 @@
+"""``with watch(model, optimizer) as w``: observer, invariants, ledger and report of one run."""
+
+import json
+import math
+import os
+from collections import deque
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from covlab.watch.finding import TITLES, Finding, rank
+from covlab.watch.observer import Enough, Observer
+from covlab.watch.records import Cleared, Number, Pending, Step, caller
+from covlab.watch.report import Report
+from covlab.watch.shares import Shares, share
+from covlab.watch.whole import AllTrained, Held, Led, Modes, NoBatchStatistics, NothingReplaced, Unseen
+from covlab.watch.windows import ClearedBetween, Clipped, FiniteSteps, HalfScaled, Invariant, Moving, NotAllZero, NothingLost, ScaleHeld, Scheduled, value
+
+ROWS = 4096  # of the ledger that stay in memory
+
+# Which part of the observer an invariant depends on: where that part failed, the invariant was not checked.
+PARTS = {
+    "W01": ("backward", "forward"), "W03": ("clear", "backward"), "W05": ("schedule",), "W06": ("clip", "scaler"), "W09": ("scaler",),
+    "W11": ("forward",), "W13": ("forward",), "W15": ("replacement",), "W16": ("forward",), "W17": ("forward",), "W18": ("clear",),
+}  # fmt: skip
+_open: "watch | None" = None
+
+
+class Logged(Invariant):
+    """W14: what the loop prints against what was seen since it last printed."""
+
+    code = "W14"
+
+    def __init__(self):
+        super().__init__()
+        self.entries: list[tuple[int, float | Number, list[Step]]] = []
+        self.since: deque[Step] = deque(maxlen=ROWS)
+
+    def step(self, step: Step) -> None:
+        self.since.append(step)
+
+    def finish(self, observer) -> list[Finding]:
+        found: dict[str, list] = {}
+        for number, logged, losses, n in self.entries:
+            logged = logged.value if isinstance(logged, Number) else logged
+            seen = sum(losses) / len(losses) if losses else None
+            if seen is None or logged is None or not math.isfinite(seen) or seen == 0:
+                continue
+            ratio = logged / seen
+            if abs(logged) < 1e-12:
+                found.setdefault("the logged loss is 0, the loss that was seen is not", []).append((number, ratio))
+            elif n > 1 and min(abs(ratio - n) / n, abs(ratio - 1 / n) * n) < 0.02:
+                found.setdefault(f"{ratio:.2f}: the logged loss is that many times the mean of the losses seen, with {n} micro-batches a window", []).append((number, ratio))
+        return [
+            Finding("W14", "fault" if len(at) > 1 else "warning", at[-1][1], says, "log the sum of loss times samples over the sum of samples",
+                    None, len(at), at[0][0], at[-1][0])
+            for says, at in found.items()
+        ]  # fmt: skip
+
+    def unchecked(self) -> str | None:
+        return None if self.entries else "the loop did not hand over what it logs: w.log(value)"
+
+
+class watch:
+    """Watch the training loop in this context, whatever it is made of.
+
+    Args:
+        models_and_optimizers: those that exist already; what is made or stepped inside is found by itself.
+        scaler: a ``torch.amp.GradScaler``; found by itself too, taken for the reader's sake.
+        light: measure one step in eight and take no fingerprints.
+        ledger: a file that gets one JSON object a step.
+        steps: raise ``covlab.watch.Enough`` after so many steps; None: never.
+
+    Raises:
+        RuntimeError: another watch is on.
+        TypeError: an argument is neither a model nor an optimizer.
+    """
+
+    def __init__(self, *models_and_optimizers, scaler=None, light: bool = False, ledger: Path | str | None = None, steps: int | None = None):
+        if steps is not None and (not isinstance(steps, int) or steps < 1):
+            raise ValueError(f"steps must be a whole number of at least 1 or None, got {steps!r}")
+        self.invariants = [kind() for kind in (Shares, FiniteSteps, NothingLost, Moving, Scheduled, Clipped, AllTrained, Held, ScaleHeld, NotAllZero, Led,
+                                               HalfScaled, NoBatchStatistics, Logged, NothingReplaced, Unseen, Modes, ClearedBetween)]  # fmt: skip
+        self.broken: dict[str, Exception] = {}
+        self.observer = Observer(self._receive, light, steps)
+        self.rows: deque[dict] = deque(maxlen=ROWS)
+        self._ledger = None if ledger is None else Path(ledger)
+        self._file = None
+        self._report: Report | None = None
+        self._lost = {"steps": 0}
+        self._models, self._optimizers = [], []
+        for item in models_and_optimizers:
+            if isinstance(item, nn.Module):
+                self._models.append(item)
+            elif hasattr(item, "param_groups"):
+                self._optimizers.append(getattr(item, "optimizer", item))
+            else:
+                raise TypeError(f"watch takes models and optimizers, got {type(item).__name__}")
+
+    def __enter__(self) -> "watch":
+        global _open
+        if _open is not None:
+            raise RuntimeError("another watch is on: one at a time")
+        if self._ledger is not None:
+            self._file = self._ledger.open("w")
+        _open = self
+        self.observer.start()
+        for optimizer in self._optimizers:
+            self.observer.adopt(optimizer)
+        self._models.clear()
+        self._optimizers.clear()
+        return self
+
+    def __exit__(self, kind, error, trace) -> bool:
+        global _open
+        _open = None
+        try:
+            self.observer.stop()
+        finally:
+            if self._file is not None:
+                self._file.close()
+        self._report = self._judge()
+        return kind is Enough
+
+    def log(self, loss: float | Tensor) -> None:
+        """Hand over the training loss as the loop logs it, a mean since the last time, to have it compared (W14)."""
+        observer = self.observer
+        observer.bring_in()
+        logged = next(one for one in self.invariants if one.code == "W14")
+        losses, n = [], 0
+        for step in logged.since:
+            for backward in step.backwards:
+                part = share(backward)
+                if backward.loss is not None and part is not None and part.value:
+                    losses.append(backward.loss.value / (backward.scale.value if backward.scale else 1) / part.value)
+            n = max(n, len(step.backwards))
+        logged.since.clear()
+        number = max((watched.attempts for watched in observer.optimizers.values()), default=0)
+        logged.entries.append((number, float(loss), losses, n))
+
+    def report(self) -> Report:
+        """What was found; inside the context, so far."""
+        if self._report is not None:
+            return self._report
+        self.observer.bring_in()
+        return self._judge()
+
+    # ---------------------------------------------------------------- inside
+
+    def _receive(self, event: Step | Cleared) -> None:
+        for invariant in self.invariants:
+            if invariant.code in self.broken:
+                continue
+            try:
+                invariant.step(event) if isinstance(event, Step) else getattr(invariant, "cleared", lambda _: None)(event)
+            except Exception as error:  # the loop goes on, this invariant does not
+                self.broken[invariant.code] = error
+        row = self._row(event)
+        self.rows.append(row)
+        if self._file is not None:
+            self._file.write(json.dumps(row) + "\n")
+
+    @staticmethod
+    def _row(event: Step | Cleared) -> dict:
+        common = {"optimizer": event.optimizer, "site": str(event.site) if event.site else None, "micro_batches": len(event.backwards)}
+        if isinstance(event, Cleared):
+            return {"event": "cleared", **common, "after_step": event.after, "largest_gradient": _plain(value(event.largest))}
+        shares = [share(backward) for backward in event.backwards]
+        return {
+            "event": "step",
+            "step": event.number,
+            **common,
+            "ran": event.ran,
+            "losses": [_plain(value(backward.loss)) for backward in event.backwards],
+            "loss_scale": _plain(next((backward.scale.value for backward in event.backwards if backward.scale is not None), None)),
+            "weights": [part and part.value for part in shares],
+            "largest_gradient": _plain(value(event.largest)),
+            "moved": None if value(event.moved) is None else bool(value(event.moved)),
+            "learning_rates": [_plain(rate.value if isinstance(rate, Number) else float(rate)) for rate in event.rates],
+            "schedule_calls": len(event.schedules),
+        }
+
+    def _judge(self) -> Report:
+        observer, findings, unchecked = self.observer, [], {}
+        for invariant in self.invariants:
+            code = invariant.code
+            failed = next((part for part in (*PARTS.get(code, ()), "step") if part in observer.failures), None)
+            error = self.broken.get(code) or (observer.failures[failed] if failed else None)
+            if error is None:
+                try:
+                    findings += invariant.finish(observer)
+                    why = invariant.unchecked()
+                    if why:
+                        unchecked[code] = why
+                    continue
+                except Exception as failure:
+                    error = failure
+            unchecked[code] = f"the check itself failed: {type(error).__name__}: {error}"
+        if observer.scaler["disabled"] and not observer.scaler["used"]:
+            for code in ("W06", "W09"):
+                unchecked[code] = "the GradScaler is disabled, as one for CUDA is on a CPU"
+        return Report(rank(findings), dict(sorted(unchecked.items())), {name: int(count) for name, count in observer.counts.items()})
+
+
+def _plain(number: float | None) -> float | None:
+    """JSON has no NaN: as text."""
+    return number if number is None or math.isfinite(number) else str(number)
+
+
+def _forked() -> None:
+    """A worker of a data loader is no place to watch from."""
+    global _open
+    if _open is not None:
+        _open.observer.on, _open._file, _open = False, None, None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -1,0 +1,221 @@
+"""Invariants of a run as a whole: what was trained, what was forgotten, what was evaluated."""
+
+from collections import Counter
+
+from covlab.watch.finding import Finding
+from covlab.watch.records import Site, Step
+from covlab.watch.windows import RUN, Invariant
+
+
+def few(items: list[str], most: int = 4) -> str:
+    items = sorted(items)
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+class AllTrained(Invariant):
+    code = "W07"
+
+    def __init__(self):
+        super().__init__()
+        self.steps: Counter[int] = Counter()
+
+    def step(self, step: Step) -> None:
+        self.steps[step.optimizer] += step.ran and bool(step.backwards)
+
+    def finish(self, observer) -> list[Finding]:
+        found = []
+        for watched in observer.optimizers.values():
+            steps, without = self.steps[watched.number], watched.trainable - watched.got
+            if not steps or not without:
+                continue
+            cut = without & watched.ran
+            verdict = "note" if steps < RUN else "fault" if cut else "warning"
+            says = f"{len(without)} of {len(watched.trainable)} tensors never got a gradient in {steps} steps: "
+            says += few([watched.names.get(one, "one of no model that was called") for one in without])
+            says += "; their modules ran, so something between them and the loss cuts the graph" if cut else "; their modules were not seen to run"
+            fix = "look for detach(), .data, .item() or no_grad() between them and the loss" if cut else "use them, or set requires_grad=False"
+            found.append(Finding(self.code, verdict, len(without), says, fix, None, 1, 1, steps))
+        return found
+
+    def unchecked(self) -> str | None:
+        return None if any(self.steps.values()) else "no backward led to a step"
+
+
+class Held(Invariant):
+    code = "W08"
+
+    def finish(self, observer) -> list[Finding]:
+        found = []
+        for name, missing in observer.orphans.items():
+            none, model = name.endswith("*"), name.rstrip("*")
+            idle = [watched for watched in observer.optimizers.values() if not watched.got and watched.attempts >= 2]
+            verdict = "fault" if none and idle else "warning"
+            if none and idle:
+                says = f"none of the parameters that {model} trains with is in an optimizer: {few(list(missing))}"
+                says += f"; {idle[0].name} holds {len(idle[0].trainable)} tensors that got no gradient"
+            else:
+                says = f"{len(missing)} trainable tensors of {model} get gradients and are in no optimizer: {few(list(missing))}"
+            site = next((step.site for step in [watched.last for watched in (idle or observer.optimizers.values())] if step is not None), None)
+            found.append(Finding(self.code, verdict, len(missing), says, "make the optimizer after the model is complete, from model.parameters()", site))
+        return found
+
+
+class Led(Invariant):
+    code = "W11"
+
+    def __init__(self):
+        super().__init__()
+        self.worst: dict[Site | None, list[tuple[int, int]]] = {}
+        self.steps, self.blind = 0, False
+
+    def step(self, step: Step) -> None:
+        self.steps += 1
+        groups: dict[tuple, list] = {}
+        for forward in step.forwards:
+            if forward.training:
+                self.blind |= not forward.visible
+                groups.setdefault((forward.site, forward.module), []).append(forward)
+        for (site, _), forwards in groups.items():
+            used = [bool(forward.used) for forward in forwards]
+            if len(used) > 1 and used[-1] and not any(used[:-1]) and all(forward.visible for forward in forwards):
+                self.worst.setdefault(site, []).append((step.number, len(used)))
+
+    def finish(self, observer) -> list[Finding]:
+        found = []
+        for site, windows in self.worst.items():
+            n = Counter(forwards for _, forwards in windows).most_common(1)[0][0]
+            verdict = "fault" if len(windows) >= 3 and len(windows) >= 0.5 * self.steps else "note"
+            says = f"{n} forwards and one backward a window, on the last: {n - 1} of {n} micro-batches do not train"
+            found.append(Finding(self.code, verdict, n, says, "indent backward() into the loop over the micro-batches", site,
+                                 len(windows), windows[0][0], windows[-1][0]))  # fmt: skip
+        made, optimizers = observer.counts, any(watched.attempts == 0 for watched in observer.optimizers.values())
+        if not made["steps"] and optimizers:
+            training = [forward for forward in observer.forwards if forward.training and forward.visible]
+            idle = [forward for forward in training if not forward.used]
+            if len(idle) >= RUN:
+                place = Counter(forward.site for forward in idle).most_common(1)[0][0]
+                says = f"{made['forwards']} training forwards, {made['backwards']} backwards and no step"
+                found.append(Finding(self.code, "fault", made["backwards"], says, "call backward() and step() in the loop, not in a branch beside it", place,
+                                     len(idle)))  # fmt: skip
+        return found
+
+    def unchecked(self) -> str | None:
+        return None
+
+
+class NoBatchStatistics(Invariant):
+    code = "W13"
+
+    def __init__(self):
+        super().__init__()
+        self.windows: list[tuple[int, int, Site | None]] = []
+        self.found = False
+
+    def step(self, step: Step) -> None:
+        places = Counter(backward.site for backward in step.backwards)
+        if places and max(places.values()) > 1:
+            used = [forward for forward in step.forwards if forward.training and forward.used]
+            self.found |= any(forward.batch_statistics for forward in used)
+            self.windows.append((step.number, max(places.values()), used[0].site if used else None))
+
+    def finish(self, observer) -> list[Finding]:
+        if not self.found:
+            return []
+        n = self.windows[0][1]
+        says = f"batch normalization takes its statistics of a micro-batch, {n} times a window: not those of the large batch"
+        return [Finding(self.code, "warning", n, says, "use GroupNorm or LayerNorm, or freeze the statistics", self.windows[0][2],
+                        len(self.windows), self.windows[0][0], self.windows[-1][0])]  # fmt: skip
+
+    def unchecked(self) -> str | None:
+        return None if self.windows else "no window of several backwards"
+
+
+class NothingReplaced(Invariant):
+    code = "W15"
+
+    def finish(self, observer) -> list[Finding]:
+        found = []
+        for (site, where), (calls, numbers) in observer.replacements.items():
+            met = sum(bool(number.value) for number in numbers)
+            what = {"gradient": "gradients", "loss": "the loss", "losses": "values on their way to the loss", "model": "values inside the model"}[where]
+            if met and where != "model":
+                verdict = "fault" if where in ("gradient", "loss") else "warning"
+                says = f"{met} of {calls} calls replaced NaN or infinity in {what}: what went wrong is hidden, and the step is taken all the same"
+            elif met:
+                verdict, says = "note", f"{met} of {calls} calls replaced NaN or infinity in {what}"
+            elif where != "model":
+                verdict, says = "note", f"{calls} calls would replace NaN or infinity in {what}; none was met"
+            else:
+                continue
+            found.append(Finding(self.code, verdict, met, says, "skip a step whose gradients are not finite, and find out where they come from", site, calls))
+        return found
+
+
+class Unseen(Invariant):
+    code = "W16"
+
+    def finish(self, observer) -> list[Finding]:
+        inputs = observer.inputs
+        self.reason = None
+        if observer.light:
+            self.reason = "a light watch takes no fingerprints"
+        elif inputs.unfit:
+            self.reason = inputs.unfit
+        elif not inputs.evaluated:
+            self.reason = "no evaluation of a trained model was seen"
+        elif not inputs.trained:
+            self.reason = "no training input was seen"
+        if self.reason:
+            return []
+        evaluated = {code for batch in inputs.evaluated for code in batch}
+        both = evaluated & inputs.trained
+        if not both:
+            return []
+        share = len(both) / len(evaluated)
+        wholly = sum(all(code in both for code in batch) for batch in inputs.evaluated)
+        nothing = sum(not any(code in both for code in batch) for batch in inputs.evaluated)
+        says = f"{len(both)} of {len(evaluated)} evaluated samples were trained on ({share:.0%})"
+        if inputs.trained <= evaluated:
+            verdict, says = "note", f"{says}: the whole training set is among them, as in an overfit test"
+        elif share > 0.9:
+            verdict = "fault"
+        elif nothing and wholly and wholly + nothing >= len(inputs.evaluated) - 1:
+            verdict, says = "note", f"{says}: {wholly} batches wholly, {nothing} not at all, as where training and validation are both measured"
+        else:
+            verdict = "warning" if len(both) > 1 else "note"
+        return [Finding(self.code, verdict, share, says, "split before anything is shuffled or seeded; seed training and validation apart", None, len(both))]
+
+    def unchecked(self) -> str | None:
+        return self.reason
+
+
+class Modes(Invariant):
+    code = "W17"
+
+    def __init__(self):
+        super().__init__()
+        self.steps = 0
+
+    def step(self, step: Step) -> None:
+        self.steps += 1
+        wrong = [forward for forward in step.forwards if forward.used and not forward.training and forward.stochastic]
+        own = {backward.number for backward in step.backwards}
+        wrong = [forward for forward in wrong if own.intersection(forward.used)]
+        if wrong and not any(forward.training and forward.used and forward.module == wrong[0].module for forward in step.forwards):
+            self.at(wrong[0].site, step.number)
+
+    def finish(self, observer) -> list[Finding]:
+        found = []
+        for site, at in self.places.items():
+            says = f"{len(at)} of {self.steps} steps trained a model with dropout or batch statistics in evaluation mode"
+            verdict = "fault" if len(at) >= 3 else "note"
+            found.append(Finding(self.code, verdict, len(at), says, "call model.train() before training goes on", site, len(at), at[0], at[-1]))
+        runs = [(run, site) for site, run in observer.unevaluated.items() if run >= 3]
+        if runs and not observer.counts["evaluation_mode"]:
+            run, site = max(runs, key=lambda entry: entry[0])
+            says = f"{run} forwards in a row without gradients, in training mode: dropout or batch statistics take part in the evaluation"
+            found.append(Finding(self.code, "warning", run, says, "call model.eval() before evaluating, model.train() after", site, run))
+        return found
+
+    def unchecked(self) -> str | None:
+        return None if self.steps else "no step was seen"

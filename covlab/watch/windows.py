@@ -1,0 +1,366 @@
+"""Invariants that every window must hold: what was taken, what was thrown away, what moved."""
+
+import math
+from collections import Counter
+
+from covlab.watch.finding import Finding
+from covlab.watch.records import Cleared, Number, Site, Step
+
+RUN = 10  # windows in a row before nothing is called a fault
+
+
+class Invariant:
+    """Sees every step and every clearing; says at the end what it found, and why it could not look."""
+
+    code = ""
+
+    def __init__(self):
+        self.places: dict[Site | None, list[int]] = {}
+
+    def at(self, site: Site | None, step: int) -> None:
+        self.places.setdefault(site, []).append(step)
+
+    def findings(self, verdict: str, number: float | None, says: str, fix: str) -> list[Finding]:
+        return [Finding(self.code, verdict, number, says, fix, site, len(at), at[0], at[-1]) for site, at in self.places.items()]
+
+    def step(self, step: Step) -> None: ...
+
+    def cleared(self, cleared: Cleared) -> None: ...
+
+    def finish(self, observer) -> list[Finding]:
+        return []
+
+    def unchecked(self) -> str | None:
+        return None
+
+
+def value(number: Number | None) -> float | None:
+    return None if number is None else number.value
+
+
+class FiniteSteps(Invariant):
+    code = "W02"
+
+    def __init__(self):
+        super().__init__()
+        self.skips, self.steps, self.seen = [], 0, 0
+        self.place: Site | None = None
+        self.needless: list[Step] = []
+
+    def step(self, step: Step) -> None:
+        largest = value(step.largest)
+        self.steps += 1
+        self.seen += largest is not None
+        if step.ran and largest is not None and not math.isfinite(largest):
+            self.at(step.site, step.number)
+        if not step.ran and largest is not None and math.isfinite(largest):
+            self.needless.append(step)
+        elif not step.ran:
+            self.skip(step.number, step)
+
+    def cleared(self, cleared: Cleared) -> None:
+        largest = value(cleared.largest)
+        if largest is not None and not math.isfinite(largest):
+            self.steps += 1
+            self.seen += 1
+            self.skip(cleared.after, cleared)
+
+    def skip(self, number: int, event: Step | Cleared) -> None:
+        self.skips.append(number)
+        self.place = event.backwards[-1].site if event.backwards else event.site
+
+    def finish(self, observer) -> list[Finding]:
+        found = self.findings("fault", math.inf, "the step ran although a gradient was NaN or infinite",
+                              "skip such a step: with a GradScaler, step through it; without, test the norm of the gradient first")  # fmt: skip
+        if self.needless:
+            says = f"{len(self.needless)} of {self.steps} steps were skipped although every gradient was finite when they were"
+            found.append(Finding(self.code, "fault", len(self.needless), says, "let the finiteness of the gradient alone decide whether a step runs",
+                                 self.needless[0].site, len(self.needless), self.needless[0].number, self.needless[-1].number))  # fmt: skip
+        skipped = len(self.skips)
+        if skipped >= RUN and skipped >= 0.9 * self.steps:
+            verdict, says = "fault", f"{skipped} of {self.steps} windows had a gradient that was NaN or infinite: next to nothing is trained"
+        elif skipped > max(2, 0.2 * self.steps):
+            verdict, says = "note", f"{skipped} of {self.steps} steps were skipped for gradients that are not finite, as where a loss scale settles"
+        else:
+            return found
+        fix = "find the first operation that is not finite: torch.autograd.set_detect_anomaly(True)"
+        return [*found, Finding(self.code, verdict, skipped / self.steps, says, fix, self.place, skipped, self.skips[0], self.skips[-1])]
+
+    def unchecked(self) -> str | None:
+        return None if self.seen else "no step with gradients was seen"
+
+
+class NothingLost(Invariant):
+    code = "W03"
+
+    def __init__(self):
+        super().__init__()
+        self.losses: dict[tuple[int, Site | None], list[Cleared]] = {}
+        self.steps = 0
+
+    def step(self, step: Step) -> None:
+        self.steps += 1
+
+    def cleared(self, cleared: Cleared) -> None:
+        largest = value(cleared.largest)
+        unused = all(not backward.stepped for backward in cleared.backwards)
+        if unused and largest is not None and math.isfinite(largest) and largest > 0:
+            self.losses.setdefault((cleared.optimizer, cleared.site), []).append(cleared)
+
+    def finish(self, observer) -> list[Finding]:
+        found = []
+        for (_, site), events in self.losses.items():
+            events = [event for event in events if not any(backward.stepped for backward in event.backwards)]
+            if not events:
+                continue
+            backwards = sum(len(event.backwards) for event in events)
+            steps = [event.after for event in events]
+            times, attempts = len(events), max(self.steps, 0)
+            apart = {later - earlier for earlier, later in zip(steps, steps[1:], strict=False)}
+            leftover = times > 1 and 0 not in apart and len(apart) == 1  # the same number of steps between: an epoch's end
+            repeated = times >= 3 and times >= 0.2 * attempts
+            verdict = "fault" if repeated or leftover else "note"
+            says = f"{backwards} backwards with finite gradients were cleared in {times} places of the run, and {attempts} steps were made"
+            if leftover and not repeated:
+                says = f"every {next(iter(apart))} steps, {backwards / times:g} micro-batches are left over and their gradients cleared without a step"
+            found.append(Finding(self.code, verdict, backwards, says, "step before the gradients are cleared, also for the last, shorter window of an epoch",
+                                 site, times, steps[0] + 1, steps[-1] + 1))  # fmt: skip
+        return found
+
+    def unchecked(self) -> str | None:
+        return None
+
+
+class Moving(Invariant):
+    code = "W04"
+
+    def __init__(self):
+        super().__init__()
+        self.still: dict[int, list[Step]] = {}
+        self.worst: dict[int, list[Step]] = {}
+        self.seen = 0
+
+    def step(self, step: Step) -> None:
+        moved = value(step.moved)
+        if not step.ran or moved is None:
+            return
+        self.seen += 1
+        run = self.still.setdefault(step.optimizer, [])
+        if moved:
+            run.clear()
+            return
+        if step.wholly or not run:
+            run.append(step)
+        if len(run) > len(self.worst.get(step.optimizer, [])):
+            self.worst[step.optimizer] = list(run)
+
+    def finish(self, observer) -> list[Finding]:
+        found = []
+        for run in self.worst.values():
+            rates = [rate.value if isinstance(rate, Number) else rate for step in run for rate in step.rates]
+            zero = not any(rates)
+            why = "the learning rate was 0" if zero else f"the learning rate was up to {max(abs(rate) for rate in rates):.3g}"
+            first = run[0].number == 1
+            if len(run) >= RUN:
+                verdict, says = "fault", f"{len(run)} steps in a row moved no parameter; {why}"
+            elif zero and first:
+                verdict, says = "note", f"the first {len(run)} steps moved nothing: {why}, as where a warm-up starts at zero"
+            else:
+                verdict, says = "note", f"{len(run)} steps in a row moved no parameter; {why}"
+            fix = "let the warm-up's first factor be 1/steps, not 0" if zero else "look at the gradient's size and at the parameters' precision"
+            found.append(Finding(self.code, verdict, len(run), says, fix, run[0].site, len(run), run[0].number, run[-1].number))
+        return found
+
+    def unchecked(self) -> str | None:
+        return None if self.seen else "no step with gradients was seen"
+
+
+class Scheduled(Invariant):
+    code = "W05"
+
+    def __init__(self):
+        super().__init__()
+        self.attempts: dict[int, list[tuple[int, bool, int, Counter, dict]]] = {}
+        self.rates: dict[int, list[tuple[Step, list[float]]]] = {}
+        self.any = False
+
+    def step(self, step: Step) -> None:
+        calls = Counter(schedule for schedule, _ in step.schedules)
+        self.any |= bool(calls)
+        history = self.attempts.setdefault(step.optimizer, [])
+        history.append((step.number, step.ran, len(step.backwards), calls, dict(step.schedules)))
+        rates = [rate.value if isinstance(rate, Number) else rate for rate in step.rates]
+        self.rates.setdefault(step.optimizer, []).append((step, rates))
+
+    def finish(self, observer) -> list[Finding]:
+        found = []
+        for history in self.attempts.values():
+            for schedule in {schedule for _, _, _, calls, _ in history for schedule in calls}:
+                found += self._judge(schedule, history)
+        return found or [finding for history in self.rates.values() for finding in self._by_hand(history)]
+
+    def _by_hand(self, history: list) -> list[Finding]:
+        """Learning rates that are set without a scheduler: what changed after a step that did not run."""
+        pairs = [(step, rates != later) for (step, rates), (_, later) in zip(history, history[1:], strict=False) if rates and later]
+        ran = [changed for step, changed in pairs if step.ran]
+        wrong = [step for step, changed in pairs if changed and not step.ran]
+        if self.any or not wrong or sum(ran) < 0.6 * len(ran):
+            return []
+        says = f"the learning rate, set by hand with every step, went on after {len(wrong)} of {len(pairs) - len(ran)} steps that did not run"
+        return [Finding("W05", "warning", len(wrong), says, "count the steps that ran, not the windows", wrong[0].site,
+                        len(wrong), wrong[0].number, wrong[-1].number)]  # fmt: skip
+
+    def _judge(self, schedule: int, history: list) -> list[Finding]:
+        site = next(places[schedule] for _, _, _, calls, places in history if schedule in calls)
+        many = [(number, backwards, calls[schedule]) for number, _, backwards, calls, _ in history[1:] if calls[schedule] > 1]
+        following = [(number, ran, later[3][schedule]) for (number, ran, *_), later in zip(history, history[1:], strict=False)]
+        called = [ran for _, ran, calls in following if calls]
+        if len(many) > 1 and len(many) >= 0.5 * (len(history) - 1):
+            calls = sorted(calls for _, _, calls in many)[len(many) // 2]
+            alike = sum(backwards == times for _, backwards, times in many) > len(many) / 2
+            why = f"your {calls} micro-batches" if alike else "calls a step"
+            says = f"{calls:.2f} = {why}: the schedule advances {calls} times a step, and ends after a {calls}th of the steps"
+            return [Finding("W05", "fault", calls, says, "call the schedule's step() where the optimizer's step is called", site, len(many), many[0][0], many[-1][0])]
+        habit = len(called) >= 0.6 * len(following) and len(following) > 1
+        wrong = [number for number, ran, calls in following if calls and not ran]
+        if habit and wrong:
+            says = f"{len(wrong)} of {len(called)} advances followed a step that the loss scaler had skipped"
+            fix = "advance only if the step ran: compare scaler.get_scale() before and after update(), it falls after a skip"
+            return [Finding("W05", "fault", len(wrong), says, fix, site, len(wrong), wrong[0], wrong[-1])]
+        return []
+
+    def unchecked(self) -> str | None:
+        return None if self.any else "no torch.optim.lr_scheduler was stepped between two steps"
+
+
+class Clipped(Invariant):
+    code = "W06"
+
+    def __init__(self):
+        super().__init__()
+        self.scales: list[float] = []
+
+    def step(self, step: Step) -> None:
+        for site, scale in step.clips:
+            if scale.value not in (None, 1.0):
+                self.at(site, step.number)
+                self.scales.append(scale.value)
+
+    def finish(self, observer) -> list[Finding]:
+        if not self.scales:
+            return []
+        scale = sorted(self.scales)[len(self.scales) // 2]
+        says = f"{scale:g} = the loss scale that was still in the gradients: the threshold is {scale:g} times smaller than meant"
+        return self.findings("fault", scale, says, "call scaler.unscale_(optimizer) before clipping")
+
+    def unchecked(self) -> str | None:
+        return None
+
+
+class ScaleHeld(Invariant):
+    code = "W09"
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.ratio = 0, 1.0
+
+    def step(self, step: Step) -> None:
+        scales = [backward.scale.value for backward in step.backwards if backward.scale is not None and backward.scale.value]
+        self.seen += len(scales) > 1
+        if len(set(scales)) > 1:
+            self.at(step.backwards[-1].site, step.number)
+            self.ratio = max(self.ratio, max(scales) / min(scales))
+
+    def finish(self, observer) -> list[Finding]:
+        says = f"{self.ratio:.4g}: the loss scale changed by this factor between micro-batches of one window, whose gradients are added"
+        return self.findings("fault", self.ratio, says, "call scaler.update() once a window, after the step")
+
+    def unchecked(self) -> str | None:
+        return None if self.seen else "no window of several backwards under a GradScaler"
+
+
+class NotAllZero(Invariant):
+    code = "W10"
+
+    def __init__(self):
+        super().__init__()
+        self.run: dict[int, list[Step]] = {}
+        self.worst: dict[int, list[Step]] = {}
+        self.seen = 0
+
+    def step(self, step: Step) -> None:
+        largest = value(step.largest)
+        if largest is None:
+            return
+        self.seen += 1
+        run = self.run.setdefault(step.optimizer, [])
+        if largest:
+            run.clear()
+        else:
+            run.append(step)
+        if len(run) > len(self.worst.get(step.optimizer, [])):
+            self.worst[step.optimizer] = list(run)
+
+    def finish(self, observer) -> list[Finding]:
+        found = []
+        for run in self.worst.values():
+            verdict = "fault" if len(run) >= RUN else "note"
+            site = run[0].backwards[-1].site if run[0].backwards else run[0].site
+            losses = [backward.loss.value for step in run for backward in step.backwards if backward.loss is not None]
+            loss = f"; the loss was {losses[-1]:.4g}" if losses and losses[-1] is not None else ""
+            says = f"every gradient was exactly 0 in {len(run)} windows in a row{loss}"
+            fix = "look for a weight of 0, a saturated activation or an underflow between loss and parameters"
+            found.append(Finding(self.code, verdict, 0.0, says, fix, site, len(run), run[0].number, run[-1].number))
+        return found
+
+    def unchecked(self) -> str | None:
+        return None if self.seen else "no step with gradients was seen"
+
+
+class HalfScaled(Invariant):
+    code = "W12"
+
+    def __init__(self):
+        super().__init__()
+        self.shares: list[tuple[int, float, float, Site | None]] = []
+
+    def step(self, step: Step) -> None:
+        share = value(step.zeros)
+        if share is not None:
+            self.shares.append((step.number, share, step.tiny.value, step.backwards[-1].site if step.backwards else step.site))
+
+    def finish(self, observer) -> list[Finding]:
+        if not self.shares:
+            return []
+        middle, tiny = (sorted(column)[len(self.shares) // 2] for column in list(zip(*self.shares, strict=True))[1:3])
+        lost = middle > 0.1 and tiny > 0.5  # an underflow leaves few bits to what it does not take to zero
+        verdict = "fault" if lost and len(self.shares) >= RUN else "note"
+        says = f"float16 and no loss scale: {middle:.0%} of the gradients' elements are exactly 0, and {tiny:.0%} of the others are too small for all their bits"
+        first, *_, site = self.shares[0]
+        return [Finding(self.code, verdict, middle, says, "scale the loss: scaler.scale(loss).backward(), scaler.step(optimizer), scaler.update(); or use bfloat16",
+                        site, len(self.shares), first, self.shares[-1][0])]  # fmt: skip
+
+    def unchecked(self) -> str | None:
+        return None if self.shares else "nothing was seen to run in float16 without a loss scale"
+
+
+class ClearedBetween(Invariant):
+    code = "W18"
+
+    def __init__(self):
+        super().__init__()
+        self.attempts = 0
+
+    def step(self, step: Step) -> None:
+        self.attempts += 1
+        size = value(step.carried_size)
+        if step.carried and size is not None and size > 0:
+            self.at(step.site, step.number)
+
+    def finish(self, observer) -> list[Finding]:
+        times = sum(map(len, self.places.values()))
+        says = f"{times} of {self.attempts} steps took gradients again that an earlier step had taken already"
+        return self.findings("fault" if times > 1 else "note", times, says, "call optimizer.zero_grad() once a window, before its first backward")
+
+    def unchecked(self) -> str | None:
+        return None if self.attempts > 1 else "fewer than two steps were seen"

@@ -1,0 +1,20 @@
+"""Silence: nothing above a note about a correct loop, and no parameter that is different for having been watched."""
+
+import pytest
+import torch
+from watch_healthy import HEALTHY
+
+from covlab.watch import watch
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_correct_loop_gets_no_warning_and_the_same_parameters(name):
+    alone = HEALTHY[name]()
+    with watch() as w:
+        watched = HEALTHY[name]()
+    report = w.report()
+    assert report.seen["steps"] >= 10
+    assert not w.broken and not w.observer.failures
+    assert report.worst in (None, "note"), str(report)
+    for one, other in zip(alone.parameters(), watched.parameters(), strict=True):
+        assert torch.equal(one, other)
