@@ -26,6 +26,11 @@ TRAPS = {
         display(ipywidgets.VBox([out]))
         with out:
             1 / 0"""], "widget", "a widget hides ZeroDivisionError"),
+    "error_inside_an_explorer": (["""
+        from covlab.widgets import NMSEExplorer
+        explorer = NMSEExplorer()
+        explorer.estimate = None
+        explorer.show()"""], "widget", "an explorer shows TypeError: 'NoneType' object is not callable"),
     "traceback_on_stderr": (["""
         import logging
         try:
@@ -98,7 +103,11 @@ INNOCENT = """
     display(HTML('<img alt="a line" src="data:image/png;base64,AA==">'), ipywidgets.IntProgress(value=10, max=10))
     @ipywidgets.interact(x=(0, 3))
     def draw(x=1):
-        print(x)"""
+        print(x)
+    from covlab.widgets import LossWeightsExplorer
+    explorer = LossWeightsExplorer()
+    explorer.state = {"lam_cov": 0.0}  # refused, which is no error
+    explorer.show()"""
 
 
 def cells(name) -> list[str]:

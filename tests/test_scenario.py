@@ -220,6 +220,14 @@ def test_an_imperfection_leaves_everything_else_in_the_scene_as_it_was(name):
     assert name == "one bit" or torch.equal(batch.codes, clean.codes)
 
 
+@pytest.mark.parametrize("settings", [{}, {"site": "per_scene"}])
+def test_scenes_do_not_depend_on_the_pieces_they_are_worked_out_in(settings, monkeypatch):
+    _, whole = draw(50, **settings)
+    monkeypatch.setattr("covlab.simulator.CACHE_BYTES", 7 * 16 * 16 * 2 * 16)  # seven scenes' products
+    _, pieces = draw(50, **settings)
+    assert torch.allclose(pieces.y, whole.y) and torch.allclose(pieces.noise_power, whole.noise_power)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_draws_what_its_definition_says_bit_for_bit(name):
     """The order of the random numbers is a promise: measured results, and resumed runs, depend on it."""

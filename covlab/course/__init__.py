@@ -11,6 +11,7 @@ from importlib import import_module
 
 MEASUREMENT = "application/vnd.covlab.measurement+json"  # {"claim": str, "value": float}
 VERDICT = "application/vnd.covlab.verdict+json"          # {"exercise": str, "passed": bool, "text": str}
+WIDGET_ERROR = "data-covlab-error"  # attribute of the HTML by which an explorer shows an error: "KeyError: 'x'"
 
 # Each is loaded when a lesson first asks for it: the runner, which only reads notebooks, needs no torch.
 _ELSEWHERE = {

@@ -9,17 +9,19 @@ to somebody who cannot see it.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from html import unescape
 from html.parser import HTMLParser
 
 from nbformat import NotebookNode
 
-from covlab.course import MEASUREMENT, VERDICT
+from covlab.course import MEASUREMENT, VERDICT, WIDGET_ERROR
 from covlab.course.prose import images, render
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 TRACEBACK = "Traceback (most recent call last)"
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
+EXPLORER_ERROR = re.compile(f'{WIDGET_ERROR}="([^"]*)"')
 LAST_LINES = 12
 # tqdm's "40%|████" and rich's "━━━━╸    40%".
 BAR = re.compile(r"(\d{1,3})%\|[^|\n]*\||[━╸╺][^\n%]*?(\d{1,3})%")
@@ -159,6 +161,8 @@ def _in_widget(widget, cell) -> Iterator[Finding]:
     if name == "ImageModel":
         yield Finding("alt", "an Image widget has no alternative text; use an HTML widget with <img alt=…>", cell)
     if name in ("HTMLModel", "HTMLMathModel"):
+        if shown := EXPLORER_ERROR.search(state.get("value", "")):
+            yield Finding("widget", f"an explorer shows {unescape(shown[1])}", cell, lines=last_lines(_text(shown.string)))
         yield from _pictures(state.get("value", ""), cell)
 
 

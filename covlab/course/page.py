@@ -11,6 +11,7 @@ from covlab.course import MEASUREMENT, VERDICT
 from covlab.course.auditor import VIEW
 from covlab.course.prose import render
 
+SCRIPT = "application/javascript"
 STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.55 system-ui, sans-serif; color: #1b1b1b; background: #fff;
@@ -94,8 +95,8 @@ def for_reading(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs
-                            if VIEW not in output.get("data", {}) or "text/html" in output.data]
+            cell.outputs = [output for output in cell.outputs if SCRIPT not in output.get("data", {})
+                            and (VIEW not in output.get("data", {}) or "text/html" in output.data)]
             for output in cell.outputs:
                 for kind in {MEASUREMENT, VERDICT, VIEW} & output.get("data", {}).keys():
                     del output.data[kind]

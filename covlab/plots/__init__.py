@@ -22,14 +22,23 @@ def show(figure: Figure, alt: str, *, width: int | None = None) -> None:
     Raises:
         ValueError: ``alt`` is empty.
     """
+    _display(image(figure, alt, width=width, bbox_inches="tight"))
+
+
+def image(figure: Figure, alt: str, *, width: int | None = None, **saving) -> str:
+    """``figure`` as an HTML image that says ``alt``; the figure is closed. ``saving``: as of ``Figure.savefig``.
+
+    Raises:
+        ValueError: ``alt`` is empty.
+    """
     if not alt.strip():
         raise ValueError("alt must say what the picture shows, got an empty text")
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=110, bbox_inches="tight")
+    figure.savefig(png, format="png", dpi=110, **saving)
     plt.close(figure)
     size = f' width="{width}"' if width else ""
     picture = base64.b64encode(png.getvalue()).decode()
-    _display(f'<img alt="{html.escape(alt)}"{size} style="max-width: 100%" src="data:image/png;base64,{picture}">')
+    return f'<img alt="{html.escape(alt)}"{size} style="max-width: 100%" src="data:image/png;base64,{picture}">'
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") -> None:

@@ -1,0 +1,123 @@
+"""What each weight of the loss does: to the loss, to the gradient, to a training run."""
+
+from functools import cached_property
+
+import ipywidgets
+import torch
+from matplotlib.figure import Figure
+
+from covlab import plots
+from covlab.faults.stage import stage
+from covlab.loss import LossWeights
+from covlab.plots.weights import Terms, term_shares, weighted_runs
+from covlab.simulator import concatenate
+from covlab.trainer import Trainer
+from covlab.widgets import Explorer
+from covlab.widgets.background import Background, windows_of
+from covlab.widgets.controls import Number, decades
+
+BLEND = 0.2
+"""Share of the sample covariance in the estimate, so that ``lam_cov_pred`` weighs something of its own."""
+
+
+class LossWeightsExplorer(Explorer):
+    """Nine weights; shares of the loss and the gradient, term by term, on a real batch; training with them.
+
+    A weight scales its term's gradient and nothing else, so each gradient is computed once, on an untrained
+    network and 120 scenes.
+
+    Args:
+        seed: of scenes and first parameters.
+        windows: to train for, to begin with.
+    """
+
+    title = "The weights of the loss: what each one weighs"
+    STILLS = (
+        ("The defaults", {}),
+        ("The NMSE alone", {name: 0.0 for name in LossWeights().values()} | {"lam_cov": 1.0}),
+        ("lam_cross at 1: the off-diagonal part of what lam_cov weighs already", {"lam_cross": 1.0}),
+        ("lam_ortho at 1: a term that has nothing to do with the truth takes the lead", {"lam_ortho": 1.0}),
+    )
+    RUNS = ({}, {"lam_ortho": 1.0}, {"lam_cov": 0.01})
+    """Changes to the defaults that ``still`` trains with."""
+
+    def __init__(self, seed: int = 0, windows: int = 60):
+        self.seed = seed
+        self.runs: list[tuple[str, Trainer]] = []
+        weights = LossWeights().values()
+        super().__init__({name: Number(name, weight, [0.0, *decades(-4, 2)], words={0: "off"}) for name, weight in weights.items()})
+        self.windows = Number("windows to train", windows, [20, 40, 60, 100, 200, 400])
+        self.train_button = ipywidgets.Button(description="Train", button_style="primary")
+        self.train_button.on_click(self.guarded(lambda button: self.train()))
+        self.background = Background("training", self.guarded(self.redraw_curve), self.fail)
+        self.curve = ipywidgets.HTML()
+        row = ipywidgets.Box([self.windows.widget, self.train_button, self.background.stop_button, self.background.bar], layout={"flex_flow": "row wrap"})
+        self.extra = [row, self.curve]
+
+    @cached_property
+    def terms(self) -> Terms:
+        """Every term and its gradient, unweighted."""
+        run = self._trainer(dict.fromkeys(LossWeights().values(), 1.0), 1)
+        batch = concatenate(list(run.scenes.micro_batches(0)))
+        values, gradients = {}, []
+        for name, term in run.losses(batch).terms.items():
+            pieces = torch.autograd.grad(term.mean(), run.parameters, retain_graph=True, materialize_grads=True)
+            values[f"lam_{name}"] = term.mean().item()
+            gradients.append(torch.cat([piece.flatten() for piece in pieces]).double())
+        gradients = torch.stack(gradients)
+        return Terms(values, (gradients @ gradients.T).numpy())
+
+    def draw(self, state: dict) -> tuple[Figure, str]:
+        seen = self.terms.weighted(state)
+        on = [name for name, weight in state.items() if weight > 0]
+        told = "; ".join(f"{name} {seen.loss_shares[name]:.1%} of the loss, gradient {seen.norms[name]:.3g}" for name in on)
+        alt = (
+            f"Left, each term's share of the loss and its gradient's share. {told or 'Every term is off'}. Off: {', '.join(sorted(set(state) - set(on))) or 'none'}. "
+            f"Loss {seen.loss:.4g}, length of its gradient {seen.norm:.4g}. Right, cosines between the terms' gradients and with the whole: "
+            + ", ".join(f"{name} {seen.with_total[name]:.2f} with the whole" for name in on) + "."
+        )  # fmt: skip
+        return term_shares(self.terms, seen, state), alt
+
+    def redraw(self) -> None:
+        super().redraw()
+        try:
+            LossWeights.only(**self.state)
+            self.say()
+        except ValueError as refusal:
+            self.say(f"LossWeights refuses these weights: {refusal}")
+
+    def train(self) -> None:
+        """Train with the weights as they stand, in the background; its curve joins those of earlier settings."""
+        try:
+            run = self._trainer(self.state, int(self.windows.value))
+        except ValueError as refusal:
+            self.say(f"No training: {refusal}")
+            return
+        self.runs.append((self._name(self.state), run))
+        self.background.start(windows_of(run))
+
+    def redraw_curve(self) -> None:
+        figure, alt = self._curves()
+        self.curve.value = plots.image(figure, alt)
+
+    def still(self) -> None:
+        """The picture for a few settings, and training with three."""
+        super().still()
+        defaults, self.runs = LossWeights().values(), []
+        for change in self.RUNS:
+            run = self._trainer(defaults | change, int(self.windows.value))
+            self.runs.append((self._name(defaults | change), run.fit()))
+        plots.show(*self._curves())
+
+    def _curves(self) -> tuple[Figure, str]:
+        reached = [(name, run.history[-1]["validation"]) for name, run in self.runs if run.history]
+        alt = "Held-out NMSE over the windows of each training, whatever its weights. " + "; ".join(f"{name}: {value:.3f}" for name, value in reached)
+        return weighted_runs(self.runs), alt
+
+    def _trainer(self, weights: dict[str, float], windows: int) -> Trainer:
+        return stage(seed=self.seed, weights=weights, windows=windows, fresh=True, blend=BLEND)
+
+    @staticmethod
+    def _name(weights: dict[str, float]) -> str:
+        changed = [f"{name} = {weights[name]:g}" for name, default in LossWeights().values().items() if weights[name] != default]
+        return ", ".join(changed) or "defaults"

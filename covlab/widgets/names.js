@@ -1,0 +1,20 @@
+// ipywidgets' sliders reach assistive technology without a name, and with a position in place of a value.
+// This gives each slider of an explorer the label of the number box beside it, and the text of its own readout.
+(() => {
+  if (window.covlabNames) return;
+  const name = handle => {
+    const control = handle.closest(".covlab-number"), readout = control.querySelector(".widget-readout");
+    if (readout) readout.contentEditable = "false";  // the box is where to type
+    handle.setAttribute("aria-label", control.querySelector(".widget-label").textContent + ", slider");
+    const say = () => {
+      const text = readout?.textContent;
+      if (text && handle.getAttribute("aria-valuetext") !== text) handle.setAttribute("aria-valuetext", text);
+    };
+    new MutationObserver(say).observe(control, {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["aria-valuetext"]});
+    say();
+  };
+  const look = () => document.querySelectorAll(".covlab-number .noUi-handle:not([aria-label])").forEach(name);
+  window.covlabNames = new MutationObserver(look);
+  window.covlabNames.observe(document.body, {subtree: true, childList: true});
+  look();
+})();

@@ -1,0 +1,115 @@
+"""What scale, direction and noise of R̂ do to its error, plain and normalized."""
+
+import math
+from functools import cached_property
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from covlab.loss import nmse, relative_trace
+from covlab.plots.errors import Plane, error_geometry
+from covlab.scenario import preset
+from covlab.simulator import Simulator, scene_generator
+from covlab.widgets import Explorer
+from covlab.widgets.controls import Number, decades, steps
+
+WIDTH = "16em"
+
+
+class NMSEExplorer(Explorer):
+    """R̂ = s · (cos α · R + sin α · ‖R‖ D + p ‖R‖ E), with D and E of trace 0 and norm 1, at right angles to R and each other.
+
+    The plane of R and D is drawn; E is noise that leaves it. Errors and gradients are those of
+    :func:`covlab.loss.nmse` and of ‖R̂ − R‖² / ‖R‖².
+
+    Args:
+        seed: of the true scene and of the directions.
+    """
+
+    title = "Scale, rotate and perturb an estimate: what the plain and the normalized error make of it"
+    STILLS = (
+        ("Right but for its scale", {"scale": 2.0, "angle": 0.0, "noise": 0.0}),
+        ("Rotated away from the truth", {"scale": 1.0, "angle": 40.0, "noise": 0.0}),
+        ("Rotated, ten times as large", {"scale": 10.0, "angle": 40.0, "noise": 0.0}),
+        ("The same with noise", {"scale": 1.0, "angle": 40.0, "noise": 0.5}),
+        ("A negative trace", {"scale": 1.0, "angle": 100.0, "noise": 0.0}),
+    )
+
+    def __init__(self, seed: int = 0):
+        self.seed = seed
+        super().__init__(
+            {
+                "scale": Number("scale s", 2.0, [value for value in decades(-2, 2) if value >= 0.05], label_width=WIDTH),
+                "angle": Number("angle α from R, degrees", 30.0, steps(-120, 120, 49), label_width=WIDTH),
+                "noise": Number("perturbation p, shares of ‖R‖", 0.0, steps(0, 1, 21), label_width=WIDTH),
+            }
+        )
+
+    @cached_property
+    def frame(self) -> tuple[Tensor, Tensor, Tensor]:
+        """R, D and E [N, N] each."""
+        simulator = Simulator(preset("student"), dtype=torch.complex128)
+        R, other = simulator.draw(2, scene_generator(self.seed, "explorer")).covariance()
+        noise = torch.randn(R.shape, dtype=R.dtype, generator=torch.Generator().manual_seed(self.seed))
+        basis = [R, torch.eye(len(R), dtype=R.dtype)]
+        for direction in (other, noise + noise.mH):
+            basis.append(_at_right_angles(direction, basis))
+        return R, basis[2], basis[3]
+
+    def estimate(self, scale: float, angle: float, noise: float) -> Tensor:
+        """R̂ [N, N]; ``angle`` in degrees."""
+        R, D, E = self.frame
+        alpha, length = math.radians(angle), torch.linalg.matrix_norm(R)
+        return scale * (math.cos(alpha) * R + math.sin(alpha) * length * D + noise * length * E)
+
+    def draw(self, state: dict) -> tuple[Figure, str]:
+        R, D, _ = self.frame
+        estimate = self.estimate(**state)
+        plain, plain_slope = _error(plain_error, estimate, R)
+        normalized, normalized_slope = _error(lambda one, other: nmse(one[None], other[None])[0], estimate, R)
+        length = torch.linalg.matrix_norm(R)
+
+        def on_plane(matrix: Tensor) -> tuple[float, float]:
+            return (_inner(matrix, R) / length**2).item(), (_inner(matrix, D) / length).item()
+
+        plane = Plane(on_plane(estimate), on_plane(-plain_slope), on_plane(-normalized_slope), plain, normalized)
+        figure = error_geometry(plane, state["scale"])
+        if math.isnan(normalized):
+            verdict = f"The trace is {relative_trace(estimate[None]).item():.2f} times the norm, so nothing can be normalized: the normalized error is NaN."
+        else:
+            along = abs(_inner(normalized_slope, estimate)) / (torch.linalg.matrix_norm(normalized_slope) * torch.linalg.matrix_norm(estimate) + 1e-300)
+            verdict = (
+                f"Normalized error {normalized:.4g}, whatever the scale. Its gradient has no part along the estimate (cosine {along:.1e})."
+                if normalized > 1e-9
+                else "Normalized error 0: but for its scale the estimate is right, and there is no gradient."
+            )
+        alt = (
+            f"Left, the plane through the truth R: the estimate at {state['scale']:g} times R's length, {state['angle']:g} degrees off, "
+            f"perturbation {state['noise']:g}, with arrows against both gradients. Right, both errors over the scale. Plain error {plain:.4g}. {verdict}"
+        )
+        return figure, alt
+
+
+def plain_error(estimate: Tensor, truth: Tensor) -> Tensor:
+    """‖R̂ − R‖²_F / ‖R‖²_F, nothing normalized: two [N, N] -> []."""
+    return (estimate - truth).abs().square().sum() / truth.abs().square().sum()
+
+
+def _error(measure, estimate: Tensor, truth: Tensor) -> tuple[float, Tensor]:
+    """The error and its gradient [N, N]."""
+    estimate = estimate.clone().requires_grad_()
+    error = measure(estimate, truth)
+    return error.item(), torch.autograd.grad(error, estimate)[0]
+
+
+def _inner(one: Tensor, other: Tensor) -> Tensor:
+    """⟨A, B⟩ = Re tr(Aᴴ B) of two Hermitian matrices."""
+    return (one.conj() * other).sum().real
+
+
+def _at_right_angles(direction: Tensor, basis: list[Tensor]) -> Tensor:
+    """The part of ``direction`` that is at right angles to all of ``basis``, of norm 1."""
+    rows = torch.view_as_real(torch.stack([*basis, direction])).flatten(1)  # real inner products are those of ``_inner``
+    orthonormal = torch.linalg.qr(rows.T).Q.T
+    return torch.view_as_complex(orthonormal[-1].unflatten(0, (*direction.shape, 2)).contiguous())
