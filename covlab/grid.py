@@ -131,11 +131,16 @@ class DictionaryEstimate:
         return (D * self.power.unsqueeze(1)) @ D.mH + torch.diag_embed(self.loading.unsqueeze(1).expand(-1, len(D)).to(D.dtype))
 
     @cached_property
+    def beam_spectrum(self) -> Tensor:
+        """d_gᴴ D diag(p) Dᴴ d_g at every point g [B, G]."""
+        return self.power @ self.grid.overlap
+
+    @cached_property
     def trace_and_norm(self) -> tuple[Tensor, Tensor]:
         """tr(R̂) and ‖R̂‖_F [B] each; ‖D diag(p) Dᴴ‖² = pᵀ|DᴴD|²p."""
         N = len(self.grid.steering)
         signal = N * self.power.sum(dim=1)
-        square = torch.einsum("bg,bg->b", self.power @ self.grid.overlap, self.power)
+        square = torch.einsum("bg,bg->b", self.beam_spectrum, self.power)
         return signal + N * self.loading, (square + 2 * self.loading * signal + N * self.loading**2).sqrt()
 
     def nmse(self, batch: Batch) -> Tensor:
@@ -146,7 +151,9 @@ class DictionaryEstimate:
         truth = batch.factor()
         N = truth.shape[1]
         trace, norm = self.trace_and_norm
-        along = torch.view_as_real(self.grid.steering.mH @ truth).square().sum(dim=(2, 3))  # [B, G]
+        # One product for the whole batch; summing over sources, then over real and imaginary parts, spares a copy.
+        along = torch.view_as_real((truth.mT.flatten(0, 1) @ self.grid.steering.conj()).unflatten(0, (len(truth), -1)))
+        along = along.square().sum(dim=(1, 3))  # [B, G]
         gram = truth.mH @ truth
         inner = torch.einsum("bg,bg->b", self.power, along) + self.loading * gram.diagonal(dim1=1, dim2=2).real.sum(dim=1)
         scale, truth_square = N / trace, torch.view_as_real(gram).square().sum(dim=(1, 2, 3))

@@ -194,7 +194,7 @@ measure("02.sgd_error", sgd.validation[200])
 #
 # $$\lVert\hat R_{t+1}\rVert^2 = \lVert\hat R_t\rVert^2 + \eta^2\lVert\nabla_t\rVert^2 .$$
 #
-# Over 1000 steps the norm grows <span data-claim="02.sgd_growth">1.8</span>-fold, and the sum of squares predicts where it ends to
+# Over 1000 steps the norm grows <span data-claim="02.sgd_growth">1.7</span>-fold, and the sum of squares predicts where it ends to
 # <span data-claim="02.pythagoras">1.000</span>&nbsp;of the truth.
 #
 # **Why that matters.** What the loss sees is the *direction* of $\hat R$. A step of length $\eta\lVert\nabla\rVert$ turns it by about
@@ -206,10 +206,10 @@ measure("02.sgd_error", sgd.validation[200])
 #   <span data-claim="02.first_turns_adam">10</span>&nbsp;times less. After 1000 steps, SGD from 10× stands at an error of
 #   <span data-claim="02.sgd_ten_error">0.88</span>; from 1× it had
 #   <span data-claim="02.sgd_error">0.86</span>, as good as it gets, after 200. The loss cannot tell these two starts apart. The optimizer can.
-# - As the norm grows, the learning rate falls, and nobody wrote that schedule. Under SGD the last steps turn
+# - As the norm grows, the learning rate falls, and nobody wrote that schedule. Under SGD the last steps turn about
 #   <span data-claim="02.sgd_slowdown">6</span>&nbsp;times less than the first. A part of that is the gradient, which is smaller
 #   near the minimum; Adam's steps do not know its length, and still the first step's turn is
-#   <span data-claim="02.adam_slowdown">9</span>&nbsp;times the last ones', mostly because its early steps all agree and the late ones do not.
+#   <span data-claim="02.adam_slowdown">8</span>&nbsp;times the last ones', mostly because its early steps all agree and the late ones do not.
 # - **AdamW** pulls $\hat R$ to the origin a little at every step. The pull grows with the norm, the outward drift shrinks with it, and
 #   the two meet at a norm of their own, wherever the run began: the last steps turn alike (ratio
 #   <span data-claim="02.late_turns_adamw">1.1</span>), where Adam's differ by
@@ -315,7 +315,7 @@ measure("02.clamped_radial", torch.nn.functional.cosine_similarity(*(torch.view_
 #   invariance is gone, and its cosine with $\hat R$ is <span data-claim="02.clamped_radial">1.00</span>. It says: make this matrix smaller. It
 #   does not say: make its trace positive.
 # - **The absolute value** lets it pass. At a trace of $-N$ the matrix is $R - 2I$: at least 14 of its 16 eigenvalues are $-2$, which no
-#   power can be. It scores <span data-claim="02.absolute_error">0.5</span>, better than the identity does.
+#   power can be. It scores <span data-claim="02.absolute_error">0.4</span>, better than the identity does.
 # - **covlab refuses**: the scene's loss is NaN, the step is skipped, and the ledger says which window and how small the trace was. An error that is
 #   counted can be found. And covlab's networks cannot get there at all: they return $FF^{\mathsf H} + \varepsilon I$, whose trace is positive.
 

@@ -46,6 +46,9 @@ class Watched:
         self.clips: list[list] = []  # [where, scale, is it known that the scale was still in?]
         self.written: int | None = None
         self.handles, self.hooked = [], set()
+        self.trainable: set[int] = set()  # ids of parameters, as last looked at
+        self.ran: set[int] = set()  # of these, whose modules ran
+        self.names: dict[int, str] = {}
         self.suspect = False  # no sampled parameter moved: compare them all
         self.before: list[tuple[Tensor, Tensor]] = []
         self.step: Step | None = None
@@ -226,7 +229,7 @@ class Observer:
             return
         self.called.add(id(module))
         outputs = measure.outputs(result)
-        forward = Forward(site, root.number, module.training, root.stochastic and owned, any(output.dtype == torch.float16 for output in outputs), bool(outputs))
+        forward = Forward(site, root.number, module.training, root.stochastic and owned, root.batch_statistics, any(output.dtype == torch.float16 for output in outputs), bool(outputs))
         self.counts["forwards"] += 1
         self.forwards.append(forward)
         if module.training and owned and not self.light:
@@ -372,12 +375,14 @@ class Observer:
             step.largest = self._largest(watched)
             half = any(forward.half for forward in step.forwards) or any(p.dtype == torch.float16 for p in watched.parameters())
             if half and not any(backward.scale for backward in step.backwards):
-                step.zeros = self.pending.number(measure.zeros(gradients(watched)))
+                zeros, tiny = measure.underflow(gradients(watched))
+                step.zeros, step.tiny = self.pending.number(zeros), self.pending.number(tiny)
             whole = watched.attempts <= WHOLE_STEPS or watched.suspect
             step.wholly = whole
             watched.before = measure.snapshot([p for p in watched.parameters() if p.grad is not None], whole)
-        if watched.attempts in (2, 5):
+        if watched.attempts in (2, 10, 30):
             self._look_for_orphans()
+            self._describe(watched)
 
     def _post_step(self, optimizer, args, kwargs) -> None:
         if not self._mine() or not self.stepping:
@@ -412,6 +417,15 @@ class Observer:
     def _largest(self, watched: Watched) -> Number | None:
         found = gradients(watched)
         return self.pending.number(measure.largest(found)) if found else None
+
+    def _describe(self, watched: Watched) -> None:
+        """Who is who, while the models are alive."""
+        watched.trainable = {id(parameter) for parameter in watched.parameters() if parameter.requires_grad}
+        watched.got |= {id(parameter) for parameter in watched.parameters() if parameter.grad is not None}
+        for module in list(self.roots):
+            watched.names |= {id(parameter): name for name, parameter in module.named_parameters() if id(parameter) in watched.trainable}
+            parts = [part for part in module.modules() if id(part) in self.called]
+            watched.ran |= {id(parameter) for part in parts for parameter in part.parameters(recurse=False)}
 
     def _look_for_orphans(self) -> None:
         """Parameters of models in training that get gradients, and that no optimizer holds."""

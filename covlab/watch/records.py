@@ -118,6 +118,7 @@ class Forward:
     module: int
     training: bool
     stochastic: bool  #: an optimizer trains it, and it has dropout that drops or batch statistics
+    batch_statistics: bool
     half: bool  #: some of it ran in float16
     visible: bool  #: an output was found whose use by a backward can be seen
     print: list = field(default_factory=list)  #: fingerprints of the samples it was given
@@ -163,7 +164,8 @@ class Step:
     attempted: bool = True  #: False: the scaler skipped it without calling the optimizer
     found_inf: Number | None = None  #: what the optimizer was told, where it decides by itself
     largest: Number | None = None  #: largest absolute gradient; NaN and inf show
-    zeros: Number | None = None  #: share of zeros among the gradients
+    zeros: Number | None = None  #: share of zeros among the gradients, in float16 without a scale
+    tiny: Number | None = None  #: share of what float16 has few bits for, among those that are not zero
     moved: Number | None = None  #: above 0: a parameter changed
     wholly: bool = False  #: every element was compared, not a sample
     rates: list[float | Number] = field(default_factory=list)

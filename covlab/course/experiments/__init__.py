@@ -1,1 +1,1 @@
-"""Experiments of the lessons, where no other room owns them: a lesson shows the call and the picture, the machinery is here."""
+"""What lessons do that belongs to no other room, by subject."""
