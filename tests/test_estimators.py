@@ -9,6 +9,7 @@ import torch
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from covlab.estimators import ladder
+from covlab.estimators.bound import position_bound
 from covlab.estimators.calibration import calibrate
 from covlab.estimators.classical import MeanCovariance, back_project, ledoit_wolf_share, noise_power, oas_share, scaled_identity
 from covlab.estimators.greedy import Genie, GreedyLikelihood, best_point, information
@@ -207,8 +208,7 @@ def test_gradient_and_information_are_those_of_the_likelihood():
 def test_information_is_the_covariance_of_the_gradient_at_the_truth():
     """E[g] = 0 and E[g gᵀ] = F: the score of 4,000 draws of the snapshots of one scene."""
     batch = replace_sources(draw(4000, dtype=torch.complex128))
-    scenes = CodedSnapshots(batch, site_channel(STUDENT))
-    scenes.noise = batch.noise_power
+    scenes = CodedSnapshots(batch, site_channel(STUDENT), batch.noise_power)
     coordinates = torch.stack([batch.azimuth.sin(), batch.elevation.sin(), 1 / batch.range_m], dim=2)
     gradient, fisher, _ = information(scenes, STUDENT, coordinates, batch.power)
     scale = fisher.mean(dim=0).diagonal().rsqrt()
@@ -304,6 +304,52 @@ def test_greedy_likelihood_counts_loud_sources():
     batch = draw(64, LOUD)
     found = (~GreedyLikelihood(LOUD)(batch, SITE).positions[..., 0].isnan()).sum(dim=1)
     assert (found == batch.source_count).float().mean() > 0.8
+
+
+def test_bound_is_the_closed_form_of_stoica_and_nehorai_for_one_source_and_one_code():
+    """With the same code in all snapshots C_l = C, and for one source their bound holds: 2L F = Re[Dᴴ Π⊥ D · p² dᴴC⁻¹d] / σ² for the place. In plane waves, too."""
+    for near_field in (True, False):
+        scenario = replace(STUDENT, max_sources=1, near_field=near_field)
+        batch, site = draw(8, scenario, torch.complex128), site_channel(scenario)
+        batch = replace(batch, codes=batch.codes[:, :1].expand_as(batch.codes))
+        scenes = CodedSnapshots(batch, site, batch.noise_power)
+        coordinates = torch.stack([batch.azimuth.sin(), batch.elevation.sin(), 1 / batch.range_m], dim=2)
+        _, fisher, _ = information(scenes, scenario, coordinates, batch.power)
+        free = [0, 1, 2, 3] if near_field else [0, 1, 3]  # a plane wave has no range
+        found = torch.linalg.inv(fisher[:, free][:, :, free])[:, :-1, :-1]
+        channel, N = scenes.channels[:, 0], scenario.ris_elements
+        for i in range(8):
+            slopes = torch.autograd.functional.jacobian(lambda c: torch.view_as_real(steering_at(scenario, c)), coordinates[i, 0])  # noqa: B023
+            D = channel[i] @ torch.view_as_complex(slopes.movedim(1, 2).contiguous())[:, free[:-1]]
+            d = channel[i] @ batch.steering[i]
+            projector = torch.eye(8) - d @ d.mH / (d.mH @ d)
+            C = batch.power[i] * d @ d.mH + batch.noise_power[i] * torch.eye(8)
+            weight = batch.power[i] ** 2 * (d.mH @ torch.linalg.solve(C, d)).real
+            closed = torch.linalg.inv(2 * 16 / batch.noise_power[i] * weight * (D.mH @ projector @ D).real)
+            assert torch.allclose(found[i], closed, rtol=1e-6) and N == 16
+
+
+def test_position_bound_falls_with_snapshots_and_noise_and_greedy_comes_near_it():
+    """Var ∝ 1/L and, far above the noise, ∝ σ². The greedy estimate of a loud near source has about the error of the bound."""
+    scenario = replace(STUDENT, max_sources=1, snr_db=(30.0, 30.0), range_m=(0.5, 1.5))
+    batch, site = draw(128, scenario), site_channel(scenario)
+    bound = position_bound(batch, site, scenario)
+    twice = replace(batch, **{name: torch.cat([getattr(batch, name)] * 2, dim=1) for name in ("y", "H", "codes")})
+    assert torch.allclose(position_bound(twice, site, scenario), bound / 2**0.5, rtol=1e-6)
+    quieter = replace(batch, noise_power=batch.noise_power / 100)
+    assert torch.allclose(position_bound(quieter, site, scenario), bound / 10, rtol=0.05)
+    found = GreedyLikelihood(scenario)(batch, SITE).positions
+    found = torch.cat([found[..., :2], found[..., 2:].exp()], dim=2)
+    ratio = (rmspe(found, batch) / bound.squeeze(1)).square()
+    # Normal errors at the bound have a weighted χ² of mean 1 here: its median lies between 0.455 (one axis) and 0.79 (three alike).
+    assert 0.3 < ratio.median() < 1.1
+
+
+def test_bound_needs_ranges_and_is_nan_for_absent_sources():
+    batch = draw(16)
+    assert torch.equal(position_bound(batch, SITE, STUDENT).isnan(), batch.power == 0)
+    with pytest.raises(ValueError, match="near_field on"):
+        position_bound(batch, SITE, replace(STUDENT, near_field=False))
 
 
 AXES = tuple(torch.linspace(low, high, 15, dtype=torch.float64) for low, high in ((-1.0, 1.0), (-0.5, 0.5)))
