@@ -165,8 +165,9 @@ class Loss:
         return estimate.nmse(batch)
 
     def cov_pred(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """NMSE of the network's own R_pred, before it is blended with the sample covariance."""
-        return estimate.prediction.nmse(batch)
+        """NMSE of what the network said on its way: of R_pred, before a blend; of a network in stages, the mean over these."""
+        said = getattr(estimate, "stages", ()) or (estimate.prediction,)
+        return sum(stage.nmse(batch) for stage in said) / len(said)
 
     def ortho(self, estimate: Estimate, batch: Batch) -> Tensor:
         """‖ÂᴴÂ − I‖²_F, with Â the predicted factor's columns scaled to norm 1."""

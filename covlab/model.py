@@ -26,6 +26,7 @@ class Estimate:
     source_logits: Tensor | None = None  #: log-odds of K = 1 … K_max [B, K_max]; None without a head for it
     positions: Tensor | None = None  #: (φ, θ, log r) of each source, in any order [B, K_max, 3]; None likewise
     unblended: "Estimate | None" = None  #: the network's own R_pred, where this estimate is a blend
+    stages: tuple = ()  #: what the network said on its way here, where it works in stages
 
     @property
     def prediction(self) -> "Estimate":
