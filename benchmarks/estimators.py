@@ -18,11 +18,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from covlab.checkpoint import CheckpointError
 from covlab.estimators import ladder
 from covlab.estimators.calibration import calibrate
 from covlab.metrics import SNR_BINS_DB
 from covlab.scenario import PRESETS, Scenario, preset
 from covlab.simulator import Batch, Simulator, scene_generator, site_channel
+from covlab.unrolled import pretrained
 
 SEED, PIECE, RESAMPLES = 0, 32, 2000
 SHARE = {"covariance fit, grid": 0.25}
@@ -68,6 +70,20 @@ def calibration(scenario: Scenario) -> list[dict]:
     return rows
 
 
+def network(scenario: Scenario) -> dict:
+    """{name: (estimate, parameters)} of the trained network that comes with the package, if it has one for this preset."""
+    try:
+        trained = pretrained(scenario.name)
+    except CheckpointError as error:
+        print(f"no network: {error}")
+        return {}
+
+    def estimate(piece: Batch):
+        return trained(piece.y, piece.H, piece.codes, piece.snr_db)
+
+    return {"unrolled network": (estimate, sum(parameter.numel() for parameter in trained.parameters()))}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=PRESETS, default="student")
@@ -80,7 +96,7 @@ def main() -> None:
     simulator = Simulator(scenario)
     site = calibrate(simulator.draw(16, scene_generator(SEED, "calibration")))
     batch = simulator.draw(options.scenes, scene_generator(SEED, "estimators"))
-    contenders = {name: (lambda piece, run=run: run(piece, site), None) for name, run in ladder(scenario).items()}
+    contenders = {name: (lambda piece, run=run: run(piece, site), None) for name, run in ladder(scenario).items()} | network(scenario)
     names = options.only or list(contenders)
     if unknown := set(names) - set(contenders):
         parser.error(f"--only must be one of {', '.join(contenders)}, got {', '.join(sorted(unknown))}")

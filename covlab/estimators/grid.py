@@ -1,8 +1,10 @@
 """Estimators on a grid of possible sources: R̂ = D diag(p) Dᴴ with p ≥ 0, one power a point.
 
-Three rules for the powers of all points, and one that takes a point at a time (``greedy.py``). σ² is taken from the SNR. All are deterministic, and
+All points have a power at once here; ``greedy.py`` takes a point at a time. σ² is taken from the SNR. All are deterministic, and
 scale with y: ten times y gives a hundred times R̂.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -122,8 +124,7 @@ def likelihood_steps(scenes: CodedSnapshots, responses: Tensor, power: Tensor, s
 def phase_bounds(scenario: Scenario) -> tuple[Tensor, Tensor]:
     """Lowest and highest (sin φ, sin θ, 1/r) of the scenario's sources [3] each."""
     (a, b), (c, d), (near, far) = scenario.azimuth, scenario.elevation, scenario.range_m
-    corners = torch.tensor([[a, c], [b, d]], dtype=torch.float64).sin()
-    return (torch.cat([corners[i], torch.tensor([1 / r], dtype=torch.float64)]).float() for i, r in enumerate((far, near)))
+    return torch.tensor([math.sin(a), math.sin(c), 1 / far]), torch.tensor([math.sin(b), math.sin(d), 1 / near])
 
 
 def steering_at(scenario: Scenario, coordinates: Tensor) -> Tensor:
