@@ -117,7 +117,10 @@ class ScalingBugExplorer(Explorer):
             f"{self.fault} {state['bug']}, {state['optimizer']}, {state['accumulation']:g} micro-batches a window, {clip}. Logged loss and NMSE over the epochs, "
             f"left as it should be, in the middle with the bug {state['bug']}; right, both gradient norms over the windows. NMSE: {reached}. {self.verdict(state)}"
         )
-        return side_by_side(pair, EPOCHS), alt
+        return self._figure(pair), alt
+
+    def _figure(self, pair: dict[str, Trainer]) -> Figure:
+        return side_by_side(pair, EPOCHS)
 
 
 def clip_rate(run: Trainer) -> float:
