@@ -20,8 +20,9 @@ from covlab.recipe import OPTIMIZERS, PRECISIONS, Recipe
 from covlab.scenario import PRESETS, Scenario, check_whole_number, preset
 from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
 from covlab.trainer import NonFiniteLoss, Trainer
+from covlab.unrolled import UnrolledNet
 
-NETWORKS = {"back-projection": BackProjectionNet, "snapshot-conv": SnapshotConvNet}
+NETWORKS = {"back-projection": BackProjectionNet, "snapshot-conv": SnapshotConvNet, "unrolled": UnrolledNet}
 VALIDATION_SCENES = 2048
 OVERFIT_SCENES = 512
 WARM_UP_SECONDS = 3.0

@@ -84,7 +84,7 @@ class UnrolledNet(nn.Module):
         found = (scenario.max_sources + 1, 2) if found is None else found
         for name, number in (("looks", looks), ("steps", steps), ("width", width), ("atoms", atoms), *(("found", number) for number in found)):
             check_whole_number(name, number, least=1)
-        self.scenario, self.found, self.steps = scenario, found, steps
+        self.scenario, self.width, self.found, self.steps = scenario, width, found, steps
         self.grid = default_grid(scenario)
         self.atoms = min(atoms, len(self.grid))
         self.chart = Chart(scenario, self.grid)
