@@ -189,6 +189,11 @@ class Simulator:
         count = torch.randint(1, K + 1, (B, 1), generator=generator, device=self.device)
         power = power * (torch.arange(K, device=self.device) < count)
         power = power / power.sum(dim=1, keepdim=True)
+        return self.observe(azimuth, elevation, range_m, power, snr_db, generator)
+
+    def observe(self, azimuth: Tensor, elevation: Tensor, range_m: Tensor, power: Tensor, snr_db: Tensor, generator: torch.Generator) -> Batch:
+        """Scenes with sources at given places [B, K_max] each, in radians and metres, of powers that sum to 1; snr_db [B]."""
+        s, B = self.scenario, len(snr_db)
         steering = steering_vectors(s, azimuth, elevation, range_m).mT
         codes = self.codes(B, generator)
         symbols, noise = self.symbols(B, generator), self._normal(generator, B, s.snapshots, s.bs_antennas)

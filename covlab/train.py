@@ -81,7 +81,7 @@ def _weights(context, parameter, settings: tuple[str, ...]) -> dict[str, float]:
 
 @click.command()
 @click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="student", show_default=True, help="What is simulated.")
-@click.option("--network", type=click.Choice(tuple(NETWORKS)), default="back-projection", show_default=True)
+@click.option("--network", type=click.Choice(tuple(NETWORKS)), help="[default: back-projection at student size, else unrolled]")
 @click.option("--windows", type=int, help="Budget in windows (optimizer steps). [default: 1500]")
 @click.option("--minutes", type=float, help="Budget in minutes: turned into windows by a short measurement, and stored as such.")
 @click.option("--overfit", is_flag=True, help=f"Memorize {OVERFIT_SCENES} fixed scenes instead of learning from fresh ones.")
@@ -147,6 +147,7 @@ def train(
                     windows=1500 if windows is None else windows, accumulation=accumulation, optimizer=optimizer, learning_rate=learning_rate,
                     clip=clip or None, precision=precision, ema_decay=ema_decay, patience=patience,
                 )  # fmt: skip
+                network = network or ("back-projection" if preset_name == "student" else "unrolled")
                 scenario, kind = preset(preset_name), NETWORKS[network].__name__
                 config = configure(scenario, kind, overfit, seed, micro_batch, windows_per_epoch, recipe, loss_weights, width)
                 if minutes is not None:

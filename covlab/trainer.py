@@ -315,7 +315,7 @@ class Trainer:
     def loss_at_truth(self, batch: Batch) -> Losses:
         """The oracle check: what the loss says of a perfect estimate. Its NMSE must be 0."""
         estimate = self.estimate(self.model, batch)
-        perfect = replace(estimate, factor=batch.factor(), loading=torch.zeros_like(batch.snr_db), unblended=None)
+        perfect = replace(estimate, factor=batch.factor(), loading=torch.zeros_like(batch.snr_db), unblended=None, stages=())
         return self.loss(perfect, batch)
 
     def save(self) -> None:

@@ -21,7 +21,7 @@ class CovarianceFit:
     step size (Lee and Seung 2001).
     """
 
-    def __init__(self, grid: Grid, iterations: int = 60):
+    def __init__(self, grid: Grid, iterations: int = 30):
         self.grid, self.iterations = grid, iterations
 
     def __call__(self, batch: Batch, site: Tensor) -> DictionaryEstimate:
@@ -80,7 +80,7 @@ class RefinedGridLikelihood:
         keep: points split.
     """
 
-    def __init__(self, scenario: Scenario, levels: int = 2, steps: int = 4, last: int = 20, keep: int = 100):
+    def __init__(self, scenario: Scenario, levels: int = 2, steps: int = 4, last: int = 12, keep: int = 60):
         self.scenario, self.levels, self.steps, self.last, self.keep = scenario, levels, steps, last, keep
         self.grid = default_grid(scenario)
         self.low, self.high = phase_bounds(scenario)
