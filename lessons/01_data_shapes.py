@@ -84,6 +84,21 @@ plots.show(
 )
 
 # %% [markdown]
+# **Move a source** and watch R. It is bright where the waves of both sources agree on the phase between two elements. (The other two panels are a first look
+# at lesson 08: where a classical method, MUSIC, finds the sources from R.)
+
+# %%
+from covlab.widgets import SceneExplorer
+
+explorer = SceneExplorer("student", seed)
+explorer.show()
+
+# %% tags=["hide-input"]
+figure, alt = explorer.draw(explorer.state)
+figure.suptitle("As the explorer begins, for whoever reads this without a kernel")
+plots.show(figure, alt)
+
+# %% [markdown]
 # Look at the shapes once more. M is 8, but **N and L are both 16**. The codes are a square, and a square has no long
 # side to tell you which way up it is.
 #
