@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from covlab.scenario import Scenario
-from covlab.simulator import Batch, ris_positions, steering_vectors
+from covlab.simulator import Batch
+from covlab.site import ris_positions, steering_vectors
 
 RMS_PHASE_STEP = {"student": 0.6, "near_field": 0.6, "full": 0.9}
 """Default distance of neighbours on the grid: a finer one at `full` costs more than it gains."""
@@ -70,7 +71,7 @@ class Grid:
 
 
 def default_grid(scenario: Scenario, near: bool = True, step: float | None = None) -> Grid:
-    """A grid over all places ``scenario`` draws sources from; ``near=False``: of plane waves.
+    """A grid over all places ``scenario`` draws sources from; ``near=False``, or a scenario of plane waves: of plane waves.
 
     Even in sin φ, sin θ and 1/r, in which the phase of a steering vector is about linear. Neighbours along any
     axis differ in phase by at most ``step`` radians RMS over the aperture (seen from broadside, up to a common
@@ -97,7 +98,7 @@ def default_grid(scenario: Scenario, near: bool = True, step: float | None = Non
 
     near_end, far_end = scenario.range_m
     count = cells(k * (y**2 + z**2) / 2, 1 / far_end, 1 / near_end)
-    ranges = 1 / torch.linspace(1 / far_end, 1 / near_end, count + 1, dtype=torch.float64) if near else None
+    ranges = 1 / torch.linspace(1 / far_end, 1 / near_end, count + 1, dtype=torch.float64) if near and scenario.near_field else None
     return Grid(scenario, angles(scenario.azimuth, k * y), angles(scenario.elevation, k * z), ranges)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from covlab.grid import Grid
 from covlab.scenario import Scenario
-from covlab.simulator import ris_positions
+from covlab.site import ris_positions
 
 
 class Chart(nn.Module):
@@ -30,14 +30,17 @@ class Chart(nn.Module):
         self.wavenumber, self.shape = scenario.wavenumber, grid.shape
         points = torch.stack([grid.azimuth.double().sin(), grid.elevation.double().sin(), 1 / grid.range_m.double()])
         counts = torch.tensor(grid.shape[::-1])
-        cell = ((points[:, -1] - points[:, 0]) / (counts - 1).clamp(min=1)).where(counts > 1, 1.0)
-        ends = [(math.sin(scenario.azimuth[i]), math.sin(scenario.elevation[i]), 1 / scenario.range_m[1 - i]) for i in (0, 1)]
+        # An axis of one point has no cells: what has no unit to step by does not move (plane waves have no range).
+        cell = (points[:, -1] - points[:, 0]) / (counts - 1).clamp(min=1)
+        unit = cell.where(counts > 1, 1.0).unsqueeze(1)
+        reach = [1 / r if grid.scenario.near_field else 0.0 for r in scenario.range_m]
+        ends = [(math.sin(scenario.azimuth[i]), math.sin(scenario.elevation[i]), reach[1 - i]) for i in (0, 1)]
         constants = {
             "elements": ris_positions(scenario)[:, 1:],  # y and z; x is 0
             "cell": cell,
-            "points": points / cell.unsqueeze(1),
-            "low": torch.tensor(ends[0], dtype=torch.float64).unsqueeze(1) / cell.unsqueeze(1),
-            "high": torch.tensor(ends[1], dtype=torch.float64).unsqueeze(1) / cell.unsqueeze(1),
+            "points": points / unit,
+            "low": torch.tensor(ends[0], dtype=torch.float64).unsqueeze(1) / unit,
+            "high": torch.tensor(ends[1], dtype=torch.float64).unsqueeze(1) / unit,
         }
         for name, constant in constants.items():
             self.register_buffer(name, constant.float(), persistent=False)
@@ -54,9 +57,9 @@ class Chart(nn.Module):
         return r * self.shape[1] * self.shape[2] + direction, direction
 
     def parameters_of(self, places: Tensor) -> Tensor:
-        """(φ, θ, log r) of ``places`` [B, 3, P] -> [B, P, 3], radians and metres."""
+        """(φ, θ, log r) of ``places`` [B, 3, P] -> [B, P, 3], radians and metres; ranges above a kilometre are given as one."""
         s, v, w = (places * self.cell.unsqueeze(1)).unbind(1)
-        return torch.stack([s.asin(), v.asin(), -w.log()], dim=2)
+        return torch.stack([s.asin(), v.asin(), -w.clamp(min=1e-3).log()], dim=2)
 
     def waves(self, places: Tensor) -> Tensor:
         """Steering vectors of ``places`` [B, 3, P] -> complex [B, N, P]."""
@@ -65,8 +68,8 @@ class Chart(nn.Module):
     def waves_and_slopes(self, places: Tensor) -> Tensor:
         """Steering vectors of ``places`` [B, 3, P] and their derivatives by the three coordinates -> complex [B, N, 4, P]."""
         one, phase, h, path, square, along, by_s, by_v, w = self._path(places)
-        # path = (h − 1)/w with h² = 1 + w²q² − 2w·along.
-        slopes = torch.stack([-by_s / h, -by_v / h, ((w * square - along) / h - path) / w], dim=2) * self.cell.view(3, 1)
+        by_w = (square - path * (w * square - along) / h) / (h + 1)
+        slopes = torch.stack([-by_s / h, -by_v / h, by_w], dim=2) * self.cell.view(3, 1)
         wave = torch.polar(one, phase).unsqueeze(2)
         return torch.cat([wave, wave * torch.complex(torch.zeros_like(slopes), -self.wavenumber * slopes)], dim=2)
 
@@ -76,7 +79,7 @@ class Chart(nn.Module):
         flat = (1 - v * v).clamp(min=1e-6).sqrt()
         along, square = flat * s * y + v * z, y * y + z * z
         h = (1 + w * w * square - 2 * w * along).sqrt()
-        path = (w * square - 2 * along) / (h + 1)  # ‖p − q‖ − ‖p‖
+        path = (w * square - 2 * along) / (h + 1)  # ‖p − q‖ − ‖p‖ = (h − 1)/w, without its loss of digits
         return torch.ones_like(path), -self.wavenumber * path, h, path, square, along, flat * y, z - v / flat * s * y, w
 
 

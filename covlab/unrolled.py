@@ -6,16 +6,22 @@ the network learns what a whitened matched filter looks like where sources are, 
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from covlab.grid import Grid, default_grid
+from covlab.checkpoint import load_parameters, read_checkpoint
+from covlab.grid import DictionaryEstimate, default_grid
 from covlab.model import Estimate, check_contract
-from covlab.scenario import Scenario, check_whole_number
+from covlab.scenario import Scenario, check_whole_number, preset
 from covlab.sight import Chart, Sight, Slope
-from covlab.simulator import site_channel
+from covlab.simulator import Batch, Simulator, scene_generator
+from covlab.site import believed_site
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+SCORED_SCENES = 2048
 
 
 class Look(nn.Module):
@@ -76,7 +82,7 @@ class UnrolledNet(nn.Module):
         atoms: grid points, strongest first, that make a covariance; the power of all others is white.
 
     Raises:
-        ValueError: a number is not a positive whole number.
+        ValueError: a number is not a positive whole number, or every scene of the scenario has a site of its own.
     """
 
     def __init__(self, scenario: Scenario, looks: int = 2, found: tuple[int, ...] | None = None, steps: int = 3, width: int = 24, atoms: int = 32):
@@ -84,11 +90,11 @@ class UnrolledNet(nn.Module):
         found = (scenario.max_sources + 1, 2) if found is None else found
         for name, number in (("looks", looks), ("steps", steps), ("width", width), ("atoms", atoms), *(("found", number) for number in found)):
             check_whole_number(name, number, least=1)
-        self.scenario, self.found, self.steps = scenario, found, steps
+        self.scenario, self.width, self.found, self.steps = scenario, width, found, steps
         self.grid = default_grid(scenario)
         self.atoms = min(atoms, len(self.grid))
         self.chart = Chart(scenario, self.grid)
-        self.register_buffer("site", torch.view_as_real(site_channel(scenario).to(torch.complex64)))
+        self.register_buffer("site", torch.view_as_real(believed_site(scenario).to(torch.complex64)), persistent=False)
         ranges = self.grid.shape[0]
         self.looks = nn.ModuleList(Look(3 * ranges + 2, width, ranges) for _ in range(looks))
         self.floors = nn.ModuleList(nn.Linear(width + 1, 1) for _ in range(looks))
@@ -146,14 +152,14 @@ class UnrolledNet(nn.Module):
         with self.exact(), torch.no_grad():
             return sight.matched(precision, self.grid.steering)
 
-    def whitening(self, sight: Sight, on_grid) -> Tensor:
+    def whitening(self, sight: Sight, on_grid: DictionaryEstimate) -> Tensor:
         """S_l⁻¹ under the strongest points of the grid, the power of all others taken as white."""
         with torch.no_grad():
             power, index = on_grid.power.topk(self.atoms, dim=1)
             seen = sight.see(self.grid.steering.T[index].mT)
             return sight.precision(seen, power, 1 - power.sum(dim=1))
 
-    def picture(self, matched: Tensor, on_grid, snr_db: Tensor) -> Tensor:
+    def picture(self, matched: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor) -> Tensor:
         """What a look sees [B, 3 n_r + 2, n_θ, n_φ]: the matched filter, the powers, their beam spectrum; SNR and white power."""
         with self.exact():
             power, spectrum, G, N = on_grid.power.detach(), on_grid.beam_spectrum.detach(), len(self.grid), self.scenario.ris_elements
@@ -170,7 +176,8 @@ class UnrolledNet(nn.Module):
         peak = cube == F.max_pool3d(cube, 3, 1, padding=1)
         index = torch.where(peak, cube, 1e-6 * cube).flatten(1).topk(count, dim=1).indices
         moments = torch.cat([cube, cube * self.chart.points.view(3, *self.grid.shape)], dim=1)
-        around = 27 * F.avg_pool3d(moments, 3, 1, padding=1).flatten(2).gather(2, index.unsqueeze(1).expand(-1, 4, -1))
+        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(2)  # padded first: plane waves have one range
+        around = around.gather(2, index.unsqueeze(1).expand(-1, 4, -1))
         mass = around[:, :1].clamp(min=1e-9)
         new_places, new_log_power = around[:, 1:] / mass, mass.squeeze(1).log().clamp(min=-10)
         if places is None:
@@ -214,3 +221,27 @@ class UnrolledNet(nn.Module):
         power = strongest.softmax(dim=1) * F.softplus(scene[:, :1] - 1)
         factor = torch.cat([self.chart.waves(self.chart.clamp(points)) * amplitude.unsqueeze(1), self.grid.steering.T[index].mT * power.sqrt().unsqueeze(1)], dim=2)
         return torch.zeros_like(logits).scatter(1, index, power), Estimate(factor, F.softplus(scene[:, 1] - 2))
+
+
+def pretrained(name: str, scenario: Scenario | None = None) -> UnrolledNet:
+    """The network trained for the preset ``name``, in evaluation mode, as it comes with the package.
+
+    ``scenario`` puts it elsewhere without training it again: a variation of the preset with another site or other codes,
+    say. (What it learned are looks at a grid, and no site.)
+
+    Its ``card`` tells how it was made and what it reaches: ``command`` (which trains it again), ``seconds`` (of
+    processor time, one thread), ``scores`` (NMSE of every scene of :func:`scored_scenes`), ``versions``.
+
+    Raises:
+        ValueError: there is no such preset.
+        CheckpointError: the file is missing or damaged, or does not fit ``scenario``.
+    """
+    network, path = UnrolledNet(scenario or preset(name)), CHECKPOINTS / f"{name}.pt"
+    load_parameters(network, path)
+    network.card = read_checkpoint(path)["card"]
+    return network.eval()
+
+
+def scored_scenes(name: str) -> Batch:
+    """The scenes that a pretrained network's card gives the scores of: of a stream that nothing was trained or chosen on."""
+    return Simulator(preset(name)).draw(SCORED_SCENES, scene_generator(0, "score"))
