@@ -30,7 +30,7 @@ def score(network, batch, **changed):
         return network(**inputs).nmse(batch).mean().item()
 
 
-@pytest.mark.parametrize("name, scenes, goal", [("student", 512, 0.095)])
+@pytest.mark.parametrize("name, scenes, goal", [("student", 512, 0.095), ("near_field", 256, 0.15), ("full", 96, 0.19)])
 def test_score_is_what_the_card_says(name, scenes, goal):
     network = pretrained(name)
     expected = network.card["scores"]
@@ -43,7 +43,7 @@ def test_score_is_what_the_card_says(name, scenes, goal):
     assert expected.mean() < goal and len(expected) == len(scored_scenes(name))
 
 
-@pytest.mark.parametrize("name", ["student"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_card_tells_how_to_make_it_again(name):
     card = pretrained(name).card
     assert re.match(rf"covlab train --preset {name} --windows \d+ .*--seed 0$", card["command"])
