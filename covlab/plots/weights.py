@@ -83,14 +83,16 @@ def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> F
     cosines = np.vstack([terms.cosines, [seen.with_total[name] for name in names]])
     right.imshow(cosines, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")
     for row, line in enumerate(cosines):
-        for column, cosine in enumerate(line[: row + 1] if row < len(names) else line):
-            text = "–" if np.isnan(cosine) else f"{cosine:.1f}".replace("0.", ".").replace("-.0", ".0")
-            right.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if abs(cosine) > 0.7 else "black")
+        for column, cosine in enumerate(line[:row]):  # the lower half, and of it what is not about zero
+            if abs(cosine) >= 0.05:
+                text = f"{cosine:.1f}".replace("0.", ".")
+                right.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if abs(cosine) > 0.7 else "black")
     right.axhline(len(names) - 0.5, color="black", linewidth=1.5)
     short = [name.removeprefix("lam_") for name in names]
     right.set_xticks(rows, short, rotation=45, ha="right", fontsize=8)
     right.set_yticks(range(len(names) + 1), [*short, "the whole"], fontsize=8)
-    right.set_title("cosines between the terms' gradients", fontsize=10)
+    right.tick_params(length=0)
+    right.set_title("cosines between gradients", fontsize=10)
     return figure
 
 
