@@ -115,6 +115,7 @@ class DictionaryEstimate:
 
     source_logits = None
     positions = None
+    stages = ()
 
     @property
     def prediction(self) -> "DictionaryEstimate":
