@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import html
 import inspect
 import io
 import re
@@ -16,11 +17,16 @@ from PIL import Image
 
 from covlab import widgets
 from covlab.course import WIDGET_ERROR
-from covlab.loss import Loss, LossWeights, nmse
-from covlab.simulator import concatenate
-from covlab.widgets import EXPLORERS, LossWeightsExplorer, NMSEExplorer
+from covlab.faults import FAULTS
+from covlab.faults.stage import stage
+from covlab.loss import LossWeights, nmse
+from covlab.scenario import preset
+from covlab.simulator import Simulator, concatenate, scene_generator
+from covlab.trainer import Trainer
+from covlab.widgets import EXPLORERS, FaultMuseumExplorer, LossScaleExplorer, LossWeightsExplorer, NMSEExplorer, ScalingBugExplorer, SceneExplorer
 from covlab.widgets.background import Background
 from covlab.widgets.controls import Choice, Number, decades
+from covlab.widgets.loss_scale import scaled
 
 IMAGE = re.compile(r'<img alt="([^"]+)"[^>]* src="data:image/png;base64,([^"]+)">')
 
@@ -54,7 +60,7 @@ def test_shows_controls_and_a_picture_with_words(explorer, shown):
     whole, script = shown
     assert "covlab-explorer" in whole._dom_classes and "application/javascript" in script
     assert len(IMAGE.fullmatch(explorer.picture.value)[1]) > 100
-    assert explorer.note.value == ""
+    assert WIDGET_ERROR not in explorer.note.value
 
 
 def test_every_still_setting_is_a_state_and_gives_another_picture(explorer):
@@ -70,8 +76,9 @@ def test_every_still_setting_is_a_state_and_gives_another_picture(explorer):
 def test_still_shows_its_settings_with_words(explorer, shown):
     before = explorer.state
     explorer.still()
-    assert len(shown) >= len(explorer.STILLS)
-    assert all(len(IMAGE.fullmatch(image)[1]) > 80 for image in shown)
+    pictures = [thing for thing in shown if isinstance(thing, str)]
+    assert len(pictures) >= len(explorer.STILLS)
+    assert all(len(IMAGE.fullmatch(picture)[1]) > 80 for picture in pictures)
     assert explorer.state == before
 
 
@@ -93,7 +100,7 @@ def test_an_unknown_control_or_value_is_refused(explorer):
 
 
 def test_an_error_in_a_callback_is_shown_and_marked(explorer, monkeypatch):
-    monkeypatch.setattr(explorer, "draw", lambda state: {}["a <key>"])
+    monkeypatch.setattr(explorer, "_paint", lambda *picture: {}["a <key>"])
     explorer.guarded(explorer.redraw)()
     assert f"{WIDGET_ERROR}=\"KeyError: &#x27;a &lt;key&gt;&#x27;\"" in explorer.note.value and 'role="alert"' in explorer.note.value
     assert "test_widgets.py" in explorer.note.value
@@ -252,3 +259,89 @@ def test_training_draws_its_curve_over_earlier_ones():
     assert [name for name, _ in explorer.runs] == ["defaults", "lam_ortho = 1"]
     assert all(run.window == 20 for _, run in explorer.runs)
     assert "defaults" in explorer.curve.value and "lam_ortho = 1" in explorer.curve.value and "done" in explorer.background.bar.value
+
+
+@pytest.mark.parametrize("name", sorted(FAULTS))
+def test_every_exhibit_can_be_drawn(name):
+    explorer = FaultMuseumExplorer(name)
+    figure, alt = explorer.draw(explorer.state)
+    explorer.redraw()
+    assert name in alt and FAULTS[name].title.split("`")[0] in html.unescape(explorer.label.value)
+    signs = re.findall(r"block; background: #[0-9a-f]+\">([-+])", explorer.label.value)
+    assert {"-", "+"} & set(signs)
+
+
+@given(st.integers(-20, 40), st.floats(0.1, 10), st.integers(0, 5))
+@settings(max_examples=30, deadline=None)
+def test_shares_of_half_precision_are_those_of_torch(power, spread, seed):
+    gradient = torch.randn(500, generator=torch.Generator().manual_seed(seed)) * torch.linspace(-spread, spread, 500).exp()
+    seen = scaled({"it": gradient}, 2.0**power)
+    half = (gradient.double() * 2.0**power).half()
+    assert seen.lost["it"] == (half == 0).double().mean() and seen.overflown["it"] == half.isinf().double().mean()
+    assert seen.shares["it"].sum() == pytest.approx(1)
+    assert seen.lost["it"] + seen.blurred["it"] + seen.overflown["it"] <= 1
+
+
+def test_gradients_of_weights_are_those_the_trainer_accumulates():
+    explorer = LossScaleExplorer()
+    found = explorer.gradients["untrained"]["by weights"]
+    run = stage(windows=1)
+    for micro_batch in (window := next(run.draw_windows(0))):
+        run.backward(run.weigh(run.losses(micro_batch), micro_batch, torch.tensor(float(sum(map(len, window))))))
+    expected = torch.cat([layer.weight.grad.flatten() for layer in run.model.modules() if isinstance(layer, torch.nn.Linear)])
+    assert (found - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_the_scalers_path_starts_where_it_is_put_and_falls_where_steps_are_skipped():
+    explorer = LossScaleExplorer()
+    state = explorer.state | {"scale": 28.0}
+    explorer.draw(state)
+    rows = explorer._run(state).ledger.rows
+    assert len(rows) == 32 and not rows[0]["ran"] and rows[0]["loss_scale"] == 2.0**27
+    assert "2^28" in explorer.draw(state)[1]
+
+
+def test_with_the_bug_off_both_runs_are_one_and_with_it_the_log_is_four_times_as_large():
+    explorer = ScalingBugExplorer()
+    for bug in ("off", "on"):
+        explorer.state = {"bug": bug, "clip": 0.0}
+        clean, other = explorer.pair(explorer.state).values()
+        assert torch.equal(clean.vector, other.vector) == (bug == "off")
+        assert (other.history[-1]["train"] / clean.history[-1]["train"] > 3.5) == (bug == "on")
+    assert "logged loss 3.8" in explorer.note.value or "logged loss 3.9" in explorer.note.value or "logged loss 4.0" in explorer.note.value
+
+
+def test_a_pair_is_trained_once(monkeypatch):
+    explorer = ScalingBugExplorer()
+    explorer.draw(explorer.state)
+    monkeypatch.setattr(Trainer, "train_window", lambda *arguments: pytest.fail("trained again"))
+    explorer.redraw()
+    assert WIDGET_ERROR not in explorer.note.value
+
+
+@pytest.mark.parametrize("make", [lambda: ScalingBugExplorer("nonsense"), lambda: FaultMuseumExplorer("nonsense")], ids=["scaling", "museum"])
+def test_a_fault_that_does_not_exist_is_refused(make):
+    with pytest.raises(ValueError, match="fault must be one of .* got 'nonsense'"):
+        make()
+
+
+@given(st.sampled_from(range(-60, 61, 5)), st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0]))
+@settings(max_examples=15, deadline=None)
+def test_music_on_the_true_covariance_finds_the_moved_source_with_spherical_waves(azimuth, range_m):
+    if azimuth == -30:
+        return  # where the other source stands
+    explorer = SceneExplorer()
+    _, alt = explorer.draw(explorer.state | {"azimuth": float(azimuth), "range": range_m})
+    found = float(re.search(r"highest at (-?\d+) degrees with spherical", alt)[1])
+    assert abs(found - azimuth) <= 1
+
+
+def test_scenes_at_given_places_are_those_that_are_drawn():
+    simulator, again = Simulator(preset("student")), Simulator(preset("student"))
+    drawn = simulator.draw(5, scene_generator(0, "test"))
+    generator = scene_generator(0, "test")
+    for shape in ((5, 2), (5, 2), (5, 2), (5, 2), (5,)):
+        torch.rand(*shape, generator=generator)
+    torch.randint(1, 3, (5, 1), generator=generator)
+    placed = again.observe(drawn.azimuth, drawn.elevation, drawn.range_m, drawn.power, drawn.snr_db, generator)
+    assert torch.equal(drawn.y, placed.y) and torch.equal(drawn.codes, placed.codes)

@@ -76,7 +76,7 @@ class Genie:
     A floor and no estimator: what is left is the error that L snapshots' symbols make.
     """
 
-    def __init__(self, scenario: Scenario, scoring_steps: int = 20):
+    def __init__(self, scenario: Scenario, scoring_steps: int = 10):
         self.scenario, self.scoring_steps = scenario, scoring_steps
 
     def __call__(self, batch: Batch, site: Tensor) -> Estimate:

@@ -1,8 +1,10 @@
 """Estimators on a grid of possible sources: R̂ = D diag(p) Dᴴ with p ≥ 0, one power a point.
 
-Three rules for the powers of all points, and one that takes a point at a time (``greedy.py``). σ² is taken from the SNR. All are deterministic, and
+All points have a power at once here; ``greedy.py`` takes a point at a time. σ² is taken from the SNR. All are deterministic, and
 scale with y: ten times y gives a hundred times R̂.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ class CovarianceFit:
     step size (Lee and Seung 2001).
     """
 
-    def __init__(self, grid: Grid, iterations: int = 60):
+    def __init__(self, grid: Grid, iterations: int = 30):
         self.grid, self.iterations = grid, iterations
 
     def __call__(self, batch: Batch, site: Tensor) -> DictionaryEstimate:
@@ -80,7 +82,7 @@ class RefinedGridLikelihood:
         keep: points split.
     """
 
-    def __init__(self, scenario: Scenario, levels: int = 2, steps: int = 4, last: int = 20, keep: int = 100):
+    def __init__(self, scenario: Scenario, levels: int = 2, steps: int = 4, last: int = 12, keep: int = 60):
         self.scenario, self.levels, self.steps, self.last, self.keep = scenario, levels, steps, last, keep
         self.grid = default_grid(scenario)
         self.low, self.high = phase_bounds(scenario)
@@ -122,8 +124,7 @@ def likelihood_steps(scenes: CodedSnapshots, responses: Tensor, power: Tensor, s
 def phase_bounds(scenario: Scenario) -> tuple[Tensor, Tensor]:
     """Lowest and highest (sin φ, sin θ, 1/r) of the scenario's sources [3] each."""
     (a, b), (c, d), (near, far) = scenario.azimuth, scenario.elevation, scenario.range_m
-    corners = torch.tensor([[a, c], [b, d]], dtype=torch.float64).sin()
-    return (torch.cat([corners[i], torch.tensor([1 / r], dtype=torch.float64)]).float() for i, r in enumerate((far, near)))
+    return torch.tensor([math.sin(a), math.sin(c), 1 / far]), torch.tensor([math.sin(b), math.sin(d), 1 / near])
 
 
 def steering_at(scenario: Scenario, coordinates: Tensor) -> Tensor:

@@ -50,3 +50,36 @@ def confusion_matrix(shares: Mapping[str, Mapping[str, float]], expected: Mappin
     axes.set_yticks(range(len(shares)), shares, fontsize=8)
     axes.set_title("Per cent of seeds in which the observable convicts; framed: the exhibit's own", fontsize=9)
     return figure
+
+
+def one_fault(name: str, rows: Sequence[Mapping], convicted: Mapping[str, float], expected: str) -> Figure:
+    """One fault's rows of both matrices: the NMSE reached over that without it, and the observables that convict."""
+    figure = Figure(figsize=(9.4, 3.6))
+    left, right = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.17, right=0.975, bottom=0.16, top=0.87, wspace=0.75)
+    ratios = [row["validation"] / row["clean_validation"] for row in rows]
+    reach = max(2.0, *(max(ratio, 1 / ratio) for ratio in ratios if 0 < ratio < math.inf)) * 1.6
+    for place, (row, ratio) in enumerate(zip(rows, ratios, strict=True)):
+        stopped = row["diverged"] or not math.isfinite(ratio)
+        if not stopped:
+            left.plot([1, ratio], [place, place], color=COLOURS[0], linewidth=2)
+            left.plot(ratio, place, "o", color=COLOURS[0])
+        text = "× stopped" if stopped else f"{ratio:.2f}" + (" •" if row["moved"] else "")
+        left.text(1.02, place, text, transform=left.get_yaxis_transform(), va="center", fontsize=9)
+    left.axvline(1, color="black", linewidth=1)
+    left.set(xscale="log", xlim=(1 / reach, reach), ylim=(len(rows) - 0.5, -0.5), xlabel="NMSE reached, with the fault over without")
+    ticks = [value for value in (0.01, 0.1, 0.5, 1, 2, 10, 100) if 1 / reach < value < reach]
+    left.set_xticks(ticks, [f"{value:g}" for value in ticks])
+    left.minorticks_off()
+    left.set_yticks(range(len(rows)), [f"{row['optimizer']}, {row['clipping']}, {row['precision']}" for row in rows], fontsize=8)
+    left.set_title(f"{name}   (•: convicted)", fontsize=10)
+    names = sorted({expected, *convicted}, key=lambda one: (one != expected, -convicted.get(one, 0.0)))
+    shares = [100 * convicted.get(one, 0.0) for one in names]
+    bars = right.barh(range(len(names)), shares, color=COLOURS[5], height=0.6)
+    bars[0].set(edgecolor=COLOURS[1], linewidth=2.5, linestyle="--")
+    for place, share in enumerate(shares):
+        right.text(share + 2, place, f"{share:.0f}", va="center", fontsize=9)
+    right.set(xlim=(0, 118), ylim=(max(len(names), 4) - 0.5, -0.5), xlabel="per cent of seeds in which it convicts")
+    right.set_yticks(range(len(names)), names, fontsize=8)
+    right.set_title("observables (framed: the exhibit's own)", fontsize=10)
+    return figure

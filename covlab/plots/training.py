@@ -1,8 +1,10 @@
 """Pictures of training runs."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from covlab.plots import COLOURS, LINES
@@ -47,6 +49,58 @@ def window_columns(groups: Mapping[str, Mapping[str, Trainer]], columns: Mapping
     for axes in panels[-1]:
         axes.set_xlabel("window (optimizer step)")
     return figure
+
+
+def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0) -> Figure:
+    """Two runs: logged loss and validation of each in a panel of its own, and both gradient norms in a third.
+
+    Args:
+        runs: {label: run}.
+        epochs: how far the axes reach.
+        size: of letters and lines; 2 can be read from the back row.
+    """
+    letters, wide = 9 * size, 1 + 0.55 * (size - 1)
+    figure = Figure(figsize=(9.6 * wide, 3.4 * wide))
+    *panels, last = figure.subplots(1, len(runs) + 1, width_ratios=(*[1] * len(runs), 1.15))
+    more = size / wide
+    figure.subplots_adjust(left=0.06 * more, right=0.98, bottom=0.16 * more, top=1 - 0.14 * more, wspace=0.25 * more)
+    values = [value for run in runs.values() for row in run.history for value in (row["train"], row["validation"])]
+    for axes, (label, run), colour in zip(panels, runs.items(), COLOURS, strict=False):
+        places = [row["epoch"] + 1 for row in run.history]
+        axes.plot(places, [row["train"] for row in run.history], "--", color=colour, linewidth=1.4 * size, label="train, as logged")
+        axes.plot(places, [row["validation"] for row in run.history], "-o", color=colour, linewidth=1.8 * size, markersize=3 * size, label="NMSE, measured")
+        axes.set(xlim=(0.5, epochs + 0.5))
+        axes.set_xticks([1, *range(4, epochs + 1, 4)])
+        _log_axis(axes, values, _stamped(label, run), "epoch", letters)
+    for (label, run), colour, line in zip(runs.items(), COLOURS, LINES, strict=False):
+        norms = [row["gradient_norm"] for row in run.ledger.rows]
+        last.plot(range(1, len(norms) + 1), norms, line, color=colour, linewidth=1.4 * size, label=_stamped(label, run))
+    clip, windows = (getattr(next(iter(runs.values())).recipe, name) for name in ("clip", "windows"))
+    norms = [row["gradient_norm"] for run in runs.values() for row in run.ledger.rows]
+    if clip is not None:
+        norms.append(clip)
+        last.axhline(clip, color="black", linewidth=0.9 * size)
+        last.annotate("clip", (0.99, clip), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=letters)
+    last.set(xlim=(0, windows + 1))
+    _log_axis(last, norms, "gradient norm, before clipping", "window", letters)
+    return figure
+
+
+def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, letters: float) -> None:
+    """A logarithmic axis around ``values``, labelled 1, 2, 5, … in plain figures: matplotlib's own superscripts are slow to set."""
+    shown = [value for value in values if 0 < value < math.inf]
+    low, high = (min(shown) * 0.4, max(shown) * 1.5) if shown else (0.1, 1)
+    axes.set(yscale="log", ylim=(low, high))
+    ticks = [float(f"{digit}e{power}") for power in range(-6, 7) for digit in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    if len(ticks) > 7:
+        ticks = [tick for tick in ticks if f"{tick:e}"[0] == "1"]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.tick_params(labelsize=letters)
+    axes.set_xlabel(below, fontsize=letters)
+    axes.set_title(title, fontsize=1.1 * letters)
+    axes.legend(fontsize=0.9 * letters, loc="lower left")
 
 
 def _stamped(label: str, run: Trainer) -> str:

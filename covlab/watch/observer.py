@@ -4,6 +4,7 @@ A *window* is what an optimizer makes one step of: the backwards since its gradi
 be read from a tensor stays on its device until ``Pending`` brings many of them in at once.
 """
 
+import math
 import threading
 import weakref
 from collections import deque
@@ -50,6 +51,7 @@ class Watched:
         self.ran: set[int] = set()  # of these, whose modules ran
         self.names: dict[int, str] = {}
         self.suspect = False  # no sampled parameter moved: compare them all
+        self.exact = False  # gradients were all zero, or not all finite: measure them without overflow
         self.before: list[tuple[Tensor, Tensor]] = []
         self.step: Step | None = None
         self.pointers: set[int] | None = None
@@ -158,6 +160,8 @@ class Observer:
                 watched = self.optimizers.get(event.optimizer)
                 if watched is not None and event.moved is not None:
                     watched.suspect = event.moved.value == 0
+                if watched is not None and event.size is not None:
+                    watched.exact = not 0 < event.size.value < math.inf
             self.receive(event)
 
     # ---------------------------------------------------------------- wrapping
@@ -270,7 +274,7 @@ class Observer:
                 if not any(parameter.grad is not None for parameter in watched.parameters() if id(parameter) in watched.got):
                     self._cleared(watched, None)
                 elif watched.consumed and watched.carried is None:
-                    watched.carried = self._largest(watched)
+                    watched.carried = self._size(watched)
         root = tensors if isinstance(tensors, Tensor) else tensors[0] if len(tensors) == 1 else None
         if root is None:
             return []
@@ -305,7 +309,7 @@ class Observer:
         lost = [backward for backward in watched.pending if not backward.stepped]
         unread = watched.written is None or watched.versions() == watched.written
         if lost and not watched.consumed and not watched.skipped and not self.stepping and unread:
-            self.events.append(Cleared(watched.number, site, lost, self._largest(watched), watched.attempts))
+            self.events.append(Cleared(watched.number, site, lost, self._size(watched), watched.attempts))
         watched.taken, watched.pending, watched.consumed, watched.skipped, watched.carried, watched.written = 0, [], False, False, None, None
         watched.pointers = None
         watched.clips.clear()
@@ -372,7 +376,7 @@ class Observer:
         step.carried, step.carried_size = watched.consumed and bool(watched.pending), watched.carried
         step.measured = not self.light or watched.attempts % SAMPLING == 1
         if step.measured:
-            step.largest = self._largest(watched)
+            step.size = self._size(watched)
             half = any(forward.half for forward in step.forwards) or any(p.dtype == torch.float16 for p in watched.parameters())
             if half and not any(backward.scale for backward in step.backwards):
                 zeros, tiny = measure.underflow(gradients(watched))
@@ -414,9 +418,9 @@ class Observer:
         if len(self.events) >= BLOCK or len(self.pending) > 4096:
             self.bring_in()
 
-    def _largest(self, watched: Watched) -> Number | None:
+    def _size(self, watched: Watched) -> Number | None:
         found = gradients(watched)
-        return self.pending.number(measure.largest(found)) if found else None
+        return self.pending.number(measure.size(found, watched.attempts <= WHOLE_STEPS or watched.exact)) if found else None
 
     def _describe(self, watched: Watched) -> None:
         """Who is who, while the models are alive."""
@@ -479,7 +483,7 @@ class Observer:
             watched.attempts += 1
             watched.skipped = True
             step = Step(watched.number, watched.attempts, caller(), list(watched.pending), list(self.forwards), attempted=False)
-            step.largest = self._largest(watched)
+            step.size = self._size(watched)
             step.schedules, watched.schedules = watched.schedules, []
             step.clips = [(where, scale) for where, scale, certain in watched.clips if certain]
             watched.clips = []

@@ -20,8 +20,12 @@ from covlab import plots
 from covlab.course import WIDGET_ERROR
 
 EXPLORERS = {
+    "FaultMuseumExplorer": "museum",
+    "LossScaleExplorer": "loss_scale",
     "LossWeightsExplorer": "loss_weights",
     "NMSEExplorer": "nmse",
+    "ScalingBugExplorer": "scaling_bug",
+    "SceneExplorer": "scene",
 }
 """{class: its module}"""
 
@@ -65,7 +69,7 @@ class Explorer:
         """Show the controls and the picture, in a notebook."""
         from IPython.display import display
 
-        self.guarded(self.redraw)()
+        self.guarded(self.first_draw)()
         controls = ipywidgets.Box([control.widget for control in self.controls.values()], layout={"flex_flow": "row wrap"})
         heading = ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")
         whole = ipywidgets.VBox([heading, controls, *self.extra, self.note, self.picture])
@@ -77,9 +81,13 @@ class Explorer:
     def still(self) -> None:
         """Show the picture for each of a few settings: what a reader without a kernel is to see."""
         for title, settings in self.STILLS:
-            figure, alt = self.draw(self.state | settings)
-            figure.suptitle(title)
-            plots.show(figure, f"{title}. {alt}")
+            self.still_of(title, settings)
+
+    def still_of(self, title: str, settings: dict) -> None:
+        """Show the picture for one setting, {control: value}; what it leaves out is as the controls stand."""
+        figure, alt = self.draw(self.state | settings)
+        figure.suptitle(title)
+        plots.show(figure, f"{title}. {alt}")
 
     @property
     def state(self) -> dict:
@@ -109,9 +117,15 @@ class Explorer:
         if not self._moving_several:
             self.guarded(self.redraw)()
 
+    def first_draw(self) -> None:
+        """The picture as ``show`` finds it. It may take its time: nobody waits at a control."""
+        self.redraw()
+
     def redraw(self) -> None:
         """Bring the picture up to date."""
-        figure, alt = self.draw(self.state)
+        self._paint(*self.draw(self.state))
+
+    def _paint(self, figure: Figure, alt: str) -> None:
         self.picture.value = plots.image(figure, alt, pil_kwargs={"compress_level": 1})
 
     def say(self, text: str = "") -> None:

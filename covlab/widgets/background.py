@@ -1,6 +1,7 @@
 """Work that takes longer than a picture: in a thread, so that the controls stay alive; its results come to the front safely."""
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ class Background:
     """Runs one generator at a time beside the kernel. What it yields is the share that is done, from 0 to 1.
 
     ``refresh`` is called by the kernel's own thread, every ``REFRESH`` seconds and at the end; ``fail`` takes what the generator
-    raises. Where no event loop runs (in a script), the work is done in place.
+    raises. Where no event loop runs (in a script), the work is done in place, and ``refresh`` called at the end.
 
     Attributes:
         stop_button, bar: widgets; the bar is native HTML, so it has a name and is whole in a saved notebook.
@@ -42,9 +43,9 @@ class Background:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self._do(work, ticket, lambda report, *arguments: report(*arguments))
+            self._do(work, ticket, lambda report, *arguments: report(*arguments), math.inf)
         else:
-            threading.Thread(target=self._do, args=(work, ticket, loop.call_soon_threadsafe), daemon=True).start()
+            threading.Thread(target=self._do, args=(work, ticket, loop.call_soon_threadsafe, REFRESH), daemon=True).start()
 
     def stop(self) -> None:
         """End the work under way; what it has reached stays."""
@@ -52,13 +53,13 @@ class Background:
             self.ticket.set()
             self._finish(self.ticket, "stopped")
 
-    def _do(self, work: Iterator[float], ticket: threading.Event, post: Callable) -> None:
-        told = -REFRESH
+    def _do(self, work: Iterator[float], ticket: threading.Event, post: Callable, every: float) -> None:
+        told = time.monotonic()
         try:
             for share in work:
                 if ticket.is_set():
                     return
-                if time.monotonic() - told >= REFRESH:
+                if time.monotonic() - told >= every:
                     told = time.monotonic()
                     post(self._report, ticket, share)
             post(self._finish, ticket, "done")

@@ -1,0 +1,59 @@
+"""Pictures of half precision: exponents of gradients, and the path of the loss scale."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from covlab.plots import COLOURS, LINES
+
+SMALLEST, NORMAL, LARGEST = -24, -14, 16
+"""Powers of two between which fp16 lives: its smallest number, its smallest with full precision, and where it ends (65504)."""
+
+EXPONENTS = np.arange(-60, 41)
+
+
+@dataclass(frozen=True)
+class ScaledGradients:
+    """Gradients times the loss scale, as half precision would hold them."""
+
+    shares: Mapping[str, np.ndarray]  #: {what: share of entries with floor(log2 |g|) = each of ``EXPONENTS``}
+    lost: Mapping[str, float]  #: {what: share that becomes zero}
+    blurred: Mapping[str, float]  #: {what: share with less than full precision, zeros not counted}
+    overflown: Mapping[str, float]  #: {what: share that becomes infinite}
+
+
+def exponents_and_path(seen: ScaledGradients, scale: float, path: Sequence[tuple[float, bool]], windows: int) -> Figure:
+    """Left the exponents against fp16's limits, right the scaler's path: (loss scale, did the step run?) window by window."""
+    figure = Figure(figsize=(9.2, 3.8))
+    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.15, top=0.8, wspace=0.22)
+    left.axvspan(-60, SMALLEST, facecolor="0.88", hatch="//", edgecolor="0.75", linewidth=0)
+    left.axvspan(SMALLEST, NORMAL, facecolor="0.94", edgecolor="0.75", linewidth=0)
+    left.axvspan(LARGEST, 60, facecolor="0.88", hatch="\\\\", edgecolor="0.75", linewidth=0)
+    top = 100 * max(share.max() for share in seen.shares.values())
+    for (what, share), colour, line in zip(seen.shares.items(), COLOURS, LINES, strict=False):
+        left.step(EXPONENTS, 100 * share, line, where="mid", color=colour, label=what, linewidth=1.8)
+    for place, words in ((SMALLEST - 1, "become 0"), ((SMALLEST + NORMAL) / 2, "blurred"), (LARGEST + 1, "become ∞")):
+        side = {SMALLEST - 1: "right", LARGEST + 1: "left"}.get(place, "center")
+        left.text(place, 1.19 * top, words, ha=side, fontsize=9, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
+    left.set(xlim=(-44, 30), ylim=(0, 1.32 * top), xlabel="exponent of gradient × loss scale, log₂", ylabel="per cent of entries")
+    left.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False)
+    left.set_title(f"loss scale 2^{np.log2(scale):.0f}", fontsize=10, loc="right")
+    _draw_path(right, path, windows)
+    return figure
+
+
+def _draw_path(axes, path: Sequence[tuple[float, bool]], windows: int) -> None:
+    scales = np.log2([scale for scale, _ in path]) if path else np.array([])
+    ran = np.array([ran for _, ran in path], dtype=bool)
+    places = np.arange(1, len(path) + 1)
+    axes.plot(places, scales, "-", color=COLOURS[0], drawstyle="steps-mid", linewidth=1.3)
+    axes.plot(places[ran], scales[ran], "o", color=COLOURS[0], markersize=4, label="step ran")
+    axes.plot(places[~ran], scales[~ran], "x", color=COLOURS[1], markersize=7, markeredgewidth=2, label="overflow: step skipped")
+    if len(path):
+        axes.set_ylim(scales.min() - 2.5, scales.max() + 2.5)
+    axes.set(xlim=(0, windows + 1), xlabel="window", ylabel="loss scale, log₂")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False)

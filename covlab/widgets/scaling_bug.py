@@ -1,0 +1,147 @@
+"""A clean run and a bugged one from the same seed, side by side."""
+
+import math
+from collections.abc import Iterator
+from statistics import median
+
+from matplotlib.figure import Figure
+
+from covlab.faults import FAULTS
+from covlab.faults.demo import LEARNING_RATES
+from covlab.faults.stage import MICRO_BATCHES, exhibit
+from covlab.plots.training import side_by_side
+from covlab.recipe import OPTIMIZERS
+from covlab.trainer import Trainer
+from covlab.widgets import Explorer
+from covlab.widgets.background import Background, windows_of
+from covlab.widgets.controls import Choice, Number, decades
+
+EPOCHS = 12
+BUG = ("off", "on")
+
+
+class ScalingBugExplorer(Explorer):
+    """120 scenes memorized twice: as the loop should be, and with the bug on or off. With the bug off the two are one.
+
+    Args:
+        fault: which bug; `covlab faults` lists them.
+        seed: of scenes and first parameters.
+    """
+
+    title = "Clean and bugged from one seed"
+    STILLS = (
+        ("The bug under AdamW, never clipped", {"bug": "on", "optimizer": "adamw", "clip": 0.0}),
+        ("The bug under AdamW, clipped at 1", {"bug": "on", "optimizer": "adamw", "clip": 1.0}),
+        ("The bug under SGD, never clipped", {"bug": "on", "optimizer": "sgd", "clip": 0.0}),
+        ("One micro-batch a window: the bug divides by one", {"bug": "on", "optimizer": "adamw", "clip": 1.0, "accumulation": 1.0}),
+    )
+
+    def __init__(self, fault: str = "division_in_debug_block", seed: int = 0):
+        if fault not in FAULTS:
+            raise ValueError(f"fault must be one of {', '.join(FAULTS)}, got {fault!r}")
+        self.fault, self.seed = fault, seed
+        self.pairs: dict[tuple, dict[str, Trainer]] = {}
+        super().__init__(
+            {
+                "bug": Choice("the bug", "on", BUG),
+                "optimizer": Choice("optimizer", "adamw", OPTIMIZERS),
+                "accumulation": Number("micro-batches a window", 4.0, [float(count) for count in range(1, 9)], label_width="13.5em"),
+                "clip": Number("clip the gradient at", 1.0, [0.0, *decades(-1, 1)], words={0: "never"}, label_width="13.5em"),
+            }
+        )
+        self.background = Background("training", self.guarded(self.paint), self.fail)
+        self.extra = [self.background.stop_button, self.background.bar]
+
+    def draw(self, state: dict) -> tuple[Figure, str]:
+        pair = self.pair(state)
+        if not self.background.running:
+            for _ in in_turn(pair):
+                pass
+        return self._picture(state)
+
+    def redraw(self) -> None:
+        """From what was trained before at once; else in the background, and the curves grow."""
+        pair = self.pair(self.state)
+        if not _done(pair):
+            self.background.start(in_turn(pair))
+        self.paint()
+
+    def first_draw(self) -> None:
+        self._paint(*self.draw(self.state))
+
+    def paint(self) -> None:
+        """The picture of as much as has been trained."""
+        self._paint(*self._picture(self.state))
+        self.say(self.verdict(self.state))
+
+    def pair(self, state: dict) -> dict[str, Trainer]:
+        """{"clean": run, "the bug on" or "off": run} for a state, trained or not."""
+        key = tuple(state.values())
+        if key not in self.pairs:
+            accumulation, optimizer = int(state["accumulation"]), state["optimizer"]
+            setting = {
+                "optimizer": optimizer, "learning_rate": LEARNING_RATES[optimizer], "weight_decay": 0.0, "accumulation": accumulation,
+                "clip": state["clip"] or None, "windows": EPOCHS * math.ceil(MICRO_BATCHES / accumulation),
+            }  # fmt: skip
+            off = state["bug"] == "off"
+            self.pairs[key] = {
+                "clean": exhibit(self.fault, self.seed, without=True, **setting),
+                "the bug off" if off else "the bug on": exhibit(self.fault, self.seed, without=off, **setting),
+            }
+        return self.pairs[key]
+
+    def verdict(self, state: dict) -> str:
+        """What tells the two runs apart, in a sentence each."""
+        clean, bugged = self.pair(state).values()
+        if not (clean.history and bugged.history and clean.ledger.rows and bugged.ledger.rows):
+            return "Training …"
+        if state["bug"] == "off":
+            return "The bug is off: two runs from one seed are one and the same."
+
+        def ratio(value) -> str:
+            return f"{value(bugged) / value(clean):.2f}" if value(clean) else "–"
+
+        kept = [f"{name} {clip_rate(run):.0%}" for name, run in self.pair(state).items()]
+        return (
+            f"With the bug, over without: logged loss {ratio(lambda run: run.history[-1]['train'])}, "
+            f"gradient norm {ratio(lambda run: median(row['gradient_norm'] for row in run.ledger.rows))}, "
+            f"update norm {ratio(lambda run: median(row['update_norm'] for row in run.ledger.rows))}, "
+            f"NMSE reached {ratio(lambda run: run.history[-1]['validation'])}. Windows clipped: {', '.join(kept)}."
+        )
+
+    def _picture(self, state: dict) -> tuple[Figure, str]:
+        pair = self.pair(state)
+        reached = ", ".join(f"{name} {run.history[-1]['validation']:.3f}" for name, run in pair.items() if run.history)
+        clip = f"clipped at {state['clip']:g}" if state["clip"] else "never clipped"
+        alt = (
+            f"{self.fault} {state['bug']}, {state['optimizer']}, {state['accumulation']:g} micro-batches a window, {clip}. Logged loss and NMSE over the epochs, "
+            f"left as it should be, in the middle with the bug {state['bug']}; right, both gradient norms over the windows. NMSE: {reached}. {self.verdict(state)}"
+        )
+        return self._figure(pair), alt
+
+    def _figure(self, pair: dict[str, Trainer]) -> Figure:
+        return side_by_side(pair, EPOCHS)
+
+
+def clip_rate(run: Trainer) -> float:
+    """The share of windows whose gradient was clipped."""
+    norms = [row["gradient_norm"] for row in run.ledger.rows]
+    return sum(run.recipe.clip is not None and norm > run.recipe.clip for norm in norms) / max(len(norms), 1)
+
+
+def in_turn(pair: dict[str, Trainer]) -> Iterator[float]:
+    """Train all of them, window by window in turn, so that the curves grow together. What has been trained stays."""
+    going = [windows_of(run) for run in pair.values() if run.window < run.recipe.windows]
+    shares = dict.fromkeys(range(len(going)), 0.0)
+    while shares:
+        for number in list(shares):
+            share = next(going[number], None)
+            if share is None:
+                del shares[number]
+            else:
+                shares[number] = share
+        yield min(shares.values(), default=1.0)
+
+
+def _done(pair: dict[str, Trainer]) -> bool:
+    return all(run.window == run.recipe.windows for run in pair.values())

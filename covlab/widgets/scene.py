@@ -1,0 +1,94 @@
+"""Where sources are, what R looks like, and what MUSIC makes of it with the right waves and the wrong ones."""
+
+import math
+from dataclasses import replace
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from covlab.estimators.classical import sample_covariance
+from covlab.estimators.spectra import music
+from covlab.plots.scenes import Spectra, covariance_and_spectra
+from covlab.scenario import preset
+from covlab.simulator import Simulator, scene_generator, steering_vectors
+from covlab.widgets import Explorer
+from covlab.widgets.controls import Choice, Number, steps
+
+OTHER = (-30.0, 3.0)
+"""Azimuth in degrees and range in metres of the source that does not move."""
+
+RANGES_M = [0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0]
+FROM = ("true R", "sample covariance")
+
+
+class SceneExplorer(Explorer):
+    """Two sources of equal power at elevation 0; one of them moves.
+
+    The spectrum over azimuth takes the moving source's own range for spherical waves; the one over range, its azimuth.
+
+    Args:
+        scenario: name of a preset of at least two sources.
+        seed: of codes, symbols and noise.
+    """
+
+    title = "A source moved in angle and range: its covariance, and where MUSIC finds it"
+    STILLS = (
+        ("Near, true R: plane waves miss the source", {"azimuth": 20.0, "range": 0.7, "R of": "true R"}),
+        ("Far, true R: plane waves do", {"azimuth": 20.0, "range": 10.0, "R of": "true R"}),
+        ("Two sources in nearly one direction, at different ranges", {"azimuth": -25.0, "range": 0.7, "R of": "true R"}),
+        ("From 16 snapshots at 20 dB", {"azimuth": 20.0, "range": 0.7, "snr": 20.0, "R of": "sample covariance"}),
+        ("From 16 snapshots at -5 dB", {"azimuth": 20.0, "range": 0.7, "snr": -5.0, "R of": "sample covariance"}),
+    )
+
+    def __init__(self, scenario: str = "near_field", seed: int = 0):
+        self.scenario, self.seed = replace(preset(scenario), max_sources=2), seed
+        self.simulator = Simulator(self.scenario)
+        super().__init__(
+            {
+                "azimuth": Number("azimuth φ, degrees", 20.0, steps(-60, 60, 49)),
+                "range": Number("range r, metres", 0.7, RANGES_M),
+                "snr": Number("SNR, dB", 20.0, steps(-5, 20, 26)),
+                "R of": Choice("spectra of", FROM[0], FROM),
+            }
+        )
+
+    def draw(self, state: dict) -> tuple[Figure, str]:
+        azimuth = torch.tensor([[state["azimuth"], OTHER[0]]]).deg2rad()
+        range_m = torch.tensor([[state["range"], OTHER[1]]])
+        half, level = torch.full((1, 2), 0.5), torch.tensor([state["snr"]])
+        batch = self.simulator.observe(azimuth, torch.zeros(1, 2), range_m, half, level, scene_generator(self.seed, "explorer"))
+        if state["R of"] == FROM[0]:
+            R, title = batch.covariance(), "|R|, the truth"
+        else:
+            R, title = sample_covariance(batch, self.simulator.G).covariance(), f"|R̂| from {self.scenario.snapshots} snapshots"
+            R = R * (len(R[0]) / R.diagonal(dim1=1, dim2=2).real.sum())
+
+        angles, ranges = torch.linspace(-75, 75, 151), torch.linspace(0.4, 10, 97)
+        over_angle = {
+            "spherical waves": self._music(R, angles.deg2rad(), torch.full_like(angles, state["range"])),
+            "plane waves": self._music(R, angles.deg2rad(), None),
+        }
+        over_range = {"spherical waves": self._music(R, torch.full_like(ranges, math.radians(state["azimuth"])), ranges)}
+        figure = covariance_and_spectra(
+            R[0].abs().numpy(), title,
+            [
+                Spectra(angles.numpy(), "azimuth φ, degrees", {name: spectrum.numpy() for name, spectrum in over_angle.items()}, [state["azimuth"], OTHER[0]]),
+                Spectra(ranges.numpy(), f"range r at φ = {state['azimuth']:g}°, metres", {name: line.numpy() for name, line in over_range.items()}, [state["range"]]),
+            ],
+        )  # fmt: skip
+        found = {name: angles[spectrum.argmax()].item() for name, spectrum in over_angle.items()}
+        fraunhofer = self.scenario.fraunhofer_distance_m
+        alt = (
+            f"Left, {title} as a heat map. Middle, MUSIC over azimuth: highest at {found['spherical waves']:.0f} degrees with spherical waves, at "
+            f"{found['plane waves']:.0f} degrees with plane waves; the sources are at {state['azimuth']:g} and {OTHER[0]:g} degrees. Right, MUSIC over "
+            f"range: highest at {ranges[over_range['spherical waves'].argmax()].item():.1f} m; the source is at {state['range']:g} m, "
+            f"{state['range'] / fraunhofer:.2f} of the Fraunhofer distance. SNR {state['snr']:g} dB."
+        )
+        return figure, alt
+
+    def _music(self, R: Tensor, azimuth: Tensor, range_m: Tensor | None) -> Tensor:
+        """MUSIC's spectrum for two sources at places [G], in dB [G]; without ranges, of plane waves."""
+        scenario = self.scenario if range_m is not None else replace(self.scenario, near_field=False)
+        steering = steering_vectors(scenario, azimuth, torch.zeros_like(azimuth), torch.ones_like(azimuth) if range_m is None else range_m)
+        return 10 * music(R, torch.tensor([2]), steering.mT)[0].log10()
