@@ -1,13 +1,16 @@
 """Laws of the classical estimators, of calibration and of spectra."""
 
+import json
 import math
 from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from sklearn.covariance import ledoit_wolf_shrinkage
 
+from covlab.cli import main
 from covlab.estimators import ladder
 from covlab.estimators.bound import position_bound
 from covlab.estimators.calibration import calibrate
@@ -456,3 +459,23 @@ def test_mdl_counts_sources_when_snapshots_abound():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_benchmark_stores_every_scene_once(tmp_path):
+    """Bins of SNR and of K are partitions of the scenes, means lie in their intervals, and --only keeps the other rows."""
+    target = tmp_path / "results.json"
+
+    def bench(*arguments):
+        result = CliRunner().invoke(main, ["bench", "estimators", "--scenes", "24", "--json", str(target), *arguments], catch_exceptions=False)
+        assert result.exit_code == 0
+        return json.loads(target.read_text())
+
+    bench("--only", "scaled identity", "--only", "OAS")
+    found = bench("--only", "OAS", "--only", "genie")
+    assert [row["name"] for row in found["rows"]] == ["scaled identity", "OAS", "genie"]
+    for row in found["rows"]:
+        assert row["scenes"] == 24 == sum(part["scenes"] for part in row["by_snr"]) == sum(part["scenes"] for part in row["by_sources"])
+        assert row["mean_95"][0] <= row["mean"] <= row["mean_95"][1]
+        mean = sum(part["mean"] * part["scenes"] for part in row["by_snr"]) / 24
+        assert mean == pytest.approx(row["mean"])
+    assert [row["scenes"] for row in found["calibration"]] == [1, 2, 64] and max(row["error"] for row in found["calibration"]) < 1e-5

@@ -29,12 +29,15 @@ class Site:
         return linecache.getline(self.file, self.line).strip()
 
     def __str__(self) -> str:
-        return f"{short(self.file)}:{self.line}"
+        name = short(self.file)
+        return f"{name}, line {self.line}" if " " in name else f"{name}:{self.line}"
 
 
 def short(file: str) -> str:
-    """The path as seen from the current folder, if it lies below it; else its last two parts."""
+    """The path as seen from the current folder, if it lies below it; else its last two parts; a notebook's cell as such."""
     path = Path(file)
+    if "ipykernel_" in file or file.startswith("<ipython-input"):
+        return "a cell of this notebook"
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))
     return "/".join(path.parts[-2:])
