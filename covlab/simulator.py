@@ -10,6 +10,7 @@ What y holds is true: the channel G, what every element of the surface really re
 scenario says so (calibration error, faulty elements), and a network or estimator sees the belief alone.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -36,6 +37,9 @@ from covlab.site import (  # noqa: F401  (geometry is looked for here too)
 
 CONTRACT = ("y", "H", "codes", "snr_db")
 """The tensors of a batch that a network may read."""
+
+CACHE_BYTES = 2**21
+"""About one core's second-level cache."""
 
 
 @dataclass(frozen=True)
@@ -202,12 +206,9 @@ class Simulator:
             factor = factor @ mixing
             level = torch.view_as_real(factor).square().sum(dim=(1, 2, 3)) / s.ris_elements
             factor, power = factor / level.sqrt().view(-1, 1, 1), power / level.unsqueeze(1)
-        # What each column of the factor alone would bring to each antenna; its power gives σ² without the symbols.
-        across = G.mT if G.ndim == 2 else G.mT.unsqueeze(1)
-        arrivals = (self.reflected(codes).unsqueeze(2) * factor.mT.unsqueeze(1)) @ across  # [B, L, K, M]
-        signal_power = arrivals.abs().square().sum(dim=2).mean(dim=(1, 2))
+        signal, signal_power = self._arrive(G, self.reflected(codes), factor, symbols)
         noise_power = signal_power / 10 ** (snr_db / 10)
-        y = (symbols @ arrivals).squeeze(2) + noise * noise_power.sqrt().view(B, 1, 1)
+        y = signal + noise * noise_power.sqrt().view(B, 1, 1)
         return Batch(
             y=torch.view_as_real(y),
             H=torch.view_as_real(codes @ believed.mT),
@@ -266,6 +267,19 @@ class Simulator:
         G = self._own(fresh_site_channels(s, scenes, generator))
         return G, G if s.calibration_error_db is None else miscalibrated(s, G, self._normal(generator, *G.shape))
 
+    def _arrive(self, G: Tensor, codes: Tensor, factor: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
+        """What reaches the antennas but for the noise [B, L, M], and the mean over (l, m) of its expected power [B]."""
+        # On a CPU in pieces that stay in its cache: fresh memory for all scenes' products would cost as much as the products.
+        products = codes[0].numel() * factor.shape[2] * codes.element_size()
+        piece = max(1, CACHE_BYTES // products) if self.device.type == "cpu" else len(codes)
+        sites = itertools.repeat(G.mT) if G.ndim == 2 else G.mT.unsqueeze(1).split(piece)
+        signals, powers = [], []
+        for site, code, columns, symbol in zip(sites, codes.split(piece), factor.mT.unsqueeze(1).split(piece), symbols.split(piece), strict=False):
+            arrivals = (code.unsqueeze(2) * columns) @ site  # what each column of F alone would bring [b, L, K, M]
+            signals.append((symbol @ arrivals).squeeze(2))
+            powers.append(arrivals.abs().square().sum(dim=2).mean(dim=(1, 2)))
+        return torch.cat(signals), torch.cat(powers)
+
     def _own(self, tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.to(self.device, self.dtype)
 
@@ -300,9 +314,9 @@ class FreshScenes:
         """Micro-batches an epoch."""
         return self._length
 
-    def micro_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The micro-batches of ``epoch``, from number ``first`` on."""
-        for index in range(first, len(self)):
+    def micro_batches(self, epoch: int, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """The micro-batches of ``epoch`` from number ``first`` on, up to but not including ``stop``."""
+        for index in range(first, len(self) if stop is None else stop):
             yield self.simulator.draw(self.micro_batch, self.generator("training", epoch, index))
 
     def held_out(self, micro_batches: int) -> Batch:
@@ -324,6 +338,7 @@ class FixedScenes:
             raise ValueError("scenes must hold at least one scene, got none")
         self.scenes, self.micro_batch, self.seed = scenes, micro_batch, seed
         self.faults = injected_faults()  #: names; empty on every honest run
+        self._kept: tuple[int | None, tuple[Tensor, ...]] = (None, ())
 
     @property
     def identity(self) -> dict[str, str | int]:
@@ -334,9 +349,15 @@ class FixedScenes:
         """Micro-batches an epoch."""
         return math.ceil(len(self.scenes) / self.micro_batch)
 
-    def micro_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The micro-batches of ``epoch``, from number ``first`` on."""
-        generator = scene_generator(self.seed, "order", epoch)
-        order = torch.randperm(len(self.scenes), generator=generator).to(self.scenes.y.device)
-        for scenes in order.split(self.micro_batch)[first:]:
+    def micro_batches(self, epoch: int, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """The micro-batches of ``epoch`` from number ``first`` on, up to but not including ``stop``."""
+        for scenes in self._order(epoch)[first:stop]:
             yield self.scenes[scenes]
+
+    def _order(self, epoch: int) -> tuple[Tensor, ...]:
+        """Which scenes each micro-batch of ``epoch`` holds; kept until another epoch is asked for."""
+        if self._kept[0] != epoch:
+            generator = scene_generator(self.seed, "order", epoch)
+            order = torch.randperm(len(self.scenes), generator=generator).to(self.scenes.y.device)
+            self._kept = epoch, order.split(self.micro_batch)
+        return self._kept[1]

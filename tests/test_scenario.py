@@ -194,6 +194,13 @@ def test_a_scene_of_its_own_site_is_known_from_h_if_and_only_if_there_are_n_code
         assert not torch.allclose(G[0], G[1])
 
 
+def test_a_network_knows_the_channel_that_the_receiver_believes_in():
+    wrong = replace(STUDENT, calibration_error_db=-10.0)
+    G = believed_site(wrong)
+    expected = G.mH @ torch.linalg.inv(G @ G.mH + 0.1 * torch.eye(STUDENT.bs_antennas))
+    assert torch.allclose(torch.view_as_complex(BackProjectionNet(wrong).back_projection), expected.to(torch.complex64))
+
+
 def test_only_one_site_can_be_known_beforehand():
     for use in (site_channel, believed_site, BackProjectionNet):
         with pytest.raises(ValueError, match="scenario.site must be 'fixed' for a channel that can be known, got 'per_scene'"):
@@ -218,6 +225,14 @@ def test_an_imperfection_leaves_everything_else_in_the_scene_as_it_was(name):
     for same in ("snr_db", "azimuth", "elevation", "range_m", "steering", "source_count"):
         assert torch.equal(getattr(batch, same), getattr(clean, same))
     assert name == "one bit" or torch.equal(batch.codes, clean.codes)
+
+
+@pytest.mark.parametrize("settings", [{}, {"site": "per_scene"}])
+def test_scenes_do_not_depend_on_the_pieces_they_are_worked_out_in(settings, monkeypatch):
+    _, whole = draw(50, **settings)
+    monkeypatch.setattr("covlab.simulator.CACHE_BYTES", 7 * 16 * 16 * 2 * 16)  # seven scenes' products
+    _, pieces = draw(50, **settings)
+    assert torch.allclose(pieces.y, whole.y) and torch.allclose(pieces.noise_power, whole.noise_power)
 
 
 @pytest.mark.parametrize("name", PRESETS)

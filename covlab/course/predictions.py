@@ -38,6 +38,7 @@ def predict(question: str, text: str, choices: Sequence[str]) -> None:
 
     radio.observe(remember, names="value")
     box = ipywidgets.VBox([ipywidgets.HTML(f"<b>Predict.</b> {escape(text)}"), radio, note])
+    box.add_class("covlab-predict")
     # One output with two faces: the control where there is a kernel, the list of choices on a page without one.
     still = f"<p><b>Predict.</b> {escape(text)}</p><ul>{''.join(f'<li>{escape(each)}</li>' for each in choices)}</ul>"
     plain = f"Predict. {text}\n" + "\n".join(f"  ( ) {each}" for each in choices)
@@ -62,4 +63,5 @@ def outcome(question: str, happened: str, because: str = "") -> None:
 
 
 def _noted(choice: str | None) -> str:
-    return f"Noted: {escape(choice)}." if choice else "Choose one before you go on."
+    said = f"Noted: {escape(choice)}." if choice else "Choose one before you go on."
+    return f'<span role="status">{said}</span>'  # read aloud when it changes

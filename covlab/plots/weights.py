@@ -113,3 +113,33 @@ def weighted_runs(runs: Sequence[tuple[str, Trainer]]) -> Figure:
     if runs:
         axes.legend(fontsize=8)
     return figure
+
+
+def pulls_over_training(windows: Sequence[int], pulls: Mapping[str, Sequence[float]]) -> Figure:
+    """The length of each term's weighted gradient over the windows; the first two terms are drawn thicker."""
+    figure = Figure(figsize=(9.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, lengths) in enumerate(pulls.items()):
+        axes.plot(
+            windows, lengths, LINES[number % len(LINES)], marker="osD^vP*X"[number], markersize=5, color=COLOURS[number % len(COLOURS)],
+            linewidth=2.6 if number < 2 else 1.2, label=name,
+        )  # fmt: skip
+    axes.set(xlabel="window (optimizer step)", ylabel="length of the weighted gradient, λ‖g‖", yscale="log")
+    axes.set_xscale("symlog", linthresh=2)
+    axes.set_xlim(-0.2, 1.2 * max(windows))
+    axes.set_xticks(windows, [str(window) for window in windows])
+    axes.set_xticks([], minor=True)
+    figure.legend(loc="outside right upper", fontsize=9)
+    return figure
+
+
+def logged_and_held_out(runs: Mapping[str, Trainer]) -> Figure:
+    """Left the loss as each run logs it, right the held-out NMSE, over the epochs."""
+    figure = Figure(figsize=(9.4, 3.6), layout="constrained")
+    for axes, value, title in zip(figure.subplots(1, 2), ("train", "validation"), ("loss, as logged", "held-out NMSE"), strict=True):
+        for (name, run), colour, line in zip(runs.items(), COLOURS, LINES, strict=False):
+            stamp = " (BUGGED)" if run.faults else ""
+            axes.plot([row["epoch"] + 1 for row in run.history], [row[value] for row in run.history], line, color=colour, label=f"{name}{stamp}")
+        axes.set(title=title, xlabel="epoch", ylim=(0, None))
+        axes.legend(fontsize=8)
+    return figure

@@ -27,7 +27,7 @@ TITLES = {
     "W18": "gradients are cleared between windows",
 }
 # What most likely explains a run that does not learn comes first.
-ORDER = ("W08", "W11", "W03", "W10", "W02", "W15", "W04", "W06", "W07", "W17", "W18", "W09", "W01", "W05", "W12", "W16", "W14", "W13")
+ORDER = ("W08", "W11", "W03", "W10", "W15", "W02", "W04", "W06", "W07", "W17", "W18", "W09", "W01", "W05", "W12", "W16", "W14", "W13")
 # cause -> what follows from it, and is shown under it
 FOLLOWS = {
     "W08": ("W04", "W07", "W10", "W11", "W03"),

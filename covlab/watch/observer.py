@@ -4,6 +4,7 @@ A *window* is what an optimizer makes one step of: the backwards since its gradi
 be read from a tensor stays on its device until ``Pending`` brings many of them in at once.
 """
 
+import math
 import threading
 import weakref
 from collections import deque
@@ -46,7 +47,11 @@ class Watched:
         self.clips: list[list] = []  # [where, scale, is it known that the scale was still in?]
         self.written: int | None = None
         self.handles, self.hooked = [], set()
+        self.trainable: set[int] = set()  # ids of parameters, as last looked at
+        self.ran: set[int] = set()  # of these, whose modules ran
+        self.names: dict[int, str] = {}
         self.suspect = False  # no sampled parameter moved: compare them all
+        self.exact = False  # gradients were all zero, or not all finite: measure them without overflow
         self.before: list[tuple[Tensor, Tensor]] = []
         self.step: Step | None = None
         self.pointers: set[int] | None = None
@@ -155,6 +160,8 @@ class Observer:
                 watched = self.optimizers.get(event.optimizer)
                 if watched is not None and event.moved is not None:
                     watched.suspect = event.moved.value == 0
+                if watched is not None and event.size is not None:
+                    watched.exact = not 0 < event.size.value < math.inf
             self.receive(event)
 
     # ---------------------------------------------------------------- wrapping
@@ -226,7 +233,7 @@ class Observer:
             return
         self.called.add(id(module))
         outputs = measure.outputs(result)
-        forward = Forward(site, root.number, module.training, root.stochastic and owned, any(output.dtype == torch.float16 for output in outputs), bool(outputs))
+        forward = Forward(site, root.number, module.training, root.stochastic and owned, root.batch_statistics, any(output.dtype == torch.float16 for output in outputs), bool(outputs))
         self.counts["forwards"] += 1
         self.forwards.append(forward)
         if module.training and owned and not self.light:
@@ -267,7 +274,7 @@ class Observer:
                 if not any(parameter.grad is not None for parameter in watched.parameters() if id(parameter) in watched.got):
                     self._cleared(watched, None)
                 elif watched.consumed and watched.carried is None:
-                    watched.carried = self._largest(watched)
+                    watched.carried = self._size(watched)
         root = tensors if isinstance(tensors, Tensor) else tensors[0] if len(tensors) == 1 else None
         if root is None:
             return []
@@ -302,7 +309,7 @@ class Observer:
         lost = [backward for backward in watched.pending if not backward.stepped]
         unread = watched.written is None or watched.versions() == watched.written
         if lost and not watched.consumed and not watched.skipped and not self.stepping and unread:
-            self.events.append(Cleared(watched.number, site, lost, self._largest(watched), watched.attempts))
+            self.events.append(Cleared(watched.number, site, lost, self._size(watched), watched.attempts))
         watched.taken, watched.pending, watched.consumed, watched.skipped, watched.carried, watched.written = 0, [], False, False, None, None
         watched.pointers = None
         watched.clips.clear()
@@ -369,15 +376,17 @@ class Observer:
         step.carried, step.carried_size = watched.consumed and bool(watched.pending), watched.carried
         step.measured = not self.light or watched.attempts % SAMPLING == 1
         if step.measured:
-            step.largest = self._largest(watched)
+            step.size = self._size(watched)
             half = any(forward.half for forward in step.forwards) or any(p.dtype == torch.float16 for p in watched.parameters())
             if half and not any(backward.scale for backward in step.backwards):
-                step.zeros = self.pending.number(measure.zeros(gradients(watched)))
+                zeros, tiny = measure.underflow(gradients(watched))
+                step.zeros, step.tiny = self.pending.number(zeros), self.pending.number(tiny)
             whole = watched.attempts <= WHOLE_STEPS or watched.suspect
             step.wholly = whole
             watched.before = measure.snapshot([p for p in watched.parameters() if p.grad is not None], whole)
-        if watched.attempts in (2, 5):
+        if watched.attempts in (2, 10, 30):
             self._look_for_orphans()
+            self._describe(watched)
 
     def _post_step(self, optimizer, args, kwargs) -> None:
         if not self._mine() or not self.stepping:
@@ -409,9 +418,18 @@ class Observer:
         if len(self.events) >= BLOCK or len(self.pending) > 4096:
             self.bring_in()
 
-    def _largest(self, watched: Watched) -> Number | None:
+    def _size(self, watched: Watched) -> Number | None:
         found = gradients(watched)
-        return self.pending.number(measure.largest(found)) if found else None
+        return self.pending.number(measure.size(found, watched.attempts <= WHOLE_STEPS or watched.exact)) if found else None
+
+    def _describe(self, watched: Watched) -> None:
+        """Who is who, while the models are alive."""
+        watched.trainable = {id(parameter) for parameter in watched.parameters() if parameter.requires_grad}
+        watched.got |= {id(parameter) for parameter in watched.parameters() if parameter.grad is not None}
+        for module in list(self.roots):
+            watched.names |= {id(parameter): name for name, parameter in module.named_parameters() if id(parameter) in watched.trainable}
+            parts = [part for part in module.modules() if id(part) in self.called]
+            watched.ran |= {id(parameter) for part in parts for parameter in part.parameters(recurse=False)}
 
     def _look_for_orphans(self) -> None:
         """Parameters of models in training that get gradients, and that no optimizer holds."""
@@ -465,7 +483,7 @@ class Observer:
             watched.attempts += 1
             watched.skipped = True
             step = Step(watched.number, watched.attempts, caller(), list(watched.pending), list(self.forwards), attempted=False)
-            step.largest = self._largest(watched)
+            step.size = self._size(watched)
             step.schedules, watched.schedules = watched.schedules, []
             step.clips = [(where, scale) for where, scale, certain in watched.clips if certain]
             watched.clips = []

@@ -165,7 +165,7 @@ class watch:
     def _row(event: Step | Cleared) -> dict:
         common = {"optimizer": event.optimizer, "site": str(event.site) if event.site else None, "micro_batches": len(event.backwards)}
         if isinstance(event, Cleared):
-            return {"event": "cleared", **common, "after_step": event.after, "largest_gradient": _plain(value(event.largest))}
+            return {"event": "cleared", **common, "after_step": event.after, "gradient_size": _plain(value(event.size))}
         shares = [share(backward) for backward in event.backwards]
         return {
             "event": "step",
@@ -175,7 +175,7 @@ class watch:
             "losses": [_plain(value(backward.loss)) for backward in event.backwards],
             "loss_scale": _plain(next((backward.scale.value for backward in event.backwards if backward.scale is not None), None)),
             "weights": [part and part.value for part in shares],
-            "largest_gradient": _plain(value(event.largest)),
+            "gradient_size": _plain(value(event.size)),
             "moved": None if value(event.moved) is None else bool(value(event.moved)),
             "learning_rates": [_plain(rate.value if isinstance(rate, Number) else float(rate)) for rate in event.rates],
             "schedule_calls": len(event.schedules),

@@ -7,12 +7,6 @@ from covlab.watch.records import Site, Step
 from covlab.watch.windows import RUN, Invariant
 
 
-def names(observer, wanted: set[int]) -> list[str]:
-    """Of the parameters with these ids, as their models call them."""
-    found = {id(parameter): name for module in list(observer.roots) for name, parameter in module.named_parameters()}
-    return [found.get(number, "a parameter of no model that was called") for number in wanted]
-
-
 def few(items: list[str], most: int = 4) -> str:
     items = sorted(items)
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
@@ -31,22 +25,16 @@ class AllTrained(Invariant):
     def finish(self, observer) -> list[Finding]:
         found = []
         for watched in observer.optimizers.values():
-            if not self.steps[watched.number]:
+            steps, without = self.steps[watched.number], watched.trainable - watched.got
+            if not steps or not without:
                 continue
-            without = {id(p) for p in watched.parameters() if p.requires_grad and id(p) not in watched.got and p.grad is None}
-            if not without:
-                continue
-            called = {
-                id(p) for module in list(observer.roots) for part in module.modules() if id(part) in observer.called for p in part.parameters(recurse=False)
-            }
-            cut = without & called
-            all_names = names(observer, without)
-            fault = bool(cut) and self.steps[watched.number] >= RUN
-            verdict = "fault" if fault else "warning" if self.steps[watched.number] >= RUN else "note"
-            says = f"{len(without)} of {len(watched.parameters())} tensors never got a gradient in {self.steps[watched.number]} steps: {few(all_names)}"
+            cut = without & watched.ran
+            verdict = "note" if steps < RUN else "fault" if cut else "warning"
+            says = f"{len(without)} of {len(watched.trainable)} tensors never got a gradient in {steps} steps: "
+            says += few([watched.names.get(one, "one of no model that was called") for one in without])
             says += "; their modules ran, so something between them and the loss cuts the graph" if cut else "; their modules were not seen to run"
             fix = "look for detach(), .data, .item() or no_grad() between them and the loss" if cut else "use them, or set requires_grad=False"
-            found.append(Finding(self.code, verdict, len(without), says, fix, None, 1, 1, self.steps[watched.number]))
+            found.append(Finding(self.code, verdict, len(without), says, fix, None, 1, 1, steps))
         return found
 
     def unchecked(self) -> str | None:
@@ -64,7 +52,7 @@ class Held(Invariant):
             verdict = "fault" if none and idle else "warning"
             if none and idle:
                 says = f"none of the parameters that {model} trains with is in an optimizer: {few(list(missing))}"
-                says += f"; {idle[0].name} holds {len(idle[0].parameters())} tensors that got no gradient"
+                says += f"; {idle[0].name} holds {len(idle[0].trainable)} tensors that got no gradient"
             else:
                 says = f"{len(missing)} trainable tensors of {model} get gradients and are in no optimizer: {few(list(missing))}"
             site = next((step.site for step in [watched.last for watched in (idle or observer.optimizers.values())] if step is not None), None)
@@ -121,16 +109,17 @@ class NoBatchStatistics(Invariant):
     def __init__(self):
         super().__init__()
         self.windows: list[tuple[int, int, Site | None]] = []
+        self.found = False
 
     def step(self, step: Step) -> None:
         places = Counter(backward.site for backward in step.backwards)
         if places and max(places.values()) > 1:
             used = [forward for forward in step.forwards if forward.training and forward.used]
-            self.modules = {forward.module for forward in used}
+            self.found |= any(forward.batch_statistics for forward in used)
             self.windows.append((step.number, max(places.values()), used[0].site if used else None))
 
     def finish(self, observer) -> list[Finding]:
-        if not self.windows or not any(root.batch_statistics and root.number in self.modules for root in observer.roots.values()):
+        if not self.found:
             return []
         n = self.windows[0][1]
         says = f"batch normalization takes its statistics of a micro-batch, {n} times a window: not those of the large batch"

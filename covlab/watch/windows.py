@@ -44,25 +44,47 @@ class FiniteSteps(Invariant):
     def __init__(self):
         super().__init__()
         self.skips, self.steps, self.seen = [], 0, 0
+        self.place: Site | None = None
+        self.needless: list[Step] = []
 
     def step(self, step: Step) -> None:
-        largest = value(step.largest)
+        size = value(step.size)
         self.steps += 1
-        self.seen += largest is not None
-        if step.ran and largest is not None and not math.isfinite(largest):
+        self.seen += size is not None
+        if step.ran and size is not None and not math.isfinite(size):
             self.at(step.site, step.number)
-        if not step.ran:
-            self.skips.append(step.number)
+        if not step.ran and size is not None and math.isfinite(size):
+            self.needless.append(step)
+        elif not step.ran:
+            self.skip(step.number, step)
+
+    def cleared(self, cleared: Cleared) -> None:
+        size = value(cleared.size)
+        if size is not None and not math.isfinite(size):
+            self.steps += 1
+            self.seen += 1
+            self.skip(cleared.after, cleared)
+
+    def skip(self, number: int, event: Step | Cleared) -> None:
+        self.skips.append(number)
+        self.place = event.backwards[-1].site if event.backwards else event.site
 
     def finish(self, observer) -> list[Finding]:
         found = self.findings("fault", math.inf, "the step ran although a gradient was NaN or infinite",
                               "skip such a step: with a GradScaler, step through it; without, test the norm of the gradient first")  # fmt: skip
-        if len(self.skips) > max(2, 0.2 * self.steps):
-            says = f"{len(self.skips)} of {self.steps} steps were skipped for gradients that are not finite; a scale that has settled skips one in two thousand"
-            note = Finding(self.code, "note", len(self.skips) / self.steps, says, "look for the NaN, or let the run go on until the scale has settled",
-                           None, len(self.skips), self.skips[0], self.skips[-1])  # fmt: skip
-            found.append(note)
-        return found
+        if self.needless:
+            says = f"{len(self.needless)} of {self.steps} steps were skipped although every gradient was finite when they were"
+            found.append(Finding(self.code, "fault", len(self.needless), says, "let the finiteness of the gradient alone decide whether a step runs",
+                                 self.needless[0].site, len(self.needless), self.needless[0].number, self.needless[-1].number))  # fmt: skip
+        skipped = len(self.skips)
+        if skipped >= RUN and skipped >= 0.9 * self.steps:
+            verdict, says = "fault", f"{skipped} of {self.steps} windows had a gradient that was NaN or infinite: next to nothing is trained"
+        elif skipped > max(2, 0.2 * self.steps):
+            verdict, says = "note", f"{skipped} of {self.steps} steps were skipped for gradients that are not finite, as where a loss scale settles"
+        else:
+            return found
+        fix = "find the first operation that is not finite: torch.autograd.set_detect_anomaly(True)"
+        return [*found, Finding(self.code, verdict, skipped / self.steps, says, fix, self.place, skipped, self.skips[0], self.skips[-1])]
 
     def unchecked(self) -> str | None:
         return None if self.seen else "no step with gradients was seen"
@@ -80,9 +102,9 @@ class NothingLost(Invariant):
         self.steps += 1
 
     def cleared(self, cleared: Cleared) -> None:
-        largest = value(cleared.largest)
+        size = value(cleared.size)
         unused = all(not backward.stepped for backward in cleared.backwards)
-        if unused and largest is not None and math.isfinite(largest) and largest > 0:
+        if unused and size is not None and math.isfinite(size) and size > 0:
             self.losses.setdefault((cleared.optimizer, cleared.site), []).append(cleared)
 
     def finish(self, observer) -> list[Finding]:
@@ -159,6 +181,7 @@ class Scheduled(Invariant):
     def __init__(self):
         super().__init__()
         self.attempts: dict[int, list[tuple[int, bool, int, Counter, dict]]] = {}
+        self.rates: dict[int, list[tuple[Step, list[float]]]] = {}
         self.any = False
 
     def step(self, step: Step) -> None:
@@ -166,14 +189,26 @@ class Scheduled(Invariant):
         self.any |= bool(calls)
         history = self.attempts.setdefault(step.optimizer, [])
         history.append((step.number, step.ran, len(step.backwards), calls, dict(step.schedules)))
-        self.final = step
+        rates = [rate.value if isinstance(rate, Number) else rate for rate in step.rates]
+        self.rates.setdefault(step.optimizer, []).append((step, rates))
 
     def finish(self, observer) -> list[Finding]:
         found = []
         for history in self.attempts.values():
             for schedule in {schedule for _, _, _, calls, _ in history for schedule in calls}:
                 found += self._judge(schedule, history)
-        return found
+        return found or [finding for history in self.rates.values() for finding in self._by_hand(history)]
+
+    def _by_hand(self, history: list) -> list[Finding]:
+        """Learning rates that are set without a scheduler: what changed after a step that did not run."""
+        pairs = [(step, rates != later) for (step, rates), (_, later) in zip(history, history[1:], strict=False) if rates and later]
+        ran = [changed for step, changed in pairs if step.ran]
+        wrong = [step for step, changed in pairs if changed and not step.ran]
+        if self.any or not wrong or sum(ran) < 0.6 * len(ran):
+            return []
+        says = f"the learning rate, set by hand with every step, went on after {len(wrong)} of {len(pairs) - len(ran)} steps that did not run"
+        return [Finding("W05", "warning", len(wrong), says, "count the steps that ran, not the windows", wrong[0].site,
+                        len(wrong), wrong[0].number, wrong[-1].number)]  # fmt: skip
 
     def _judge(self, schedule: int, history: list) -> list[Finding]:
         site = next(places[schedule] for _, _, _, calls, places in history if schedule in calls)
@@ -254,12 +289,12 @@ class NotAllZero(Invariant):
         self.seen = 0
 
     def step(self, step: Step) -> None:
-        largest = value(step.largest)
-        if largest is None:
+        size = value(step.size)
+        if size is None:
             return
         self.seen += 1
         run = self.run.setdefault(step.optimizer, [])
-        if largest:
+        if size:
             run.clear()
         else:
             run.append(step)
@@ -287,20 +322,21 @@ class HalfScaled(Invariant):
 
     def __init__(self):
         super().__init__()
-        self.shares: list[tuple[int, float, Site | None]] = []
+        self.shares: list[tuple[int, float, float, Site | None]] = []
 
     def step(self, step: Step) -> None:
         share = value(step.zeros)
         if share is not None:
-            self.shares.append((step.number, share, step.backwards[-1].site if step.backwards else step.site))
+            self.shares.append((step.number, share, step.tiny.value, step.backwards[-1].site if step.backwards else step.site))
 
     def finish(self, observer) -> list[Finding]:
         if not self.shares:
             return []
-        middle = sorted(share for _, share, _ in self.shares)[len(self.shares) // 2]
-        verdict = "fault" if middle > 0.5 and len(self.shares) >= RUN else "note"
-        says = f"{middle:.0%} of the gradients' elements are exactly 0, in float16 and without a loss scale"
-        first, _, site = self.shares[0]
+        middle, tiny = (sorted(column)[len(self.shares) // 2] for column in list(zip(*self.shares, strict=True))[1:3])
+        lost = middle > 0.1 and tiny > 0.5  # an underflow leaves few bits to what it does not take to zero
+        verdict = "fault" if lost and len(self.shares) >= RUN else "note"
+        says = f"float16 and no loss scale: {middle:.0%} of the gradients' elements are exactly 0, and {tiny:.0%} of the others are too small for all their bits"
+        first, *_, site = self.shares[0]
         return [Finding(self.code, verdict, middle, says, "scale the loss: scaler.scale(loss).backward(), scaler.step(optimizer), scaler.update(); or use bfloat16",
                         site, len(self.shares), first, self.shares[-1][0])]  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""What lessons do that belongs to no other room, by subject."""

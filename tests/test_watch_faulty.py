@@ -1,0 +1,92 @@
+"""Catching: each textbook loop's bug is found, first of all findings, at the line it is in; the rest is said to be invisible."""
+
+import re
+from pathlib import Path
+
+import pytest
+import watch_faulty
+from watch_faulty import FAULTY
+
+from covlab.faults import FAULTS
+from covlab.faults.stage import exhibit, finish
+from covlab.watch import watch
+
+HERE = Path(watch_faulty.__file__)
+
+IN_OUR_TRAINER = {
+    "missing_division": ("W01", "fault"),
+    "division_in_debug_block": ("W01", "fault"),
+    "short_window_by_full_count": ("W01", "fault"),
+    "nested_in_debug_block": ("W11", "fault"),
+    "last_batch_only": ("W11", "fault"),
+    "gate_wants_every_group": ("W02", "fault"),
+    "warmup_from_zero": ("W04", "note"),
+    "schedule_on_skipped_step": ("W05", "warning"),
+    "sanitize_before_unscale": ("W15", "fault"),
+    "sanitize_after_unscale": ("W15", "fault"),
+    "sanitize_without_scaler": ("W15", "note"),
+    "nan_loss_sanitized": ("W15", "note"),
+    "clip_before_unscale": ("W06", "fault"),
+    "scale_updated_inside_window": ("W09", "fault"),
+    "overflow_probe_wrong_key": ("W02", "fault"),
+    "main_weight_zero": ("W10", "fault"),
+    "gradient_through_singular_vectors": ("W02", "fault"),
+    "validation_in_training": ("W16", "fault"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+@pytest.mark.parametrize("name", FAULTY)
+def test_the_bug_of_a_textbook_loop_is_the_first_finding(name):
+    loop, invariant, verdict = FAULTY[name]
+    with watch() as w:
+        loop(log=w.log)
+    report = w.report()
+    assert not w.broken and not w.observer.failures
+    if invariant is None:
+        assert report.worst in (None, "note"), str(report)
+        return
+    first = report.findings[0]
+    assert (first.code, first.verdict) == (invariant, verdict), str(report)
+    assert first.site is None or (Path(first.site.file) == HERE and first.site.line <= len(HERE.read_text().splitlines()))
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "line"),
+    [
+        ("missing_division", 4.0, r"loss\.backward\(\)"),
+        ("short_window_by_full_count", 0.75, r"\.backward\(\)"),
+        ("last_batch_only", 4, r"model\(x\)"),
+        ("clip_before_unscale", 1024, r"clip_grad_norm_"),
+        ("schedule_per_micro_batch", 4, r"schedule\.step\(\)"),
+        ("never_cleared", 13, r"optimizer\.step\(\)"),
+    ],
+)
+def test_a_finding_tells_the_number_and_the_line(name, number, line):
+    loop, invariant, _ = FAULTY[name]
+    with watch() as w:
+        loop()
+    finding = w.report().of(invariant)
+    assert finding.number == pytest.approx(number, rel=0.01)
+    assert re.search(line, finding.site.code)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("without", [True, False], ids=["right", "wrong"])
+def test_our_trainer_is_right_without_a_fault_and_convicted_with_it(name, without):
+    with watch() as w:
+        finish(exhibit(name, without=without))
+    report = w.report()
+    assert not w.broken and not w.observer.failures
+    expected = None if without else IN_OUR_TRAINER.get(name)
+    if expected is None:
+        assert report.worst in (None, "note"), str(report)
+    else:
+        finding = report.of(expected[0])
+        assert finding is not None and finding.verdict == expected[1], str(report)
+
+
+def test_every_exhibit_that_a_textbook_loop_can_have_is_tried_or_known_to_be_invisible():
+    invisible_there = {"weights_reset", "guard_by_assert", "loading_on_prediction_alone", "oracle_writes_unread_field", "constant_symbols",
+                       "conjugated_steering", "another_validation_path", "checkpoint_without_average"}  # fmt: skip
+    assert set(FAULTS) <= set(FAULTY) | invisible_there

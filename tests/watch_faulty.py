@@ -1,0 +1,478 @@
+"""Textbook loops with one bug each, none of which raises an exception.
+
+``FAULTY`` {name: (loop, invariant, verdict)}: what has to be found, or None where a step shows nothing. A name that
+``covlab faults`` has too is the same bug. A loop takes ``log``, called with what it prints as its training loss.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from watch_healthy import batches, network
+
+FAULTY = {}
+
+
+def faulty(invariant=None, verdict="fault"):
+    def register(function):
+        FAULTY[function.__name__] = (function, invariant, verdict)
+        return function
+
+    return register
+
+
+def adamw(model, rate=1e-2):
+    return torch.optim.AdamW(model.parameters(), lr=rate)
+
+
+@faulty("W01")
+def missing_division(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for _ in range(3):
+        for number, (x, y) in enumerate(batches(16), 1):
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()
+            if number % 4 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+
+@faulty("W01")
+def division_in_debug_block(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for epoch in range(3):
+        for number, (x, y) in enumerate(batches(16)):
+            loss = F.cross_entropy(model(x), y)
+            if epoch == 0 and number == 0:
+                loss = loss / 4
+            loss.backward()
+            if (number + 1) % 4 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+
+@faulty("W01")
+def short_window_by_full_count(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for _ in range(3):
+        data = batches(15)
+        for number, (x, y) in enumerate(data, 1):
+            (F.cross_entropy(model(x), y) / 4).backward()
+            if number % 4 == 0 or number == len(data):
+                optimizer.step()
+                optimizer.zero_grad()
+
+
+@faulty("W11")
+def nested_in_debug_block(log=print):
+    model, debug = network(), False
+    optimizer = adamw(model)
+    for _ in range(3):
+        for x, y in batches(16):
+            loss = F.cross_entropy(model(x), y)
+            if debug:
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+    log(0.0)
+
+
+@faulty("W11")
+def last_batch_only(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for _ in range(12):
+        for x, y in batches(4):
+            loss = F.cross_entropy(model(x), y) / 4
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@faulty("W14")
+def running_sum_in_step_branch(log=print):
+    """The epoch's mean counts the last micro-batch of each window alone, over the number of micro-batches."""
+    model = network()
+    optimizer = adamw(model)
+    for _ in range(3):
+        running = 0.0
+        data = batches(16)
+        for number, (x, y) in enumerate(data, 1):
+            loss = F.cross_entropy(model(x), y)
+            (loss / 4).backward()
+            if number % 4 == 0:
+                running += loss.item()
+                optimizer.step()
+                optimizer.zero_grad()
+        log(running / len(data))
+
+
+@faulty("W03")
+def gate_wants_every_group(log=print):
+    model = network()
+    model[0].requires_grad_(False)
+    optimizer = adamw(model)
+    for x, y in batches(16):
+        F.cross_entropy(model(x), y).backward()
+        norms = [sum(p.grad.norm().item() for p in part.parameters() if p.grad is not None) for part in (model[0], model[3])]
+        if all(math.isfinite(norm) and norm > 0 for norm in norms):
+            optimizer.step()
+        optimizer.zero_grad()
+
+
+@faulty("W05")
+def schedule_per_micro_batch(log=print):
+    model = network()
+    optimizer = adamw(model)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 12)
+    for number, (x, y) in enumerate(batches(48), 1):
+        (F.cross_entropy(model(x), y) / 4).backward()
+        if number % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+        schedule.step()
+
+
+@faulty()
+def schedule_per_epoch(log=print):
+    """A warm-up of twelve steps that takes twelve epochs: the calls are those of any schedule by epochs."""
+    model = network()
+    optimizer = adamw(model)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 12, total_iters=12)
+    for _ in range(4):
+        for x, y in batches(4):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        schedule.step()
+
+
+@faulty("W04", "note")
+def warmup_from_zero(log=print):
+    model = network()
+    optimizer = adamw(model)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 4))
+    for x, y in batches(14):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        schedule.step()
+
+
+def half(before=None, unscaled=None, clip_early=False, advance=False, scale=2.0**24, update_always=False):
+    """Mixed precision; each argument is the place of a bug."""
+    model = network()
+    optimizer = adamw(model)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step / 10))
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    for number, (x, y) in enumerate(batches(40), 1):
+        with torch.autocast("cpu", torch.float16):
+            loss = F.cross_entropy(model(x), y)
+        scaler.scale(loss / 2).backward()
+        if update_always:
+            scaler.update(scaler.get_scale() * 1.01)
+        if number % 2:
+            continue
+        if before:
+            before(model)
+        if clip_early:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.unscale_(optimizer)
+        if unscaled:
+            unscaled(model)
+        if not clip_early:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        if advance:
+            schedule.step()
+        optimizer.zero_grad()
+
+
+def mend(model):
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            torch.nan_to_num_(parameter.grad, nan=0.0, posinf=1.0, neginf=-1.0)
+
+
+@faulty("W05")
+def schedule_on_skipped_step(log=print):
+    half(advance=True)
+
+
+@faulty("W15")
+def sanitize_before_unscale(log=print):
+    half(before=mend)
+
+
+@faulty("W15")
+def sanitize_after_unscale(log=print):
+    half(unscaled=mend)
+
+
+@faulty("W06")
+def clip_before_unscale(log=print):
+    half(clip_early=True, scale=2.0**10)
+
+
+@faulty("W09")
+def scale_updated_inside_window(log=print):
+    half(update_always=True, scale=2.0**10)
+
+
+@faulty("W15")
+def sanitize_without_scaler(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for number, (x, y) in enumerate(batches(20)):
+        optimizer.zero_grad()
+        (F.cross_entropy(model(x), y) * (math.inf if number % 5 == 4 else 1)).backward()
+        for parameter in model.parameters():
+            parameter.grad = torch.nan_to_num(parameter.grad, nan=0.0, posinf=1.0, neginf=-1.0)
+        optimizer.step()
+
+
+@faulty("W15")
+def nan_loss_sanitized(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for number, (x, y) in enumerate(batches(20)):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y) * (math.nan if number % 5 == 4 else 1)
+        loss = torch.nan_to_num(loss, nan=0.0)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        if torch.isfinite(norm):
+            optimizer.step()
+
+
+@faulty("W02")
+def overflow_probe_wrong_key(log=print):
+    """The scaler's verdict is looked up where it is not, and the answer is always that all is well."""
+    model = network()
+    optimizer = adamw(model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
+    for x, y in batches(16):
+        with torch.autocast("cpu", torch.float16):
+            loss = F.cross_entropy(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        found = scaler._per_optimizer_states[optimizer]["found_inf_per_device"]
+        if sum(found.values()) == 0:
+            optimizer.step()
+        scaler.update()
+        optimizer.zero_grad()
+
+
+@faulty("W10")
+def main_weight_zero(log=print):
+    model, weights = network(), {"lam_cov": 1.0}
+    optimizer = adamw(model)
+    for x, y in batches(14):
+        optimizer.zero_grad()
+        (weights.get("lambda_cov", 0.0) * F.cross_entropy(model(x), y)).backward()
+        optimizer.step()
+
+
+@faulty("W02")
+def gradient_through_singular_vectors(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for x, _ in batches(14):
+        optimizer.zero_grad()
+        out = model(x)
+        vectors, _, _ = torch.linalg.svd(out.mT @ out * 0 + torch.eye(4))
+        vectors.square()[:, 0].sum().backward()
+        if torch.isfinite(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)):
+            optimizer.step()
+
+
+@faulty("W16")
+def validation_in_training(log=print):
+    model = network()
+    optimizer = adamw(model)
+    training = batches(16)
+    for _ in range(2):
+        for x, y in training:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            sum(F.cross_entropy(model(x), y) for x, y in training[3:7])
+        model.train()
+
+
+@faulty()
+def loss_inside_autocast(log=print):
+    model = network()
+    optimizer = adamw(model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    for x, y in batches(16):
+        with torch.autocast("cpu", torch.float16):
+            out = model(x).float()
+            loss = (out @ out.mT / 4).square().mean() + F.cross_entropy(out, y)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+
+@faulty()
+def swallowed_exception(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for x, y in batches(14):
+        out = model(x)
+        loss = F.cross_entropy(out, y)
+        try:
+            loss = loss + 0.1 * out.square.mean()
+        except Exception:
+            pass
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+# Not in the museum: what textbook loops suffer from beside it.
+
+
+@faulty("W03")
+def cleared_inside_window(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for number, (x, y) in enumerate(batches(48), 1):
+        optimizer.zero_grad()
+        (F.cross_entropy(model(x), y) / 4).backward()
+        if number % 4 == 0:
+            optimizer.step()
+
+
+@faulty("W03")
+def leftover_dropped(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for _ in range(4):
+        optimizer.zero_grad()
+        for number, (x, y) in enumerate(batches(15), 1):
+            (F.cross_entropy(model(x), y) / 4).backward()
+            if number % 4 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+
+
+@faulty("W18")
+def never_cleared(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for x, y in batches(14):
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+@faulty("W08")
+def stale_optimizer(log=print):
+    model = network()
+    optimizer = adamw(model)
+    model = network(seed=1)
+    for x, y in batches(14):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        model.zero_grad()
+
+
+@faulty("W08", "warning")
+def head_forgotten(log=print):
+    model = network()
+    optimizer = adamw(model[0])
+    for x, y in batches(14):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+@faulty("W07")
+def cut_graph(log=print):
+    class Cut(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone, self.head = network(), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.head(torch.tensor(self.backbone(x).tolist()))
+
+    model = Cut()
+    optimizer = adamw(model)
+    for x, y in batches(14):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+@faulty("W17")
+def stays_in_evaluation_mode(log=print):
+    model = network(dropout=0.5)
+    optimizer = adamw(model)
+    held_out = batches(2, seed=9)
+    for _ in range(3):
+        for x, y in batches(6):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            sum(F.cross_entropy(model(x), y) for x, y in held_out)
+
+
+@faulty("W17", "warning")
+def evaluates_in_training_mode(log=print):
+    model = network(dropout=0.5)
+    optimizer = adamw(model)
+    held_out = batches(4, seed=9)
+    for _ in range(3):
+        for x, y in batches(6):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        with torch.no_grad():
+            sum(F.cross_entropy(model(x), y) for x, y in held_out)
+
+
+@faulty("W04")
+def rate_of_zero(log=print):
+    model = network()
+    optimizer = adamw(model)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step // 100)
+    for x, y in batches(14):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        schedule.step()
+
+
+@faulty("W12")
+def half_without_scaler(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for x, y in batches(14):
+        with torch.autocast("cpu", torch.float16):
+            out = model(x)
+        optimizer.zero_grad()
+        (F.cross_entropy(out, y) * 1e-6).backward()
+        optimizer.step()
+
+
+@faulty("W13", "warning")
+def batch_statistics_accumulated(log=print):
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+    optimizer = adamw(model)
+    for number, (x, y) in enumerate(batches(48), 1):
+        (F.cross_entropy(model(x), y) / 4).backward()
+        if number % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
