@@ -87,6 +87,7 @@ def test_no_ink_at_the_edges_of_the_picture(explorer):
     """The live picture is saved with fixed margins: a label that does not fit would be cut."""
     for _, setting in explorer.STILLS:
         explorer.state = setting
+        explorer.redraw()
         dark = pixels(explorer.picture.value) < 160
         edges = {"left": dark[:, :2], "right": dark[:, -2:], "top": dark[:2], "bottom": dark[-2:]}
         assert [name for name, edge in edges.items() if edge.any()] == []
