@@ -88,9 +88,9 @@ measure("03.cosine_ortho", first.terms.cosines[0][list(lab.DEFAULTS).index("lam_
 # | Question | of `lam_ortho` |
 # |---|---|
 # | What is its weight? | a thousandth |
-# | What is its share of the loss? | <span data-claim="03.ortho_of_loss">0.06</span>&nbsp;per cent |
-# | How hard does it pull, beside the main term? | <span data-claim="03.ortho_pull">0.9</span>&nbsp;times as hard |
-# | Where does it pull? | elsewhere: its gradient's cosine with the main term's is <span data-claim="03.cosine_ortho">0.0</span> |
+# | What is its share of the loss? | <span data-claim="03.ortho_of_loss">0.07</span>&nbsp;per cent |
+# | How hard does it pull, beside the main term? | about <span data-claim="03.ortho_pull">0.9</span>&nbsp;times as hard |
+# | Where does it pull? | elsewhere: its gradient's cosine with the main term's is about <span data-claim="03.cosine_ortho">0.0</span> |
 #
 # The last one matters as much as the third. The gradient of `lam_cross` has a cosine of <span data-claim="03.cosine_cross">1.00</span> with the main
 # term's: its weight is a little more of `lam_cov` under another name, and no study of weights will tell the two apart.
