@@ -84,6 +84,21 @@ plots.show(
 )
 
 # %% [markdown]
+# **Move a source** and watch R. It is bright where the waves of both sources agree on the phase between two elements. (The other two panels are a first look
+# at lesson 08: where a classical method, MUSIC, finds the sources from R.)
+
+# %%
+from covlab.widgets import SceneExplorer
+
+explorer = SceneExplorer("student", seed)
+explorer.show()
+
+# %% tags=["hide-input"]
+figure, alt = explorer.draw(explorer.state)
+figure.suptitle("As the explorer begins, for whoever reads this without a kernel")
+plots.show(figure, alt)
+
+# %% [markdown]
 # Look at the shapes once more. M is 8, but **N and L are both 16**. The codes are a square, and a square has no long
 # side to tell you which way up it is.
 #
@@ -289,7 +304,7 @@ check("01.codes_fit", codes_fit)
 # ## Where this happened to others
 #
 # - **Informer**, a network for long time series whose paper won an award at AAAI 2021: its attention turned
-#   [B, L, H, D] into [B, H, L, D] by `view`, which keeps the order in memory and scrambles heads and time. The shapes agreed and it trained. A reader
+#   [B, L, H, D] into [B, H, L, D] by `view`, which keeps the order in memory and scrambles heads and time. The shapes agreed. A reader
 #   asked why no `permute`; the authors answered that it was an error of the current branch, and would be mended
 #   (`zhouhaoyi/Informer2020#59`, March 2021, closed).
 # - PyTorch's own documentation of `view` was questioned for inviting just this

@@ -76,12 +76,11 @@ def test_snapshots_of_other_scenes_spoil_everything(student, tensor):
     assert score(network, batch, **{tensor: getattr(batch, tensor).roll(1, dims=0)}) > 0.9
 
 
-def test_another_site_spoils_what_went_over_its_scatterers(student):
-    """Two sites share the line of sight, half of the channel's power (κ = 0 dB); the other half is taken for something it is
-    not, as a noise no weaker than the signal. So the error is far above its own, and below that of knowing nothing."""
-    network, batch = student
-    wrong = pretrained("student", replace(STUDENT, site_seed=1))
-    assert 3 * score(network, batch) < score(wrong, batch) < 1.2
+def test_another_site_spoils_everything(student):
+    """Two sites share the line of sight, half of the channel's power (κ = 0 dB). What came over the scatterers is then explained by
+    sources that are not there, and at a high SNR no noise may excuse it: no better than knowing nothing (about 0.9)."""
+    _, batch = student
+    assert 0.8 < score(pretrained("student", replace(STUDENT, site_seed=1)), batch) < 1.3
 
 
 def test_fixed_codebook_says_as_much_as_fresh_codes(student):

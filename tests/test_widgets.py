@@ -7,6 +7,7 @@ import inspect
 import io
 import re
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -86,6 +87,7 @@ def test_no_ink_at_the_edges_of_the_picture(explorer):
     """The live picture is saved with fixed margins: a label that does not fit would be cut."""
     for _, setting in explorer.STILLS:
         explorer.state = setting
+        explorer.redraw()
         dark = pixels(explorer.picture.value) < 160
         edges = {"left": dark[:, :2], "right": dark[:, -2:], "top": dark[:2], "bottom": dark[-2:]}
         assert [name for name, edge in edges.items() if edge.any()] == []
@@ -170,7 +172,7 @@ def test_results_come_to_the_front_in_the_kernels_own_thread():
 
     refreshed, errors, background = in_loop(work())
     assert set(refreshed) == {threading.main_thread()} and threading.main_thread() not in workers
-    assert not errors and 'value="1.000"' in background.bar.value and background.stop_button.disabled
+    assert not errors and 'value="1.000"' in background.bar.value and background.stop_button.layout.display == "none"
 
 
 def test_stop_ends_the_work():
@@ -185,6 +187,35 @@ def test_stop_ends_the_work():
 
     _, _, background = in_loop(work(), stop_after=0.05)
     assert "stopped" in background.bar.value and done.wait(5)
+
+
+def test_new_work_waits_for_the_work_it_replaces():
+    at_work, most = [], []
+
+    def work():
+        at_work.append(1)
+        most.append(len(at_work))
+        for _ in range(3):
+            time.sleep(0.03)
+            yield 0.5
+        at_work.pop()
+
+    def leaving(steps):
+        try:
+            yield from steps
+        finally:
+            at_work.clear()
+
+    async def main():
+        background = Background("counting", lambda: None, pytest.fail)
+        for _ in range(4):
+            background.start(leaving(work()))
+            await asyncio.sleep(0.02)
+        while background.running:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert max(most) == 1
 
 
 def test_an_error_in_the_background_comes_to_the_front():
@@ -309,6 +340,12 @@ def test_with_the_bug_off_both_runs_are_one_and_with_it_the_log_is_four_times_as
         assert torch.equal(clean.vector, other.vector) == (bug == "off")
         assert (other.history[-1]["train"] / clean.history[-1]["train"] > 3.5) == (bug == "on")
     assert "logged loss 3.8" in explorer.note.value or "logged loss 3.9" in explorer.note.value or "logged loss 4.0" in explorer.note.value
+
+
+def test_the_verdict_stands_there_from_the_start(shown):
+    explorer = ScalingBugExplorer()
+    explorer.show()
+    assert "With the bug, over without" in explorer.note.value
 
 
 def test_a_pair_is_trained_once(monkeypatch):
