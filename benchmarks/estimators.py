@@ -147,7 +147,8 @@ def main() -> None:
         target.write_text(json.dumps(results, indent=1) + "\n")
         return
     rows = {row["name"]: row for row in results.get("rows", []) if options.only}
-    print(f"{'':26}{'mean NMSE':>10}{'(95 %)':>16}{'median':>9}" + "".join(f"{f'{low:g} dB':>8}" for low in SNR_BINS_DB[:-1]) + f"{'ms/scene':>10}{'parameters':>12}")
+    bins = "".join(f"{f'{low:g} dB':>8}" for low in SNR_BINS_DB[:-1])
+    print(f"{'':26}{'mean NMSE':>10}{'(95 %)':>16}{'median':>9}{bins}{'ms/scene':>10}{'parameters':>12}")
     for name in names:
         estimate, parameters = contenders[name]
         scenes = batch[: max(1, int(SHARE.get(name, 1.0) * len(batch)))]

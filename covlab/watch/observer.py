@@ -54,7 +54,8 @@ class Watched:
         self.exact = False  # gradients were all zero, or not all finite: measure them without overflow
         self.before: list[tuple[Tensor, Tensor]] = []
         self.step: Step | None = None
-        self.pointers: set[int] | None = None
+        self.pointers: set[int] | None = None  # of the gradients' storage
+        self.norm: tuple[Tensor, int] | None = None  # of the gradients, as clipping measured it, and their versions then
         self.last: Step | None = None
         self.hook()
 
@@ -287,7 +288,7 @@ class Observer:
             take_off()
         for watched in self.optimizers.values():
             if watched.touched:
-                watched.touched, watched.pointers = False, None
+                watched.touched, watched.pointers, watched.norm = False, None, None
                 if watched.written is None:
                     watched.written = watched.versions()
                 watched.pending.append(record)
@@ -419,8 +420,12 @@ class Observer:
             self.bring_in()
 
     def _size(self, watched: Watched) -> Number | None:
+        exact = watched.attempts <= WHOLE_STEPS or watched.exact
+        norm, watched.norm = watched.norm, None
+        if not exact and norm is not None and norm[1] == versions(watched):
+            return self.pending.number(norm[0].clone())
         found = gradients(watched)
-        return self.pending.number(measure.size(found, watched.attempts <= WHOLE_STEPS or watched.exact)) if found else None
+        return self.pending.number(measure.size(found, exact)) if found else None
 
     def _describe(self, watched: Watched) -> None:
         """Who is who, while the models are alive."""
@@ -501,7 +506,11 @@ class Observer:
                 return original(parameters, *args, **kwargs)
             parameters = parameters if isinstance(parameters, Tensor) else list(parameters)  # a generator is read once
             self._guard("clip", self._clip, parameters)
-            return original(parameters, *args, **kwargs)
+            norm = original(parameters, *args, **kwargs)
+            euclidean = original.__name__.endswith("clip_grad_norm_") and (args[1] if len(args) > 1 else kwargs.get("norm_type", 2)) == 2
+            if euclidean and isinstance(norm, Tensor):
+                self._guard("clip", self._remember_norm, parameters, norm)
+            return norm
 
         return clip
 
@@ -511,6 +520,13 @@ class Observer:
             if watched.pending and not watched.unscaled and watched.pending[-1].scale is not None:
                 if any(id(parameter) in given for parameter in watched.parameters()):
                     watched.clips.append([caller(), watched.pending[-1].scale, False])
+
+    def _remember_norm(self, parameters, norm: Tensor) -> None:
+        """What clipping measured need not be measured again, if nobody writes into the gradients before the step."""
+        given = {id(parameter) for parameter in ([parameters] if isinstance(parameters, Tensor) else parameters)}
+        for watched in self.optimizers.values():
+            if all(id(parameter) in given for parameter in watched.parameters() if parameter.grad is not None):
+                watched.norm = norm.detach(), versions(watched)
 
     def _schedule(self, scheduler, *_, **__) -> None:
         site = measure.outside(lr_scheduler.__file__)
@@ -540,6 +556,10 @@ class Observer:
         entry[1] = [number for number in entry[1] if number.value is None or number.value]  # keep what is open or tells
         if len(entry[1]) < 1024:
             entry[1].append(self.pending.number(met))
+
+
+def versions(watched: Watched) -> int:
+    return sum(gradient._version for gradient in gradients(watched))
 
 
 def gradients(watched: Watched) -> list[Tensor]:
