@@ -8,6 +8,7 @@ from covlab import plots
 from covlab.faults import FAULTS, inject, matrix
 from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
+from covlab.plots.estimators import estimator_table
 from covlab.plots.faults import confusion_matrix, symptom_matrix
 from covlab.plots.training import window_columns
 from covlab.plots.watch import confusion, peers
@@ -74,6 +75,12 @@ def fault_matrices() -> None:
     confusion_matrix(matrix.load_confusion(), expected).savefig(HERE / "fault_confusion.png", dpi=110)
 
 
+def estimators() -> None:
+    """What `covlab bench estimators` measured at student size."""
+    results = json.loads((HERE.parent / "benchmarks" / "results" / "estimators_student.json").read_text())
+    estimator_table(results).savefig(HERE / "estimators.png", dpi=110)
+
+
 def watch_matrices() -> None:
     """What `covlab bench watch --json benchmarks/results/watch.json` measured."""
     results = json.loads((HERE.parent / "benchmarks" / "results" / "watch.json").read_text())
@@ -85,4 +92,5 @@ if __name__ == "__main__":
     scaling_bug()
     fault_matrices()
     trainer_benchmark()
+    estimators()
     watch_matrices()
