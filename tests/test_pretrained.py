@@ -16,7 +16,7 @@ from covlab.site import site_channel
 from covlab.unrolled import CHECKPOINTS, UnrolledNet, pretrained, scored_scenes
 
 STUDENT = preset("student")
-SEED_TOLERANCE = 0.004
+SEED_TOLERANCE = 0.004  # seeds 0, 1 and 2 of this recipe reach 0.0636, 0.0656 and 0.0636: three and a half standard deviations
 
 
 @pytest.fixture(scope="module")

@@ -137,6 +137,8 @@ def test_stages_have_a_loss_of_their_own():
     run = trainer(network_of(), FixedScenes(batch, 8, seed=0), batch)
     estimate = run.estimate(run.model, batch)
     mean = sum(stage.nmse(batch) for stage in estimate.stages) / len(estimate.stages)
+    # Looks read the spectrum too; had they kept it without its gradient, the stage's loss would lose half of its own.
+    assert estimate.stages[0].beam_spectrum.requires_grad and estimate.stages[1].beam_spectrum.requires_grad
     assert len(estimate.stages) == 3 and torch.equal(run.loss.cov_pred(estimate, batch), mean)
     perfect = run.loss_at_truth(batch)
     assert perfect.terms["cov"].abs().max() < 1e-5 and perfect.terms["cov_pred"].abs().max() < 1e-5
