@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from covlab.plots import COLOURS, LINES
 
-CURVES = ("scaled identity", "sample covariance", "grid ML, far field", "grid ML", "grid ML, refined", "greedy ML, off grid", "genie")
+CURVES = ("sample covariance", "grid ML, far field", "grid ML", "grid ML, refined", "greedy ML, off grid", "genie")
 
 
 def estimator_table(results: Mapping) -> Figure:
@@ -26,14 +26,16 @@ def estimator_table(results: Mapping) -> Figure:
         by_snr.fill_between(middle, low, high, color=colour, alpha=0.15, linewidth=0)
     by_snr.set_xticks(middle, [f"{part['low_db']:g} to {part['high_db']:g}" for part in row["by_snr"]])
     by_snr.set(xlabel="SNR (dB)", ylabel="mean NMSE (1 = knows nothing), 95 % interval", yscale="log")
-    by_snr.legend(fontsize=8)
+    by_snr.set_ylim(bottom=by_snr.get_ylim()[0] / 5)  # room for the legend
+    by_snr.legend(fontsize=8, loc="lower left", ncols=2)
 
     for place, row in enumerate(rows):
         colour = COLOURS[1] if row["parameters"] else COLOURS[0]
         low, high = row["mean_95"]
         ladder.errorbar(row["mean"], place, xerr=[[row["mean"] - low], [high - row["mean"]]], fmt="o", color=colour, markersize=6, capsize=2)
         ladder.plot(row["median"], place, "D", color=colour, markerfacecolor="white", markersize=5)
-        ladder.annotate(f"{row['milliseconds']:.2g} ms", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        milliseconds = row["milliseconds"]
+        ladder.annotate(f"{milliseconds:.2g} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     ladder.plot([], [], "o", color="black", label="mean")
     ladder.plot([], [], "D", color="black", markerfacecolor="white", label="median")
     ladder.set_yticks(range(len(rows)), [row["name"] for row in rows])
