@@ -65,10 +65,13 @@ def refuse_faults(path: Path, faults: list[str], allowed: bool) -> None:
 
 
 class RunFolder:
-    """One run's files: ``config.json``, ``ledger.jsonl``, ``epochs.json``, ``last.pt``, ``previous.pt`` and ``best.pt``."""
+    """One run's files: ``config.json``, ``ledger.jsonl``, ``epochs.json``, ``last.pt``, ``previous.pt`` and ``best.pt``.
 
-    def __init__(self, path: Path | str):
-        self.path = Path(path)
+    ``writes`` False: look only, and leave writing to another process.
+    """
+
+    def __init__(self, path: Path | str, writes: bool = True):
+        self.path, self.writes = Path(path), writes
 
     @property
     def ledger(self) -> Path:
@@ -91,10 +94,13 @@ class RunFolder:
         self.write_json("config.json", config)
 
     def write_json(self, name: str, content) -> None:
-        write_atomically(self.path / name, lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
+        if self.writes:
+            write_atomically(self.path / name, lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
 
     def save_last(self, state: dict) -> None:
         """Write ``last.pt``; the one before becomes ``previous.pt``. At every moment at least one of them is whole."""
+        if not self.writes:
+            return
         last = self.path / "last.pt"
         if last.exists():
             kept = self.path / f".previous.{os.getpid()}"
@@ -104,7 +110,8 @@ class RunFolder:
         write_atomically(last, lambda path: torch.save(state, path))
 
     def save_best(self, state: dict) -> None:
-        write_atomically(self.best, lambda path: torch.save(state, path))
+        if self.writes:
+            write_atomically(self.best, lambda path: torch.save(state, path))
 
     def load(self, previous: bool = False) -> dict | None:
         """The state to resume from, or None where the run had not saved any yet.

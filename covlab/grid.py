@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from covlab.scenario import Scenario
-from covlab.simulator import Batch, ris_positions, steering_vectors
+from covlab.simulator import Batch
+from covlab.site import ris_positions, steering_vectors
 
 RMS_PHASE_STEP = {"student": 0.6, "near_field": 0.6, "full": 0.9}
 """Default distance of neighbours on the grid: a finer one at `full` costs more than it gains."""
@@ -54,7 +55,9 @@ class Grid:
         return math.prod(self.shape)
 
     def to(self, device) -> "Grid":
-        """The same grid with its tensors on ``device``."""
+        """The same grid with its tensors on ``device``: itself, with all that it has computed, where they are there already."""
+        if self.steering.device == torch.device(device):
+            return self
         moved = copy(self)
         moved.__dict__.update({name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)})
         return moved
@@ -70,7 +73,7 @@ class Grid:
 
 
 def default_grid(scenario: Scenario, near: bool = True, step: float | None = None) -> Grid:
-    """A grid over all places ``scenario`` draws sources from; ``near=False``: of plane waves.
+    """A grid over all places ``scenario`` draws sources from; ``near=False``, or a scenario of plane waves: of plane waves.
 
     Even in sin φ, sin θ and 1/r, in which the phase of a steering vector is about linear. Neighbours along any
     axis differ in phase by at most ``step`` radians RMS over the aperture (seen from broadside, up to a common
@@ -97,7 +100,7 @@ def default_grid(scenario: Scenario, near: bool = True, step: float | None = Non
 
     near_end, far_end = scenario.range_m
     count = cells(k * (y**2 + z**2) / 2, 1 / far_end, 1 / near_end)
-    ranges = 1 / torch.linspace(1 / far_end, 1 / near_end, count + 1, dtype=torch.float64) if near else None
+    ranges = 1 / torch.linspace(1 / far_end, 1 / near_end, count + 1, dtype=torch.float64) if near and scenario.near_field else None
     return Grid(scenario, angles(scenario.azimuth, k * y), angles(scenario.elevation, k * z), ranges)
 
 
@@ -114,6 +117,7 @@ class DictionaryEstimate:
 
     source_logits = None
     positions = None
+    stages = ()
 
     @property
     def prediction(self) -> "DictionaryEstimate":
@@ -131,11 +135,16 @@ class DictionaryEstimate:
         return (D * self.power.unsqueeze(1)) @ D.mH + torch.diag_embed(self.loading.unsqueeze(1).expand(-1, len(D)).to(D.dtype))
 
     @cached_property
+    def beam_spectrum(self) -> Tensor:
+        """d_gᴴ D diag(p) Dᴴ d_g at every point g [B, G]."""
+        return self.power @ self.grid.overlap
+
+    @cached_property
     def trace_and_norm(self) -> tuple[Tensor, Tensor]:
         """tr(R̂) and ‖R̂‖_F [B] each; ‖D diag(p) Dᴴ‖² = pᵀ|DᴴD|²p."""
         N = len(self.grid.steering)
         signal = N * self.power.sum(dim=1)
-        square = torch.einsum("bg,bg->b", self.power @ self.grid.overlap, self.power)
+        square = torch.einsum("bg,bg->b", self.beam_spectrum, self.power)
         return signal + N * self.loading, (square + 2 * self.loading * signal + N * self.loading**2).sqrt()
 
     def nmse(self, batch: Batch) -> Tensor:
@@ -146,7 +155,9 @@ class DictionaryEstimate:
         truth = batch.factor()
         N = truth.shape[1]
         trace, norm = self.trace_and_norm
-        along = torch.view_as_real(self.grid.steering.mH @ truth).square().sum(dim=(2, 3))  # [B, G]
+        # One product for the whole batch; summing over sources, then over real and imaginary parts, spares a copy.
+        along = torch.view_as_real((truth.mT.flatten(0, 1) @ self.grid.steering.conj()).unflatten(0, (len(truth), -1)))
+        along = along.square().sum(dim=(1, 3))  # [B, G]
         gram = truth.mH @ truth
         inner = torch.einsum("bg,bg->b", self.power, along) + self.loading * gram.diagonal(dim1=1, dim2=2).real.sum(dim=1)
         scale, truth_square = N / trace, torch.view_as_real(gram).square().sum(dim=(1, 2, 3))

@@ -7,7 +7,7 @@ NaN or, worse, finite garbage. Eigenvalues are harmless, and subspaces are compa
 import itertools
 import math
 from dataclasses import dataclass, field, fields, replace
-from functools import reduce
+from functools import cache, reduce
 
 import torch
 import torch.nn.functional as F
@@ -103,12 +103,17 @@ class LossWeights:
     @classmethod
     def only(cls, **weights: float) -> "LossWeights":
         """The weights given, and every other term off: ``LossWeights.only(lam_cov=1.0)`` is the plain NMSE."""
-        names = [weight.name for weight in fields(cls) if weight.name != "provenance"]
-        return cls(**(dict.fromkeys(names, 0.0) | weights), provenance=dict.fromkeys(names, "argument"))
+        return cls(**(dict.fromkeys(cls.names(), 0.0) | weights), provenance=dict.fromkeys(cls.names(), "argument"))
+
+    @classmethod
+    @cache
+    def names(cls) -> tuple[str, ...]:
+        """Of all weights, in order."""
+        return tuple(weight.name for weight in fields(cls) if weight.name != "provenance")
 
     def values(self) -> dict[str, float]:
         """{name: weight} of all weights."""
-        return {weight.name: getattr(self, weight.name) for weight in fields(self) if weight.name != "provenance"}
+        return {name: getattr(self, name) for name in self.names()}
 
     def updated(self, origin: str, **weights: float) -> "LossWeights":
         """These weights with some replaced; ``origin`` is what their provenance will say."""
@@ -165,8 +170,9 @@ class Loss:
         return estimate.nmse(batch)
 
     def cov_pred(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """NMSE of the network's own R_pred, before it is blended with the sample covariance."""
-        return estimate.prediction.nmse(batch)
+        """NMSE of what the network said on its way: of R_pred, before a blend; of a network in stages, the mean over these."""
+        said = estimate.stages or (estimate.prediction,)
+        return sum(stage.nmse(batch) for stage in said) / len(said)
 
     def ortho(self, estimate: Estimate, batch: Batch) -> Tensor:
         """‖ÂᴴÂ − I‖²_F, with Â the predicted factor's columns scaled to norm 1."""

@@ -101,11 +101,14 @@ def suited() -> Lines:
 
 
 @contextmanager
-def interrupt_as_flag() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT into a flag; a second one interrupts at once. (Only the main thread can.)"""
+def interrupt_as_flag(agreed: Callable[[bool], bool] = bool) -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT into a flag, ``agreed`` on whenever it is looked at; a second one interrupts at once.
+
+    (Only the main thread can.)
+    """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield flag.is_set
+        yield lambda: agreed(flag.is_set())
         return
 
     def raise_flag(number, frame):
@@ -115,6 +118,6 @@ def interrupt_as_flag() -> Iterator[Callable[[], bool]]:
 
     before = signal.signal(signal.SIGINT, raise_flag)
     try:
-        yield flag.is_set
+        yield lambda: agreed(flag.is_set())
     finally:
         signal.signal(signal.SIGINT, before)

@@ -314,9 +314,9 @@ class FreshScenes:
         """Micro-batches an epoch."""
         return self._length
 
-    def micro_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The micro-batches of ``epoch``, from number ``first`` on."""
-        for index in range(first, len(self)):
+    def micro_batches(self, epoch: int, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """The micro-batches of ``epoch`` from number ``first`` on, up to but not including ``stop``."""
+        for index in range(first, len(self) if stop is None else stop):
             yield self.simulator.draw(self.micro_batch, self.generator("training", epoch, index))
 
     def held_out(self, micro_batches: int) -> Batch:
@@ -338,6 +338,7 @@ class FixedScenes:
             raise ValueError("scenes must hold at least one scene, got none")
         self.scenes, self.micro_batch, self.seed = scenes, micro_batch, seed
         self.faults = injected_faults()  #: names; empty on every honest run
+        self._kept: tuple[int | None, tuple[Tensor, ...]] = (None, ())
 
     @property
     def identity(self) -> dict[str, str | int]:
@@ -348,9 +349,15 @@ class FixedScenes:
         """Micro-batches an epoch."""
         return math.ceil(len(self.scenes) / self.micro_batch)
 
-    def micro_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The micro-batches of ``epoch``, from number ``first`` on."""
-        generator = scene_generator(self.seed, "order", epoch)
-        order = torch.randperm(len(self.scenes), generator=generator).to(self.scenes.y.device)
-        for scenes in order.split(self.micro_batch)[first:]:
+    def micro_batches(self, epoch: int, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """The micro-batches of ``epoch`` from number ``first`` on, up to but not including ``stop``."""
+        for scenes in self._order(epoch)[first:stop]:
             yield self.scenes[scenes]
+
+    def _order(self, epoch: int) -> tuple[Tensor, ...]:
+        """Which scenes each micro-batch of ``epoch`` holds; kept until another epoch is asked for."""
+        if self._kept[0] != epoch:
+            generator = scene_generator(self.seed, "order", epoch)
+            order = torch.randperm(len(self.scenes), generator=generator).to(self.scenes.y.device)
+            self._kept = epoch, order.split(self.micro_batch)
+        return self._kept[1]

@@ -37,7 +37,7 @@ def steering_vectors(scenario: Scenario, azimuth: Tensor, elevation: Tensor, ran
     Spherical wave: a_n = exp(-jk(‖p - q_n‖ - ‖p‖)); with ``scenario.near_field`` off, its limit for
     r -> ∞, the plane wave a_n = exp(jk u·q_n), and ``range_m`` does not matter.
     """
-    elements = ris_positions(scenario).to(azimuth)
+    elements = ris_positions(scenario).to(azimuth, non_blocking=True)  # a GPU is not waited for
     along = directions(azimuth, elevation) @ elements.T
     if scenario.near_field:
         # ‖p - q‖ - ‖p‖ as a quotient: the plain difference of two nearly equal lengths loses

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -14,12 +15,14 @@ from covlab.loss import LossWeights
 from covlab.metrics import by_snr
 from covlab.model import BackProjectionNet, SnapshotConvNet
 from covlab.progress import Silent
+from covlab.ranks import ALONE, RankLost, Ranks, device_of_rank, joined
 from covlab.recipe import OPTIMIZERS, PRECISIONS, Recipe
 from covlab.scenario import PRESETS, Scenario, check_whole_number, preset
 from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
 from covlab.trainer import NonFiniteLoss, Trainer
+from covlab.unrolled import UnrolledNet
 
-NETWORKS = {"back-projection": BackProjectionNet, "snapshot-conv": SnapshotConvNet}
+NETWORKS = {"back-projection": BackProjectionNet, "snapshot-conv": SnapshotConvNet, "unrolled": UnrolledNet}
 VALIDATION_SCENES = 2048
 OVERFIT_SCENES = 512
 WARM_UP_SECONDS = 3.0
@@ -45,13 +48,13 @@ def build(config: dict, device: str, **trainer) -> Trainer:
     return Trainer(network, source, validation, Recipe(**config["recipe"]), LossWeights(**config["weights"]), **trainer)
 
 
-def windows_within(config: dict, minutes: float, device: str) -> int:
+def windows_within(config: dict, minutes: float, device: str, ranks: Ranks = ALONE) -> int:
     """How many windows, validations included, fit into ``minutes`` here: measured on a trainer that is thrown away."""
-    probe = build(config, device, progress=Silent())
+    probe = build(config, device, progress=Silent(), ranks=ranks)
     windows = [window for window, _ in zip(probe.draw_windows(0), range(2), strict=False)]
     probe.train_window(windows[0])
     began, count = time.perf_counter(), 0
-    while time.perf_counter() - began < WARM_UP_SECONDS:
+    while not ranks.any(time.perf_counter() - began >= WARM_UP_SECONDS):
         probe.train_window(windows[-1])
         count += 1
         probe.ledger.flush()
@@ -59,7 +62,7 @@ def windows_within(config: dict, minutes: float, device: str) -> int:
     began = time.perf_counter()
     probe.evaluate().mean().item()
     per_epoch = time.perf_counter() - began
-    return max(1, int(60 * minutes / (per_window + per_epoch / probe.windows_per_epoch)))
+    return ranks.once(lambda: max(1, int(60 * minutes / (per_window + per_epoch / probe.windows_per_epoch))))
 
 
 def _weights(context, parameter, settings: tuple[str, ...]) -> dict[str, float]:
@@ -78,7 +81,7 @@ def _weights(context, parameter, settings: tuple[str, ...]) -> dict[str, float]:
 
 @click.command()
 @click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="student", show_default=True, help="What is simulated.")
-@click.option("--network", type=click.Choice(tuple(NETWORKS)), default="back-projection", show_default=True)
+@click.option("--network", type=click.Choice(tuple(NETWORKS)), help="[default: back-projection at student size, else unrolled]")
 @click.option("--windows", type=int, help="Budget in windows (optimizer steps). [default: 1500]")
 @click.option("--minutes", type=float, help="Budget in minutes: turned into windows by a short measurement, and stored as such.")
 @click.option("--overfit", is_flag=True, help=f"Memorize {OVERFIT_SCENES} fixed scenes instead of learning from fresh ones.")
@@ -119,42 +122,58 @@ def train(
     except (RuntimeError, AssertionError) as error:
         raise click.UsageError(f"device must be one that torch has here, got {device!r} ({str(error).splitlines()[0]})") from error
     try:
-        if resume is not None:
-            given = [source.name for source in click.get_current_context().command.params if _given(source.name)]
-            if clash := sorted(set(given) - {"resume", "previous", "device", "debug"}):
-                raise click.UsageError(f"a resumed run keeps its own settings; leave out {', '.join(clash)}")
-            folder = resume
-            config = _stored_config(folder)
-        else:
-            check_whole_number("epoch", windows_per_epoch, least=1)
-            width, loss_weights = None, LossWeights.only(**({"lam_cov": 1.0} | weights)) if nmse_only else LossWeights(**weights)
-            if study is not None:
-                if clash := [name for name in ("network", "learning_rate", "weights", "nmse_only") if _given(name)]:
-                    raise click.UsageError(f"--study brings its own; leave out {', '.join(clash)}")
-                found = _best(study, storage)
-                preset_name = preset_name if _given("preset_name") else found.settings.preset
-                network, width, learning_rate, loss_weights = found.settings.network, found.width, found.learning_rate, found.weights
-            folder = folder or Path("runs") / f"{preset_name}-{datetime.now():%Y%m%d-%H%M%S}"
-            recipe = Recipe(
-                windows=1500 if windows is None else windows, accumulation=accumulation, optimizer=optimizer, learning_rate=learning_rate,
-                clip=clip or None, precision=precision, ema_decay=ema_decay, patience=patience,
-            )  # fmt: skip
-            scenario, kind = preset(preset_name), NETWORKS[network].__name__
-            config = configure(scenario, kind, overfit, seed, micro_batch, windows_per_epoch, recipe, loss_weights, width)
-            if minutes is not None:
-                config["recipe"]["windows"] = windows_within(config, minutes, device)
-                click.echo(f"{minutes:g} minutes: {config['recipe']['windows']} windows on this machine")
-        trainer = build(config, device, folder=folder, debug=debug)
-        click.echo(f"folder {folder}")
-        if resume is not None:
-            trainer.resume(previous)
-            click.echo(f"taking up after window {trainer.window} of {trainer.recipe.windows}")
-        trainer.fit()
+        device = device_of_rank(device)
+        with joined(device) as ranks:
+            say = click.echo if ranks.first else lambda line: None
+            if resume is not None:
+                given = [source.name for source in click.get_current_context().command.params if _given(source.name)]
+                if clash := sorted(set(given) - {"resume", "previous", "device", "debug"}):
+                    raise click.UsageError(f"a resumed run keeps its own settings; leave out {', '.join(clash)}")
+                folder = resume
+                config = _stored_config(folder)
+                if config["ranks"] != ranks.size:
+                    raise ValueError(f"the run in {folder} is one of {_processes(config['ranks'])}, and this is {_processes(ranks.size)}: {_command(folder, config['ranks'])}")
+            else:
+                check_whole_number("epoch", windows_per_epoch, least=1)
+                width, loss_weights = None, LossWeights.only(**({"lam_cov": 1.0} | weights)) if nmse_only else LossWeights(**weights)
+                if study is not None:
+                    if clash := [name for name in ("network", "learning_rate", "weights", "nmse_only") if _given(name)]:
+                        raise click.UsageError(f"--study brings its own; leave out {', '.join(clash)}")
+                    found = ranks.once(lambda: _best(study, storage))
+                    preset_name = preset_name if _given("preset_name") else found.settings.preset
+                    network, width, learning_rate, loss_weights = found.settings.network, found.width, found.learning_rate, found.weights
+                folder = folder or ranks.once(lambda: Path("runs") / f"{preset_name}-{datetime.now():%Y%m%d-%H%M%S}")
+                recipe = Recipe(
+                    windows=1500 if windows is None else windows, accumulation=accumulation, optimizer=optimizer, learning_rate=learning_rate,
+                    clip=clip or None, precision=precision, ema_decay=ema_decay, patience=patience,
+                )  # fmt: skip
+                network = network or ("back-projection" if preset_name == "student" else "unrolled")
+                scenario, kind = preset(preset_name), NETWORKS[network].__name__
+                config = configure(scenario, kind, overfit, seed, micro_batch, windows_per_epoch, recipe, loss_weights, width)
+                if minutes is not None:
+                    config["recipe"]["windows"] = windows_within(config, minutes, device, ranks)
+                    say(f"{minutes:g} minutes: {config['recipe']['windows']} windows on this machine")
+            trainer = build(config, device, folder=folder, debug=debug, ranks=ranks)
+            say(f"folder {folder}")
+            if resume is not None:
+                trainer.resume(previous)
+                say(f"taking up after window {trainer.window} of {trainer.recipe.windows}")
+            trainer.fit()
+            _summary(trainer, folder, say)
+            if trainer.window < trainer.recipe.windows and not trainer.out_of_patience():
+                say(f"to go on: {_command(folder, ranks.size)}")
+    except RankLost as error:
+        raise click.ClickException(f"{error}; to take the run up: {_command(folder, ranks.size)}") from error
     except (ValueError, FileExistsError, CheckpointError, NonFiniteLoss) as error:
         raise click.ClickException(str(error)) from error
-    _summary(trainer, folder)
-    if trainer.window < trainer.recipe.windows and not trainer.out_of_patience():
-        click.echo(f"to go on: covlab train --resume {folder}")
+
+
+def _command(folder: Path, ranks: int) -> str:
+    return ("covlab" if ranks == 1 else f"torchrun --nproc-per-node {ranks} -m covlab") + f" train --resume {folder}"
+
+
+def _processes(ranks: int) -> str:
+    return "one process" if ranks == 1 else f"{ranks} ranks"
 
 
 def _best(study: str, storage: str | None):
@@ -188,23 +207,23 @@ def _stored_config(folder: Path) -> dict:
         raise click.ClickException(f"{folder / 'config.json'} is damaged: {error}") from None
 
 
-def _summary(trainer: Trainer, folder: Path) -> None:
+def _summary(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None:
     """The scores by SNR, printed, and the pictures of the run."""
     from covlab.plots.training import learning_curves, window_columns
 
     scores = trainer.evaluate()
     what = "memorized scenes" if isinstance(trainer.scenes, FixedScenes) else "held-out scenes"
-    click.echo(f"NMSE on {len(scores)} {what}: mean {scores.mean():.4f}, median {scores.median():.4f}")
+    say(f"NMSE on {len(scores)} {what}: mean {scores.mean():.4f}, median {scores.median():.4f}")
     for row in by_snr(trainer.validation, scores):
-        click.echo(f"  SNR {row['low_db']:3.0f} to {row['high_db']:2.0f} dB  {row['mean']:.4f}  ({row['scenes']} scenes)")
+        say(f"  SNR {row['low_db']:3.0f} to {row['high_db']:2.0f} dB  {row['mean']:.4f}  ({row['scenes']} scenes)")
     if isinstance(trainer.scenes, FixedScenes):
         generator = scene_generator(trainer.scenes.seed, "validation", device=trainer.device)
         trainer.validation = Simulator(trainer.model.scenario, trainer.device).draw(VALIDATION_SCENES, generator)
-        click.echo(f"NMSE on {VALIDATION_SCENES} held-out scenes: mean {trainer.evaluate().mean():.4f} (the overfit test says nothing about these)")
-    if trainer.history:
+        say(f"NMSE on {VALIDATION_SCENES} held-out scenes: mean {trainer.evaluate().mean():.4f} (the overfit test says nothing about these)")
+    if trainer.history and trainer.ranks.first:
         figures = folder / "figures"
         figures.mkdir(exist_ok=True)
         learning_curves({"run": trainer}).savefig(figures / "learning_curves.png", dpi=110)
         columns = {"loss": "loss as logged", "gradient_norm": "gradient norm", "update_norm": "norm of the update"}
         window_columns({"": {"run": trainer}}, columns).savefig(figures / "windows.png", dpi=110)
-    click.echo(f"config, ledger, checkpoints and figures are in {folder}")
+    say(f"config, ledger, checkpoints and figures are in {folder}")

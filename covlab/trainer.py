@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm, parameters_to_vector
 
-from covlab.checkpoint import RunFolder, capture, check_same_run, describe, refuse_faults, restore
+from covlab.checkpoint import CheckpointError, RunFolder, capture, check_same_run, describe, refuse_faults, restore
 from covlab.ledger import Ledger, WindowLosses
 from covlab.loss import Loss, Losses, LossWeights
 from covlab.model import Estimate
-from covlab.progress import Lines, interrupt_as_flag, suited
+from covlab.progress import Lines, Silent, interrupt_as_flag, suited
+from covlab.ranks import ALONE, Ranks
 from covlab.recipe import PRECISIONS, Recipe, make_optimizer
 from covlab.seams import injected_faults, take_seams
 from covlab.simulator import CONTRACT, Batch, FixedScenes, FreshScenes
@@ -47,6 +48,7 @@ class Trainer:
         folder: where the run's files go; None: nothing is written.
         progress: tells how it goes; None: what suits where the output goes.
         debug: also say whether the first loss is finite, and every epoch's last gradient norms.
+        ranks: the processes that train this network together; only the first speaks and writes files.
 
     Attributes:
         ledger: one row a window.
@@ -64,13 +66,16 @@ class Trainer:
         folder: Path | str | None = None,
         progress: Lines | None = None,
         debug: bool = False,
+        ranks: Ranks = ALONE,
     ):
         if len(scenes) == 0:
             raise ValueError("scenes must give at least one micro-batch an epoch, got none")
         if len(validation) == 0:
             raise ValueError("validation must hold at least one scene, got none")
         self.model, self.scenes, self.validation, self.recipe = model, scenes, validation, recipe
-        self.progress, self.debug = progress or suited(), debug
+        self.ranks, self.debug = ranks, debug
+        self.progress = (progress or suited()) if ranks.first else Silent()
+        ranks.begin_alike(model)
         self.parameters = list(model.parameters())
         self.device = self.parameters[0].device
         head = set(model.head.parameters())
@@ -91,11 +96,13 @@ class Trainer:
         self.norms_every = max(1, recipe.windows // NORMS_A_RUN)
         self.average = None if recipe.ema_decay is None else self.vector
         self.best, self.history = math.inf, []
-        self.folder = None if folder is None else RunFolder(folder)
-        self.ledger = Ledger(self.folder and self.folder.ledger)
+        self.folder = None if folder is None else RunFolder(folder, writes=ranks.first)
+        self.ledger = Ledger(self.folder and self.folder.ledger, writes=ranks.first)
         self.streak, self.resumed = 0, False
 
         self.faults = tuple(sorted({*injected_faults(), *scenes.faults}))
+        if self.faults and ranks.size > 1:
+            raise ValueError(f"faults are for one process, got {', '.join(self.faults)} in {ranks.size} ranks")
         take_seams(self)
         self.factors = self.learning_rate_factors()
         self._set_learning_rate()
@@ -114,7 +121,7 @@ class Trainer:
         """
         self.begin()
         try:
-            with interrupt_as_flag() as interrupted:
+            with interrupt_as_flag(self.ranks.any) as interrupted:
                 while self.epoch < self.epochs and not self.out_of_patience():
                     for window in self.draw_windows(self.epoch):
                         self.train_window(window)
@@ -134,12 +141,13 @@ class Trainer:
     def train_window(self, window: list[Batch]) -> None:
         """Accumulate the gradient of the window's mean loss, then take one step, if it may run."""
         window_weight = sum(micro_batch.weight.sum() for micro_batch in window)
-        seen = WindowLosses()
+        seen = WindowLosses(self.ranks)
         for micro_batch in window:
             losses = self.losses(micro_batch)
             loss = self.weigh(losses, micro_batch, window_weight)
             self.backward(loss)
             seen.add(micro_batch, losses, loss)
+        window_weight = self.ranks.average(self.parameters, window_weight)
         self.sanitize()
         norms = self.condition()
         ran = self.gate(norms["gradient_norm"])
@@ -172,10 +180,9 @@ class Trainer:
     # ---------------------------------------------------------------- its vocabulary; the seams a fault may replace
 
     def draw_windows(self, epoch: int) -> Iterator[list[Batch]]:
-        """The windows of ``epoch`` still to come; the last one may be short."""
-        micro_batches = self.scenes.micro_batches(epoch, first=self.window_of_epoch * self.recipe.accumulation)
-        while window := list(islice(micro_batches, self.recipe.accumulation)):
-            yield window
+        """The windows of ``epoch`` still to come, this rank's share of each; the last one may be short."""
+        for start in range(self.window_of_epoch * self.recipe.accumulation, len(self.scenes), self.recipe.accumulation):
+            yield self.ranks.deal(self.scenes, epoch, range(start, min(start + self.recipe.accumulation, len(self.scenes))))
 
     def losses(self, micro_batch: Batch) -> Losses:
         """Forward under autocast, the loss outside it."""
@@ -296,8 +303,11 @@ class Trainer:
         was_training = self.model.training
         self.model.eval()
         try:
-            chunks = (self.validation[start : start + VALIDATION_CHUNK] for start in range(0, len(self.validation), VALIDATION_CHUNK))
-            return torch.cat([self.estimate(model, chunk).nmse(chunk) for chunk in chunks])
+            scores = torch.zeros(len(self.validation), device=self.device)
+            for start in self.ranks.share(range(0, len(scores), VALIDATION_CHUNK)):
+                chunk = self.validation[start : start + VALIDATION_CHUNK]
+                scores[start : start + VALIDATION_CHUNK] = self.estimate(model, chunk).nmse(chunk)
+            return self.ranks.total(scores)
         finally:
             self.model.train(was_training)
 
@@ -305,7 +315,7 @@ class Trainer:
     def loss_at_truth(self, batch: Batch) -> Losses:
         """The oracle check: what the loss says of a perfect estimate. Its NMSE must be 0."""
         estimate = self.estimate(self.model, batch)
-        perfect = replace(estimate, factor=batch.factor(), loading=torch.zeros_like(batch.snr_db), unblended=None)
+        perfect = replace(estimate, factor=batch.factor(), loading=torch.zeros_like(batch.snr_db), unblended=None, stages=())
         return self.loss(perfect, batch)
 
     def save(self) -> None:
@@ -325,7 +335,7 @@ class Trainer:
         """Refuse what can be refused before the first step, and leave a checkpoint to fall back on."""
         self.check_inputs(next(iter(self.draw_windows(self.epoch)), []), "the first window")
         if self.folder is not None and not self.resumed:
-            self.folder.begin(self.config() | {"faults": list(self.faults)})
+            self.ranks.once(lambda: self.folder.begin(self.config() | {"faults": list(self.faults)}))
             self.save()
         self.resumed = True
         self.model.train()
@@ -403,7 +413,7 @@ class Trainer:
 
     def config(self) -> dict:
         """What must agree before a run may be resumed, in plain values."""
-        return describe(self.model, self.scenes, self.recipe, self.weights)
+        return describe(self.model, self.scenes, self.recipe, self.weights) | {"ranks": self.ranks.size}
 
     def validated_parameters(self) -> dict[str, Tensor]:
         """{name: value} of the averaged parameters, or of the model's own where the recipe keeps no average."""
@@ -424,7 +434,9 @@ class Trainer:
         if self.folder is None:
             raise ValueError("folder must name the run to resume, got None")
         state = self.folder.load(previous)
-        if state is not None:
+        if self.ranks.any(state is not None):
+            if state is None:
+                raise CheckpointError(f"{self.folder.path}: rank {self.ranks.number} finds no checkpoint there; all ranks must see the same folder")
             check_same_run(state["config"], self.config())
             refuse_faults(self.folder.path, sorted(set(state["faults"]) ^ set(self.faults)), allow_faults)
             restore(self, state)

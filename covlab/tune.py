@@ -12,7 +12,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 
 import click
 import torch
@@ -40,7 +40,6 @@ RETRIES = 2
 
 SEARCH = {
     "learning_rate": (3e-4, 3e-2),
-    "width": (128, 1024),
     "lam_ortho": (1e-5, 1e-1),
     "lam_cross": (1e-5, 1e-1),
     "lam_gap": (1e-4, 1e-1),
@@ -49,7 +48,8 @@ SEARCH = {
     "lam_peak_contrast": (1e-3, 1.0),
 }
 """What is searched unless a study says otherwise: low and high of each, on a logarithmic scale. ``lam_cov`` stays 1: under
-AdamW a common factor of all weights changes nothing. ``lam_cov_pred`` weighs the same error where nothing is blended."""
+AdamW a common factor of all weights changes nothing. ``lam_cov_pred`` weighs the same error in a network without blend or
+stages. The width is searched from a quarter of the network's own to twice that."""
 
 
 class StudyError(RuntimeError):
@@ -74,7 +74,7 @@ class Settings:
     seed: int = 0  #: of scenes and first parameters, the same for all trials, so that they differ by their settings alone
     validation: int = 1024  #: scenes, from a stream of their own: those that ``covlab train`` validates on stay unseen
     heartbeat: int = 30  #: seconds between a worker's signs of life; after two missed ones its trial goes to another
-    search: dict[str, tuple[float, float]] = field(default_factory=lambda: dict(SEARCH))  #: {name: (low, high)}; low = high: held there
+    search: dict[str, tuple[float, float]] | None = None  #: {name: (low, high)}, low = high: held there; None: ``SEARCH`` and the width
 
     def __post_init__(self):
         for name, choices in (("preset", PRESETS), ("network", tuple(NETWORKS)), ("precision", tuple(PRECISIONS))):
@@ -83,6 +83,8 @@ class Settings:
         for name in ("windows", "epoch", "micro_batch", "accumulation", "validation", "heartbeat"):
             check_whole_number(name, getattr(self, name), least=1)
         check_whole_number("seed", self.seed, least=0)
+        if self.search is None:
+            object.__setattr__(self, "search", SEARCH | {"width": (max(1, self._width // 4), 2 * self._width)})
         known = {"learning_rate", "width", *LossWeights().values()}
         for name, (low, high) in self.search.items():
             if name not in known:
@@ -97,9 +99,12 @@ class Settings:
     @property
     def default(self) -> dict[str, float]:
         """The values a plain run would have, moved into the search where they lie outside: the first trial."""
-        width = inspect.signature(NETWORKS[self.network]).parameters.get("width")
-        plain = LossWeights().values() | {"learning_rate": Recipe(windows=1).learning_rate, "width": width and width.default}
+        plain = LossWeights().values() | {"learning_rate": Recipe(windows=1).learning_rate, "width": self._width}
         return {name: min(max(plain[name], low), high) for name, (low, high) in self.search.items() if low < high}
+
+    @property
+    def _width(self) -> int:
+        return inspect.signature(NETWORKS[self.network]).parameters["width"].default
 
     def ask(self, trial: Trial) -> dict[str, float]:
         """A value for everything that is searched, and those that are held."""

@@ -45,11 +45,14 @@ seed = 0
 #
 # ## Predict
 #
-# Before you run anything, decide for yourself:
-#
-# 1. With this bug, is the *logged* training loss too small, right, or too large?
-# 2. Will the bugged network memorize the scenes worse than the healthy one under AdamW? Under plain SGD?
-# 3. Can this bug hold the validation value still, to six digits, for 30 epochs?
+# Before you run the experiment, decide for yourself.
+
+# %%
+from covlab.course import check, choose_device, measure, outcome, predict
+
+predict("06.train_value", "With this bug, the logged training loss is …", ["too small", "right", "too large"])
+predict("06.adamw", "Under AdamW without clipping, the bugged network memorizes the scenes …", ["worse than the right one", "as well, but for chance", "better"])
+predict("06.frozen", "Can this bug hold the validation value still, to six digits, for 30 epochs?", ["yes", "no"])
 
 # %% [markdown]
 # ## The bug, as a switch
@@ -62,7 +65,6 @@ from contextlib import nullcontext
 
 from covlab import plots
 from covlab.plots.training import window_columns
-from covlab.course import check, measure
 from covlab.faults import FAULTS, inject, matrix
 from covlab.faults.review import review
 from covlab.loss import LossWeights
@@ -87,9 +89,7 @@ print(bug.diff())
 # source's own test: this measures memory, not skill.
 
 # %%
-device = "cuda" if profile == "gpu" and torch.cuda.is_available() else "cpu"
-if profile == "gpu" and device == "cpu":
-    print("No GPU here: running the gpu profile on the CPU.")
+device = choose_device(profile)
 student = preset("student")
 scenes = Simulator(student, device).draw(512, scene_generator(seed, "overfit", device=device))
 
@@ -184,6 +184,13 @@ measure("06.sgd_reached_ratio", ratios["SGD, not clipped"]["NMSE reached"])
 measure("06.sgd_clipped_reached_ratio", ratios["SGD, clipped"]["NMSE reached"])
 measure("06.adamw_reached_ratio", ratios["AdamW, not clipped"]["NMSE reached"])
 
+# %%
+logged, reached = (ratios["AdamW, not clipped"][name] for name in ("logged over measured loss", "NMSE reached"))
+outcome("06.train_value", "too large" if logged > 1.05 else "too small" if logged < 0.95 else "right",
+        because=f"It is {logged:.2f} times the measured one: what is logged is what was back-propagated.")
+outcome("06.adamw", "as well, but for chance" if 0.9 < reached < 1.1 else "better" if reached < 1 else "worse than the right one",
+        because=f"Its error is {reached:.2f} times the right one's. The next lines say why.")
+
 # %% [markdown]
 # **Why.** Without the division a window's gradient is the *sum* of its micro-batches' mean gradients instead of
 # their mean: with four micro-batches, four times too long, in the same direction, and so is the loss in the log
@@ -228,6 +235,42 @@ def window_gradient(parameter, micro_batches):
 
 # %%
 check("06.window_gradient", window_gradient)
+
+# %% [markdown]
+# ## Which bug is this?
+#
+# Here is a run of 10 epochs with another bug of the museum, and the right run beside it. Nothing is wrong with the network or the
+# scenes. Read the columns from left to right, as above, and name the bug. `covlab faults show NAME`, in a terminal, shows what each of them does.
+
+# %%
+from covlab.course import reference_trainer
+from covlab.course.exercises.lesson_06 import mystery_run, which_fault as exercise
+
+mystery, healthy = mystery_run(seed, device), reference_trainer("overfit", seed, device=device, windows=40).fit()
+
+
+def line(epoch):
+    cells = [f"{epoch + 1}"]
+    for run in (mystery, healthy):
+        columns = {name: values[4 * epoch + 3] for name, values in run.ledger.columns().items()}
+        cells += [f"{run.history[epoch]['train']:.4f}", f"{run.history[epoch]['validation']:.4f}",
+                  f"{columns['gradient_norm']:.3f}", f"{columns['update_norm']:.5f}"]
+    return cells
+
+
+each = ["train", "validation", "gradient norm", "update norm"]
+plots.table(["epoch", *(f"{name}, mystery" for name in each), *(f"{name}, right" for name in each)], [line(epoch) for epoch in range(10)],
+            "Norms are of each epoch's last window.")
+print("It is one of:", *exercise.choices, sep="\n  ")
+
+# %% tags=["exercise"]
+which_fault = "division_in_debug_block"
+
+# %% tags=["solution"]
+which_fault = "schedule_per_micro_batch"
+
+# %%
+check("06.which_fault", which_fault)
 
 # %% [markdown]
 # ## With the source's own setting
@@ -280,6 +323,7 @@ plots.table(
         ("be seen in the gradient norm?", "yes", f"times the right one, in the first window: {longer:.2f}"),
     ],
 )
+outcome("06.frozen", verdict(values_printed == 1), because=f"Every run with the bug printed at least {values_printed} different values.")
 if smallest_train < 5e-7 or values_printed == 1 or not identical:
     raise RuntimeError("the conclusion below no longer follows from the measurements above")
 

@@ -183,6 +183,25 @@ def progress(root):
     click.echo(summary(rows))
 
 
+@course.command()
+@click.option("--update", is_flag=True, help="Run every set-up anew and replace the shipped data; minutes.")
+@click.option("--seeds", type=click.IntRange(5), default=16, show_default=True, help="With --update: how many, from 100 on.")
+def band(update, seeds):
+    """Say what the reference bands were made of, or make them anew."""
+    from covlab.course import bands
+
+    if update:
+        made = {"command": f"covlab course band --update --seeds {seeds}", "environment": provenance()}
+        entries = {}
+        for name in bands.SETUPS:
+            entries[name] = bands.measure_references(name, range(100, 100 + seeds), lambda seed, name=name: click.echo(f"{name} {seed}")) | {"made": made}
+        bands.DATA.write_text(json.dumps(entries) + "\n", encoding="utf-8")
+    for name, entry in json.loads(bands.DATA.read_text(encoding="utf-8")).items():
+        ends = sorted(curve[-1] for curve in entry["validation"])
+        click.echo(f"{name}: {len(ends)} runs of {len(entry['train'][0])} epochs, validation {ends[0]:.4f} to {ends[-1]:.4f} at the end; "
+                   f"{entry['made']['command']}, torch {entry['made']['environment']['versions']['torch']}")
+
+
 def _read(root: Path, only: tuple[str, ...]):
     lessons, claims = _or_refuse(editions.read_lessons, root, only), _or_refuse(read_claims, root)
     stray = [] if only else [claim for claim in claims if claim[:3] not in {f"{each.name[:2]}." for each in lessons}]

@@ -1,5 +1,38 @@
 """Classical estimators of R, the spectra on top of any R, and the calibration of the site.
 
-An estimator is called with (batch, site): a batch of which it reads the four contract tensors, and G [M, N]. It returns an
-:class:`covlab.model.Estimate`. ``Genie`` alone reads the truth, and says so.
+An estimator is called with (batch, site): a batch of which it reads the four contract tensors, and G [M, N]. It returns an estimate, with ``covariance()``
+and ``nmse(batch)``. ``Genie`` alone reads the truth, and says so.
 """
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from covlab.estimators.classical import MeanCovariance, ledoit_wolf, oas, sample_covariance, scaled_identity
+from covlab.estimators.greedy import Genie, GreedyLikelihood, MatchingPursuit
+from covlab.estimators.grid import CovarianceFit, GridLikelihood, RefinedGridLikelihood
+from covlab.grid import DictionaryEstimate, default_grid
+from covlab.model import Estimate
+from covlab.scenario import Scenario
+from covlab.simulator import Batch
+
+Estimator = Callable[[Batch, Tensor], Estimate | DictionaryEstimate]
+
+
+def ladder(scenario: Scenario) -> dict[str, Estimator]:
+    """Every rung by its name, lowest first; the last one, the genie, reads the truth."""
+    grid = default_grid(scenario)
+    return {
+        "scaled identity": scaled_identity,
+        "mean covariance": MeanCovariance(scenario),
+        "sample covariance": sample_covariance,
+        "Ledoit-Wolf": ledoit_wolf,
+        "OAS": oas,
+        "covariance fit, grid": CovarianceFit(grid),
+        "matching pursuit, grid": MatchingPursuit(scenario),
+        "grid ML, far field": GridLikelihood(default_grid(scenario, near=False)),
+        "grid ML": GridLikelihood(grid),
+        "grid ML, refined": RefinedGridLikelihood(scenario),
+        "greedy ML, off grid": GreedyLikelihood(scenario),
+        "genie": Genie(scenario),
+    }

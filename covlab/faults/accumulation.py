@@ -62,7 +62,7 @@ def short_window_by_full_count(self, losses, micro_batch, window_weight):
 )
 def nested_in_debug_block(self, window):
     window_weight = sum(micro_batch.weight.sum() for micro_batch in window)
-    seen = WindowLosses()
+    seen = WindowLosses(self.ranks)
     for micro_batch in window:
         losses = self.losses(micro_batch)
         loss = self.weigh(losses, micro_batch, window_weight)
@@ -71,6 +71,7 @@ def nested_in_debug_block(self, window):
     if self.debug:  # print and check
         self.backward(loss)
         seen.add(micro_batch, losses, loss)
+        window_weight = self.ranks.average(self.parameters, window_weight)
         self.sanitize()
         norms = self.condition()
         ran = self.gate(norms["gradient_norm"])
@@ -92,12 +93,13 @@ def nested_in_debug_block(self, window):
 )
 def last_batch_only(self, window):
     window_weight = sum(micro_batch.weight.sum() for micro_batch in window)
-    seen = WindowLosses()
+    seen = WindowLosses(self.ranks)
     for micro_batch in window:
         losses = self.losses(micro_batch)
     loss = self.weigh(losses, micro_batch, window_weight)
     self.backward(loss)
     seen.add(micro_batch, losses, loss)
+    window_weight = self.ranks.average(self.parameters, window_weight)
     self.sanitize()
     norms = self.condition()
     ran = self.gate(norms["gradient_norm"])

@@ -48,3 +48,29 @@ window_gradient = Exercise(
              mistake=lambda parameter, micro_batches: _in_one_batch(parameter, micro_batches[-1:])),
     ],
 )  # fmt: skip
+
+
+def mystery_run(seed: int, device: str = "cpu"):
+    """A run of 10 epochs with one bug of the museum. Do not read on before you have answered."""
+    from covlab.course.bands import reference_trainer
+    from covlab.faults import inject
+
+    with inject(which_fault.right):
+        trainer = reference_trainer("overfit", seed, device=device, windows=40)
+    return trainer.fit()
+
+
+which_fault = Exercise(
+    id="06.which_fault",
+    law="The answer explains every column: what is logged, the gradient, and the update.",
+    right="schedule_per_micro_batch",
+    choices=("division_in_debug_block", "last_batch_only", "main_weight_zero", "schedule_per_epoch", "schedule_per_micro_batch"),
+    hints=[
+        Hint("that bug makes logged loss and gradient several times too large in every window. Compare the logged loss with the measured one.",
+             mistake="division_in_debug_block"),
+        Hint("then steps would go on being taken, on a fraction of the scenes. Look at the update norm in the later epochs.", mistake="last_batch_only"),
+        Hint("then the gradient would be zero, and the logged loss too. Look at the gradient norm.", mistake="main_weight_zero"),
+        Hint("that would make the learning rate change too slowly. Here something is over too early: after which share of the run?",
+             mistake="schedule_per_epoch"),
+    ],
+)  # fmt: skip

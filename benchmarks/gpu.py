@@ -1,0 +1,253 @@
+"""Everything on one device: scenes simulated, windows trained, waits for it, what its arithmetic allows, and what is learned.
+
+    python benchmarks/gpu.py [--preset full] [--minutes 10] [--json benchmarks/results/gpu.json]
+
+Runs from a checkout with nothing installed but torch, numpy and what `covlab train` needs; on a machine without a GPU
+it measures the CPU. Floors: a window cannot take less than its operations over what a large matrix product reaches
+here, nor less than the bytes its operations read and write over what a large copy reaches here. Both rates are
+measured, in the same precision. Operations that a compiler fuses move fewer bytes than counted: a share may then pass 100 %.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+import warnings
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import covlab  # noqa: E402, F401  (sets the thread policy, which must happen before torch loads)
+import torch  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from covlab.loss import LossWeights  # noqa: E402
+from covlab.model import Estimate  # noqa: E402
+from covlab.progress import Silent  # noqa: E402
+from covlab.recipe import PRECISIONS, Recipe  # noqa: E402
+from covlab.scenario import PRESETS, preset  # noqa: E402
+from covlab.train import NETWORKS, build, configure, windows_within  # noqa: E402
+
+WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors", "masked_select", "_unique2")
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations that wait for the device, and the bytes that operations read and write."""
+
+    def __init__(self):
+        super().__init__()
+        self.waits, self.bytes = Counter(), 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        name = function.overloadpacket.__name__
+        self.waits[name] += name in WAITS
+        views = any(returned.alias_info and not returned.alias_info.is_write for returned in function._schema.returns)
+        if not views:
+            tensors = [leaf for leaf in torch.utils._pytree.tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return result
+
+
+def synchronize(device):
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def rate(device, seconds, step) -> float:
+    """Calls of ``step`` a second, over at least ``seconds``, after a few to warm up."""
+    for _ in range(3):
+        step()
+    synchronize(device)
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        for _ in range(4):
+            step()
+        synchronize(device)
+        count += 4
+    return count / (time.perf_counter() - began)
+
+
+def ceilings(device, seconds, size) -> dict[str, float]:
+    """What this device reaches: operations a second in each precision, by a matrix product of ``size``², and bytes a second, by a copy."""
+    reached = {}
+    for precision, dtype in PRECISIONS.items():
+        matrix = torch.randn(size, size, device=device, dtype=dtype or torch.float32)
+        reached[precision] = 2 * size**3 * rate(device, seconds, lambda matrix=matrix: matrix @ matrix)
+    source = torch.randn(16 * size * size, device=device)
+    target = torch.empty_like(source)
+    reached["bytes"] = 2 * source.numel() * 4 * rate(device, seconds, lambda: target.copy_(source))
+    return reached
+
+
+def make(options, precision, windows=100_000, micro_batches=100):
+    recipe = Recipe(windows=windows, accumulation=options.accumulation, precision=precision)
+    weights = LossWeights.only(lam_cov=1.0)
+    kind = NETWORKS[options.network].__name__
+    return configure(preset(options.preset), kind, False, 0, options.micro_batch, micro_batches, recipe, weights)
+
+
+def compiled(run, sample):
+    run.model.compile()
+
+
+def graphed(run, sample):
+    """Forward and backward of the network as CUDA graphs; shapes are static, since fresh scenes come in equal micro-batches."""
+
+    class Tensors(torch.nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self.network = network
+
+        def forward(self, *contract):
+            with torch.autocast("cuda", PRECISIONS[run.recipe.precision], enabled=run.recipe.precision != "fp32", cache_enabled=False):
+                estimate = self.network(*contract)
+            return estimate.factor, estimate.loading
+
+    contract = tuple(tensor.clone() for tensor in (sample.y, sample.H, sample.codes, sample.snr_db))
+    replay = torch.cuda.make_graphed_callables(Tensors(run.model), contract, allow_unused_input=True)
+    run.estimate = lambda model, batch: Estimate(*replay(batch.y, batch.H, batch.codes, batch.snr_db))
+
+
+def measured(options, precision, how, reached) -> dict:
+    """A row: windows a second with fresh scenes each, waits a window, and the shares of the two floors."""
+    device = options.device
+    run = build(make(options, precision), device, progress=Silent())
+    kept = next(run.draw_windows(0))
+    if how is not None:
+        how(run, kept[0])
+    windows = iter(lambda: next(iter(run.draw_windows(0))), None)
+
+    def step():
+        run.train_window(next(windows))
+        run.window_of_epoch = run.window_of_epoch % 50
+        if run.ledger.pending == 64:
+            run.ledger.flush()
+            run.ledger.rows.clear()
+
+    per_second = rate(device, options.seconds, step)
+    run.ledger.flush()
+    waits = count_waits(device, step)
+    fixed = rate(device, options.seconds, lambda: run.train_window(kept))
+    run.ledger.flush()
+    plain = build(make(options, precision), device, progress=Silent())
+    with FlopCounterMode(display=False) as flops:
+        plain.train_window(kept)
+    with Operations() as moved:
+        plain.train_window(kept)
+    operations = flops.get_total_flops()
+    floors = {"operations": operations / reached[precision], "bytes": moved.bytes / reached["bytes"]}
+    return {
+        "precision": precision, "how": how.__name__ if how else "eager", "windows_per_second": per_second,
+        "scenes_per_second": per_second * options.micro_batch * options.accumulation, "training_share": per_second / fixed, "waits": waits,
+        "operations": operations, "bytes": moved.bytes, "floor_operations_ms": 1e3 * floors["operations"], "floor_bytes_ms": 1e3 * floors["bytes"],
+        "window_ms": 1e3 / fixed, "share_operations": floors["operations"] * fixed, "share_bytes": floors["bytes"] * fixed,
+    }  # fmt: skip
+
+
+def count_waits(device, step, windows=16) -> float:
+    """Waits for the device a window, simulation included: as CUDA reports them, or operations that would wait on the CPU."""
+    if not device.startswith("cuda"):
+        with Operations() as seen:
+            for _ in range(windows):
+                step()
+        return sum(seen.waits.values()) / windows
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(windows):
+                step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    places = Counter(f"{Path(warning.filename).name}:{warning.lineno}" for warning in caught if "synchroniz" in str(warning.message))
+    for place, count in places.most_common(5):
+        print(f"    waits: {count / windows:.2f} a window at {place}")
+    return sum(places.values()) / windows
+
+
+def simulated(options) -> list[dict]:
+    """Scenes a second by size of the batch drawn."""
+    from covlab.simulator import Simulator, scene_generator
+
+    simulator, rows = Simulator(preset(options.preset), options.device), []
+    for scenes in (options.micro_batch, 8 * options.micro_batch):
+        generator = scene_generator(0, "benchmark", device=options.device)
+        rows.append({"batch": scenes, "scenes_per_second": scenes * rate(options.device, options.seconds, lambda n=scenes, g=generator: simulator.draw(n, g))})
+    return rows
+
+
+def learned(options) -> dict:
+    """NMSE on held-out scenes after ``--minutes`` of training, validations included."""
+    precision = "bf16" if options.device.startswith("cuda") else "fp32"
+    config = make(options, precision)
+    config["recipe"]["windows"] = windows_within(config, options.minutes, options.device)
+    run = build(config, options.device, progress=Silent())
+    began = time.perf_counter()
+    run.fit()
+    scores = run.evaluate()
+    return {
+        "precision": precision, "minutes": (time.perf_counter() - began) / 60, "windows": run.window, "scenes": run.window * options.micro_batch * options.accumulation,
+        "nmse": scores.mean().item(), "median": scores.median().item(), "parameters": sum(p.numel() for p in run.parameters),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=PRESETS, default="full")
+    parser.add_argument("--network", choices=tuple(NETWORKS), default="back-projection")
+    parser.add_argument("--micro-batch", type=int, default=256)
+    parser.add_argument("--accumulation", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+    parser.add_argument("--size", type=int, help="side of the matrices the ceilings are measured with [default: 8192, on the CPU 1024]")
+    parser.add_argument("--compile", action="store_true", help="also through torch.compile")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    options = parser.parse_args()
+    cuda = options.device.startswith("cuda")
+    name = torch.cuda.get_device_name() if cuda else platform.machine()
+    about = {
+        "command": " ".join(["python benchmarks/gpu.py", *sys.argv[1:]]), "device": name, "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda if cuda else None},
+    }  # fmt: skip
+    reached = ceilings(options.device, options.seconds, options.size or (8192 if cuda else 1024))
+    simulations = simulated(options)
+    rows, missing = [], []
+    ways = [None, *([compiled] if options.compile else []), *([graphed] if cuda and options.network == "back-projection" else [])]
+    for precision in PRECISIONS:
+        for how in ways:
+            try:
+                rows.append(measured(options, precision, how, reached))
+            except Exception as error:  # one way that fails must not cost the others their lent minutes
+                missing.append(f"{precision}, {how.__name__ if how else 'eager'}: {type(error).__name__}: {str(error).splitlines()[0]}")
+    result = learned(options)
+
+    print(f"{name}, torch {torch.__version__}, {options.preset}, {options.network}, windows of {options.accumulation} × {options.micro_batch} scenes")
+    print("ceilings: " + ", ".join(f"{key} {value / 1e12:.3g} T/s" for key, value in reached.items()))
+    for row in simulations:
+        print(f"simulated: {row['scenes_per_second']:12,.0f} scenes/s in batches of {row['batch']}")
+    print(f"{'':16}{'windows/s':>10}{'scenes/s':>12}{'waits':>7}{'ms':>8}   {'operations → floor':>24}{'share':>7}   {'bytes → floor':>24}{'share':>7}")
+    for row in rows:
+        operations = f"{row['operations'] / 1e9:.3g} G → {row['floor_operations_ms']:.3g} ms"
+        moved = f"{row['bytes'] / 1e6:.3g} MB → {row['floor_bytes_ms']:.3g} ms"
+        print(
+            f"{row['precision'] + ', ' + row['how']:16}{row['windows_per_second']:10.1f}{row['scenes_per_second']:12,.0f}{row['waits']:7.2f}"
+            f"{row['window_ms']:8.2f}   {operations:>24}{row['share_operations']:7.1%}   {moved:>24}{row['share_bytes']:7.1%}"
+        )
+    for line in missing:
+        print(f"not measured: {line}")
+    print(
+        f"held-out NMSE {result['nmse']:.4f} (median {result['median']:.4f}) after {result['minutes']:.2f} minutes, {result['windows']} windows, "
+        f"{result['scenes']:,} scenes, {result['parameters']:,} parameters, {result['precision']}"
+    )
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(about | {"ceilings": reached, "simulated": simulations, "rows": rows, "missing": missing, "learned": result}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

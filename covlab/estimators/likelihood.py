@@ -1,0 +1,78 @@
+"""The likelihood of coded snapshots: y_l ~ CN(0, C_l), C_l = G diag(c_l) R diag(c_l)ᴴ Gᴴ + σ²I.
+
+Each snapshot has a covariance of its own, of which it is the only sample: no sample covariance stands in for the data.
+With R = A diag(p) Aᴴ, C_l is the sum of p_k d_lk d_lkᴴ and σ²I, where d_lk = G diag(c_l) a_k is the response of snapshot l to place k.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from covlab.estimators.classical import check_site, noise_power
+from covlab.simulator import Batch
+
+RESPONSES_AT_ONCE = 2**22
+"""Complex numbers in one tensor of responses: scenes are worked off in pieces of this size."""
+
+
+class CodedSnapshots:
+    """B scenes as their likelihood sees them, in the precision of ``site``.
+
+    Args:
+        noise: σ² [B]; None: what the SNR says of it (:func:`covlab.estimators.classical.noise_power`).
+
+    Raises:
+        ValueError: ``site`` does not fit the batch, or a snapshot is not finite.
+    """
+
+    def __init__(self, batch: Batch, site: Tensor, noise: Tensor | None = None):
+        check_site(batch, site)
+        if bad := (~batch.y.isfinite()).sum().item():
+            raise ValueError(f"batch.y must be finite, got {bad} of {batch.y.numel()} numbers that are not")
+        self.y = torch.view_as_complex(batch.y).to(site.dtype).unsqueeze(-1)  # [B, L, M, 1]
+        self.channels = site * torch.view_as_complex(batch.codes).unsqueeze(2)  # G diag(c_l) [B, L, M, N]
+        self.noise = (noise_power(batch) if noise is None else noise).to(site.real.dtype)  # [B]
+        self.eye = torch.eye(site.shape[0], dtype=site.dtype, device=site.device)
+
+    def __len__(self) -> int:
+        return self.y.shape[0]
+
+    @property
+    def power(self) -> Tensor:
+        """Mean power of the snapshots without noise, SNR · σ̂² [B]."""
+        return self.y.abs().square().mean(dim=(1, 2, 3)) - self.noise
+
+    def responses(self, steering: Tensor) -> Tensor:
+        """d_lk of the places whose steering vectors are the columns of [N, A] or [B, N, A]: -> [B, L, M, A]."""
+        B, L, M, N = self.channels.shape
+        return (self.channels.view(B, L * M, N) @ steering).view(B, L, M, -1)
+
+    def cholesky(self, responses: Tensor, power: Tensor) -> Tensor:
+        """The Cholesky factors of C_l for powers [B, A]: -> [B, L, M, M]."""
+        covariance = (responses * power[:, None, None, :]) @ responses.mH + self.noise.view(-1, 1, 1, 1) * self.eye
+        return torch.linalg.cholesky(covariance)
+
+    def whitener(self, responses: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
+        """T_l with T_l C_l T_lᴴ = I [B, L, M, M], and Σ_l log det C_l [B]."""
+        root = self.cholesky(responses, power)
+        log_det = 2 * root.diagonal(dim1=2, dim2=3).real.log().sum(dim=(1, 2))
+        return torch.linalg.solve_triangular(root, self.eye.expand_as(root), upper=False), log_det
+
+    def cost(self, responses: Tensor, power: Tensor) -> Tensor:
+        """−log likelihood, up to a constant: Σ_l log det C_l + y_lᴴ C_l⁻¹ y_l [B]."""
+        T, log_det = self.whitener(responses, power)
+        return log_det + square(T @ self.y).sum(dim=(1, 2, 3))
+
+
+def square(tensor: Tensor) -> Tensor:
+    """|·|², elementwise."""
+    return torch.view_as_real(tensor).square().sum(dim=-1)
+
+
+def pieces(batch: Batch, places: int) -> Iterator[Batch]:
+    """The batch in pieces of so many scenes that their responses to ``places`` places stay small."""
+    scenes = max(1, RESPONSES_AT_ONCE // (math.prod(batch.y.shape[1:3]) * places))
+    for start in range(0, len(batch), scenes):
+        yield batch[start : start + scenes]

@@ -1,0 +1,162 @@
+"""The unrolled network: its laws in the trainer, what it is blind to by construction, and what it must not be blind to."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from covlab.loss import nmse
+from covlab.progress import Silent
+from covlab.recipe import Recipe
+from covlab.scenario import PRESETS, preset
+from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
+from covlab.trainer import Trainer, gradients
+from covlab.unrolled import UnrolledNet
+
+STUDENT = preset("student")
+SIMULATOR = Simulator(STUDENT)
+
+
+def network_of(scenario=STUDENT, **arguments):
+    torch.manual_seed(0)
+    return UnrolledNet(scenario, **arguments)
+
+
+def batch_of(scenes, scenario=STUDENT):
+    return Simulator(scenario).draw(scenes, scene_generator(0, "test"))
+
+
+def inputs_of(batch):
+    return {"y": batch.y, "H": batch.H, "codes": batch.codes, "snr_db": batch.snr_db}
+
+
+def estimate_of(network, batch, **changed):
+    with torch.no_grad():
+        return network.eval()(**(inputs_of(batch) | changed))
+
+
+def trainer(network, scenes, validation=None, folder=None, **recipe):
+    recipe = Recipe(**({"windows": 4, "accumulation": 3} | recipe))
+    return Trainer(network, scenes, batch_of(8) if validation is None else validation, recipe, folder=folder, progress=Silent())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_estimate_is_a_covariance_and_its_error_that_of_the_matrices(name):
+    batch = batch_of(4, preset(name))
+    estimate = estimate_of(network_of(preset(name)), batch)
+    R = estimate.covariance()
+    assert torch.allclose(R, R.mH, atol=1e-5) and torch.linalg.eigvalsh(R).min() > 0
+    for stage in (*estimate.stages, estimate):
+        assert torch.allclose(stage.nmse(batch), nmse(stage.covariance(), batch.covariance()), atol=1e-5)
+
+
+@pytest.mark.parametrize("scenario", [STUDENT, preset("near_field"), replace(STUDENT, near_field=False)], ids=lambda s: f"{s.name}-{s.near_field}")
+def test_every_parameter_gets_a_finite_gradient_from_the_default_loss(scenario):
+    network, batch = network_of(scenario), batch_of(8, scenario)
+    run = trainer(network, FixedScenes(batch, 8, seed=0), batch)
+    run.losses(batch).total.mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.abs().sum() > 0, name
+
+
+def test_untrained_it_is_maximum_likelihood_and_better_than_knowing_nothing():
+    batch = batch_of(128)
+    assert estimate_of(network_of(), batch).nmse(batch).mean() < 0.5
+
+
+def test_scenes_do_not_look_at_each_other():
+    network, batch = network_of(), batch_of(6)
+    together = estimate_of(network, batch).covariance()
+    alone = torch.cat([estimate_of(network, batch[i : i + 1]).covariance() for i in range(6)])
+    assert torch.allclose(together, alone, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["phase", "scale", "order of snapshots", "phase of each code"])
+def test_what_says_nothing_about_the_covariance_changes_nothing(name):
+    """A phase or a gain of all of y, the order of snapshots, and a phase of one snapshot and its code."""
+    network, batch = network_of(), batch_of(32)
+    phases = torch.polar(torch.ones(32, 16), 6.3 * torch.rand(32, 16, generator=scene_generator(0, "phases"))).view(32, 16, 1)
+
+    def turned(pairs, by):
+        return torch.view_as_real(torch.view_as_complex(pairs) * by)
+
+    changed = {
+        "phase": {"y": turned(batch.y, torch.exp(torch.tensor(0.7j)))},
+        "scale": {"y": 300 * batch.y},
+        "order of snapshots": {name: getattr(batch, name).flip(1) for name in ("y", "H", "codes")},
+        "phase of each code": {"y": turned(batch.y, phases), "codes": turned(batch.codes, phases)},
+    }[name]
+    before, after = estimate_of(network, batch), estimate_of(network, batch, **changed)
+    # Rounding may turn a near tie of two peaks; everything else must agree.
+    assert nmse(after.covariance(), before.covariance()).median() < 1e-6
+    assert (before.nmse(batch) - after.nmse(batch)).abs().mean() < 1e-3
+
+
+def test_accumulated_gradient_of_ragged_micro_batches_is_that_of_the_whole_batch():
+    batch = batch_of(11)
+    whole, parts = network_of(), network_of()
+    grads = []
+    for network, windows in ((whole, [batch]), (parts, [batch[:5], batch[5:6], batch[6:]])):
+        run = trainer(network, FixedScenes(batch, 11, seed=0))
+        weight = sum(piece.weight.sum() for piece in windows)
+        for piece in windows:
+            run.backward(run.weigh(run.losses(piece), piece, weight))
+        grads.append(torch.cat([gradient.flatten() for gradient in gradients(run.parameters)]))
+    assert torch.linalg.vector_norm(grads[0] - grads[1]) / torch.linalg.vector_norm(grads[0]) < 1e-4
+
+
+def test_resumed_run_ends_with_the_very_same_bits(tmp_path):
+    def run(folder, windows=6):
+        return trainer(network_of(), FreshScenes(SIMULATOR, 4, 9, seed=0), folder=folder, windows=windows, ema_decay=0.9)
+
+    straight = run(tmp_path / "straight").fit()
+    halted = run(tmp_path / "halted")
+    halted.end_epoch, end = lambda: (_ for _ in ()).throw(KeyboardInterrupt) if halted.epoch else end(), halted.end_epoch
+    with pytest.raises(KeyboardInterrupt):
+        halted.fit()
+    resumed = run(tmp_path / "halted").resume()
+    assert 0 < resumed.window < 6
+    resumed.fit()
+    for one, other in zip(straight.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(straight.average, resumed.average)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_runs_the_real_layers_only_and_trains(precision):
+    batch = batch_of(16)
+    run = trainer(network_of(), FixedScenes(batch, 4, seed=0), batch, precision=precision, windows=6)
+    half, full = run.evaluate(), estimate_of(run.model, batch).nmse(batch)
+    assert not torch.equal(half, full) and (half - full).abs().median() < 0.02
+    run.fit()
+    assert all(row["loss"] < 10 for row in run.ledger.rows) and sum(row["ran"] for row in run.ledger.rows) >= 5
+
+
+def test_stages_have_a_loss_of_their_own():
+    batch = batch_of(8)
+    run = trainer(network_of(), FixedScenes(batch, 8, seed=0), batch)
+    estimate = run.estimate(run.model, batch)
+    mean = sum(stage.nmse(batch) for stage in estimate.stages) / len(estimate.stages)
+    assert len(estimate.stages) == 3 and torch.equal(run.loss.cov_pred(estimate, batch), mean)
+    perfect = run.loss_at_truth(batch)
+    assert perfect.terms["cov"].abs().max() < 1e-5 and perfect.terms["cov_pred"].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("argument", ["looks", "steps", "width", "atoms"])
+def test_number_out_of_range_is_refused_by_name(argument):
+    with pytest.raises(ValueError, match=f"{argument} must be a whole number of at least 1, got 0"):
+        UnrolledNet(STUDENT, **{argument: 0})
+    with pytest.raises(ValueError, match="found must be a whole number of at least 1, got 0"):
+        UnrolledNet(STUDENT, found=(3, 0))
+
+
+def test_site_that_nobody_knows_is_refused():
+    with pytest.raises(ValueError, match="site"):
+        UnrolledNet(replace(STUDENT, site="per_scene"))
+
+
+@pytest.mark.parametrize("tensor", ["y", "codes"])
+def test_contract_names_the_tensor_that_breaks_it(tensor):
+    batch = batch_of(4, preset("near_field"))
+    with pytest.raises(ValueError, match=rf"^{tensor} must be \[B"):
+        network_of(preset("near_field"))(**(inputs_of(batch) | {tensor: getattr(batch, tensor).transpose(1, 2)}))
