@@ -1,6 +1,7 @@
 """Which windows overflowed, whatever was done about it afterwards."""
 
 from covlab.faults.probe import gradient_of
+from covlab.faults.stage import finish, stage
 from covlab.trainer import Trainer
 
 
@@ -18,3 +19,8 @@ def watch_overflows(trainer: Trainer) -> list[bool]:
 
     trainer.sanitize = watched
     return overflowed
+
+
+def mystery_run(seed: int) -> Trainer:
+    """Nine windows of a faulty run, whose fault is to be told from its ledger."""
+    return finish(stage("sanitize_after_unscale", seed=seed, precision="fp16", loss_scale=2.0**26, windows=9))
