@@ -25,9 +25,7 @@ def chromium() -> str:
     """Where the browser is. Without one the test is skipped; it fails where COVLAB_CHROMIUM promises one."""
     promised = os.environ.get("COVLAB_CHROMIUM")
     if promised is not None:
-        if not shutil.which(promised):
-            pytest.fail(f"COVLAB_CHROMIUM is {promised!r}, which is no program")
-        return promised
+        return shutil.which(promised) or pytest.fail(f"COVLAB_CHROMIUM is {promised!r}, which is no program")
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if not found:
         pytest.skip("no Chromium here (apt-get install chromium), or name one in COVLAB_CHROMIUM")
