@@ -241,6 +241,21 @@ def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: int = 8) -
     return rows
 
 
+def write_matrix(results: dict, path: Path) -> None:
+    """fault, where, invariant, verdict: what each fault gets that the same loop without it does not."""
+    right = {row["fault"]: row["found"] for row in results.get("trainer", []) if not row["injected"]}
+    rows = []
+    for row in results.get("trainer", []):
+        if row["injected"]:
+            found = {code: verdict for code, verdict in row["found"].items() if right[row["fault"]].get(code) != verdict}
+            rows += [(row["fault"], "trainer", code, verdict) for code, verdict in found.items()] or [(row["fault"], "trainer", "", "no trace")]
+    for row in results.get("loops", []):
+        if row["bug"]:
+            found = sorted({*row["new"]["covlab.watch"], *([row["expected"]] if row["expected"] else [])})
+            rows += [(row["loop"], "textbook loop", *finding.split()) for finding in found] or [(row["loop"], "textbook loop", "", "no trace")]
+    path.write_text("".join(",".join(row) + "\n" for row in [("fault", "where", "invariant", "verdict"), *rows]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=8)
@@ -259,6 +274,7 @@ def main() -> None:
     results |= {"command": "covlab bench watch", "versions": {"torch": torch.__version__} | peers, "not_run": NOT_RUN | missing, "invariants": TITLES,
                 "processor": platform.machine(), "threads": torch.get_num_threads()}  # fmt: skip
     if options.json:
+        write_matrix(results, options.json.with_suffix(".csv"))
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -117,6 +117,7 @@ class DictionaryEstimate:
 
     source_logits = None
     positions = None
+    stages = ()
 
     @property
     def prediction(self) -> "DictionaryEstimate":

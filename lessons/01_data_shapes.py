@@ -304,7 +304,7 @@ check("01.codes_fit", codes_fit)
 # ## Where this happened to others
 #
 # - **Informer**, a network for long time series whose paper won an award at AAAI 2021: its attention turned
-#   [B, L, H, D] into [B, H, L, D] by `view`, which keeps the order in memory and scrambles heads and time. The shapes agreed and it trained. A reader
+#   [B, L, H, D] into [B, H, L, D] by `view`, which keeps the order in memory and scrambles heads and time. The shapes agreed. A reader
 #   asked why no `permute`; the authors answered that it was an error of the current branch, and would be mended
 #   (`zhouhaoyi/Informer2020#59`, March 2021, closed).
 # - PyTorch's own documentation of `view` was questioned for inviting just this

@@ -32,13 +32,18 @@ from covlab.plots import weights as pictures
 # The error of the covariance alone would do. Who trains such a network still adds terms, because each of them knows something
 # about a good answer: $L = \sum_i \lambda_i\,t_i$, with nine terms $t_i$ in covlab.
 
-# %%
+# %% tags=["hide-input"]
 wishes = {
-    "lam_cov": "R̂ is near R (the NMSE)", "lam_cov_pred": "so is the network's own part of R̂", "lam_ortho": "the factor's columns are at right angles",
-    "lam_cross": "the off-diagonal entries are near R's", "lam_gap": "the sources' eigenvalues stand out", "lam_K": "the sources are counted right",
-    "lam_subspace_align": "the power lies where the sources are", "lam_peak_contrast": "the beam spectrum peaks there",
+    "lam_cov": "R̂ is near R (the NMSE)",
+    "lam_cov_pred": "so is the network's own part of R̂",
+    "lam_ortho": "the columns of the factor F are at right angles",
+    "lam_cross": "the off-diagonal entries are near R's",
+    "lam_gap": "the sources' eigenvalues stand out",
+    "lam_K": "the sources are counted right",
+    "lam_subspace_align": "the power lies where the sources are",
+    "lam_peak_contrast": "the beam spectrum peaks there",
     "lam_aux": "the positions are right",
-}  # fmt: skip
+}
 defaults = LossWeights()
 plots.table(
     ["weight", "default", "from", "the term wishes that"],
@@ -50,7 +55,8 @@ plots.table(
 
 # %%
 predict(
-    "03.ortho", "In the first training step, the gradient of lam_ortho's term, times its weight, beside that of lam_cov's is …",
+    "03.ortho",
+    "In the first training step, the gradient of lam_ortho's term, times its weight, beside that of lam_cov's is …",
     ["a thousandth as long", "a tenth as long", "about as long"],
 )  # fmt: skip
 
@@ -66,9 +72,10 @@ first, last = history[0], history[-1]
 seen = first.terms.weighted(lab.DEFAULTS)
 plots.show(
     pictures.term_shares(first.terms, seen, lab.DEFAULTS),
-    "Left, each term's share of the loss and of the gradients' lengths: lam_cov has four fifths of the loss and a third of the lengths, lam_ortho a "
-    "thousandth of the loss and nearly another third of the lengths. Right, the cosines between the terms' gradients: lam_cov, lam_cov_pred, lam_cross and "
-    "lam_subspace_align pull almost the same way, lam_ortho at right angles to them.",
+    "Left, each term's share of the loss and of the gradients' lengths: lam_cov has four fifths of the loss and a third "
+    "of the lengths, lam_ortho less than a thousandth of the loss and nearly another third of the lengths. Right, the "
+    "cosines between the terms' gradients: lam_cov, lam_cov_pred, lam_cross and lam_subspace_align pull almost the same "
+    "way, lam_ortho nearly at right angles to them.",
 )
 
 # %%
@@ -88,9 +95,9 @@ measure("03.cosine_ortho", first.terms.cosines[0][list(lab.DEFAULTS).index("lam_
 # | Question | of `lam_ortho` |
 # |---|---|
 # | What is its weight? | a thousandth |
-# | What is its share of the loss? | <span data-claim="03.ortho_of_loss">0.06</span>&nbsp;per cent |
-# | How hard does it pull, beside the main term? | <span data-claim="03.ortho_pull">0.9</span>&nbsp;times as hard |
-# | Where does it pull? | elsewhere: its gradient's cosine with the main term's is <span data-claim="03.cosine_ortho">0.0</span> |
+# | What is its share of the loss? | <span data-claim="03.ortho_of_loss">0.07</span>&nbsp;per cent |
+# | How hard does it pull, beside the main term? | about <span data-claim="03.ortho_pull">0.9</span>&nbsp;times as hard |
+# | Where does it pull? | elsewhere: its gradient's cosine with the main term's is about <span data-claim="03.cosine_ortho">0.0</span> |
 #
 # The last one matters as much as the third. The gradient of `lam_cross` has a cosine of <span data-claim="03.cosine_cross">1.00</span> with the main
 # term's: its weight is a little more of `lam_cov` under another name, and no study of weights will tell the two apart.
@@ -101,12 +108,13 @@ measure("03.cosine_ortho", first.terms.cosines[0][list(lab.DEFAULTS).index("lam_
 
 # %%
 windows = [look.window for look in history]
-strong = ["lam_cov", "lam_ortho", "lam_K", "lam_peak_contrast", "lam_cov_pred", "lam_subspace_align", "lam_cross"]
 weighted = [look.terms.weighted(lab.DEFAULTS) for look in history]
+shown = ["lam_cov", "lam_ortho", "lam_K", "lam_peak_contrast", "lam_cov_pred", "lam_subspace_align", "lam_cross"]
+pulls = {name: [each.norms[name] for each in weighted] for name in shown}
 plots.show(
-    pictures.pulls_over_training(windows, {name: [each.norms[name] for each in weighted] for name in strong}),
-    "Length of each term's weighted gradient over 120 windows. lam_cov and lam_ortho start alike; within ten windows lam_cov has grown tenfold "
-    "and lam_ortho has fallen to a third, and it stays more than an order of magnitude below.",
+    pictures.pulls_over_training(windows, pulls),
+    "Length of each term's weighted gradient over 120 windows. lam_cov and lam_ortho start alike; within ten windows "
+    "lam_cov has grown tenfold and lam_ortho has fallen to a third, and it stays more than an order of magnitude below.",
 )
 
 # %%
@@ -114,8 +122,12 @@ measure("03.column_growth", last.column / first.column)
 measure("03.ortho_pull_late", weighted[-1].norms["lam_ortho"] / weighted[-1].norms["lam_cov"])
 
 # %% [markdown]
-# Within ten windows the picture is another one. After 120 the columns are about <span data-claim="03.column_growth">10</span>&nbsp;times as long, and
-# `lam_ortho` pulls <span data-claim="03.ortho_pull_late">0.02</span>&nbsp;times as hard as the main term. **A weight has no meaning of its own.** It has one for a
+# Within ten windows the picture is another one, and after 120 `lam_ortho` pulls <span data-claim="03.ortho_pull_late">0.02</span>&nbsp;times as hard as
+# the main term. Two lines have moved, for one reason: the columns of $F$ are about <span data-claim="03.column_growth">10</span>&nbsp;times as long.
+# The gradient of `lam_ortho` went down with it, as lesson 02 says. That of `lam_cov` went *up*: $\hat R = FF^{\mathsf H} + \varepsilon I$ hardly notices a
+# short $F$.
+#
+# **A weight has no meaning of its own.** It has one for a
 # network, at a moment. A weight that was tuned by its effect on the first steps was tuned for a network that no longer exists.
 
 # %% [markdown]
@@ -139,8 +151,8 @@ check("03.pull", pull)
 # %% [markdown]
 # ## Play with it
 #
-# Nine sliders, the same picture. Try to give every term the same pull. Then train, and compare the held-out error: it is the
-# same number whatever the weights.
+# Nine sliders, the same picture. Try to give every term the same pull. Then train, and compare the held-out error: it is
+# measured alike whatever the weights.
 
 # %%
 from covlab.widgets import LossWeightsExplorer
@@ -173,8 +185,8 @@ predict(
 pair = {"right": lab.trained(seed=seed), "main weight 0": lab.trained("main_weight_zero", seed=seed)}
 plots.show(
     pictures.logged_and_held_out(pair),
-    "Left, the loss as logged over 30 epochs: both runs fall, and the one without its main term lies far below the right one throughout. Right, the held-out NMSE: "
-    "both fall, and the run without its main term stays a little above.",
+    "Left, the loss as logged over 30 epochs: both runs fall, and the one without its main term lies far below the "
+    "right one throughout. Right, the held-out NMSE: both fall, and the run without its main term stays a little above.",
 )
 
 # %%
@@ -196,7 +208,7 @@ measure("03.lost_error", lost[-1]["validation"] / right[-1]["validation"])
 measure("03.alone_train", alone.history[-1]["train"])
 
 # %% [markdown]
-# The broken run looks *better*: it logs <span data-claim="03.lost_loss">0.2</span>&nbsp;times the right run's loss, and it learns, because eight other terms want
+# The broken run looks *better*: it logs <span data-claim="03.lost_loss">0.2</span>&nbsp;times the right run's loss, and it learns, because seven other terms want
 # something similar. What it reaches is <span data-claim="03.lost_error">1.1</span>&nbsp;times the right run's error. You would blame the network.
 # Only where no other term covers for it is the zero naked: the log prints <span data-claim="03.alone_train">0.000000</span>, the number that lesson 06 begins with.
 #
@@ -259,7 +271,7 @@ measure("03.mystery", mystery[1])
 # - **Switched off.** The weight is 0, the term is not computed, the ledger has no column for it. You asked for it.
 # - **Satisfied.** `gap` is a hinge: a scene whose eigenvalues stand out far enough has nothing left to wish, and counts 0. In *some* scenes.
 # - **Broken.** Zero in every scene, and a gradient of <span data-claim="03.mystery">0.0</span>, from the first window on. In the project this course retells, two terms
-#   threw an exception that an `except: continue` caught, and were zero for months.
+#   threw an exception that an `except: continue` caught, and contributed exactly zero.
 #
 # Which of the three is the mystery run's `cross`?
 

@@ -201,7 +201,7 @@ def rank_of(launcher, number):
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the rank in /proc")
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_run_of_two_ranks_is_taken_up_and_equals_one_that_was_not(tmp_path, victim):
-    settings = ["--windows", 300, "--epoch", 25, "--micro-batch", 8]
+    settings = ["--windows", 120, "--epoch", 10, "--micro-batch", 8]
     whole = torchrun(*settings, "--folder", tmp_path / "whole")
     assert whole.wait(300) == 0, whole.stderr.read()
     killed = torchrun(*settings, "--folder", tmp_path / "killed")

@@ -82,7 +82,7 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0) ->
         last.axhline(clip, color="black", linewidth=0.9 * size)
         last.annotate("clip", (0.99, clip), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=letters)
     last.set(xlim=(0, windows + 1))
-    _log_axis(last, norms, "gradient norm, before clipping", "window", letters)
+    _log_axis(last, norms, "gradient norm, unclipped", "window", letters)
     return figure
 
 

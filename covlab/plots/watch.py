@@ -81,7 +81,8 @@ def peers(loops: Sequence[Mapping]) -> Figure:
         for x, tool in enumerate(tools):
             if row["new"][tool]:
                 axes.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, color=COLOURS[2 if row["bug"] else 1]))
-                axes.text(x, y, "found" if row["bug"] else "false alarm", ha="center", va="center", fontsize=7, color="white")
+                axes.text(x, y, "found" if row["bug"] else "warns", ha="center", va="center", fontsize=7, color="white")
+    axes.set_xlabel("TrainCheck was not run: it needs the trace of a right run of each script", fontsize=8)
     border = sum(row["bug"] for row in rows) - 0.5
     axes.axhline(border, color="black", linewidth=1)
     axes.set(xlim=(-0.5, len(tools) - 0.5), ylim=(len(rows) - 0.5, -0.5))

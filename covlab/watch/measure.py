@@ -12,7 +12,7 @@ from covlab.watch.records import Forward, Pending, Site, caller
 SAMPLED_PARAMETERS, SAMPLED_ELEMENTS = 16, 512
 OUTPUTS = 8
 SAMPLES = 100_000  # fingerprints that are remembered, of training and of evaluation each
-ELEMENTS = 256  # of a sample that its fingerprint is made of
+ELEMENTS = 128  # of a sample that its fingerprint is made of
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _MIX = [((i + 1) * 0x9E3779B97F4A7C15 & 0x7FFFFFFFFFFFFFFF) | 1 for i in range(ELEMENTS)]
 _numbers = count()
@@ -119,7 +119,7 @@ def outside(file: str) -> Site | None:
 class Inputs:
     """Fingerprints of the samples that a model was trained on and evaluated on.
 
-    A fingerprint is an exact sum over the bits of 256 elements of a sample, so that the same sample has the same one
+    A fingerprint is an exact sum over the bits of 128 elements of a sample, so that the same sample has the same one
     in every batch. Samples with few distinct values are no evidence and are left out.
     """
 

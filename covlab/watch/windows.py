@@ -120,7 +120,7 @@ class NothingLost(Invariant):
             leftover = times > 1 and 0 not in apart and len(apart) == 1  # the same number of steps between: an epoch's end
             repeated = times >= 3 and times >= 0.2 * attempts
             verdict = "fault" if repeated or leftover else "note"
-            says = f"{backwards} backwards with finite gradients were cleared in {times} places of the run, and {attempts} steps were made"
+            says = f"{times} times, finite gradients were cleared before a step took them, of {backwards} backwards in all; {attempts} steps were made"
             if leftover and not repeated:
                 says = f"every {next(iter(apart))} steps, {backwards / times:g} micro-batches are left over and their gradients cleared without a step"
             found.append(Finding(self.code, verdict, backwards, says, "step before the gradients are cleared, also for the last, shorter window of an epoch",

@@ -67,7 +67,8 @@ class ScalingBugExplorer(Explorer):
         self.paint()
 
     def first_draw(self) -> None:
-        self._paint(*self.draw(self.state))
+        self.draw(self.state)
+        self.paint()
 
     def paint(self) -> None:
         """The picture of as much as has been trained."""

@@ -109,7 +109,7 @@ mended_step = Exercise(
     right=_step(),
     hints=[
         Hint("the gradient was still multiplied by the loss scale when it was clipped. What takes the scale out, and when?", mistake=_step(early=True)),
-        Hint("nothing was clipped: the step is {ratio:.2f}× what it should be at most.", mistake=_step(clip=False)),
+        Hint("the step is as long as if nothing had been clipped.", mistake=_step(clip=False)),
         Hint("the optimizer stepped on gradients that still held the loss scale: who should call its step?", mistake=_never_unscaled),
     ],
 )  # fmt: skip

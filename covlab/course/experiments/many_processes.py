@@ -1,0 +1,120 @@
+"""Jobs that need more than one process, from a notebook: each rank is a process of its own, connected by gloo.
+
+A job is a function of this module with the arguments (rank, size, …) that every rank runs, and that returns tensors
+and plain values.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+
+import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
+
+from covlab.course.experiments.accumulation import cut
+from covlab.model import BackProjectionNet
+from covlab.scenario import preset
+from covlab.simulator import Batch, Simulator, scene_generator
+
+
+def on_ranks(size: int, job: Callable, **arguments) -> list:
+    """What ``job`` returns on each of ``size`` ranks, in order.
+
+    Raises:
+        RuntimeError: a rank failed; the message is the end of what it said.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save({"job": job.__name__, "size": size, "arguments": arguments}, Path(folder) / "task.pt")
+        command = [sys.executable, "-m", __name__, folder]
+        ranks = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for rank in range(size)]
+        said = [rank.communicate()[0] for rank in ranks]
+        if failed := [number for number, rank in enumerate(ranks) if rank.returncode]:
+            raise RuntimeError("\n".join(f"rank {number} failed: {said[number].strip()[-500:]}" for number in failed))
+        return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(size)]
+
+
+def train(ranks: int, folder: Path, **options) -> tuple[list[dict], list[dict]]:
+    """What `covlab train` logs, a row a window and a row an epoch, on so many ranks; ``options`` as in ``micro_batch=8``.
+
+    Raises:
+        RuntimeError: the command failed; the message is the end of what it said.
+    """
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
+    settings = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    command = [*launcher, "-m", "covlab", "train", "--folder", str(folder), *settings]
+    said = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if said.returncode:
+        raise RuntimeError(f"covlab train failed: {said.stdout.strip()[-800:]}")
+    rows = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    return rows, json.loads((folder / "epochs.json").read_text())
+
+
+def small_network(seed: int) -> BackProjectionNet:
+    """The same network on every rank, as ``DistributedDataParallel`` sees to by itself."""
+    torch.manual_seed(seed)
+    return BackProjectionNet(preset("student"), beams=32, width=64, rank=4)
+
+
+def window_on_ranks(parallel: nn.Module, mine: list[Batch], share: float, hush: bool = True) -> Tensor:
+    """What one window leaves in the gradient [P]. Each scene's loss counts ``share``; ``hush``: no_sync for all but the last."""
+    parallel.zero_grad()
+    for number, batch in enumerate(mine):
+        last = number == len(mine) - 1
+        with parallel.no_sync() if hush and not last else nullcontext():
+            losses = parallel(batch.y, batch.H, batch.codes, batch.snr_db).nmse(batch)
+            (share * losses.sum()).backward()
+    return torch.cat([p.grad.flatten() for p in parallel.parameters()])
+
+
+def gradients(rank: int, size: int, seed: int, windows: dict[str, list[list[int]]]) -> dict:
+    """{window: {rule: (gradient, reductions)}} by torch's own DistributedDataParallel, and of one process on all scenes.
+
+    ``windows``: {name: numbers of scenes of each rank's micro-batches}.
+    """
+    network = small_network(seed)
+    parallel = DistributedDataParallel(network)
+    reductions: list[int] = []
+    parallel.register_comm_hook(reductions, counted)
+    found = {}
+    for name, counts in windows.items():
+        total, own = sum(map(sum, counts)), sum(counts[rank])
+        scenes = Simulator(preset("student")).draw(total, scene_generator(seed, "windows"))
+        pieces = iter(cut(scenes, [count for of in counts for count in of]))
+        mine = [[next(pieces) for _ in of] for of in counts][rank]
+        rules = {"each rank its own mean": (1 / own, True), "mean over all scenes": (size / total, True)}
+        rules |= {"mean over all scenes, without R": (1 / total, True)}
+        if len({len(of) for of in counts}) == 1:  # or a rank would wait for a reduction that another never comes to
+            rules |= {"without no_sync": (size / total, False)}
+        of_window = {}
+        for rule, (share, hush) in rules.items():
+            reductions.clear()
+            of_window[rule] = window_on_ranks(parallel, mine, share, hush), len(reductions)
+        of_window["one process"] = window_on_ranks(network, [scenes], 1 / total, hush=False), 0
+        found[name] = of_window
+    return found
+
+
+def counted(reductions: list[int], bucket: dist.GradBucket):
+    """What DistributedDataParallel does with a bucket of gradients by itself, and a note of it."""
+    reductions.append(bucket.buffer().numel())
+    return allreduce_hook(None, bucket)
+
+
+def main(folder: Path, rank: int) -> None:
+    task = torch.load(folder / "task.pt")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=task["size"])
+    result = globals()[task["job"]](rank, task["size"], **task["arguments"])
+    torch.save(result, folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
