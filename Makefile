@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
           done)
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-slow lab reset figures notebooks site handout lock clean
+.PHONY: help course test test-slow lab reset dashboard figures notebooks site handout lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -29,6 +29,9 @@ lab: $(VENV)/installed  ## open JupyterLab on your own copy of the lessons, in w
 
 reset: $(VENV)/installed  ## make reset LESSON=05: put a fresh copy beside your own in work/
 	$(BIN)/covlab course reset "$(LESSON)"
+
+dashboard: $(VENV)/installed  ## the scaling bug for a class: bug on beside bug off, in a browser
+	$(BIN)/covlab demo dashboard
 
 figures: $(VENV)/installed  ## redraw the pictures README shows
 	$(BIN)/python figures/draw.py

@@ -51,7 +51,7 @@ def write(name: str, folder: Path) -> None:
         "command": command(name),
         "seconds": float((folder / "seconds").read_text()),
         "scores": scores,
-        "versions": {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()},
+        "versions": {"torch": str(torch.__version__), "python": platform.python_version(), "machine": platform.machine()},
     }
     torch.save({"model": state["model"], "faults": state["faults"], "config": state["config"], "card": card}, CHECKPOINTS / f"{name}.pt")
     error = scores.std() / len(scores) ** 0.5

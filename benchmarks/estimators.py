@@ -1,10 +1,10 @@
 """The classical ladder and the trained networks on the same unseen scenes: error, by SNR and by K, and time a scene.
 
-    covlab bench estimators --preset full [--scenes 1024] [--only "grid ML" --only genie]
+    covlab bench estimators --preset full [--scenes 1024] [--only "grid ML" --only genie] [--positions]
 
 One thread; processor time, in pieces of 32 scenes, without what is computed once for a scenario. Intervals are 95 % bootstrap intervals over the
 scenes. G is calibrated from the contract tensors of 16 other scenes. Writes benchmarks/results/estimators_<preset>.json; --only replaces
-the named rows of that file and keeps the others.
+the named rows of that file and keeps the others. --positions measures position errors of one source against the Cramér-Rao bound instead.
 """
 
 import argparse
@@ -13,16 +13,25 @@ import json
 import os
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from covlab.checkpoint import CheckpointError
 from covlab.estimators import ladder
+from covlab.estimators.bound import position_bound
 from covlab.estimators.calibration import calibrate
-from covlab.metrics import SNR_BINS_DB
+from covlab.estimators.classical import sample_covariance
+from covlab.estimators.greedy import GreedyLikelihood
+from covlab.estimators.grid import RefinedGridLikelihood
+from covlab.estimators.spectra import locate, music
+from covlab.grid import default_grid
+from covlab.metrics import SNR_BINS_DB, rmspe
 from covlab.scenario import PRESETS, Scenario, preset
 from covlab.simulator import Batch, Simulator, scene_generator, site_channel
+from covlab.unrolled import pretrained
 
 SEED, PIECE, RESAMPLES = 0, 32, 2000
 SHARE = {"covariance fit, grid": 0.25}
@@ -41,7 +50,7 @@ def interval(scores: Tensor) -> dict[str, float | int]:
 
 def measure(name: str, estimate, batch: Batch, parameters: int | None) -> dict:
     """One row: ``estimate(piece)`` on every piece of the batch."""
-    estimate(batch[:2])  # whatever is made once
+    estimate(batch[:1])  # whatever is made once
     scores, seconds = [], 0.0
     for start in range(0, len(batch), PIECE):
         piece = batch[start : start + PIECE]
@@ -52,7 +61,9 @@ def measure(name: str, estimate, batch: Batch, parameters: int | None) -> dict:
     scores = torch.cat(scores)
     by_snr = []
     for low, high in zip(SNR_BINS_DB, SNR_BINS_DB[1:], strict=False):
-        by_snr.append({"low_db": low, "high_db": high, **interval(scores[(batch.snr_db >= low) & (batch.snr_db <= high)])})
+        inside = scores[(batch.snr_db >= low) & (batch.snr_db <= high)]
+        if len(inside):
+            by_snr.append({"low_db": low, "high_db": high, **interval(inside)})
     by_sources = [{"sources": K, **interval(scores[batch.source_count == K])} for K in batch.source_count.unique().tolist()]
     return {"name": name, "milliseconds": 1e3 * seconds / len(batch), "parameters": parameters, **interval(scores), "by_snr": by_snr, "by_sources": by_sources}
 
@@ -62,9 +73,41 @@ def calibration(scenario: Scenario) -> list[dict]:
     simulator, truth = Simulator(scenario), site_channel(scenario).to(torch.complex64)
     fewest = -(-scenario.ris_elements // scenario.snapshots)
     rows = []
-    for scenes in (fewest, fewest + 1, 2 * fewest, 64):
+    for scenes in sorted({fewest, fewest + 1, 2 * fewest, 64}):
         found = calibrate(simulator.draw(scenes, scene_generator(SEED, "calibration")))
         rows.append({"scenes": scenes, "error": (torch.linalg.norm(found - truth) / torch.linalg.norm(truth)).item()})
+    return rows
+
+
+def network(scenario: Scenario) -> dict:
+    """{name: (estimate, parameters)} of the trained network that comes with the package, if it has one for this preset."""
+    try:
+        trained = pretrained(scenario.name)
+    except CheckpointError as error:
+        print(f"no network: {error}")
+        return {}
+
+    def estimate(piece: Batch):
+        return trained(piece.y, piece.H, piece.codes, piece.snr_db)
+
+    return {"unrolled network": (estimate, sum(parameter.numel() for parameter in trained.parameters()))}
+
+
+def positions(scenario: Scenario, site: Tensor, scenes: int) -> list[dict]:
+    """Median error in metres of one source's place, 0.5 to 3 m away, by SNR, and the median of its bound."""
+    rows = []
+    for snr_db in (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0):
+        one = replace(scenario, max_sources=1, range_m=(0.5, 3.0), snr_db=(snr_db, snr_db))
+        batch = Simulator(one).draw(scenes, scene_generator(SEED, "positions"))
+        greedy, refined, grid = GreedyLikelihood(one), RefinedGridLikelihood(one), default_grid(one)
+        found = greedy(batch, site).positions
+        places = {"greedy ML, off grid": torch.cat([found[..., :2], found[..., 2:].exp()], dim=2)}
+        for name, estimate in (("MUSIC on grid ML, refined", refined), ("MUSIC on the sample covariance", sample_covariance)):
+            R = estimate(batch, site).covariance()
+            places[name] = locate(music(R, batch.source_count, grid.steering), grid, 1)
+        errors = {name: rmspe(place, batch).median().item() for name, place in places.items()}
+        rows.append({"snr_db": snr_db, **errors, "bound": position_bound(batch, site, one).median().item()})
+        print("  ".join(f"{name} {value:.4g}" for name, value in rows[-1].items()), flush=True)
     return rows
 
 
@@ -73,6 +116,8 @@ def main() -> None:
     parser.add_argument("--preset", choices=PRESETS, default="student")
     parser.add_argument("--scenes", type=int, default=1024)
     parser.add_argument("--only", action="append", metavar="ROW", help="measure this row alone (may be given several times)")
+    parser.add_argument("--positions", action="store_true", help="position errors of one source under the Cramér-Rao bound, and nothing else")
+    parser.add_argument("--json", type=Path, help="write here instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -80,34 +125,40 @@ def main() -> None:
     simulator = Simulator(scenario)
     site = calibrate(simulator.draw(16, scene_generator(SEED, "calibration")))
     batch = simulator.draw(options.scenes, scene_generator(SEED, "estimators"))
-    contenders = {name: (lambda piece, run=run: run(piece, site), None) for name, run in ladder(scenario).items()}
+    contenders = {name: (lambda piece, run=run: run(piece, site), None) for name, run in ladder(scenario).items()} | network(scenario)
     names = options.only or list(contenders)
     if unknown := set(names) - set(contenders):
         parser.error(f"--only must be one of {', '.join(contenders)}, got {', '.join(sorted(unknown))}")
 
-    target = RESULTS / f"estimators_{scenario.name}.json"
-    stored = json.loads(target.read_text())["rows"] if options.only and target.exists() else []
-    rows = {row["name"]: row for row in stored}
+    target = options.json or RESULTS / f"estimators_{scenario.name}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    results = json.loads(target.read_text()) if target.exists() else {}
+    results |= {
+        "preset": scenario.name,
+        "seed": SEED,
+        "versions": {package: importlib.metadata.version(package) for package in ("covlab", "torch")},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores shared with other work, one thread used; milliseconds are of processor time",
+        "calibration": calibration(scenario),
+    }
+    command = f"covlab bench estimators --preset {scenario.name} --scenes {options.scenes}"
     print(f"{scenario.name}, {options.scenes} scenes, torch {torch.__version__}, one thread")
-    print(f"{'':26}{'mean NMSE':>10}{'(95 %)':>16}{'median':>9}" + "".join(f"{f'{low:g} dB':>8}" for low in SNR_BINS_DB[:-1]) + f"{'ms/scene':>10}{'parameters':>12}")
+    if options.positions:
+        results["positions"] = {"command": f"{command} --positions", "scenes": options.scenes, "rows": positions(scenario, site, options.scenes)}
+        target.write_text(json.dumps(results, indent=1) + "\n")
+        return
+    rows = {row["name"]: row for row in results.get("rows", []) if options.only}
+    bins = "".join(f"{f'{low:g} dB':>8}" for low in SNR_BINS_DB[:-1])
+    print(f"{'':26}{'mean NMSE':>10}{'(95 %)':>16}{'median':>9}{bins}{'ms/scene':>10}{'parameters':>12}")
     for name in names:
+        estimate, parameters = contenders[name]
+        scenes = batch[: max(1, int(SHARE.get(name, 1.0) * len(batch)))]
         with torch.no_grad():
-            scenes = batch[: int(SHARE.get(name, 1.0) * len(batch))]
-            row = rows[name] = measure(name, contenders[name][0], scenes, contenders[name][1])
+            row = rows[name] = {**measure(name, estimate, scenes, parameters), "command": command}
         spread = f"({row['mean_95'][0]:.3f}-{row['mean_95'][1]:.3f})"
         print(f"{name:26}{row['mean']:10.4f}{spread:>16}{row['median']:9.4f}" + "".join(f"{part['mean']:8.3f}" for part in row["by_snr"])
               + f"{row['milliseconds']:10.2f}{row['parameters'] or '':>12}", flush=True)
-        about = {
-            "command": f"covlab bench estimators --preset {scenario.name} --scenes {options.scenes}",
-            "preset": scenario.name,
-            "seed": SEED,
-            "versions": {package: importlib.metadata.version(package) for package in ("covlab", "torch")},
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores shared with other work, one thread used; milliseconds are of processor time",
-            "calibration": calibration(scenario),
-        }
-        target.parent.mkdir(parents=True, exist_ok=True)
-        ordered = [rows[known] for known in [*contenders, *(set(rows) - set(contenders))] if known in rows]
-        target.write_text(json.dumps(about | {"rows": ordered}, indent=1) + "\n")
+        results["rows"] = [rows[known] for known in contenders if known in rows]
+        target.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

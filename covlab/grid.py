@@ -55,7 +55,9 @@ class Grid:
         return math.prod(self.shape)
 
     def to(self, device) -> "Grid":
-        """The same grid with its tensors on ``device``."""
+        """The same grid with its tensors on ``device``: itself, with all that it has computed, where they are there already."""
+        if self.steering.device == torch.device(device):
+            return self
         moved = copy(self)
         moved.__dict__.update({name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)})
         return moved
@@ -115,6 +117,7 @@ class DictionaryEstimate:
 
     source_logits = None
     positions = None
+    stages = ()
 
     @property
     def prediction(self) -> "DictionaryEstimate":

@@ -171,7 +171,7 @@ class Loss:
 
     def cov_pred(self, estimate: Estimate, batch: Batch) -> Tensor:
         """NMSE of what the network said on its way: of R_pred, before a blend; of a network in stages, the mean over these."""
-        said = getattr(estimate, "stages", ()) or (estimate.prediction,)
+        said = estimate.stages or (estimate.prediction,)
         return sum(stage.nmse(batch) for stage in said) / len(said)
 
     def ortho(self, estimate: Estimate, batch: Batch) -> Tensor:

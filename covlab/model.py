@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from covlab.scenario import Scenario
-from covlab.simulator import Batch, site_channel
+from covlab.simulator import Batch
+from covlab.site import believed_site
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class BackProjectionNet(nn.Module):
     must be taken before it, or fresh random codes scramble every phase.
 
     Args:
-        scenario: sizes, and the site whose channel G is known.
+        scenario: sizes, and the site whose channel is known, as the receiver believes it.
         beams: number C of learned beams.
         width: of the two hidden layers.
         rank: r of the predicted factor.
@@ -140,7 +141,7 @@ class BackProjectionNet(nn.Module):
         if not 0 <= blend < 1:
             raise ValueError(f"blend must be at least 0 and below 1, got {blend!r}")
         self.scenario, self.width, self.blend = scenario, width, blend
-        G = site_channel(scenario)
+        G = believed_site(scenario)
         back_projection = G.mH @ torch.linalg.inv(G @ G.mH + ridge * torch.eye(scenario.bs_antennas))
         self.register_buffer("back_projection", torch.view_as_real(back_projection.to(torch.complex64)))
         self.beams = nn.Parameter(torch.randn(beams, scenario.ris_elements, 2) / math.sqrt(2 * scenario.ris_elements))

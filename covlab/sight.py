@@ -133,7 +133,8 @@ class Sight:
         """
         whitened = (precision @ self.y.unsqueeze(-1)).squeeze(-1)
         back = self.codes.conj() * (whitened @ self.G.conj())
-        score = torch.view_as_real(back @ steering.conj()).square().sum(dim=(1, 3))
+        # Over snapshots first, then over real and imaginary part: both sums at once take four times as long.
+        score = torch.view_as_real(back @ steering.conj()).square().sum(dim=1).sum(dim=2)
         mean = torch.view_as_real(precision * self.gram.T).sum(dim=(1, 2, 3))[:, :1]
         return (score / mean + 0.05).log() - math.log(1.05)
 
@@ -158,10 +159,15 @@ class Sight:
         vv = (v.mH @ W_v).unflatten(3, (4, P)).unflatten(2, (4, P))  # [B, L, a, k, b, m]
         score = 2 * (v_w.conj() * e_w.unsqueeze(2) - ev.diagonal(dim1=2, dim2=4)).real.sum(dim=1)
         # Σ_l Re of products, one real matrix product for each pair of sources (k, m): Re(xy) = (Re x, Im x)·(Re y, −Im y).
-        of_pairs = torch.view_as_real(ev.permute(0, 2, 4, 3, 1)).flatten(4)  # [B, k, m, b, 2L]
-        crossed = torch.view_as_real(ev.permute(0, 4, 2, 3, 1).conj().resolve_conj()).flatten(4) @ of_pairs.mT  # [B, k, m, a, b]
-        straight = torch.view_as_real(ee.permute(0, 2, 3, 1)).flatten(3).unsqueeze(3) @ torch.view_as_real(vv.permute(0, 3, 5, 1, 2, 4)).movedim(-1, 4).flatten(5).flatten(3, 4)
-        information = 2 * (crossed + straight.unflatten(4, (4, 4)).squeeze(3)).permute(0, 3, 1, 4, 2)  # [B, a, k, b, m]
+        last_first, first_last = ev.permute(0, 4, 2, 3, 1).conj(), ev.permute(0, 2, 4, 3, 1)  # [B, k, m, a or b, L]
+        crossed = _as_real(last_first) @ _as_real(first_last).mT  # [B, k, m, a, b]
+        straight = _as_real(ee.permute(0, 2, 3, 1).unsqueeze(3)) @ _as_real(vv.permute(0, 3, 5, 2, 4, 1)).flatten(3, 4).mT  # [B, k, m, 1, 16]
+        information = 2 * (crossed + straight.view(crossed.shape)).permute(0, 3, 1, 4, 2)  # [B, a, k, b, m]
         expected = ee.diagonal(dim1=2, dim2=3).real.sum(dim=1)
         fit = ((e_w.abs().square().sum(dim=1) + 1e-3) / (expected + 1e-3)).log()
         return Slope(score, information.reshape(B, 4 * P, 4 * P), fit, precision)
+
+
+def _as_real(values: Tensor) -> Tensor:
+    """[..., n] complex -> [..., 2n] real."""
+    return torch.view_as_real(values.resolve_conj()).flatten(-2)

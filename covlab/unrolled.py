@@ -7,6 +7,7 @@ the network learns what a whitened matched filter looks like where sources are, 
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +62,16 @@ def _quiet(layer: nn.Module) -> nn.Module:
     return layer
 
 
+class Sources(NamedTuple):
+    """P sources off the grid, and what the likelihood says where they stand."""
+
+    places: Tensor  #: in cells of the grid [B, 3, P]
+    log_power: Tensor  #: [B, P]
+    left: Tensor  #: white power that no source explains [B]
+    slope: Slope | None = None  #: of the likelihood there
+    spread: Tensor | None = None  #: covariance of each source's (log p, place), by Fisher's information and a wide prior [B, P, 4, 4]
+
+
 class UnrolledNet(nn.Module):
     """Looks at the grid in stages, takes the peaks, steps off the grid by Fisher scoring, and looks again at what is left.
 
@@ -71,7 +82,7 @@ class UnrolledNet(nn.Module):
     source is spread over its own uncertainty (the inverse of Fisher's information), and some power stays on the grid.
 
     No gradient flows through the statistics: each stage's estimate has a loss of its own (``Estimate.stages``,
-    weighed by ``lam_cov_pred``), which trains as well at half the cost.
+    weighed by ``lam_cov_pred``), which trains as well at about half the cost.
 
     Args:
         scenario: sizes, and the site whose channel G is known.
@@ -105,43 +116,34 @@ class UnrolledNet(nn.Module):
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
         """y [B, L, M, 2], H [B, L, M, 2] (not needed: the site is known), codes [B, L, N, 2], snr_db [B]."""
         check_contract(self.scenario, y, H, codes, snr_db)
+        if self.grid.steering.device != y.device:
+            self.grid = self.grid.to(y.device)
         with self.exact():
-            if self.grid.steering.device != y.device:
-                self.grid = self.grid.to(y.device)
             sight = Sight(torch.view_as_complex(self.site), y, codes, snr_db)
-            on_grid = self.grid.estimate(torch.full((len(y), len(self.grid)), 0.5 / len(self.grid), device=y.device), torch.full_like(snr_db, 0.5))
             precision = sight.precision(None, None, torch.ones_like(snr_db))
+        on_grid = self.grid.estimate(y.new_full((len(y), len(self.grid)), 0.5 / len(self.grid)), torch.full_like(snr_db, 0.5))
+
         logits, stages = 0, []
-        for number, (look, floor) in enumerate(zip(self.looks, self.floors, strict=True)):
+        for look, floor in zip(self.looks, self.floors, strict=True):
+            if stages:
+                precision = self.whitening(sight, on_grid)
             matched = self.matched(sight, precision)
             features, change = look(self.picture(matched, on_grid, snr_db))
             level = floor(torch.cat([features.mean(dim=(2, 3)), snr_db.unsqueeze(1) / 10], dim=1)).float()
-            with self.exact():
-                logits = logits + matched + change.flatten(1)
-                share = torch.cat([logits, level + math.log(len(self.grid))], dim=1).softmax(dim=1)
-                on_grid = self.grid.estimate(share[:, :-1], share[:, -1])
-                if number + 1 < len(self.looks):
-                    precision = self.whitening(sight, on_grid)
+            logits = logits + matched + change.flatten(1)
+            share = torch.cat([logits, level + math.log(len(self.grid))], dim=1).softmax(dim=1)
+            on_grid = self.grid.estimate(share[:, :-1], share[:, -1])
             stages.append(on_grid)
 
-        power, places, log_power, left = on_grid.power, None, None, None
-        for number, (look, verdict) in enumerate(zip(self.rounds, [*self.verdicts, self.head], strict=True)):
-            with self.exact(), torch.no_grad():
-                places, log_power, left = self.join(places, log_power, left, power, self.found[number])
-                places, log_power, slope, spread = self.climb(sight, places, log_power, left)
-                nearest, direction = self.chart.nearest(places)
-            matched = self.matched(sight, slope.precision)
-            features, change = look(self.picture(matched, on_grid, snr_db))
-            with self.exact():
-                about = self.about_sources(features, direction, log_power, slope, spread, snr_db, on_grid.power.gather(1, nearest), left)
-                overall = torch.cat([features.float().mean(dim=(2, 3)), log_power.sort(dim=1, descending=True).values, snr_db.unsqueeze(1) / 10, left.unsqueeze(1)], dim=1)
-            trust, scene = verdict(about, overall)
-            with self.exact():
-                power, estimate = self.compose(places, log_power, spread, trust, logits + change.flatten(1), scene)
+        power, sources = on_grid.power, None
+        for count, look, verdict in zip(self.found, self.rounds, [*self.verdicts, self.head], strict=True):
+            sources = self.climb(sight, self.join(sources, power, count))
+            features, change = look(self.picture(self.matched(sight, sources.slope.precision), on_grid, snr_db))
+            trust, scene = verdict(*self.about(sources, features, on_grid, snr_db))
+            power, estimate = self.compose(sources, trust, logits + change.flatten(1), scene)
             stages.append(estimate)
-        with self.exact():
-            best = log_power.topk(self.scenario.max_sources, dim=1).indices
-            positions = self.chart.parameters_of(places.gather(2, best.unsqueeze(1).expand(-1, 3, -1)))
+        strongest = sources.log_power.topk(self.scenario.max_sources, dim=1).indices
+        positions = self.chart.parameters_of(sources.places.gather(2, strongest.unsqueeze(1).expand(-1, 3, -1)))
         return replace(estimate, source_logits=scene[:, 2:], positions=positions, stages=tuple(stages[:-1]))
 
     def exact(self):
@@ -154,21 +156,23 @@ class UnrolledNet(nn.Module):
 
     def whitening(self, sight: Sight, on_grid: DictionaryEstimate) -> Tensor:
         """S_l⁻¹ under the strongest points of the grid, the power of all others taken as white."""
-        with torch.no_grad():
+        with self.exact(), torch.no_grad():
             power, index = on_grid.power.topk(self.atoms, dim=1)
-            seen = sight.see(self.grid.steering.T[index].mT)
-            return sight.precision(seen, power, 1 - power.sum(dim=1))
+            return sight.precision(sight.see(self.grid.steering.T[index].mT), power, 1 - power.sum(dim=1))
 
     def picture(self, matched: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor) -> Tensor:
         """What a look sees [B, 3 n_r + 2, n_θ, n_φ]: the matched filter, the powers, their beam spectrum; SNR and white power."""
         with self.exact():
-            power, spectrum, G, N = on_grid.power.detach(), on_grid.beam_spectrum.detach(), len(self.grid), self.scenario.ris_elements
-            maps = torch.cat([matched, (power * G + 1e-3).log(), (spectrum / N**2 + 1e-3).log()], dim=1)
-            scene = torch.stack([snr_db / 10, on_grid.loading.detach()], dim=1).view(-1, 2, 1, 1).expand(-1, -1, *self.grid.shape[1:])
+            # Not under no_grad: the spectrum is kept, and the stage's loss needs its gradient.
+            power, spectrum, level = on_grid.power.detach(), on_grid.beam_spectrum.detach(), on_grid.loading.detach()
+            spectrum = spectrum / self.scenario.ris_elements**2
+            maps = torch.cat([matched, (power * len(self.grid) + 1e-3).log(), (spectrum + 1e-3).log()], dim=1)
+            scene = torch.stack([snr_db / 10, level], dim=1).view(-1, 2, 1, 1).expand(-1, -1, *self.grid.shape[1:])
             return torch.cat([maps.view(len(power), -1, *self.grid.shape[1:]), scene], dim=1)
 
-    def join(self, places: Tensor | None, log_power: Tensor | None, left: Tensor | None, power: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Let ``count`` more sources stand at the peaks of ``power`` [B, G]: places, log-powers, and the white power left [B].
+    @torch.no_grad()
+    def join(self, sources: Sources | None, power: Tensor, count: int) -> Sources:
+        """Let ``count`` more sources stand at the peaks of ``power`` [B, G]; what the first ones leave of a total of 1 is white.
 
         A source's place is the centre of the power around its peak, so it starts off the grid.
         """
@@ -179,48 +183,58 @@ class UnrolledNet(nn.Module):
         around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(2)  # padded first: plane waves have one range
         around = around.gather(2, index.unsqueeze(1).expand(-1, 4, -1))
         mass = around[:, :1].clamp(min=1e-9)
-        new_places, new_log_power = around[:, 1:] / mass, mass.squeeze(1).log().clamp(min=-10)
-        if places is None:
-            return new_places, new_log_power, (1 - mass.sum(dim=(1, 2))).clamp(min=1e-3)
-        return torch.cat([places, new_places], dim=2), torch.cat([log_power, new_log_power], dim=1), left
+        places, log_power = around[:, 1:] / mass, mass.squeeze(1).log().clamp(min=-10)
+        if sources is None:
+            return Sources(places, log_power, (1 - mass.sum(dim=(1, 2))).clamp(min=1e-3))
+        return Sources(torch.cat([sources.places, places], dim=2), torch.cat([sources.log_power, log_power], dim=1), sources.left)
 
-    def climb(self, sight: Sight, places: Tensor, log_power: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Slope, Tensor]:
-        """Fisher scoring: every source's log-power and place at once, by at most 1.5 a step; and the spread they end with [B, P, 4, 4]."""
-        P = log_power.shape[1]
-        # What is known before any snapshot, as precisions: log-power within about 2, a place within about 4 cells.
-        prior = torch.cat([torch.full((P,), 0.3), torch.full((3 * P,), 0.06)]).to(places)
-        for _ in range(self.steps):
+    @torch.no_grad()
+    def climb(self, sight: Sight, sources: Sources) -> Sources:
+        """Fisher scoring: the log-power and place of every source at once, each by at most 1.5 a step, and the spread they end with."""
+        with self.exact():
+            places, log_power, left, P = sources.places, sources.log_power, sources.left, sources.log_power.shape[1]
+            # What is known before any snapshot, as precisions: a log-power to about 2, a place to about 4 cells.
+            prior = torch.cat([torch.full((P,), 0.3), torch.full((3 * P,), 0.06)]).to(places)
+            for _ in range(self.steps):
+                slope = sight.slope(self.chart, places, log_power, left)
+                ridge = torch.diag_embed(0.5 * slope.information.diagonal(dim1=1, dim2=2) + prior)
+                step = torch.linalg.solve_ex(slope.information + ridge, slope.score.flatten(1).unsqueeze(2))[0].view(-1, 4, P)
+                step = 1.5 * torch.tanh(step / 1.5)
+                log_power, places = (log_power + step[:, 0]).clamp(-12, 2), self.chart.clamp(places + step[:, 1:])
             slope = sight.slope(self.chart, places, log_power, left)
-            ridge = torch.diag_embed(0.5 * slope.information.diagonal(dim1=1, dim2=2) + prior)
-            step = torch.linalg.solve_ex(slope.information + ridge, slope.score.flatten(1).unsqueeze(2))[0].view(-1, 4, P)
-            step = 1.5 * torch.tanh(step / 1.5)
-            log_power, places = (log_power + step[:, 0]).clamp(-12, 2), self.chart.clamp(places + step[:, 1:])
-        slope = sight.slope(self.chart, places, log_power, left)
-        spread = torch.linalg.inv_ex(slope.information + torch.diag_embed(prior))[0]
-        return places, log_power, slope, spread.unflatten(1, (4, P)).unflatten(3, (4, P)).diagonal(dim1=2, dim2=4).movedim(3, 1)
+            spread = torch.linalg.inv_ex(slope.information + torch.diag_embed(prior))[0].unflatten(1, (4, P)).unflatten(3, (4, P))
+            return Sources(places, log_power, left, slope, spread.diagonal(dim1=2, dim2=4).movedim(3, 1))
 
-    def about_sources(self, features, direction, log_power, slope, spread, snr_db, on_grid, left) -> Tensor:
-        """All that is known of each source found [B, P, width + 10]."""
-        seen = features.flatten(2).gather(2, direction.unsqueeze(1).expand(-1, features.shape[1], -1)).mT.float()
-        deviations = spread.diagonal(dim1=2, dim2=3).clamp(min=1e-9).log() / 2
-        scene = torch.stack([snr_db / 10, left, log_power.exp().sum(dim=1)], dim=1).unsqueeze(1).expand(-1, log_power.shape[1], -1)
-        return torch.cat([seen, deviations, scene, torch.stack([log_power, slope.fit, on_grid.clamp(min=1e-9).log()], dim=2)], dim=2)
+    def about(self, sources: Sources, features: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor) -> tuple[Tensor, Tensor]:
+        """All that is known of each source [B, P, width + 10], and of the scene [B, width + P + 2]."""
+        features, power, left = features.float(), sources.log_power, sources.left
+        point, direction = self.chart.nearest(sources.places)
+        seen = features.flatten(2).gather(2, direction.unsqueeze(1).expand(-1, features.shape[1], -1)).mT
+        deviations = sources.spread.diagonal(dim1=2, dim2=3).clamp(min=1e-9).log() / 2
+        common = torch.stack([snr_db / 10, left, power.exp().sum(dim=1)], dim=1).unsqueeze(1).expand(-1, power.shape[1], -1)
+        own = torch.stack([power, sources.slope.fit, on_grid.power.gather(1, point).clamp(min=1e-9).log()], dim=2)
+        ranked = power.sort(dim=1, descending=True).values
+        scene = torch.cat([features.mean(dim=(2, 3)), ranked, snr_db.unsqueeze(1) / 10, left.unsqueeze(1)], dim=1)
+        return torch.cat([seen, deviations, common, own], dim=2), scene
 
-    def compose(self, places: Tensor, log_power: Tensor, spread: Tensor, trust: Tensor, logits: Tensor, scene: Tensor) -> tuple[Tensor, Estimate]:
-        """The sources, each spread over its uncertainty, the strongest points of the grid, and white power; and the grid's powers.
+    def compose(self, sources: Sources, trust: Tensor, logits: Tensor, scene: Tensor) -> tuple[Tensor, Estimate]:
+        """The sources, each spread over its uncertainty, the strongest points of the grid, and white power; and the grid's powers [B, G].
 
         A source is six waves, √3 standard deviations from its place either way along the columns of a root of its
         covariance: mean and covariance are those of the Gaussian (the sigma points of the unscented transform).
         """
-        root = torch.linalg.cholesky_ex(spread[:, :, 1:, 1:] + 1e-6 * torch.eye(3, device=places.device))[0]  # [B, P, 3, 3]
-        reach = math.sqrt(3) * 1.5 * torch.tanh(root / 1.5) * (trust[..., 1] / 2).exp().unsqueeze(2).unsqueeze(3)
-        centre = places.mT.unsqueeze(3)
-        points = torch.cat([centre + reach, centre - reach], dim=3).permute(0, 2, 1, 3).flatten(2)  # [B, 3, 6P]
-        amplitude = ((log_power + trust[..., 0]).exp() / 6).sqrt().repeat_interleave(6, dim=1)
-        strongest, index = logits.topk(self.atoms, dim=1)
-        power = strongest.softmax(dim=1) * F.softplus(scene[:, :1] - 1)
-        factor = torch.cat([self.chart.waves(self.chart.clamp(points)) * amplitude.unsqueeze(1), self.grid.steering.T[index].mT * power.sqrt().unsqueeze(1)], dim=2)
-        return torch.zeros_like(logits).scatter(1, index, power), Estimate(factor, F.softplus(scene[:, 1] - 2))
+        with self.exact():
+            root = torch.linalg.cholesky_ex(sources.spread[:, :, 1:, 1:] + 1e-6 * torch.eye(3, device=logits.device))[0]  # [B, P, 3, 3]
+            reach = math.sqrt(3) * 1.5 * torch.tanh(root / 1.5) * (trust[..., 1] / 2).exp().unsqueeze(2).unsqueeze(3)
+            centre = sources.places.mT.unsqueeze(3)
+            points = torch.cat([centre + reach, centre - reach], dim=3).permute(0, 2, 1, 3).flatten(2)  # [B, 3, 6P]
+            amplitude = ((sources.log_power + trust[..., 0]).exp() / 6).sqrt().repeat_interleave(6, dim=1)
+            strongest, index = logits.topk(self.atoms, dim=1)
+            power = strongest.softmax(dim=1) * F.softplus(scene[:, :1] - 1)
+            spread_out = self.chart.waves(self.chart.clamp(points)) * amplitude.unsqueeze(1)
+            on_grid = self.grid.steering.T[index].mT * power.sqrt().unsqueeze(1)
+            estimate = Estimate(torch.cat([spread_out, on_grid], dim=2), F.softplus(scene[:, 1] - 2))
+            return torch.zeros_like(logits).scatter(1, index, power), estimate
 
 
 def pretrained(name: str, scenario: Scenario | None = None) -> UnrolledNet:

@@ -8,8 +8,10 @@ from covlab import plots
 from covlab.faults import FAULTS, inject, matrix
 from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
+from covlab.plots.estimators import estimator_table
 from covlab.plots.faults import confusion_matrix, symptom_matrix
 from covlab.plots.training import window_columns
+from covlab.plots.watch import confusion, peers
 from covlab.progress import Silent
 from covlab.recipe import Recipe
 from covlab.scenario import preset
@@ -73,7 +75,22 @@ def fault_matrices() -> None:
     confusion_matrix(matrix.load_confusion(), expected).savefig(HERE / "fault_confusion.png", dpi=110)
 
 
+def estimators() -> None:
+    """What `covlab bench estimators` measured at student size."""
+    results = json.loads((HERE.parent / "benchmarks" / "results" / "estimators_student.json").read_text())
+    estimator_table(results).savefig(HERE / "estimators.png", dpi=110)
+
+
+def watch_matrices() -> None:
+    """What `covlab bench watch --json benchmarks/results/watch.json` measured."""
+    results = json.loads((HERE.parent / "benchmarks" / "results" / "watch.json").read_text())
+    confusion(results["trainer"], results["loops"], results["invariants"]).savefig(HERE / "watch.png", dpi=110)
+    peers(results["loops"]).savefig(HERE / "watch_peers.png", dpi=110)
+
+
 if __name__ == "__main__":
     scaling_bug()
     fault_matrices()
     trainer_benchmark()
+    estimators()
+    watch_matrices()

@@ -24,6 +24,7 @@ seed = 0
 # ## Is this machine ready?
 
 # %%
+from covlab import plots
 from covlab.course import band, check, choose_device, outcome, predict, reference_trainer, show_machine, show_progress
 
 show_machine()
@@ -36,8 +37,8 @@ device = choose_device(profile)
 # ## Move something
 #
 # The whole course estimates one thing, a matrix R, and measures how far an estimate is from it. In this picture R is an
-# arrow, and you may scale the estimate, turn it away, and add noise. Move the scale and watch both errors. (On a page without a
-# kernel, the picture stands here for a few settings.)
+# star, and you may scale the estimate, turn it away from R, and add noise. Move the scale and watch both errors. (Below the explorer
+# the picture stands for two scales, for whoever reads this page without a kernel.)
 
 # %%
 from covlab.widgets import NMSEExplorer
@@ -46,7 +47,10 @@ explorer = NMSEExplorer(seed)
 explorer.show()
 
 # %% tags=["hide-input"]
-explorer.still()
+for scale in (1, 10):
+    figure, alt = explorer.draw({"scale": float(scale), "angle": 40.0, "noise": 0.0})
+    figure.suptitle(f"Scale {scale}")
+    plots.show(figure, f"Scale {scale}. {alt}")
 
 # %% [markdown]
 # One of the two errors does not move when only the scale does. That is convenient, and it has a price: lesson 02.
@@ -126,7 +130,7 @@ show_progress()
 # | 10 | many processes | What changes when several processes share a batch? |
 # | 11 | watch your own loop | Which of these bugs are in *your* training loop? |
 #
-# At the end you can take a training run that prints nonsense, say which numbers could have caused it, and measure which one did.
+# At the end you can take a training run that prints nonsense, say which bugs could have caused it, and measure which one did.
 #
 # ## Words and symbols
 #

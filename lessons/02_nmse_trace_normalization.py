@@ -307,7 +307,7 @@ measure("02.clamped_digits", torch.log10(lab.clamped(estimate, truth)))
 measure("02.absolute_error", lab.absolute(estimate, truth))
 estimate.requires_grad_()
 (pull,) = torch.autograd.grad(lab.clamped(estimate, truth).sum(), estimate)
-measure("02.clamped_radial", torch.nn.functional.cosine_similarity(*(torch.view_as_real(each.detach()).flatten() for each in (pull, estimate)), dim=0))
+measure("02.clamped_radial", ((pull.conj() * estimate).sum().real / (pull.norm() * estimate.norm())).detach())
 
 # %% [markdown]
 # - **Clamped**, the loss jumps to a number with <span data-claim="02.clamped_digits">18</span>&nbsp;zeros and stays there. Worse, look at its

@@ -406,13 +406,13 @@ check("05.clipped_gradient", clipped_gradient)
 #   seen it was open. `modelscope/ms-swift#10084`, merged in 2026, mends the same: "with a configured window of four and an actual window of
 #   two, this produces half the full-batch reference gradient". You have just measured that half.
 # - **Ragged micro-batches, in disguise.** A language model's loss is a mean over *tokens*, and texts differ in length. So equal numbers of texts
-#   are ragged micro-batches, and nearly every trainer took a mean of means. `huggingface/transformers#34191` (merged, October 2024)
+#   are ragged micro-batches, and a mean of their means is not the mean over tokens. `huggingface/transformers#34191` (merged, October 2024)
 #   divides by the window's tokens.
 #
 # ## In three lines
 #
-# An accumulated step is the step of the big batch if every scene counts the same and is computed without the others.
-# Compare whole gradients, ‖g₁ − g₂‖ / ‖g₂‖; a loss curve under AdamW proves nothing.
-# Raggedness turns the gradient, a wrong divisor stretches it; SGD and clipping show what AdamW hides.
+# - An accumulated step is the step of the big batch if every scene counts the same and is computed without the others.
+# - Compare whole gradients, ‖g₁ − g₂‖ / ‖g₂‖; a loss curve under AdamW proves nothing.
+# - Raggedness turns the gradient, a wrong divisor stretches it; SGD and clipping show what AdamW hides.
 #
 # **Onward.** [06 · The scaling bug](06_the_scaling_bug.ipynb): a review blames a frozen run on a missing division. You now know what such a bug can do. Could it?

@@ -16,7 +16,20 @@ MOVES = {
     ],
     "LossWeightsExplorer": [
         ("spinbutton", "lam_ortho", ["Control+a", "1", "Tab"], {"lam_ortho": 1.0}),
-        ("slider", "lam_aux, slider", ["ArrowRight", "ArrowRight"], {"lam_aux": 2e-4}),
+        ("slider", "lam_cov, slider", ["Home"], {"lam_cov": 0.0}),
+    ],
+    "LossScaleExplorer": [
+        ("slider", "loss scale at the start, log₂, slider", ["ArrowLeft"], {"scale": 15.0}),
+        ("radio", "trained for 60 windows", ["Space"], {"network": "trained for 60 windows"}),
+    ],
+    "ScalingBugExplorer": [
+        ("radio", "off", ["Space"], {"bug": "off"}),
+        ("slider", "clip the gradient at, slider", ["ArrowRight"], {"clip": 2.0}),
+    ],
+    "FaultMuseumExplorer": [("combobox", "fault", ["ArrowDown"], {"fault": "short_window_by_full_count"})],
+    "SceneExplorer": [
+        ("spinbutton", "azimuth φ, degrees", ["Control+a", "-7", "Tab"], {"azimuth": -7.0}),
+        ("slider", "range r, metres, slider", ["ArrowRight"], {"range": 1.0}),
     ],
 }
 ANOTHER_PICTURE = "([number, before]) => document.querySelectorAll('.covlab-explorer')[number].querySelector('img').src !== before"
@@ -27,7 +40,9 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 def browser():
     with playwright.sync_playwright() as started:
         # Chromium's sandbox refuses root, which is what CI often is.
-        yield started.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        context = started.chromium.launch(executable_path=chromium(), args=["--no-sandbox"]).new_context(viewport={"width": 1400, "height": 1100})
+        context.set_default_timeout(60_000)
+        yield context
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +60,12 @@ def lab(tmp_path_factory, browser):
 @pytest.fixture(scope="module")
 def explorers(lab, browser):
     """(page, kernel) of the notebook of all explorers, run from top to bottom."""
-    page = browser.new_page(viewport={"width": 1300, "height": 1100})
+    page = browser.new_page()
     with quiet(page), evidence(page, "explorers"):
         page.goto(f"{lab.address}/lab/tree/explorers.ipynb?token={lab.token}&reset")
         run_all(page)
         page.locator(".covlab-explorer img").nth(len(MOVES) - 1).wait_for(timeout=120_000)
-        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=60_000)
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
     kernel = lab.kernel()
     yield page, kernel
     kernel.stop_channels()
@@ -68,8 +83,8 @@ def test_explorer_by_keyboard(explorers, lab, name):
             select_cell(page, number)
             tab_to(page, control, role)
             for key in keys:
-                page.keyboard.press(key)
-            page.wait_for_function(ANOTHER_PICTURE, arg=[number, before], timeout=20_000)
+                (page.keyboard.type if re.fullmatch(r"-?[0-9.]+", key) else page.keyboard.press)(key)
+            page.wait_for_function(ANOTHER_PICTURE, arg=[number, before])
             for _ in range(50):
                 state = value_of(kernel, f"{name}_.state")
                 if {key: state[key] for key in expected} == expected:
@@ -80,6 +95,32 @@ def test_explorer_by_keyboard(explorers, lab, name):
         assert nameless(page, ".covlab-explorer", number) == []
         assert page.locator("[data-covlab-error], [data-mime-type='application/vnd.jupyter.stderr'], [data-mime-type='application/vnd.jupyter.error']").count() == 0
         assert not [line for line in lab.log if "Traceback" in line]
+
+
+def test_weights_are_trained_in_the_background_while_the_controls_stay_alive(explorers):
+    """After lam_cov went to zero: the guard speaks, and with its weight back the run can be stopped halfway."""
+    page, kernel = explorers
+    explorer = page.locator(".covlab-explorer").filter(has=page.get_by_text("The weights of the loss"))
+    with quiet(page), evidence(page, "training"):
+        page.evaluate("document.activeElement.blur()")
+        kernel.execute("LossWeightsExplorer_.state = {'lam_cov': 0.0}")
+        explorer.get_by_text("lam_cov must be above 0").wait_for()
+        kernel.execute("LossWeightsExplorer_.state = {'lam_cov': 1.0}; LossWeightsExplorer_.windows.value = 400")
+        explorer.get_by_text("lam_cov must be above 0").wait_for(state="detached")
+        explorer.get_by_role("button", name="Train").click()
+        explorer.get_by_role("progressbar", name="training").wait_for()
+        explorer.get_by_role("spinbutton", name="lam_gap", exact=True).fill("0.5")
+        page.keyboard.press("Tab")
+        for _ in range(100):
+            if value_of(kernel, "LossWeightsExplorer_.state['lam_gap'], LossWeightsExplorer_.background.running") == (0.5, True):
+                break
+            page.wait_for_timeout(100)
+        else:
+            pytest.fail("the control did not answer while training went on")
+        explorer.get_by_role("button", name="Stop").click()
+        explorer.get_by_text("training: stopped").wait_for()
+        assert 0 < value_of(kernel, "LossWeightsExplorer_.runs[-1][1].window") < 400
+        assert "Held-out NMSE" in explorer.locator("img").first.get_attribute("alt")
 
 
 def select_cell(page, number: int) -> None:
@@ -95,7 +136,7 @@ def select_cell(page, number: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", [path.name for path in LESSONS if path.name[:2] in ("00", "03", "06")])
 def test_lesson_runs_from_top_to_bottom(lab, browser, lesson):
-    page = browser.new_page(viewport={"width": 1300, "height": 1100})
+    page = browser.new_page()
     with quiet(page), evidence(page, lesson.removesuffix(".ipynb")):
         page.goto(f"{lab.address}/lab/tree/{lesson}?token={lab.token}&reset")
         run_all(page)
@@ -104,4 +145,37 @@ def test_lesson_runs_from_top_to_bottom(lab, browser, lesson):
         prompts = page.locator(".jp-CodeCell:has(.cm-line:not(:empty)) .jp-InputPrompt").all_text_contents()
         assert prompts and all(re.fullmatch(r"\[\d+\]:", prompt) for prompt in prompts)
         assert page.locator("[data-covlab-error], [data-mime-type='application/vnd.jupyter.error']").count() == 0
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory):
+    server = Server(["covlab", "demo", "dashboard", "--no-browser"], tmp_path_factory.mktemp("dashboard"))
+    yield server
+    server.stop()
+
+
+def test_dashboard(dashboard, browser):
+    page, fetched = browser.new_page(), []
+    page.on("request", lambda request: fetched.append(request.url))
+    assert "/login" in page.request.get(dashboard.address).url, "anybody gets in without the token"
+    with evidence(page, "dashboard"):
+        page.goto(f"{dashboard.address}/?token={dashboard.token}", wait_until="commit")
+        picture = page.locator(".covlab-explorer img")
+        picture.wait_for(timeout=120_000)
+        assert [url for url in fetched if not url.startswith((dashboard.address, dashboard.address.replace("http", "ws"), "data:", "blob:"))] == []
+        assert page.locator(".jp-InputArea").count() == 0, "code is shown"
+        assert picture.bounding_box()["width"] > 1100
+        before, words = picture.get_attribute("src"), picture.get_attribute("alt")
+        assert "division_in_debug_block on" in words
+        page.get_by_role("radio", name="sgd").check()
+        page.wait_for_function("before => document.querySelector('.covlab-explorer img').src !== before", arg=before)
+        page.get_by_text("training: done").wait_for()
+        assert "sgd" in picture.get_attribute("alt")
+        assert page.get_by_text("right: Trainer.weigh").count() == 0
+        page.get_by_role("button", name="Reveal the difference").click()
+        page.get_by_text("right: Trainer.weigh").wait_for()
+        page.get_by_role("button", name="Hide the difference").wait_for()
+        assert nameless(page, ".covlab-explorer") == []
+        assert page.locator("[data-covlab-error]").count() == 0 and not [line for line in dashboard.log if "Traceback" in line]
     page.close()

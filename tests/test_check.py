@@ -59,6 +59,8 @@ def spoiling(values, count):
     (lambda values, count: exit(), "with SystemExit"),
     (spoiling, "changes its argument `values` in place"),
     (lambda values, count: values + 1e-2, "Of 20 random inputs, 20 give a wrong result"),
+    (lambda values, count: 5 * values, "the worst off by 150 %"),
+    (lambda values, count: 2e6 * values, "off by 1e+06 times the right one's size"),
 ])  # fmt: skip
 def test_whatever_is_wrong_with_an_answer_is_a_sentence(answer, said):
     judgement = judge(SCALED, answer)
@@ -72,6 +74,12 @@ def test_no_value_passes_for_a_result_or_for_a_function_or_raises(value):
     assert not judge(SCALED, value).passed
     assert not judge(SCALED, lambda values, count: value).passed
     assert not judge(CHOICE, value).passed or value == "b"
+
+
+def test_a_wrong_yes_or_no_is_not_measured_in_percent():
+    positive = Exercise(id="99.positive", law="Above 0.", draw=lambda generator: (torch.randn((), generator=generator),), right=lambda x: bool(x > 0))
+    assert ", for instance True, called with x = -" in judge(positive, lambda x: True).finding
+    assert judge(positive, lambda x: x > 0).passed
 
 
 def test_what_is_right_passes_in_any_precision_and_leaves_the_random_numbers_alone():

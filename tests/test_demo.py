@@ -60,6 +60,11 @@ def test_refusals(options):
     assert show(*options).exit_code == 2
 
 
+def test_the_dashboard_refuses_a_fault_that_does_not_exist():
+    result = CliRunner().invoke(main, ["demo", "dashboard", "--fault", "nonsense"])
+    assert result.exit_code == 2 and "there is no fault 'nonsense'" in result.output
+
+
 def test_chart_is_logarithmic_and_takes_any_value():
     lines = demo.chart([[1.0, 0.1, 0.01], [1.0, 0.0, math.nan]], height=9).splitlines()
     assert len(lines) == 9 and "*" in lines[0] and "o" in lines[4] and "o" in lines[8]

@@ -1,6 +1,5 @@
 """The estimators that come with the package: their scores are what their cards say, and they read what they are given."""
 
-import math
 import re
 from dataclasses import replace
 
@@ -8,20 +7,21 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from covlab.checkpoint import CheckpointError
+from covlab.checkpoint import CheckpointError, load_parameters
 from covlab.cli import main
 from covlab.metrics import by_snr
 from covlab.scenario import PRESETS, preset
 from covlab.simulator import Simulator, scene_generator
 from covlab.site import site_channel
-from covlab.unrolled import CHECKPOINTS, pretrained, scored_scenes
+from covlab.unrolled import CHECKPOINTS, UnrolledNet, pretrained, scored_scenes
 
 STUDENT = preset("student")
+SEED_TOLERANCE = 0.004  # seeds 0, 1 and 2 of this recipe reach 0.0636, 0.0656 and 0.0636: three and a half standard deviations
 
 
 @pytest.fixture(scope="module")
 def student():
-    return pretrained("student"), scored_scenes("student")[:512]
+    return pretrained("student"), scored_scenes("student")[:256]
 
 
 def score(network, batch, **changed):
@@ -30,7 +30,7 @@ def score(network, batch, **changed):
         return network(**inputs).nmse(batch).mean().item()
 
 
-@pytest.mark.parametrize("name, scenes, goal", [("student", 512, 0.095), ("near_field", 256, 0.15), ("full", 96, 0.19)])
+@pytest.mark.parametrize("name, scenes, goal", [("student", 512, 0.095), ("near_field", 128, 0.15), ("full", 48, 0.19)])
 def test_score_is_what_the_card_says(name, scenes, goal):
     network = pretrained(name)
     expected = network.card["scores"]
@@ -76,12 +76,11 @@ def test_snapshots_of_other_scenes_spoil_everything(student, tensor):
     assert score(network, batch, **{tensor: getattr(batch, tensor).roll(1, dims=0)}) > 0.9
 
 
-def test_another_site_spoils_what_went_over_its_scatterers(student):
-    """Two sites share the line of sight, half of the channel's power (κ = 0 dB); the other half is taken for something it is
-    not, as a noise no weaker than the signal. So the error is far above its own, and below that of knowing nothing."""
-    network, batch = student
-    wrong = pretrained("student", replace(STUDENT, site_seed=1))
-    assert 3 * score(network, batch) < score(wrong, batch) < 1.2
+def test_another_site_spoils_everything(student):
+    """Two sites share the line of sight, half of the channel's power (κ = 0 dB). What came over the scatterers is then explained by
+    sources that are not there, and at a high SNR no noise may excuse it: no better than knowing nothing (about 0.9)."""
+    _, batch = student
+    assert 0.8 < score(pretrained("student", replace(STUDENT, site_seed=1)), batch) < 1.3
 
 
 def test_fixed_codebook_says_as_much_as_fresh_codes(student):
@@ -91,7 +90,7 @@ def test_fixed_codebook_says_as_much_as_fresh_codes(student):
     scores = []
     for site_seed in range(4):  # each draws another codebook, and another site with it
         there = replace(STUDENT, codebook="fixed", site_seed=site_seed)
-        scores.append(score(pretrained("student", there), Simulator(there).draw(512, scene_generator(0, "test"))))
+        scores.append(score(pretrained("student", there), Simulator(there).draw(256, scene_generator(0, "test"))))
     assert sum(scores) / len(scores) == pytest.approx(score(network, batch), rel=0.35)
 
 
@@ -118,10 +117,10 @@ def test_wrong_noise_level_costs(student):
 
 @pytest.mark.slow
 def test_student_trains_again_to_its_score(tmp_path):
-    """The card's command, with another seed of scenes and first parameters. The tolerance is ..."""
+    """The card's command, with another seed of scenes and first parameters, scored on the same scenes as the card."""
     card = pretrained("student").card
-    arguments = card["command"].split()[1:]
-    result = CliRunner().invoke(main, [*arguments[:-1], "1", "--folder", str(tmp_path / "run")])
+    result = CliRunner().invoke(main, [*card["command"].removesuffix("0").split()[1:], "1", "--folder", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
-    trained = float(re.search(r"held-out scenes: mean (0\.\d+)", result.output).group(1))
-    assert math.isclose(trained, card["scores"].mean().item(), abs_tol=0.006)
+    again, batch = UnrolledNet(STUDENT).eval(), scored_scenes("student")
+    load_parameters(again, tmp_path / "run" / "best.pt")
+    assert score(again, batch) == pytest.approx(card["scores"].mean().item(), abs=SEED_TOLERANCE)

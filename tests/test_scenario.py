@@ -194,6 +194,13 @@ def test_a_scene_of_its_own_site_is_known_from_h_if_and_only_if_there_are_n_code
         assert not torch.allclose(G[0], G[1])
 
 
+def test_a_network_knows_the_channel_that_the_receiver_believes_in():
+    wrong = replace(STUDENT, calibration_error_db=-10.0)
+    G = believed_site(wrong)
+    expected = G.mH @ torch.linalg.inv(G @ G.mH + 0.1 * torch.eye(STUDENT.bs_antennas))
+    assert torch.allclose(torch.view_as_complex(BackProjectionNet(wrong).back_projection), expected.to(torch.complex64))
+
+
 def test_only_one_site_can_be_known_beforehand():
     for use in (site_channel, believed_site, BackProjectionNet):
         with pytest.raises(ValueError, match="scenario.site must be 'fixed' for a channel that can be known, got 'per_scene'"):

@@ -81,9 +81,8 @@ def test_score_is_the_slope_of_the_likelihood_and_information_its_variance():
         own = [tensor[scene : scene + 1] for tensor in (sight.y, sight.codes, sight.noise)]
         alone = Sight.__new__(Sight)
         alone.G, (alone.y, alone.codes, alone.noise) = sight.G, own
-        jacobian = torch.autograd.functional.jacobian(
-            lambda x, alone=alone, scene=scene: torch.view_as_real(covariance(alone, chart, loading[scene : scene + 1], x)), theta[scene : scene + 1].detach()
-        )
+        level, at = loading[scene : scene + 1], theta[scene : scene + 1].detach()
+        jacobian = torch.autograd.functional.jacobian(lambda x, alone=alone, level=level: torch.view_as_real(covariance(alone, chart, level, x)), at)
         dS = torch.view_as_complex(jacobian.squeeze(5).squeeze(0).movedim(3, -1).contiguous()).flatten(3, 4)  # [L, M, M, 4P]
         white = torch.einsum("lab,lbci->liac", slope.precision[scene], dS)
         expected = torch.einsum("liac,ljca->ij", white, white).real

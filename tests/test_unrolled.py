@@ -4,15 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from click.testing import CliRunner
 
-from covlab.cli import main
-from covlab.loss import LossWeights, nmse
-from covlab.model import SnapshotConvNet
+from covlab.loss import nmse
 from covlab.progress import Silent
 from covlab.recipe import Recipe
 from covlab.scenario import PRESETS, preset
-from covlab.simulator import FixedScenes, FreshScenes, Simulator, concatenate, scene_generator
+from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
 from covlab.trainer import Trainer, gradients
 from covlab.unrolled import UnrolledNet
 
@@ -53,7 +50,7 @@ def test_estimate_is_a_covariance_and_its_error_that_of_the_matrices(name):
         assert torch.allclose(stage.nmse(batch), nmse(stage.covariance(), batch.covariance()), atol=1e-5)
 
 
-@pytest.mark.parametrize("scenario", [*map(preset, PRESETS), replace(STUDENT, near_field=False)], ids=lambda s: f"{s.name}-{s.near_field}")
+@pytest.mark.parametrize("scenario", [STUDENT, preset("near_field"), replace(STUDENT, near_field=False)], ids=lambda s: f"{s.name}-{s.near_field}")
 def test_every_parameter_gets_a_finite_gradient_from_the_default_loss(scenario):
     network, batch = network_of(scenario), batch_of(8, scenario)
     run = trainer(network, FixedScenes(batch, 8, seed=0), batch)
@@ -63,7 +60,7 @@ def test_every_parameter_gets_a_finite_gradient_from_the_default_loss(scenario):
 
 
 def test_untrained_it_is_maximum_likelihood_and_better_than_knowing_nothing():
-    batch = batch_of(256)
+    batch = batch_of(128)
     assert estimate_of(network_of(), batch).nmse(batch).mean() < 0.5
 
 
@@ -110,7 +107,7 @@ def test_accumulated_gradient_of_ragged_micro_batches_is_that_of_the_whole_batch
 
 def test_resumed_run_ends_with_the_very_same_bits(tmp_path):
     def run(folder, windows=6):
-        return trainer(network_of(), FreshScenes(SIMULATOR, 8, 9, seed=0), folder=folder, windows=windows, ema_decay=0.9)
+        return trainer(network_of(), FreshScenes(SIMULATOR, 4, 9, seed=0), folder=folder, windows=windows, ema_decay=0.9)
 
     straight = run(tmp_path / "straight").fit()
     halted = run(tmp_path / "halted")
@@ -127,8 +124,8 @@ def test_resumed_run_ends_with_the_very_same_bits(tmp_path):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_runs_the_real_layers_only_and_trains(precision):
-    batch = batch_of(64)
-    run = trainer(network_of(), FixedScenes(batch, 16, seed=0), batch, precision=precision, windows=6)
+    batch = batch_of(16)
+    run = trainer(network_of(), FixedScenes(batch, 4, seed=0), batch, precision=precision, windows=6)
     half, full = run.evaluate(), estimate_of(run.model, batch).nmse(batch)
     assert not torch.equal(half, full) and (half - full).abs().median() < 0.02
     run.fit()
@@ -140,6 +137,8 @@ def test_stages_have_a_loss_of_their_own():
     run = trainer(network_of(), FixedScenes(batch, 8, seed=0), batch)
     estimate = run.estimate(run.model, batch)
     mean = sum(stage.nmse(batch) for stage in estimate.stages) / len(estimate.stages)
+    # Looks read the spectrum too; had they kept it without its gradient, the stage's loss would lose half of its own.
+    assert estimate.stages[0].beam_spectrum.requires_grad and estimate.stages[1].beam_spectrum.requires_grad
     assert len(estimate.stages) == 3 and torch.equal(run.loss.cov_pred(estimate, batch), mean)
     perfect = run.loss_at_truth(batch)
     assert perfect.terms["cov"].abs().max() < 1e-5 and perfect.terms["cov_pred"].abs().max() < 1e-5

@@ -107,6 +107,13 @@ class Band:
         return float(np.max(np.abs(logs[seen] - self.middle[epochs]) / self.half[epochs]))
 
 
+class Positions(dict):
+    """{column: position}; the card says it already, so that nothing follows when a cell ends with `band(…)`."""
+
+    def _ipython_display_(self):
+        pass
+
+
 def _overfit(seed: int, device: str):
     """512 fixed scenes, memorized over 30 epochs."""
     from covlab.scenario import preset
@@ -149,7 +156,7 @@ def reference_trainer(name: str, seed: int, *, device: str = "cpu", **recipe):
     return Trainer(BackProjectionNet(student).to(device), scenes, validation, recipe, weights=LossWeights.only(lam_cov=1.0), progress=Silent())
 
 
-def band(name: str, run) -> dict[str, Position]:
+def band(name: str, run) -> Positions:
     """Draw a run's curves over the band of right runs and say where they lie; returns {column: position}.
 
     name: the set-up, "overfit" or "fresh". run: a trainer that has been run, or {"train": values, "validation": values}, one
@@ -162,7 +169,7 @@ def band(name: str, run) -> dict[str, Position]:
 
     references, curves = load()[_known(name)], _curves(run)
     bands = {column: Band.of(references[column]) for column in curves}
-    positions = {column: bands[column].place(values) for column, values in curves.items()}
+    positions = Positions({column: bands[column].place(values) for column, values in curves.items()})
     faults = getattr(run, "faults", ())
     figure = over_band(bands, curves, {column: position.kind for column, position in positions.items()}, bugged=bool(faults))
     said = "; ".join(f"{column}: {position.sentence}" for column, position in positions.items())

@@ -1,6 +1,7 @@
 """`check`: a card that says whether an answer holds, and if not, why; after three honest tries, the worked solution."""
 
 import ast
+import contextlib
 import hashlib
 import inspect
 import re
@@ -11,7 +12,7 @@ from typing import Any
 
 import covlab
 from covlab.course import card, memory, verdict
-from covlab.course.editions import Lesson, read_lesson, tags
+from covlab.course.editions import Lesson, LessonError, read_lesson, tags
 from covlab.course.exercises import exercises_of
 from covlab.course.exercises.judging import Judgement, judge
 
@@ -44,7 +45,7 @@ class Checked:
             return
         worked = worked_exercise(self.exercise)
         if worked is None:
-            card(f"{self.exercise}: the solution", ["It stands in lessons/ of a clone of covlab, and there is none here."], "open")
+            card(f"{self.exercise}: the solution", ["It stands in lessons/ of a clone of covlab, and cannot be read here."], "open")
         else:
             card(f"{self.exercise}: one solution", ["Compare it with yours; there are others."], "open", code=worked.solution)
 
@@ -92,9 +93,11 @@ def worked_exercises(lesson: Lesson) -> dict[str, Worked]:
 
 
 def worked_exercise(exercise: str) -> Worked | None:
-    """The exercise as the clone's lesson has it; None without a clone."""
-    sources = sorted((Path(covlab.__file__).parents[1] / "lessons").glob(f"{exercise[:2]}_*.py"))
-    return worked_exercises(read_lesson(sources[0])).get(exercise) if sources else None
+    """The exercise as the clone's lesson has it; None without a clone, or where its lesson cannot be read."""
+    for source in (Path(covlab.__file__).parents[1] / "lessons").glob(f"{exercise[:2]}_*.py"):
+        with contextlib.suppress(LessonError):
+            return worked_exercises(read_lesson(source)).get(exercise)
+    return None
 
 
 def _fingerprint(answer: Any) -> str:

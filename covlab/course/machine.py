@@ -55,19 +55,18 @@ def look_at_machine() -> list[Line]:
     return [_python(), pytorch, _lock(), *of_torch, _memory(), _disk(), _place()]
 
 
-def show_machine() -> bool:
-    """Show what was found, and for each line that fails what to do; returns whether all is ready."""
+def show_machine() -> None:
+    """Show what was found, and for each line that fails what to do."""
     from covlab import plots
 
     lines = look_at_machine()
-    signs = {True: "✓ ready", None: "note", False: "✗ to do"}
+    signs = {True: "✓\u00a0ready", None: "note", False: "✗\u00a0to\u00a0do"}
     plots.table(["", "what", "found", "what to do, or to know"], [(signs[each.ok], each.what, each.found, each.advice) for each in lines])
     failing = [each for each in lines if each.ok is False]
     if failing:
         card(f"{len(failing)} of {len(lines)} lines need something first", [f"{each.what}: {each.advice}" for each in failing], "open")
     else:
         card("This machine is ready", ["Every lesson runs here."], "good")
-    return not failing
 
 
 def _python() -> Line:

@@ -9,7 +9,7 @@ from html import escape
 
 from covlab.course import card, memory
 
-_choices: dict[str, Sequence[str]] = {}  # of the questions asked in this kernel
+_asked: dict[str, tuple[str, list[str]]] = {}  # text and choices of the questions asked in this kernel
 
 
 def predict(question: str, text: str, choices: Sequence[str]) -> None:
@@ -24,7 +24,7 @@ def predict(question: str, text: str, choices: Sequence[str]) -> None:
     import ipywidgets
     from IPython.display import display
 
-    _choices[question] = choices
+    _asked[question] = (text, choices)
     before = memory.prediction(question)
     radio = ipywidgets.RadioButtons(
         options=choices, value=before if before in choices else None, description="I predict:",
@@ -38,6 +38,7 @@ def predict(question: str, text: str, choices: Sequence[str]) -> None:
 
     radio.observe(remember, names="value")
     box = ipywidgets.VBox([ipywidgets.HTML(f"<b>Predict.</b> {escape(text)}"), radio, note])
+    box.add_class("covlab-predict")
     # One output with two faces: the control where there is a kernel, the list of choices on a page without one.
     still = f"<p><b>Predict.</b> {escape(text)}</p><ul>{''.join(f'<li>{escape(each)}</li>' for each in choices)}</ul>"
     plain = f"Predict. {text}\n" + "\n".join(f"  ( ) {each}" for each in choices)
@@ -49,17 +50,19 @@ def outcome(question: str, happened: str, because: str = "") -> None:
 
     Raises ValueError when `happened` is none of the choices.
     """
-    if question in _choices and happened not in _choices[question]:
-        raise ValueError(f"outcome({question!r}, …): got {happened!r}, expected one of {', '.join(map(repr, _choices[question]))}")
+    text, choices = _asked.get(question, ("", [happened]))
+    if happened not in choices:
+        raise ValueError(f"outcome({question!r}, …): got {happened!r}, expected one of {', '.join(map(repr, choices))}")
     predicted = memory.prediction(question)
     if predicted is None:
-        lines = ["You made no prediction here. That is allowed, but a guess made beforehand is what makes an outcome stick."]
+        lines = ["You made no prediction. A guess made beforehand makes an outcome stick."]
     elif predicted == happened:
         lines = [f"You predicted: {predicted}. So it was."]
     else:
         lines = [f"You predicted: {predicted}. It came out differently, and that is where there is something to learn."]
-    card(f"Outcome: {happened}", [*lines, because] if because else lines, "good" if predicted == happened else "plain")
+    card(f"Outcome: {happened}", list(filter(None, [text, *lines, because])), "good" if predicted == happened else "plain")
 
 
 def _noted(choice: str | None) -> str:
-    return f"Noted: {escape(choice)}." if choice else "Choose one before you go on."
+    said = f"Noted: {escape(choice)}." if choice else "Choose one before you go on."
+    return f'<span role="status">{said}</span>'  # read aloud when it changes

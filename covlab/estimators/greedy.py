@@ -73,7 +73,8 @@ class GreedyLikelihood(MatchingPursuit):
 class Genie:
     """Reads the truth: the true places of the sources are given, and only their powers are estimated, by maximum likelihood.
 
-    A floor and no estimator: what is left is the error that L snapshots' symbols make.
+    A yardstick and no estimator: what is left is the error that L snapshots' symbols make. (Whoever shrinks powers towards what scenes are drawn
+    from may do a little better at high SNR.)
     """
 
     def __init__(self, scenario: Scenario, scoring_steps: int = 10):

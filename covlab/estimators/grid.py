@@ -1,8 +1,10 @@
 """Estimators on a grid of possible sources: R̂ = D diag(p) Dᴴ with p ≥ 0, one power a point.
 
-Three rules for the powers of all points, and one that takes a point at a time (``greedy.py``). σ² is taken from the SNR. All are deterministic, and
-scale with y: ten times y gives a hundred times R̂.
+All points have a power at once here; ``greedy.py`` takes a point at a time. σ² is taken from the SNR. All are deterministic,
+and scale with y: ten times y gives a hundred times R̂.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -25,25 +27,25 @@ class CovarianceFit:
         self.grid, self.iterations = grid, iterations
 
     def __call__(self, batch: Batch, site: Tensor) -> DictionaryEstimate:
-        found = []
-        for piece in pieces(batch, len(self.grid)):
+        grid, found = self.grid.to(batch.y.device), []
+        for piece in pieces(batch, len(grid)):
             scenes = CodedSnapshots(piece, site)
-            responses = scenes.responses(self.grid.steering)
+            responses = scenes.responses(grid.steering)
             data = square(responses.mH @ scenes.y).sum(dim=(1, 3))
-            power = _even_power(scenes, len(self.grid))
+            power = _even_power(scenes, len(grid))
             for _ in range(self.iterations):
                 root = scenes.cholesky(responses, power)
                 power = power * data / square(root.mH @ responses).sum(dim=(1, 2))
             found.append(power)
-        return self.grid.estimate(torch.cat(found), torch.zeros_like(batch.snr_db))
+        return grid.estimate(torch.cat(found), torch.zeros_like(batch.snr_db))
 
 
 class GridLikelihood:
     """Maximum likelihood on the grid: min Σ_l log det C_l + y_lᴴ C_l⁻¹ y_l over p ≥ 0; also known as sparse Bayesian learning.
 
-    By the rule p_g ← p_g · Σ_l |d_lgᴴ C_l⁻¹ y_l|² / Σ_l d_lgᴴ C_l⁻¹ d_lg (Abeida, Zhang, Li and Merabtine 2013, for snapshots of one covariance). Its square
-    root is the rule of LIKES (Stoica and Babu 2012), which is monotone and takes twice the steps. Most powers die early: after a few steps
-    only the strongest points are kept. More steps raise the likelihood and not the accuracy: stopping early regularizes.
+    By the rule p_g ← p_g · Σ_l |d_lgᴴ C_l⁻¹ y_l|² / Σ_l d_lgᴴ C_l⁻¹ d_lg (Abeida, Zhang, Li and Merabtine 2013, for snapshots of one
+    covariance). Its square root is the rule of LIKES (Stoica and Babu 2012), which is monotone and takes twice the steps. Most powers die
+    early: after a few steps only the strongest points are kept. More steps raise the likelihood and not the accuracy: stopping early regularizes.
 
     Args:
         iterations: steps in all.
@@ -55,23 +57,23 @@ class GridLikelihood:
         self.grid, self.iterations, self.full, self.keep = grid, iterations, full, min(keep, len(grid))
 
     def __call__(self, batch: Batch, site: Tensor) -> DictionaryEstimate:
-        found = []
-        for piece in pieces(batch, len(self.grid)):
+        grid, found = self.grid.to(batch.y.device), []
+        for piece in pieces(batch, len(grid)):
             scenes = CodedSnapshots(piece, site)
-            responses = scenes.responses(self.grid.steering)
-            power = likelihood_steps(scenes, responses, _even_power(scenes, len(self.grid)), self.full)
+            responses = scenes.responses(grid.steering)
+            power = likelihood_steps(scenes, responses, _even_power(scenes, len(grid)), self.full)
             power, kept = power.topk(self.keep, dim=1)
             responses = responses.gather(3, kept[:, None, None, :].expand(*responses.shape[:3], -1))
             power = likelihood_steps(scenes, responses, power, self.iterations - self.full)
-            found.append(torch.zeros(len(scenes), len(self.grid), device=power.device).scatter(1, kept, power))
-        return self.grid.estimate(torch.cat(found), torch.zeros_like(batch.snr_db))
+            found.append(torch.zeros(len(scenes), len(grid), device=power.device).scatter(1, kept, power))
+        return grid.estimate(torch.cat(found), torch.zeros_like(batch.snr_db))
 
 
 class RefinedGridLikelihood:
     """Maximum likelihood on a coarse grid that is refined where the power is (Malioutov, Çetin and Willsky 2005).
 
-    The rule is that of :class:`GridLikelihood`. After a few steps only the strongest points are kept, and each is split into eight, half a cell
-    apart in sin φ, sin θ and 1/r. The estimate is sharper than any fixed grid's of the same cost; at low SNR, sharp may be wrong.
+    The rule is that of :class:`GridLikelihood`. After a few steps only the strongest points are kept, and each is split into eight,
+    half a cell apart in sin φ, sin θ and 1/r. Sharper than a fixed grid of the same cost; at low SNR, sharp may be wrong.
 
     Args:
         levels: how many times points are split.
@@ -122,8 +124,7 @@ def likelihood_steps(scenes: CodedSnapshots, responses: Tensor, power: Tensor, s
 def phase_bounds(scenario: Scenario) -> tuple[Tensor, Tensor]:
     """Lowest and highest (sin φ, sin θ, 1/r) of the scenario's sources [3] each."""
     (a, b), (c, d), (near, far) = scenario.azimuth, scenario.elevation, scenario.range_m
-    corners = torch.tensor([[a, c], [b, d]], dtype=torch.float64).sin()
-    return (torch.cat([corners[i], torch.tensor([1 / r], dtype=torch.float64)]).float() for i, r in enumerate((far, near)))
+    return torch.tensor([math.sin(a), math.sin(c), 1 / far]), torch.tensor([math.sin(b), math.sin(d), 1 / near])
 
 
 def steering_at(scenario: Scenario, coordinates: Tensor) -> Tensor:

@@ -18,13 +18,22 @@ RESPONSES_AT_ONCE = 2**22
 
 
 class CodedSnapshots:
-    """B scenes as their likelihood sees them; σ² is known through the SNR (:func:`covlab.estimators.classical.noise_power`)."""
+    """B scenes as their likelihood sees them, in the precision of ``site``.
 
-    def __init__(self, batch: Batch, site: Tensor):
+    Args:
+        noise: σ² [B]; None: what the SNR says of it (:func:`covlab.estimators.classical.noise_power`).
+
+    Raises:
+        ValueError: ``site`` does not fit the batch, or a snapshot is not finite.
+    """
+
+    def __init__(self, batch: Batch, site: Tensor, noise: Tensor | None = None):
         check_site(batch, site)
-        self.y = torch.view_as_complex(batch.y).unsqueeze(-1)  # [B, L, M, 1]
+        if bad := (~batch.y.isfinite()).sum().item():
+            raise ValueError(f"batch.y must be finite, got {bad} of {batch.y.numel()} numbers that are not")
+        self.y = torch.view_as_complex(batch.y).to(site.dtype).unsqueeze(-1)  # [B, L, M, 1]
         self.channels = site * torch.view_as_complex(batch.codes).unsqueeze(2)  # G diag(c_l) [B, L, M, N]
-        self.noise = noise_power(batch)  # [B]
+        self.noise = (noise_power(batch) if noise is None else noise).to(site.real.dtype)  # [B]
         self.eye = torch.eye(site.shape[0], dtype=site.dtype, device=site.device)
 
     def __len__(self) -> int:

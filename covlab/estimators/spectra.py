@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from covlab.grid import Grid
+
 
 def music(R: Tensor, sources: Tensor, steering: Tensor) -> Tensor:
     """N / ‖U_nᴴ d‖², U_n the noise subspace of R: [B, N, N], K [B], [N, G] -> [B, G]. At least 1 (Schmidt 1986).
@@ -41,14 +43,14 @@ def peaks(spectrum: Tensor, axes: tuple[Tensor, ...], count: int) -> Tensor:
     """The ``count`` highest local maxima of a spectrum over a product grid, highest first: -> [B, count, len(axes)].
 
     A peak is at least as high as its neighbours (3 points an axis, diagonals included). Its place is refined on each axis by the parabola through
-    the logarithms of three points. Where a scene has fewer peaks, the rest are NaN.
+    the reciprocals of three points: both MUSIC and MVDR are reciprocals of quadratic forms. Where a scene has fewer peaks, the rest are NaN.
 
     Args:
         spectrum: [B, G], G the product of the axes' lengths, the last axis running fastest.
         axes: one, two or three increasing tensors.
     """
     shape = tuple(len(axis) for axis in axes)
-    level = spectrum.clamp(min=torch.finfo(spectrum.dtype).tiny).log().unflatten(1, shape)
+    level = spectrum.unflatten(1, shape)
     dimensions = len(axes)
     pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[dimensions - 1]
     # An axis of one point is no obstacle: the pool pads with -inf.
@@ -61,24 +63,40 @@ def peaks(spectrum: Tensor, axes: tuple[Tensor, ...], count: int) -> Tensor:
         for length in shape[number + 1 :]:
             stride *= length
         index = places // stride % shape[number]
-        found.append(_parabola(level.flatten(1), places, index, axis, stride))
+        found.append(_parabola(1 / spectrum, places, index, axis, stride))
     result = torch.where((highest > -torch.inf).unsqueeze(2), torch.stack(found, dim=2), torch.nan)
     return F.pad(result, (0, 0, 0, count - result.shape[1]), value=torch.nan)
 
 
-def _parabola(level: Tensor, places: Tensor, index: Tensor, axis: Tensor, stride: int) -> Tensor:
-    """Where the parabola through a peak and its two neighbours on ``axis`` is highest; at the axis' ends, the grid point."""
+def locate(spectrum: Tensor, grid: Grid, count: int) -> Tensor:
+    """(φ, θ, r) of the ``count`` highest peaks of a spectrum [B, G] over ``grid``, in radians and metres [B, count, 3]; NaN where there are fewer.
+
+    Places are refined in sin φ, sin θ and 1/r, in which the grid is about even.
+
+    Raises:
+        ValueError: ``grid`` holds plane waves.
+    """
+    if grid.range_m.isinf().any():
+        raise ValueError("grid must have ranges to locate sources, got one of plane waves")
+    corner = torch.stack([1 / grid.range_m, grid.elevation.sin(), grid.azimuth.sin()]).to(spectrum).unflatten(1, grid.shape)
+    axes = (corner[0, :, 0, 0], corner[1, 0, :, 0], corner[2, 0, 0, :])
+    w, v, u = peaks(spectrum, axes, count).unbind(dim=2)
+    return torch.stack([u.asin(), v.asin(), 1 / w], dim=2)
+
+
+def _parabola(valley: Tensor, places: Tensor, index: Tensor, axis: Tensor, stride: int) -> Tensor:
+    """Where the parabola through a valley's point and its two neighbours on ``axis`` is lowest; at the axis' ends, the grid point."""
     if len(axis) < 3:
         return axis[index]
     inner = (index > 0) & (index < len(axis) - 1)
     middle = index.clamp(1, len(axis) - 2)
     x0, x1, x2 = axis[middle - 1], axis[middle], axis[middle + 1]
     centre = places + (middle - index) * stride
-    y0, y1, y2 = (level.gather(1, centre + step) for step in (-stride, 0, stride))
+    y0, y1, y2 = (valley.gather(1, centre + step) for step in (-stride, 0, stride))
     left, right = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
     curvature = (right - left) / (x2 - x0)
-    vertex = (x0 + x1) / 2 - left / (2 * curvature.clamp(max=-torch.finfo(level.dtype).tiny))
-    vertex = torch.where(curvature < 0, vertex, x1).clamp(min=x0, max=x2)
+    vertex = (x0 + x1) / 2 - left / (2 * curvature.clamp(min=torch.finfo(valley.dtype).tiny))
+    vertex = torch.where(curvature > 0, vertex, x1).clamp(min=x0, max=x2)
     return torch.where(inner, vertex, axis[index])
 
 

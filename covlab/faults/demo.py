@@ -73,6 +73,19 @@ def scaling_bug(optimizer, accumulate, name, mystery, reveal, seed):
         _verdict(console, clean, bugged, fault)
 
 
+@demo.command("dashboard")
+@click.option("--fault", "name", default="division_in_debug_block", show_default=True, metavar="NAME", help="`covlab faults` lists them.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of scenes and first parameters.")
+@click.option("--no-browser", is_flag=True, help="Only print the address.")
+def dashboard(name, seed, no_browser):
+    """The same in a browser, in large type, with controls: bug on beside bug off."""
+    if name not in FAULTS:
+        raise click.BadParameter(f"there is no fault {name!r}; `covlab faults` lists them", param_hint="--fault")
+    from covlab.widgets.dashboard import serve
+
+    serve(name, seed, browser=not no_browser)
+
+
 def _train(console: Console, runs: dict[str, Trainer]) -> None:
     """Epoch by epoch in turn, so that both curves grow together; curves in a terminal, lines in a log."""
     for run in runs.values():

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito's palette: told apart by every kind of colour vision; line styles repeat the difference.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", ":")
+NUMBER = re.compile(r"[-−+]?\d[\d.,]*(e[-+]?\d+)?\s?[%×]?")  # in a table's cell, alone
 
 
 def show(figure: Figure, alt: str, *, width: int | None = None) -> None:
@@ -45,7 +47,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") ->
     """Show a small table; numbers are right-aligned, and written as they come."""
 
     def cell(value) -> str:
-        side = "right" if isinstance(value, int | float) or str(value)[:1].isdigit() else "left"
+        side = "right" if isinstance(value, int | float) or NUMBER.fullmatch(str(value)) else "left"
         return f'<td style="text-align: {side}">{html.escape(str(value))}</td>'
 
     head = "".join(f'<th scope="col" style="text-align: left">{html.escape(name)}</th>' for name in header)

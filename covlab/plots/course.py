@@ -53,7 +53,7 @@ def scene_from_above(simulator, batch, scene: int = 0) -> Figure:
     axes.plot(x, y, "o", color=COLOURS[2], label=f"sources, K = {len(x)} in this scene")
     for k, (one, other) in enumerate(zip(x, y, strict=True)):
         axes.plot([one, 0], [other, 0], "--", color=COLOURS[2], linewidth=1)
-        axes.annotate(f" power {batch.power[scene][here][k]:.2f}", (one, other), fontsize="small")
+        axes.annotate(f"power {batch.power[scene][here][k]:.2f}", (one, other), xytext=(5, 5), textcoords="offset points", fontsize="small")
     axes.set(xlabel="x in m (the RIS looks this way)", ylabel="y in m", aspect="equal", xlim=(-1, 12))
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

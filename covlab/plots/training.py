@@ -1,7 +1,7 @@
 """Pictures of training runs."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -59,45 +59,48 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0) ->
         epochs: how far the axes reach.
         size: of letters and lines; 2 can be read from the back row.
     """
-    figure = Figure(figsize=(9.6 * size**0.5, 3.4 * size**0.5))
+    letters, wide = 9 * size, 1 + 0.55 * (size - 1)
+    figure = Figure(figsize=(9.6 * wide, 3.4 * wide))
     *panels, last = figure.subplots(1, len(runs) + 1, width_ratios=(*[1] * len(runs), 1.15))
-    figure.subplots_adjust(left=0.065, right=0.98, bottom=0.16, top=0.85, wspace=0.26)
-    values = [value for run in runs.values() for row in run.history for value in (row["train"], row["validation"]) if 0 < value < math.inf]
-    low, high = (min(values) * 0.5, max(values) * 1.35) if values else (0.1, 1)
+    more = size / wide
+    figure.subplots_adjust(left=0.06 * more, right=0.98, bottom=0.16 * more, top=1 - 0.14 * more, wspace=0.25 * more)
+    values = [value for run in runs.values() for row in run.history for value in (row["train"], row["validation"])]
     for axes, (label, run), colour in zip(panels, runs.items(), COLOURS, strict=False):
         places = [row["epoch"] + 1 for row in run.history]
         axes.plot(places, [row["train"] for row in run.history], "--", color=colour, linewidth=1.4 * size, label="train, as logged")
         axes.plot(places, [row["validation"] for row in run.history], "-o", color=colour, linewidth=1.8 * size, markersize=3 * size, label="NMSE, measured")
-        axes.set(yscale="log", ylim=(low, high), xlim=(0.5, epochs + 0.5), xlabel="epoch")
+        axes.set(xlim=(0.5, epochs + 0.5))
         axes.set_xticks([1, *range(4, epochs + 1, 4)])
-        _plain_log_ticks(axes, low, high)
-        axes.set_title(_stamped(label, run), fontsize=10 * size**0.5)
-        axes.legend(fontsize=8 * size**0.5, loc="lower left")
+        _log_axis(axes, values, _stamped(label, run), "epoch", letters)
     for (label, run), colour, line in zip(runs.items(), COLOURS, LINES, strict=False):
         norms = [row["gradient_norm"] for row in run.ledger.rows]
         last.plot(range(1, len(norms) + 1), norms, line, color=colour, linewidth=1.4 * size, label=_stamped(label, run))
-    first = next(iter(runs.values()))
-    shown = [row["gradient_norm"] for run in runs.values() for row in run.ledger.rows if 0 < row["gradient_norm"] < math.inf]
-    if first.recipe.clip is not None:
-        shown.append(first.recipe.clip)
-        last.axhline(first.recipe.clip, color="black", linewidth=0.9)
-        last.annotate("clip", (0.99, first.recipe.clip), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8 * size**0.5)
-    low, high = (min(shown) * 0.4, max(shown) * 1.5) if shown else (0.1, 1)
-    last.set(yscale="log", ylim=(low, high), xlim=(0, first.recipe.windows + 1), xlabel="window (optimizer step)")
-    _plain_log_ticks(last, low, high)
-    last.set_title("gradient norm before clipping", fontsize=10 * size**0.5)
-    last.legend(fontsize=8 * size**0.5, loc="lower left")
+    clip, windows = (getattr(next(iter(runs.values())).recipe, name) for name in ("clip", "windows"))
+    norms = [row["gradient_norm"] for run in runs.values() for row in run.ledger.rows]
+    if clip is not None:
+        norms.append(clip)
+        last.axhline(clip, color="black", linewidth=0.9 * size)
+        last.annotate("clip", (0.99, clip), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=letters)
+    last.set(xlim=(0, windows + 1))
+    _log_axis(last, norms, "gradient norm, unclipped", "window", letters)
     return figure
 
 
-def _plain_log_ticks(axes: Axes, low: float, high: float) -> None:
-    """1, 2, 5, … in plain figures: matplotlib's own labels are superscripts, and slow to set."""
+def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, letters: float) -> None:
+    """A logarithmic axis around ``values``, labelled 1, 2, 5, … in plain figures: matplotlib's own superscripts are slow to set."""
+    shown = [value for value in values if 0 < value < math.inf]
+    low, high = (min(shown) * 0.4, max(shown) * 1.5) if shown else (0.1, 1)
+    axes.set(yscale="log", ylim=(low, high))
     ticks = [float(f"{digit}e{power}") for power in range(-6, 7) for digit in (1, 2, 5)]
-    shown = [tick for tick in ticks if low <= tick <= high]
-    if len(shown) > 7:
-        shown = [tick for tick in shown if f"{tick:e}"[0] == "1"]
-    axes.set_yticks(shown, [f"{tick:g}" for tick in shown])
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    if len(ticks) > 7:
+        ticks = [tick for tick in ticks if f"{tick:e}"[0] == "1"]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
+    axes.tick_params(labelsize=letters)
+    axes.set_xlabel(below, fontsize=letters)
+    axes.set_title(title, fontsize=1.1 * letters)
+    axes.legend(fontsize=0.9 * letters, loc="lower left")
 
 
 def _stamped(label: str, run: Trainer) -> str:

@@ -83,14 +83,16 @@ def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> F
     cosines = np.vstack([terms.cosines, [seen.with_total[name] for name in names]])
     right.imshow(cosines, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")
     for row, line in enumerate(cosines):
-        for column, cosine in enumerate(line[: row + 1] if row < len(names) else line):
-            text = "–" if np.isnan(cosine) else f"{cosine:.1f}".replace("0.", ".").replace("-.0", ".0")
-            right.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if abs(cosine) > 0.7 else "black")
+        for column, cosine in enumerate(line[:row]):  # the lower half, and of it what is not about zero
+            if abs(cosine) >= 0.05:
+                text = f"{cosine:.1f}".replace("0.", ".")
+                right.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if abs(cosine) > 0.7 else "black")
     right.axhline(len(names) - 0.5, color="black", linewidth=1.5)
     short = [name.removeprefix("lam_") for name in names]
     right.set_xticks(rows, short, rotation=45, ha="right", fontsize=8)
     right.set_yticks(range(len(names) + 1), [*short, "the whole"], fontsize=8)
-    right.set_title("cosines between the terms' gradients", fontsize=10)
+    right.tick_params(length=0)
+    right.set_title("cosines between gradients", fontsize=10)
     return figure
 
 
@@ -109,5 +111,35 @@ def weighted_runs(runs: Sequence[tuple[str, Trainer]]) -> Figure:
     axes.set(xlabel="window (optimizer step)", ylabel="held-out NMSE")
     axes.set_title("training with these weights, over earlier settings", fontsize=10)
     if runs:
+        axes.legend(fontsize=8)
+    return figure
+
+
+def pulls_over_training(windows: Sequence[int], pulls: Mapping[str, Sequence[float]]) -> Figure:
+    """The length of each term's weighted gradient over the windows; the first two terms are drawn thicker."""
+    figure = Figure(figsize=(9.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, lengths) in enumerate(pulls.items()):
+        axes.plot(
+            windows, lengths, LINES[number % len(LINES)], marker="osD^vP*X"[number], markersize=5, color=COLOURS[number % len(COLOURS)],
+            linewidth=2.6 if number < 2 else 1.2, label=name,
+        )  # fmt: skip
+    axes.set(xlabel="window (optimizer step)", ylabel="length of the weighted gradient, λ‖g‖", yscale="log")
+    axes.set_xscale("symlog", linthresh=2)
+    axes.set_xlim(-0.2, 1.2 * max(windows))
+    axes.set_xticks(windows, [str(window) for window in windows])
+    axes.set_xticks([], minor=True)
+    figure.legend(loc="outside right upper", fontsize=9)
+    return figure
+
+
+def logged_and_held_out(runs: Mapping[str, Trainer]) -> Figure:
+    """Left the loss as each run logs it, right the held-out NMSE, over the epochs."""
+    figure = Figure(figsize=(9.4, 3.6), layout="constrained")
+    for axes, value, title in zip(figure.subplots(1, 2), ("train", "validation"), ("loss, as logged", "held-out NMSE"), strict=True):
+        for (name, run), colour, line in zip(runs.items(), COLOURS, LINES, strict=False):
+            stamp = " (BUGGED)" if run.faults else ""
+            axes.plot([row["epoch"] + 1 for row in run.history], [row[value] for row in run.history], line, color=colour, label=f"{name}{stamp}")
+        axes.set(title=title, xlabel="epoch", ylim=(0, None))
         axes.legend(fontsize=8)
     return figure

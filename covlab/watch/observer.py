@@ -4,6 +4,7 @@ A *window* is what an optimizer makes one step of: the backwards since its gradi
 be read from a tensor stays on its device until ``Pending`` brings many of them in at once.
 """
 
+import math
 import threading
 import weakref
 from collections import deque
@@ -16,8 +17,10 @@ from torch.optim import lr_scheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from covlab.watch import measure, weights
+from covlab.watch.conditioning import Conditioning
 from covlab.watch.patches import Patches
 from covlab.watch.records import Backward, Cleared, Forward, Number, Pending, Site, Step, caller
+from covlab.watch.watched import Watched, gradients, versions
 
 BLOCK = 32  # steps between two waits for the device
 WHOLE_STEPS = 12  # of an optimizer, whose parameters are compared element by element
@@ -29,57 +32,7 @@ class Enough(BaseException):
     """The steps that were asked for have been made. No ``except Exception`` of the script's holds it up."""
 
 
-class Watched:
-    """An optimizer, and what its gradients are made of now."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, number: int):
-        self.ref, self.number, self.name = weakref.ref(optimizer), number, type(optimizer).__name__
-        self.pending: list[Backward] = []  # since the gradients were cleared
-        self.taken = 0  # of these, by steps already
-        self.touched = False  # by the backward that is running
-        self.got: set[int] = set()  # ids of the parameters that ever got a gradient
-        self.consumed = self.skipped = self.unscaled = False
-        self.expected = 0  # attempts before the scaler's step
-        self.carried: Number | None = None
-        self.attempts = 0
-        self.schedules: list[tuple[int, Site | None]] = []
-        self.clips: list[list] = []  # [where, scale, is it known that the scale was still in?]
-        self.written: int | None = None
-        self.handles, self.hooked = [], set()
-        self.trainable: set[int] = set()  # ids of parameters, as last looked at
-        self.ran: set[int] = set()  # of these, whose modules ran
-        self.names: dict[int, str] = {}
-        self.suspect = False  # no sampled parameter moved: compare them all
-        self.before: list[tuple[Tensor, Tensor]] = []
-        self.step: Step | None = None
-        self.pointers: set[int] | None = None
-        self.last: Step | None = None
-        self.hook()
-
-    def hook(self) -> None:
-        """See which parameters get gradients, also those that were added later."""
-        got, reference = self.got, weakref.ref(self)
-
-        def arrived(parameter):
-            got.add(id(parameter))
-            watched = reference()
-            if watched is not None:
-                watched.touched = True
-
-        for parameter in self.parameters():
-            if id(parameter) not in self.hooked and parameter.requires_grad and parameter.is_leaf:
-                self.hooked.add(id(parameter))
-                self.handles.append(parameter.register_post_accumulate_grad_hook(arrived))
-
-    def parameters(self) -> list[Tensor]:
-        optimizer = self.ref()
-        return [] if optimizer is None else [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-    def versions(self) -> int:
-        return sum(parameter._version for parameter in self.parameters())
-
-
-class Observer:
+class Observer(Conditioning):
     """Everything that is patched, hooked and remembered while a loop is watched.
 
     Args:
@@ -158,6 +111,8 @@ class Observer:
                 watched = self.optimizers.get(event.optimizer)
                 if watched is not None and event.moved is not None:
                     watched.suspect = event.moved.value == 0
+                if watched is not None and event.size is not None:
+                    watched.exact = not 0 < event.size.value < math.inf
             self.receive(event)
 
     # ---------------------------------------------------------------- wrapping
@@ -229,7 +184,8 @@ class Observer:
             return
         self.called.add(id(module))
         outputs = measure.outputs(result)
-        forward = Forward(site, root.number, module.training, root.stochastic and owned, root.batch_statistics, any(output.dtype == torch.float16 for output in outputs), bool(outputs))
+        half = any(output.dtype == torch.float16 for output in outputs)
+        forward = Forward(site, root.number, module.training, root.stochastic and owned, root.batch_statistics, half, bool(outputs))
         self.counts["forwards"] += 1
         self.forwards.append(forward)
         if module.training and owned and not self.light:
@@ -270,7 +226,7 @@ class Observer:
                 if not any(parameter.grad is not None for parameter in watched.parameters() if id(parameter) in watched.got):
                     self._cleared(watched, None)
                 elif watched.consumed and watched.carried is None:
-                    watched.carried = self._largest(watched)
+                    watched.carried = self._size(watched)
         root = tensors if isinstance(tensors, Tensor) else tensors[0] if len(tensors) == 1 else None
         if root is None:
             return []
@@ -283,7 +239,7 @@ class Observer:
             take_off()
         for watched in self.optimizers.values():
             if watched.touched:
-                watched.touched, watched.pointers = False, None
+                watched.touched, watched.pointers, watched.norm = False, None, None
                 if watched.written is None:
                     watched.written = watched.versions()
                 watched.pending.append(record)
@@ -305,7 +261,7 @@ class Observer:
         lost = [backward for backward in watched.pending if not backward.stepped]
         unread = watched.written is None or watched.versions() == watched.written
         if lost and not watched.consumed and not watched.skipped and not self.stepping and unread:
-            self.events.append(Cleared(watched.number, site, lost, self._largest(watched), watched.attempts))
+            self.events.append(Cleared(watched.number, site, lost, self._size(watched), watched.attempts))
         watched.taken, watched.pending, watched.consumed, watched.skipped, watched.carried, watched.written = 0, [], False, False, None, None
         watched.pointers = None
         watched.clips.clear()
@@ -361,7 +317,8 @@ class Observer:
         optimizer = watched.ref()
         watched.attempts += 1
         step = watched.step = Step(watched.number, watched.attempts, site, watched.pending[watched.taken :], list(self.forwards), closure=closure)
-        step.rates = [self.pending.number(rate.clone()) if isinstance(rate, Tensor) else rate for rate in (group["lr"] for group in optimizer.param_groups)]
+        rates = [group["lr"] for group in optimizer.param_groups]
+        step.rates = [self.pending.number(rate.clone()) if isinstance(rate, Tensor) else rate for rate in rates]
         found = getattr(optimizer, "found_inf", None)
         step.found_inf = self.pending.number(found.detach().clone()) if isinstance(found, Tensor) else None
         step.schedules, watched.schedules = watched.schedules, []
@@ -372,7 +329,7 @@ class Observer:
         step.carried, step.carried_size = watched.consumed and bool(watched.pending), watched.carried
         step.measured = not self.light or watched.attempts % SAMPLING == 1
         if step.measured:
-            step.largest = self._largest(watched)
+            step.size = self._size(watched)
             half = any(forward.half for forward in step.forwards) or any(p.dtype == torch.float16 for p in watched.parameters())
             if half and not any(backward.scale for backward in step.backwards):
                 zeros, tiny = measure.underflow(gradients(watched))
@@ -414,9 +371,13 @@ class Observer:
         if len(self.events) >= BLOCK or len(self.pending) > 4096:
             self.bring_in()
 
-    def _largest(self, watched: Watched) -> Number | None:
+    def _size(self, watched: Watched) -> Number | None:
+        exact = watched.attempts <= WHOLE_STEPS or watched.exact
+        norm, watched.norm = watched.norm, None
+        if not exact and norm is not None and norm[1] == versions(watched):
+            return self.pending.number(norm[0].clone())
         found = gradients(watched)
-        return self.pending.number(measure.largest(found)) if found else None
+        return self.pending.number(measure.size(found, exact)) if found else None
 
     def _describe(self, watched: Watched) -> None:
         """Who is who, while the models are alive."""
@@ -436,107 +397,3 @@ class Observer:
                 if names:
                     kept = any(id(parameter) in held for parameter in module.parameters())
                     self.orphans.setdefault(f"{type(module).__name__}{'' if kept else '*'}", set()).update(names)
-
-    # ---------------------------------------------------------------- loss scale, clipping, schedule
-
-    def _wrap_scale(self, original):
-        def scale(scaler, outputs, *args, **kwargs):
-            result = original(scaler, outputs, *args, **kwargs)
-            if self._mine():
-                self._guard("scaler", self._scaled, scaler, result)
-            return result
-
-        return scale
-
-    def _scaled(self, scaler, result) -> None:
-        self.scaler["used" if scaler.is_enabled() else "disabled"] += 1
-        if scaler.is_enabled() and isinstance(result, Tensor) and result.grad_fn is not None:
-            result.grad_fn.metadata[weights.SCALE] = scaler._scale.detach().clone()
-
-    def _find(self, optimizer) -> Watched | None:
-        inner = getattr(optimizer, "optimizer", optimizer)  # Accelerate and Fabric wrap it
-        return next((watched for watched in self.optimizers.values() if watched.ref() in (optimizer, inner)), None)
-
-    def _still_scaled(self, watched: Watched) -> None:
-        if not watched.unscaled:
-            for clip in watched.clips:
-                clip[2] = True
-
-    def _unscale(self, scaler, optimizer, *_, **__) -> None:
-        watched = self._find(optimizer)
-        if watched is not None and scaler.is_enabled():
-            self._still_scaled(watched)
-            watched.unscaled = True
-
-    def _scaler_step(self, scaler, optimizer, *_, **__) -> None:
-        watched = self._find(optimizer)
-        if watched is not None and scaler.is_enabled():
-            watched.expected = watched.attempts
-
-    def _scaler_stepped(self, scaler, optimizer, *_, **__) -> None:
-        watched = self._find(optimizer)
-        if watched is not None and scaler.is_enabled() and watched.attempts == watched.expected:
-            watched.attempts += 1
-            watched.skipped = True
-            step = Step(watched.number, watched.attempts, caller(), list(watched.pending), list(self.forwards), attempted=False)
-            step.largest = self._largest(watched)
-            step.schedules, watched.schedules = watched.schedules, []
-            step.clips = [(where, scale) for where, scale, certain in watched.clips if certain]
-            watched.clips = []
-            self._close(watched, step)
-            for backward in watched.pending:
-                backward.stepped = False
-
-    def _scaler_update(self) -> None:
-        for watched in self.optimizers.values():
-            watched.unscaled = False
-
-    def _wrap_clip(self, original):
-        def clip(parameters, *args, **kwargs):
-            if not self._mine():
-                return original(parameters, *args, **kwargs)
-            parameters = parameters if isinstance(parameters, Tensor) else list(parameters)  # a generator is read once
-            self._guard("clip", self._clip, parameters)
-            return original(parameters, *args, **kwargs)
-
-        return clip
-
-    def _clip(self, parameters) -> None:
-        given = {id(parameter) for parameter in ([parameters] if isinstance(parameters, Tensor) else parameters)}
-        for watched in self.optimizers.values():
-            if watched.pending and not watched.unscaled and watched.pending[-1].scale is not None:
-                if any(id(parameter) in given for parameter in watched.parameters()):
-                    watched.clips.append([caller(), watched.pending[-1].scale, False])
-
-    def _schedule(self, scheduler, *_, **__) -> None:
-        site = measure.outside(lr_scheduler.__file__)
-        watched = self._find(getattr(scheduler, "optimizer", None)) if site else None
-        if watched is not None:
-            watched.schedules.append((id(scheduler), site))
-
-    def _replace(self, tensor, *_, **__) -> None:
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            return
-        where = None
-        if tensor.requires_grad and tensor.grad_fn is not None:
-            where = "model" if self.depth else "loss" if tensor.numel() == 1 else "losses"
-        else:
-            for watched in self.optimizers.values():
-                if watched.pointers is None:
-                    watched.pointers = {gradient.data_ptr() for gradient in gradients(watched)}
-                if watched.pending and tensor.data_ptr() in watched.pointers:
-                    where = "gradient"
-        if where is not None and self.backward is None:
-            entry = self.replacements.setdefault((caller(), where), [0, []])
-            entry[0] += 1
-            self._collect(entry, tensor)
-
-    def _collect(self, entry: list, tensor: Tensor) -> None:
-        met = (~torch.isfinite(tensor.detach())).any()
-        entry[1] = [number for number in entry[1] if number.value is None or number.value]  # keep what is open or tells
-        if len(entry[1]) < 1024:
-            entry[1].append(self.pending.number(met))
-
-
-def gradients(watched: Watched) -> list[Tensor]:
-    return [parameter.grad for parameter in watched.parameters() if parameter.grad is not None]

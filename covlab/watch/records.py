@@ -29,12 +29,15 @@ class Site:
         return linecache.getline(self.file, self.line).strip()
 
     def __str__(self) -> str:
-        return f"{short(self.file)}:{self.line}"
+        name = short(self.file)
+        return f"{name}, line {self.line}" if " " in name else f"{name}:{self.line}"
 
 
 def short(file: str) -> str:
-    """The path as seen from the current folder, if it lies below it; else its last two parts."""
+    """The path as seen from the current folder, if it lies below it; else its last two parts; a notebook's cell as such."""
     path = Path(file)
+    if "ipykernel_" in file or file.startswith("<ipython-input"):
+        return "a cell of this notebook"
     if path.is_absolute() and path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))
     return "/".join(path.parts[-2:])
@@ -163,14 +166,14 @@ class Step:
     forwards: list[Forward]
     attempted: bool = True  #: False: the scaler skipped it without calling the optimizer
     found_inf: Number | None = None  #: what the optimizer was told, where it decides by itself
-    largest: Number | None = None  #: largest absolute gradient; NaN and inf show
+    size: Number | None = None  #: of the gradients: 0 if all are zero, not finite if one is not
     zeros: Number | None = None  #: share of zeros among the gradients, in float16 without a scale
     tiny: Number | None = None  #: share of what float16 has few bits for, among those that are not zero
     moved: Number | None = None  #: above 0: a parameter changed
     wholly: bool = False  #: every element was compared, not a sample
     rates: list[float | Number] = field(default_factory=list)
     carried: bool = False  #: gradients that a former step had already taken
-    carried_size: Number | None = None  #: their largest absolute value, where nobody was seen to clear them
+    carried_size: Number | None = None  #: their size absolute value, where nobody was seen to clear them
     schedules: list[tuple[int, Site | None]] = field(default_factory=list)  #: calls of schedules since the step before
     clips: list[tuple[Site | None, bool]] = field(default_factory=list)  #: (where, still scaled?)
     closure: bool = False
@@ -189,5 +192,5 @@ class Cleared:
     optimizer: int
     site: Site | None
     backwards: list[Backward]
-    largest: Number | None
+    size: Number | None  #: as of a step
     after: int  #: attempts of this optimizer so far

@@ -6,12 +6,11 @@ import os
 from collections import deque
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from covlab.watch.finding import TITLES, Finding, rank
+from covlab.watch.finding import Finding, rank
 from covlab.watch.observer import Enough, Observer
-from covlab.watch.records import Cleared, Number, Pending, Step, caller
+from covlab.watch.records import Cleared, Number, Step
 from covlab.watch.report import Report
 from covlab.watch.shares import Shares, share
 from covlab.watch.whole import AllTrained, Held, Led, Modes, NoBatchStatistics, NothingReplaced, Unseen
@@ -51,7 +50,8 @@ class Logged(Invariant):
             if abs(logged) < 1e-12:
                 found.setdefault("the logged loss is 0, the loss that was seen is not", []).append((number, ratio))
             elif n > 1 and min(abs(ratio - n) / n, abs(ratio - 1 / n) * n) < 0.02:
-                found.setdefault(f"{ratio:.2f}: the logged loss is that many times the mean of the losses seen, with {n} micro-batches a window", []).append((number, ratio))
+                says = f"{ratio:.2f}: the logged loss is that many times the mean of the losses seen, with {n} micro-batches a window"
+                found.setdefault(says, []).append((number, ratio))
         return [
             Finding("W14", "fault" if len(at) > 1 else "warning", at[-1][1], says, "log the sum of loss times samples over the sum of samples",
                     None, len(at), at[0][0], at[-1][0])
@@ -67,7 +67,7 @@ class watch:
 
     Args:
         models_and_optimizers: those that exist already; what is made or stepped inside is found by itself.
-        scaler: a ``torch.amp.GradScaler``; found by itself too, taken for the reader's sake.
+        scaler: a ``torch.amp.GradScaler``; every scaler is seen, so this is for the reader of your code alone.
         light: measure one step in eight and take no fingerprints.
         ledger: a file that gets one JSON object a step.
         steps: raise ``covlab.watch.Enough`` after so many steps; None: never.
@@ -88,14 +88,11 @@ class watch:
         self._ledger = None if ledger is None else Path(ledger)
         self._file = None
         self._report: Report | None = None
-        self._lost = {"steps": 0}
-        self._models, self._optimizers = [], []
+        self._optimizers = []
         for item in models_and_optimizers:
-            if isinstance(item, nn.Module):
-                self._models.append(item)
-            elif hasattr(item, "param_groups"):
+            if hasattr(item, "param_groups"):
                 self._optimizers.append(getattr(item, "optimizer", item))
-            else:
+            elif not isinstance(item, nn.Module):
                 raise TypeError(f"watch takes models and optimizers, got {type(item).__name__}")
 
     def __enter__(self) -> "watch":
@@ -108,7 +105,6 @@ class watch:
         self.observer.start()
         for optimizer in self._optimizers:
             self.observer.adopt(optimizer)
-        self._models.clear()
         self._optimizers.clear()
         return self
 
@@ -165,7 +161,7 @@ class watch:
     def _row(event: Step | Cleared) -> dict:
         common = {"optimizer": event.optimizer, "site": str(event.site) if event.site else None, "micro_batches": len(event.backwards)}
         if isinstance(event, Cleared):
-            return {"event": "cleared", **common, "after_step": event.after, "largest_gradient": _plain(value(event.largest))}
+            return {"event": "cleared", **common, "after_step": event.after, "gradient_size": _plain(value(event.size))}
         shares = [share(backward) for backward in event.backwards]
         return {
             "event": "step",
@@ -175,7 +171,7 @@ class watch:
             "losses": [_plain(value(backward.loss)) for backward in event.backwards],
             "loss_scale": _plain(next((backward.scale.value for backward in event.backwards if backward.scale is not None), None)),
             "weights": [part and part.value for part in shares],
-            "largest_gradient": _plain(value(event.largest)),
+            "gradient_size": _plain(value(event.size)),
             "moved": None if value(event.moved) is None else bool(value(event.moved)),
             "learning_rates": [_plain(rate.value if isinstance(rate, Number) else float(rate)) for rate in event.rates],
             "schedule_calls": len(event.schedules),

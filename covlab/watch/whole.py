@@ -183,7 +183,11 @@ class Unseen(Invariant):
             verdict, says = "note", f"{says}: {wholly} batches wholly, {nothing} not at all, as where training and validation are both measured"
         else:
             verdict = "warning" if len(both) > 1 else "note"
-        return [Finding(self.code, verdict, share, says, "split before anything is shuffled or seeded; seed training and validation apart", None, len(both))]
+        if verdict == "note":
+            fix = "nothing, if that is what you meant"
+        else:
+            fix = "split before anything is shuffled or seeded; seed training and validation apart"
+        return [Finding(self.code, verdict, share, says, fix, None, len(both))]
 
     def unchecked(self) -> str | None:
         return self.reason

@@ -48,19 +48,19 @@ class FiniteSteps(Invariant):
         self.needless: list[Step] = []
 
     def step(self, step: Step) -> None:
-        largest = value(step.largest)
+        size = value(step.size)
         self.steps += 1
-        self.seen += largest is not None
-        if step.ran and largest is not None and not math.isfinite(largest):
+        self.seen += size is not None
+        if step.ran and size is not None and not math.isfinite(size):
             self.at(step.site, step.number)
-        if not step.ran and largest is not None and math.isfinite(largest):
+        if not step.ran and size is not None and math.isfinite(size):
             self.needless.append(step)
         elif not step.ran:
             self.skip(step.number, step)
 
     def cleared(self, cleared: Cleared) -> None:
-        largest = value(cleared.largest)
-        if largest is not None and not math.isfinite(largest):
+        size = value(cleared.size)
+        if size is not None and not math.isfinite(size):
             self.steps += 1
             self.seen += 1
             self.skip(cleared.after, cleared)
@@ -102,9 +102,9 @@ class NothingLost(Invariant):
         self.steps += 1
 
     def cleared(self, cleared: Cleared) -> None:
-        largest = value(cleared.largest)
+        size = value(cleared.size)
         unused = all(not backward.stepped for backward in cleared.backwards)
-        if unused and largest is not None and math.isfinite(largest) and largest > 0:
+        if unused and size is not None and math.isfinite(size) and size > 0:
             self.losses.setdefault((cleared.optimizer, cleared.site), []).append(cleared)
 
     def finish(self, observer) -> list[Finding]:
@@ -120,7 +120,7 @@ class NothingLost(Invariant):
             leftover = times > 1 and 0 not in apart and len(apart) == 1  # the same number of steps between: an epoch's end
             repeated = times >= 3 and times >= 0.2 * attempts
             verdict = "fault" if repeated or leftover else "note"
-            says = f"{backwards} backwards with finite gradients were cleared in {times} places of the run, and {attempts} steps were made"
+            says = f"{times} times, finite gradients were cleared before a step took them, of {backwards} backwards in all; {attempts} steps were made"
             if leftover and not repeated:
                 says = f"every {next(iter(apart))} steps, {backwards / times:g} micro-batches are left over and their gradients cleared without a step"
             found.append(Finding(self.code, verdict, backwards, says, "step before the gradients are cleared, also for the last, shorter window of an epoch",
@@ -289,12 +289,12 @@ class NotAllZero(Invariant):
         self.seen = 0
 
     def step(self, step: Step) -> None:
-        largest = value(step.largest)
-        if largest is None:
+        size = value(step.size)
+        if size is None:
             return
         self.seen += 1
         run = self.run.setdefault(step.optimizer, [])
-        if largest:
+        if size:
             run.clear()
         else:
             run.append(step)

@@ -21,14 +21,16 @@ class Background:
     raises. Where no event loop runs (in a script), the work is done in place, and ``refresh`` called at the end.
 
     Attributes:
-        stop_button, bar: widgets; the bar is native HTML, so it has a name and is whole in a saved notebook.
+        stop_button, bar: widgets, the button seen only while there is something to stop; the bar is native HTML, so it has a name and is whole
+            in a saved notebook.
         running: is there work under way?
     """
 
     def __init__(self, what: str, refresh: Callable[[], None], fail: Callable[[Exception], None]):
         self.what, self.refresh, self.fail = what, refresh, fail
-        self.stop_button, self.bar = ipywidgets.Button(description="Stop", disabled=True), ipywidgets.HTML()
+        self.stop_button, self.bar = ipywidgets.Button(description="Stop", layout={"display": "none"}), ipywidgets.HTML()
         self.stop_button.on_click(lambda button: self.stop())
+        self.thread: threading.Thread | None = None
         self.ticket: threading.Event | None = None  # of the work under way; set: it is to stop
 
     @property
@@ -39,19 +41,26 @@ class Background:
         """Do ``work`` in place of what is under way."""
         self.stop()
         ticket = self.ticket = threading.Event()
-        self.stop_button.disabled = False
+        self.stop_button.layout.display = ""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             self._do(work, ticket, lambda report, *arguments: report(*arguments), math.inf)
         else:
-            threading.Thread(target=self._do, args=(work, ticket, loop.call_soon_threadsafe, REFRESH), daemon=True).start()
+            self.thread = threading.Thread(target=self._after, args=(self.thread, work, ticket, loop.call_soon_threadsafe, REFRESH), daemon=True)
+            self.thread.start()
 
     def stop(self) -> None:
         """End the work under way; what it has reached stays."""
         if self.ticket is not None:
             self.ticket.set()
             self._finish(self.ticket, "stopped")
+
+    def _after(self, before: threading.Thread | None, *arguments) -> None:
+        """The next work may go on with the very run that the last one was told to leave: two threads must not train it."""
+        if before is not None:
+            before.join()
+        self._do(*arguments)
 
     def _do(self, work: Iterator[float], ticket: threading.Event, post: Callable, every: float) -> None:
         told = time.monotonic()
@@ -73,7 +82,7 @@ class Background:
 
     def _finish(self, ticket: threading.Event, words: str) -> None:
         if self.ticket is ticket:
-            self.ticket, self.stop_button.disabled = None, True
+            self.ticket, self.stop_button.layout.display = None, "none"
             self._say(1.0, words)
             self.refresh()
 

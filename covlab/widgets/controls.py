@@ -77,7 +77,7 @@ class Choice:
     def __init__(self, label: str, value: str, options: Sequence[str], many: bool = False, label_width: str = LABEL_WIDTH):
         kind = ipywidgets.Dropdown if many else ipywidgets.RadioButtons
         across = {} if many else {"orientation": "horizontal"}
-        self.box = kind(description=label, value=value, options=list(options), style={"description_width": label_width}, layout={"width": "auto"}, **across)
+        self.box = kind(description=label, value=value, options=list(options), style={"description_width": label_width}, layout={"width": "auto", "margin": "2px 24px 2px 2px"}, **across)
         self.widget = self.box
 
     @property

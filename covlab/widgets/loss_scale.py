@@ -101,7 +101,7 @@ class LossScaleExplorer(Explorer):
         skipped = sum(not ran for _, ran in path)
         end = f" It ends at 2^{math.log2(scales[-1]):.0f}." if path else ""
         alt = (
-            f"Left, exponents of gradients times a loss scale of 2^{state['scale']:g} against fp16's limits. {told}. "
+            f"Left, exponents of the gradients of a network, {state['network']}, times a loss scale of 2^{state['scale']:g} against fp16's limits. {told}. "
             f"Right, the loss scale over {len(path)} windows of a run in fp16: {skipped} were skipped for an overflow.{end}"
         )
         return exponents_and_path(seen, 2.0 ** state["scale"], path, WINDOWS), alt

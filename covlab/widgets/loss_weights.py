@@ -3,10 +3,10 @@
 from functools import cached_property
 
 import ipywidgets
-import torch
 from matplotlib.figure import Figure
 
 from covlab import plots
+from covlab.course.experiments.weights import BLEND, terms_of
 from covlab.faults.stage import stage
 from covlab.loss import LossWeights
 from covlab.plots.weights import Terms, term_shares, weighted_runs
@@ -15,9 +15,6 @@ from covlab.trainer import Trainer
 from covlab.widgets import Explorer
 from covlab.widgets.background import Background, windows_of
 from covlab.widgets.controls import Number, decades
-
-BLEND = 0.2
-"""Share of the sample covariance in the estimate, so that ``lam_cov_pred`` weighs something of its own."""
 
 
 class LossWeightsExplorer(Explorer):
@@ -58,14 +55,7 @@ class LossWeightsExplorer(Explorer):
     def terms(self) -> Terms:
         """Every term and its gradient, unweighted."""
         run = self._trainer(dict.fromkeys(LossWeights().values(), 1.0), 1)
-        batch = concatenate(list(run.scenes.micro_batches(0)))
-        values, gradients = {}, []
-        for name, term in run.losses(batch).terms.items():
-            pieces = torch.autograd.grad(term.mean(), run.parameters, retain_graph=True, materialize_grads=True)
-            values[f"lam_{name}"] = term.mean().item()
-            gradients.append(torch.cat([piece.flatten() for piece in pieces]).double())
-        gradients = torch.stack(gradients)
-        return Terms(values, (gradients @ gradients.T).numpy())
+        return terms_of(run, concatenate(list(run.scenes.micro_batches(0))))
 
     def draw(self, state: dict) -> tuple[Figure, str]:
         seen = self.terms.weighted(state)

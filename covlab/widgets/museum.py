@@ -75,7 +75,7 @@ def difference(name: str, size: str = "inherit") -> str:
         for line in FAULTS[name].diff().splitlines()[2:] if not line.startswith("@@")
     ]  # fmt: skip
     return (
-        f'<pre style="font-size: {size}; line-height: 1.35; white-space: pre-wrap" aria-label="difference: minus is right, plus is wrong">'
+        f'<pre style="font-family: monospace; font-size: {size}; line-height: 1.35; white-space: pre-wrap" aria-label="difference: minus is right, plus is wrong">'
         f"<span>− right: {FAULTS[name].place}    + wrong: {name}</span>\n{''.join(lines)}</pre>"
     )
 

@@ -1,5 +1,6 @@
 // ipywidgets' sliders reach assistive technology without a name, and with a position in place of a value.
 // This gives each slider of an explorer the label of the number box beside it, and the text of its own readout.
+// JupyterLab takes arrow keys for its own, to move between cells, also from radio buttons and lists: not inside an explorer.
 (() => {
   if (window.covlabNames) return;
   const name = handle => {
@@ -13,7 +14,11 @@
     new MutationObserver(say).observe(control, {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["aria-valuetext"]});
     say();
   };
-  const look = () => document.querySelectorAll(".covlab-number .noUi-handle:not([aria-label])").forEach(name);
+  const look = () => {
+    document.querySelectorAll(".covlab-number .noUi-handle:not([aria-label])").forEach(name);
+    const own = ["select", "input", ".noUi-handle"].map(kind => `.covlab-explorer ${kind}:not([data-lm-suppress-shortcuts])`);
+    document.querySelectorAll(own.join()).forEach(each => each.setAttribute("data-lm-suppress-shortcuts", "true"));
+  };
   window.covlabNames = new MutationObserver(look);
   window.covlabNames.observe(document.body, {subtree: true, childList: true});
   look();

@@ -45,8 +45,8 @@ class ScalingBugExplorer(Explorer):
             {
                 "bug": Choice("the bug", "on", BUG),
                 "optimizer": Choice("optimizer", "adamw", OPTIMIZERS),
-                "accumulation": Number("micro-batches a window", 4.0, [float(count) for count in range(1, 9)], label_width="12em"),
-                "clip": Number("clip the gradient at", 1.0, [0.0, *decades(-1, 1)], words={0: "never"}, label_width="12em"),
+                "accumulation": Number("micro-batches a window", 4.0, [float(count) for count in range(1, 9)], label_width="13.5em"),
+                "clip": Number("clip the gradient at", 1.0, [0.0, *decades(-1, 1)], words={0: "never"}, label_width="13.5em"),
             }
         )
         self.background = Background("training", self.guarded(self.paint), self.fail)
@@ -67,7 +67,8 @@ class ScalingBugExplorer(Explorer):
         self.paint()
 
     def first_draw(self) -> None:
-        self._paint(*self.draw(self.state))
+        self.draw(self.state)
+        self.paint()
 
     def paint(self) -> None:
         """The picture of as much as has been trained."""
@@ -117,7 +118,10 @@ class ScalingBugExplorer(Explorer):
             f"{self.fault} {state['bug']}, {state['optimizer']}, {state['accumulation']:g} micro-batches a window, {clip}. Logged loss and NMSE over the epochs, "
             f"left as it should be, in the middle with the bug {state['bug']}; right, both gradient norms over the windows. NMSE: {reached}. {self.verdict(state)}"
         )
-        return side_by_side(pair, EPOCHS), alt
+        return self._figure(pair), alt
+
+    def _figure(self, pair: dict[str, Trainer]) -> Figure:
+        return side_by_side(pair, EPOCHS)
 
 
 def clip_rate(run: Trainer) -> float:

@@ -125,7 +125,8 @@ def _finding(wrong: list[Trial], of: int) -> str:
         bad = int((~vector(nans[0].got).isfinite()).sum())
         return f"{bad} of {len(vector(nans[0].got))} numbers are NaN or infinite when called {_called(nans[0])}."
     worst = max(wrong, key=lambda trial: trial.error)
-    return f"Of {of} random inputs, {len(wrong)} give a wrong result, the worst off by {_share(worst.error)}, called {_called(worst)}."
+    how = f"for instance {worst.got!r}" if isinstance(worst.expected, str | bool) else f"the worst off by {_share(worst.error)}"
+    return f"Of {of} random inputs, {len(wrong)} give a wrong result, {how}, called {_called(worst)}."
 
 
 def _hint(exercise: Exercise, trials: list[Trial], wrong: list[Trial], cases: list[tuple]) -> str | None:
@@ -182,4 +183,4 @@ def _short(value: Any) -> str:
 def _share(error: float) -> str:
     if not math.isfinite(error):
         return "more than can be said"
-    return f"{error:.2g} times its size" if error >= 10 else f"{100 * error:.2g} %"
+    return f"{error:.3g} times the right one's size" if error >= 10 else f"{100 * error:.2g} %" if error < 0.1 else f"{100 * error:.0f} %"

@@ -13,22 +13,6 @@ def _complex(generator, *shape):
     return torch.randn(*shape, generator=generator, dtype=torch.complex64)
 
 
-as_contract = Exercise(
-    id="01.as_contract",
-    law="y[b, l, m] holds real and imaginary part of what antenna m received in snapshot l of scene b.",
-    draw=lambda generator: (_complex(generator, _size(generator, 1, 3), _size(generator, 2, 5), _size(generator, 6, 9)),),
-    right=lambda received: torch.stack([received.mT.real, received.mT.imag], dim=-1),
-    hints=[
-        Hint("the shape is right, and the numbers are those received, but they lie at other places. What does `reshape` do to the order in memory?",
-             mistake=lambda received: torch.view_as_real(received).reshape(len(received), received.shape[2], received.shape[1], 2)),
-        Hint("antennas and snapshots are still in the receiver's order.", mistake=lambda received: torch.view_as_real(received)),
-        Hint("every imaginary part has the opposite sign: `.mH` transposes and does one thing more.",
-             mistake=lambda received: torch.view_as_real(received.mH.resolve_conj())),
-        Hint("the last axis holds the imaginary part first.", mistake=lambda received: torch.view_as_real(received.mT.contiguous()).flip(-1)),
-    ],
-)  # fmt: skip
-
-
 def _covariance_case(generator):
     elements, sources = _size(generator, 4, 6), _size(generator, 1, 3)
     phase = 6.28 * torch.rand(elements, sources, generator=generator)
@@ -48,6 +32,22 @@ covariance = Exercise(
         Hint("each source comes in with the root of its power.", mistake=lambda steering, power: (steering * power.sqrt()) @ steering.mH),
         Hint("all sources come in with the same power.", mistake=lambda steering, power: steering @ steering.mH),
         Hint("this sums over the elements; the sum runs over the sources.", mistake=lambda steering, power: (steering * power).mH @ steering),
+    ],
+)  # fmt: skip
+
+
+as_contract = Exercise(
+    id="01.as_contract",
+    law="y[b, l, m] holds real and imaginary part of what antenna m received in snapshot l of scene b.",
+    draw=lambda generator: (_complex(generator, _size(generator, 1, 3), _size(generator, 2, 5), _size(generator, 6, 9)),),
+    right=lambda received: torch.stack([received.mT.real, received.mT.imag], dim=-1),
+    hints=[
+        Hint("the shape is right, and the numbers are those received, but they lie at other places. What does `reshape` do to the order in memory?",
+             mistake=lambda received: torch.view_as_real(received).reshape(len(received), received.shape[2], received.shape[1], 2)),
+        Hint("antennas and snapshots are still in the receiver's order.", mistake=lambda received: torch.view_as_real(received)),
+        Hint("every imaginary part has the opposite sign: `.mH` transposes and does one thing more.",
+             mistake=lambda received: torch.view_as_real(received.mH.resolve_conj())),
+        Hint("the last axis holds the imaginary part first.", mistake=lambda received: torch.view_as_real(received.mT.contiguous()).flip(-1)),
     ],
 )  # fmt: skip
 

@@ -51,12 +51,12 @@ window_gradient = Exercise(
 
 
 def mystery_run(seed: int, device: str = "cpu"):
-    """A run of 15 epochs with one bug of the museum. Do not read on before you have answered."""
+    """A run of 10 epochs with one bug of the museum. Do not read on before you have answered."""
     from covlab.course.bands import reference_trainer
     from covlab.faults import inject
 
     with inject(which_fault.right):
-        trainer = reference_trainer("overfit", seed, device=device, windows=60)
+        trainer = reference_trainer("overfit", seed, device=device, windows=40)
     return trainer.fit()
 
 

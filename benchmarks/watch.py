@@ -1,0 +1,283 @@
+"""What covlab.watch costs, and which bugs it and its peers find in the very same loops.
+
+    covlab bench watch [--json FILE] [--rounds 8] [--only cost|loops|trainer]
+
+Cost: processor time of a step watched over that of the same step alone, alternating, ten million parameters.
+Loops: the textbook loops of tests/watch_faulty.py and a few correct ones, each tool with what it is made for: torch-audit
+through its autopatch, torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm and learning rate
+a step. Each finding counts from a warning on; what a tool also says of such a loop without a bug convicts nobody. (The labels
+are random and the loops short: that such a run improves too slowly, trainproof's TP-DEAD-RUN, is no news and not counted.)
+A peer that is not installed is left out, and said to be. Trainer: the museum's faults in the project's own trainer.
+"""
+
+import argparse
+import contextlib
+import gc
+import importlib.metadata
+import importlib.util
+import io
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import covlab  # noqa: F401  (tells threads how to wait, before torch loads)
+
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from covlab.faults import FAULTS
+from covlab.faults.stage import exhibit, finish
+from covlab.watch import TITLES, watch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from watch_faulty import FAULTY, adamw  # noqa: E402
+from watch_healthy import HEALTHY, batches, network  # noqa: E402
+
+CORRECT = ("raw", "accumulation", "short_last_window", "sum_over_tasks", "adversarial", "both_sets_measured", "frozen_layers",
+           "half_precision", "half_precision_with_skips", "sharpness_aware")  # fmt: skip
+# What a faulty loop would be without its bug; where nothing else is named: the plain loop.
+TWINS = {name: ("accumulation",) for name in ("missing_division", "division_in_debug_block", "short_window_by_full_count", "last_batch_only",
+         "running_sum_in_step_branch", "schedule_per_micro_batch", "cleared_inside_window", "leftover_dropped")}  # fmt: skip
+TWINS |= {name: ("half_precision",) for name in ("schedule_on_skipped_step", "sanitize_before_unscale", "sanitize_after_unscale", "clip_before_unscale",
+          "scale_updated_inside_window", "overflow_probe_wrong_key", "loss_inside_autocast")}  # fmt: skip
+TWINS["batch_statistics_accumulated"] = ("accumulation", "adversarial")
+PLAIN = "plain"
+NOT_RUN = {"traincheck 0.2": "needs the trace of a right run of the same script and invariants inferred from it, minutes of processor time a loop"}
+
+
+# ---------------------------------------------------------------- what each tool says of a loop
+
+
+def ours(loop) -> list[str]:
+    with watch() as w:
+        loop(log=w.log)
+    return [f"{finding.code} {finding.verdict}" for finding in w.report().flat if finding.verdict != "note"]
+
+
+@contextlib.contextmanager
+def every_optimizer(attach):
+    """``attach(model, optimizer)`` for every optimizer that is made, with the model whose parameters it holds."""
+    original = torch.optim.Optimizer.__init__
+
+    def init(self, *args, **kwargs):
+        original(self, *args, **kwargs)
+        held = {id(parameter) for group in self.param_groups for parameter in group["params"]}
+        models = [item for item in gc.get_objects() if isinstance(item, nn.Module) and held & {id(parameter) for parameter in item.parameters()}]
+        if models:
+            waiting.append((max(models, key=lambda model: sum(1 for _ in model.modules())), self))
+
+
+    waiting = []
+    torch.optim.Optimizer.__init__ = init
+    call = nn.Module.__call__
+
+    def first_call(module, *args, **kwargs):  # the subclass has finished its own __init__ by now
+        while waiting:
+            attach(*waiting.pop(0))
+        return call(module, *args, **kwargs)
+
+    nn.Module.__call__ = first_call
+    try:
+        yield
+    finally:
+        torch.optim.Optimizer.__init__, nn.Module.__call__ = original, call
+
+
+def torch_audit(loop) -> list[str]:
+    import torch_audit as peer
+
+    auditors = []
+    with every_optimizer(lambda model, optimizer: auditors.append(peer.autopatch(model, optimizer=optimizer, every_n_steps=1, suppress_internal_errors=True))):
+        loop(log=lambda value: None)
+    found = {(finding.rule_id, str(finding.severity)) for auditor in auditors for finding in auditor.findings}
+    return sorted(rule for rule, severity in found if "INFO" not in severity.upper())
+
+
+def torcheck(loop) -> list[str]:
+    from torcheck.registry import Registry
+
+    registry = Registry()
+
+    def attach(model, optimizer):
+        registry.register(optimizer)
+        registry.add_module_changing_check(model, module_name="model")
+        registry.add_module_nan_check(model, module_name="model")
+        registry.add_module_inf_check(model, module_name="model")
+
+    with every_optimizer(attach):
+        try:
+            loop(log=lambda value: None)
+        except RuntimeError as error:
+            return [" ".join(str(error).split())[:90]]
+    return []
+
+
+def trainproof(loop) -> list[str]:
+    from trainproof.epoch import check_records
+
+    records = []
+
+    def before(optimizer, args, kwargs):
+        norms = [p.grad.norm() for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = float(torch.stack(norms).norm()) if norms else 0.0
+        records.append({"step": len(records) + 1, "loss": losses[-1] if losses else None, "grad_norm": norm, "lr": float(optimizer.param_groups[0]["lr"])})
+
+    losses, original = [], torch.autograd.backward
+
+    def backward(tensors, *args, **kwargs):
+        losses.append(float(tensors.detach()))
+        return original(tensors, *args, **kwargs)
+
+    handle = register_optimizer_step_pre_hook(before)
+    torch.autograd.backward = backward
+    try:
+        loop(log=lambda value: None)
+    finally:
+        torch.autograd.backward = original
+        handle.remove()
+    return sorted({finding["id"] for finding in check_records(records)["findings"] if finding["level"] in ("WARN", "FAIL")})
+
+
+TOOLS = {"covlab.watch": (ours, "covlab"), "torch-audit": (torch_audit, "torch_audit"), "trainproof": (trainproof, "trainproof"), "torcheck": (torcheck, "torcheck")}
+
+
+def said(tool, loop) -> list[str]:
+    torch.manual_seed(0)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            return tool(loop)
+        except Exception as error:
+            return [f"failed: {type(error).__name__}: {error}"[:120]]
+
+
+def plain(log=None) -> None:
+    model = network()
+    optimizer = adamw(model)
+    for x, y in batches(14):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+
+def loops() -> list[dict]:
+    installed = {name: tool for name, (tool, module) in TOOLS.items() if importlib.util.find_spec(module)}
+    clean = {name: {tool: said(call, lambda log, name=name: HEALTHY[name]()) for tool, call in installed.items()} for name in CORRECT}
+    clean[PLAIN] = {tool: said(call, plain) for tool, call in installed.items()}
+    broken = {tool: says for tool, says in clean[PLAIN].items() if any(one.startswith("failed") for one in says)}
+    if broken:
+        raise SystemExit(f"a peer could not be run: {broken}")
+
+    def row(name: str, bug: bool, expected: str | None, says: dict[str, list[str]]) -> dict:
+        known = {tool: {"TP-DEAD-RUN", *(one for twin in TWINS.get(name, (PLAIN,)) for one in clean[twin][tool])} for tool in installed}
+        new = {tool: [one for one in says[tool] if one not in known[tool]] for tool in installed}
+        print(f"{name:34}" + "".join(f"{tool} {','.join(new[tool])[:22] or '-':24}" for tool in installed), flush=True)
+        return {"loop": name, "bug": bug, "expected": expected, "says": says, "new": new}
+
+    rows = [row(name, False, None, clean[name]) for name in CORRECT]
+    for name, (loop, invariant, verdict) in FAULTY.items():
+        rows.append(row(name, True, invariant and f"{invariant} {verdict}", {tool: said(call, loop) for tool, call in installed.items()}))
+    return rows
+
+
+# ---------------------------------------------------------------- the museum in our own trainer
+
+
+def museum() -> list[dict]:
+    rows = []
+    for name in FAULTS:
+        for bugged in (False, True):
+            with watch() as w:
+                finish(exhibit(name, without=not bugged))
+            found = {}
+            for finding in w.report().flat:
+                found.setdefault(finding.code, finding.verdict)
+            rows.append({"fault": name, "injected": bugged, "found": found})
+        print(f"{name:36} {rows[-1]['found']}   without: {rows[-2]['found']}", flush=True)
+    return rows
+
+
+# ---------------------------------------------------------------- cost
+
+
+def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: int = 8) -> list[dict]:
+    torch.manual_seed(0)
+    width = 1440
+    model = nn.Sequential(*[layer for _ in range(5) for layer in (nn.Linear(width, width), nn.ReLU())])
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
+    x = torch.randn(batch, width)
+
+    def seconds() -> float:
+        began = time.process_time()
+        for _ in range(steps):
+            for _ in range(micro_batches):
+                (model(x).square().mean() / micro_batches).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        return (time.process_time() - began) / steps
+
+    seconds()
+    rows = []
+    for light in (False, True):
+        ratios, alone = [], []
+        with watch(model, optimizer, light=light):
+            for _ in range(2):
+                seconds()  # past the first steps, whose parameters are compared one by one
+        for _ in range(rounds):
+            alone.append(seconds())
+            with watch(model, optimizer, light=light) as w:
+                w.observer.optimizers[0].attempts = 100
+                ratios.append(seconds() / alone[-1])
+        ratios.sort()
+        row = {"light": light, "ratio": statistics.median(ratios), "low": ratios[len(ratios) // 10], "high": ratios[-1 - len(ratios) // 10]}
+        rows.append(row | {"milliseconds": 1e3 * statistics.median(alone), "parameters": sum(p.numel() for p in model.parameters()), "batch": batch})
+        print(f"{'light' if light else 'full':6} {row['ratio']:.3f} ({row['low']:.3f}-{row['high']:.3f}) of {rows[-1]['milliseconds']:.0f} ms a step", flush=True)
+    return rows
+
+
+def write_matrix(results: dict, path: Path) -> None:
+    """fault, where, invariant, verdict: what each fault gets that the same loop without it does not."""
+    right = {row["fault"]: row["found"] for row in results.get("trainer", []) if not row["injected"]}
+    rows = []
+    for row in results.get("trainer", []):
+        if row["injected"]:
+            found = {code: verdict for code, verdict in row["found"].items() if right[row["fault"]].get(code) != verdict}
+            rows += [(row["fault"], "trainer", code, verdict) for code, verdict in found.items()] or [(row["fault"], "trainer", "", "no trace")]
+    for row in results.get("loops", []):
+        if row["bug"]:
+            found = sorted({*row["new"]["covlab.watch"], *([row["expected"]] if row["expected"] else [])})
+            rows += [(row["loop"], "textbook loop", *finding.split()) for finding in found] or [(row["loop"], "textbook loop", "", "no trace")]
+    path.write_text("".join(",".join(row) + "\n" for row in [("fault", "where", "invariant", "verdict"), *rows]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--only", choices=("cost", "loops", "trainer"))
+    parser.add_argument("--json", type=Path, help="also write the results here; parts that were not run stay as they are there")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    parts = {"cost": lambda: cost(options.rounds), "loops": loops, "trainer": museum}
+    results = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    for name, part in parts.items():
+        if options.only in (None, name):
+            results[name] = part()
+    peers = {name: importlib.metadata.version(name) for name in ("torch-audit", "trainproof", "torcheck") if importlib.util.find_spec(name.replace("-", "_"))}
+    missing = {name: "not installed" for name in ("torch-audit", "trainproof", "torcheck") if name not in peers}
+    results |= {"command": "covlab bench watch", "versions": {"torch": torch.__version__} | peers, "not_run": NOT_RUN | missing, "invariants": TITLES,
+                "processor": platform.machine(), "threads": torch.get_num_threads()}  # fmt: skip
+    if options.json:
+        write_matrix(results, options.json.with_suffix(".csv"))
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Exercises of lesson 11, watching one's own loop."""
+
+import torch
+from torch import nn
+
+from covlab.course.exercises import Exercise, Hint
+
+
+def _case(generator):
+    accumulation = int(torch.randint(2, 5, (), generator=generator))
+    windows = int(torch.randint(3, 6, (), generator=generator))
+    micro_batches = [(torch.randn(4, 3, generator=generator), torch.randn(4, 1, generator=generator)) for _ in range(windows * accumulation)]
+    return torch.randn(1, 3, generator=generator), micro_batches, accumulation
+
+
+def _linear(start):
+    model = nn.Linear(3, 1, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(start)
+    return model
+
+
+# ---------------------------------------------------------------- an epoch with two bugs
+
+
+def _after_epoch(epoch, start, micro_batches, accumulation):
+    """The parameters and the learning rate [4] that ``epoch`` leaves."""
+    model = _linear(start)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    epoch(model, optimizer, schedule, micro_batches, accumulation)
+    return torch.cat([model.weight.detach().flatten(), torch.tensor([optimizer.param_groups[0]["lr"]])])
+
+
+def _epoch(divide=True, schedule_inside=False, clear=True):
+    def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
+        for number, (inputs, targets) in enumerate(micro_batches, 1):
+            loss = nn.functional.mse_loss(model(inputs), targets)
+            (loss / accumulation if divide else loss).backward()
+            if number % accumulation == 0:
+                optimizer.step()
+                if clear:
+                    optimizer.zero_grad()
+            if schedule_inside or number % accumulation == 0:
+                schedule.step()
+
+    return mended_epoch
+
+
+mended_epoch = Exercise(
+    id="11.mended_epoch",
+    law="One step a window along the mean of its losses, and one advance of the schedule a step.",
+    draw=_case,
+    run=_after_epoch,
+    right=_epoch(),
+    hints=[
+        Hint("nothing is mended yet. Watch it: which two lines does the report name?", mistake=_epoch(divide=False, schedule_inside=True)),
+        Hint("the losses are weighed rightly; the learning rate is not what it should be. How often is the schedule called in a window of {accumulation}?",
+             mistake=_epoch(schedule_inside=True)),
+        Hint("the schedule is right; a window's gradient is still {accumulation} times too long.", mistake=_epoch(divide=False)),
+        Hint("a window's gradient still holds those of the windows before it.", mistake=_epoch(clear=False)),
+    ],
+)  # fmt: skip
+
+
+# ---------------------------------------------------------------- a step under a loss scale
+
+
+def _scaled(generator):
+    start, micro_batches, _ = _case(generator)
+    most = 0.1 + 0.2 * float(torch.rand((), generator=generator))
+    return start, micro_batches[0][0], 3 + micro_batches[0][1], most
+
+
+def _after_step(step, start, inputs, targets, most):
+    """The parameters [3] after one step with a loss scale of 1024."""
+    model = _linear(start)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    step(model, optimizer, scaler, nn.functional.mse_loss(model(inputs), targets), most)
+    return model.weight.detach().flatten()
+
+
+def _step(unscale=True, clip=True, early=False):
+    def mended_step(model, optimizer, scaler, loss, most):
+        scaler.scale(loss).backward()
+        if early:
+            nn.utils.clip_grad_norm_(model.parameters(), most)
+        if unscale:
+            scaler.unscale_(optimizer)
+        if clip and not early:
+            nn.utils.clip_grad_norm_(model.parameters(), most)
+        scaler.step(optimizer)
+        scaler.update()
+
+    return mended_step
+
+
+def _never_unscaled(model, optimizer, scaler, loss, most):
+    scaler.scale(loss).backward()
+    optimizer.step()
+
+
+mended_step = Exercise(
+    id="11.mended_step",
+    law="The gradient that is clipped is the gradient of the loss, not of the loss times its scale.",
+    draw=_scaled,
+    run=_after_step,
+    right=_step(),
+    hints=[
+        Hint("the gradient was still multiplied by the loss scale when it was clipped. What takes the scale out, and when?", mistake=_step(early=True)),
+        Hint("the step is as long as if nothing had been clipped.", mistake=_step(clip=False)),
+        Hint("the optimizer stepped on gradients that still held the loss scale: who should call its step?", mistake=_never_unscaled),
+    ],
+)  # fmt: skip
+
+invisible = Exercise(
+    id="11.invisible",
+    law="A step shows what is done with gradients; it does not show what the numbers were meant to be.",
+    right="weights_reset",
+    choices=("weights_reset", "clip_before_unscale", "last_batch_only", "validation_in_training"),
+    hints=[
+        Hint("clipping is a call, and a watch sees every call of it with the scale that is still in.", mistake="clip_before_unscale"),
+        Hint("forwards without a backward are counted.", mistake="last_batch_only"),
+        Hint("the inputs of training and evaluation have fingerprints.", mistake="validation_in_training"),
+    ],
+)

@@ -1,0 +1,66 @@
+"""Pictures of estimators: error by SNR, and what it costs."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from covlab.plots import COLOURS, LINES
+
+CURVES = ("sample covariance", "grid ML, far field", "grid ML", "grid ML, refined", "greedy ML, off grid", "genie")
+
+
+def estimator_table(results: Mapping) -> Figure:
+    """What `covlab bench estimators` stored: left, NMSE by SNR with 95 % intervals; right, mean, median and time a scene.
+
+    Drawn as curves: the networks and a selection of the ladder (``CURVES``); as rows: everything.
+    """
+    rows = results["rows"]
+    figure, (by_snr, ladder) = plt.subplots(1, 2, figsize=(12, 0.3 * len(rows) + 1.8), layout="constrained")
+    for number, row in enumerate(row for row in rows if row["name"] in CURVES or row["parameters"]):
+        middle = [(part["low_db"] + part["high_db"]) / 2 for part in row["by_snr"]]
+        colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
+        by_snr.plot(middle, [part["mean"] for part in row["by_snr"]], line, marker="o", markersize=4, color=colour, label=row["name"])
+        low, high = zip(*(part["mean_95"] for part in row["by_snr"]), strict=True)
+        by_snr.fill_between(middle, low, high, color=colour, alpha=0.15, linewidth=0)
+    by_snr.set_xticks(middle, [f"{part['low_db']:g} to {part['high_db']:g}" for part in row["by_snr"]])
+    by_snr.set(xlabel="SNR (dB)", ylabel="mean NMSE (1 = knows nothing), 95 % interval", yscale="log")
+    by_snr.set_ylim(bottom=by_snr.get_ylim()[0] / 5)  # room for the legend
+    by_snr.legend(fontsize=8, loc="lower left", ncols=2)
+
+    for place, row in enumerate(rows):
+        colour = COLOURS[1] if row["parameters"] else COLOURS[0]
+        low, high = row["mean_95"]
+        ladder.errorbar(row["mean"], place, xerr=[[row["mean"] - low], [high - row["mean"]]], fmt="o", color=colour, markersize=6, capsize=2)
+        ladder.plot(row["median"], place, "D", color=colour, markerfacecolor="white", markersize=5)
+        milliseconds = row["milliseconds"]
+        ladder.annotate(f"{milliseconds:.2g} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    ladder.plot([], [], "o", color="black", label="mean")
+    ladder.plot([], [], "D", color="black", markerfacecolor="white", label="median")
+    ladder.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    ladder.invert_yaxis()
+    ladder.grid(axis="y", linewidth=0.4)
+    # The genie's median may be far below anything else: it is cut off rather than letting it squeeze the rest.
+    least = min(row["mean"] for row in rows)
+    ladder.set(xscale="log", xlabel="NMSE over the SNR mix; beside it, processor time a scene on one thread", xlim=(least / 5, 1.5))
+    ladder.legend(fontsize=8, loc="lower right")
+    for axis in (by_snr.yaxis, ladder.xaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    fewest, most = min(row["scenes"] for row in rows), max(row["scenes"] for row in rows)
+    figure.suptitle(f"{results['preset']}: {most if fewest == most else f'{fewest} to {most}'} unseen scenes, SNR -5 to 20 dB", fontsize=11)
+    return figure
+
+
+def position_errors(rows: Sequence[Mapping]) -> Figure:
+    """Position error against SNR under the Cramér-Rao bound; rows of {"snr_db", "bound", estimator: error}, all in metres."""
+    figure, axes = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
+    snr = [row["snr_db"] for row in rows]
+    for number, name in enumerate(name for name in rows[0] if name not in ("snr_db", "bound")):
+        axes.plot(snr, [row[name] for row in rows], LINES[number], marker="o", markersize=4, color=COLOURS[number], label=name)
+    axes.plot(snr, [row["bound"] for row in rows], color="black", label="Cramér-Rao bound")
+    axes.set(xlabel="SNR (dB)", ylabel="median position error (m)", yscale="log")
+    axes.legend()
+    return figure

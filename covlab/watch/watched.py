@@ -1,0 +1,68 @@
+"""An optimizer that is watched, and what its gradients are made of."""
+
+import weakref
+
+import torch
+from torch import Tensor
+
+from covlab.watch.records import Backward, Number, Site, Step
+
+
+class Watched:
+    """An optimizer, and what its gradients are made of now."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, number: int):
+        self.ref, self.number, self.name = weakref.ref(optimizer), number, type(optimizer).__name__
+        self.pending: list[Backward] = []  # since the gradients were cleared
+        self.taken = 0  # of these, by steps already
+        self.touched = False  # by the backward that is running
+        self.got: set[int] = set()  # ids of the parameters that ever got a gradient
+        self.consumed = self.skipped = self.unscaled = False
+        self.expected = 0  # attempts before the scaler's step
+        self.carried: Number | None = None
+        self.attempts = 0
+        self.schedules: list[tuple[int, Site | None]] = []
+        self.clips: list[list] = []  # [where, scale, is it known that the scale was still in?]
+        self.written: int | None = None
+        self.handles, self.hooked = [], set()
+        self.trainable: set[int] = set()  # ids of parameters, as last looked at
+        self.ran: set[int] = set()  # of these, whose modules ran
+        self.names: dict[int, str] = {}
+        self.suspect = False  # no sampled parameter moved: compare them all
+        self.exact = False  # gradients were all zero, or not all finite: measure them without overflow
+        self.before: list[tuple[Tensor, Tensor]] = []
+        self.step: Step | None = None
+        self.pointers: set[int] | None = None  # of the gradients' storage
+        self.norm: tuple[Tensor, int] | None = None  # of the gradients, as clipping measured it, and their versions then
+        self.last: Step | None = None
+        self.hook()
+
+    def hook(self) -> None:
+        """See which parameters get gradients, also those that were added later."""
+        got, reference = self.got, weakref.ref(self)
+
+        def arrived(parameter):
+            got.add(id(parameter))
+            watched = reference()
+            if watched is not None:
+                watched.touched = True
+
+        for parameter in self.parameters():
+            if id(parameter) not in self.hooked and parameter.requires_grad and parameter.is_leaf:
+                self.hooked.add(id(parameter))
+                self.handles.append(parameter.register_post_accumulate_grad_hook(arrived))
+
+    def parameters(self) -> list[Tensor]:
+        optimizer = self.ref()
+        return [] if optimizer is None else [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def versions(self) -> int:
+        return sum(parameter._version for parameter in self.parameters())
+
+
+def versions(watched: Watched) -> int:
+    return sum(gradient._version for gradient in gradients(watched))
+
+
+def gradients(watched: Watched) -> list[Tensor]:
+    return [parameter.grad for parameter in watched.parameters() if parameter.grad is not None]

@@ -1,0 +1,292 @@
+"""What a watch promises: it changes nothing, holds nothing, waits for nobody, survives itself; and the command."""
+
+import gc
+import json
+import subprocess
+import sys
+import textwrap
+import weakref
+from xml.etree import ElementTree
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from watch_faulty import FAULTY
+from watch_healthy import HEALTHY, batches, network
+
+import covlab.watch
+from covlab.watch import TITLES, watch
+from covlab.watch.records import Number
+
+
+def patched():
+    """Everything that a watch replaces, as it is now."""
+    scheduler, scaler = torch.optim.lr_scheduler, torch.amp.GradScaler
+    places = [(nn.Module, "__call__"), (nn.Module, "zero_grad"), (torch.autograd, "backward"), (torch.optim.Optimizer, "__init__"),
+              (torch.optim.Optimizer, "zero_grad"), (torch.nn.utils, "clip_grad_norm_"), (torch, "nan_to_num"), (torch.Tensor, "nan_to_num_"),
+              (scaler, "scale"), (scaler, "step"), (scaler, "update"), (scaler, "unscale_"), (scheduler.LRScheduler, "step"),
+              (scheduler.SequentialLR, "step")]  # fmt: skip
+    return [getattr(owner, name) for owner, name in places] + [len(kept) for kept in (_global_optimizer_pre_hooks, _global_optimizer_post_hooks)]
+
+
+def one_step(model, optimizer, x, y):
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+
+
+def test_everything_is_put_back_also_after_an_exception():
+    before = patched()
+    model = network()
+    with pytest.raises(ZeroDivisionError), watch(model):
+        assert all(one is not other for one, other in zip(patched()[:-2], before[:-2], strict=True))
+        one_step(model, torch.optim.SGD(model.parameters(), lr=0.1), *batches(1)[0])
+        1 / 0  # noqa: B018
+    assert patched() == before
+    assert not any(parameter._post_accumulate_grad_hooks for parameter in model.parameters())
+
+
+def test_one_watch_at_a_time_and_only_of_models_and_optimizers():
+    with pytest.raises(TypeError, match="got int"):
+        watch(3)
+    with pytest.raises(ValueError, match="steps must be"):
+        watch(steps=0)
+    with watch(), pytest.raises(RuntimeError, match="one at a time"), watch():
+        pass
+
+
+def test_no_graph_input_or_model_is_kept_alive():
+    kept = []
+
+    def loop():
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for x, y in batches(6):
+            out = model(x)
+            loss = F.cross_entropy(out, y)
+            kept.extend(weakref.ref(tensor) for tensor in (x, out, loss))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        kept.append(weakref.ref(model))
+
+    with watch():
+        loop()
+        gc.collect()
+        assert len(kept) == 19
+        assert all(reference() is None for reference in kept)
+
+
+def test_memory_is_bounded():
+    model = nn.Linear(8, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    x, y = batches(1)[0]
+    with watch(model, optimizer) as w:
+        sizes = []
+        for _ in range(3):
+            for _ in range(64):
+                one_step(model, optimizer, x, y)
+            sizes.append((len(w.observer.pending), len(w.observer.events), len(w.observer.forwards)))
+    assert sizes[0] == sizes[1] == sizes[2]
+    assert max(sizes[0]) < 600
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes the host wait for the device."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function.name().split("::")[1].split(".")[0] in ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "item")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("light", [False, True])
+def test_no_micro_batch_waits_for_the_device(light):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0, enabled=False)
+
+    def loop():
+        with Waits() as waits:
+            for number, (x, y) in enumerate(batches(40), 1):
+                scaler.scale(F.cross_entropy(model(x), y) / 4).backward()
+                if number % 4 == 0:
+                    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                    scaler.step(optimizer)
+                    scaler.update()
+                    optimizer.zero_grad()
+        return waits.count
+
+    alone = loop()
+    with watch(model, optimizer, light=light) as w:
+        seen = loop()
+        assert not any(invariant.steps for invariant in w.invariants if invariant.code == "W02")  # nothing was brought in on the way
+    assert seen == alone
+
+
+def test_an_error_of_ours_disables_one_invariant_and_nothing_else(monkeypatch):
+    def fail(self, step):
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(covlab.watch.session.Moving, "step", fail)
+    monkeypatch.setattr(covlab.watch.observer.measure.Inputs, "see", fail)
+    with watch() as w:
+        watched = HEALTHY["accumulation"]()
+    report = w.report()
+    assert "broken on purpose" in report.unchecked["W04"]
+    assert "TypeError" in report.unchecked["W16"]
+    assert "W02" not in report.unchecked
+    for one, other in zip(HEALTHY["accumulation"]().parameters(), watched.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_an_error_in_a_hook_reaches_no_loop(monkeypatch):
+    monkeypatch.setattr(covlab.watch.observer.weights, "read", lambda *_: 1 / 0)
+    monkeypatch.setattr(covlab.watch.observer.measure, "size", lambda *_: 1 / 0)
+    with watch() as w:
+        HEALTHY["accumulation"]()
+    assert "ZeroDivisionError" in w.report().unchecked["W01"]
+
+
+def test_a_logged_loss_that_is_right_gets_no_finding():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with watch() as w:
+        for _ in range(3):
+            losses = []
+            for number, (x, y) in enumerate(batches(8), 1):
+                loss = F.cross_entropy(model(x), y)
+                (loss / 4).backward()
+                losses.append(loss.item())
+                if number % 4 == 0:
+                    optimizer.step()
+                    optimizer.zero_grad()
+            w.log(sum(losses) / len(losses))
+    report = w.report()
+    assert report.of("W14") is None
+    assert "W14" not in report.unchecked
+
+
+def test_a_disabled_scaler_is_named_as_the_reason():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    with watch() as w:
+        for x, y in batches(4):
+            optimizer.zero_grad()
+            scaler.scale(F.cross_entropy(model(x), y)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    assert "disabled" in w.report().unchecked["W06"]
+
+
+def test_consequences_are_folded_under_their_cause():
+    with watch() as w:
+        FAULTY["stale_optimizer"][0]()
+    report = w.report()
+    assert [finding.code for finding in report.findings] == ["W08"]
+
+
+def test_a_report_reads_in_a_terminal_a_notebook_and_a_program(tmp_path):
+    with watch(ledger=tmp_path / "ledger.jsonl") as w:
+        FAULTY["missing_division"][0]()
+    report = w.report()
+    for text in (str(report), report._repr_html_()):
+        assert "W01" in text
+        assert "division by the accumulation count is missing" in text
+        assert "watch_faulty.py" in text
+        assert "not checked" in text
+    rows = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
+    assert [row["weights"] for row in rows] == [[1.0] * 4] * 12
+    assert all(row["ran"] and row["moved"] and row["micro_batches"] == 4 for row in rows)
+    report.write_junit(tmp_path / "junit.xml")
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == (str(len(TITLES)), "1", str(len(report.unchecked)))
+    report.write_json(tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text())["findings"][0]["site"]["line"] == report.findings[0].site.line
+
+
+def test_a_number_that_was_never_brought_in_is_no_number():
+    assert Number().value is None
+
+
+SCRIPT = """
+    import sys
+    import torch
+    from beside import DATA
+    print(__name__, sys.argv[1:], DATA)
+    model = torch.nn.Linear(8, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for number in range(1, 41):
+        loss = model(torch.randn(4, 8)).square().mean()
+        (loss / DIVISOR).backward()
+        if number % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+            print("step", number // 4)
+    END
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(divisor=4, end="pass"):
+        (tmp_path / "beside.py").write_text("DATA = 'found'")
+        path = tmp_path / "train.py"
+        path.write_text(textwrap.dedent(SCRIPT).replace("DIVISOR", str(divisor)).replace("END", end))
+        return path
+
+    return write
+
+
+def command(*arguments, cwd=None):
+    return subprocess.run([sys.executable, "-m", "covlab.watch", *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+
+
+def test_a_script_runs_as_python_would_run_it(script):
+    ran = command("--fail-on", "warning", script(), "--their", "-m", "arguments")
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[0] == "__main__ ['--their', '-m', 'arguments'] found"
+    assert "nothing found" in ran.stderr
+
+
+def test_a_fault_fails_the_run_and_steps_make_a_smoke_test_of_it(script, tmp_path):
+    path = script(divisor=1)
+    ran = command("--steps", 3, "--junit", tmp_path / "junit.xml", path)
+    assert ran.returncode == 1
+    assert ran.stdout.splitlines()[-1] == "step 2"
+    assert "4.00 = your 4 micro-batches" in ran.stderr
+    assert "train.py:10" in ran.stderr
+    assert ElementTree.parse(tmp_path / "junit.xml").getroot().get("failures") == "1"
+    assert command("--fail-on", "never", path).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("end", "code", "word"), [("sys.exit(7)", 7, ""), ("sys.exit('gone')", 1, "gone"), ("raise KeyError('lost')", 1, "KeyError: 'lost'")])
+def test_exit_codes_and_exceptions_are_the_scripts_own(script, end, code, word):
+    ran = command(script(end=end))
+    assert ran.returncode == code
+    assert word in ran.stderr
+    assert "nothing found" in ran.stderr
+
+
+@pytest.mark.slow
+def test_a_module_runs_as_python_would_run_it(script):
+    path = script()
+    ran = command("-m", "train", "their", cwd=path.parent)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[0] == "__main__ ['their'] found"
+
+
+@pytest.mark.slow
+def test_importing_it_takes_torch_and_the_standard_library_alone():
+    code = "import sys, covlab.watch; print(*sorted({name.split('.')[0] for name in sys.modules} & {'rich', 'matplotlib', 'click', 'covlab', 'IPython'}))"
+    rooms = "print(*sorted(name for name in sys.modules if name.startswith('covlab.') and not name.startswith('covlab.watch')))"
+    ran = subprocess.run([sys.executable, "-c", f"{code}; {rooms}"], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["covlab", ""]
