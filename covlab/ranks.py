@@ -8,7 +8,7 @@ weighed by the ranks' scenes, the mean over all scenes, which is what one proces
 Why that and not ``DistributedDataParallel``: it gives every rank the same weight, whatever it holds; it waits for a
 backward of every rank, also of one that has no micro-batch; and it arranges its buckets anew after the first window
 of a process, so that a run that was taken up again adds in another order. It would overlap the sum with the last backward:
-``benchmarks/README.md`` has what that is worth.
+``benchmarks/README.md`` has what the sum costs.
 """
 
 import os
