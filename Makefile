@@ -19,7 +19,7 @@ course: $(VENV)/installed  ## run every lesson with its solutions; report in bui
 	$(BIN)/covlab course run
 
 test: $(VENV)/installed  ## run the tests (minutes)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(VENV)/installed  ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow
