@@ -328,7 +328,7 @@ measure("08.direction_shipped", degrees["network, shipped"])
 # ## You are not alone
 #
 # That networks memorize anything was shown at scale by Zhang and others (*Understanding deep learning requires rethinking
-# generalization*, 2017, arXiv:1611.03530): standard image networks fit *random labels* without error, as yours did above. And that an
+# generalization*, ICLR 2017): standard image networks fit *random labels* without error, as yours did above. And that an
 # overfit test belongs at the start of every project, as a test of the loop and before any hope, is the third step of Karpathy's *A
 # Recipe for Training Neural Networks* (2019), whose second is what the reviewed pipeline lacked: simple baselines to hold the number against.
 #
