@@ -24,7 +24,7 @@ from dataclasses import replace
 
 from covlab import plots
 from covlab.course import check, choose_device, measure, outcome, predict
-from covlab.estimators.classical import MeanCovariance, back_project, sample_covariance, scaled_identity
+from covlab.estimators.classical import MeanCovariance, sample_covariance, scaled_identity
 from covlab.estimators.greedy import Genie
 from covlab.estimators.grid import GridLikelihood
 from covlab.estimators.spectra import music, peaks
@@ -91,7 +91,7 @@ plots.table(
     "The promise was 0.187, in the first column. Whoever knows nothing scores close to 1 in the second.",
 )
 
-# %%
+# %% tags=["hide-input"]
 (memorized, held_out), (memorized_wrong, held_out_wrong) = memory.values()
 measure("08.memorized", memorized)
 measure("08.memorized_held_out", held_out)
@@ -99,7 +99,7 @@ measure("08.memorized_wrong", memorized_wrong)
 outcome(
     "08.overfit",
     "many times larger" if 3 * memorized < held_out < 0.8 else "about the same" if held_out < 3 * memorized else "that of one who knows nothing",
-    because="the first number measures memory.",
+    because="The first number measures memory.",
 )
 outcome(
     "08.wrong_answers",
@@ -151,7 +151,7 @@ plots.show(
     "starts far below both and goes on falling.",
 )
 
-# %%
+# %% tags=["hide-input"]
 ended = {name: run.history[-1]["validation"] for name, run in runs.items()}
 stuck, fixed, learned = ended.values()
 measure("08.constant", constant)
@@ -161,7 +161,7 @@ measure("08.learned", learned)
 outcome(
     "08.stuck",
     "well below half" if stuck < 0.45 else "where one ends who never looks at a snapshot" if stuck < 1.05 * constant else "worse than that",
-    because="it learned the mean covariance of all scenes, and nothing of any scene.",
+    because="It learned the mean covariance of all scenes, and nothing of any scene.",
 )
 
 # %% [markdown]
@@ -236,7 +236,7 @@ plots.show(
     "The network trained here lies near the dashed line of the promise, grid maximum likelihood and the shipped network well to its left.",
 )
 
-# %%
+# %% tags=["hide-input"]
 mean = {name: error.mean().item() for name, error in errors.items()}
 for claim, name in (("identity", "scaled identity"), ("samples", "back-projected samples"), ("grid", "grid maximum likelihood"),
                     ("shipped", "network, shipped"), ("genie", "genie: true places")):

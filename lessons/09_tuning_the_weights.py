@@ -78,7 +78,7 @@ plots.table(
     f"After {WINDOWS} windows each.",
 )
 
-# %%
+# %% tags=["hide-input"]
 lowest, winner = min(logged, key=logged.get), min(errors, key=errors.get)
 measure("09.logged_ratio", logged[1.0] / logged[0.001])
 measure("09.error_ratio", errors[1.0] / errors[0.001])
