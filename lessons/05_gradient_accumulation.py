@@ -312,6 +312,21 @@ measure("05.sgd_short_step", step_ratio("SGD", "short window by 4", 2))
 #
 # A run that looks healthy under AdamW is no evidence of a right window. **The gradient's saw is**: look at the left column.
 #
+# Try it: the division left out, under either optimizer, with as many micro-batches and as much clipping as you like.
+
+# %%
+from covlab.widgets import ScalingBugExplorer
+
+explorer = ScalingBugExplorer(fault="missing_division", seed=seed)
+explorer.show()
+
+# %% [markdown]
+# The same for four settings, for whoever reads without a kernel:
+
+# %%
+explorer.still()
+
+# %% [markdown]
 # ## Where clipping shows it
 #
 # A threshold is a number of its own, and knows nothing of your factor. With the threshold at the right run's median gradient norm:
