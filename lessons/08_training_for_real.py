@@ -27,7 +27,7 @@ from covlab.course import check, choose_device, measure, outcome, predict
 from covlab.estimators.classical import MeanCovariance, sample_covariance, scaled_identity
 from covlab.estimators.greedy import Genie
 from covlab.estimators.grid import GridLikelihood
-from covlab.estimators.spectra import music, peaks
+from covlab.estimators.spectra import locate, music
 from covlab.grid import default_grid
 from covlab.loss import LossWeights
 from covlab.metrics import rmspe
@@ -301,12 +301,10 @@ plots.show(
 # %%
 def direction_error(R):
     """Angle from a source to the MUSIC peak that is taken for it, in degrees, median over scenes of the RMS over sources."""
-    inverse_range, elevation, azimuth = (torch.unique(axis) for axis in (1 / fine.range_m, fine.elevation, fine.azimuth))
-    found = peaks(music(R, jury.source_count, fine.steering), (inverse_range, elevation, azimuth), student.max_sources)
+    found = locate(music(R, jury.source_count, fine.steering), fine, student.max_sources)
     found[torch.arange(student.max_sources, device=R.device) >= jury.source_count.unsqueeze(1)] = torch.nan
-    guess = torch.stack([found[..., 2], found[..., 1], torch.ones_like(found[..., 0])], dim=2)
-    # With everything moved to one metre, a distance is an angle in radians.
-    return rmspe(guess, replace(jury, range_m=torch.ones_like(jury.range_m))).median().rad2deg().item()
+    found[..., 2] = 1  # with everything moved to one metre, a distance is an angle in radians
+    return rmspe(found, replace(jury, range_m=torch.ones_like(jury.range_m))).median().rad2deg().item()
 
 
 degrees = {name: direction_error(R) for name, R in covariances.items()}
