@@ -30,7 +30,8 @@ from covlab.estimators.spectra import locate, music
 from covlab.grid import default_grid
 from covlab.metrics import SNR_BINS_DB, rmspe
 from covlab.scenario import PRESETS, Scenario, preset
-from covlab.simulator import Batch, Simulator, scene_generator, site_channel
+from covlab.simulator import Batch, Simulator, scene_generator
+from covlab.site import site_channel
 from covlab.unrolled import pretrained
 
 SEED, PIECE, RESAMPLES = 0, 32, 2000

@@ -16,7 +16,8 @@ from torch import Tensor
 from covlab.model import Estimate
 from covlab.scenario import Scenario
 from covlab.seams import take_seams
-from covlab.simulator import Batch, scene_generator, steering_vectors
+from covlab.simulator import Batch, scene_generator
+from covlab.site import steering_vectors
 
 TRACE_SHARE = 1e-3
 """A trace at or below this share of the Frobenius norm cannot normalize a matrix. (A covariance has a share of at least 1.)"""

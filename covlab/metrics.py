@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from covlab.loss import normalize_trace
-from covlab.simulator import Batch, directions
+from covlab.simulator import Batch
+from covlab.site import directions
 
 SNR_BINS_DB = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 MOST_SOURCES = 6

@@ -21,14 +21,12 @@ from torch import Tensor
 
 from covlab.scenario import Scenario, check_whole_number
 from covlab.seams import injected_faults, take_seams
-from covlab.site import (  # noqa: F401  (geometry is looked for here too)
+from covlab.site import (
     believed_site,
     codebook,
-    directions,
     faulty_elements,
     fresh_site_channels,
     miscalibrated,
-    ris_positions,
     site_channel,
     steering_vectors,
     to_surface_phases,

@@ -22,7 +22,8 @@ from covlab.estimators.spectra import locate, music, mvdr, peaks, source_count
 from covlab.grid import default_grid
 from covlab.metrics import places, rmspe
 from covlab.scenario import preset
-from covlab.simulator import CONTRACT, Batch, Simulator, ris_positions, scene_generator, site_channel, steering_vectors
+from covlab.simulator import CONTRACT, Batch, Simulator, scene_generator
+from covlab.site import ris_positions, site_channel, steering_vectors
 
 STUDENT = preset("student")
 SITE = site_channel(STUDENT).to(torch.complex64)

@@ -9,7 +9,8 @@ from covlab.grid import Grid, default_grid
 from covlab.loss import Loss, LossWeights, nmse
 from covlab.model import Estimate
 from covlab.scenario import PRESETS, preset
-from covlab.simulator import Simulator, scene_generator, steering_vectors
+from covlab.simulator import Simulator, scene_generator
+from covlab.site import steering_vectors
 
 STUDENT = preset("student")
 

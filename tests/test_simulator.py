@@ -14,12 +14,9 @@ from covlab.simulator import (
     FreshScenes,
     Simulator,
     concatenate,
-    directions,
-    ris_positions,
     scene_generator,
-    site_channel,
-    steering_vectors,
 )
+from covlab.site import directions, ris_positions, site_channel, steering_vectors
 
 STUDENT = preset("student")
 

@@ -13,7 +13,8 @@ from covlab.estimators.likelihood import CodedSnapshots, pieces, square
 from covlab.grid import DictionaryEstimate, Grid, default_grid
 from covlab.model import Estimate
 from covlab.scenario import Scenario
-from covlab.simulator import Batch, steering_vectors
+from covlab.simulator import Batch
+from covlab.site import steering_vectors
 
 
 class CovarianceFit:

@@ -11,7 +11,8 @@ from covlab.estimators.classical import sample_covariance
 from covlab.estimators.spectra import music
 from covlab.plots.scenes import Spectra, covariance_and_spectra
 from covlab.scenario import preset
-from covlab.simulator import Simulator, scene_generator, steering_vectors
+from covlab.simulator import Simulator, scene_generator
+from covlab.site import steering_vectors
 from covlab.widgets import Explorer
 from covlab.widgets.controls import Choice, Number, steps
 
