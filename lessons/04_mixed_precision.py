@@ -120,7 +120,7 @@ errors = {
 }
 
 # %% tags=["hide-input"]
-from covlab.plots.half_precision import error_over_scale
+from covlab.plots.precision import error_over_scale
 
 plots.show(
     error_over_scale(powers, errors, "loss scale", {0: "no loss scale", 16: "GradScaler starts here"}),

@@ -32,7 +32,8 @@ from covlab.grid import default_grid
 from covlab.loss import LossWeights
 from covlab.metrics import rmspe
 from covlab.model import BackProjectionNet, SnapshotConvNet
-from covlab.plots.localization import direction_spectra, ladder
+from covlab.plots.estimators import ladder
+from covlab.plots.localization import direction_spectra
 from covlab.plots.training import learning_curves
 from covlab.progress import Silent
 from covlab.recipe import Recipe

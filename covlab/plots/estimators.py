@@ -54,6 +54,29 @@ def estimator_table(results: Mapping) -> Figure:
     return figure
 
 
+def ladder(rows: Mapping[str, tuple[float, float]], lines: Mapping[str, float]) -> Figure:
+    """Mean (bar) and median (diamond) error of each estimator, in the given order.
+
+    Args:
+        rows: {estimator: (mean NMSE, median NMSE)}.
+        lines: {label: NMSE} of vertical lines to compare with.
+    """
+    figure, axes = plt.subplots(figsize=(7.5, 0.38 * len(rows) + 1.2), layout="constrained")
+    places = range(len(rows))
+    means, medians = zip(*rows.values(), strict=True)
+    axes.barh(places, means, color=COLOURS[5], edgecolor=COLOURS[0], label="mean")
+    axes.plot(medians, places, "D", color=COLOURS[1], label="median")
+    for place, mean, median in zip(places, means, medians, strict=True):
+        axes.annotate(f"{mean:.3f}", (max(mean, median), place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9)
+    for (label, value), line in zip(lines.items(), ("--", ":"), strict=False):
+        axes.axvline(value, color="black", linestyle=line, linewidth=1, label=label)
+    axes.set_yticks(places, rows)
+    axes.invert_yaxis()
+    axes.set(xlabel="NMSE on scenes nobody has seen", xlim=(0, 1.12 * max(means)))
+    axes.legend(loc="lower right", fontsize=9)
+    return figure
+
+
 def position_errors(rows: Sequence[Mapping]) -> Figure:
     """Position error against SNR under the Cramér-Rao bound; rows of {"snr_db", "bound", estimator: error}, all in metres."""
     figure, axes = plt.subplots(figsize=(6.5, 4.2), layout="constrained")

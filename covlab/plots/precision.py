@@ -1,8 +1,10 @@
-"""Pictures of half precision: exponents of gradients, and the path of the loss scale."""
+"""Pictures of half precision: exponents of gradients, what it costs them, and the path of the loss scale."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -57,3 +59,28 @@ def _draw_path(axes, path: Sequence[tuple[float, bool]], windows: int) -> None:
     axes.set(xlim=(0, windows + 1), xlabel="window", ylabel="loss scale, log₂")
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False)
+
+
+def error_over_scale(powers: Sequence[int], errors: Mapping[str, Sequence[float]], what: str, names: Mapping[int, str]) -> Figure:
+    """Relative gradient error over ``what``, 2^power, both logarithmic; an error that is not finite is a cross at the top.
+
+    Args:
+        powers: of two.
+        errors: {line: an error for each power}.
+        names: {power: what it is called}, marked on the axis.
+    """
+    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    for number, ((label, values), colour, line) in enumerate(zip(errors.items(), COLOURS, LINES, strict=False)):
+        finite = [value if math.isfinite(value) else math.nan for value in values]
+        axes.plot(powers, finite, line, marker="o", markersize=4, color=colour, label=label)
+        lost = [power for power, value in zip(powers, values, strict=True) if not math.isfinite(value)]
+        if lost:
+            axes.plot(lost, [20 * 2.2**number] * len(lost), "x", color=colour, markersize=8, markeredgewidth=2, label=f"{label}: infinite or NaN")
+    for power, name in names.items():
+        axes.axvline(power, color="black", linewidth=0.8, linestyle=":")
+        axes.annotate(name, (power, 2.4e-4), xytext=(3, 0), textcoords="offset points", fontsize=8)
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.annotate("as wrong as no gradient at all", (powers[-1], 1), ha="right", va="bottom", fontsize=8)
+    axes.set(yscale="log", ylim=(2e-4, 150), xlabel=f"{what}, log₂", ylabel="error of the gradient, ‖g₁ − g₂‖ / ‖g₂‖")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
