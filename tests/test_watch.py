@@ -19,7 +19,7 @@ from watch_healthy import HEALTHY, batches, network
 
 import covlab.watch
 from covlab.watch import TITLES, watch
-from covlab.watch.records import Number
+from covlab.watch.records import Number, Step
 
 
 def patched():
@@ -92,6 +92,26 @@ def test_memory_is_bounded():
             sizes.append((len(w.observer.pending), len(w.observer.events), len(w.observer.forwards)))
     assert sizes[0] == sizes[1] == sizes[2]
     assert max(sizes[0]) < 600
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.0])
+def test_memory_does_not_grow_with_the_steps(rate, monkeypatch):
+    """Neither on a run that moves nor on one that does not: what is kept of a step goes with it."""
+    monkeypatch.setattr("covlab.watch.session.ROWS", 32)
+    model = nn.Linear(8, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    x, y = batches(1)[0]
+    alive = []
+    with watch(model, optimizer) as w:
+        for _ in range(3):
+            for _ in range(96):
+                one_step(model, optimizer, x, y)
+                schedule.step()
+            gc.collect()
+            alive.append(sum(type(thing) is Step for thing in gc.get_objects()))
+    assert w.observer.counts["steps"] == 288
+    assert alive[0] == alive[1] == alive[2]
 
 
 class Waits(TorchDispatchMode):

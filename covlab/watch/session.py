@@ -9,12 +9,14 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from covlab.watch.finding import Finding, rank
+from covlab.watch.invariant import Invariant, value
 from covlab.watch.observer import Enough, Observer
 from covlab.watch.records import Cleared, Number, Step
 from covlab.watch.report import Report
+from covlab.watch.schedules import Scheduled
 from covlab.watch.shares import Shares, share
 from covlab.watch.whole import AllTrained, Held, Led, Modes, NoBatchStatistics, NothingReplaced, Unseen
-from covlab.watch.windows import ClearedBetween, Clipped, FiniteSteps, HalfScaled, Invariant, Moving, NotAllZero, NothingLost, ScaleHeld, Scheduled, value
+from covlab.watch.windows import ClearedBetween, Clipped, FiniteSteps, HalfScaled, Moving, NotAllZero, NothingLost, ScaleHeld
 
 ROWS = 4096  # of the ledger that stay in memory
 

@@ -3,8 +3,9 @@
 from collections import Counter
 
 from covlab.watch.finding import Finding
+from covlab.watch.invariant import Invariant
 from covlab.watch.records import Site, Step
-from covlab.watch.windows import RUN, Invariant
+from covlab.watch.windows import RUN
 
 
 def few(items: list[str], most: int = 4) -> str:

@@ -1,41 +1,12 @@
 """Invariants that every window must hold: what was taken, what was thrown away, what moved."""
 
 import math
-from collections import Counter
 
 from covlab.watch.finding import Finding
-from covlab.watch.records import Cleared, Number, Site, Step
+from covlab.watch.invariant import Invariant, Streaks, value
+from covlab.watch.records import Cleared, Site, Step
 
 RUN = 10  # windows in a row before nothing is called a fault
-
-
-class Invariant:
-    """Sees every step and every clearing; says at the end what it found, and why it could not look."""
-
-    code = ""
-
-    def __init__(self):
-        self.places: dict[Site | None, list[int]] = {}
-
-    def at(self, site: Site | None, step: int) -> None:
-        self.places.setdefault(site, []).append(step)
-
-    def findings(self, verdict: str, number: float | None, says: str, fix: str) -> list[Finding]:
-        return [Finding(self.code, verdict, number, says, fix, site, len(at), at[0], at[-1]) for site, at in self.places.items()]
-
-    def step(self, step: Step) -> None: ...
-
-    def cleared(self, cleared: Cleared) -> None: ...
-
-    def finish(self, observer) -> list[Finding]:
-        return []
-
-    def unchecked(self) -> str | None:
-        return None
-
-
-def value(number: Number | None) -> float | None:
-    return None if number is None else number.value
 
 
 class FiniteSteps(Invariant):
@@ -115,7 +86,7 @@ class NothingLost(Invariant):
                 continue
             backwards = sum(len(event.backwards) for event in events)
             steps = [event.after for event in events]
-            times, attempts = len(events), max(self.steps, 0)
+            times, attempts = len(events), self.steps
             apart = {later - earlier for earlier, later in zip(steps, steps[1:], strict=False)}
             leftover = times > 1 and 0 not in apart and len(apart) == 1  # the same number of steps between: an epoch's end
             repeated = times >= 3 and times >= 0.2 * attempts
@@ -127,17 +98,13 @@ class NothingLost(Invariant):
                                  site, times, steps[0] + 1, steps[-1] + 1))  # fmt: skip
         return found
 
-    def unchecked(self) -> str | None:
-        return None
-
 
 class Moving(Invariant):
     code = "W04"
 
     def __init__(self):
         super().__init__()
-        self.still: dict[int, list[Step]] = {}
-        self.worst: dict[int, list[Step]] = {}
+        self.still = Streaks()
         self.seen = 0
 
     def step(self, step: Step) -> None:
@@ -145,92 +112,29 @@ class Moving(Invariant):
         if not step.ran or moved is None:
             return
         self.seen += 1
-        run = self.still.setdefault(step.optimizer, [])
         if moved:
-            run.clear()
-            return
-        if step.wholly or not run:
-            run.append(step)
-        if len(run) > len(self.worst.get(step.optimizer, [])):
-            self.worst[step.optimizer] = list(run)
+            self.still.end(step.optimizer)
+        else:
+            self.still.go_on(step, counts=step.wholly)
 
     def finish(self, observer) -> list[Finding]:
         found = []
-        for run in self.worst.values():
-            rates = [rate.value if isinstance(rate, Number) else rate for step in run for rate in step.rates]
-            zero = not any(rates)
-            why = "the learning rate was 0" if zero else f"the learning rate was up to {max(abs(rate) for rate in rates):.3g}"
-            first = run[0].number == 1
-            if len(run) >= RUN:
-                verdict, says = "fault", f"{len(run)} steps in a row moved no parameter; {why}"
+        for run in self.still.longest.values():
+            zero = not run.rate
+            why = "the learning rate was 0" if zero else f"the learning rate was up to {run.rate:.3g}"
+            first = run.first.number == 1
+            if run.length >= RUN:
+                verdict, says = "fault", f"{run.length} steps in a row moved no parameter; {why}"
             elif zero and first:
-                verdict, says = "note", f"the first {len(run)} steps moved nothing: {why}, as where a warm-up starts at zero"
+                verdict, says = "note", f"the first {run.length} steps moved nothing: {why}, as where a warm-up starts at zero"
             else:
-                verdict, says = "note", f"{len(run)} steps in a row moved no parameter; {why}"
+                verdict, says = "note", f"{run.length} steps in a row moved no parameter; {why}"
             fix = "let the warm-up's first factor be 1/steps, not 0" if zero else "look at the gradient's size and at the parameters' precision"
-            found.append(Finding(self.code, verdict, len(run), says, fix, run[0].site, len(run), run[0].number, run[-1].number))
+            found.append(Finding(self.code, verdict, run.length, says, fix, run.first.site, run.length, run.first.number, run.last))
         return found
 
     def unchecked(self) -> str | None:
         return None if self.seen else "no step with gradients was seen"
-
-
-class Scheduled(Invariant):
-    code = "W05"
-
-    def __init__(self):
-        super().__init__()
-        self.attempts: dict[int, list[tuple[int, bool, int, Counter, dict]]] = {}
-        self.rates: dict[int, list[tuple[Step, list[float]]]] = {}
-        self.any = False
-
-    def step(self, step: Step) -> None:
-        calls = Counter(schedule for schedule, _ in step.schedules)
-        self.any |= bool(calls)
-        history = self.attempts.setdefault(step.optimizer, [])
-        history.append((step.number, step.ran, len(step.backwards), calls, dict(step.schedules)))
-        rates = [rate.value if isinstance(rate, Number) else rate for rate in step.rates]
-        self.rates.setdefault(step.optimizer, []).append((step, rates))
-
-    def finish(self, observer) -> list[Finding]:
-        found = []
-        for history in self.attempts.values():
-            for schedule in {schedule for _, _, _, calls, _ in history for schedule in calls}:
-                found += self._judge(schedule, history)
-        return found or [finding for history in self.rates.values() for finding in self._by_hand(history)]
-
-    def _by_hand(self, history: list) -> list[Finding]:
-        """Learning rates that are set without a scheduler: what changed after a step that did not run."""
-        pairs = [(step, rates != later) for (step, rates), (_, later) in zip(history, history[1:], strict=False) if rates and later]
-        ran = [changed for step, changed in pairs if step.ran]
-        wrong = [step for step, changed in pairs if changed and not step.ran]
-        if self.any or not wrong or sum(ran) < 0.6 * len(ran):
-            return []
-        says = f"the learning rate, set by hand with every step, went on after {len(wrong)} of {len(pairs) - len(ran)} steps that did not run"
-        return [Finding("W05", "warning", len(wrong), says, "count the steps that ran, not the windows", wrong[0].site,
-                        len(wrong), wrong[0].number, wrong[-1].number)]  # fmt: skip
-
-    def _judge(self, schedule: int, history: list) -> list[Finding]:
-        site = next(places[schedule] for _, _, _, calls, places in history if schedule in calls)
-        many = [(number, backwards, calls[schedule]) for number, _, backwards, calls, _ in history[1:] if calls[schedule] > 1]
-        following = [(number, ran, later[3][schedule]) for (number, ran, *_), later in zip(history, history[1:], strict=False)]
-        called = [ran for _, ran, calls in following if calls]
-        if len(many) > 1 and len(many) >= 0.5 * (len(history) - 1):
-            calls = sorted(calls for _, _, calls in many)[len(many) // 2]
-            alike = sum(backwards == times for _, backwards, times in many) > len(many) / 2
-            why = f"your {calls} micro-batches" if alike else "calls a step"
-            says = f"{calls:.2f} = {why}: the schedule advances {calls} times a step, and ends after a {calls}th of the steps"
-            return [Finding("W05", "fault", calls, says, "call the schedule's step() where the optimizer's step is called", site, len(many), many[0][0], many[-1][0])]
-        habit = len(called) >= 0.6 * len(following) and len(following) > 1
-        wrong = [number for number, ran, calls in following if calls and not ran]
-        if habit and wrong:
-            says = f"{len(wrong)} of {len(called)} advances followed a step that the loss scaler had skipped"
-            fix = "advance only if the step ran: compare scaler.get_scale() before and after update(), it falls after a skip"
-            return [Finding("W05", "fault", len(wrong), says, fix, site, len(wrong), wrong[0], wrong[-1])]
-        return []
-
-    def unchecked(self) -> str | None:
-        return None if self.any else "no torch.optim.lr_scheduler was stepped between two steps"
 
 
 class Clipped(Invariant):
@@ -252,9 +156,6 @@ class Clipped(Invariant):
         scale = sorted(self.scales)[len(self.scales) // 2]
         says = f"{scale:g} = the loss scale that was still in the gradients: the threshold is {scale:g} times smaller than meant"
         return self.findings("fault", scale, says, "call scaler.unscale_(optimizer) before clipping")
-
-    def unchecked(self) -> str | None:
-        return None
 
 
 class ScaleHeld(Invariant):
@@ -284,8 +185,7 @@ class NotAllZero(Invariant):
 
     def __init__(self):
         super().__init__()
-        self.run: dict[int, list[Step]] = {}
-        self.worst: dict[int, list[Step]] = {}
+        self.zeros = Streaks()
         self.seen = 0
 
     def step(self, step: Step) -> None:
@@ -293,24 +193,21 @@ class NotAllZero(Invariant):
         if size is None:
             return
         self.seen += 1
-        run = self.run.setdefault(step.optimizer, [])
         if size:
-            run.clear()
+            self.zeros.end(step.optimizer)
         else:
-            run.append(step)
-        if len(run) > len(self.worst.get(step.optimizer, [])):
-            self.worst[step.optimizer] = list(run)
+            self.zeros.go_on(step)
 
     def finish(self, observer) -> list[Finding]:
         found = []
-        for run in self.worst.values():
-            verdict = "fault" if len(run) >= RUN else "note"
-            site = run[0].backwards[-1].site if run[0].backwards else run[0].site
-            losses = [backward.loss.value for step in run for backward in step.backwards if backward.loss is not None]
-            loss = f"; the loss was {losses[-1]:.4g}" if losses and losses[-1] is not None else ""
-            says = f"every gradient was exactly 0 in {len(run)} windows in a row{loss}"
+        for run in self.zeros.longest.values():
+            verdict = "fault" if run.length >= RUN else "note"
+            first = run.first
+            site = first.backwards[-1].site if first.backwards else first.site
+            loss = f"; the loss was {run.loss:.4g}" if run.loss is not None else ""
+            says = f"every gradient was exactly 0 in {run.length} windows in a row{loss}"
             fix = "look for a weight of 0, a saturated activation or an underflow between loss and parameters"
-            found.append(Finding(self.code, verdict, 0.0, says, fix, site, len(run), run[0].number, run[-1].number))
+            found.append(Finding(self.code, verdict, 0.0, says, fix, site, run.length, first.number, run.last))
         return found
 
     def unchecked(self) -> str | None:
