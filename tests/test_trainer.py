@@ -13,6 +13,7 @@ from covlab.checkpoint import read_checkpoint
 from covlab.faults import inject
 from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
+from covlab.plots.training import window_columns
 from covlab.progress import Lines, Pace, Silent
 from covlab.recipe import Recipe
 from covlab.scenario import preset
@@ -261,6 +262,19 @@ def test_ledger_has_a_column_for_everything():
     assert columns["loss"] == pytest.approx([sum(0.1 * columns[term][i] for term in terms) for i in range(4)], rel=1e-4)
     assert columns["scenes"] == [64, 36, 64, 36] and columns["micro_batches"] == [4, 3, 4, 3]
     assert min(columns["smallest_relative_trace"]) >= 1
+
+
+def test_a_long_run_measures_its_steps_as_a_short_one_does_but_not_each(monkeypatch):
+    """Where it measures, the norms are those that every window's measurement gives; and a picture joins what was measured."""
+    dense = trainer(windows=6).fit().ledger.rows
+    monkeypatch.setattr("covlab.trainer.NORMS_A_RUN", 3)
+    run = trainer(windows=6).fit()
+    measured = [row["window"] for row in run.ledger.rows if "update_norm" in row]
+    assert measured == [1, 3, 5]
+    for name in ("update_norm", "parameter_norm"):
+        assert [run.ledger.rows[window - 1][name] for window in measured] == [dense[window - 1][name] for window in measured]
+    (line,) = window_columns({"": {"run": run}}, {"update_norm": "norm"}).axes[0].lines
+    assert list(line.get_xdata()) == measured
 
 
 # ------------------------------------------------------------------ runs that go wrong

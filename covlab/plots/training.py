@@ -38,8 +38,9 @@ def window_columns(groups: Mapping[str, Mapping[str, Trainer]], columns: Mapping
     for row, (title, runs) in zip(panels, groups.items(), strict=True):
         for axes, (column, name) in zip(row, columns.items(), strict=True):
             for (label, run), colour, line in zip(runs.items(), COLOURS, LINES, strict=False):
-                values = run.ledger.columns()
-                axes.plot(values["window"], values[column], line, color=colour, label=_stamped(label, run), linewidth=1.3)
+                run.ledger.flush()
+                measured = [(row["window"], row[column]) for row in run.ledger.rows if column in row]  # a long run does not measure all in each window
+                axes.plot(*zip(*measured, strict=True), line, color=colour, label=_stamped(label, run), linewidth=1.3)
             clip = next(iter(runs.values())).recipe.clip
             if clip is not None and column.startswith("gradient_norm"):
                 axes.axhline(clip, color="black", linewidth=0.8)
