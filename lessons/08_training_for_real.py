@@ -93,7 +93,7 @@ plots.table(
 )
 
 # %% tags=["hide-input"]
-(memorized, held_out), (memorized_wrong, held_out_wrong) = memory.values()
+(memorized, held_out), (memorized_wrong, _) = memory.values()
 measure("08.memorized", memorized)
 measure("08.memorized_held_out", held_out)
 measure("08.memorized_wrong", memorized_wrong)

@@ -98,8 +98,6 @@ class Observer(Conditioning):
         for watched in self.optimizers.values():
             watched.handles.clear()
             watched.before.clear()
-            if watched.last is not None:
-                watched.last.schedules_after = list(watched.schedules)
         self.bring_in()
 
     def bring_in(self) -> None:

@@ -178,7 +178,6 @@ class Step:
     clips: list[tuple[Site | None, bool]] = field(default_factory=list)  #: (where, still scaled?)
     closure: bool = False
     measured: bool = True  #: False: a light watch looked away
-    schedules_after: list[tuple[int, Site | None]] = field(default_factory=list)  #: calls after the last step of all
 
     @property
     def ran(self) -> bool:

@@ -32,9 +32,9 @@ class Watched:
         self.exact = False  # gradients were all zero, or not all finite: measure them without overflow
         self.before: list[tuple[Tensor, Tensor]] = []
         self.step: Step | None = None
+        self.last: Step | None = None
         self.pointers: set[int] | None = None  # of the gradients' storage
         self.norm: tuple[Tensor, int] | None = None  # of the gradients, as clipping measured it, and their versions then
-        self.last: Step | None = None
         self.hook()
 
     def hook(self) -> None:

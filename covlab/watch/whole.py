@@ -67,14 +67,13 @@ class Led(Invariant):
     def __init__(self):
         super().__init__()
         self.worst: dict[Site | None, list[tuple[int, int]]] = {}
-        self.steps, self.blind = 0, False
+        self.steps = 0
 
     def step(self, step: Step) -> None:
         self.steps += 1
         groups: dict[tuple, list] = {}
         for forward in step.forwards:
             if forward.training:
-                self.blind |= not forward.visible
                 groups.setdefault((forward.site, forward.module), []).append(forward)
         for (site, _), forwards in groups.items():
             used = [bool(forward.used) for forward in forwards]
