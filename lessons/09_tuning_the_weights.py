@@ -96,7 +96,7 @@ outcome(
 # ## One study, two workers
 #
 # A study stands in a *storage*, here a file, and may as well be a database that many machines reach. Whoever knows its name joins. Below,
-# this kernel and a second process (`covlab tune`, as you would type it in another shell) share eight trials.
+# this kernel and a second process (`covlab tune`, as you would type it in another shell) work until it holds eight finished trials.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -119,7 +119,7 @@ finished = study.get_trials(states=(optuna.trial.TrialState.COMPLETE, optuna.tri
 plots.show(
     trials_of(finished, {"this kernel": numbers(mine), "second process": numbers(theirs)}),
     "Left, two lanes of numbered bars over time: both workers run trials of the one study at the same time. Right, the held-out error of every "
-    "trial after each epoch; trials that lie above the median of the earlier ones are cut short, dashed.",
+    "trial after each epoch, all falling; a trial that was stopped early would be short and dashed.",
 )
 if not (numbers(mine) and numbers(theirs)):
     raise RuntimeError("one of the two workers ran no trial; the text says that both do")
@@ -196,7 +196,7 @@ if any(reset.loss.active[name] == found.values()[f"lam_{name}"] for name in term
 # %% [markdown]
 # ## Has anything been won?
 #
-# The best of eight trials is the best *on the scenes that chose it*, and some of its lead is luck. So the last word is given to scenes that no
+# The best of several trials is the best *on the scenes that chose it*, and some of its lead is luck. So the last word is given to scenes that no
 # trial has seen, and to another seed.
 
 # %%

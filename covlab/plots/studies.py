@@ -28,10 +28,8 @@ def trials_of(trials: Sequence, workers: Mapping[str, set[int]]) -> Figure:
             epochs, values = zip(*sorted(trial.intermediate_values.items()), strict=True)
             pruned = trial.state.name == "PRUNED"
             error.plot(epochs, values, "--" if pruned else "-", marker="x" if pruned else "o", markersize=4, color=colour, linewidth=1.2)
-            if trial is winner:
-                error.annotate(f"best: {trial.number}", (epochs[-1], values[-1]), xytext=(0, -12), textcoords="offset points", fontsize=9, ha="right")
     time.set_yticks(range(len(workers)), workers)
     time.set_ylim(len(workers) - 0.5, -0.5)
     time.set(xlabel="seconds since the first trial began", title="one study, numbered trials")
-    error.set(xlabel="epoch", ylabel="NMSE on held-out scenes", title="dashed, ×: stopped early", yscale="log")
+    error.set(xlabel="epoch", ylabel="NMSE on held-out scenes", title=f"best: trial {winner.number}; dashed, ×: stopped early", yscale="log")
     return figure
