@@ -19,6 +19,9 @@ from covlab.course.prose import images, render
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 TRACEBACK = "Traceback (most recent call last)"
+# No code of a lesson runs on the kernel's control channel. While the kernel ends, its main thread may close the channel
+# of outputs before its control thread has flushed them; ipykernel then prints a traceback of its own.
+KERNEL_ENDS = re.compile(r'ipykernel/kernelbase\.py", line \d+, in process_control')
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
 EXPLORER_ERROR = re.compile(f'{WIDGET_ERROR}="([^"]*)"')
@@ -177,7 +180,8 @@ def _tracebacks(text: str) -> Iterator[list[str]]:
     for start, line in enumerate(lines):
         if TRACEBACK in line:
             end = next((n for n in range(start + 1, len(lines)) if not lines[n].startswith(" ")), len(lines) - 1)
-            yield lines[max(start - 1, end + 1 - LAST_LINES, 0):end + 1]
+            if not any(KERNEL_ENDS.search(frame) for frame in lines[start:end]):
+                yield lines[max(start - 1, end + 1 - LAST_LINES, 0):end + 1]
 
 
 def _headline(trace: list[str]) -> str:
