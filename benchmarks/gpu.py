@@ -24,12 +24,12 @@ import torch  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+from covlab.configuration import NETWORKS, build, configure, windows_within  # noqa: E402
 from covlab.loss import LossWeights  # noqa: E402
 from covlab.model import Estimate  # noqa: E402
 from covlab.progress import Silent  # noqa: E402
 from covlab.recipe import PRECISIONS, Recipe  # noqa: E402
 from covlab.scenario import PRESETS, preset  # noqa: E402
-from covlab.train import NETWORKS, build, configure, windows_within  # noqa: E402
 
 WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors", "masked_select", "_unique2")
 

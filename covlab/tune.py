@@ -26,12 +26,12 @@ from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from covlab.configuration import NETWORKS, build, configure
 from covlab.loss import LossWeights
 from covlab.progress import Silent
 from covlab.recipe import PRECISIONS, Recipe
 from covlab.scenario import PRESETS, check_whole_number, preset
 from covlab.simulator import scene_generator
-from covlab.train import NETWORKS, build, configure
 from covlab.trainer import NonFiniteLoss, Trainer
 
 STORAGE = "sqlite:///studies.db"
@@ -115,7 +115,7 @@ class Settings:
         return values
 
     def config(self, values: dict[str, float], origin: str) -> dict:
-        """The configuration of a run with ``values``, as :func:`covlab.train.build` takes it."""
+        """The configuration of a run with ``values``, as :func:`covlab.configuration.build` takes it."""
         recipe = Recipe(windows=self.windows, accumulation=self.accumulation, precision=self.precision)
         if "learning_rate" in values:
             recipe = replace(recipe, learning_rate=values["learning_rate"])
