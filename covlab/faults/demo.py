@@ -17,13 +17,12 @@ from rich.table import Table
 from covlab.faults import FAULTS
 from covlab.faults.case import Symptom
 from covlab.faults.convictions import OBSERVABLES, convicting, examine
-from covlab.faults.stage import exhibit
+from covlab.faults.stage import LEARNING_RATES, exhibit
 from covlab.recipe import OPTIMIZERS
 from covlab.trainer import NonFiniteLoss, Trainer
 
 EPOCHS = 30
 SCENES, MICRO_BATCH = 480, 32
-LEARNING_RATES = {"adamw": 3e-3, "sgd": 0.3}
 MARKS = ("o", "x")
 
 HIDDEN = ("guard_by_assert", "oracle_writes_unread_field", "sanitize_without_scaler", "nan_loss_sanitized", "checkpoint_without_average")

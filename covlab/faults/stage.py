@@ -15,6 +15,9 @@ MICRO_BATCH = 8
 MICRO_BATCHES = 15
 """An epoch's micro-batches: with four to a window, the last window is short."""
 
+LEARNING_RATES = {"adamw": 3e-3, "sgd": 0.3}
+"""At which each optimizer trains the stage's network."""
+
 
 def stage(
     *faults: str,

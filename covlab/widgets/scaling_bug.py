@@ -7,8 +7,7 @@ from statistics import median
 from matplotlib.figure import Figure
 
 from covlab.faults import FAULTS
-from covlab.faults.demo import LEARNING_RATES
-from covlab.faults.stage import MICRO_BATCHES, exhibit
+from covlab.faults.stage import LEARNING_RATES, MICRO_BATCHES, exhibit
 from covlab.plots.training import side_by_side
 from covlab.recipe import OPTIMIZERS
 from covlab.trainer import Trainer
