@@ -12,11 +12,12 @@ from covlab.checkpoint import CheckpointError
 from covlab.configuration import NETWORKS, OVERFIT_SCENES, VALIDATION_SCENES, build, configure, windows_within
 from covlab.loss import LossWeights
 from covlab.metrics import by_snr
+from covlab.nonfinite import NonFiniteLoss
 from covlab.ranks import RankLost, device_of_rank, joined
 from covlab.recipe import OPTIMIZERS, PRECISIONS, Recipe
 from covlab.scenario import PRESETS, check_whole_number, preset
 from covlab.simulator import FixedScenes, Simulator, scene_generator
-from covlab.trainer import NonFiniteLoss, Trainer
+from covlab.trainer import Trainer
 
 
 def _weights(context, parameter, settings: tuple[str, ...]) -> dict[str, float]:

@@ -21,19 +21,16 @@ from covlab.checkpoint import CheckpointError, RunFolder, capture, check_same_ru
 from covlab.ledger import Ledger, WindowLosses
 from covlab.loss import Loss, Losses, LossWeights
 from covlab.model import Estimate
+from covlab.nonfinite import NonFiniteLoss, check_inputs, explain
 from covlab.progress import Lines, Silent, interrupt_as_flag, suited
 from covlab.ranks import ALONE, Ranks
 from covlab.recipe import PRECISIONS, Recipe, make_optimizer
 from covlab.seams import injected_faults, take_seams
-from covlab.simulator import CONTRACT, Batch, FixedScenes, FreshScenes
+from covlab.simulator import Batch, FixedScenes, FreshScenes
 
 VALIDATION_CHUNK = 256
 NORMS_A_RUN = 500
 """How often a run measures the norms of update and parameters, which cost a pass over all parameters: what a curve can show."""
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss stayed NaN or infinite; the message names the first bad window, term and scene."""
 
 
 class Trainer:
@@ -333,7 +330,7 @@ class Trainer:
 
     def begin(self) -> None:
         """Refuse what can be refused before the first step, and leave a checkpoint to fall back on."""
-        self.check_inputs(next(iter(self.draw_windows(self.epoch)), []), "the first window")
+        check_inputs(next(iter(self.draw_windows(self.epoch)), []), "the first window", self.device)
         if self.folder is not None and not self.resumed:
             self.ranks.once(lambda: self.folder.begin(self.config() | {"faults": list(self.faults)}))
             self.save()
@@ -357,19 +354,11 @@ class Trainer:
         for row in rows:
             self.streak = 0 if math.isfinite(row["loss"]) else self.streak + 1
             if self.streak:
-                self.check_inputs(self._redraw(row), f"window {row['window']}")
+                check_inputs(self._redraw(row), f"window {row['window']}", self.device)
             if self.streak == self.recipe.nonfinite_limit:
-                raise NonFiniteLoss(self._explain_streak(int(row["window"])))
-
-    def check_inputs(self, window: list[Batch], name: str) -> None:
-        """Raises ValueError, naming tensor and scene, where ``window`` is on another device or not finite."""
-        for micro_batch in window:
-            if micro_batch.y.device.type != self.device.type:
-                raise ValueError(f"scenes must be on the model's device {self.device}, got {micro_batch.y.device}")
-            for tensor in CONTRACT:
-                finite = getattr(micro_batch, tensor).isfinite().view(len(micro_batch), -1).all(dim=1)
-                if not finite.all():
-                    raise ValueError(f"{tensor} of {name} holds NaN or inf, first in scene {(~finite).nonzero()[0].item()} of a micro-batch of {len(finite)}")
+                last = int(row["window"])  # windows count from 1, rows from 0
+                kept = f", and {self.folder.path / 'last.pt'} is from before" if self.folder else ""
+                raise NonFiniteLoss(explain(self.ledger.rows[last - self.streak : last]) + kept)
 
     def _redraw(self, row: dict[str, float]) -> list[Batch]:
         """The window that ``row`` tells of: scenes are drawn by epoch and number, so any of them can be had again."""
@@ -383,17 +372,6 @@ class Trainer:
             return False
         values = [row["validation"] for row in self.history]
         return min(values[-self.recipe.patience :]) >= min(values[: -self.recipe.patience])
-
-    def _explain_streak(self, last_window: int) -> str:
-        streak = self.ledger.rows[last_window - self.streak : last_window]  # windows count from 1, rows from 0
-        first, taken = streak[0], sum(row["ran"] == 1 for row in streak)
-        terms = [name.removeprefix("term_") for name in first if name.startswith("term_") and not math.isfinite(first[name])]
-        culprit = f"the term {terms[0]}" if terms else "the weighing, since every term is finite"
-        return (
-            f"the loss was not finite for {self.streak} windows running; first in window {first['window']}, by {culprit}, "
-            f"in scene {int(first['bad_scene'])} of {first['scenes']}; {taken} of these steps were taken"
-            + (f", and {self.folder.path / 'last.pt'} is from before" if self.folder else "")
-        )
 
     def _say_epoch(self, rows: list[dict[str, float]]) -> None:
         last = self.history[-1]

@@ -28,11 +28,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from covlab.configuration import NETWORKS, build, configure
 from covlab.loss import LossWeights
+from covlab.nonfinite import NonFiniteLoss
 from covlab.progress import Silent
 from covlab.recipe import PRECISIONS, Recipe
 from covlab.scenario import PRESETS, check_whole_number, preset
 from covlab.simulator import scene_generator
-from covlab.trainer import NonFiniteLoss, Trainer
+from covlab.trainer import Trainer
 
 STORAGE = "sqlite:///studies.db"
 RETRIES = 2

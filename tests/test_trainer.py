@@ -13,12 +13,13 @@ from covlab.checkpoint import read_checkpoint
 from covlab.faults import inject
 from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
+from covlab.nonfinite import NonFiniteLoss
 from covlab.plots.training import window_columns
 from covlab.progress import Lines, Pace, Silent
 from covlab.recipe import Recipe
 from covlab.scenario import preset
 from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
-from covlab.trainer import NonFiniteLoss, Trainer
+from covlab.trainer import Trainer
 
 NMSE = LossWeights.only(lam_cov=1.0)
 STUDENT = preset("student")

@@ -21,9 +21,9 @@ from covlab.checkpoint import read_checkpoint
 from covlab.cli import main
 from covlab.configuration import build
 from covlab.loss import LossWeights
+from covlab.nonfinite import NonFiniteLoss
 from covlab.progress import Silent
 from covlab.simulator import scene_generator
-from covlab.trainer import NonFiniteLoss
 from covlab.tune import Settings, StudyError, Tuned, best, open_study, settings_of, work
 
 TINY = {

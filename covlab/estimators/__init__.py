@@ -11,7 +11,7 @@ from torch import Tensor
 from covlab.estimators.classical import MeanCovariance, ledoit_wolf, oas, sample_covariance, scaled_identity
 from covlab.estimators.greedy import Genie, GreedyLikelihood, MatchingPursuit
 from covlab.estimators.grid import CovarianceFit, GridLikelihood, RefinedGridLikelihood
-from covlab.grid import DictionaryEstimate, default_grid
+from covlab.grid import DictionaryEstimate, default_grid, default_step
 from covlab.model import Estimate
 from covlab.scenario import Scenario
 from covlab.simulator import Batch
@@ -32,6 +32,7 @@ def ladder(scenario: Scenario) -> dict[str, Estimator]:
         "matching pursuit, grid": MatchingPursuit(scenario),
         "grid ML, far field": GridLikelihood(default_grid(scenario, near=False)),
         "grid ML": GridLikelihood(grid),
+        "grid ML, half the step": GridLikelihood(default_grid(scenario, step=default_step(scenario) / 2)),
         "grid ML, refined": RefinedGridLikelihood(scenario),
         "greedy ML, off grid": GreedyLikelihood(scenario),
         "genie": Genie(scenario),

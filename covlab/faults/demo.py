@@ -18,8 +18,9 @@ from covlab.faults import FAULTS
 from covlab.faults.case import Symptom
 from covlab.faults.convictions import OBSERVABLES, convicting, examine
 from covlab.faults.stage import LEARNING_RATES, exhibit
+from covlab.nonfinite import NonFiniteLoss
 from covlab.recipe import OPTIMIZERS
-from covlab.trainer import NonFiniteLoss, Trainer
+from covlab.trainer import Trainer
 
 EPOCHS = 30
 SCENES, MICRO_BATCH = 480, 32

@@ -5,11 +5,12 @@ import torch
 from covlab.faults.switch import FAULTS, inject
 from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
+from covlab.nonfinite import NonFiniteLoss
 from covlab.progress import Lines, Silent
 from covlab.recipe import Recipe
 from covlab.scenario import preset
 from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
-from covlab.trainer import NonFiniteLoss, Trainer
+from covlab.trainer import Trainer
 
 MICRO_BATCH = 8
 MICRO_BATCHES = 15

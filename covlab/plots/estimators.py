@@ -17,7 +17,7 @@ def estimator_table(results: Mapping) -> Figure:
     Drawn as curves: the networks and a selection of the ladder (``CURVES``); as rows: everything.
     """
     rows = results["rows"]
-    figure, (by_snr, ladder) = plt.subplots(1, 2, figsize=(12, 0.3 * len(rows) + 1.8), layout="constrained")
+    figure, (by_snr, ladder) = plt.subplots(1, 2, figsize=(12, 0.3 * len(rows) + 2.2), layout="constrained")
     for number, row in enumerate(row for row in rows if row["name"] in CURVES or row["parameters"]):
         middle = [(part["low_db"] + part["high_db"]) / 2 for part in row["by_snr"]]
         colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
@@ -26,8 +26,7 @@ def estimator_table(results: Mapping) -> Figure:
         by_snr.fill_between(middle, low, high, color=colour, alpha=0.15, linewidth=0)
     by_snr.set_xticks(middle, [f"{part['low_db']:g} to {part['high_db']:g}" for part in row["by_snr"]])
     by_snr.set(xlabel="SNR (dB)", ylabel="mean NMSE (1 = knows nothing), 95 % interval", yscale="log")
-    by_snr.set_ylim(bottom=by_snr.get_ylim()[0] / 5)  # room for the legend
-    by_snr.legend(fontsize=8, loc="lower left", ncols=2)
+    figure.legend(*by_snr.get_legend_handles_labels(), fontsize=9, loc="outside lower left", ncols=4)
 
     for place, row in enumerate(rows):
         colour = COLOURS[1] if row["parameters"] else COLOURS[0]
@@ -77,13 +76,22 @@ def ladder(rows: Mapping[str, tuple[float, float]], lines: Mapping[str, float]) 
     return figure
 
 
-def position_errors(rows: Sequence[Mapping]) -> Figure:
-    """Position error against SNR under the Cramér-Rao bound; rows of {"snr_db", "bound", estimator: error}, all in metres."""
-    figure, axes = plt.subplots(figsize=(6.5, 4.2), layout="constrained")
-    snr = [row["snr_db"] for row in rows]
-    for number, name in enumerate(name for name in rows[0] if name not in ("snr_db", "bound")):
-        axes.plot(snr, [row[name] for row in rows], LINES[number], marker="o", markersize=4, color=COLOURS[number], label=name)
-    axes.plot(snr, [row["bound"] for row in rows], color="black", label="Cramér-Rao bound")
-    axes.set(xlabel="SNR (dB)", ylabel="median position error (m)", yscale="log")
-    axes.legend()
+def position_errors(results: Sequence[Mapping]) -> Figure:
+    """What `covlab bench estimators --positions` stored, a panel a preset: error of a place against SNR, over the Cramér-Rao bound.
+
+    Args:
+        results: of each preset: "preset" and "positions", with "rows" of {"snr_db", "bound", estimator: error}, in metres.
+    """
+    figure, panels = plt.subplots(1, len(results), figsize=(4.1 * len(results), 4.4), sharey=True, squeeze=False, layout="constrained")
+    for axes, result in zip(panels[0], results, strict=True):
+        rows = result["positions"]["rows"]
+        snr = [row["snr_db"] for row in rows]
+        for number, name in enumerate(name for name in rows[0] if name not in ("snr_db", "bound")):
+            axes.plot(snr, [row[name] for row in rows], LINES[number % len(LINES)], marker="o^sD"[number % 4], markersize=5, color=COLOURS[number], label=name)
+        axes.plot(snr, [row["bound"] for row in rows], color="black", linewidth=1, label="Cramér-Rao bound")
+        axes.set(xlabel="SNR (dB)", yscale="log", title=result["preset"])
+        axes.grid(linewidth=0.4)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panels[0, 0].set_ylabel("root mean square error of the place (m)")
+    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure

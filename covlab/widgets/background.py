@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import ipywidgets
 
-from covlab.trainer import NonFiniteLoss, Trainer
+from covlab.nonfinite import NonFiniteLoss
+from covlab.trainer import Trainer
 
 REFRESH = 0.3
 """Seconds between two looks at work that goes on."""
