@@ -8,13 +8,13 @@ from covlab import plots
 from covlab.faults import FAULTS, inject, matrix
 from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
-from covlab.plots.estimators import estimator_table
+from covlab.plots.estimators import estimator_table, position_errors
 from covlab.plots.faults import confusion_matrix, symptom_matrix
 from covlab.plots.training import window_columns
 from covlab.plots.watch import confusion, peers
 from covlab.progress import Silent
 from covlab.recipe import Recipe
-from covlab.scenario import preset
+from covlab.scenario import PRESETS, preset
 from covlab.simulator import FixedScenes, Simulator, scene_generator
 from covlab.trainer import Trainer
 
@@ -76,9 +76,10 @@ def fault_matrices() -> None:
 
 
 def estimators() -> None:
-    """What `covlab bench estimators` measured at student size."""
-    results = json.loads((HERE.parent / "benchmarks" / "results" / "estimators_student.json").read_text())
-    estimator_table(results).savefig(HERE / "estimators.png", dpi=110)
+    """What `covlab bench estimators` measured: the table at student size, and where one source's place was found."""
+    results = {name: json.loads((HERE.parent / "benchmarks" / "results" / f"estimators_{name}.json").read_text()) for name in PRESETS}
+    estimator_table(results["student"]).savefig(HERE / "estimators.png", dpi=110)
+    position_errors(list(results.values())).savefig(HERE / "positions.png", dpi=110)
 
 
 def watch_matrices() -> None:
