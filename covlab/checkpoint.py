@@ -127,7 +127,7 @@ class RunFolder:
         except CheckpointError as error:
             if previous or not (self.path / "previous.pt").exists():
                 raise
-            raise CheckpointError(f"{error}; the one before it is {self.path / 'previous.pt'}: resume with previous=True") from error
+            raise CheckpointError(f"{error}; the one before it is {self.path / 'previous.pt'}: resume with previous=True, or --previous in a shell") from error
 
 
 def capture(trainer) -> dict:
