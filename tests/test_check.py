@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import nbformat
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covlab.cli import main
-from covlab.course import VERDICT, check, memory, outcome, predict
+from covlab.course import VERDICT, card, check, memory, outcome, predict
 from covlab.course.exercises import Exercise, Hint, compare
 from covlab.course.exercises.judging import judge
 
@@ -51,7 +52,7 @@ def spoiling(values, count):
     (lambda values, count: ..., "it returns `...`: a blank"),
     (lambda values, count: values * ..., "a blank `...` is still to be filled"),
     (lambda values, count: None, "is a `return` missing?"),
-    (lambda values, count: values.tolist(), "it returns a value of type list, expected a float32 tensor of shape [3]"),
+    (lambda values, count: values.tolist(), "it returns a list of 3, expected a float32 tensor of shape [3]"),
     (lambda values, count: values[:2], "a tensor of shape [2], expected [3]"),
     (lambda values, count: values.to(torch.complex64), "expected none that is complex"),
     (lambda values, count: values / 0 * 0, "3 of 3 numbers are NaN"),
@@ -66,6 +67,7 @@ def test_whatever_is_wrong_with_an_answer_is_a_sentence(answer, said):
     judgement = judge(SCALED, answer)
     assert not judgement.passed
     assert said in judgement.finding
+    assert judgement.finding[-1] in ".?" and judgement.finding[-2] not in ".?"
 
 
 @given(value=st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.complex_numbers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner)))  # fmt: skip
@@ -80,6 +82,25 @@ def test_a_wrong_yes_or_no_is_not_measured_in_percent():
     positive = Exercise(id="99.positive", law="Above 0.", draw=lambda generator: (torch.randn((), generator=generator),), right=lambda x: bool(x > 0))
     assert ", for instance True, called with x = -" in judge(positive, lambda x: True).finding
     assert judge(positive, lambda x: x > 0).passed
+
+
+def test_one_number_passes_as_a_number_or_as_a_tensor_and_only_if_it_is_real():
+    length = Exercise(id="99.length", law="‖v‖", draw=lambda generator: (torch.randn(4, generator=generator),), right=lambda values: values.norm())
+    assert judge(length, lambda values: values.norm().item()).passed
+    assert judge(length, lambda values: values.norm().reshape(1)).passed
+    assert "it returns a float32 tensor of shape [4], expected one number" in judge(length, lambda values: values).finding
+    assert "expected one real number" in judge(length, lambda values: values.norm() + 0j).finding
+
+
+def test_finding_and_hint_tell_of_the_same_case_and_show_it_whole():
+    hint = Hint("with {rates[0]:.3g}", mistake=lambda rates, weights: sum(rates))
+    mean = Exercise(
+        id="99.mean", law="A weighted sum.", right=lambda rates, weights: sum(rate * weights["a"] for rate in rates), hints=[hint],
+        draw=lambda generator: (torch.rand(2, generator=generator).tolist(), {"a": torch.randint(9, (), generator=generator).item()}),
+    )  # fmt: skip
+    judgement = judge(mean, hint.mistake)
+    shown = re.search(r"rates = \[([\d.]+), [\d.]+\], weights = {'a': \d}", judgement.finding)
+    assert judgement.hint == f"with {shown[1]}"
 
 
 def test_what_is_right_passes_in_any_precision_and_leaves_the_random_numbers_alone():
@@ -122,6 +143,8 @@ def test_the_card_says_the_same_to_the_runner_to_a_page_and_to_a_terminal(shown)
         assert bundle[VERDICT]["text"] in bundle["text/plain"]
         assert "The law:" in bundle["text/html"]
     assert "Traceback" not in bad["text/plain"]
+    card("`a` < b", ["is `c < d` and ` alone"], "plain")
+    assert "<b>`a` &lt; b</b>" in shown[-1]["text/html"] and "is <code>c &lt; d</code> and ` alone" in shown[-1]["text/html"]
 
 
 def test_an_exercise_that_is_not_there_is_a_verdict_too(shown):

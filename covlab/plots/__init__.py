@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from covlab.course import marked
+
 # Okabe and Ito's palette: told apart by every kind of colour vision; line styles repeat the difference.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", ":")
@@ -44,14 +46,18 @@ def image(figure: Figure, alt: str, *, width: int | None = None, **saving) -> st
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") -> None:
-    """Show a small table; numbers are right-aligned, and written as they come."""
+    """Show a small table; numbers are right-aligned, with the name of a column of them, and written as they come."""
+    rows = [tuple(row) for row in rows]
+
+    def side(*values) -> str:
+        return "right" if values and all(isinstance(value, int | float) or NUMBER.fullmatch(str(value)) for value in values) else "left"
 
     def cell(value) -> str:
-        side = "right" if isinstance(value, int | float) or NUMBER.fullmatch(str(value)) else "left"
-        return f'<td style="text-align: {side}">{html.escape(str(value))}</td>'
+        return f'<td style="text-align: {side(value)}">{marked(str(value))}</td>'
 
-    head = "".join(f'<th scope="col" style="text-align: left">{html.escape(name)}</th>' for name in header)
-    body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
+    sides = [side(*(row[column] for row in rows)) for column in range(len(header))]
+    head = "".join(f'<th scope="col" style="text-align: {where}">{marked(name)}</th>' for where, name in zip(sides, header, strict=True))
+    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
     _display(f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
 

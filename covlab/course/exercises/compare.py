@@ -13,12 +13,14 @@ from torch import Tensor
 def complaint(got: Any, expected: Any, what: str = "it returns") -> str | None:
     """What is wrong with the form of `got`, as a sentence's beginning, or None: kind, shape, length, keys.
 
-    Precision is no matter of form, and a tensor of one number passes for that number.
+    Precision is no matter of form, and a tensor of one number passes for that number, as a number does for a tensor of shape [].
     """
     if got is ...:
         return f"{what} `...`: a blank is still to be filled"
     if got is None and expected is not None:
         return f"{what} nothing: is a `return` missing?"
+    if isinstance(expected, Tensor) and expected.ndim == 0:
+        expected = expected.item()
     if isinstance(expected, Tensor):
         if not isinstance(got, Tensor):
             return f"{what} {kind(got)}, expected {kind(expected)}"
@@ -26,13 +28,15 @@ def complaint(got: Any, expected: Any, what: str = "it returns") -> str | None:
             return f"{what} a tensor of shape {list(got.shape)}, expected {list(expected.shape)}"
         for property, test in (("complex", Tensor.is_complex), ("boolean", lambda t: t.dtype == torch.bool)):
             if test(got) != test(expected):
-                return f"{what} {kind(got)}, expected {'' if test(expected) else 'none that is '}{property}"
+                return f"{what} {kind(got)}, expected {'one' if test(expected) else 'none'} that is {property}"
     elif isinstance(expected, bool):
         if not isinstance(_plain(got), bool):
             return f"{what} {kind(got)}, expected True or False"
     elif isinstance(expected, numbers.Number):
         if not isinstance(_plain(got), numbers.Number) or isinstance(_plain(got), bool):
             return f"{what} {kind(got)}, expected one number"
+        if isinstance(_plain(got), complex) and not isinstance(expected, complex):
+            return f"{what} {kind(got)}, expected one real number"
     elif isinstance(expected, dict):
         if not isinstance(got, dict) or got.keys() != expected.keys():
             return f"{what} {kind(got)}, expected a dictionary of {', '.join(map(repr, expected))}"
@@ -61,6 +65,8 @@ def kind(value: Any) -> str:
         return "a function"
     if isinstance(value, str | bool | numbers.Number):
         return repr(value) if len(repr(value)) < 60 else f"a {type(value).__name__}"
+    if isinstance(value, list | tuple | dict):
+        return f"a {'dictionary' if isinstance(value, dict) else type(value).__name__} of {len(value)}"
     return f"a value of type {type(value).__name__}"
 
 

@@ -68,7 +68,8 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
 
     wrong = [trial for trial in trials if not trial.error <= exercise.tolerance]  # NaN is wrong
     if wrong:
-        return Judgement(False, _finding(wrong, len(trials)), _hint(exercise, trials, wrong, cases))
+        told = _telling(wrong)
+        return Judgement(False, _finding(told, wrong, len(trials)), _hint(exercise, told, trials, wrong, cases))
     if changed:
         return Judgement(False, f"The results are right, but the function changes its argument `{changed}` in place: "
                                 "whoever called it goes on with other data than they had.")
@@ -116,24 +117,36 @@ def _trial(exercise: Exercise, arguments: dict, got: Any, expected: Any) -> Tria
     return Trial(arguments, got, expected, float(exercise.compare(got, expected)))
 
 
-def _finding(wrong: list[Trial], of: int) -> str:
-    first = wrong[0]
-    if form := complaint(first.got, first.expected):
-        return f"Called {_called(first)}, {form}."
-    nans = [trial for trial in wrong if not vector(trial.got).isfinite().all() and vector(trial.expected).isfinite().all()]
-    if nans:
-        bad = int((~vector(nans[0].got).isfinite()).sum())
-        return f"{bad} of {len(vector(nans[0].got))} numbers are NaN or infinite when called {_called(nans[0])}."
-    worst = max(wrong, key=lambda trial: trial.error)
-    how = f"for instance {worst.got!r}" if isinstance(worst.expected, str | bool) else f"the worst off by {_share(worst.error)}"
-    return f"Of {of} random inputs, {len(wrong)} give a wrong result, {how}, called {_called(worst)}."
+def _telling(wrong: list[Trial]) -> Trial:
+    """The case that is told of: one of a wrong form, else one with NaN, else the worst."""
+    badly_formed = [trial for trial in wrong if complaint(trial.got, trial.expected)]
+    return next(iter(badly_formed or filter(_lost, wrong)), None) or max(wrong, key=lambda trial: trial.error)
 
 
-def _hint(exercise: Exercise, trials: list[Trial], wrong: list[Trial], cases: list[tuple]) -> str | None:
+def _lost(trial: Trial) -> bool:
+    return not vector(trial.got).isfinite().all() and bool(vector(trial.expected).isfinite().all())
+
+
+def _finding(told: Trial, wrong: list[Trial], of: int) -> str:
+    if form := complaint(told.got, told.expected):
+        return f"Called {_called(told)}, {form.rstrip('?')}{'?' if form.endswith('?') else '.'}"
+    if _lost(told):
+        bad = int((~vector(told.got).isfinite()).sum())
+        return f"{bad} of {len(vector(told.got))} numbers are NaN or infinite when called {_called(told)}."
+    count = f"Of {of} random inputs, {len(wrong)} give{'s' * (len(wrong) == 1)} a wrong result"
+    if isinstance(told.expected, str | bool):
+        return f"{count}, for instance {told.got!r}, called {_called(told)}."
+    if not math.isfinite(told.error):
+        return f"{count}, for instance when called {_called(told)}."
+    return f"{count}, the worst off by {_share(told.error)}, called {_called(told)}."
+
+
+def _hint(exercise: Exercise, told: Trial, trials: list[Trial], wrong: list[Trial], cases: list[tuple]) -> str | None:
     formed = not any(complaint(trial.got, trial.expected) for trial in wrong)
     for hint in exercise.hints:
         if (formed and all(map(hint.recognize, wrong))) if hint.recognize else _agrees(exercise, hint, trials, cases):
-            shown = next((trial for trial in wrong if math.isfinite(trial.ratio)), wrong[0])
+            spoken_of = (told, *wrong) if "{ratio" in hint.text else (told,)
+            shown = next((trial for trial in spoken_of if math.isfinite(trial.ratio)), told)
             return hint.text.format(ratio=shown.ratio, **shown.arguments)
     return None
 
@@ -172,15 +185,20 @@ def _called(trial: Trial) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value.tolist() if isinstance(value, torch.Tensor) and value.numel() <= 4 and not value.is_floating_point() else value)
-    if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() <= 4:
-        text = repr([float(f"{number:.3g}") for number in value.reshape(-1).tolist()] if value.ndim else float(f"{value.item():.3g}"))
-    if isinstance(value, float):
-        text = f"{value:.3g}"
-    return text if len(text) <= 40 and "\n" not in text else kind(value)
+    text = repr(_rounded(value))
+    return text if len(text) <= 80 and "tensor(" not in text else kind(value)
+
+
+def _rounded(value: Any) -> Any:
+    """The same to three digits, small tensors as lists."""
+    if isinstance(value, torch.Tensor) and value.ndim <= 1 and value.numel() <= 8 and not value.is_complex():
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {name: _rounded(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_rounded, value)) if type(value) in (list, tuple) else value
+    return float(f"{value:.3g}") if isinstance(value, float) and not value.is_integer() else value
 
 
 def _share(error: float) -> str:
-    if not math.isfinite(error):
-        return "more than can be said"
     return f"{error:.3g} times the right one's size" if error >= 10 else f"{100 * error:.2g} %" if error < 0.1 else f"{100 * error:.0f} %"
