@@ -5,6 +5,7 @@ import math
 import torch
 
 from covlab.course.exercises import Exercise, Hint
+from covlab.course.exercises.compare import relative_error
 
 # ---------------------------------------------------------------- the error
 
@@ -46,6 +47,8 @@ normalized_error = Exercise(
         Hint("only R̂ is normalized: the error still depends on the scale of the truth.", mistake=_only_the_estimate),
         Hint("this is the sum of the errors over the sum of the powers, not the mean of the scenes' ratios: scenes of large ‖R‖ count more.",
              mistake=_error(lambda matrices: matrices.shape[1] / _traces(matrices), mean=lambda error, power: error.sum() / power.sum())),
+        Hint("each scene's ratio is that of the norms; the law has their squares.",
+             mistake=_error(lambda matrices: matrices.shape[1] / _traces(matrices), mean=lambda error, power: (error / power).sqrt().mean())),
         Hint("your error is exactly {ratio:.0f}× the right one: the number of scenes. A sum is not a mean yet.",
              mistake=_error(lambda matrices: matrices.shape[1] / _traces(matrices), mean=lambda error, power: (error / power).sum())),
     ],
@@ -72,6 +75,8 @@ norm_after = Exercise(
              mistake=lambda norm, learning_rate, gradients: norm + learning_rate * sum(gradients)),
         Hint("one thing is not squared: how long is a step?",
              mistake=lambda norm, learning_rate, gradients: math.sqrt(norm**2 + learning_rate * sum(each**2 for each in gradients))),
+        Hint("the learning rate has no part in it: how long is a step?",
+             mistake=lambda norm, learning_rate, gradients: math.sqrt(norm**2 + sum(each**2 for each in gradients))),
         Hint("all steps are taken for one long one. Each is at right angles to where R̂ stands by then.",
              mistake=lambda norm, learning_rate, gradients: math.sqrt(norm**2 + (learning_rate * sum(gradients)) ** 2)),
         Hint("this is the square of the norm.",
@@ -92,13 +97,11 @@ def _any_matrix(generator):
     return ((R - shift * torch.eye(6)) * 10.0**exponent,)
 
 
-def _told(trace_normalized, R):
+def _difference(got, right):
     """NaN is an answer here: it is compared as such."""
-    got = trace_normalized(R)
-    if not isinstance(got, torch.Tensor) or got.shape != R.shape:
-        return got
-    bad = bool(torch.view_as_real(torch.as_tensor(got, dtype=R.dtype)).isnan().any())
-    return {"refused (NaN)": bad, "matrix": torch.zeros_like(R) if bad else torch.as_tensor(got, dtype=R.dtype)}
+    if bool(got.isnan().any()) or bool(right.isnan().any()):
+        return 0.0 if bool(got.isnan().any()) and bool(right.isnan().any()) else math.inf
+    return relative_error(got, right)
 
 
 def _guarded(trace):
@@ -113,11 +116,17 @@ def _refusing(holds):
     return lambda R: R * torch.where(holds(R), len(R) / _trace(R), torch.nan)
 
 
+def _has_a_unit(trial):
+    """A good covariance is refused, or a trace of nothing but rounding passes: what any threshold for the trace alone comes to."""
+    R, refused = trial.arguments["R"], bool(trial.got.isnan().any())
+    return refused or bool(_trace(R).abs() < 1e-6 * torch.linalg.matrix_norm(R))
+
+
 trace_normalized = Exercise(
     id="02.trace_normalized",
     law="R is scaled to trace N where its trace is above a thousandth of its norm, whatever its scale, and is NaN where it is not.",
     draw=_any_matrix,
-    run=_told,
+    compare=_difference,
     right=_refusing(lambda R: _trace(R) > 1e-3 * torch.linalg.matrix_norm(R)),
     hints=[
         Hint("a negative trace is clamped to 1e-8: the matrix comes out enormous instead of refused; and a small matrix, which is a fine covariance, comes out too small.",
@@ -127,8 +136,10 @@ trace_normalized = Exercise(
         Hint("an eps in the denominator refuses nothing, and sets a scale of its own: below it every matrix comes out too small.",
              mistake=_guarded(lambda R: _trace(R) + 1e-8)),
         Hint("nothing is refused: a trace of zero gives a matrix of any size, a negative one turns it upside down.", mistake=_guarded(_trace)),
-        Hint("the threshold is a number with a unit: a good covariance of small scale is refused, and noise of large scale passes. Held against what can a trace be small?",
-             mistake=_refusing(lambda R: _trace(R) > 1e-8)),
+        Hint("a negative trace that is large enough passes, and the matrix comes out upside down.",
+             mistake=_refusing(lambda R: _trace(R).abs() > 1e-3 * torch.linalg.matrix_norm(R))),
         Hint("a negative trace is refused, a trace of zero is not: what rounding left of it passes for a trace.", mistake=_refusing(lambda R: _trace(R) > 0)),
+        Hint("the threshold is a number with a unit: a good covariance of small scale is refused, or noise of large scale passes. Held against what can a trace be small?",
+             mistake=_refusing(lambda R: _trace(R) > 1e-8), recognize=_has_a_unit),
     ],
 )  # fmt: skip

@@ -27,6 +27,8 @@ pull = Exercise(
         Hint("the weights are missing.", mistake=lambda weights, gradients: gradients.sum(dim=0).norm()),
         Hint("the weights are taken as shares: divided by their sum. A loss does not do that.",
              mistake=lambda weights, gradients: (weights / weights.sum() @ gradients).norm()),
+        Hint("exactly {ratio:.2f}× the right length: a loss adds its terms, it does not average them.",
+             mistake=lambda weights, gradients: (weights @ gradients).norm() / len(weights)),
         Hint("this is the square of the length.", mistake=lambda weights, gradients: (weights @ gradients).square().sum()),
     ],
 )  # fmt: skip
@@ -55,6 +57,8 @@ def _outcome(total_loss, terms, weights):
     """What came back; or that it was refused, and with what."""
     try:
         return {"refused": "no", "total": total_loss(terms, weights)}
+    except AssertionError:
+        return {"refused": "by assert", "total": 0.0}
     except (KeyError, ValueError) as error:
         unknown = [name for name in weights if name.removeprefix("lam_") not in terms]
         named = any(name.removeprefix("lam_") in str(error) for name in unknown)
@@ -71,6 +75,11 @@ def _strict(terms, weights):
 def _nameless(terms, weights):
     if any(name.removeprefix("lam_") not in terms for name in weights):
         raise ValueError("wrong weights")
+    return _strict(terms, weights)
+
+
+def _asserting(terms, weights):
+    assert all(name.removeprefix("lam_") in terms for name in weights), weights
     return _strict(terms, weights)
 
 
@@ -100,6 +109,9 @@ total_loss = Exercise(
         Hint("a term without a weight counts as 1. It was to be off.",
              mistake=lambda terms, weights: _strict(terms, weights) + sum(term for name, term in terms.items() if f"lam_{name}" not in weights)),
         Hint("it refuses, and does not say what: whoever misspelt a name wants to read it in the message.", mistake=_nameless),
+        Hint("an assert is gone where Python runs with -O; whoever refuses for good raises.", mistake=_asserting),
+        Hint("it stops at a term that nobody weighs, which is allowed, and names that one; of the weight that fits no term it says nothing.",
+             mistake=lambda terms, weights: sum(weights[f"lam_{name}"] * term for name, term in terms.items())),
         Hint("a term that nobody weighs is refused too. Switching a term off is allowed; misspelling it is not.", mistake=_refusing_what_is_off),
     ],
 )  # fmt: skip

@@ -1,5 +1,7 @@
 """Exercises of lesson 04, mixed precision."""
 
+import math
+
 import torch
 
 from covlab.course.exercises import Exercise, Hint
@@ -26,6 +28,11 @@ def _error(estimate, truth):
     return (R - S).square().sum(dim=(1, 2)) / S.square().sum(dim=(1, 2))
 
 
+def _cast_too_late(estimate, truth):
+    R, S = (estimate @ estimate.mT).float(), (truth @ truth.mT).float()
+    return (R - S).square().sum(dim=(1, 2)) / S.square().sum(dim=(1, 2))
+
+
 def _outside(estimate, truth):
     with torch.autocast("cpu", enabled=False):
         return _error(estimate, truth)
@@ -40,6 +47,7 @@ full_precision_loss = Exercise(
     hints=[
         Hint("a product is still taken in half precision: either for the region it stands in, or for what goes into it. Both have a say.",
              mistake=lambda estimate, truth: _error(estimate.float(), truth.float())),
+        Hint("the products are cast after they were taken: what was rounded stays rounded.", mistake=_cast_too_late),
     ],
 )  # fmt: skip
 
@@ -62,6 +70,9 @@ largest_scale = Exercise(
         Hint("a large negative entry overflows too.", mistake=lambda gradient: _scale_for(gradient.max())),
         Hint("this brings the smallest entry as far as fp16 reaches; the others are beyond it by then.",
              mistake=lambda gradient: _scale_for(gradient.abs().min())),
+        Hint("a norm is longer than any entry: with this scale all of them fit, and a larger one would do too.",
+             mistake=lambda gradient: _scale_for(gradient.norm())),
+        Hint("this is the exponent: the scale is two to the power of it.", mistake=lambda gradient: math.log2(_scale_for(gradient.abs().max()))),
         Hint("exactly twice the right scale: the power of two was rounded up, and the largest entry overflows.",
              mistake=lambda gradient: 2 * _scale_for(gradient.abs().max())),
         Hint("that is as far as fp16 reaches, but no power of two: scaling by it, and back, would round every entry.",
@@ -91,8 +102,10 @@ clipped_gradient = Exercise(
     hints=[
         Hint("the direction is right, and the gradient never longer than the threshold over the loss scale, here {scale:g}. "
              "How long was it when it met the threshold?", mistake=lambda scaled, scale, most: _clip(scaled, most) / scale),
-        Hint("the loss scale was never taken out: nearly every gradient is longer than the threshold then, and all come out equally long.",
+        Hint("every gradient comes out exactly as long as the threshold. Either the loss scale was never taken out, so that all were too long; or short ones are stretched.",
              mistake=lambda scaled, scale, most: _clip(scaled, most)),
+        Hint("entry by entry: that turns the gradient. It is the length of the whole that is at most `most`.",
+             mistake=lambda scaled, scale, most: (scaled / scale).clamp(-most, most)),
         Hint("the loss scale is out, and nothing is clipped.", mistake=lambda scaled, scale, most: scaled / scale),
         Hint("clipped at the right place, but the gradient still has the loss scale in it: {ratio:g}× too long.",
              mistake=lambda scaled, scale, most: _clip(scaled, most * scale)),

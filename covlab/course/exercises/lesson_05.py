@@ -3,6 +3,7 @@
 import torch
 
 from covlab.course.exercises import Exercise, Hint
+from covlab.course.exercises.compare import ratio
 
 
 def _counts(generator):
@@ -23,7 +24,7 @@ window_weights = Exercise(
         Hint("the weights are exactly {ratio:.2f}× the right ones: what should they sum to, whatever the counts?",
              mistake=lambda counts: counts / len(counts), recognize=lambda trial: abs(trial.ratio) > 0),
         Hint("small micro-batches count more than large ones: the scenes were to count the same, not the micro-batches.",
-             mistake=lambda counts: (1 / counts) / (1 / counts).sum()),
+             mistake=lambda counts: 1 / counts, recognize=lambda trial: ratio(trial.got, 1 / trial.arguments["counts"]) > 0),
     ],
 )  # fmt: skip
 
@@ -68,6 +69,10 @@ def _never_cleared(start, micro_batches, accumulation):
     return parameter
 
 
+def _divided_by_all(start, micro_batches, accumulation):
+    return _trained(lambda window, accumulation: len(window) / len(micro_batches))(start, micro_batches, accumulation)
+
+
 trained_epoch = Exercise(
     id="05.trained_epoch",
     law="Every window takes one step along the gradient of the mean over its own scenes, the short last one too.",
@@ -80,6 +85,7 @@ trained_epoch = Exercise(
              mistake=_trained(lambda window, accumulation: len(window) / accumulation)),
         Hint("every step is as many times too long as its window has micro-batches: a sum, not yet a mean.",
              mistake=_trained(lambda window, accumulation: len(window))),
+        Hint("every step is too short: the losses were divided by the micro-batches of the whole epoch, not of their window.", mistake=_divided_by_all),
         Hint("there is a step after every micro-batch: nothing is accumulated.",
              mistake=_trained(lambda window, accumulation: 1, lambda parts, most: [[part] for part in parts])),
         Hint("a window's gradient still holds that of the windows before it. What clears it?", mistake=_never_cleared),
@@ -125,6 +131,10 @@ clipped_gradient = Exercise(
              mistake=lambda parameter, parts, most: sum(_clip(_gradient(parameter, [part]) / len(parts), most) for part in parts)),
         Hint("each micro-batch's gradient is clipped for itself, before it is divided. Their mean points elsewhere.",
              mistake=lambda parameter, parts, most: sum(_clip(_gradient(parameter, [part]), most) for part in parts) / len(parts)),
+        Hint("entry by entry: that turns the gradient. It is the length of the whole that is clipped.",
+             mistake=lambda parameter, parts, most: _gradient(parameter, parts).clamp(-most, most)),
+        Hint("the last micro-batch's gradient alone is left. What clears the others?",
+             mistake=lambda parameter, parts, most: _clip(_gradient(parameter, parts[-1:]) / len(parts), most)),
         Hint("the direction is right, and the gradient is {ratio:.2f}× as long as it should be: nothing, or not enough, was clipped.",
              mistake=lambda parameter, parts, most: _gradient(parameter, parts), recognize=lambda trial: trial.ratio > 1),
     ],
