@@ -52,6 +52,14 @@ def test_ids_are_deterministic_and_survive_an_insertion(tmp_path):
     assert len({c.id for c in before}) == len(before)
 
 
+def test_what_is_tagged_so_is_folded_in_jupyterlab_too_and_nothing_else(tmp_path):
+    drawing = '# %% tags=["hide-input"]\nprint(seed)'
+    lesson = read_lesson(write_lesson(tmp_path, "01_toy", TITLE, CHECK, drawing, CHECK))
+    for edition in (lesson.student, lesson.instructor):
+        folded = [cell.source for cell in edition.cells if cell.metadata.get("jupyter", {}).get("source_hidden")]
+        assert folded == ["print(seed)"]
+
+
 def test_student_edition_is_written_once_and_staleness_is_seen(tmp_path):
     source = write_lesson(tmp_path, "01_toy", TITLE, EXERCISE, SOLUTION, CHECK)
     assert stale_student_editions(tmp_path) == ["01_toy.ipynb"]

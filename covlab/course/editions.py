@@ -93,6 +93,8 @@ def read_lesson(source: Path) -> Lesson:
     notebook.metadata = nbformat.from_dict({**kept, "language_info": {"name": "python"}})
     for cell, identifier in zip(notebook.cells, _identifiers(source.stem, notebook.cells), strict=True):
         cell.id = identifier
+        if "hide-input" in tags(cell):
+            cell.metadata["jupyter"] = {"source_hidden": True}  # the tag alone folds it on a page, not in JupyterLab
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     nbformat.validate(notebook)
     return Lesson(source.stem, source, hashlib.sha256(text.encode()).hexdigest(), parameters, notebook)
