@@ -1,4 +1,6 @@
 """What a student has solved so far: for a cell, and for `covlab course progress`."""
+
+from itertools import groupby
 from pathlib import Path
 
 from covlab.course import memory
@@ -21,10 +23,20 @@ def summary(rows: list[tuple[str, str, int]]) -> str:
 
 
 def show_progress() -> None:
-    """Show which exercises are solved, and where that is remembered."""
+    """Show which exercises are solved, a row a lesson, and where that is remembered."""
     from covlab import plots
 
     path = memory.path_here()
     rows = progress_rows(path)
     where = f"remembered in {path}" if path else "only remembered until this kernel ends: this notebook does not run in work/"
-    plots.table(["exercise", "state", "different tries"], rows, f"{summary(rows)}; {where}.")
+    lessons = []
+    for lesson, exercises in groupby(rows, key=lambda row: row[0][:2]):
+        exercises = list(exercises)
+        solved = sum(state.startswith("solved") for _, state, _ in exercises)
+        lessons.append((lesson, f"{solved} of {len(exercises)}", ", ".join(_in_words(*row) for row in exercises)))
+    plots.table(["lesson", "solved", "exercises"], lessons, f"{summary(rows)}; {where}.")
+
+
+def _in_words(id: str, state: str, tries: int) -> str:
+    sign = "✓" if state.startswith("solved") else "◯"
+    return f"{sign}\u00a0{id[3:]}" + (f" ({tries}\u00a0tries)" if tries > 1 else "")
