@@ -45,15 +45,16 @@ def scene_from_above(simulator, batch, scene: int = 0) -> Figure:
     axes.fill(np.append(edge[0], 0), np.append(edge[1], 0), color=COLOURS[5], alpha=0.15, label="where sources may stand")
     axes.plot(0, 0, "s", color=COLOURS[0], markersize=9, label=f"RIS, N = {scenario.ris_elements} elements")
     axes.plot(4.0, -3.0, "^", color=COLOURS[1], markersize=9, label=f"BS, M = {scenario.bs_antennas} antennas")
-    axes.annotate("G: one fixed channel\nfor all scenes", (2.0, -1.5), xytext=(3.2, -7.5), arrowprops={"arrowstyle": "-", "color": COLOURS[6]}, fontsize="small")
-    axes.plot([0, 4.0], [0, -3.0], ":", color=COLOURS[6], linewidth=1)
+    axes.plot([0, 4.0], [0, -3.0], ":", color=COLOURS[6], linewidth=1.5, label="channel G, the same in all scenes")
     here = batch.power[scene] > 0
     level = batch.range_m[scene] * batch.elevation[scene].cos()
     x, y = (level * batch.azimuth[scene].cos())[here].tolist(), (level * batch.azimuth[scene].sin())[here].tolist()
     axes.plot(x, y, "o", color=COLOURS[2], label=f"sources, K = {len(x)} in this scene")
     for k, (one, other) in enumerate(zip(x, y, strict=True)):
-        axes.plot([one, 0], [other, 0], "--", color=COLOURS[2], linewidth=1)
-        axes.annotate(f"power {batch.power[scene][here][k]:.2f}", (one, other), xytext=(5, 5), textcoords="offset points", fontsize="small")
+        axes.plot([one, 0], [other, 0], "--", color=COLOURS[2], linewidth=1, label="their waves, A" if k == 0 else None)
+        up = 1 if other > 0 else -1  # away from the RIS
+        axes.annotate(f"power {batch.power[scene][here][k]:.2f}", (one, other), xytext=(0, 7 * up), textcoords="offset points", ha="center",
+                      va="bottom" if up > 0 else "top", fontsize="small")
     axes.set(xlabel="x in m (the RIS looks this way)", ylabel="y in m", aspect="equal", xlim=(-1, 12))
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -63,7 +64,7 @@ def contract_tensors(batch, scene: int = 0) -> Figure:
     """One scene as the network gets it, and the label: |y|, |H|, the phase of the codes, |R|."""
     y, H, codes = (np.asarray(tensor[scene][..., 0] + 1j * tensor[scene][..., 1]) for tensor in (batch.y, batch.H, batch.codes))
     R = np.asarray(batch.covariance()[scene])
-    figure, panels = plt.subplots(1, 4, figsize=(14, 3.9), layout="constrained")
+    figure, panels = plt.subplots(1, 4, figsize=(11, 3.7), layout="constrained")
     shown = (
         ("y: what the BS received", np.abs(y).T, "snapshot l", "antenna m", "viridis", "|y|", None),
         ("H: what it would receive from\nevery element at once", np.abs(H).T, "snapshot l", "antenna m", "viridis", "|H|", None),
@@ -74,7 +75,8 @@ def contract_tensors(batch, scene: int = 0) -> Figure:
         image = axes.imshow(values, origin="lower", cmap=colours, vmin=-limit if limit else 0, vmax=limit, aspect="auto", interpolation="nearest")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.yaxis.get_major_locator().set_params(integer=True)
-        axes.set(title=f"{title}\n[{values.shape[1]} × {values.shape[0]}]", xlabel=across, ylabel=up)
+        axes.set(xlabel=across, ylabel=up)
+        axes.set_title(f"{title}\n[{values.shape[1]} × {values.shape[0]}]", fontsize=10)
         figure.colorbar(image, ax=axes, label=unit, location="bottom", shrink=0.8)
     return figure
 
@@ -90,7 +92,7 @@ def memorized_and_held_out(scores: Mapping[str, Mapping[str, float]]) -> Figure:
         axes.plot(list(errors.values()), [row] * len(errors), "-", color=COLOURS[6], linewidth=0.8, zorder=1)
         for (what, error), colour, marker in zip(errors.items(), COLOURS, "osD^", strict=False):
             axes.plot(error, row, marker, color=colour, markersize=9, label=what if row == 0 else None)
-            axes.annotate(f"{error:.3f}", (error, row), xytext=(0, 9), textcoords="offset points", ha="center", fontsize="small",
+            axes.annotate(f"{error:.2g}", (error, row), xytext=(0, 9), textcoords="offset points", ha="center", fontsize="small",
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
     axes.axvline(1, color=COLOURS[6], linestyle=":", linewidth=1)
     axes.annotate("knows nothing", (1, len(scores) - 0.55), ha="right", rotation=0, fontsize="small", xytext=(-4, 0), textcoords="offset points")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from covlab.plots import COLOURS
 
 TOP = 2.5
-"""The largest error that is drawn over the scale; what is larger points upwards."""
+"""The largest error that is drawn over the scale; a triangle stands for what is larger."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _draw_plane(axes: Axes, plane: Plane) -> None:
             arrow = {"arrowstyle": "-|>", "color": colour, "linestyle": line, "linewidth": 2, "shrinkA": 4, "shrinkB": 0}
             axes.annotate("", (x + stretch * dx, y + stretch * dy), (x, y), arrowprops=arrow)
     axes.legend(fontsize=8, loc="upper left" if side > 0 else "lower left", ncols=2, borderaxespad=0.2)
-    axes.set_title(f"plain error {plane.plain:.4g}, NMSE {plane.normalized:.4g}", fontsize=10)
+    axes.set_title(f"plain error {plane.plain:.4g}, NMSE {'NaN' if math.isnan(plane.normalized) else f'{plane.normalized:.4g}'}", fontsize=10)
 
 
 def _draw_errors(axes: Axes, plane: Plane, scale: float) -> None:
@@ -68,14 +68,24 @@ def _draw_errors(axes: Axes, plane: Plane, scale: float) -> None:
     along = plane.estimate[0] / scale
     square = (plane.plain - 1 + 2 * scale * along) / scale**2
     axes.plot(scales, 1 - 2 * scales * along + scales**2 * square, "--", color=COLOURS[1], label="plain error")
-    axes.plot(scale, min(plane.plain, TOP), "s" if plane.plain <= TOP else "^", color=COLOURS[1])
+    _mark(axes, scale, plane.plain, "s", COLOURS[1])
     if not math.isnan(plane.normalized):
         axes.plot(scales, np.full_like(scales, plane.normalized), color=COLOURS[2], label="NMSE")
-        axes.plot(scale, plane.normalized, "o", color=COLOURS[2])
+        _mark(axes, scale, plane.normalized, "o", COLOURS[2], lower=0.12)
     else:
         axes.text(0.7, 0.3, "NMSE: NaN\n(the trace is not positive)", transform=axes.transAxes, ha="center", fontsize=10)
     axes.set(xscale="log", xlabel="scale s of the estimate", ylabel="error, in squares of ‖R‖", ylim=(-0.1, 1.04 * TOP), xlim=(0.05, 100))
     axes.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
     axes.minorticks_off()
     axes.set_title("over the scale", fontsize=10)
-    axes.legend(fontsize=8, loc="upper right")
+    axes.legend(fontsize=8, loc="upper left")
+
+
+def _mark(axes: Axes, scale: float, error: float, marker: str, colour: str, lower: float = 0.0) -> None:
+    """A mark at the error; above TOP a triangle with the number, ``lower`` than another's."""
+    if error <= TOP:
+        axes.plot(scale, error, marker, color=colour)
+        return
+    axes.plot(scale, TOP - lower, "^", color=colour)
+    side = -1 if scale > 8 else 1
+    axes.annotate(f"{error:.3g}", (scale, TOP - lower), xytext=(7 * side, 0), textcoords="offset points", ha="left" if side > 0 else "right", va="center", fontsize=8)

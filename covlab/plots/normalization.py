@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from covlab.course.experiments.normalization import Surfaces, Walk
 from covlab.plots import COLOURS, LINES
@@ -24,7 +25,10 @@ def error_surfaces(seen: Surfaces) -> Figure:
         down_y, down_x = (-part for part in np.gradient(error, seen.y, seen.x))
         some = slice(8, None, 11)
         length = np.hypot(down_x, down_y)[some, some]
-        axes.quiver(seen.x[some], seen.y[some], down_x[some, some] / length, down_y[some, some] / length, color="white", angles="xy", scale=22, width=0.006)
+        axes.quiver(
+            seen.x[some], seen.y[some], down_x[some, some] / length, down_y[some, some] / length, angles="xy", scale=20, width=0.008,
+            color="white", edgecolor="black", linewidth=0.6,
+        )  # fmt: skip
         axes.plot(1, 0.03, "*", color=COLOURS[1], markersize=16, clip_on=False, zorder=5)
         axes.annotate("truth", (1, 0.03), xytext=(6, 8), textcoords="offset points", color="white", fontweight="bold")
         axes.set(title=title, xlabel="x, the share of R", aspect="equal")
@@ -40,7 +44,7 @@ def walks(runs: Mapping[str, Sequence[Walk]], labels: Sequence[str]) -> Figure:
         runs: {optimizer: walks}, a colour each.
         labels: what tells an optimizer's walks apart, a line style each.
     """
-    figure, (norm, turn, error) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    figure, (norm, turn, error) = plt.subplots(1, 3, figsize=(11, 4), layout="constrained")
     for (name, several), colour in zip(runs.items(), COLOURS, strict=False):
         for each, label, line in zip(several, labels, LINES, strict=False):
             style = {"color": colour, "linestyle": line, "linewidth": 1.6}
@@ -49,7 +53,10 @@ def walks(runs: Mapping[str, Sequence[Walk]], labels: Sequence[str]) -> Figure:
             turn.plot(np.arange(len(smooth)) + SMOOTHED / 2, smooth, **style)
             error.plot(list(each.validation), list(each.validation.values()), **style)
     norm.set(yscale="log", ylabel="norm of R̂", title="the norm …")
-    turn.set(yscale="log", ylabel=f"turn a step, degrees (mean of {SMOOTHED})", title="… decides how far a step turns R̂ …")
+    norm.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
+    norm.yaxis.set_major_formatter("{x:g}")
+    norm.yaxis.set_minor_formatter("{x:g}")
+    turn.set(yscale="log", ylabel=f"turn of a step, degrees (mean of {SMOOTHED})", title="… decides how far a step turns …")
     error.set(ylabel="held-out NMSE", title="… and so how fast it learns")
     for axes in (norm, turn, error):
         axes.set_xlabel("step")
@@ -59,7 +66,7 @@ def walks(runs: Mapping[str, Sequence[Walk]], labels: Sequence[str]) -> Figure:
 
 def scale_range(curves: Mapping[str, Mapping[float, float]]) -> Figure:
     """The computed error of a right estimate over its scale, one panel a precision; what is not finite is marked at the top."""
-    figure, panels = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3.6), layout="constrained", sharey=True, squeeze=False)
+    figure, panels = plt.subplots(1, len(curves), figsize=(3.6 * len(curves), 3.6), layout="constrained", sharey=True, squeeze=False)
     for axes, (title, curve), colour in zip(panels[0], curves.items(), COLOURS, strict=False):
         scales, errors = np.array(list(curve)), np.array(list(curve.values()))
         finite = np.isfinite(errors)
@@ -68,8 +75,9 @@ def scale_range(curves: Mapping[str, Mapping[float, float]]) -> Figure:
             axes.plot(scales[~finite], np.full((~finite).sum(), 30.0), "x", color=COLOURS[1], label="NaN or infinite")
             axes.legend(loc="lower center", fontsize=9)
         axes.axhline(1, color="black", linewidth=0.8, linestyle=":")
-        axes.annotate("1: knows nothing", (scales[-1], 1), ha="right", va="top", fontsize=8, xytext=(0, -3), textcoords="offset points")
         axes.set(xscale="log", yscale="log", ylim=(3e-17, 300), title=title, xlabel="scale s of R̂ = s R")
+        axes.set_xticks([1e-12, 1e-8, 1e-4, 1, 1e4, 1e8])
+    panels[0, 0].annotate("1: knows nothing", (scales[-1], 1), ha="right", va="top", fontsize=9, xytext=(0, -3), textcoords="offset points")
     panels[0, 0].set_ylabel("computed NMSE (should be 0)")
     return figure
 

@@ -14,6 +14,7 @@ SMALLEST, NORMAL, LARGEST = -24, -14, 16
 """Powers of two between which fp16 lives: its smallest number, its smallest with full precision, and where it ends (65504)."""
 
 EXPONENTS = np.arange(-60, 41)
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ def exponents_and_path(seen: ScaledGradients, scale: float, path: Sequence[tuple
     top = 100 * max(share.max() for share in seen.shares.values())
     for (what, share), colour, line in zip(seen.shares.items(), COLOURS, LINES, strict=False):
         left.step(EXPONENTS, 100 * share, line, where="mid", color=colour, label=what, linewidth=1.8)
-    for place, words in ((SMALLEST - 1, "become 0"), ((SMALLEST + NORMAL) / 2, "blurred"), (LARGEST + 1, "become ∞")):
+    for place, words in ((SMALLEST - 1, "become 0"), ((SMALLEST + NORMAL) / 2, "lose digits"), (LARGEST + 1, "become ∞")):
         side = {SMALLEST - 1: "right", LARGEST + 1: "left"}.get(place, "center")
-        left.text(place, 1.19 * top, words, ha=side, fontsize=9, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
+        left.text(place, 1.19 * top, words, ha=side, fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
     left.set(xlim=(-44, 30), ylim=(0, 1.32 * top), xlabel="exponent of gradient × loss scale, log₂", ylabel="per cent of entries")
     left.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False)
-    left.set_title(f"loss scale 2^{np.log2(scale):.0f}", fontsize=10, loc="right")
+    left.set_title(f"loss scale 2{f'{np.log2(scale):.0f}'.translate(SUPERSCRIPT)}", fontsize=10, loc="right")
     _draw_path(right, path, windows)
     return figure
 

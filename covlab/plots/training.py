@@ -80,14 +80,13 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0) ->
     norms = [row["gradient_norm"] for run in runs.values() for row in run.ledger.rows]
     if clip is not None:
         norms.append(clip)
-        last.axhline(clip, color="black", linewidth=0.9 * size)
-        last.annotate("clip", (0.99, clip), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=letters)
+        last.axhline(clip, color="black", linewidth=0.9 * size, label=f"clipped at {clip:g}")
     last.set(xlim=(0, windows + 1))
-    _log_axis(last, norms, "gradient norm, unclipped", "window", letters)
+    _log_axis(last, norms, "gradient norm before clipping", "window", letters, room="lower right")
     return figure
 
 
-def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, letters: float) -> None:
+def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, letters: float, room: str = "lower left") -> None:
     """A logarithmic axis around ``values``, labelled 1, 2, 5, … in plain figures: matplotlib's own superscripts are slow to set."""
     shown = [value for value in values if 0 < value < math.inf]
     low, high = (min(shown) * 0.4, max(shown) * 1.5) if shown else (0.1, 1)
@@ -101,7 +100,7 @@ def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, lette
     axes.tick_params(labelsize=letters)
     axes.set_xlabel(below, fontsize=letters)
     axes.set_title(title, fontsize=1.1 * letters)
-    axes.legend(fontsize=0.9 * letters, loc="lower left")
+    axes.legend(fontsize=0.9 * letters, loc=room)
 
 
 def _stamped(label: str, run: Trainer) -> str:

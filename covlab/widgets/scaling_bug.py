@@ -32,7 +32,7 @@ class ScalingBugExplorer(Explorer):
         ("The bug under AdamW, never clipped", {"bug": "on", "optimizer": "adamw", "clip": 0.0}),
         ("The bug under AdamW, clipped at 1", {"bug": "on", "optimizer": "adamw", "clip": 1.0}),
         ("The bug under SGD, never clipped", {"bug": "on", "optimizer": "sgd", "clip": 0.0}),
-        ("One micro-batch a window: the bug divides by one", {"bug": "on", "optimizer": "adamw", "clip": 1.0, "accumulation": 1.0}),
+        ("One micro-batch a window: a division by one, or none", {"bug": "on", "optimizer": "adamw", "clip": 1.0, "accumulation": 1.0}),
     )
 
     def __init__(self, fault: str = "division_in_debug_block", seed: int = 0):
