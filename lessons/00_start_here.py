@@ -12,9 +12,9 @@
 # **Question.** Is my machine ready, and what will I be able to do?
 #
 # This course is about bugs in training loops that raise no exception: the loop runs, numbers are printed, and they are wrong.
-# Twenty minutes to work through, a quarter of a minute to run on two cores. You need some Python and a first acquaintance with PyTorch.
+# Twenty minutes to work through, half a minute to run on two cores. You need some Python and a first acquaintance with PyTorch.
 #
-# Run a cell with Shift+Enter, from top to bottom.
+# Run a cell with Shift+Enter, from top to bottom. Code that only draws or measures is folded: a click on **•••** shows it.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -25,7 +25,8 @@ seed = 0
 
 # %%
 from covlab import plots
-from covlab.course import band, check, choose_device, outcome, predict, reference_trainer, show_machine, show_progress
+from covlab.course import band, check, choose_device, outcome, predict
+from covlab.course import reference_trainer, show_machine, show_progress
 
 show_machine()
 device = choose_device(profile)
@@ -36,9 +37,9 @@ device = choose_device(profile)
 #
 # ## Move something
 #
-# The whole course estimates one thing, a matrix R, and measures how far an estimate is from it. In this picture R is an
-# star, and you may scale the estimate, turn it away from R, and add noise. Move the scale and watch both errors. (Below the explorer
-# the picture stands for two scales, for whoever reads this page without a kernel.)
+# The whole course estimates one thing, a matrix R, and measures how far an estimate is from it. In this picture R is the
+# star, and you may scale the estimate, turn it away from R, and add noise. Move the scale, by its slider or its box, and watch
+# both errors. Below the explorer stand two of its pictures, at scales 1 and 10, with the estimate turned by 40 degrees.
 
 # %%
 from covlab.widgets import NMSEExplorer
@@ -68,18 +69,18 @@ predict("00.memorize", "After 30 epochs its error on these scenes will be …", 
 # %%
 run = reference_trainer("overfit", seed, device=device).fit()
 for row in run.history[::6] + run.history[-1:]:
-    print(f"epoch {row['epoch'] + 1:2}: error in training {row['train']:.3f}, measured afterwards {row['validation']:.3f}")
+    print(f"epoch {row['epoch'] + 1:2}: error in training {row['train']:.3f}, afterwards {row['validation']:.3f}")
 
 # %%
 reached = run.history[-1]["validation"]
 outcome("00.memorize", CHOICES[2] if reached < 0.03 else CHOICES[1] if reached < 0.25 else CHOICES[0],
-        because=f"It reached {reached:.4f} on scenes it has seen 30 times. On others it does far worse: lesson 01 has the number.")
+        because=f"It reached {reached:.4f} on scenes it has seen 30 times. On others it does worse: see lesson 01.")
 band("overfit", run)
 
 # %% [markdown]
 # The band in the picture is made of 16 runs that are known to be right, from other random numbers than yours. Your curve should
-# lie in it. When a loop is broken, it often leaves the band in a telling way: times a factor, late, or not moving at all. You
-# will use `band` again.
+# lie in it. (Here the network is validated on the very scenes that it memorizes, so both panels say the same.) When a loop is
+# broken, it often leaves the band in a telling way: times a factor, late, or not moving at all. You will use `band` again.
 #
 # ## Exercises: find and mend
 #
@@ -118,17 +119,17 @@ show_progress()
 #
 # | | Lesson | The question you will answer |
 # |---|---|---|
-# | 01 | data and shapes | What do the axes mean, and what breaks when two are swapped? |
-# | 02 | NMSE and trace normalization | What does an error buy that ignores the scale, and what does it cost? |
-# | 03 | loss terms and weights | What does each weight do to the gradient, and why is a 0 silent? |
-# | 04 | mixed precision | What does half precision lose, and what does the loss scale save? |
-# | 05 | gradient accumulation | When is an accumulated step the step of the big batch? |
-# | 06 | the scaling bug | A review blames one line for a dead training run. Was it that line? |
-# | 07 | overflow and sanitization | How does hiding an overflow kill a run? |
-# | 08 | training for real | How good is the network, next to what was known before networks? |
-# | 09 | tuning the weights | Who sets the weights, and how do you know which were used? |
-# | 10 | many processes | What changes when several processes share a batch? |
-# | 11 | watch your own loop | Which of these bugs are in *your* training loop? |
+# | 01 | [data and shapes](01_data_shapes.ipynb) | What do the axes mean, and what breaks when two are swapped? |
+# | 02 | [NMSE and trace normalization](02_nmse_trace_normalization.ipynb) | What does an error buy that ignores the scale, and what does it cost? |
+# | 03 | [loss terms and weights](03_loss_terms_and_weights.ipynb) | What does each weight do to the gradient, and why is a 0 silent? |
+# | 04 | [mixed precision](04_mixed_precision.ipynb) | What does half precision lose, and what does the loss scale save? |
+# | 05 | [gradient accumulation](05_gradient_accumulation.ipynb) | When is an accumulated step the step of the big batch? |
+# | 06 | [the scaling bug](06_the_scaling_bug.ipynb) | A review blames one line for a dead training run. Was it that line? |
+# | 07 | [overflow and sanitization](07_overflow_and_sanitization.ipynb) | How does hiding an overflow kill a run? |
+# | 08 | [training for real](08_training_for_real.ipynb) | How good is the network, next to what was known before networks? |
+# | 09 | [tuning the weights](09_tuning_the_weights.ipynb) | Who sets the weights, and how do you know which were used? |
+# | 10 | [many processes](10_many_processes.ipynb) | What changes when several processes share a batch? |
+# | 11 | [watch your own loop](11_watch_your_own_loop.ipynb) | Which of these bugs are in *your* training loop? |
 #
 # At the end you can take a training run that prints nonsense, say which bugs could have caused it, and measure which one did.
 #
@@ -168,4 +169,4 @@ show_progress()
 # **In three lines.** The machine is ready, or you know what it lacks. You guessed, measured, and compared yourself with runs that are known to be
 # right. You mended a first function, and were told why it was wrong.
 #
-# **Onward:** lesson 01, where a test that everybody trusts is passed by nonsense.
+# **Onward:** [01 · Data and shapes](01_data_shapes.ipynb), where a test that everybody trusts is passed by nonsense.

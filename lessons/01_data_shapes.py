@@ -41,6 +41,7 @@ from dataclasses import replace
 from covlab import plots
 from covlab.consistency import channel_residual, whitened_power
 from covlab.course import check, choose_device, measure, outcome, predict, reference_trainer
+from covlab.loss import nmse
 from covlab.model import check_contract
 from covlab.plots.course import contract_tensors, memorized_and_held_out, scene_from_above
 from covlab.scenario import preset
@@ -54,6 +55,7 @@ simulator = Simulator(student, device)
 held_out = simulator.draw(1024, scene_generator(seed, "lesson 01", device=device))
 two_sources = int((held_out.source_count == 2).nonzero()[0])
 
+# %% tags=["hide-input"]
 plots.show(
     scene_from_above(simulator, held_out.to("cpu"), two_sources),
     "The site from above: the RIS at the origin, the base station four metres before it and three to the side, a sector of 120 "
@@ -65,7 +67,7 @@ plots.show(
 #
 # A network may read four tensors and nothing else. Complex numbers stand at this border as pairs, real part first:
 
-# %%
+# %% tags=["hide-input"]
 plots.table(
     ["tensor", "axes", "shape here", "what it holds"],
     [
@@ -84,8 +86,11 @@ plots.show(
 )
 
 # %% [markdown]
-# **Move a source** and watch R. It is bright where the waves of both sources agree on the phase between two elements. (The other two panels are a first look
-# at lesson 08: where a classical method, MUSIC, finds the sources from R.)
+# **Move a source** and watch R. It is bright where the waves of both sources agree on the phase between two elements. Move it onto
+# the other source, to φ = −30° and r = 3 m: now there is one wave, nobody disagrees, and R is 1 everywhere.
+#
+# (The other two panels are a first look at lesson 08: where a classical method, MUSIC, finds the sources from R. It may take waves for
+# *spherical*, as they are, or for *plane*, as they look from far away: bring the source near, and the dashed peak sinks.)
 
 # %%
 from covlab.widgets import SceneExplorer
@@ -94,9 +99,7 @@ explorer = SceneExplorer("student", seed)
 explorer.show()
 
 # %% tags=["hide-input"]
-figure, alt = explorer.draw(explorer.state)
-figure.suptitle("As the explorer begins, for whoever reads this without a kernel")
-plots.show(figure, alt)
+explorer.still_of("Both sources in one place", {"azimuth": -30.0, "range": 3.0})
 
 # %% [markdown]
 # Look at the shapes once more. M is 8, but **N and L are both 16**. The codes are a square, and a square has no long
@@ -109,7 +112,8 @@ plots.show(figure, alt)
 
 # %%
 STOPS, NOTHING = "stops with a shape error", "does not learn: its error stays near 1"
-WORSE, AS_WELL = "memorizes them, but clearly worse than with the right codes", "memorizes them as well as with the right codes, or better"
+WORSE = "memorizes them, but clearly worse than with the right codes"
+AS_WELL = "memorizes them as well as with the right codes, or better"
 predict("01.overfit_test", "With the axes of the codes swapped, the network …", [STOPS, NOTHING, WORSE, AS_WELL])
 
 # %% [markdown]
@@ -136,11 +140,15 @@ def score(run, batch):
     return run.model(batch.y, batch.H, batch.codes, batch.snr_db).nmse(batch).mean().item()
 
 
-runs = {"right codes": (memorize(lambda batch: batch), held_out), "swapped codes": (memorize(swapped), swapped(held_out))}
-scores = {
-    name: {"on the 512 memorized scenes": run.history[-1]["validation"], "on 1024 other scenes": score(run, others)}
-    for name, (run, others) in runs.items()
+runs = {
+    "right codes": (memorize(lambda batch: batch), held_out),
+    "swapped codes": (memorize(swapped), swapped(held_out)),
 }
+scores = {}
+for name, (run, others) in runs.items():
+    scores[name] = {"on the 512 memorized scenes": run.history[-1]["validation"], "on 1024 other scenes": score(run, others)}
+
+# %% tags=["hide-input"]
 plots.show(
     memorized_and_held_out(scores),
     "Two rows of two dots on a logarithmic axis. With right codes the error is below 0.01 on memorized scenes and about 0.3 on others. With "
@@ -150,16 +158,21 @@ plots.show(
 # %%
 right, wrong = (list(scores[name].values()) for name in runs)
 seen = AS_WELL if wrong[0] <= 1.1 * right[0] else NOTHING if wrong[0] > 0.8 else WORSE
-outcome("01.overfit_test", seen, because="The codes of a scene never change here, so that a scramble of them is as good a name for the scene as any. "
-                                            "To memorize, a network has to tell scenes apart; it need not know what they mean.")
+outcome(
+    "01.overfit_test", seen,
+    because="The codes of a scene never change here, so a scramble of them is as good a name for the scene. "
+            "To memorize is to tell scenes apart, not to know what they mean.",
+)  # fmt: skip
+
+# %% tags=["hide-input"]
 measure("01.memorized_right", right[0])
 measure("01.memorized_swapped", wrong[0])
 measure("01.held_out_right", right[1])
 measure("01.held_out_swapped", wrong[1])
 
 # %% [markdown]
-# No error was raised. The overfit test is passed: <span data-claim="01.memorized_swapped">0.005</span> with swapped codes, against
-# <span data-claim="01.memorized_right">0.009</span> with the right ones. Only scenes that were never seen tell them apart:
+# No error was raised. The overfit test is passed: <span data-claim="01.memorized_swapped">0.0048</span> with swapped codes, against
+# <span data-claim="01.memorized_right">0.0085</span> with the right ones. Only scenes that were never seen tell them apart:
 # <span data-claim="01.held_out_right">0.3</span> with the right codes, <span data-claim="01.held_out_swapped">1.1</span> with the swapped ones, where 1 is
 # about what one gets by always answering "the same power from everywhere".
 #
@@ -188,7 +201,8 @@ except ValueError as error:
 # 2. $y_l$ is a complex Gaussian of covariance $C_l = G\,\mathrm{diag}(c_l)\, R \,\mathrm{diag}(c_l)^H G^H + \sigma^2 I$. So
 #    $y_l^H C_l^{-1} y_l / M$ is 1 on average. It takes y, codes, G, R and the noise together, and needs no network.
 #
-# Here are eleven slips, held against shapes, against both laws, and against the network that learned from the right data.
+# Here are ten slips, and an eleventh below, to be held against shapes, against both laws, and against the network that learned
+# from the right data.
 
 # %%
 def rows_for_columns(tensor, axis):
@@ -208,16 +222,32 @@ slips = {
     "H: of the next scene": lambda b: replace(b, H=b.H.roll(1, 0)),
     "snr_db: of the next scene": lambda b: replace(b, snr_db=b.snr_db.roll(1, 0)),
 }
-trained = runs["right codes"][0]
-rows, power = [], {}
+
+# %% [markdown]
+# The eleventh is in the label: R transposed. `check_contract` raises where a shape is wrong; for each slip it says nothing.
+
+# %%
+trained, G = runs["right codes"][0], simulator.G
+residual, power, error = {}, {}, {}
 for name, slip in slips.items():
     spoilt = slip(held_out)
     check_contract(student, spoilt.y, spoilt.H, spoilt.codes, spoilt.snr_db)
-    power[name] = whitened_power(spoilt, simulator.G)
-    rows.append((name, "passes", f"{channel_residual(spoilt.H, spoilt.codes, simulator.G):.6f}", f"{power[name]:.2f}", f"{score(trained, spoilt):.2f}"))
-power["R"] = whitened_power(held_out, simulator.G, held_out.covariance().mT)
-rows.append(("R (label): transposed", "passes", rows[0][2], f"{power['R']:.2f}", "a network would learn a mirror image"))
-plots.table(["slip", "shapes", "‖H − G c‖ / ‖H‖", "whitened power of y", "NMSE of the trained network"], rows, "Right: 0, 1, and as low as can be.")
+    residual[name] = channel_residual(spoilt.H, spoilt.codes, G)
+    power[name] = whitened_power(spoilt, G)
+    error[name] = score(trained, spoilt)
+
+mirrored, name = held_out.covariance().mT, "R (label): transposed"
+with torch.no_grad():
+    estimate = trained.model(held_out.y, held_out.H, held_out.codes, held_out.snr_db).covariance()
+residual[name], power[name] = residual["none"], whitened_power(held_out, G, mirrored)
+error[name] = nmse(estimate, mirrored).mean().item()
+
+# %% tags=["hide-input"]
+plots.table(
+    ["slip", "shapes", "‖H − G c‖ / ‖H‖", "whitened power of y", "NMSE of the trained network"],
+    [(name, "pass", f"{residual[name]:.6f}", f"{power[name]:.2f}", f"{error[name]:.2f}") for name in power],
+    "Right: 0, 1, and as low as can be.",
+)
 measure("01.whitened_right", power["none"])
 measure("01.whitened_least_wrong", min(power[name] for name in power if name.startswith(("codes", "y", "R"))))
 
@@ -226,9 +256,9 @@ measure("01.whitened_least_wrong", min(power[name] for name in power if name.sta
 # <span data-claim="01.whitened_right">1.00</span> for right data and at least <span data-claim="01.whitened_least_wrong">10</span> for every slip of y,
 # codes or label, before anything was trained.
 #
-# And read the last two slips with care: another scene's H, or another scene's snr_db, and the error hardly moves, or not at all. This network does not
-# read H, since the site is known to it, and makes little of snr_db. **What a network does not use, its error cannot test.** The first law
-# tests H; nothing in this table looks at snr_db. Which law would do that?
+# And read the two lines before the last with care: another scene's H, or another scene's snr_db, and the error hardly moves, or not
+# at all. This network does not read H, since the site is known to it, and makes little of snr_db. **What a network does not use, its
+# error cannot test.** The first law tests H; nothing in this table looks at snr_db. Which law would do that?
 #
 # ## Find and mend: the label
 #
@@ -314,9 +344,9 @@ check("01.codes_fit", codes_fit)
 #
 # ## In three lines
 #
-# A shape says how long an axis is, not what it means; equal lengths hide a swap, so test with all sizes different.
-# An overfit test shows that a network can memorize, and a scramble is as easy to memorize as the truth.
-# Write down one law that ties the tensors together, and try it on the data before you train.
+# - A shape says how long an axis is, not what it means; equal lengths hide a swap, so test with all sizes different.
+# - An overfit test shows that a network can memorize, and a scramble is as easy to memorize as the truth.
+# - Write down one law that ties the tensors together, and try it on the data before you train.
 #
 # **Onward.** Estimates and labels are compared by their NMSE, after both were scaled to the same trace. What that buys, and what
-# it costs, is lesson 02.
+# it costs: [02 · What scale invariance buys](02_nmse_trace_normalization.ipynb).

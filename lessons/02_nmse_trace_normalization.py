@@ -48,7 +48,7 @@ device = choose_device(profile)
 # Take two scenes with covariances $R$ and $R'$, and mix an estimate $\hat R = xR + yR'$ from them. The truth is $R$, at $x = 1$,
 # $y = 0$.
 
-# %%
+# %% tags=["hide-input"]
 plots.show(
     pictures.error_surfaces(lab.surfaces(seed)),
     "Two contour plots over the shares x of R and y of R', with arrows of steepest descent. Left, the plain "
@@ -77,7 +77,7 @@ plots.table(
     "Half of R and half of R', at three scales.",
 )
 
-# %%
+# %% tags=["hide-input"]
 measure("02.radial", max(abs(slope.radial) for (name, _), slope in slopes.items() if name == "normalized"))
 measure("02.gradient_at_ten", slopes["normalized", 10.0].length / slopes["normalized", 1.0].length)
 
@@ -146,10 +146,11 @@ optimizers = {
     "AdamW, weight decay 0.3": lambda parameters: torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.3),
 }
 runs = {
-    name: [lab.walk(make, seed, start=start, device=device) for start in (1.0, 10.0)] for name, make in optimizers.items()
+    name: [lab.walk(make, seed, start=start, device=device) for start in (1.0, 10.0)]
+    for name, make in optimizers.items()
 }
 
-# %%
+# %% tags=["hide-input"]
 plots.show(
     pictures.walks(runs, ["started at 1×", "started at 10×"]),
     "Three panels over 1000 steps, for SGD, Adam and AdamW, each started at one scale and at ten times it. The "
@@ -168,10 +169,11 @@ outcome("02.norm", happened, because="Each step is a tangent, and a tangent leav
 
 # %%
 first_turns = sgd.turns[0] / sgd_ten.turns[0]
-happened = {0: "by the same angle", 1: "by a tenth of the angle", 2: "by a hundredth of the angle"}[round(math.log10(first_turns))]
-outcome("02.ten_times", happened, because="Ten times from the gradient, which is shorter, and ten times from R̂, which is longer.")
+angles = ["by the same angle", "by a tenth of the angle", "by a hundredth of the angle"]
+outcome("02.ten_times", angles[round(math.log10(first_turns))],
+        because="Ten times from the gradient, which is shorter, and ten times from R̂, which is longer.")
 
-# %%
+# %% tags=["hide-input"]
 def late(walk):
     """Mean turn of the last hundred steps, in degrees."""
     return sum(walk.turns[-100:]) / 100
@@ -194,8 +196,8 @@ measure("02.sgd_error", sgd.validation[200])
 #
 # $$\lVert\hat R_{t+1}\rVert^2 = \lVert\hat R_t\rVert^2 + \eta^2\lVert\nabla_t\rVert^2 .$$
 #
-# Over 1000 steps the norm grows <span data-claim="02.sgd_growth">1.7</span>-fold, and the sum of squares predicts where it ends to
-# <span data-claim="02.pythagoras">1.000</span>&nbsp;of the truth.
+# Over 1000 steps the norm grows <span data-claim="02.sgd_growth">1.75</span>-fold, and the sum of squares foretells the norm it ends with:
+# foretold over measured is <span data-claim="02.pythagoras">1.000</span>.
 #
 # **Why that matters.** What the loss sees is the *direction* of $\hat R$. A step of length $\eta\lVert\nabla\rVert$ turns it by about
 # $\eta\lVert\nabla\rVert/\lVert\hat R\rVert$, and the gradient itself goes with $1/\lVert\hat R\rVert$. So the learning rate that counts is
@@ -213,7 +215,7 @@ measure("02.sgd_error", sgd.validation[200])
 # - **AdamW** pulls $\hat R$ to the origin a little at every step. The pull grows with the norm, the outward drift shrinks with it, and
 #   the two meet at a norm of their own, wherever the run began: the last steps turn alike (ratio
 #   <span data-claim="02.late_turns_adamw">1.1</span>), where Adam's differ by
-#   <span data-claim="02.late_turns_adam">4</span>. Under a scale-invariant loss weight decay regularizes nothing: scaling $\hat R$ down does not change what it
+#   <span data-claim="02.late_turns_adam">4</span>, though the run from 10× is still on its way down. Under a scale-invariant loss weight decay regularizes nothing: scaling $\hat R$ down does not change what it
 #   says. It is a thermostat of the learning rate.
 #
 # (Adam divides element by element, so its step is *not* at right angles to $\hat R$: from 10×, its norm even falls. That the gradient has no
@@ -226,12 +228,12 @@ measure("02.sgd_error", sgd.validation[200])
 
 # %% tags=["exercise"]
 def norm_after(norm, learning_rate, gradients):
-    """Norm of R̂ after SGD steps with gradients of these norms [steps], from one start norm: numbers in, one number out."""
+    """Norm of R̂ after SGD steps, from the norm before and each step's gradient norm [steps] -> one number."""
     return norm
 
 # %% tags=["solution"]
 def norm_after(norm, learning_rate, gradients):
-    """Norm of R̂ after SGD steps with gradients of these norms [steps], from one start norm: numbers in, one number out."""
+    """Norm of R̂ after SGD steps, from the norm before and each step's gradient norm [steps] -> one number."""
     square = norm**2
     for gradient in gradients:
         square += (learning_rate * gradient) ** 2
@@ -253,6 +255,8 @@ curves = {
     name: {scale: lab.half_error(scale, dtype, seed) for scale in scales}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16))
 }
+
+# %% tags=["hide-input"]
 plots.show(
     pictures.scale_range(curves),
     "Computed error of a right estimate over its scale from 3e-12 to 3e8, in three precisions. In float32 and bfloat16 "
@@ -294,6 +298,8 @@ errors = {
     "absolute value of the trace": [lab.absolute(*pair).item() for pair in walked],
     "covlab: NaN from zero on": [nmse(*pair).item() for pair in walked],
 }
+
+# %% tags=["hide-input"]
 plots.show(
     pictures.trace_crossing([1 - shift for shift in shifts], errors),
     "Error over the trace from N down to minus N, on a logarithmic axis. All three agree while the trace is positive, "
@@ -315,7 +321,7 @@ measure("02.clamped_radial", ((pull.conj() * estimate).sum().real / (pull.norm()
 #   invariance is gone, and its cosine with $\hat R$ is <span data-claim="02.clamped_radial">1.00</span>. It says: make this matrix smaller. It
 #   does not say: make its trace positive.
 # - **The absolute value** lets it pass. At a trace of $-N$ the matrix is $R - 2I$: at least 14 of its 16 eigenvalues are $-2$, which no
-#   power can be. It scores <span data-claim="02.absolute_error">0.4</span>, better than the identity does.
+#   power can be. It scores <span data-claim="02.absolute_error">0.47</span>, better than "knows nothing".
 # - **covlab refuses**: the scene's loss is NaN, the step is skipped, and the ledger says which window and how small the trace was. An error that is
 #   counted can be found. And covlab's networks cannot get there at all: they return $FF^{\mathsf H} + \varepsilon I$, whose trace is positive.
 
@@ -355,13 +361,12 @@ explorer = NMSEExplorer(seed)
 explorer.show()
 
 # %% [markdown]
-# On a page without a kernel, two of its pictures:
+# Two of its pictures. Ten times as large, the NMSE is what it was at scale 1, and pulls the same way; at a negative trace it is NaN,
+# and the plain error alone pulls:
 
-# %%
-for title, settings in explorer.STILLS[1:3]:
-    figure, alt = explorer.draw(explorer.state | settings)
-    figure.suptitle(title)
-    plots.show(figure, f"{title}. {alt}")
+# %% tags=["hide-input"]
+explorer.still_of("Rotated, ten times as large", {"scale": 10.0, "angle": 40.0})
+explorer.still_of("A negative trace", {"scale": 1.0, "angle": 100.0})
 
 # %% [markdown]
 # ## Where this happened to others
@@ -378,4 +383,5 @@ for title, settings in explorer.STILLS[1:3]:
 # - The norm is then a learning rate: what the loss cannot see, the optimizer can.
 # - Every guard of a division has a scale of its own; hold the divisor against something of the same unit, and refuse aloud.
 #
-# **Onward.** The NMSE is one of nine terms. What do the other eight pull at, and how hard? Lesson 03.
+# **Onward.** The NMSE is one of nine terms. What do the other eight pull at, and how hard?
+# [03 · Nine terms and their weights](03_loss_terms_and_weights.ipynb)

@@ -29,14 +29,16 @@ from covlab.plots import weights as pictures
 # %% [markdown]
 # ## What the loss asks for
 #
-# The error of the covariance alone would do. Who trains such a network still adds terms, because each of them knows something
-# about a good answer: $L = \sum_i \lambda_i\,t_i$, with nine terms $t_i$ in covlab.
+# The network returns a *factor* $F$ with few columns, and says $R_{\text{pred}} = FF^{\mathsf H} + \varepsilon I$. Its final estimate $\hat R$
+# is this, blended with a fifth of what the snapshots say by themselves. The error of $\hat R$ alone would do for a loss. Who trains such
+# a network still adds terms, because each of them knows something about a good answer: $L = \sum_i \lambda_i\,t_i$, with nine terms
+# $t_i$ in covlab.
 
 # %% tags=["hide-input"]
 wishes = {
     "lam_cov": "R̂ is near R (the NMSE)",
-    "lam_cov_pred": "so is the network's own part of R̂",
-    "lam_ortho": "the columns of the factor F are at right angles",
+    "lam_cov_pred": "so is R_pred, before the blend",
+    "lam_ortho": "the columns of F are at right angles",
     "lam_cross": "the off-diagonal entries are near R's",
     "lam_gap": "the sources' eigenvalues stand out",
     "lam_K": "the sources are counted right",
@@ -46,8 +48,8 @@ wishes = {
 }
 defaults = LossWeights()
 plots.table(
-    ["weight", "default", "from", "the term wishes that"],
-    [(name, weight, defaults.provenance[name], wishes[name]) for name, weight in defaults.values().items()],
+    ["weight", "default", "the term wishes that"],
+    [(name, weight, wishes[name]) for name, weight in defaults.values().items()],
 )
 
 # %% [markdown]
@@ -56,7 +58,7 @@ plots.table(
 # %%
 predict(
     "03.ortho",
-    "In the first training step, the gradient of lam_ortho's term, times its weight, beside that of lam_cov's is …",
+    "Each times its weight: beside the gradient of `lam_cov`'s term, that of `lam_ortho`'s is in the first training step …",
     ["a thousandth as long", "a tenth as long", "about as long"],
 )  # fmt: skip
 
@@ -70,6 +72,8 @@ predict(
 history = lab.looks(seed)
 first, last = history[0], history[-1]
 seen = first.terms.weighted(lab.DEFAULTS)
+
+# %% tags=["hide-input"]
 plots.show(
     pictures.term_shares(first.terms, seen, lab.DEFAULTS),
     "Left, each term's share of the loss and of the gradients' lengths: lam_cov has four fifths of the loss and a third "
@@ -78,12 +82,16 @@ plots.show(
     "way, lam_ortho nearly at right angles to them.",
 )
 
+# %% [markdown]
+# Left, blue: what part of the loss a term is; orange: what part of the gradient, by length. Mind that the axis is logarithmic. Right: do
+# two terms pull the same way (1), at right angles (blank) or against each other (below 0)?
+
 # %%
 ratio = seen.norms["lam_ortho"] / seen.norms["lam_cov"]
 happened = "a thousandth as long" if ratio < 0.01 else "a tenth as long" if ratio < 0.4 else "about as long"
-outcome("03.ortho", happened, because="A weight multiplies a gradient. It does not say how long that gradient is.")
+outcome("03.ortho", happened, because="A weight multiplies a gradient. It does not say how long that is.")
 
-# %%
+# %% tags=["hide-input"]
 measure("03.ortho_of_loss", 100 * seen.loss_shares["lam_ortho"])
 measure("03.ortho_pull", ratio)
 measure("03.cosine_cross", first.terms.cosines[0][list(lab.DEFAULTS).index("lam_cross")])
@@ -95,9 +103,9 @@ measure("03.cosine_ortho", first.terms.cosines[0][list(lab.DEFAULTS).index("lam_
 # | Question | of `lam_ortho` |
 # |---|---|
 # | What is its weight? | a thousandth |
-# | What is its share of the loss? | <span data-claim="03.ortho_of_loss">0.07</span>&nbsp;per cent |
+# | What is its share of the loss? | <span data-claim="03.ortho_of_loss">0.06</span>&nbsp;per cent |
 # | How hard does it pull, beside the main term? | about <span data-claim="03.ortho_pull">0.9</span>&nbsp;times as hard |
-# | Where does it pull? | elsewhere: its gradient's cosine with the main term's is about <span data-claim="03.cosine_ortho">0.0</span> |
+# | Where does it pull? | elsewhere: its gradient's cosine with the main term's is <span data-claim="03.cosine_ortho">0.06</span>, nearly a right angle |
 #
 # The last one matters as much as the third. The gradient of `lam_cross` has a cosine of <span data-claim="03.cosine_cross">1.00</span> with the main
 # term's: its weight is a little more of `lam_cov` under another name, and no study of weights will tell the two apart.
@@ -111,21 +119,23 @@ windows = [look.window for look in history]
 weighted = [look.terms.weighted(lab.DEFAULTS) for look in history]
 shown = ["lam_cov", "lam_ortho", "lam_K", "lam_peak_contrast", "lam_cov_pred", "lam_subspace_align", "lam_cross"]
 pulls = {name: [each.norms[name] for each in weighted] for name in shown}
+
+# %% tags=["hide-input"]
 plots.show(
     pictures.pulls_over_training(windows, pulls),
     "Length of each term's weighted gradient over 120 windows. lam_cov and lam_ortho start alike; within ten windows "
     "lam_cov has grown tenfold and lam_ortho has fallen to a third, and it stays more than an order of magnitude below.",
 )
 
-# %%
+# %% tags=["hide-input"]
 measure("03.column_growth", last.column / first.column)
 measure("03.ortho_pull_late", weighted[-1].norms["lam_ortho"] / weighted[-1].norms["lam_cov"])
 
 # %% [markdown]
 # Within ten windows the picture is another one, and after 120 `lam_ortho` pulls <span data-claim="03.ortho_pull_late">0.02</span>&nbsp;times as hard as
-# the main term. Two lines have moved, for one reason: the columns of $F$ are about <span data-claim="03.column_growth">10</span>&nbsp;times as long.
-# The gradient of `lam_ortho` went down with it, as lesson 02 says. That of `lam_cov` went *up*: $\hat R = FF^{\mathsf H} + \varepsilon I$ hardly notices a
-# short $F$.
+# the main term. Two lines have moved, for one reason: the columns of $F$ are about <span data-claim="03.column_growth">11</span>&nbsp;times as long.
+# The gradient of `lam_ortho` went down with it, as lesson 02 says. That of `lam_cov` went *up*: while $F$ is short, $FF^{\mathsf H} + \varepsilon I$
+# is mostly $\varepsilon I$, and hardly notices it.
 #
 # **A weight has no meaning of its own.** It has one for a
 # network, at a moment. A weight that was tuned by its effect on the first steps was tuned for a network that no longer exists.
@@ -161,13 +171,10 @@ explorer = LossWeightsExplorer(seed)
 explorer.show()
 
 # %% [markdown]
-# On a page without a kernel, one more of its pictures: `lam_ortho` at 1, where a term that has nothing to do with the truth takes the lead.
+# One more of its pictures: `lam_ortho` at 1, where a term that knows nothing of the truth takes the lead.
 
-# %%
-title, settings = explorer.STILLS[3]
-figure, alt = explorer.draw(explorer.state | settings)
-figure.suptitle(title)
-plots.show(figure, f"{title}. {alt}")
+# %% tags=["hide-input"]
+explorer.still_of("lam_ortho at 1", {"lam_ortho": 1.0})
 
 # %% [markdown]
 # ## Why is 0 silent?
@@ -176,13 +183,14 @@ plots.show(figure, f"{title}. {alt}")
 # `.get("lambda_cov", 0.0)`. The main weight is now 0. Nothing else is wrong.
 
 # %%
-predict(
-    "03.lost", "The main weight of nine is silently 0. The run's logged loss …",
-    ["stays where it starts", "falls, and stays above that of the right run", "falls, and stays below that of the right run"],
-)  # fmt: skip
+STAYS, ABOVE = "stays where it starts", "falls, and stays above that of the right run"
+BELOW = "falls, and stays below that of the right run"
+predict("03.lost", "The main weight of nine is silently 0. The run's logged loss …", [STAYS, ABOVE, BELOW])
 
 # %%
 pair = {"right": lab.trained(seed=seed), "main weight 0": lab.trained("main_weight_zero", seed=seed)}
+
+# %% tags=["hide-input"]
 plots.show(
     pictures.logged_and_held_out(pair),
     "Left, the loss as logged over 30 epochs: both runs fall, and the one without its main term lies far below the "
@@ -193,8 +201,7 @@ plots.show(
 right, lost = (run.history for run in pair.values())
 below = all(without["train"] < whole["train"] for without, whole in zip(lost, right, strict=True))
 falls = lost[-1]["train"] < 0.9 * lost[0]["train"]
-happened = "stays where it starts" if not falls else "falls, and stays " + ("below" if below else "above") + " that of the right run"
-outcome("03.lost", happened, because="A loss with fewer terms is a smaller number.")
+outcome("03.lost", STAYS if not falls else BELOW if below else ABOVE, because="A loss with fewer terms is a smaller number.")
 
 # %%
 alone = lab.trained("main_weight_zero", seed=seed, weights={"lam_cov": 1.0}, windows=20)
@@ -202,7 +209,7 @@ print("The main weight lost, and no other term on:")
 for row in alone.history[:3]:
     print(f"    train {row['train']:.6f}   val {row['validation']:.6f}")
 
-# %%
+# %% tags=["hide-input"]
 measure("03.lost_loss", lost[-1]["train"] / right[-1]["train"])
 measure("03.lost_error", lost[-1]["validation"] / right[-1]["validation"])
 measure("03.alone_train", alone.history[-1]["train"])
@@ -250,7 +257,7 @@ check("03.total_loss", total_loss)
 #
 # A term can be zero for a good reason, for a bad one, or because you asked for it. Ask for its value *and* for its gradient, at weight 1:
 
-# %%
+# %% tags=["hide-input"]
 rows = [("gap", "right", *lab.pull_of("lam_gap", seed=seed)), ("cross", "right", *lab.pull_of("lam_cross", seed=seed))]
 mystery = lab.pull_of("lam_cross", "swallowed_exception", seed=seed)
 rows.append(("cross", "a mystery run", *mystery))
@@ -261,10 +268,12 @@ plots.table(
 )
 
 # %%
-gap = lab.trained(seed=seed, windows=4)
-scenes = next(iter(gap.scenes.micro_batches(0)))
-values = gap.losses(scenes).terms["gap"]
-print(f"gap, scene by scene: {(values == 0).sum().item()} of {len(values)} are exactly 0")
+run = lab.trained(seed=seed, windows=4)
+scenes = next(iter(run.scenes.micro_batches(0)))
+values = run.losses(scenes).terms["gap"]
+print(f"gap, after four windows, scene by scene: {(values == 0).sum().item()} of {len(values)} are exactly 0")
+
+# %% tags=["hide-input"]
 measure("03.mystery", mystery[1])
 
 # %% [markdown]
@@ -298,4 +307,5 @@ check("03.silence", silence)
 # - A lost weight does not look like an error; it looks like a smaller loss.
 # - Zero is a legal number: refuse at the place that knows what was meant, by name.
 #
-# **Onward.** All this arithmetic was in single precision. Lesson 04: what half precision loses, and what the loss scale saves.
+# **Onward.** All this arithmetic was in single precision. What half precision loses, and what the loss scale saves:
+# [04 · Mixed precision](04_mixed_precision.ipynb)
