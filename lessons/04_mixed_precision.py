@@ -26,6 +26,9 @@ seed = 0
 
 # %% [markdown]
 # ## Predict
+#
+# Half precision has 16 bits a number in place of 32: fp16 or bf16. PyTorch's `autocast` makes layers compute in it. A *loss scale*
+# multiplies the loss before `backward` and is divided out of the gradient after it; why, you will see.
 
 # %%
 from covlab.course import check, choose_device, measure, outcome, predict
@@ -39,15 +42,8 @@ predict(
 # %%
 predict(
     "04.divided",
-    "The same, and the loss is divided by 65,536. (A term with a small weight is.) Its gradient is …",
+    "The same, and the loss is divided by 65,536, as a term with a small weight is. Its gradient is …",
     ["hardly different", "about half wrong", "all zeros"],
-)
-
-# %%
-predict(
-    "04.float",
-    "Inside an autocast region for fp16, x is a layer's output. What is x.float() @ x.float().T?",
-    ["float32", "float16"],
 )
 
 # %% [markdown]
@@ -74,11 +70,11 @@ plots.table(
 )
 
 # %% [markdown]
-# - **fp16** rounds well, but its range is short: beyond 65504 is infinity, far below 1e-7 is zero.
+# - **fp16** rounds well, but its range is short: beyond 65504 is infinity, below 3e-8 is zero.
 # - **bf16** has the range of fp32, and eight times the rounding error of fp16.
 #
 # A gradient is a *small* number: it is divided by the number of scenes, multiplied by small weights, handed down through many
-# layers. So in fp16 the lower end is what matters. A **loss scale** moves the whole gradient up: multiply the loss by S before
+# layers. So in fp16 the lower end is what matters. The **loss scale** moves the whole gradient up: multiply the loss by S before
 # `backward`, divide the gradient by S after it. In exact arithmetic this changes nothing.
 
 # %% [markdown]
@@ -139,7 +135,7 @@ because = "This loss is of the order of one, and its gradient lies where fp16 st
 outcome("04.unscaled", in_words(fp16[0]), because=because)
 outcome("04.divided", in_words(fp16[-16]), because="A loss divided by 65,536 is a loss with a scale of 2⁻¹⁶.")
 
-# %%
+# %% tags=["hide-input"]
 floor = fp16[10]
 good = [power for power in powers if fp16[power] < 1.1 * floor]
 measure("04.unscaled_error", 100 * fp16[0])
@@ -151,7 +147,7 @@ measure("04.plateau", max(good) - min(good))
 # **Why.** Read the fp16 line from right to left.
 #
 # - **On the right**, some entry passes 65504 and becomes infinite. One is enough to spoil the step.
-# - **On the flat floor** only rounding is left, <span data-claim="04.floor">0.07</span> % of the gradient. It is about
+# - **On the flat floor** only rounding is left, <span data-claim="04.floor">0.06</span> % of the gradient. It is about
 #   <span data-claim="04.plateau">20</span> powers of two wide. So a loss scale need not be *right*; it needs to be somewhere in there.
 # - **On the left**, entries lose digits and then vanish. The last thing to vanish is the largest, and then the gradient is zero: no
 #   error, no NaN, just a network that no longer learns.
@@ -195,15 +191,22 @@ explorer = LossScaleExplorer(seed=seed)
 explorer.show()
 
 # %% [markdown]
-# The same picture for four settings, for whoever reads without a kernel:
+# Four settings worth a try, and their pictures:
 
-# %%
+# %% tags=["hide-input"]
 explorer.still()
 
 # %% [markdown]
 # ## Why the loss must leave autocast
 #
-# Autocast does not look at what comes in. It looks at the *operation*: inside the region, a matrix product is taken in fp16.
+# A loss should be computed in single precision. Somebody leaves it inside the autocast region, and casts what goes into it.
+
+# %%
+predict(
+    "04.float",
+    "Inside an autocast region for fp16, x is a layer's output. What is `x.float() @ x.float().T`?",
+    ["float32", "float16"],
+)
 
 # %%
 x = torch.randn(4, 4, device=device)
@@ -225,10 +228,12 @@ plots.table(["inside autocast", "comes out as"], list(seen.items()))
 outcome(
     "04.float",
     seen["layer(x).float() @ layer(x).float().T"],
-    because="Inside the region a product is taken in fp16, whatever comes in: the .float() is undone.",
+    because="Inside the region a product is taken in fp16, whatever comes in: the `.float()` is undone.",
 )
 
 # %% [markdown]
+# Autocast does not look at what comes in. It looks at the *operation*: inside the region, a matrix product is taken in fp16.
+#
 # Mind the fourth line. **Complex** products ignore autocast, so covlab's loss, in complex arithmetic, would come to no harm inside (covlab
 # takes it outside all the same). The pipeline that lesson 06 looks at took its loss inside, behind a `.float()`, and a review called that
 # "FP32". Here is such a loss in real products, beside covlab's:
@@ -286,7 +291,7 @@ plots.show(
     "the error climbs from factor one on, to the whole gradient at 2 to the 6.",
 )
 
-# %%
+# %% tags=["hide-input"]
 scaled = dict(zip(stretches, errors["inside, loss scale 2¹⁶"]))
 measure("04.loss_error_inside", 100 * abs(loss_and_gradient("inside", 0, 1.0)[0] / loss - 1))
 measure("04.gradient_error_inside", 100 * scaled[0])
@@ -295,11 +300,12 @@ if outside > 1e-5:
     raise RuntimeError("outside autocast the gradient should not depend on the estimate's scale")
 
 # %% [markdown]
-# Outside autocast the factor changes nothing. Inside, the trained network's loss is off by some <span data-claim="04.loss_error_inside">0.003</span> %, its
-# gradient by <span data-claim="04.gradient_error_inside">0.1</span> %: nobody would see it. But the network
+# Outside autocast the factor changes nothing. Inside, the trained network's loss is off by some <span data-claim="04.loss_error_inside">0.005</span> %, its
+# gradient by <span data-claim="04.gradient_error_inside">0.08</span> %: nobody would see it. But the network
 # stands between two cliffs. At 2 to the <span data-claim="04.first_nan">8</span> times its scale the products pass 65504, and
-# infinity over infinity is NaN. And no loss scale helps, since it is the *forward* pass that overflows. A network is free to
-# choose its scale, as the NMSE does not care for it; nothing keeps a run away from the edge.
+# infinity over infinity is NaN. No loss scale helps, since it is the *forward* pass that overflows. On the other side the estimate is
+# small, so its gradient is large (one over the factor), and the loss scale on top makes it infinite. A network is free to choose its
+# scale, as the NMSE does not care for it; nothing keeps a run away from either edge.
 #
 # **The mend is a region, not a cast**: leave autocast, *and* cast what comes in.
 #
@@ -388,4 +394,6 @@ measure("04.spread_of_runs", 100 * (max(reached.values()) / min(reached.values()
 # - Inside autocast the operation decides, not the input: a loss leaves the region *and* casts what comes in.
 # - Unscale before you look at a gradient, and do not trust the curve to tell you that you forgot.
 #
-# **Onward.** A scaler learns from overflows. What if somebody mends them before it sees them? [07 · Overflow and sanitization](07_overflow_and_sanitization.ipynb)
+# **Onward.** A batch that is too large even in half precision is cut into pieces: [05 · Gradient accumulation](05_gradient_accumulation.ipynb).
+# And a scaler learns from overflows. What if somebody mends them before it sees them?
+# [07 · Overflow and sanitization](07_overflow_and_sanitization.ipynb)

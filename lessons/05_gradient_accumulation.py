@@ -41,11 +41,15 @@ seed = 0
 # %%
 from covlab.course import check, choose_device, measure, outcome, predict
 
-of_the_big_batch = ["the same", "the same direction, another length", "another direction"]
-predict("05.ragged", "The gradient of the ragged window, divided by 4, has …", of_the_big_batch)
+beside_the_big_batch = [
+    "the big batch's direction and length",
+    "the big batch's direction, another length",
+    "another direction",
+]
+predict("05.ragged", "The gradient of the ragged window, divided by 4, has …", beside_the_big_batch)
 
 # %%
-predict("05.short", "The gradient of the short window, divided by 4, has …", of_the_big_batch)
+predict("05.short", "The gradient of the short window, divided by 4, has …", beside_the_big_batch)
 
 # %%
 predict(
@@ -106,14 +110,12 @@ def error(g, reference):
 
 def compare(model):
     """{rule: {window: (gradient, gradient of the big batch)}}"""
-    big = {name: window_gradient(model, cut(scenes, [sum(n)]), [1.0]) for name, n in windows.items()}
-    return {
-        rule: {
-            name: (window_gradient(model, cut(scenes, n), shares(n)), big[name])
-            for name, n in windows.items()
-        }
-        for rule, shares in rules.items()
-    }
+    found = {rule: {} for rule in rules}
+    for name, n in windows.items():
+        big = window_gradient(model, cut(scenes, [sum(n)]), [1.0])
+        for rule, shares in rules.items():
+            found[rule][name] = window_gradient(model, cut(scenes, n), shares(n)), big
+    return found
 
 
 def errors(gradients):
@@ -157,29 +159,30 @@ usual = gradients["divide by 4"]
 # %%
 def in_words(g, reference):
     if error(g, reference) < 1e-5:
-        return of_the_big_batch[0]
-    return of_the_big_batch[1 if angle(g, reference) < 1 else 2]
+        return beside_the_big_batch[0]
+    return beside_the_big_batch[1 if angle(g, reference) < 1 else 2]
 
 
 because = "A mean of means is the mean only where all have the same number of scenes."
 outcome("05.ragged", in_words(*usual["ragged"]), because=because)
 outcome("05.short", in_words(*usual["short"]), because="Two quarters are a half.")
 
-# %%
+# %% tags=["hide-input"]
 measure("05.ragged_angle", angle(*usual["ragged"]))
 measure("05.short_length", length(*usual["short"]))
 if max(measured["divide by scenes: nᵢ / Σn"].values()) > 1e-5:
     raise RuntimeError("the right rule no longer gives the gradient of the big batch")
 
 # %% [markdown]
-# **Why.** Call ℓᵢ the mean loss of micro-batch i. The mean over all scenes is (n₁ℓ₁ + … + nₘℓₘ) / (n₁ + … + nₘ).
-# "Divide by 4" gives (ℓ₁ + … + ℓₘ) / 4.
+# **Why.** Call $\ell_i$ the mean loss of micro-batch $i$, of $n_i$ scenes. The mean over all scenes, and what "divide by 4" makes of it:
+#
+# $$\frac{n_1\ell_1 + \dots + n_m\ell_m}{n_1 + \dots + n_m} \qquad\text{and}\qquad \frac{\ell_1 + \dots + \ell_m}{4}$$
 #
 # - **Even**: the two are the same formula.
 # - **Short**: two micro-batches, each given a quarter. The direction is right, the length is
 #   <span data-claim="05.short_length">0.50</span> of what it should be.
 # - **Ragged**: a scene in the micro-batch of 4 counts eight times as much as one in a micro-batch of 32. So the *direction* turns,
-#   here by some <span data-claim="05.ragged_angle">30</span>°, and no learning rate can turn it back.
+#   here by some <span data-claim="05.ragged_angle">33</span>°, and no learning rate can turn it back.
 #
 # The right rule needs to know the window's scenes *before* its first backward. That is why covlab's trainer pulls a whole
 # window of micro-batches first, and then each loss is `torch.dot(losses.total, micro_batch.weight) / window_weight`. (Or sum
@@ -297,6 +300,8 @@ def step_ratio(name, label, number):
 longer = step_ratio("AdamW", "no division", 0)
 happened = "four times as long" if longer > 2 else "about as long as the right ones"
 outcome("05.adamw", happened, because="AdamW divides the gradient by its own running size.")
+
+# %% tags=["hide-input"]
 measure("05.adamw_first_step", longer)
 measure("05.adamw_short_step", step_ratio("AdamW", "short window by 4", 2))
 measure("05.sgd_first_step", step_ratio("SGD", "no division", 0))
@@ -307,7 +312,7 @@ measure("05.sgd_short_step", step_ratio("SGD", "short window by 4", 2))
 #   <span data-claim="05.sgd_short_step">0.5</span> of the right length in a short window divided by 4.
 # - **AdamW** hides both. It divides the running mean of the gradient by its running size, so a constant factor cancels (first step:
 #   <span data-claim="05.adamw_first_step">1.00</span>). The factor of the short window is *not* constant, and hides all the same (its step:
-#   <span data-claim="05.adamw_short_step">0.99</span>): the running mean holds nine parts of old gradient to one of new.
+#   <span data-claim="05.adamw_short_step">1.00</span>): the running mean holds nine parts of old gradient to one of new.
 # - In AdamW's eyes the two bugs are even one and the same: 4, 4, 2 is four times 1, 1, ½.
 #
 # A run that looks healthy under AdamW is no evidence of a right window. **The gradient's saw is**: look at the left column.
@@ -321,9 +326,9 @@ explorer = ScalingBugExplorer(fault="missing_division", seed=seed)
 explorer.show()
 
 # %% [markdown]
-# The same for four settings, for whoever reads without a kernel:
+# Four settings worth a try, and their pictures. Which of the curves part, and under which optimizer?
 
-# %%
+# %% tags=["hide-input"]
 explorer.still()
 
 # %% [markdown]
