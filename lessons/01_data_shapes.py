@@ -146,7 +146,8 @@ runs = {
 }
 scores = {}
 for name, (run, others) in runs.items():
-    scores[name] = {"on the 512 memorized scenes": run.history[-1]["validation"], "on 1024 other scenes": score(run, others)}
+    memorized, held = run.history[-1]["validation"], score(run, others)
+    scores[name] = {"on the 512 memorized scenes": memorized, "on 1024 other scenes": held}
 
 # %% tags=["hide-input"]
 plots.show(

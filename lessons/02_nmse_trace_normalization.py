@@ -78,8 +78,9 @@ plots.table(
 )
 
 # %% tags=["hide-input"]
-measure("02.radial", max(abs(slope.radial) for (name, _), slope in slopes.items() if name == "normalized"))
-measure("02.gradient_at_ten", slopes["normalized", 10.0].length / slopes["normalized", 1.0].length)
+normalized = {scale: slope for (name, scale), slope in slopes.items() if name == "normalized"}
+measure("02.radial", max(abs(slope.radial) for slope in normalized.values()))
+measure("02.gradient_at_ten", normalized[10.0].length / normalized[1.0].length)
 
 # %% [markdown]
 # **Why.** Let $f(c\hat R) = f(\hat R)$ for every $c > 0$. Differentiate by $c$ at $c = 1$: the left side gives
@@ -307,7 +308,7 @@ plots.show(
     "value it peaks and comes down again below 1; covlab's line ends.",
 )
 
-# %%
+# %% tags=["hide-input"]
 estimate, truth = lab.shifted(2.0, seed)
 measure("02.clamped_digits", torch.log10(lab.clamped(estimate, truth)))
 measure("02.absolute_error", lab.absolute(estimate, truth))

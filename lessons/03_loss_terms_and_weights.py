@@ -58,7 +58,8 @@ plots.table(
 # %%
 predict(
     "03.ortho",
-    "Each times its weight: beside the gradient of `lam_cov`'s term, that of `lam_ortho`'s is in the first training step …",
+    "Each times its weight: beside the gradient of `lam_cov`'s term, "
+    "that of `lam_ortho`'s is in the first training step …",
     ["a thousandth as long", "a tenth as long", "about as long"],
 )  # fmt: skip
 
@@ -201,7 +202,8 @@ plots.show(
 right, lost = (run.history for run in pair.values())
 below = all(without["train"] < whole["train"] for without, whole in zip(lost, right, strict=True))
 falls = lost[-1]["train"] < 0.9 * lost[0]["train"]
-outcome("03.lost", STAYS if not falls else BELOW if below else ABOVE, because="A loss with fewer terms is a smaller number.")
+happened = STAYS if not falls else BELOW if below else ABOVE
+outcome("03.lost", happened, because="A loss with fewer terms is a smaller number.")
 
 # %%
 alone = lab.trained("main_weight_zero", seed=seed, weights={"lam_cov": 1.0}, windows=20)
@@ -258,12 +260,12 @@ check("03.total_loss", total_loss)
 # A term can be zero for a good reason, for a bad one, or because you asked for it. Ask for its value *and* for its gradient, at weight 1:
 
 # %% tags=["hide-input"]
-rows = [("gap", "right", *lab.pull_of("lam_gap", seed=seed)), ("cross", "right", *lab.pull_of("lam_cross", seed=seed))]
+gap, cross = (lab.pull_of(name, seed=seed) for name in ("lam_gap", "lam_cross"))
 mystery = lab.pull_of("lam_cross", "swallowed_exception", seed=seed)
-rows.append(("cross", "a mystery run", *mystery))
+rows = [("gap", "right", gap), ("cross", "right", cross), ("cross", "a mystery run", mystery)]
 plots.table(
     ["term", "run", "mean over 120 scenes", "length of its gradient"],
-    [(term, run, f"{value:.4f}", f"{length:.4f}") for term, run, value, length in rows],
+    [(term, run, f"{value:.4f}", f"{length:.4f}") for term, run, (value, length) in rows],
     "On an untrained network, each at weight 1.",
 )
 
