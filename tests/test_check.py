@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import warnings
 
 import nbformat
 import pytest
@@ -123,6 +124,23 @@ def test_a_ratio_is_found_where_there_is_one(c):
     right = torch.tensor([1.0, -2.0, 0.5])
     assert compare.ratio(c * right, right) == pytest.approx(c, rel=1e-4)
     assert not compare.ratio(c * right + torch.tensor([0, 0, c]), right) == pytest.approx(c, rel=1e-4)
+
+
+def test_only_the_answer_s_own_warnings_are_shown():
+    def warning(about):
+        def doubled(values):
+            warnings.warn(about, stacklevel=1)
+            return 2 * values
+
+        return doubled
+
+    exercise = Exercise(
+        id="99.warning", law="Twice the input.", draw=lambda generator: (torch.ones(1),), right=warning("oracle"), hints=[Hint("no", mistake=warning("mistake"))]
+    )
+    with pytest.warns(UserWarning) as said:
+        assert judge(exercise, warning("answer")).passed
+        assert not judge(exercise, lambda values: values).passed
+    assert {str(each.message) for each in said} == {"answer"}
 
 
 # The card and what is remembered

@@ -7,6 +7,7 @@ import io
 import linecache
 import math
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
                 got = _call(exercise, answer, mine, number)
         except (Exception, SystemExit) as error:  # the student's code, which may raise anything
             return Judgement(False, _raised(error, exercise, answer, names), ran=False)
-        expected = _call(exercise, exercise.right, copy.deepcopy(arguments), number)
+        expected = _own(exercise, exercise.right, arguments, number)
         trials.append(_trial(exercise, dict(zip(names, arguments, strict=True)), got, expected))
         changed = changed or next((name for name, one, other in zip(names, arguments, mine, strict=True) if not same(one, other)), None)
 
@@ -103,6 +104,13 @@ def _call(exercise: Exercise, function: Callable, arguments: tuple, number: int)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(number)
         return exercise.run(function, *arguments) if exercise.run else function(*arguments)
+
+
+def _own(exercise: Exercise, function: Callable, arguments: tuple, number: int) -> Any:
+    """The same of the exercise's own function: what it warns of is nothing the student did."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _call(exercise, function, copy.deepcopy(arguments), number)
 
 
 def _names(exercise: Exercise, arguments: tuple) -> list[str]:
@@ -154,7 +162,7 @@ def _hint(exercise: Exercise, told: Trial, trials: list[Trial], wrong: list[Tria
 def _agrees(exercise: Exercise, hint: Hint, trials: list[Trial], cases: list[tuple]) -> bool:
     """Whether the results are, case by case, those of the hint's mistake."""
     for number, (trial, arguments) in enumerate(zip(trials, cases, strict=True)):
-        mistaken = _call(exercise, hint.mistake, copy.deepcopy(arguments), number)
+        mistaken = _own(exercise, hint.mistake, arguments, number)
         if complaint(trial.got, mistaken):
             return False
         if not exercise.compare(trial.got, mistaken) <= exercise.tolerance:
