@@ -304,8 +304,8 @@ if outside > 1e-5:
 # gradient by <span data-claim="04.gradient_error_inside">0.08</span> %: nobody would see it. But the network
 # stands between two cliffs. At 2 to the <span data-claim="04.first_nan">8</span> times its scale the products pass 65504, and
 # infinity over infinity is NaN. No loss scale helps, since it is the *forward* pass that overflows. On the other side the estimate is
-# small, so its gradient is large (one over the factor), and the loss scale on top makes it infinite. A network is free to choose its
-# scale, as the NMSE does not care for it; nothing keeps a run away from either edge.
+# small, so its gradient is large (one over the factor), and the loss scale on top takes that beyond 65504. A network is free to choose
+# its scale, as the NMSE does not care for it; nothing keeps a run away from either edge.
 #
 # **The mend is a region, not a cast**: leave autocast, *and* cast what comes in.
 #
