@@ -142,7 +142,9 @@ show_progress()
 # | L | snapshots | |
 # | K | sources | |
 # | y, H, codes, snr_db | the four tensors a network may read | lesson 01 |
+# | G | the channel from the RIS to the base station | the same in all scenes |
 # | R | the spatial covariance at the RIS, which is to be estimated | without noise; of the distribution, not of these snapshots |
+# | R̂ | an estimate of R | covlab's networks return a factor F, and R̂ = F Fᴴ + εI |
 #
 # | Word | Meaning |
 # |---|---|
@@ -164,7 +166,7 @@ show_progress()
 # | overfit test | memorizing a few fixed scenes, to see that a loop works at all; it says nothing of other scenes |
 # | held-out scenes | scenes that training never saw |
 # | fault | a bug that can be switched on and off: `covlab faults` lists them |
-# | claim | a number in the text that every run measures again |
+# | claim | a number in the text that every run measures again: the lines `measured …` |
 #
 # **In three lines.** The machine is ready, or you know what it lacks. You guessed, measured, and compared yourself with runs that are known to be
 # right. You mended a first function, and were told why it was wrong.
