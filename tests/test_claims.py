@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from nbconvert.filters import markdown2html
 
@@ -179,6 +179,7 @@ def test_a_claims_file_that_breaks_a_rule_is_refused(tmp_path, text, complaint):
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=6))
+@example([0.0, 5e-324])
 def test_a_proposal_covers_what_was_measured_and_is_valid_toml(measured):
     proposed = proposal(CLAIM, measured)
     table = tomllib.loads(as_toml(proposed))["06.r"]

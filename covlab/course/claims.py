@@ -96,7 +96,7 @@ def proposal(claim: Claim, measured: list[float]) -> Claim:
     rounded to what the tolerance can tell apart. A person decides."""
     mean = sum(measured) / len(measured)
     reach = 2 * max(abs(value - mean) for value in measured)
-    if reach == 0:
+    if reach < 1e-300:  # nothing, or so little that it has no two digits
         return Claim(claim.id, mean, claim.tolerance, claim.reason, claim.profile)
     unit = 10.0 ** (math.floor(math.log10(reach)) - 1)
     digits = max(0, -round(math.log10(unit)))
