@@ -4,9 +4,11 @@ import contextlib
 import copy
 import inspect
 import io
+import itertools
 import linecache
 import math
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -54,15 +56,17 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
     cases = _cases(exercise)
     names = _names(exercise, cases[0])
     trials, changed = [], None
+    noted = _Noted(answer)
     for number, arguments in enumerate(cases):
         mine = copy.deepcopy(arguments)
         try:
-            # What it prints is worth reading once.
-            with contextlib.nullcontext() if number == 0 else contextlib.redirect_stdout(io.StringIO()):
-                got = _call(exercise, answer, mine, number)
+            # What it prints and warns of is worth reading once.
+            with contextlib.nullcontext() if number == 0 else _silence():
+                got = _call(exercise, noted, mine, number)
         except (Exception, SystemExit) as error:  # the student's code, which may raise anything
-            return Judgement(False, _raised(error, exercise, answer, names), ran=False)
-        expected = _call(exercise, exercise.right, copy.deepcopy(arguments), number)
+            return Judgement(False, _raised(error, exercise, noted), ran=False)
+        with _silence():
+            expected = _call(exercise, exercise.right, copy.deepcopy(arguments), number)
         trials.append(_trial(exercise, dict(zip(names, arguments, strict=True)), got, expected))
         changed = changed or next((name for name, one, other in zip(names, arguments, mine, strict=True) if not same(one, other)), None)
 
@@ -104,6 +108,14 @@ def _call(exercise: Exercise, function: Callable, arguments: tuple, number: int)
         return exercise.run(function, *arguments) if exercise.run else function(*arguments)
 
 
+@contextlib.contextmanager
+def _silence():
+    """Nothing printed and no warning shown."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _names(exercise: Exercise, arguments: tuple) -> list[str]:
     # With `run` it is that function which takes the arguments, after the answer.
     parameters = list(inspect.signature(exercise.run or exercise.right).parameters)[1 if exercise.run else 0 :]
@@ -119,13 +131,18 @@ def _trial(exercise: Exercise, arguments: dict, got: Any, expected: Any) -> Tria
 def _finding(wrong: list[Trial], of: int) -> str:
     first = wrong[0]
     if form := complaint(first.got, first.expected):
-        return f"Called {_called(first)}, {form}."
+        return _sentence(f"Called {_called(first)}, {form}")
     nans = [trial for trial in wrong if not vector(trial.got).isfinite().all() and vector(trial.expected).isfinite().all()]
     if nans:
         bad = int((~vector(nans[0].got).isfinite()).sum())
         return f"{bad} of {len(vector(nans[0].got))} numbers are NaN or infinite when called {_called(nans[0])}."
     worst = max(wrong, key=lambda trial: trial.error)
-    how = f"for instance {worst.got!r}" if isinstance(worst.expected, str | bool) else f"the worst off by {_share(worst.error)}"
+    if isinstance(worst.expected, str | bool | int):
+        how = f"for instance {worst.got.item() if isinstance(worst.got, torch.Tensor) else worst.got!r}"
+    elif all(math.isclose(trial.ratio, worst.ratio, rel_tol=1e-3) for trial in wrong):  # no NaN is close to anything
+        how = f"each {worst.ratio:.4g} times the right one"
+    else:
+        how = f"the worst off by {_share(worst.error)}"
     return f"Of {of} random inputs, {len(wrong)} give a wrong result, {how}, called {_called(worst)}."
 
 
@@ -141,7 +158,8 @@ def _hint(exercise: Exercise, trials: list[Trial], wrong: list[Trial], cases: li
 def _agrees(exercise: Exercise, hint: Hint, trials: list[Trial], cases: list[tuple]) -> bool:
     """Whether the results are, case by case, those of the hint's mistake."""
     for number, (trial, arguments) in enumerate(zip(trials, cases, strict=True)):
-        mistaken = _call(exercise, hint.mistake, copy.deepcopy(arguments), number)
+        with _silence():
+            mistaken = _call(exercise, hint.mistake, copy.deepcopy(arguments), number)
         if complaint(trial.got, mistaken):
             return False
         if not exercise.compare(trial.got, mistaken) <= exercise.tolerance:
@@ -149,13 +167,30 @@ def _agrees(exercise: Exercise, hint: Hint, trials: list[Trial], cases: list[tup
     return True
 
 
-def _raised(error: BaseException, exercise: Exercise, answer: Callable, names: list[str]) -> str:
-    """What the answer raised, and where in it; or that it could not even be called so."""
-    code = getattr(inspect.unwrap(answer), "__code__", None)
-    lines = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if code and frame.f_code.co_filename == code.co_filename]
+class _Noted:
+    """The answer, and what its last call returned: [] where that call raised."""
+
+    def __init__(self, answer: Callable):
+        self.answer, self.returned = answer, []
+
+    def __call__(self, *arguments, **named):
+        self.returned = []
+        self.returned.append(self.answer(*arguments, **named))
+        return self.returned[0]
+
+
+def _raised(error: BaseException, exercise: Exercise, noted: _Noted) -> str:
+    """What the answer raised, and where in it; or that it could not be called so, or returned what the exercise cannot use."""
+    file = getattr(getattr(inspect.unwrap(noted.answer), "__code__", None), "co_filename", None)
+    frames = itertools.dropwhile(lambda each: each[0].f_code is not _Noted.__call__.__code__, traceback.walk_tb(error.__traceback__))
+    lines = [(frame, line) for frame, line in frames if frame.f_code.co_filename == file]
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if noted.returned:  # it came to its end, and the exercise stumbled over what came back
+        got = noted.returned[0]
+        return _sentence(complaint(got, object(), "It returns") or f"It returns {kind(got)}, with which the exercise cannot go on: {said}")
     if not lines:
-        if isinstance(error, TypeError) and not exercise.run:
+        if isinstance(error, TypeError):
+            names = list(inspect.signature(exercise.right).parameters)  # it is called as the answer is
             return f"It should take {len(names)} argument{'s' * (len(names) != 1)} ({', '.join(names)}), and cannot be called so: {error}."
         return f"It could not be called: {said}."
     frame, line = lines[-1]
@@ -164,6 +199,10 @@ def _raised(error: BaseException, exercise: Exercise, answer: Callable, names: l
     if "ellipsis" in str(error):
         return f"In {place} a blank `...` is still to be filled."
     return f"Your function stops in {place} with {said.rstrip('.')}."
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith("?") else f"{text}."
 
 
 def _called(trial: Trial) -> str:
@@ -177,6 +216,8 @@ def _short(value: Any) -> str:
         text = repr([float(f"{number:.3g}") for number in value.reshape(-1).tolist()] if value.ndim else float(f"{value.item():.3g}"))
     if isinstance(value, float):
         text = f"{value:.3g}"
+    if isinstance(value, list) and len(text) > 40:
+        return f"a list of {len(value)}"
     return text if len(text) <= 40 and "\n" not in text else kind(value)
 
 
