@@ -164,6 +164,13 @@ def test_the_card_says_the_same_to_the_runner_to_a_page_and_to_a_terminal(shown)
     assert "Traceback" not in bad["text/plain"]
 
 
+def test_what_stands_in_backticks_is_set_as_code_and_nothing_becomes_markup(shown):
+    check("06.window_gradient", lambda parameter, micro_batches: None)
+    assert "is a <code>return</code> missing?" in shown[0]["text/html"] and "is a `return` missing?" in shown[0]["text/plain"]
+    check("06.which_fault", "`<b>` `1`")
+    assert "<b>`" not in shown[1]["text/html"] and "<code>&lt;b&gt;</code>" in shown[1]["text/html"]
+
+
 def test_an_exercise_that_is_not_there_is_a_verdict_too(shown):
     assert not check("06.windowgradient", right_gradient).passed
     assert not check("no such thing", 3).passed

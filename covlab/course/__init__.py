@@ -6,6 +6,7 @@ called them.
 """
 
 import math
+import re
 from html import escape
 from importlib import import_module
 
@@ -50,15 +51,21 @@ def verdict(exercise: str, passed: bool, text: str) -> None:
 def card(title: str, lines: list[str], look: str, *, record: dict | None = None, code: str = "") -> None:
     """Show a few sentences in a frame, and the same as plain text.
 
-    look: "good", "open" or "plain". record: a verdict for the runner. code: shown below, as it is.
+    lines: plain text, in which `backticks` mean code. look: "good", "open" or "plain". record: a verdict for the runner.
+    code: shown below, as it is.
     """
     colour, sign = _LOOKS[look]
     title = f"{sign} {title}".strip()
-    body = "".join(f"<p style='margin: .3em 0'>{escape(line)}</p>" for line in lines)
+    body = "".join(f"<p style='margin: .3em 0'>{marked(line)}</p>" for line in lines)
     if code:
         body += f"<pre style='margin: .5em 0'>{escape(code)}</pre>"
     html = f"<div style='border-left: 4px solid {colour}; padding: .2em .9em; margin: .6em 0; max-width: 48em'><b>{escape(title)}</b>{body}</div>"
     _show(VERDICT if record else None, record, "\n".join([title, *lines, *code.splitlines()]), html)
+
+
+def marked(text: str) -> str:
+    """Plain text as HTML; what stands in `backticks` is set as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _show(kind: str | None, record: dict | None, text: str, html: str | None = None) -> None:

@@ -7,7 +7,7 @@ nobody predicted it.
 from collections.abc import Sequence
 from html import escape
 
-from covlab.course import card, memory
+from covlab.course import card, marked, memory
 
 _asked: dict[str, tuple[str, list[str]]] = {}  # text and choices of the questions asked in this kernel
 
@@ -37,10 +37,10 @@ def predict(question: str, text: str, choices: Sequence[str]) -> None:
         note.value = _noted(change["new"])
 
     radio.observe(remember, names="value")
-    box = ipywidgets.VBox([ipywidgets.HTML(f"<b>Predict.</b> {escape(text)}"), radio, note])
+    box = ipywidgets.VBox([ipywidgets.HTML(f"<b>Predict.</b> {marked(text)}"), radio, note])
     box.add_class("covlab-predict")
     # One output with two faces: the control where there is a kernel, the list of choices on a page without one.
-    still = f"<p><b>Predict.</b> {escape(text)}</p><ul>{''.join(f'<li>{escape(each)}</li>' for each in choices)}</ul>"
+    still = f"<p><b>Predict.</b> {marked(text)}</p><ul>{''.join(f'<li>{escape(each)}</li>' for each in choices)}</ul>"
     plain = f"Predict. {text}\n" + "\n".join(f"  ( ) {each}" for each in choices)
     display(box._repr_mimebundle_() | {"text/html": still, "text/plain": plain}, raw=True)
 
