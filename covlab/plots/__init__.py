@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 # Okabe and Ito's palette: told apart by every kind of colour vision; line styles repeat the difference.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -44,15 +46,25 @@ def image(figure: Figure, alt: str, *, width: int | None = None, **saving) -> st
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") -> None:
-    """Show a small table; numbers are right-aligned, and written as they come."""
+    """Show a small table; columns of numbers (and words such as "never") are right-aligned, and written as they come."""
+    rows = [[str(value) for value in row] for row in rows]
+    sides = ["right" if any(map(NUMBER.fullmatch, column)) and not any(" " in value and not NUMBER.fullmatch(value) for value in column) else "left"
+             for column in list(zip(*rows, strict=True)) or [()] * len(header)]  # fmt: skip
 
-    def cell(value) -> str:
-        side = "right" if isinstance(value, int | float) or NUMBER.fullmatch(str(value)) else "left"
-        return f'<td style="text-align: {side}">{html.escape(str(value))}</td>'
+    def line(kind: str, values: Sequence[str]) -> str:
+        return "".join(f'<{kind} style="text-align: {side}">{html.escape(value)}</{kind[:2]}>' for value, side in zip(values, sides, strict=True))
 
-    head = "".join(f'<th scope="col" style="text-align: left">{html.escape(name)}</th>' for name in header)
-    body = "".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
+    head = line('th scope="col"', header)
+    body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
     _display(f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def plain_figures(axis: Axis) -> None:
+    """Label a logarithmic axis, whose limits are set, with 0.2, 0.5, 1, … in place of powers of ten."""
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 12 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _display(content: str) -> None:

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from covlab.plots import COLOURS, LINES
+from covlab.plots import COLOURS, LINES, plain_figures
 from covlab.trainer import Trainer
 
 
@@ -19,6 +19,7 @@ def learning_curves(runs: Mapping[str, Trainer]) -> Figure:
         for line, value in zip(LINES, ("validation", "train"), strict=False):
             axes.plot(epochs, [row[value] for row in run.history], line, color=colour, label=f"{_stamped(label, run)}: {value}")
     axes.set(xlabel="epoch", ylabel="NMSE (1 = knows nothing)", yscale="log")
+    plain_figures(axes.yaxis)
     axes.legend()
     return figure
 
