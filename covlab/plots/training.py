@@ -65,7 +65,7 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0) ->
     figure = Figure(figsize=(9.6 * wide, 3.4 * wide))
     *panels, last = figure.subplots(1, len(runs) + 1, width_ratios=(*[1] * len(runs), 1.15))
     more = size / wide
-    figure.subplots_adjust(left=0.06 * more, right=0.98, bottom=0.16 * more, top=1 - 0.14 * more, wspace=0.25 * more)
+    figure.subplots_adjust(left=0.06 * more, right=0.98, bottom=0.15 * more, top=1 - 0.14 * more, wspace=0.25 * more)
     values = [value for run in runs.values() for row in run.history for value in (row["train"], row["validation"])]
     for axes, (label, run), colour in zip(panels, runs.items(), COLOURS, strict=False):
         places = [row["epoch"] + 1 for row in run.history]
@@ -81,14 +81,13 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0) ->
     norms = [row["gradient_norm"] for run in runs.values() for row in run.ledger.rows]
     if clip is not None:
         norms.append(clip)
-        last.axhline(clip, color="black", linewidth=0.9 * size)
-        last.annotate("clip", (0.99, clip), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=letters)
+        last.axhline(clip, color="black", linewidth=0.9 * size, label="clip")
     last.set(xlim=(0, windows + 1))
-    _log_axis(last, norms, "gradient norm, unclipped", "window", letters)
+    _log_axis(last, norms, "gradient norm, unclipped", "window", letters, "lower right")  # norms rise with the warm-up
     return figure
 
 
-def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, letters: float) -> None:
+def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, letters: float, legend: str = "lower left") -> None:
     """A logarithmic axis around ``values``, labelled 1, 2, 5, … in plain figures: matplotlib's own superscripts are slow to set."""
     shown = [value for value in values if 0 < value < math.inf]
     low, high = (min(shown) * 0.4, max(shown) * 1.5) if shown else (0.1, 1)
@@ -102,7 +101,7 @@ def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, lette
     axes.tick_params(labelsize=letters)
     axes.set_xlabel(below, fontsize=letters)
     axes.set_title(title, fontsize=1.1 * letters)
-    axes.legend(fontsize=0.9 * letters, loc="lower left")
+    axes.legend(fontsize=0.9 * letters, loc=legend)
 
 
 def _stamped(label: str, run: Trainer) -> str:

@@ -49,7 +49,7 @@ class LossScaleExplorer(Explorer):
             }
         )
         self.background = Background("training in fp16", self.guarded(self.paint), self.fail)
-        self.extra = [self.background.stop_button, self.background.bar]
+        self.extra = [self.background.row]
 
     @cached_property
     def gradients(self) -> dict[str, dict[str, Tensor]]:

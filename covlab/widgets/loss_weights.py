@@ -48,7 +48,7 @@ class LossWeightsExplorer(Explorer):
         self.train_button.on_click(self.guarded(lambda button: self.train()))
         self.background = Background("training", self.guarded(self.redraw_curve), self.fail)
         self.curve = ipywidgets.HTML()
-        row = ipywidgets.Box([self.windows.widget, self.train_button, self.background.stop_button, self.background.bar], layout={"flex_flow": "row wrap"})
+        row = ipywidgets.Box([self.windows.widget, self.train_button, self.background.row], layout={"flex_flow": "row wrap"})
         self.extra = [row, self.curve]
 
     @cached_property
