@@ -398,12 +398,11 @@ def over_clean(row):
     return [f"{row[name] / row[f'clean_{name}']:.2f}" for name in ("gradient_norm", "update_norm", "validation")]
 
 
-plots.table(
-    ["with the bug, over without", "gradient norm", "update norm", "NMSE reached"],
-    [(", ".join(cells[0]) + ", now", *over_clean(again))] + [(", ".join(cell), *over_clean(row)) for cell, row in zip(cells, published)],
-)
-convicting = set.intersection(*(set(row["moved"].split()) for row in published))
-plots.table(["what convicts it, in every row", "which is"], [(name, OBSERVABLES[name].question) for name in sorted(convicting)])
+rows = [(*cells[0], "now", *over_clean(again))]
+rows += [(*cell, "before", *over_clean(row)) for cell, row in zip(cells, published)]
+plots.table(["optimizer", "clipping", "precision", "measured", "gradient norm", "update norm", "NMSE reached"], rows, "With the bug, over without.")
+convicting = [name for name in OBSERVABLES if all(name in row["moved"].split() for row in published)]
+plots.table(["what convicts it, in every row", "which is"], [(name, OBSERVABLES[name].question) for name in convicting])
 measure("06.matrix_gradient_ratio", again["gradient_norm"] / again["clean_gradient_norm"])
 
 # %% [markdown]
@@ -427,7 +426,7 @@ plots.table(
 # ## What can print those two numbers?
 #
 # Two effects must come together. Nothing reaches the running sum: hence the zero. And no step moves anything: hence the constant. The
-# pipeline's reports and its public code, a month younger than the review, hold these parts:
+# pipeline's reports and its public code, five weeks younger than the review, hold these parts:
 #
 # - a term of the loss, with a weight of `0.002`, whose gradient is NaN (lesson [07](07_overflow_and_sanitization.ipynb) has it);
 # - a gate that skips the step then, silently;
@@ -455,9 +454,9 @@ if any(symptom.reproduced for symptom in alone) or not all(symptom.reproduced fo
 
 # %% [markdown]
 # The NaN term alone freezes the run and logs an honest loss. The displaced sum alone does nothing at all, as long as steps run. *Together*
-# they print the log of the case. (So would a main weight of zero; but the source's own prints showed it at 1.) Which of these it was in
-# October, nobody can say: of that month's code there are only reports. But each part has a trace of its own, a step that moves
-# nothing, a sum that never grows, and whoever had measured *those* would have found it.
+# they print what the case's log shows, a zero and a constant. (So would a main weight of zero; but the source's own prints showed it at 1.)
+# Which of these it was in October, nobody can say: of that month's code there are only reports. But each part has a trace of its own,
+# a step that moves nothing, a sum that never grows, and whoever had measured *those* would have found it.
 #
 # `covlab faults case`, in a terminal, runs more combinations, and `covlab faults reports` the ten reports of those days, each with another culprit.
 #

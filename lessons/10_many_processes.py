@@ -218,7 +218,7 @@ measure("10.megabytes", megabytes)
 
 # %%
 (met_0, waited_0), (met_1, waited_1) = on_ranks(2, reductions_in_order, seed=seed, micro_batches=[3, 1], windows=3, patience=5.0)
-last = [("rank 0 comes, in window 2", "nobody: it has gone through all its windows")]
+last = [("2, and waits", "–, it is through")]
 plots.table(
     ["reduction", "rank 0 is in window", "rank 1 is in window"],
     [(number, *both) for number, both in enumerate([*zip(met_0, met_1), *last], 1)],

@@ -137,8 +137,8 @@ apart, farther = max(losses.values()) - min(losses.values()), max(moved.values()
 outcome(
     "11.visible",
     "in the loss after training" if apart > 0.3 else "in how far the parameters moved" if farther > 1.3 else "in the weights of the window's losses",
-    because=f"The four losses lie within {apart:.2f} of each other, and no parameters moved more than {farther:.2f} times as far as others: "
-    "AdamW divides by the gradient's size, and takes nearly the same steps.",
+    because=f"The four losses lie within {apart:.2f} of each other, and the parameters moved {farther:.2f} times as far at the most as at the "
+    "least: AdamW divides by the gradient's size, and takes nearly the same steps.",
 )
 
 # %%
@@ -257,7 +257,8 @@ check("11.mended_step", mended_step)
 # ## What no watch can see
 #
 # A watch knows what was *done*. That a formula is not the one you meant, that an epoch's schedule was to be a step's: none of this breaks a
-# law of the step. Below are four bugs of covlab's museum. One of them leaves no trace in any step. Which?
+# law of the step. Four bugs of covlab's museum are `clip_before_unscale`, `last_batch_only`, `validation_in_training` and
+# `weights_reset`. One of them leaves no trace in any step. Which? Look them up:
 
 # %%
 from covlab.widgets import FaultMuseumExplorer
@@ -265,7 +266,6 @@ from covlab.widgets import FaultMuseumExplorer
 FaultMuseumExplorer("clip_before_unscale").show()
 
 # %% tags=["exercise"]
-# "clip_before_unscale", "last_batch_only", "validation_in_training" or "weights_reset"
 invisible = "clip_before_unscale"
 
 # %% tags=["solution"]
