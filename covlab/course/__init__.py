@@ -56,10 +56,10 @@ def card(title: str, lines: list[str], look: str, *, record: dict | None = None,
     """
     colour, sign = _LOOKS[look]
     title = f"{sign} {title}".strip()
-    body = "".join(f"<p style='margin: .3em 0'>{marked(line)}</p>" for line in lines)
+    body = "".join(f"<p style='margin: .3em 0; max-width: 48em'>{marked(line)}</p>" for line in lines)
     if code:
-        body += f"<pre style='margin: .5em 0'>{escape(code)}</pre>"
-    html = f"<div style='border-left: 4px solid {colour}; padding: .2em .9em; margin: .6em 0; max-width: 48em'><b>{escape(title)}</b>{body}</div>"
+        body += f"<pre style='margin: .5em 0; white-space: pre; overflow-x: auto'>{escape(code)}</pre>"
+    html = f"<div style='border-left: 4px solid {colour}; padding: .2em .9em; margin: .6em 0'><b>{escape(title)}</b>{body}</div>"
     _show(VERDICT if record else None, record, "\n".join([title, *lines, *code.splitlines()]), html)
 
 

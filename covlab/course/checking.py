@@ -72,7 +72,7 @@ def check(exercise: str, answer: Any) -> Checked:
     if judgement.hint:
         lines.append(f"Hint: {judgement.hint}")
     if not judgement.passed and tries >= TRIES:
-        lines.append(f'After {tries} tries: check("{exercise}", {found.name}).solution() shows one way.')
+        lines.append(f'After {tries} tries, `check("{exercise}", {found.name}).solution()` shows one way.')
     card(f"{exercise}: {'solved' if judgement.passed else 'not yet'}", lines, "good" if judgement.passed else "open",
          record={"exercise": exercise, "passed": judgement.passed, "text": judgement.finding})
     return Checked(exercise, judgement, tries)

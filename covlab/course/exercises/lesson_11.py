@@ -33,23 +33,23 @@ def _after_epoch(epoch, start, micro_batches, accumulation):
     return torch.cat([model.weight.detach().flatten(), torch.tensor([optimizer.param_groups[0]["lr"]])])
 
 
-def _epoch(divide=True, schedule="after the step", clear=True, step=lambda number, accumulation: number % accumulation == 0):
-    def mended_epoch(model, optimizer, scheduler, micro_batches, accumulation):
+def _epoch(divide=True, advance="after the step", clear=True, step=lambda number, accumulation: number % accumulation == 0):
+    def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
         for number, (inputs, targets) in enumerate(micro_batches, 1):
             loss = nn.functional.mse_loss(model(inputs), targets)
             (loss / accumulation if divide else loss).backward()
             if step(number, accumulation):
-                if schedule == "before the step":
-                    scheduler.step()
+                if advance == "before the step":
+                    schedule.step()
                 optimizer.step()
-                if schedule == "after the step":
-                    scheduler.step()
+                if advance == "after the step":
+                    schedule.step()
                 if clear:
                     optimizer.zero_grad()
-            if schedule == "every micro-batch":
-                scheduler.step()
-        if schedule == "every epoch":
-            scheduler.step()
+            if advance == "every micro-batch":
+                schedule.step()
+        if advance == "every epoch":
+            schedule.step()
 
     return mended_epoch
 
@@ -61,14 +61,14 @@ mended_epoch = Exercise(
     run=_after_epoch,
     right=_epoch(),
     hints=[
-        Hint("nothing is mended yet. Watch it: which two lines does the report name?", mistake=_epoch(divide=False, schedule="every micro-batch")),
+        Hint("nothing is mended yet. Watch it: which two lines does the report name?", mistake=_epoch(divide=False, advance="every micro-batch")),
         Hint("the losses are weighed rightly; the learning rate is not what it should be. How often is the schedule called in a window of {accumulation}?",
-             mistake=_epoch(schedule="every micro-batch")),
+             mistake=_epoch(advance="every micro-batch")),
         Hint("the schedule is right; a window's gradient is still {accumulation} times too long.", mistake=_epoch(divide=False)),
         Hint("a window's gradient still holds those of the windows before it.", mistake=_epoch(clear=False)),
-        Hint("the schedule advances once, at the end. How many steps were there?", mistake=_epoch(schedule="every epoch")),
-        Hint("the learning rate stays as it was: who advances the schedule?", mistake=_epoch(schedule="never")),
-        Hint("the first step is already taken with the second learning rate.", mistake=_epoch(schedule="before the step")),
+        Hint("the schedule advances once, at the end. How many steps were there?", mistake=_epoch(advance="every epoch")),
+        Hint("the learning rate stays as it was: who advances the schedule?", mistake=_epoch(advance="never")),
+        Hint("the first step is already taken with the second learning rate.", mistake=_epoch(advance="before the step")),
         Hint("a step is taken after every micro-batch: where is the window of {accumulation}?", mistake=_epoch(step=lambda number, accumulation: True)),
         Hint("the steps come one micro-batch too early or too late: after which one is a window full?",
              mistake=_epoch(step=lambda number, accumulation: number % accumulation == 1)),
