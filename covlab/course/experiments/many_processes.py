@@ -51,9 +51,14 @@ def train(ranks: int, folder: Path, **options) -> tuple[list[dict], list[dict]]:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     settings = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     command = [*launcher, "-m", "covlab", "train", "--folder", str(folder), *settings]
-    said = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if said.returncode:
-        raise RuntimeError(f"covlab train failed: {said.stdout.strip()[-800:]}")
+    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            said, _ = process.communicate()
+        except KeyboardInterrupt:
+            process.terminate()  # told so, torchrun ends its ranks; killed, it would leave them behind
+            raise
+    if process.returncode:
+        raise RuntimeError(f"covlab train failed: {said.strip()[-800:]}")
     rows = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
     return rows, json.loads((folder / "epochs.json").read_text())
 
