@@ -113,6 +113,17 @@ def test_names_are_lazy_and_unknown_ones_are_refused():
 # -------------------------------------------------------------------- controls
 
 
+@given(st.floats(1, 8))
+@settings(max_examples=30, deadline=None)
+def test_what_must_be_whole_is_whole_however_it_is_set(typed):
+    number = Number("count", 4.0, range(1, 9), whole=True)
+    number.box.value = typed  # as by hand
+    assert number.value == round(typed) == number.slider.options[number.slider.index][1]
+    if typed != round(typed):
+        with pytest.raises(ValueError, match="count must be a whole number, got"):
+            number.value = typed
+
+
 @given(st.lists(st.one_of(st.floats(1e-4, 100), st.sampled_from([0.0, 0.05, 1.0])), min_size=1, max_size=6))
 @settings(max_examples=30, deadline=None)
 def test_box_and_slider_stay_alike(values):

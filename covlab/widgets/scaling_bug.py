@@ -45,7 +45,7 @@ class ScalingBugExplorer(Explorer):
             {
                 "bug": Choice("the bug", "on", BUG),
                 "optimizer": Choice("optimizer", "adamw", OPTIMIZERS),
-                "accumulation": Number("micro-batches a window", 4.0, [float(count) for count in range(1, 9)], label_width="13.5em"),
+                "accumulation": Number("micro-batches a window", 4.0, [float(count) for count in range(1, 9)], label_width="13.5em", whole=True),
                 "clip": Number("clip the gradient at", 1.0, [0.0, *decades(-1, 1)], words={0: "never"}, label_width="13.5em"),
             }
         )
