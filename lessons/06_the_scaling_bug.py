@@ -303,7 +303,8 @@ plots.table(
 plots.table(["name", "what it does"], [(name, FAULTS[name].title) for name in exercise.choices])
 
 # %% [markdown]
-# The museum has each of them, right code against wrong. (Its numbers were measured before, in other runs than this one.)
+# The museum has each of them, right code against wrong. (Its numbers were measured before, in other runs than this one. In a terminal,
+# `covlab faults show NAME` says the same.)
 
 # %%
 FaultMuseumExplorer(exercise.choices[0]).show()

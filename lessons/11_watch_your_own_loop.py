@@ -258,7 +258,7 @@ check("11.mended_step", mended_step)
 #
 # A watch knows what was *done*. That a formula is not the one you meant, that an epoch's schedule was to be a step's: none of this breaks a
 # law of the step. Four bugs of covlab's museum are `clip_before_unscale`, `last_batch_only`, `validation_in_training` and
-# `weights_reset`. One of them leaves no trace in any step. Which? Look them up:
+# `weights_reset`. One of them leaves no trace in any step. Which? Look them up, here or with `covlab faults show NAME` in a terminal:
 
 # %%
 from covlab.widgets import FaultMuseumExplorer
