@@ -12,8 +12,14 @@
 # **Question.** A code review looked at a training run that printed the same two numbers for 30 epochs, and
 # named one bug. Can that bug cause that symptom?
 #
-# You will run the right training loop and the wrong one from the same seed, side by side, and hold the
-# review's claims against what you measure. A good minute on two cores; nothing to download.
+# You will run the right training loop and the wrong one from the same seed, side by side, and hold the review's claims against
+# what you measure. You will afterwards be able to
+#
+# - say what a missing division changes, and what each optimizer makes of it;
+# - ask of any bug what it *would* change, and measure just that;
+# - tell which faults can print those two numbers.
+#
+# 60 minutes to read, a good minute to run; nothing to download. [Lesson 05](05_gradient_accumulation.ipynb) helps.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -51,7 +57,15 @@ seed = 0
 from covlab.course import check, choose_device, measure, outcome, predict
 
 predict("06.train_value", "With this bug, the logged training loss is …", ["too small", "right", "too large"])
-predict("06.adamw", "Under AdamW without clipping, the bugged network memorizes the scenes …", ["worse than the right one", "as well, but for chance", "better"])
+
+# %%
+predict(
+    "06.adamw",
+    "Under AdamW without clipping, the bugged network memorizes the scenes …",
+    ["worse than the right one", "as well, but for chance", "better"],
+)
+
+# %%
 predict("06.frozen", "Can this bug hold the validation value still, to six digits, for 30 epochs?", ["yes", "no"])
 
 # %% [markdown]
@@ -64,19 +78,20 @@ predict("06.frozen", "Can this bug hold the validation value still, to six digit
 from contextlib import nullcontext
 
 from covlab import plots
-from covlab.plots.training import window_columns
-from covlab.faults import FAULTS, inject, matrix
+from covlab.faults import FAULTS, case, inject, matrix
+from covlab.faults.convictions import OBSERVABLES
 from covlab.faults.review import review
 from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
+from covlab.plots.training import window_columns
 from covlab.progress import Silent
 from covlab.recipe import Recipe
 from covlab.scenario import preset
 from covlab.simulator import FixedScenes, Simulator, scene_generator
 from covlab.trainer import Trainer
+from covlab.widgets import FaultMuseumExplorer, ScalingBugExplorer
 
 import torch  # after covlab, which tells it how threads should wait
-NMSE = LossWeights.only(lam_cov=1.0)
 
 bug = FAULTS["division_in_debug_block"]
 print(bug.diff())
@@ -85,23 +100,23 @@ print(bug.diff())
 # ## The experiment
 #
 # The same 512 scenes, the same first parameters, 30 epochs, micro-batches of 32, four to a window. Only the
-# switch, the optimizer and the clipping differ; weight decay is off, so that the gradient alone moves anything. Training and validation use the *same* scenes, as in the
-# source's own test: this measures memory, not skill.
+# switch, the optimizer and the clipping differ; weight decay is off, so that the gradient alone moves anything. Training and
+# validation use the *same* scenes, as in the source's own test: this measures memory, not skill.
 
 # %%
 device = choose_device(profile)
+NMSE = LossWeights.only(lam_cov=1.0)
 student = preset("student")
 scenes = Simulator(student, device).draw(512, scene_generator(seed, "overfit", device=device))
 
 
-def train(bugged, accumulation=4, **recipe):
+def train(bugged, **recipe):
     torch.manual_seed(seed)
     model = BackProjectionNet(student).to(device)
-    windows = 30 * 16 // accumulation
     with inject(bug.name) if bugged else nullcontext():
         trainer = Trainer(
             model, FixedScenes(scenes, micro_batch=32, seed=seed), scenes,
-            Recipe(windows=windows, accumulation=accumulation, **recipe), weights=NMSE, progress=Silent(),
+            Recipe(windows=30 * 4, accumulation=4, **recipe), weights=NMSE, progress=Silent(),
         )  # fmt: skip
     return trainer.fit()
 
@@ -159,7 +174,7 @@ def summary(title, run):
 plots.table(
     ["run", "train, as logged", "NMSE on the same scenes", "median gradient norm", "windows clipped", "median update norm"],
     [summary(f"{title}, {label}", run) for title, both in runs.items() for label, run in both.items()],
-    "After 30 epochs. The second number is measured in evaluation mode, and no bug in the loop can scale it.",
+    "After 30 epochs. The NMSE is measured in evaluation mode, and no bug in the loop can scale it.",
 )
 
 # %%
@@ -171,9 +186,11 @@ observed = {
     "NMSE reached": lambda run: run.history[-1]["validation"],
 }
 ratios = {
-    title: {name: value(both["with the bug"]) / value(both["right"]) for name, value in observed.items()} for title, both in runs.items()
+    title: {name: value(both["with the bug"]) / value(both["right"]) for name, value in observed.items()}
+    for title, both in runs.items()
 }
-plots.table(["with the bug, over right", *runs], [(name, *(f"{ratios[title][name]:.2f}" for title in runs)) for name in observed])
+rows = [(name, *(f"{ratios[title][name]:.2f}" for title in runs)) for name in observed]
+plots.table(["with the bug, over right", *runs], rows)
 
 # %%
 measure("06.logged_ratio", ratios["AdamW, not clipped"]["logged over measured loss"])
@@ -200,14 +217,28 @@ outcome("06.adamw", "as well, but for chance" if 0.9 < reached < 1.1 else "bette
 # - **AdamW** divides the gradient by its own running size, so a constant factor cancels: without clipping, the first
 #   step is as long as the right one (ratio <span data-claim="06.adamw_first_step_ratio">1.00</span>), and after 30 epochs the error is the
 #   same but for chance (ratio <span data-claim="06.adamw_reached_ratio">1.0</span>). With clipping, the bug decides how often the
-#   threshold is met, and the run goes another way (not always a worse one: look at the last line).
+#   threshold is met, and the run goes another way (not always a worse one: look at the last row).
 # - **SGD** passes the factor on: the first step is <span data-claim="06.sgd_first_step_ratio">3.3</span>&nbsp;times as long, as the gradient is,
 #   and the rest is a run with four times the learning rate. Whether that hurts depends on the recipe: without clipping, five seeds
-#   ended with <span data-quoted="covlab course check 06 --seeds 5">1.2 to 3.6</span>&nbsp;times the right run's error; clipped, with about
-#   <span data-claim="06.sgd_clipped_reached_ratio">0.6</span>&nbsp;times it. The bugged run is *better* there, because the learning rate was chosen too
-#   small. A bug that helps is still a bug, and one more reason not to judge a loop by its final error.
+#   ended with <span data-quoted="covlab course check 06 --seeds 5">1.2 to 3.6</span>&nbsp;times the right run's error; clipped, with
+#   <span data-quoted="covlab course check 06 --seeds 5">0.5 to 0.7</span>&nbsp;times it. Four times the gradient under the same threshold is
+#   four times the learning rate under a *quarter* of the threshold, and that happens to suit this run: the bugged one is *better*.
+#   A bug that helps is still a bug, and one more reason not to judge a loop by its final error.
 #
 # None of them is a network that does not learn.
+#
+# Try it: the bug on and off, under either optimizer, with more micro-batches in a window or just one. The runs are shorter here, and what
+# is new is trained while you watch.
+
+# %%
+explorer = ScalingBugExplorer(bug.name, seed)
+explorer.show()
+
+# %% [markdown]
+# One of its settings, for whoever reads without a kernel:
+
+# %%
+explorer.still_of("One micro-batch a window: the bug divides by one", {"accumulation": 1.0})
 
 # %% [markdown]
 # ## Find and mend
@@ -239,8 +270,8 @@ check("06.window_gradient", window_gradient)
 # %% [markdown]
 # ## Which bug is this?
 #
-# Here is a run of 10 epochs with another bug of the museum, and the right run beside it. Nothing is wrong with the network or the
-# scenes. Read the columns from left to right, as above, and name the bug. `covlab faults show NAME`, in a terminal, shows what each of them does.
+# Here is a run of 10 epochs with another bug of covlab's museum, and the right run beside it. Nothing is wrong with the network or the
+# scenes. Read the columns from left to right, as above: what is logged, the gradient, what reached the parameters.
 
 # %%
 from covlab.course import reference_trainer
@@ -259,9 +290,24 @@ def line(epoch):
 
 
 each = ["train", "validation", "gradient norm", "update norm"]
-plots.table(["epoch", *(f"{name}, mystery" for name in each), *(f"{name}, right" for name in each)], [line(epoch) for epoch in range(10)],
-            "Norms are of each epoch's last window.")
-print("It is one of:", *exercise.choices, sep="\n  ")
+plots.table(
+    ["epoch", *(f"{name}, mystery" for name in each), *(f"{name}, right" for name in each)],
+    [line(epoch) for epoch in range(10)],
+    "Norms are of each epoch's last window.",
+)
+
+# %% [markdown]
+# It is one of five suspects:
+
+# %%
+plots.table(["name", "what it does"], [(name, FAULTS[name].title) for name in exercise.choices])
+
+# %% [markdown]
+# The museum has each of them, right code against wrong. (Its numbers were measured before, in other runs than this one. In a terminal,
+# `covlab faults show NAME` says the same.)
+
+# %%
+FaultMuseumExplorer(exercise.choices[0]).show()
 
 # %% tags=["exercise"]
 which_fault = "division_in_debug_block"
@@ -275,18 +321,21 @@ check("06.which_fault", which_fault)
 # %% [markdown]
 # ## With the source's own setting
 #
-# The run that was blamed on this bug accumulated over *one* micro-batch. Then the bug divides by one.
+# The run that was blamed on this bug accumulated over *one* micro-batch. Then the bug divides by one. In small, on 120 scenes for 30 epochs:
 
 # %%
-single = pair("one micro-batch", **adamw, accumulation=1, clip=1.0)
-identical = torch.equal(single["right"].vector, single["with the bug"].vector)
-print("parameters after 480 steps, with and without the bug, bit for bit identical:", identical)
+single = {"right": case.overfit(accumulation=1, seed=seed), "with the bug": case.overfit(bug.name, accumulation=1, seed=seed)}
+for title, symptom in single.items():
+    print(f"{title:14} {symptom}")
+right, bugged = (symptom.run for symptom in single.values())
+identical = torch.equal(right.vector, bugged.vector)
+print(f"parameters after {bugged.window} steps, with and without the bug, bit for bit identical:", identical)
 
 # %% [markdown]
 # ## The claims, one by one
 
 # %%
-bugged_runs = [both["with the bug"] for both in runs.values()] + [single["with the bug"]]
+bugged_runs = [both["with the bug"] for both in runs.values()] + [bugged]
 smallest_train = min(row["train"] for run in bugged_runs for row in run.history)
 values_printed = min(len({f"{row['validation']:.6f}" for row in run.history}) for run in bugged_runs)
 adamw_clean, adamw_bugged = runs["AdamW, clipped"]["right"], runs["AdamW, clipped"]["with the bug"]
@@ -301,13 +350,17 @@ plots.table(
     ["30 epochs", "train", "validation", "where the numbers come from"],
     [
         ("before the mend, as reported", "0.000000", "1.921642 in every epoch", "the source's log"),
-        ("after the mend, as promised", "0.806 → 0.723 → 0.198", "1.921 → 1.789 → 0.187", "the review; never measured"),
+        ("after the mend, as promised", "0.806 → 0.723 → 0.198", "1.921 → 1.789 → 0.187", "the review, before any run"),
         ("after the mend, as recorded", "0.217", "1.921642", "the source's later log"),
         ("with the bug, measured here", arrow(adamw_bugged, "train"), arrow(adamw_bugged, "validation"), "this notebook, AdamW"),
         ("right, measured here", arrow(adamw_clean, "train"), arrow(adamw_clean, "validation"), "this notebook, AdamW"),
     ],
-    "What was said, and what was measured. The network and the scenes here are covlab's own.",
+    "What was said, and what was measured: the first epochs and the last. The network and the scenes here are covlab's own.",
 )
+
+# %% [markdown]
+# The second row is no measurement. The very same block of numbers stands in a report of three days before, on *another* bug, and its
+# first number was one batch's error in a debug print. What was recorded after the mend is the third row.
 
 # %%
 def verdict(holds):
@@ -323,47 +376,48 @@ plots.table(
         ("be seen in the gradient norm?", "yes", f"times the right one, in the first window: {longer:.2f}"),
     ],
 )
-outcome("06.frozen", verdict(values_printed == 1), because=f"Every run with the bug printed at least {values_printed} different values.")
+outcome(
+    "06.frozen",
+    verdict(values_printed == 1),
+    because=f"Every run with the bug printed at least {values_printed} different values.",
+)
 if smallest_train < 5e-7 or values_printed == 1 or not identical:
     raise RuntimeError("the conclusion below no longer follows from the measurements above")
 
 # %% [markdown]
 # ## The same bug in every combination
 #
-# Four recipes are four anecdotes. `covlab faults matrix` runs every bug of the museum under either optimizer, with and without
-# clipping, in single and half precision, with several seeds, in runs much shorter than those above. Here is what it measured of this bug, and the
-# single-precision half of it measured again, now.
+# Four recipes are four anecdotes. `covlab faults matrix` runs every bug of the museum under either optimizer, with and without clipping,
+# in single and half precision, with several seeds, in runs much shorter than those above. Here is what it measured of this bug. The
+# first row is measured again, now.
 
 # %%
-published = [row for row in matrix.load() if row["fault"] == bug.name and row["precision"] == "fp32"]
-again = matrix.measure([bug.name], [(row["optimizer"], row["clipping"], row["precision"]) for row in published])
+published = [row for row in matrix.load() if row["fault"] == bug.name]
+cells = [(row["optimizer"], row["clipping"], row["precision"]) for row in published]
+[again] = matrix.measure([bug.name], cells[:1], workers=1)
 
 
-def over_clean(row, name):
-    return row[name] / row[f"clean_{name}"]
+def over_clean(row):
+    return [f"{row[name] / row[f'clean_{name}']:.2f}" for name in ("gradient_norm", "update_norm", "validation")]
 
 
-plots.table(
-    ["with the bug, over without", "gradient norm", "measured again", "validation", "measured again", "observables that convict"],
-    [
-        (
-            f"{old['optimizer']}, {old['clipping']}", f"{over_clean(old, 'gradient_norm'):.2f}", f"{over_clean(new, 'gradient_norm'):.2f}",
-            f"{over_clean(old, 'validation'):.2f}", f"{over_clean(new, 'validation'):.2f}", old["moved"].replace(" ", ", "),
-        )
-        for old, new in zip(published, again, strict=True)
-    ],
-)  # fmt: skip
-measure("06.matrix_gradient_ratio", over_clean(again[0], "gradient_norm"))
+rows = [(*cells[0], "now", *over_clean(again))]
+rows += [(*cell, "before", *over_clean(row)) for cell, row in zip(cells, published)]
+plots.table(["optimizer", "clipping", "precision", "measured", "gradient norm", "update norm", "NMSE reached"], rows, "With the bug, over without.")
+convicting = [name for name in OBSERVABLES if all(name in row["moved"].split() for row in published)]
+plots.table(["what convicts it, in every row", "which is"], [(name, OBSERVABLES[name].question) for name in convicting])
+measure("06.matrix_gradient_ratio", again["gradient_norm"] / again["clean_gradient_norm"])
 
 # %% [markdown]
 # Under AdamW the gradient norm is <span data-claim="06.matrix_gradient_ratio">3.6</span>&nbsp;times the right one on average (a window in
-# these runs may be short, and the first holds the one division). The last column names what convicts the bug, whatever the optimizer makes of it: the
-# gradient of a window held against the same scenes in one batch.
-
-# %% [markdown]
+# these runs may be short, and the first holds the one division). The last column says little, and the second table a lot: hold the
+# gradient of a window against the same scenes in one batch, and the bug is convicted, whatever the optimizer makes of it.
+#
 # ## What else the review called correct
 #
-# The review found one bug and passed everything else. Here is each item again, with a measurement of its own.
+# The review found one bug and passed everything else. Here are the items that can be measured in the loop, each with a measurement of
+# its own. (Two more are for other lessons: shape checks for [01](01_data_shapes.ipynb), the network's convolutions for
+# [08](08_training_for_real.ipynb).)
 
 # %%
 plots.table(
@@ -372,19 +426,59 @@ plots.table(
 )
 
 # %% [markdown]
+# ## What can print those two numbers?
+#
+# Two effects must come together. Nothing reaches the running sum: hence the zero. And no step moves anything: hence the constant. The
+# pipeline's reports and its public code, five weeks younger than the review, hold these parts:
+#
+# - a term of the loss, with a weight of `0.002`, whose gradient is NaN (lesson [07](07_overflow_and_sanitization.ipynb) has it);
+# - a gate that skips the step then, silently;
+# - a running sum that stands in the branch of a step that ran;
+# - a batch loop that was de-dented: loss, backward and step come once, after it, and see the last batch alone.
+#
+# Here they are, alone and together, on 120 scenes for 30 epochs, and beside them the whole body of the loop, displaced into a debug block after it.
+
+# %%
+nan_term, running_sum = "gradient_through_singular_vectors", "running_sum_in_step_branch"
+suspects = {
+    "the NaN term alone": case.overfit(nan_term, seed=seed, **case.ALIGNED),
+    "the displaced running sum alone": case.overfit(running_sum, seed=seed),
+    "both": case.overfit(nan_term, running_sum, seed=seed, **case.ALIGNED),
+    "both, the gate, the de-dented loop": case.overfit(*case.M, seed=seed, accumulation=15, **case.ALIGNED),
+    "backward, step and sum in a debug block": case.overfit(*case.N, seed=seed),
+}
+plots.table(
+    ["faults", "what is printed in 30 epochs", "the zero", "the constant"],
+    [(name, str(symptom), verdict(symptom.train_is_zero), verdict(symptom.validations == 1)) for name, symptom in suspects.items()],
+)
+alone, together = list(suspects.values())[:2], list(suspects.values())[2:]
+if any(symptom.reproduced for symptom in alone) or not all(symptom.reproduced for symptom in together):
+    raise RuntimeError("the text below no longer follows from the runs above")
+
+# %% [markdown]
+# The NaN term alone freezes the run and logs an honest loss. The displaced sum alone does nothing at all, as long as steps run. *Together*
+# they print what the case's log shows, a zero and a constant. (So would a main weight of zero; but the source's own prints showed it at 1.)
+# Which of these it was in October, nobody can say: of that month's code there are only reports. But each part has a trace of its own,
+# a step that moves nothing, a sum that never grows, and whoever had measured *those* would have found it.
+#
+# `covlab faults case`, in a terminal, runs more combinations, and `covlab faults reports` the ten reports of those days, each with another culprit.
+#
 # ## Conclusion
 #
 # The line the review found is wrong, and worth mending: it makes the loss and the gradient of every window too
 # large by the accumulation count, and under SGD it is another learning rate. But it cannot print a train value of zero, cannot
-# freeze validation, and in the blamed run it divided by one. The review named a real bug and pinned the wrong
-# symptom on it. Its table of what the mend would bring was written before anyone ran the mend; what
-# was recorded afterwards is the third line.
+# freeze validation, and in the blamed run it divided by one. The review named a real bug and pinned the wrong symptom on it.
 #
-# What *can* print those two numbers takes more than one fault: `covlab faults case`, in a terminal, runs the combinations
-# that do, and this bug beside them.
+# ## Where this happened to others
 #
-# **In three lines.** A bug you can point at is not yet the cause of what you see. Ask what the bug would change,
-# and measure just that. A promised number is a guess until somebody runs it.
+# **The missing division.** `karpathy/nanoGPT#168` (2023, as last seen open, and mended in the loop that year) reports it of one of the most-read
+# training loops there is. Its author answers what you have measured: under Adam the factor is harmless, and the clipping
+# threshold is silently divided by it.
 #
-# **You are not alone.** The missing division has been reported of one of the most-read training loops there
-# is: see `karpathy/nanoGPT#168`, whose author also notes that Adam hides it.
+# ## In three lines
+#
+# - A bug you can point at is not yet the cause of what you see.
+# - Ask what the bug would change, and measure just that.
+# - A promised number is a guess until somebody runs it.
+#
+# **Onward.** [07 · Overflow and sanitization](07_overflow_and_sanitization.ipynb): the NaN, and how mending it hid it.

@@ -37,9 +37,24 @@ seed = 0
 # update      halves the scale if so; doubles it after many windows without
 # ```
 #
-# So an infinity is a message. The pipeline that lesson 06 looks at "sanitized" it between the first line and the second; its review
-# called sanitizing correct, and would rather do it after the second.
+# So an infinity is a message. The pipeline that lesson 06 looks at "sanitized" its gradients, and the review called that correct. What
+# gets lost depends on where in this list it is done.
 #
+# Here is an honest scaler at work. Let it start elsewhere, or double its scale more often.
+
+# %%
+from covlab.widgets import LossScaleExplorer
+
+explorer = LossScaleExplorer(seed)
+explorer.show()
+
+# %% [markdown]
+# One of its settings, for whoever reads without a kernel. Each cross is an infinity that was provoked, seen and obeyed:
+
+# %%
+explorer.still_of("It starts at 2¹⁶, doubles every 4 windows, and finds its ceiling again and again", {"scale": 16.0, "growth": 4.0})
+
+# %% [markdown]
 # ## Predict
 #
 # The loss scale starts too high, at 2²⁸, where this network's gradient overflows.
@@ -112,9 +127,9 @@ runs = {
 # %% tags=["hide-input"]
 plots.show(
     overflow_history(runs),
-    "Three runs, each with its loss scale, gradient norm and update over 32 windows. Honest: the scale falls from 2 to the 28 to about 2 to the 21, the windows that overflow are "
+    "Three runs, each with its loss scale, gradient norm and update over 32 windows. Honest: the scale falls from 2 to the 28 to about 2 to the 21; the windows that overflow are "
     "skipped and move nothing. Mended before unscale: nearly every window overflows and every step runs; the scale climbs, the norm sinks to zero, the updates shrink. "
-    "Mended after unscale: the scale falls as in the honest run, but the windows that overflow are stepped on, with norms of ten to a hundred.",
+    "Mended after unscale: the scale falls as in the honest run, but the windows that overflow are stepped on, at first with norms a hundred times the others'.",
 )
 
 # %%
@@ -165,7 +180,8 @@ measure("07.after_stepped_on", stepped_on(after, after_overflowed))
 measure("07.after_nmse", reached(after))
 
 # %% [markdown]
-# **Why.** Read the rows of the figure. (That all updates shrink at the end is the schedule's doing.)
+# **Why.** Read the rows of the figure. (That all updates shrink at the end is the schedule's doing. That there are any where the gradient is
+# zero is AdamW's, whose running mean remembers the first windows for a while.)
 #
 # - **Honest.** <span data-claim="07.honest_skips">11</span> steps of 32 are skipped. That is the price, and it buys the right scale: the run reaches
 #   <span data-claim="07.honest_nmse">0.6</span>.
@@ -176,7 +192,7 @@ measure("07.after_nmse", reached(after))
 # - **Mended after unscale.** The scaler has seen the overflow, so the scale comes down. But each infinity is now a 1, in a gradient whose honest
 #   *norm* is <span data-claim="07.honest_norm">0.05</span>: the mended one's is <span data-claim="07.after_first_norm">67</span>. It is finite, so
 #   <span data-claim="07.after_stepped_on">11</span> steps go in directions that `nan_to_num` made up. This run survives them, at
-#   <span data-claim="07.after_nmse">0.65</span>. It need not.
+#   <span data-claim="07.after_nmse">0.68</span>. It need not.
 #
 # ## Who is asked?
 #
@@ -209,8 +225,9 @@ plots.table(
 )
 
 # %% [markdown]
-# Every loop with a gate of its own (for accumulation, for a log line, for skipping outliers) is the second kind. And
-# even in the first, norm and clipping see made-up numbers.
+# Every loop with a gate of its own (to skip outliers, say) is the second kind. And even in the first, norm, clipping and log see made-up
+# numbers. So it was in the pipeline of lesson 06: its scaler, which remembered, skipped every step, while the loop's own log reported each
+# as taken.
 #
 # ## Find and mend, 1: an honest step
 #

@@ -11,8 +11,13 @@
 #
 # **Question.** Nine weights, a learning rate, a width: who may say that one value is better than another?
 #
-# You will see why the loss must not be the judge, run one study from two processes at once, and keep a record that tells where every
-# weight of a run came from. 40 minutes to read, less than a minute to run. Lesson 03 has the terms that are weighed.
+# You will afterwards be able to
+#
+# - say why the loss must not be the judge of its own weights;
+# - run one study from several processes at once;
+# - tell of every weight of a run where it came from, and how much of a study's lead is luck.
+#
+# 40 minutes to read, less than a minute to run. [Lesson 03](03_loss_terms_and_weights.ipynb) has the terms that are weighed.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -82,9 +87,10 @@ plots.table(
 lowest, winner = min(logged, key=logged.get), min(errors, key=errors.get)
 measure("09.logged_ratio", logged[1.0] / logged[0.001])
 measure("09.error_ratio", errors[1.0] / errors[0.001])
+happened = {min(contrasts): "the smallest weight", max(contrasts): "the largest weight"}.get(lowest, "the lowest error on unseen scenes")
 outcome(
     "09.judge",
-    "the smallest weight" if lowest == min(contrasts) else "the largest weight" if lowest == max(contrasts) else "the lowest error on unseen scenes",
+    happened,
     because=f"A small weight makes a small loss, whatever is learned; the lowest error here belongs to the weight {winner:g}.",
 )
 
@@ -119,7 +125,7 @@ finished = study.get_trials(states=(optuna.trial.TrialState.COMPLETE, optuna.tri
 plots.show(
     trials_of(finished, {"this kernel": numbers(mine), "second process": numbers(theirs)}),
     "Left, two lanes of numbered bars over time: both workers run trials of the one study at the same time. Right, the held-out error of every "
-    "trial after each epoch, all falling; a trial that was stopped early would be short and dashed.",
+    "trial after each epoch, all falling, the best one thick; a trial that was stopped early would be short and dashed.",
 )
 if not (numbers(mine) and numbers(theirs)):
     raise RuntimeError("one of the two workers ran no trial; the text says that both do")
@@ -175,7 +181,7 @@ plots.table(
 )
 
 # %% [markdown]
-# The first trial of a study of covlab's is always the default: a search may end with the finding that there was nothing to find.
+# The first trial, number 0, of a study of covlab's is always the default: a search may end with the finding that there was nothing to find.
 #
 # That record is no ornament. In the reviewed pipeline the weights were set back to their defaults *after* tuned ones had been loaded:
 # no exception, a run that trains, and a search that was for nothing. covlab has that bug as a switch:
@@ -183,11 +189,19 @@ plots.table(
 # %%
 found = LossWeights().updated("study last week, trial 7", lam_peak_contrast=0.4, lam_subspace_align=0.01)
 with inject("weights_reset"):
-    reset = Trainer(BackProjectionNet(student), FreshScenes(Simulator(student), 32, 4, seed), unseen.to("cpu"), Recipe(windows=1), found, progress=Silent())
+    scenes = FreshScenes(Simulator(student), micro_batch=32, micro_batches=4, seed=seed)
+    reset = Trainer(BackProjectionNet(student), scenes, unseen.to("cpu"), Recipe(windows=1), found, progress=Silent())
+
+
+def weighed(term):
+    name = f"lam_{term}"
+    return name, f"{found.values()[name]:g}", found.provenance[name], f"{reset.loss.active[term]:g}"
+
+
 terms = ("peak_contrast", "subspace_align")
 plots.table(
     ["weight", "asked for", "where it came from", "in force"],
-    [(f"lam_{name}", f"{found.values()[f'lam_{name}']:g}", found.provenance[f"lam_{name}"], f"{reset.loss.active[name]:g}") for name in terms],
+    [weighed(term) for term in terms],
     "With the bug. Asking for a value is not the same as having it: look at what the loss really weighs with.",
 )
 if any(reset.loss.active[name] == found.values()[f"lam_{name}"] for name in terms):
@@ -206,20 +220,23 @@ def judged(weights, learning_rate):
 
 default = judged(LossWeights(), 3e-3)
 chosen = default if tuned.trial == 0 else judged(tuned.weights, tuned.learning_rate)
+first = study.get_trials()[0]  # the default
+in_study = f"{first.value:.3f}" if first.state == optuna.trial.TrialState.COMPLETE else "stopped"
 plots.table(
     ["", "on the study's own scenes", "on unseen scenes", "unseen, trained with another seed"],
     [
-        ("default weights and rate", "–", *(f"{error:.3f}" for error in default)),
+        ("trial 0, the default", in_study, *(f"{error:.3f}" for error in default)),
         (f"trial {tuned.trial}, chosen", f"{tuned.nmse:.3f}", *(f"{error:.3f}" for error in chosen)),
     ],
     "NMSE. Two seeds are too few to prove anything, and enough to stop a premature report.",
 )
 
 # %% [markdown]
-# Read the second row from left to right (it equals the first where the default won). Whatever the chosen trial loses on the way was luck; whatever it keeps over the
-# first row may be worth having, and wants more seeds before it is told to anybody.
+# Read the rows from left to right (they are one and the same where the default won). Other scenes are easier or harder for both; what the
+# chosen trial loses *more* than the default does was luck. Whatever lead it keeps may be worth having, and wants more seeds before
+# anybody is told.
 #
-# ## You are not alone
+# ## Where this happened to others
 #
 # That a criterion can be over-fitted by choosing, just as training scenes can by training, was measured by Cawley and Talbot (*On
 # Over-fitting in Model Selection and Subsequent Selection Bias in Performance Evaluation*, JMLR 11, 2010): the bias is often as large as the differences
@@ -227,8 +244,8 @@ plots.table(
 #
 # ## In three lines
 #
-# The judge of a weight is an error that no weight can move, on scenes that were not trained on.
-# A study is a storage with a name: any number of workers, and each loses only its own trial.
-# A weight without a record of where it came from is a rumour, and the best of many is a little worse than it looks.
+# - The judge of a weight is an error that no weight can move, on scenes that were not trained on.
+# - A study is a storage with a name: any number of workers, and each loses only its own trial.
+# - A weight without a record of where it came from is a rumour, and the best of many is a little worse than it looks.
 #
-# **Onward.** Lesson 10 lets several processes share not a study, but one training run.
+# **Onward.** [10 · Many processes](10_many_processes.ipynb) lets them share not a study, but one training run.

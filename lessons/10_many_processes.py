@@ -40,7 +40,7 @@ predict("10.uneven", "Held against one process that has all 128 scenes, this gra
 # %%
 predict(
     "10.without_no_sync",
-    "Each rank has two micro-batches, and you forget `no_sync`. The window's gradient is …",
+    "Each rank has two micro-batches, and you forget `no_sync`, which keeps the ranks from talking in all but the last. The window's gradient is …",
     ["the same, and the ranks talk twice as often", "twice as long", "that of the last micro-batch alone"],
 )
 
@@ -63,7 +63,7 @@ import tempfile
 from pathlib import Path
 
 from covlab import plots
-from covlab.course.experiments.many_processes import gradients, on_ranks, train, window_on_ranks
+from covlab.course.experiments.many_processes import gradients, on_ranks, reductions_in_order, train, window_on_ranks
 from covlab.plots.accumulation import gradient_errors
 from covlab.plots.ranks import same_run
 
@@ -83,8 +83,10 @@ windows = {
 }
 ranks = on_ranks(2, gradients, seed=seed, windows=windows)
 found = ranks[0]
-if not all(torch.equal(found[name][rule][0], ranks[1][name][rule][0]) for name in windows for rule in found[name] if rule != "one process"):
-    raise RuntimeError("the ranks hold different gradients after they were brought together")
+for name in windows:
+    for rule in found[name].keys() - {"one process"}:
+        if not torch.equal(found[name][rule][0], ranks[1][name][rule][0]):
+            raise RuntimeError("the ranks hold different gradients after they were brought together")
 
 
 def error(name, rule):
@@ -130,7 +132,11 @@ def in_words(name, rule):
     return of_one_process[1 if angle(name, rule) < 1 else 2]
 
 
-outcome("10.uneven", in_words("uneven", "each rank its own mean"), because="A mean of two means is the mean only where both have as many scenes.")
+outcome(
+    "10.uneven",
+    in_words("uneven", "each rank its own mean"),
+    because="A mean of two means is the mean only where both have as many scenes.",
+)
 measure("10.uneven_angle", angle("uneven", "each rank its own mean"))
 measure("10.uneven_error", error("uneven", "each rank its own mean"))
 measure("10.without_ranks_length", length("uneven", "mean over all scenes, without R"))
@@ -138,12 +144,14 @@ if max(errors["share = R / all scenes"].values()) > 1e-5:
     raise RuntimeError("the right rule no longer gives the gradient of one process")
 
 # %% [markdown]
-# **Why.** Let rank r have nᵣ scenes with mean loss ℓᵣ. Torch gives (ℓ₁ + … + ℓ_R) / R, whatever each rank has; one
-# process has (n₁ℓ₁ + … + n_Rℓ_R) / (n₁ + … + n_R).
+# **Why.** Let rank $r$ of $R$ have $n_r$ scenes, with a mean loss of $\ell_r$. Torch takes the gradient of the first of these, whatever each
+# rank has; one process takes that of the second:
+#
+# $$\frac{\ell_1 + \dots + \ell_R}{R} \qquad\text{and}\qquad \frac{n_1 \ell_1 + \dots + n_R\,\ell_R}{n_1 + \dots + n_R}.$$
 #
 # - **Even**: the same formula.
 # - **Uneven**: a scene on rank 1 counts three times as much as one on rank 0. The gradient is off by
-#   <span data-claim="10.uneven_error">0.25</span> of itself and turned by about <span data-claim="10.uneven_angle">14</span>°.
+#   <span data-claim="10.uneven_error">0.30</span> of itself and turned by about <span data-claim="10.uneven_angle">16</span>°.
 # - The repair has **two** halves. Divide by the scenes of *all* ranks, and multiply by R, since torch will divide by R once more.
 #   Half a repair is a gradient of <span data-claim="10.without_ranks_length">0.50</span> of its length, in every window: under AdamW you would
 #   never see it (lesson 05 says why).
@@ -184,30 +192,49 @@ talks = {rule: found["even"][rule][1] for rule in ("mean over all scenes", "with
 megabytes = 4 * len(found["even"]["one process"][0]) / 1e6
 plots.table(
     ["even window", "reductions", "sent by each rank", "error of the gradient"],
-    [(label, talks[rule], f"{talks[rule] * megabytes:.2f} MB", f"{error('even', rule):.0e}") for label, rule in (("with no_sync", "mean over all scenes"), ("without", "without no_sync"))],
+    [
+        (label, talks[rule], f"{talks[rule] * megabytes:.2f} MB", f"{error('even', rule):.0e}")
+        for label, rule in (("with no_sync", "mean over all scenes"), ("without", "without no_sync"))
+    ],
 )
 same, twice = error("even", "without no_sync") < 1e-5, talks["without no_sync"] == 2 * talks["mean over all scenes"]
 happened = 0 if same and twice else 1 if length("even", "without no_sync") > 1.5 else 2
 outcome(
     "10.without_no_sync",
     ["the same, and the ranks talk twice as often", "twice as long", "that of the last micro-batch alone"][happened],
-    because="what was brought together before is the same on all ranks, so its mean is itself.",
+    because="What was brought together before is the same on all ranks, so its mean is itself.",
 )
 measure("10.talks_hushed", talks["mean over all scenes"])
 measure("10.talks_loud", talks["without no_sync"])
 measure("10.megabytes", megabytes)
 
 # %% [markdown]
-# With `no_sync` on all micro-batches but the last, the ranks talk <span data-claim="10.talks_hushed">1</span>&nbsp;time a window; without it
-# <span data-claim="10.talks_loud">2</span>&nbsp;times, <span data-claim="10.megabytes">0.07</span>&nbsp;MB each. The gradient is the same. Here it is a waste,
-# no more: this network is small.
+# With `no_sync` on all micro-batches but the last there is <span data-claim="10.talks_hushed">1</span>&nbsp;reduction a window; without it
+# there are <span data-claim="10.talks_loud">2</span>, of <span data-claim="10.megabytes">0.07</span>&nbsp;MB each. The gradient is the same. Here
+# it is a waste, no more: this network is small.
 #
-# The *uneven* window is another matter, and the experiment leaves it out with good reason. There rank 0 has three backwards and rank 1 has one. Without
-# `no_sync`, rank 0 would wait for two reductions that rank 1 never comes to. **The run stands still**, without an error, until a timeout ends it (torch's
-# own is half an hour). The same happens to a rank that has *nothing* in a window: seven micro-batches, dealt to two ranks in fours, end with such
+# The *uneven* window is another matter. There rank 0 has three backwards, and rank 1 has one. Let them go through three such windows
+# without `no_sync`, and note in which window each of them is when they talk:
+
+# %%
+(met_0, waited_0), (met_1, waited_1) = on_ranks(2, reductions_in_order, seed=seed, micro_batches=[3, 1], windows=3, patience=5.0)
+last = [("2, and waits", "–, it is through")]
+plots.table(
+    ["reduction", "rank 0 is in window", "rank 1 is in window"],
+    [(number, *both) for number, both in enumerate([*zip(met_0, met_1), *last], 1)],
+)
+if (met_0, met_1, waited_0, waited_1) != ([1, 1, 1], [1, 2, 3], True, False):
+    raise RuntimeError("the text below no longer follows from what the ranks did")
+
+# %% [markdown]
+# Reductions are matched by their *order*, and nobody in between knows of windows. So rank 0's second micro-batch is averaged with rank 1's
+# next window, its third with the one after: **windows mix, without an error**. And when rank 1 has come to its end, rank 0
+# waits for it: **the run stands still**, until a timeout ends it (five seconds here; gloo's own is half an hour).
+#
+# The same happens where a rank has *nothing* in a window: seven micro-batches, dealt to two ranks in fours, end with such
 # windows sooner or later. Two rules follow:
 #
-# - every rank takes part in every reduction, also with nothing to add;
+# - every rank takes part in every reduction of every window, also with nothing to add;
 # - the forward belongs inside `no_sync` too: torch decides there whether the backward will talk.
 #
 # ## Find and mend, 2: dealing out a window
@@ -236,7 +263,7 @@ check("10.my_micro_batches", my_micro_batches)
 # every rank's gradient, times its scenes, and the scenes. All you write is
 #
 # ```console
-# $ torchrun --nproc-per-node 2 -m covlab train …
+# $ torchrun --nproc-per-node 2 -m covlab train --preset student --windows 300
 # ```
 #
 # Three micro-batches a window, so that the two ranks never have as much as each other:
@@ -268,13 +295,13 @@ print(f"largest relative difference of a logged loss: {apart:.0e}")
 validated = [epochs[-1]["validation"] for epochs in (epochs_of_one, epochs_of_two)]
 on_average = abs(validated[0] - validated[1]) < 0.1 * validated[0]
 happened = "agree to rounding" if apart < 1e-4 else "agree on average" if on_average else "go apart: each rank draws scenes of its own"
-outcome("10.two_logs", happened, because="the same scenes, each counted once; only the order of adding differs.")
+outcome("10.two_logs", happened, because="The same scenes, each counted once; only the order of adding differs.")
 if apart > 1e-4:
     raise RuntimeError("two ranks no longer train as one process")
 
 # %% [markdown]
-# (A dot at the lower edge: equal, or as good as.) The two runs differ by the order in which numbers are added, and by nothing else. This is the strongest test that a parallel loop can be given,
-# and it costs one run: **same seed, one process and R, hold the logs side by side**. A wrong weight, a scene seen twice, a dropped remainder, a validation that
+# (A dot at the lower edge: equal, or as good as.) The two runs differ by the order in which numbers are added, and by nothing else. This is
+# the strongest test that a parallel loop can be given, and it costs one run: **same seed, one process and R, hold the logs side by side**. A wrong weight, a scene seen twice, a dropped remainder, a validation that
 # takes the mean of means: each would show in the third digit or before.
 #
 # Resumed with the same number of ranks, such a run ends with the very same bits; with another number it is refused, because the order of adding is part of
@@ -290,8 +317,8 @@ if apart > 1e-4:
 #
 # ## In three lines
 #
-# Torch takes the mean over ranks; a step of one process needs the mean over scenes. Divide by all ranks' scenes, multiply by R.
-# `no_sync` saves talk where ranks are even, and prevents a standstill where they are not; every rank takes part in every reduction.
-# One process and R ranks, same seed, logs side by side: if they part before the fifth digit, something is wrong.
+# - Torch takes the mean over ranks; a step of one process needs the mean over scenes. Divide by all ranks' scenes, multiply by R.
+# - `no_sync` saves talk where ranks are even, and keeps their windows together where they are not; every rank takes part in every reduction.
+# - One process and R ranks, same seed, logs side by side: if they part before the fifth digit, something is wrong.
 #
 # **Onward.** [11 · Watch your own loop](11_watch_your_own_loop.ipynb): which of these faults can be seen from outside, in anybody's loop?

@@ -19,7 +19,8 @@
 # - read a finding: its number, its line, and how sure it is;
 # - say what no watch can see.
 #
-# 40 minutes to read, half a minute to run. It needs no other lesson; 05 and 07 help.
+# 40 minutes to read, half a minute to run. It needs no other lesson; [05](05_gradient_accumulation.ipynb) and
+# [07](07_overflow_and_sanitization.ipynb) help.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -45,12 +46,15 @@ predict(
 # A small classifier, random data, four micro-batches a window: a loop as textbooks have it. Replace it by your own, if you like.
 
 # %%
+import warnings
+
 from covlab import plots
 from covlab.plots.watch import window_shares
 from covlab.watch import watch
 
 import torch  # after covlab, which tells it how threads should wait
 from torch import nn
+from torch.nn.utils import parameters_to_vector
 
 device = choose_device(profile)
 
@@ -96,7 +100,8 @@ w.report()
 #
 # ## The picture
 #
-# The watch reads d(root)/d(loss) of every backward while it runs, with the loss scale taken out. Four ways to divide:
+# While the loop runs, the watch reads from every backward how much a loss counts in the value that `backward()` was called on, with the loss
+# scale taken out. Four ways to divide:
 
 # %%
 rules = {
@@ -105,12 +110,14 @@ rules = {
     "by 4, always": lambda number, in_window: 4,
     "by the window": lambda number, in_window: in_window,
 }
-watched, losses = {}, {}
+watched, losses, moved = {}, {}, {}
 for title, share in rules.items():
     model, optimizer = make()
+    start = parameters_to_vector(model.parameters()).detach()
     with watch(model, optimizer) as w:
         losses[title] = train(model, optimizer, share)
     watched[title] = w
+    moved[title] = (parameters_to_vector(model.parameters()).detach() - start).norm().item()
 
 # %% tags=["hide-input"]
 plots.show(
@@ -123,14 +130,15 @@ plots.show(
 # %%
 found = {title: w.report().of("W01") for title, w in watched.items()}
 plots.table(
-    ["rule", "loss at the end", "W01"],
-    [(title, f"{losses[title]:.2f}", finding.says if finding else "nothing found") for title, finding in found.items()],
+    ["rule", "loss at the end", "parameters moved by", "W01"],
+    [(title, f"{losses[title]:.2f}", f"{moved[title]:.2f}", finding.says if finding else "nothing found") for title, finding in found.items()],
 )
-apart = max(losses.values()) - min(losses.values())
+apart, farther = max(losses.values()) - min(losses.values()), max(moved.values()) / min(moved.values())
 outcome(
     "11.visible",
-    "in the weights of the window's losses" if apart < 0.3 else "in the loss after training",
-    because=f"the four losses lie within {apart:.2f} of each other: AdamW divides by the gradient's size, and takes nearly the same steps.",
+    "in the loss after training" if apart > 0.3 else "in how far the parameters moved" if farther > 1.3 else "in the weights of the window's losses",
+    because=f"The four losses lie within {apart:.2f} of each other, and the parameters moved {farther:.2f} times as far at the most as at the "
+    "least: AdamW divides by the gradient's size, and takes nearly the same steps.",
 )
 
 # %%
@@ -147,13 +155,23 @@ if found["by the window"] is not None or "4" not in found["first batch only"].sa
 #
 # ## Find and mend, 1: an epoch with two bugs
 #
-# Somebody's epoch. Watch it before you mend it:
-#
-# ```python
-# with watch(model, optimizer) as w:
-#     mended_epoch(model, optimizer, schedule, micro_batches, accumulation)
-# w.report()
-# ```
+# Somebody's epoch. Here is what it needs to be watched, with data of our own:
+
+# %%
+def watched_epoch(epoch):
+    """What the watch says of an epoch over 24 micro-batches, in windows of 4."""
+    torch.manual_seed(seed)
+    model = nn.Linear(3, 1).to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    micro_batches = [(torch.randn(4, 3, device=device), torch.randn(4, 1, device=device)) for _ in range(24)]
+    with watch(model, optimizer) as w, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch minds only that a schedule advances before the first step
+        epoch(model, optimizer, schedule, micro_batches, 4)
+    return w.report()
+
+# %% [markdown]
+# Run the next cell, and `watched_epoch(mended_epoch)` in a cell of your own. Mend what the report names, and watch again.
 
 # %% tags=["exercise"]
 import torch
@@ -185,7 +203,7 @@ def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
 check("11.mended_epoch", mended_epoch)
 
 # %% [markdown]
-# Here is what the watch makes of the bugged epoch, with data of our own:
+# This is the report of the epoch as it was given:
 
 # %%
 def bugged_epoch(model, optimizer, schedule, micro_batches, accumulation):
@@ -198,13 +216,7 @@ def bugged_epoch(model, optimizer, schedule, micro_batches, accumulation):
         schedule.step()
 
 
-torch.manual_seed(seed)
-model = nn.Linear(3, 1).to(device)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
-with watch(model, optimizer) as w:
-    bugged_epoch(model, optimizer, schedule, [(torch.randn(4, 3, device=device), torch.randn(4, 1, device=device)) for _ in range(24)], 4)
-report = w.report()
+report = watched_epoch(bugged_epoch)
 report
 
 # %%
@@ -244,9 +256,14 @@ check("11.mended_step", mended_step)
 # %% [markdown]
 # ## What no watch can see
 #
-# A watch knows what was *done*. That a weight was loaded and then overwritten, that a formula is not the one you meant, that an epoch's
-# schedule was to be a step's: none of this breaks a law of the step. Four bugs of the museum (`covlab faults`); one leaves no trace in
-# any step. Which?
+# A watch knows what was *done*. That a formula is not the one you meant, that an epoch's schedule was to be a step's: none of this breaks a
+# law of the step. Four bugs of covlab's museum are `clip_before_unscale`, `last_batch_only`, `validation_in_training` and
+# `weights_reset`. One of them leaves no trace in any step. Which? Look them up, here or with `covlab faults show NAME` in a terminal:
+
+# %%
+from covlab.widgets import FaultMuseumExplorer
+
+FaultMuseumExplorer("clip_before_unscale").show()
 
 # %% tags=["exercise"]
 invisible = "clip_before_unscale"
@@ -278,8 +295,8 @@ check("11.invisible", invisible)
 #
 # ## In three lines
 #
-# A step has laws that hold for every model; a bug without an exception usually breaks one of them.
-# A finding needs a number, a line and an honest verdict; what was not checked is part of the report.
-# What the numbers were meant to be, no watch can know: that is what tests, claims and you are for.
+# - A step has laws that hold for every model; a bug without an exception usually breaks one of them.
+# - A finding needs a number, a line and an honest verdict; what was not checked is part of the report.
+# - What the numbers were meant to be, no watch can know: that is what tests, claims and you are for.
 #
 # **Onward.** Take a loop of your own and put it between `with watch(…)` and `w.report()`.

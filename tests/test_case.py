@@ -60,7 +60,7 @@ def test_every_report_gets_its_verdict():
 
 def test_what_the_review_called_correct():
     findings = {finding.subject: finding for finding in review()}
-    assert {subject for subject, finding in findings.items() if finding.holds} == {"no sanitization"}
+    assert {subject for subject, finding in findings.items() if finding.holds} == {"the loss in FP32", "no sanitization"}
     assert "gradient 0.750" in findings["gradient accumulation"].measured
     assert "torch.float16" in findings["the loss in FP32"].measured
     assert "4 times a window, keeping it there 0" in findings["the logged loss"].measured

@@ -1,5 +1,6 @@
 """Laws of `check`, `predict`, `outcome` and of what the course remembers."""
 
+import dataclasses
 import json
 import os
 import re
@@ -61,8 +62,9 @@ def spoiling(values, count):
     (lambda values, count: exit(), "with SystemExit"),
     (spoiling, "changes its argument `values` in place"),
     (lambda values, count: values + 1e-2, "Of 20 random inputs, 20 give a wrong result"),
-    (lambda values, count: 5 * values, "the worst off by 150 %"),
-    (lambda values, count: 2e6 * values, "off by 1e+06 times the right one's size"),
+    (lambda values, count: 5 * values, "each 2.5 times the right one"),
+    (lambda values, count: 5 * values.abs(), "the worst off by 350 %"),
+    (lambda values, count: 2e6 * values.abs(), "off by 1e+06 times the right one's size"),
 ])  # fmt: skip
 def test_whatever_is_wrong_with_an_answer_is_a_sentence(answer, said):
     judgement = judge(SCALED, answer)
@@ -77,6 +79,43 @@ def test_no_value_passes_for_a_result_or_for_a_function_or_raises(value):
     assert not judge(SCALED, value).passed
     assert not judge(SCALED, lambda values, count: value).passed
     assert not judge(CHOICE, value).passed or value == "b"
+
+
+LOOPED = Exercise(
+    id="99.looped", law="Twice each.", draw=lambda generator: (torch.randn(3, generator=generator),), right=lambda value, factor: value * factor,
+    run=lambda function, values: torch.stack([function(value, 2) + 0 for value in values]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("answer, said", [
+    (lambda value, factor: None, "It returns nothing: is a `return` missing?"),
+    (lambda value, factor: ..., "It returns `...`: a blank is still to be filled."),
+    (lambda value, factor: "no", "It returns 'no', with which the exercise cannot go on: TypeError"),
+    (lambda value: value, "It should take 2 arguments (value, factor), and cannot be called so: "),
+    (lambda value, factor: value[5], "Your function stops in line "),
+])  # fmt: skip
+def test_where_the_exercise_calls_the_answer_itself_what_is_wrong_is_still_told_of_the_answer(answer, said):
+    assert judge(LOOPED, answer).finding.startswith(said)
+
+
+def test_a_warning_of_the_answer_is_shown_once_and_one_of_a_mistake_never(recwarn):
+    def warning(values, count):
+        warnings.warn("mine", stacklevel=1)
+        return -values
+
+    def mistaken(values, count):
+        warnings.warn("its", stacklevel=1)
+        return values
+
+    warnings.simplefilter("always")
+    judge(dataclasses.replace(SCALED, hints=[Hint("", mistake=mistaken)]), warning)
+    assert [str(each.message) for each in recwarn] == ["mine"]
+
+
+def test_a_wrong_whole_number_is_told_and_not_measured_in_percent():
+    third = Exercise(id="99.third", law="The third.", draw=lambda generator: (torch.randint(5, 9, (), generator=generator).item(),), right=lambda n: n + 2)
+    assert ", for instance 4, called with n = " in judge(third, lambda n: 4).finding
+    assert judge(third, lambda n: torch.tensor(n + 2)).passed
 
 
 def test_a_wrong_yes_or_no_is_not_measured_in_percent():
@@ -163,6 +202,13 @@ def test_the_card_says_the_same_to_the_runner_to_a_page_and_to_a_terminal(shown)
     assert "Traceback" not in bad["text/plain"]
     card("`a` < b", ["is `c < d` and ` alone"], "plain")
     assert "<b>`a` &lt; b</b>" in shown[-1]["text/html"] and "is <code>c &lt; d</code> and ` alone" in shown[-1]["text/html"]
+
+
+def test_what_stands_in_backticks_is_set_as_code_and_nothing_becomes_markup(shown):
+    check("06.window_gradient", lambda parameter, micro_batches: None)
+    assert "is a <code>return</code> missing?" in shown[0]["text/html"] and "is a `return` missing?" in shown[0]["text/plain"]
+    check("06.which_fault", "`<b>` `1`")
+    assert "<b>`" not in shown[1]["text/html"] and "<code>&lt;b&gt;</code>" in shown[1]["text/html"]
 
 
 def test_an_exercise_that_is_not_there_is_a_verdict_too(shown):

@@ -70,7 +70,7 @@ def test_every_still_setting_is_a_state_with_a_picture_of_its_own_that_nothing_i
     for title, setting in explorer.STILLS:
         assert set(setting) <= set(explorer.state), title
         explorer.state = setting
-        if not setting:
+        if not setting or not explorer.picture.value:  # it stood there already
             explorer.redraw()
         assert WIDGET_ERROR not in explorer.note.value
         dark = pixels(explorer.picture.value) < 160
@@ -111,6 +111,17 @@ def test_names_are_lazy_and_unknown_ones_are_refused():
 
 
 # -------------------------------------------------------------------- controls
+
+
+@given(st.floats(1, 8))
+@settings(max_examples=30, deadline=None)
+def test_what_must_be_whole_is_whole_however_it_is_set(typed):
+    number = Number("count", 4.0, range(1, 9), whole=True)
+    number.box.value = typed  # as by hand
+    assert number.value == round(typed) == number.slider.options[number.slider.index][1]
+    if typed != round(typed):
+        with pytest.raises(ValueError, match="count must be a whole number, got"):
+            number.value = typed
 
 
 @given(st.lists(st.one_of(st.floats(1e-4, 100), st.sampled_from([0.0, 0.05, 1.0])), min_size=1, max_size=6))
@@ -336,13 +347,23 @@ def test_with_the_bug_off_both_runs_are_one_and_with_it_the_log_is_four_times_as
         clean, other = explorer.pair(explorer.state).values()
         assert torch.equal(clean.vector, other.vector) == (bug == "off")
         assert (other.history[-1]["train"] / clean.history[-1]["train"] > 3.5) == (bug == "on")
-    assert "logged loss 3.8" in explorer.note.value or "logged loss 3.9" in explorer.note.value or "logged loss 4.0" in explorer.note.value
+    assert "logged loss × 3.8" in explorer.note.value or "logged loss × 3.9" in explorer.note.value or "logged loss × 4.0" in explorer.note.value
 
 
 def test_the_verdict_stands_there_from_the_start(shown):
     explorer = ScalingBugExplorer()
     explorer.show()
-    assert "With the bug, over without" in explorer.note.value
+    assert "The bug on, against clean: logged loss ×" in explorer.note.value
+
+
+@pytest.mark.parametrize("fault, said", [
+    ("nested_in_debug_block", "With the bug on, no step is taken: it logs 0.000000, and the NMSE stays"),
+    ("overflow_probe_wrong_key", "logged loss not finite"),
+])  # fmt: skip
+def test_a_run_that_takes_no_step_or_is_stopped_for_its_losses_gets_a_verdict_too(fault, said):
+    explorer = ScalingBugExplorer(fault)
+    explorer.redraw()
+    assert said in explorer.note.value and WIDGET_ERROR not in explorer.note.value
 
 
 def test_a_pair_is_trained_once(monkeypatch):

@@ -41,10 +41,10 @@ def review(seed: int = 0) -> Iterator[Finding]:
             island = a.half().float() @ a.half().float()
     rounding = loss_rounding(finish(exhibit("loss_inside_autocast", seed)))
     yield Finding(
-        "the loss in FP32", "a .float() under autocast makes the loss FP32",
-        f"x.float() @ y.float() under autocast: {inside.dtype}; with autocast switched off: {island.dtype}; error of an NMSE so computed: {rounding:.1e} "
-        f"(outside autocast {loss_rounding(clean):.0e})",
-        "no: only switching autocast off does", False,
+        "the loss in FP32", "with autocast switched off, the loss is computed in FP32",
+        f"with autocast off x.float() @ y.float() is {island.dtype}, error of an NMSE so computed: {loss_rounding(clean):.0e}; "
+        f"a .float() under autocast: {inside.dtype}, error {rounding:.1e}",
+        "right, and a .float() alone would not do", True,
     )  # fmt: skip
 
     for subject, name in (
@@ -58,7 +58,7 @@ def review(seed: int = 0) -> Iterator[Finding]:
         scale = f"scale × {seen.scale_after / seen.scales[-1]:g}" if run.scaler.is_enabled() else "no scale"
         norm = seen.row["gradient_norm"]
         yield Finding(
-            subject, "nan_to_num on the gradients makes training robust" if name else "an overflow must be seen",
+            subject, "nan_to_num on the gradients makes training robust" if name else "(not asked)",
             f"an overflow: step {'runs' if seen.ran else 'is skipped'}, {scale}, logged gradient norm {norm:.3g}",
             "the overflow is hidden" if seen.ran else "the overflow is seen and the step skipped", name is None,
         )  # fmt: skip

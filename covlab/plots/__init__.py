@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from covlab.course import marked
 
@@ -59,6 +61,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") ->
     head = "".join(f'<th scope="col" style="text-align: {where}">{marked(name)}</th>' for where, name in zip(sides, header, strict=True))
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
     _display(f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+
+def plain_figures(axis: Axis) -> None:
+    """Label a logarithmic axis, whose limits are set, with 0.2, 0.5, 1, … in place of powers of ten."""
+    low, high = sorted(axis.get_view_interval())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 12 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _display(content: str) -> None:

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from covlab.plots import COLOURS, LINES
+from covlab.plots import COLOURS, LINES, plain_figures
 
 CURVES = ("sample covariance", "grid ML, far field", "grid ML", "grid ML, refined", "greedy ML, off grid", "genie")
 
@@ -44,10 +43,8 @@ def estimator_table(results: Mapping) -> Figure:
     least = min(row["mean"] for row in rows)
     ladder.set(xscale="log", xlabel="NMSE over the SNR mix; beside it, processor time a scene on one thread", xlim=(least / 5, 1.5))
     ladder.legend(fontsize=8, loc="lower right")
-    for axis in (by_snr.yaxis, ladder.xaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+    plain_figures(by_snr.yaxis)
+    plain_figures(ladder.xaxis)
     fewest, most = min(row["scenes"] for row in rows), max(row["scenes"] for row in rows)
     figure.suptitle(f"{results['preset']}: {most if fewest == most else f'{fewest} to {most}'} unseen scenes, SNR -5 to 20 dB", fontsize=11)
     return figure
@@ -65,10 +62,11 @@ def ladder(rows: Mapping[str, tuple[float, float]], lines: Mapping[str, float]) 
     means, medians = zip(*rows.values(), strict=True)
     axes.barh(places, means, color=COLOURS[5], edgecolor=COLOURS[0], label="mean")
     axes.plot(medians, places, "D", color=COLOURS[1], label="median")
-    for place, mean, median in zip(places, means, medians, strict=True):
-        axes.annotate(f"{mean:.3f}", (max(mean, median), place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9)
     for (label, value), line in zip(lines.items(), ("--", ":"), strict=False):
         axes.axvline(value, color="black", linestyle=line, linewidth=1, label=label)
+    for place, mean, median in zip(places, means, medians, strict=True):
+        axes.annotate(f"{mean:.3f}", (max(mean, median), place), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9,
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
     axes.set_yticks(places, rows)
     axes.invert_yaxis()
     axes.set(xlabel="NMSE on scenes nobody has seen", xlim=(0, 1.12 * max(means)))

@@ -33,5 +33,5 @@ def direction_spectra(spectra: Mapping[str, Tensor], grid: Grid, scene: Batch, f
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("azimuth φ (°)")
     panels[0][0].set_ylabel("elevation θ (°)")
-    figure.colorbar(image, ax=panels[0].tolist(), label="dB below the peak", shrink=0.9)
+    figure.colorbar(image, ax=panels[0].tolist(), label="dB, 0 at its peak", shrink=0.9)
     return figure

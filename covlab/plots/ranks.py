@@ -26,7 +26,7 @@ def same_run(runs: Mapping[str, Sequence[dict]], column: str, name: str) -> Figu
     least = 1e-8  # below the rounding of single precision; where both are equal to the bit there is nothing to draw
     below.semilogy(windows, [max(value, least) for value in difference], "o", color="black", markersize=3)
     below.axhline(2**-23, color="0.6", linestyle="--", linewidth=1)
-    below.text(windows[-1], 2**-23, "a single rounding ", ha="right", va="bottom", fontsize=9, color="0.3")
+    below.annotate("a single\nrounding", (1.01, 2**-23), xycoords=("axes fraction", "data"), va="center", fontsize=9, color="0.3", annotation_clip=False)
     below.set(ylim=(least / 2, 1e-2), xlabel="window (optimizer step)", ylabel="relative\ndifference")
     below.grid(axis="y", color="0.88")
     return figure

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from covlab.plots import COLOURS
+from covlab.plots import COLOURS, plain_figures
 
 
 def trials_of(trials: Sequence, workers: Mapping[str, set[int]]) -> Figure:
@@ -27,9 +27,10 @@ def trials_of(trials: Sequence, workers: Mapping[str, set[int]]) -> Figure:
                           bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85})  # fmt: skip
             epochs, values = zip(*sorted(trial.intermediate_values.items()), strict=True)
             pruned = trial.state.name == "PRUNED"
-            error.plot(epochs, values, "--" if pruned else "-", marker="x" if pruned else "o", markersize=4, color=colour, linewidth=1.2)
+            error.plot(epochs, values, "--" if pruned else "-", marker="x" if pruned else "o", markersize=4, color=colour, linewidth=3 if trial is winner else 1.2)
     time.set_yticks(range(len(workers)), workers)
     time.set_ylim(len(workers) - 0.5, -0.5)
     time.set(xlabel="seconds since the first trial began", title="one study, numbered trials")
-    error.set(xlabel="epoch", ylabel="NMSE on held-out scenes", title=f"best: trial {winner.number}; dashed, ×: stopped early", yscale="log")
+    error.set(xlabel="epoch", ylabel="NMSE on held-out scenes", title=f"thick: trial {winner.number}, the best; dashed, ×: stopped early", yscale="log")
+    plain_figures(error.yaxis)
     return figure

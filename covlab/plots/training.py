@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from covlab.plots import COLOURS, LINES
+from covlab.plots import COLOURS, LINES, plain_figures
 from covlab.trainer import Trainer
 
 
@@ -19,6 +19,7 @@ def learning_curves(runs: Mapping[str, Trainer]) -> Figure:
         for line, value in zip(LINES, ("validation", "train"), strict=False):
             axes.plot(epochs, [row[value] for row in run.history], line, color=colour, label=f"{_stamped(label, run)}: {value}")
     axes.set(xlabel="epoch", ylabel="NMSE (1 = knows nothing)", yscale="log")
+    plain_figures(axes.yaxis)
     axes.legend()
     return figure
 
@@ -64,7 +65,7 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0) ->
     figure = Figure(figsize=(9.6 * wide, 3.4 * wide))
     *panels, last = figure.subplots(1, len(runs) + 1, width_ratios=(*[1] * len(runs), 1.15))
     more = size / wide
-    figure.subplots_adjust(left=0.06 * more, right=0.98, bottom=0.16 * more, top=1 - 0.14 * more, wspace=0.25 * more)
+    figure.subplots_adjust(left=0.06 * more, right=0.98, bottom=0.15 * more, top=1 - 0.14 * more, wspace=0.25 * more)
     values = [value for run in runs.values() for row in run.history for value in (row["train"], row["validation"])]
     for axes, (label, run), colour in zip(panels, runs.items(), COLOURS, strict=False):
         places = [row["epoch"] + 1 for row in run.history]

@@ -55,6 +55,7 @@ class Explorer:
         self.controls = controls
         self.picture, self.note = ipywidgets.HTML(), ipywidgets.HTML()
         self.extra: list[ipywidgets.Widget] = []  # between controls and picture
+        self.below: list[ipywidgets.Widget] = []  # below the picture
         self._moving_several = False
         for control in controls.values():
             control.observe(self._moved)
@@ -72,7 +73,7 @@ class Explorer:
         self.guarded(self.first_draw)()
         controls = ipywidgets.Box([control.widget for control in self.controls.values()], layout={"flex_flow": "row wrap"})
         heading = ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")
-        whole = ipywidgets.VBox([heading, controls, *self.extra, self.note, self.picture])
+        whole = ipywidgets.VBox([heading, controls, *self.extra, self.note, self.picture, *self.below])
         whole.add_class("covlab-explorer")
         display(whole)
         names = resources.files("covlab.widgets").joinpath("names.js").read_text(encoding="utf-8")

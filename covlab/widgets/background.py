@@ -24,12 +24,14 @@ class Background:
     Attributes:
         stop_button, bar: widgets, the button seen only while there is something to stop; the bar is native HTML, so it has a name and is whole
             in a saved notebook.
+        row: both of them, of a height that stays, so that nothing below it jumps.
         running: is there work under way?
     """
 
     def __init__(self, what: str, refresh: Callable[[], None], fail: Callable[[Exception], None]):
         self.what, self.refresh, self.fail = what, refresh, fail
         self.stop_button, self.bar = ipywidgets.Button(description="Stop", layout={"display": "none"}), ipywidgets.HTML()
+        self.row = ipywidgets.HBox([self.bar, self.stop_button], layout={"min_height": "calc(var(--jp-widgets-inline-height) + 8px)", "align_items": "center"})
         self.stop_button.on_click(lambda button: self.stop())
         self.thread: threading.Thread | None = None
         self.ticket: threading.Event | None = None  # of the work under way; set: it is to stop
@@ -106,7 +108,7 @@ def windows_of(trainer: Trainer) -> Iterator[float]:
                 yield trainer.window / trainer.recipe.windows
                 if trainer.window == trainer.recipe.windows:
                     break
+            trainer.end_epoch()
         except NonFiniteLoss:
             trainer.end_epoch()
             return
-        trainer.end_epoch()

@@ -20,10 +20,11 @@ class Number:
         grid: what the slider offers, in rising order; its ends bound the box.
         words: {value: what the readout says in place of the number}, such as {0: "off"}.
         label_width: in CSS.
+        whole: only whole numbers make sense; what is typed in between is rounded.
     """
 
-    def __init__(self, label: str, value: float, grid: Sequence[float], words: dict[float, str] | None = None, label_width: str = LABEL_WIDTH):
-        self.grid, self.words = sorted({*grid, value}), words or {}
+    def __init__(self, label: str, value: float, grid: Sequence[float], words: dict[float, str] | None = None, label_width: str = LABEL_WIDTH, whole: bool = False):
+        self.grid, self.words, self.whole = sorted({*grid, value}), words or {}, whole
         self.box = ipywidgets.BoundedFloatText(
             value=value, min=self.grid[0], max=self.grid[-1], step=None, description=label, style={"description_width": label_width},
             layout={"width": f"calc({label_width} + 6.5em)"},
@@ -44,6 +45,8 @@ class Number:
     def value(self, value: float) -> None:
         if not self.grid[0] <= value <= self.grid[-1]:
             raise ValueError(f"{self.box.description} must be from {self.grid[0]:g} to {self.grid[-1]:g}, got {value!r}")
+        if self.whole and value != round(value):
+            raise ValueError(f"{self.box.description} must be a whole number, got {value!r}")
         self.box.value = value
 
     def observe(self, heard: Callable[[], None]) -> None:
@@ -51,6 +54,9 @@ class Number:
         self.box.observe(lambda change: heard(), "value")
 
     def _follow_box(self, change: dict) -> None:
+        if self.whole and change["new"] != round(change["new"]):
+            self.box.value = round(change["new"])
+            return
         values = [value for value, _ in self._shown()]
         if change["new"] not in values:  # a value that was typed gets a place on the slider, so that the readout never lies
             values = sorted({*self.grid, change["new"]})

@@ -44,12 +44,12 @@ class LossScaleExplorer(Explorer):
         super().__init__(
             {
                 "scale": Number("loss scale at the start, log₂", 16.0, [float(power) for power in range(33)], label_width=width),
-                "growth": Number("windows before it doubles", 2000.0, [1, 2, 4, 8, 16, 2000], label_width=width),
+                "growth": Number("windows before it doubles", 2000.0, [1, 2, 4, 8, 16, 2000], label_width=width, whole=True),
                 "network": Choice("gradients of a network", NETWORKS[0], NETWORKS, label_width=width),
             }
         )
         self.background = Background("training in fp16", self.guarded(self.paint), self.fail)
-        self.extra = [self.background.stop_button, self.background.bar]
+        self.extra = [self.background.row]
 
     @cached_property
     def gradients(self) -> dict[str, dict[str, Tensor]]:

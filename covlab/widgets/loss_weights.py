@@ -43,12 +43,12 @@ class LossWeightsExplorer(Explorer):
         self.runs: list[tuple[str, Trainer]] = []
         weights = LossWeights().values()
         super().__init__({name: Number(name, weight, [0.0, *decades(-4, 2)], words={0: "off"}) for name, weight in weights.items()})
-        self.windows = Number("windows to train", windows, [20, 40, 60, 100, 200, 400])
+        self.windows = Number("windows to train", windows, [20, 40, 60, 100, 200, 400], whole=True)
         self.train_button = ipywidgets.Button(description="Train", button_style="primary")
         self.train_button.on_click(self.guarded(lambda button: self.train()))
         self.background = Background("training", self.guarded(self.redraw_curve), self.fail)
         self.curve = ipywidgets.HTML()
-        row = ipywidgets.Box([self.windows.widget, self.train_button, self.background.stop_button, self.background.bar], layout={"flex_flow": "row wrap"})
+        row = ipywidgets.Box([self.windows.widget, self.train_button, self.background.row], layout={"flex_flow": "row wrap"})
         self.extra = [row, self.curve]
 
     @cached_property

@@ -5,6 +5,7 @@ import html
 import ipywidgets
 from matplotlib.figure import Figure
 
+from covlab.course import marked
 from covlab.faults import FAULTS
 from covlab.faults.convictions import OBSERVABLES
 from covlab.faults.matrix import load, load_confusion
@@ -63,7 +64,7 @@ def describe(name: str) -> str:
     parts = {
         "Changes": fault.changes, "Innocent": fault.innocent, "Convicted by": OBSERVABLES[fault.observable].question, "Seen in": fault.seen_in,
     }  # fmt: skip
-    words = "".join(f"<dt><b>{key}</b></dt><dd>{html.escape(text)}</dd>" for key, text in parts.items())
+    words = "".join(f"<dt><b>{key}</b></dt><dd>{marked(text)}</dd>" for key, text in parts.items())
     return f"<p><b>{html.escape(fault.title)}</b></p>{difference(name)}<dl>{words}</dl>"
 
 

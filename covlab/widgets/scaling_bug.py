@@ -44,12 +44,12 @@ class ScalingBugExplorer(Explorer):
             {
                 "bug": Choice("the bug", "on", BUG),
                 "optimizer": Choice("optimizer", "adamw", OPTIMIZERS),
-                "accumulation": Number("micro-batches a window", 4.0, [float(count) for count in range(1, 9)], label_width="13.5em"),
+                "accumulation": Number("micro-batches a window", 4.0, [float(count) for count in range(1, 9)], label_width="13.5em", whole=True),
                 "clip": Number("clip the gradient at", 1.0, [0.0, *decades(-1, 1)], words={0: "never"}, label_width="13.5em"),
             }
         )
         self.background = Background("training", self.guarded(self.paint), self.fail)
-        self.extra = [self.background.stop_button, self.background.bar]
+        self.extra = [self.background.row]
 
     def draw(self, state: dict) -> tuple[Figure, str]:
         pair = self.pair(state)
@@ -93,20 +93,22 @@ class ScalingBugExplorer(Explorer):
     def verdict(self, state: dict) -> str:
         """What tells the two runs apart, in a sentence each."""
         clean, bugged = self.pair(state).values()
-        if not (clean.history and bugged.history and clean.ledger.rows and bugged.ledger.rows):
+        if not (clean.history and bugged.history):
             return "Training …"
         if state["bug"] == "off":
             return "The bug is off: two runs from one seed are one and the same."
+        if not bugged.ledger.rows:
+            return f"With the bug on, no step is taken: it logs {bugged.history[-1]['train']:.6f}, and the NMSE stays {bugged.history[-1]['validation']:.3f}."
 
         def ratio(value) -> str:
-            return f"{value(bugged) / value(clean):.2f}" if value(clean) else "–"
+            over = value(bugged) / value(clean) if value(clean) else math.nan
+            return f"× {over:.2f}" if math.isfinite(over) else "not finite"
 
-        kept = [f"{name} {clip_rate(run):.0%}" for name, run in self.pair(state).items()]
         return (
-            f"With the bug, over without: logged loss {ratio(lambda run: run.history[-1]['train'])}, "
+            f"The bug on, against clean: logged loss {ratio(lambda run: run.history[-1]['train'])}, "
             f"gradient norm {ratio(lambda run: median(row['gradient_norm'] for row in run.ledger.rows))}, "
             f"update norm {ratio(lambda run: median(row['update_norm'] for row in run.ledger.rows))}, "
-            f"NMSE reached {ratio(lambda run: run.history[-1]['validation'])}. Windows clipped: {', '.join(kept)}."
+            f"NMSE reached {ratio(lambda run: run.history[-1]['validation'])}. Windows clipped: clean {clip_rate(clean):.0%}, bug on {clip_rate(bugged):.0%}."
         )
 
     def _picture(self, state: dict) -> tuple[Figure, str]:

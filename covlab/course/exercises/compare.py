@@ -57,7 +57,8 @@ def complaint(got: Any, expected: Any, what: str = "it returns") -> str | None:
 def kind(value: Any) -> str:
     """What a value is, in words: "a float32 tensor of shape [3]"."""
     if isinstance(value, Tensor):
-        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {list(value.shape)}"
+        dtype = str(value.dtype).removeprefix("torch.")
+        return f"{'an' if dtype.startswith('int') else 'a'} {dtype} tensor of shape {list(value.shape)}"
     if isinstance(value, np.ndarray):
         return f"a NumPy array of shape {list(value.shape)}"
     if value is None or value is ...:

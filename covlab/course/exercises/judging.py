@@ -4,6 +4,7 @@ import contextlib
 import copy
 import inspect
 import io
+import itertools
 import linecache
 import math
 import traceback
@@ -55,14 +56,15 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
     cases = _cases(exercise)
     names = _names(exercise, cases[0])
     trials, changed = [], None
+    noted = _Noted(answer)
     for number, arguments in enumerate(cases):
         mine = copy.deepcopy(arguments)
         try:
-            # What it prints is worth reading once.
-            with contextlib.nullcontext() if number == 0 else contextlib.redirect_stdout(io.StringIO()):
-                got = _call(exercise, answer, mine, number)
+            # What it prints and warns of is worth reading once.
+            with contextlib.nullcontext() if number == 0 else _silence():
+                got = _call(exercise, noted, mine, number)
         except (Exception, SystemExit) as error:  # the student's code, which may raise anything
-            return Judgement(False, _raised(error, exercise, answer, names), ran=False)
+            return Judgement(False, _raised(error, exercise, noted), ran=False)
         expected = _own(exercise, exercise.right, arguments, number)
         trials.append(_trial(exercise, dict(zip(names, arguments, strict=True)), got, expected))
         changed = changed or next((name for name, one, other in zip(names, arguments, mine, strict=True) if not same(one, other)), None)
@@ -108,9 +110,16 @@ def _call(exercise: Exercise, function: Callable, arguments: tuple, number: int)
 
 def _own(exercise: Exercise, function: Callable, arguments: tuple, number: int) -> Any:
     """The same of the exercise's own function: what it warns of is nothing the student did."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _silence():
         return _call(exercise, function, copy.deepcopy(arguments), number)
+
+
+@contextlib.contextmanager
+def _silence():
+    """Nothing printed and no warning shown."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _names(exercise: Exercise, arguments: tuple) -> list[str]:
@@ -137,13 +146,15 @@ def _lost(trial: Trial) -> bool:
 
 def _finding(told: Trial, wrong: list[Trial], of: int) -> str:
     if form := complaint(told.got, told.expected):
-        return f"Called {_called(told)}, {form.rstrip('?')}{'?' if form.endswith('?') else '.'}"
+        return _sentence(f"Called {_called(told)}, {form}")
     if _lost(told):
         bad = int((~vector(told.got).isfinite()).sum())
         return f"{bad} of {len(vector(told.got))} numbers are NaN or infinite when called {_called(told)}."
     count = f"Of {of} random inputs, {len(wrong)} give{'s' * (len(wrong) == 1)} a wrong result"
-    if isinstance(told.expected, str | bool):
-        return f"{count}, for instance {told.got!r}, called {_called(told)}."
+    if isinstance(told.expected, str | bool | int):
+        return f"{count}, for instance {told.got.item() if isinstance(told.got, torch.Tensor) else told.got!r}, called {_called(told)}."
+    if all(math.isclose(trial.ratio, told.ratio, rel_tol=1e-3) for trial in wrong):  # no NaN is close to anything
+        return f"{count}, each {told.ratio:.4g} times the right one, called {_called(told)}."
     if not math.isfinite(told.error):
         return f"{count}, for instance when called {_called(told)}."
     return f"{count}, the worst off by {_share(told.error)}, called {_called(told)}."
@@ -170,13 +181,30 @@ def _agrees(exercise: Exercise, hint: Hint, trials: list[Trial], cases: list[tup
     return True
 
 
-def _raised(error: BaseException, exercise: Exercise, answer: Callable, names: list[str]) -> str:
-    """What the answer raised, and where in it; or that it could not even be called so."""
-    code = getattr(inspect.unwrap(answer), "__code__", None)
-    lines = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if code and frame.f_code.co_filename == code.co_filename]
+class _Noted:
+    """The answer, and what its last call returned: [] where that call raised."""
+
+    def __init__(self, answer: Callable):
+        self.answer, self.returned = answer, []
+
+    def __call__(self, *arguments, **named):
+        self.returned = []
+        self.returned.append(self.answer(*arguments, **named))
+        return self.returned[0]
+
+
+def _raised(error: BaseException, exercise: Exercise, noted: _Noted) -> str:
+    """What the answer raised, and where in it; or that it could not be called so, or returned what the exercise cannot use."""
+    file = getattr(getattr(inspect.unwrap(noted.answer), "__code__", None), "co_filename", None)
+    frames = itertools.dropwhile(lambda each: each[0].f_code is not _Noted.__call__.__code__, traceback.walk_tb(error.__traceback__))
+    lines = [(frame, line) for frame, line in frames if frame.f_code.co_filename == file]
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if noted.returned:  # it came to its end, and the exercise stumbled over what came back
+        got = noted.returned[0]
+        return _sentence(complaint(got, object(), "It returns") or f"It returns {kind(got)}, with which the exercise cannot go on: {said}")
     if not lines:
-        if isinstance(error, TypeError) and not exercise.run:
+        if isinstance(error, TypeError):
+            names = list(inspect.signature(exercise.right).parameters)  # it is called as the answer is
             return f"It should take {len(names)} argument{'s' * (len(names) != 1)} ({', '.join(names)}), and cannot be called so: {error}."
         return f"It could not be called: {said}."
     frame, line = lines[-1]
@@ -185,6 +213,10 @@ def _raised(error: BaseException, exercise: Exercise, answer: Callable, names: l
     if "ellipsis" in str(error):
         return f"In {place} a blank `...` is still to be filled."
     return f"Your function stops in {place} with {said.rstrip('.')}."
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith("?") else f"{text}."
 
 
 def _called(trial: Trial) -> str:

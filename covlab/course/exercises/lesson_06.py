@@ -1,8 +1,11 @@
 """Exercises of lesson 06, the scaling bug."""
 
+import math
+
 import torch
 
 from covlab.course.exercises import Exercise, Hint
+from covlab.course.exercises.compare import ratio
 
 
 def _window(generator):
@@ -42,10 +45,14 @@ window_gradient = Exercise(
              mistake=_divided(lambda number, count: 1)),
         Hint("the first micro-batch counts less than the others. Which micro-batches reach the division?",
              mistake=_divided(lambda number, count: count if number == 0 else 1)),
+        Hint("the last micro-batch counts less than the others. Which micro-batches reach the division?",
+             mistake=_divided(lambda number, count: count if number == count - 1 else 1)),
+        Hint("it is right in windows of four micro-batches alone: how many does this one have?", mistake=_divided(lambda number, count: 4)),
         Hint("your gradient is exactly {ratio:.2f}× the right one, one over the number of micro-batches: it is divided twice.",
              mistake=_divided(lambda number, count: count**2)),
         Hint("your gradient is that of the last micro-batch alone. What becomes of the others' gradients?",
-             mistake=lambda parameter, micro_batches: _in_one_batch(parameter, micro_batches[-1:])),
+             mistake=lambda parameter, micro_batches: _in_one_batch(parameter, micro_batches[-1:]),
+             recognize=lambda trial: math.isfinite(ratio(trial.got, _in_one_batch(trial.arguments["start"], trial.arguments["micro_batches"][-1:])))),
     ],
 )  # fmt: skip
 

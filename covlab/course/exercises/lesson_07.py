@@ -52,6 +52,15 @@ honest_step = Exercise(
         Hint("a number that is not finite goes into the parameter, and never leaves it: are both kinds of them caught?",
              mistake=lambda parameter, scaled, scale: (parameter, scale / 2) if bool(scaled.isnan().any()) else (_step(parameter, scaled, scale), scale),
              recognize=lambda trial: not _finite(trial.got[0])),
+        Hint("the scale goes the wrong way: what overflows at one scale overflows all the more at a larger one.",
+             mistake=lambda parameter, scaled, scale: (_step(parameter, scaled, scale), scale) if _finite(scaled) else (parameter, 2 * scale)),
+        Hint("the scale changes after a step that ran, too. Here it is to stay then.",
+             mistake=lambda parameter, scaled, scale: (_step(parameter, scaled, scale), 2 * scale) if _finite(scaled) else (parameter, scale / 2)),
+        Hint("some numbers of the parameter take their step and others do not. A step of a part of a gradient goes nowhere in particular.",
+             mistake=lambda parameter, scaled, scale: (
+                 torch.where(scaled.isfinite(), _step(parameter, scaled, scale), parameter), scale if _finite(scaled) else scale / 2)),
+        Hint("the step goes up the loss, along the gradient.",
+             mistake=lambda parameter, scaled, scale: (_step(parameter, -scaled, scale), scale) if _finite(scaled) else (parameter, scale / 2)),
         Hint("the loss scale is still in the gradient when the step is taken.",
              mistake=lambda parameter, scaled, scale: (parameter - 0.1 * scaled, scale) if _finite(scaled) else (parameter, scale / 2)),
     ],
@@ -88,5 +97,6 @@ epoch_line = Exercise(
         Hint("a NaN counts as a loss of zero here, which is the best loss there is.", mistake=lambda losses: (torch.nan_to_num(losses).mean().item(), 1)),
         Hint("a NaN counts as a loss of zero here, and nobody is told of it.", mistake=lambda losses: (torch.nan_to_num(losses).mean().item(), 0)),
         Hint("the mean is right, and the windows it leaves out go untold.", mistake=lambda losses: (losses.nanmean().item(), 0)),
+        Hint("the mean is right; the number beside it is that of the others.", mistake=lambda losses: (losses.nanmean().item(), int(losses.isfinite().sum()))),
     ],
 )  # fmt: skip

@@ -49,6 +49,8 @@ noise_projector = Exercise(
     draw=_covariance,
     right=_projector(lambda vectors, sources: vectors[:, : len(vectors) - sources]),
     hints=[
+        Hint("rows have been chosen here. Does an eigenvector of torch.linalg.eigh stand in a row, or in a column?",
+             mistake=lambda R, sources: (lambda rows: rows.mH @ rows)(torch.linalg.eigh(R).eigenvectors[: len(R) - sources])),
         Hint("some eigenvectors of the sources are in it. In which order does torch.linalg.eigh sort?",
              mistake=_projector(lambda vectors, sources: vectors[:, sources:]),
              recognize=lambda trial: abs(torch.trace(trial.got - trial.expected).item()) < 1e-6),

@@ -28,21 +28,28 @@ def _after_epoch(epoch, start, micro_batches, accumulation):
     model = _linear(start)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    optimizer.step()  # of no gradients: it moves nothing, and PyTorch does not warn of a schedule that advances before any step
     epoch(model, optimizer, schedule, micro_batches, accumulation)
     return torch.cat([model.weight.detach().flatten(), torch.tensor([optimizer.param_groups[0]["lr"]])])
 
 
-def _epoch(divide=True, schedule_inside=False, clear=True):
+def _epoch(divide=True, advance="after the step", clear=True, step=lambda number, accumulation: number % accumulation == 0):
     def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
         for number, (inputs, targets) in enumerate(micro_batches, 1):
             loss = nn.functional.mse_loss(model(inputs), targets)
             (loss / accumulation if divide else loss).backward()
-            if number % accumulation == 0:
+            if step(number, accumulation):
+                if advance == "before the step":
+                    schedule.step()
                 optimizer.step()
+                if advance == "after the step":
+                    schedule.step()
                 if clear:
                     optimizer.zero_grad()
-            if schedule_inside or number % accumulation == 0:
+            if advance == "every micro-batch":
                 schedule.step()
+        if advance == "every epoch":
+            schedule.step()
 
     return mended_epoch
 
@@ -54,11 +61,17 @@ mended_epoch = Exercise(
     run=_after_epoch,
     right=_epoch(),
     hints=[
-        Hint("nothing is mended yet. Watch it: which two lines does the report name?", mistake=_epoch(divide=False, schedule_inside=True)),
+        Hint("nothing is mended yet. Watch it: which two lines does the report name?", mistake=_epoch(divide=False, advance="every micro-batch")),
         Hint("the losses are weighed rightly; the learning rate is not what it should be. How often is the schedule called in a window of {accumulation}?",
-             mistake=_epoch(schedule_inside=True)),
+             mistake=_epoch(advance="every micro-batch")),
         Hint("the schedule is right; a window's gradient is still {accumulation} times too long.", mistake=_epoch(divide=False)),
         Hint("a window's gradient still holds those of the windows before it.", mistake=_epoch(clear=False)),
+        Hint("the schedule advances once, at the end. How many steps were there?", mistake=_epoch(advance="every epoch")),
+        Hint("the learning rate stays as it was: who advances the schedule?", mistake=_epoch(advance="never")),
+        Hint("the first step is already taken with the second learning rate.", mistake=_epoch(advance="before the step")),
+        Hint("a step is taken after every micro-batch: where is the window of {accumulation}?", mistake=_epoch(step=lambda number, accumulation: True)),
+        Hint("the steps come one micro-batch too early or too late: after which one is a window full?",
+             mistake=_epoch(step=lambda number, accumulation: number % accumulation == 1)),
     ],
 )  # fmt: skip
 
@@ -73,25 +86,27 @@ def _scaled(generator):
 
 
 def _after_step(step, start, inputs, targets, most):
-    """The parameters [3] after one step with a loss scale of 1024."""
+    """The parameters after one step with a loss scale of 16, and how many good steps the scaler has seen [4]."""
     model = _linear(start)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
     step(model, optimizer, scaler, nn.functional.mse_loss(model(inputs), targets), most)
-    return model.weight.detach().flatten()
+    return torch.cat([model.weight.detach().flatten(), torch.tensor([float(scaler.state_dict()["_growth_tracker"])])])
 
 
-def _step(unscale=True, clip=True, early=False):
+def _step(scale=True, unscale=True, clip=True, early=False, step=True):
     def mended_step(model, optimizer, scaler, loss, most):
-        scaler.scale(loss).backward()
+        (scaler.scale(loss) if scale else loss).backward()
         if early:
             nn.utils.clip_grad_norm_(model.parameters(), most)
-        if unscale:
+        if scale and unscale:
             scaler.unscale_(optimizer)
         if clip and not early:
             nn.utils.clip_grad_norm_(model.parameters(), most)
-        scaler.step(optimizer)
-        scaler.update()
+        if step:
+            (scaler.step if scale else lambda one: one.step())(optimizer)
+        if scale:
+            scaler.update()
 
     return mended_step
 
@@ -103,7 +118,7 @@ def _never_unscaled(model, optimizer, scaler, loss, most):
 
 mended_step = Exercise(
     id="11.mended_step",
-    law="The gradient that is clipped is the gradient of the loss, not of the loss times its scale.",
+    law="The gradient that is clipped is the gradient of the loss, not of the loss times its scale; the scaler takes the step, and is told that it is over.",
     draw=_scaled,
     run=_after_step,
     right=_step(),
@@ -111,6 +126,10 @@ mended_step = Exercise(
         Hint("the gradient was still multiplied by the loss scale when it was clipped. What takes the scale out, and when?", mistake=_step(early=True)),
         Hint("the step is as long as if nothing had been clipped.", mistake=_step(clip=False)),
         Hint("the optimizer stepped on gradients that still held the loss scale: who should call its step?", mistake=_never_unscaled),
+        Hint("the parameters are right, and the scaler knows nothing of this step: without it small gradients are lost, and untold it never finds its scale.",
+             mistake=_step(scale=False)),
+        Hint("no step was taken: the parameters are where they were.", mistake=_step(step=False),
+             recognize=lambda trial: torch.equal(trial.got[:3], trial.arguments["start"].flatten())),
     ],
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
@@ -50,9 +51,14 @@ def train(ranks: int, folder: Path, **options) -> tuple[list[dict], list[dict]]:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     settings = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     command = [*launcher, "-m", "covlab", "train", "--folder", str(folder), *settings]
-    said = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    if said.returncode:
-        raise RuntimeError(f"covlab train failed: {said.stdout.strip()[-800:]}")
+    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            said, _ = process.communicate()
+        except KeyboardInterrupt:
+            process.terminate()  # told so, torchrun ends its ranks; killed, it would leave them behind
+            raise
+    if process.returncode:
+        raise RuntimeError(f"covlab train failed: {said.strip()[-800:]}")
     rows = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
     return rows, json.loads((folder / "epochs.json").read_text())
 
@@ -100,6 +106,28 @@ def gradients(rank: int, size: int, seed: int, windows: dict[str, list[list[int]
         of_window["one process"] = window_on_ranks(network, [scenes], 1 / total, hush=False), 0
         found[name] = of_window
     return found
+
+
+def reductions_in_order(rank: int, size: int, seed: int, micro_batches: list[int], windows: int, patience: float) -> tuple[list[int], bool]:
+    """Without no_sync: the windows, from 1, of this rank's reductions one after the other, and whether it then waited in vain.
+
+    Args:
+        micro_batches: of each rank, in every window.
+        patience: seconds until a reduction that nobody comes to is given up.
+    """
+    parallel = DistributedDataParallel(small_network(seed), process_group=dist.new_group(timeout=timedelta(seconds=patience)))
+    scenes = Simulator(preset("student")).draw(4, scene_generator(seed, "windows"))
+    met, in_vain = [], False
+    dist.barrier()  # nobody's patience is spent on a slow start
+    try:
+        for window in range(1, windows + 1):
+            for _ in range(micro_batches[rank]):
+                window_on_ranks(parallel, [scenes], share=1 / len(scenes), hush=False)
+                met.append(window)
+    except RuntimeError:  # gloo's own, at the end of its patience
+        in_vain = True
+    dist.barrier()  # in the group of all, which is patient: whoever left earlier would be missed at once
+    return met, in_vain
 
 
 def counted(reductions: list[int], bucket: dist.GradBucket):

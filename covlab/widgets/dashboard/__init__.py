@@ -20,7 +20,7 @@ NOTEBOOK = "from covlab.widgets.dashboard import Dashboard\nDashboard({fault!r},
 
 
 class Dashboard(ScalingBugExplorer):
-    """:class:`ScalingBugExplorer` in large type; the difference stays hidden until it is asked for."""
+    """:class:`ScalingBugExplorer` in large type; the difference stays hidden until it is asked for, and comes below the picture."""
 
     title = "The same training loop twice, from one seed. What is different?"
 
@@ -29,16 +29,19 @@ class Dashboard(ScalingBugExplorer):
         self.reveal_button = ipywidgets.Button(description="Reveal the difference", button_style="primary")
         self.reveal_button.on_click(self.guarded(lambda button: self.reveal()))
         self.difference = ipywidgets.HTML()
-        self.extra = [*self.extra, self.reveal_button, self.difference]
+        self.extra, self.below = [ipywidgets.HBox([self.reveal_button, *self.extra])], [self.difference]
 
     def reveal(self) -> None:
-        """Show the difference, or hide it again."""
+        """Show the difference, or hide it again; the picture makes room, so that a screen holds both."""
         hidden = not self.difference.value
+        self.picture.layout.width = "72%" if hidden else "100%"
         self.difference.value = difference(self.fault, size="24px") if hidden else ""
         self.reveal_button.description = "Hide the difference" if hidden else "Reveal the difference"
 
     def _figure(self, pair: dict) -> Figure:
-        return side_by_side(pair, EPOCHS, LETTERS)
+        figure = side_by_side(pair, EPOCHS, LETTERS)
+        figure.subplots_adjust(top=0.92)  # no title above it, as a still has
+        return figure
 
 
 def serve(fault: str, seed: int, browser: bool) -> None:
@@ -51,4 +54,5 @@ def serve(fault: str, seed: int, browser: bool) -> None:
     os.environ["JUPYTER_PATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("JUPYTER_PATH")])])  # where voila looks for templates
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     command = [sys.executable, "-m", "voila", str(folder / "dashboard.ipynb"), "--token", "--Voila.ip=127.0.0.1", "--template=covlab", "--theme=light"]
+    command.append("--VoilaConfiguration.extension_denylist=jupyterlab-jupytext")  # made for another JupyterLab than voila's own
     os.execv(sys.executable, command if browser else [*command, "--no-browser"])
