@@ -6,9 +6,10 @@ called them.
 """
 
 import math
-import re
 from html import escape
 from importlib import import_module
+
+from covlab.markup import marked
 
 MEASUREMENT = "application/vnd.covlab.measurement+json"  # {"claim": str, "value": float}
 VERDICT = "application/vnd.covlab.verdict+json"          # {"exercise": str, "passed": bool, "text": str}
@@ -60,11 +61,6 @@ def card(title: str, lines: list[str], look: str, *, record: dict | None = None,
         body += f"<pre style='margin: .5em 0; white-space: pre; overflow-x: auto'>{escape(code)}</pre>"
     html = f"<div style='border-left: 4px solid {colour}; padding: .2em .9em; margin: .6em 0; max-width: 48em'><b>{escape(title)}</b>{body}</div>"
     _show(VERDICT if record else None, record, "\n".join([title, *lines, *code.splitlines()]), html)
-
-
-def marked(text: str) -> str:
-    """The text as HTML, with what stands in `backticks` as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _show(kind: str | None, record: dict | None, text: str, html: str | None = None) -> None:

@@ -7,7 +7,8 @@ nobody predicted it.
 from collections.abc import Sequence
 from html import escape
 
-from covlab.course import card, marked, memory
+from covlab.course import card, memory
+from covlab.markup import marked
 
 _asked: dict[str, tuple[str, list[str]]] = {}  # text and choices of the questions asked in this kernel
 

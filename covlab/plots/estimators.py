@@ -89,7 +89,7 @@ def position_errors(results: Sequence[Mapping]) -> Figure:
         axes.plot(snr, [row["bound"] for row in rows], color="black", linewidth=1, label="Cramér-Rao bound")
         axes.set(xlabel="SNR (dB)", yscale="log", title=result["preset"])
         axes.grid(linewidth=0.4)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter("{x:g}")
     panels[0, 0].set_ylabel("root mean square error of the place (m)")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure

@@ -5,10 +5,10 @@ import html
 import ipywidgets
 from matplotlib.figure import Figure
 
-from covlab.course import marked
 from covlab.faults import FAULTS
 from covlab.faults.convictions import OBSERVABLES
 from covlab.faults.matrix import load, load_confusion
+from covlab.markup import marked
 from covlab.plots.faults import one_fault
 from covlab.widgets import Explorer
 from covlab.widgets.controls import Choice
