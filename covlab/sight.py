@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from covlab.grid import Grid
 from covlab.scenario import Scenario
-from covlab.site import ris_positions
+from covlab.site import phasors, ris_positions
 
 
 class Chart(nn.Module):
@@ -63,14 +63,14 @@ class Chart(nn.Module):
 
     def waves(self, places: Tensor) -> Tensor:
         """Steering vectors of ``places`` [B, 3, P] -> complex [B, N, P]."""
-        return torch.polar(*self._path(places)[:2])
+        return phasors(self._path(places)[0])
 
     def waves_and_slopes(self, places: Tensor) -> Tensor:
         """Steering vectors of ``places`` [B, 3, P] and their derivatives by the three coordinates -> complex [B, N, 4, P]."""
-        one, phase, h, path, square, along, by_s, by_v, w = self._path(places)
+        phase, h, path, square, along, by_s, by_v, w = self._path(places)
         by_w = (square - path * (w * square - along) / h) / (h + 1)
         slopes = torch.stack([-by_s / h, -by_v / h, by_w], dim=2) * self.cell.view(3, 1)
-        wave = torch.polar(one, phase).unsqueeze(2)
+        wave = phasors(phase).unsqueeze(2)
         return torch.cat([wave, wave * torch.complex(torch.zeros_like(slopes), -self.wavenumber * slopes)], dim=2)
 
     def _path(self, places: Tensor) -> tuple[Tensor, ...]:
@@ -80,7 +80,7 @@ class Chart(nn.Module):
         along, square = flat * s * y + v * z, y * y + z * z
         h = (1 + w * w * square - 2 * w * along).sqrt()
         path = (w * square - 2 * along) / (h + 1)  # ‖p − q‖ − ‖p‖ = (h − 1)/w, without its loss of digits
-        return torch.ones_like(path), -self.wavenumber * path, h, path, square, along, flat * y, z - v / flat * s * y, w
+        return -self.wavenumber * path, h, path, square, along, flat * y, z - v / flat * s * y, w
 
 
 class Slope(NamedTuple):

@@ -27,6 +27,7 @@ from covlab.site import (
     faulty_elements,
     fresh_site_channels,
     miscalibrated,
+    phasors,
     site_channel,
     steering_vectors,
     to_surface_phases,
@@ -231,7 +232,7 @@ class Simulator:
             order = torch.rand(scenes, s.ris_elements, generator=generator, device=self.device).argsort(dim=1)
             return self.codebook[order[:, : s.snapshots]]
         phase = to_surface_phases(s, self._uniform((0.0, 2 * math.pi), generator, scenes, s.snapshots, s.ris_elements))
-        return torch.polar(torch.ones_like(phase), phase)
+        return phasors(phase)
 
     def reflected(self, codes: Tensor) -> Tensor:
         """What the surface does when asked for ``codes`` [..., N]: faulty elements do what they can."""
@@ -255,7 +256,7 @@ class Simulator:
         phase[:, 0] = 0
         own, common = math.sqrt(1 - s.source_correlation), math.sqrt(1 - s.source_correlation + K * s.source_correlation)
         root = own * torch.eye(K, device=self.device, dtype=self.dtype) + (common - own) / K  # eigenvalues: common once, own K − 1 times
-        return torch.polar(torch.ones_like(phase), phase).unsqueeze(2) * root
+        return phasors(phase).unsqueeze(2) * root
 
     def site(self, scenes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """G and Ĝ of these scenes: [M, N] each, or [B, M, N] where every scene has its own."""
@@ -275,7 +276,7 @@ class Simulator:
         for site, code, columns, symbol in zip(sites, codes.split(piece), factor.mT.unsqueeze(1).split(piece), symbols.split(piece), strict=False):
             arrivals = (code.unsqueeze(2) * columns) @ site  # what each column of F alone would bring [b, L, K, M]
             signals.append((symbol @ arrivals).squeeze(2))
-            powers.append(arrivals.abs().square().sum(dim=2).mean(dim=(1, 2)))
+            powers.append(torch.view_as_real(arrivals).square().flatten(1).sum(dim=1) / arrivals[0, :, 0].numel())
         return torch.cat(signals), torch.cat(powers)
 
     def _own(self, tensor: Tensor | None) -> Tensor | None:
