@@ -7,7 +7,7 @@ be read from a tensor stays on its device until ``Pending`` brings many of them 
 import math
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import wraps
 
@@ -56,6 +56,7 @@ class Observer(Conditioning):
         self.since_backward: dict[Site | None, int] = {}
         self.unevaluated: dict[Site | None, int] = {}  # longest run of forwards in training mode without a gradient or a backward
         self.orphans: dict[str, set[str]] = {}
+        self.astray: Counter[Site | None] = Counter()  # backwards that reached no parameter of an optimizer
         self.failures: dict[str, Exception] = {}
         self.backward: Backward | None = None
         self.depth, self.stepping, self.thread = 0, 0, threading.get_ident()
@@ -235,6 +236,8 @@ class Observer(Conditioning):
     def _after_backward(self, record: Backward, remove: list[Callable]) -> None:
         for take_off in remove:
             take_off()
+        if self.optimizers and not any(watched.touched for watched in self.optimizers.values()):
+            self.astray[record.site] += 1
         for watched in self.optimizers.values():
             if watched.touched:
                 watched.touched, watched.pointers, watched.norm = False, None, None
