@@ -60,6 +60,8 @@ def test_the_bug_of_a_textbook_loop_is_the_first_finding(name):
         ("clip_before_unscale", 1024, r"clip_grad_norm_"),
         ("schedule_per_micro_batch", 4, r"schedule\.step\(\)"),
         ("never_cleared", 13, r"optimizer\.step\(\)"),
+        ("cleared_before_step", 14, r"optimizer\.zero_grad\(\)"),
+        ("cleared_to_zeros_before_step", 14, r"model\.zero_grad\("),
     ],
 )
 def test_a_finding_tells_the_number_and_the_line(name, number, line):

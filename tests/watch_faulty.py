@@ -525,3 +525,22 @@ def no_backward(log=print):
         optimizer.zero_grad()
         F.cross_entropy(model(x), y)
         optimizer.step()
+
+
+def clear_between(clear):
+    model = network()
+    optimizer = adamw(model)
+    for x, y in batches(14):
+        F.cross_entropy(model(x), y).backward()
+        clear(model, optimizer)
+        optimizer.step()
+
+
+@faulty("W03")
+def cleared_before_step(log=print):
+    clear_between(lambda model, optimizer: optimizer.zero_grad())
+
+
+@faulty("W03")
+def cleared_to_zeros_before_step(log=print):
+    clear_between(lambda model, optimizer: model.zero_grad(set_to_none=False))

@@ -359,7 +359,7 @@ class Observer(Conditioning):
         if watched.before:
             step.moved = self.pending.number(measure.moved(watched.before))
             watched.before = []
-        watched.consumed, watched.carried, watched.step, watched.taken = True, None, None, len(watched.pending)
+        watched.consumed, watched.carried, watched.step, watched.taken = bool(watched.pending), None, None, len(watched.pending)
         self._close(watched, step)
 
     def _close(self, watched: Watched, step: Step) -> None:

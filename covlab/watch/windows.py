@@ -1,6 +1,7 @@
 """Invariants that every window must hold: what was taken, what was thrown away, what moved."""
 
 import math
+from collections import Counter
 
 from covlab.watch.finding import Finding
 from covlab.watch.invariant import Invariant, Streaks, value
@@ -68,15 +69,21 @@ class NothingLost(Invariant):
         super().__init__()
         self.losses: dict[tuple[int, Site | None], list[Cleared]] = {}
         self.steps = 0
+        self.latest: dict[int, Site | None] = {}  #: of each optimizer, where gradients were lost since its last step
+        self.between: Counter[Site | None] = Counter()  #: steps that found nothing but what a clearing here left
 
     def step(self, step: Step) -> None:
         self.steps += 1
+        site = self.latest.pop(step.optimizer, None)
+        if site is not None and not step.backwards:
+            self.between[site] += 1
 
     def cleared(self, cleared: Cleared) -> None:
         size = value(cleared.size)
         unused = all(not backward.stepped for backward in cleared.backwards)
         if unused and size is not None and math.isfinite(size) and size > 0:
             self.losses.setdefault((cleared.optimizer, cleared.site), []).append(cleared)
+            self.latest[cleared.optimizer] = cleared.site
 
     def finish(self, observer) -> list[Finding]:
         found = []
@@ -94,8 +101,11 @@ class NothingLost(Invariant):
             says = f"{times} times, finite gradients were cleared before a step took them, of {backwards} backwards in all; {attempts} steps were made"
             if leftover and not repeated:
                 says = f"every {next(iter(apart))} steps, {backwards / times:g} micro-batches are left over and their gradients cleared without a step"
-            found.append(Finding(self.code, verdict, backwards, says, "step before the gradients are cleared, also for the last, shorter window of an epoch",
-                                 site, times, steps[0] + 1, steps[-1] + 1))  # fmt: skip
+            fix = "step before the gradients are cleared, also for the last, shorter window of an epoch"
+            if self.between[site] > 0.5 * times:
+                says = f"{times} times, the gradients of {backwards / times:g} backwards were cleared and the step came next: {self.between[site]} steps found none"
+                fix = "clear the gradients before backward() or after step(), not between them"
+            found.append(Finding(self.code, verdict, backwards, says, fix, site, times, steps[0] + 1, steps[-1] + 1))
         return found
 
 
