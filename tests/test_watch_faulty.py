@@ -73,6 +73,17 @@ def test_a_finding_tells_the_number_and_the_line(name, number, line):
     assert re.search(line, finding.site.code)
 
 
+def test_a_short_window_is_told_from_a_division_that_is_missing_in_places():
+    with watch() as w:
+        FAULTY["short_window_by_full_count"][0]()
+    finding = w.report().of("W01")
+    assert "a window of 3 micro-batches was divided by 4" in finding.says
+    assert "the micro-batches that the window really has" in finding.fix
+    with watch() as w:
+        FAULTY["division_in_debug_block"][0]()
+    assert "1 of 48 losses were divided by 4, the others not at all" in w.report().of("W01").says
+
+
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("without", [True, False], ids=["right", "wrong"])
 def test_our_trainer_is_right_without_a_fault_and_convicted_with_it(name, without):

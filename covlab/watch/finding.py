@@ -64,7 +64,8 @@ class Finding:
     def when(self) -> str:
         if self.first is None:
             return ""
-        return f"step {self.first}" if self.first == self.last else f"{self.times} times, steps {self.first} to {self.last}"
+        steps = f"step {self.first}" if self.first == self.last else f"steps {self.first} to {self.last}"
+        return f"{self.times} times, {steps}" if self.times > 1 else steps
 
     def row(self) -> dict:
         """As plain values."""

@@ -103,8 +103,10 @@ class NothingLost(Invariant):
                 says = f"every {next(iter(apart))} steps, {backwards / times:g} micro-batches are left over and their gradients cleared without a step"
             fix = "step before the gradients are cleared, also for the last, shorter window of an epoch"
             if self.between[site] > 0.5 * times:
-                says = f"{times} times, the gradients of {backwards / times:g} backwards were cleared and the step came next: {self.between[site]} steps found none"
+                says = f"{self.between[site]} steps found no gradient: those of {backwards} backwards were cleared between backward and step"
                 fix = "clear the gradients before backward() or after step(), not between them"
+            elif not attempts:
+                fix = "call optimizer.step() between backward() and the clearing of its gradients"
             found.append(Finding(self.code, verdict, backwards, says, fix, site, times, steps[0] + 1, steps[-1] + 1))
         return found
 
