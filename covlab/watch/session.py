@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from covlab.watch.finding import Finding, rank
+from covlab.watch.finding import TITLES, Finding, rank
 from covlab.watch.invariant import Invariant, value
 from covlab.watch.observer import Enough, Observer
 from covlab.watch.records import Cleared, Number, Step
@@ -181,9 +181,11 @@ class watch:
 
     def _judge(self) -> Report:
         observer, findings, unchecked = self.observer, [], {}
+        if observer.blind:
+            return Report([], dict.fromkeys(TITLES, observer.blind), {name: int(count) for name, count in observer.counts.items()})
         for invariant in self.invariants:
             code = invariant.code
-            failed = next((part for part in (*PARTS.get(code, ()), "step") if part in observer.failures), None)
+            failed = next((part for part in (*PARTS.get(code, ()), "step", "numbers") if part in observer.failures), None)
             error = self.broken.get(code) or (observer.failures[failed] if failed else None)
             if error is None:
                 try:
