@@ -265,3 +265,12 @@ def test_backwards_that_are_compiled_are_the_reason_why_nothing_was_checked():
         LOOPS["compiled_backward"]()
     assert all("compiled" in why for why in w.report().unchecked.values())
     assert len(w.report().unchecked) == 18
+
+
+def test_a_compiler_that_was_first_used_under_a_watch_works_after_it():
+    """Its tables are made at the first use, from what torch's names mean then."""
+    torch._dynamo.trace_rules.clear_lru_cache()
+    with watch():
+        watched = LOOPS["compiled_without_a_break"]()
+    for one, other in zip(watched, LOOPS["compiled_without_a_break"](), strict=True):
+        assert torch.equal(one, other)
