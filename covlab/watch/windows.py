@@ -18,6 +18,7 @@ class FiniteSteps(Invariant):
         self.skips, self.steps, self.seen = [], 0, 0
         self.place: Site | None = None
         self.needless: list[Step] = []
+        self.latest, self.scaled = 0, True  # when the latest skip was, in steps of all optimizers; were all under a loss scale?
 
     def step(self, step: Step) -> None:
         size = value(step.size)
@@ -39,6 +40,7 @@ class FiniteSteps(Invariant):
 
     def skip(self, number: int, event: Step | Cleared) -> None:
         self.skips.append(number)
+        self.latest, self.scaled = self.steps, self.scaled and any(backward.scale is not None for backward in event.backwards)
         self.place = event.backwards[-1].site if event.backwards else event.site
 
     def finish(self, observer) -> list[Finding]:
@@ -51,7 +53,7 @@ class FiniteSteps(Invariant):
         skipped = len(self.skips)
         if skipped >= RUN and skipped >= 0.9 * self.steps:
             verdict, says = "fault", f"{skipped} of {self.steps} windows had a gradient that was NaN or infinite: next to nothing is trained"
-        elif skipped > max(2, 0.2 * self.steps):
+        elif skipped > max(2, 0.2 * self.steps) and not (self.scaled and self.latest < 0.6 * self.steps):  # a loss scale has settled
             verdict, says = "note", f"{skipped} of {self.steps} steps were skipped for gradients that are not finite, as where a loss scale settles"
         else:
             return found
