@@ -54,11 +54,8 @@ class Logged(Invariant):
             elif n > 1 and min(abs(ratio - n) / n, abs(ratio - 1 / n) * n) < 0.02:
                 says = f"{ratio:.2f}: the logged loss is that many times the mean of the losses seen, with {n} micro-batches a window"
                 found.setdefault(says, []).append((number, ratio))
-        return [
-            Finding("W14", "fault" if len(at) > 1 else "warning", at[-1][1], says, "log the sum of loss times samples over the sum of samples",
-                    None, len(at), at[0][0], at[-1][0])
-            for says, at in found.items()
-        ]  # fmt: skip
+        fix = "add up the loss of every micro-batch, not yet divided for the accumulation, and log the sum over their number"
+        return [Finding("W14", "fault" if len(at) > 1 else "warning", at[-1][1], says, fix, None, len(at), at[0][0], at[-1][0]) for says, at in found.items()]
 
     def unchecked(self) -> str | None:
         return None if self.entries else "the loop did not hand over what it logs: w.log(value)"

@@ -39,7 +39,7 @@ class AllTrained(Invariant):
             says = f"{len(without)} of {len(watched.trainable)} tensors never got a gradient in {steps} steps: "
             says += few([watched.names.get(one, "one of no model that was called") for one in without])
             says += "; their modules ran, so something between them and the loss cuts the graph" if cut else "; their modules were not seen to run"
-            fix = "look for detach(), .data, .item() or no_grad() between them and the loss" if cut else "use them, or set requires_grad=False"
+            fix = "look for detach(), .data, .item(), .tolist(), .numpy() or no_grad() between them and the loss" if cut else "use them, or set requires_grad=False"
             found.append(Finding(self.code, verdict, len(without), says, fix, None, 1, 1, steps))
         return found
 
@@ -119,7 +119,7 @@ class Led(Invariant):
             if len(idle) >= RUN:
                 place = Counter(forward.site for forward in idle).most_common(1)[0][0]
                 says = f"{made['forwards']} training forwards, {made['backwards']} backwards and no step"
-                found.append(Finding(self.code, "fault", made["backwards"], says, "call backward() and step() in the loop, not in a branch beside it", place,
+                found.append(Finding(self.code, "fault", made["backwards"], says, "call backward() and step() in the loop itself, not in a branch that is never taken", place,
                                      len(idle)))  # fmt: skip
         if not made["backwards"] and self.fed.count >= RUN:
             says = f"{self.fed.count} steps followed training forwards, and no backward came between: they found no gradient"
@@ -175,7 +175,10 @@ class NothingReplaced(Invariant):
                 verdict, says = "note", f"{calls} calls would replace NaN or infinity in {what}; none was met"
             else:
                 continue
-            found.append(Finding(self.code, verdict, met, says, "skip a step whose gradients are not finite, and find out where they come from", site, calls))
+            fix = "take the replacement out, skip a step whose gradients are not finite as scaler.step(optimizer) does, and find out where they come from"
+            if where == "model":
+                fix = "nothing, if that is what you meant"
+            found.append(Finding(self.code, verdict, met, says, fix, site, calls))
         return found
 
 
@@ -214,7 +217,7 @@ class Unseen(Invariant):
         if verdict == "note":
             fix = "nothing, if that is what you meant"
         else:
-            fix = "split before anything is shuffled or seeded; seed training and validation apart"
+            fix = "evaluate samples that are kept out of training: split once, before shuffling, or seed the two sets apart"
         return [Finding(self.code, verdict, share, says, fix, None, len(both))]
 
     def unchecked(self) -> str | None:

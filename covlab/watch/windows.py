@@ -45,7 +45,7 @@ class FiniteSteps(Invariant):
 
     def finish(self, observer) -> list[Finding]:
         found = self.findings("fault", math.inf, "the step ran although a gradient was NaN or infinite",
-                              "skip such a step: with a GradScaler, step through it; without, test the norm of the gradient first")  # fmt: skip
+                              "skip such a step: with a GradScaler, call scaler.step(optimizer); without, step only if the gradient's norm is finite")  # fmt: skip
         if self.needless:
             says = f"{len(self.needless)} of {self.steps} steps were skipped although every gradient was finite when they were"
             found.append(Finding(self.code, "fault", len(self.needless), says, "let the finiteness of the gradient alone decide whether a step runs",
@@ -97,18 +97,19 @@ class NothingLost(Invariant):
             steps = [event.after for event in events]
             times, attempts = len(events), self.steps
             apart = {later - earlier for earlier, later in zip(steps, steps[1:], strict=False)}
-            leftover = times > 1 and 0 not in apart and len(apart) == 1  # the same number of steps between: an epoch's end
+            leftover = times > 1 and len(apart) == 1 and min(apart) > 1  # the same number of steps between: an epoch's end
             repeated = times >= 3 and times >= 0.2 * attempts
             verdict = "fault" if repeated or leftover else "note"
             says = f"{times} times, finite gradients were cleared before a step took them, of {backwards} backwards in all; {attempts} steps were made"
-            if leftover and not repeated:
-                says = f"every {next(iter(apart))} steps, {backwards / times:g} micro-batches are left over and their gradients cleared without a step"
-            fix = "step before the gradients are cleared, also for the last, shorter window of an epoch"
+            fix = "clear gradients only after the step that takes them; let no condition on that step ask more of them than to be finite"
             if self.between[site] > 0.5 * times:
                 says = f"{self.between[site]} steps found no gradient: those of {backwards} backwards were cleared between backward and step"
                 fix = "clear the gradients before backward() or after step(), not between them"
+            elif leftover:
+                says = f"every {min(apart)} steps, {backwards / times:g} micro-batches are left over and their gradients cleared without a step"
+                fix = "make a step of the last, shorter window too, its losses divided by their own number"
             elif not attempts:
-                fix = "call optimizer.step() between backward() and the clearing of its gradients"
+                fix = "call optimizer.step() between backward() and the clearing, under no condition but that the gradients are finite"
             found.append(Finding(self.code, verdict, backwards, says, fix, site, times, steps[0] + 1, steps[-1] + 1))
         return found
 
@@ -143,7 +144,12 @@ class Moving(Invariant):
                 verdict, says = "note", f"the first {run.length} steps moved nothing: {why}, as where a warm-up starts at zero"
             else:
                 verdict, says = "note", f"{run.length} steps in a row moved no parameter; {why}"
-            fix = "let the warm-up's first factor be 1/steps, not 0" if zero else "look at the gradient's size and at the parameters' precision"
+            if zero and verdict == "fault":
+                fix = "look where the rate is set: a division of integers, a warm-up whose first factor is 0, a schedule past its end"
+            elif zero:
+                fix = "let the warm-up's first factor be 1/steps, not 0"
+            else:
+                fix = "look at the gradient's size and at the parameters' precision"
             found.append(Finding(self.code, verdict, run.length, says, fix, run.first.site, run.length, run.first.number, run.last))
         return found
 
@@ -169,7 +175,7 @@ class Clipped(Invariant):
             return []
         scale = sorted(self.scales)[len(self.scales) // 2]
         says = f"{scale:g} = the loss scale that was still in the gradients: the threshold is {scale:g} times smaller than meant"
-        return self.findings("fault", scale, says, "call scaler.unscale_(optimizer) before clipping")
+        return self.findings("fault", scale, says, "call scaler.unscale_(optimizer) once a step, before clipping")
 
 
 class ScaleHeld(Invariant):
