@@ -100,6 +100,13 @@ def test_a_short_window_is_told_from_a_division_that_is_missing_in_places():
     assert "1 of 48 losses were divided by 4, the others not at all" in w.report().of("W01").says
 
 
+def test_a_clipping_is_counted_once_a_step():
+    with watch() as w:
+        FAULTY["clip_before_unscale"][0]()
+    finding = w.report().of("W06")
+    assert finding.times == finding.last - finding.first + 1 == w.report().seen["steps"]
+
+
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("without", [True, False], ids=["right", "wrong"])
 def test_our_trainer_is_right_without_a_fault_and_convicted_with_it(name, without):

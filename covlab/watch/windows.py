@@ -165,7 +165,7 @@ class Clipped(Invariant):
         self.scales: list[float] = []
 
     def step(self, step: Step) -> None:
-        for site, scale in step.clips:
+        for site, scale in dict(step.clips).items():  # PyTorch clips within clipping, and loops clip group by group
             if scale.value not in (None, 1.0):
                 self.at(site, step.number)
                 self.scales.append(scale.value)
