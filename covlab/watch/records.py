@@ -30,6 +30,11 @@ class Site:
     def code(self) -> str:
         return linecache.getline(self.file, self.line).strip()
 
+    @property
+    def quoted(self) -> str:
+        """The place and its code, where there is a file to read it from."""
+        return f"{self}: {self.code}" if self.code else str(self)
+
     def __str__(self) -> str:
         name = short(self.file)
         return f"{name}, line {self.line}" if " " in name else f"{name}:{self.line}"

@@ -197,6 +197,8 @@ class watch:
         if observer.scaler["disabled"] and not observer.scaler["used"]:
             for code in ("W06", "W09"):
                 unchecked[code] = "the GradScaler is disabled, as one for CUDA is on a CPU"
+        if not any(observer.counts.values()) and not observer.failures:
+            unchecked = dict.fromkeys(TITLES, "no training was seen in this process")
         return Report(rank(findings), dict(sorted(unchecked.items())), {name: int(count) for name, count in observer.counts.items()})
 
 
