@@ -4,8 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
 import watch_faulty
-from watch_faulty import FAULTY
+from watch_faulty import FAULTY, adamw
+from watch_healthy import batches, network
 
 from covlab.faults import FAULTS
 from covlab.faults.stage import exhibit, finish
@@ -98,6 +101,26 @@ def test_a_short_window_is_told_from_a_division_that_is_missing_in_places():
     with watch() as w:
         FAULTY["division_in_debug_block"][0]()
     assert "1 of 48 losses were divided by 4, the others not at all" in w.report().of("W01").says
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("every", [1, 4], ids=["step", "epoch"])
+def test_a_schedule_that_advances_before_the_first_step_is_noted(first, every):
+    model = network()
+    optimizer = adamw(model)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+    with watch(model, optimizer) as w:
+        for number, (x, y) in enumerate(batches(12)):
+            if first and number % every == 0:
+                schedule.step()
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            if not first and number % every == every - 1:
+                schedule.step()
+    noted = [(finding.code, finding.verdict, finding.site.code) for finding in w.report().findings]
+    assert noted == ([("W05", "note", "schedule.step()")] if first else [])
 
 
 def test_a_clipping_is_counted_once_a_step():
