@@ -57,9 +57,6 @@ def test_the_bug_of_a_textbook_loop_is_the_only_finding_beside_its_consequences(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("missing_division", "your 4 micro-batches"),
-        ("division_in_debug_block", "1 of 48 losses"),
-        ("short_window_by_full_count", "window of 3 micro-batches was divided by 4"),
         ("leftover_dropped", "3 micro-batches are left over"),
         ("cleared_inside_window", "of 36 backwards"),
     ],

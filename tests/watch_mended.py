@@ -186,6 +186,35 @@ MENDS = {
 -nn.BatchNorm1d(16)
 +nn.GroupNorm(4, 16)
 """,
+    "detached_output": """
+-        out = model(x).detach().requires_grad_()
++        out = model(x)
+""",
+    "loss_made_anew": """
+-torch.tensor(F.cross_entropy(model(x), y).item(), requires_grad=True)
++F.cross_entropy(model(x), y)
+""",
+    "generator_behind_detach": """
+-        fake = generator(torch.randn(len(x), 4)).detach()
++        fake = generator(torch.randn(len(x), 4))
+
+-        (critic(fake).mean() - critic(x).mean()).backward()
++        (critic(fake.detach()).mean() - critic(x).mean()).backward()
+""",
+    "no_backward": """
+-        F.cross_entropy(model(x), y)
++        F.cross_entropy(model(x), y).backward()
+""",
+    "cleared_before_step": """
+-        clear(model, optimizer)
+         optimizer.step()
++        clear(model, optimizer)
+""",
+    "cleared_to_zeros_before_step": """
+-        clear(model, optimizer)
+         optimizer.step()
++        clear(model, optimizer)
+""",
 }
 
 
