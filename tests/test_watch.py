@@ -303,10 +303,11 @@ def test_exit_codes_and_exceptions_are_the_scripts_own(script, end, code, word):
 
 
 @pytest.mark.slow
-def test_a_traceback_begins_in_the_script_and_its_file_is_found_from_everywhere(script, tmp_path):
+def test_a_traceback_begins_in_the_script_and_files_are_where_the_command_was_given(script, tmp_path):
     path = script(end="import os; os.chdir('/'); print(open(__file__).name); raise KeyError('lost')")
-    ran = command(path.name, cwd=tmp_path)
+    ran = command("--json", "report.json", path.name, cwd=tmp_path)
     assert ran.stdout.splitlines()[-1] == str(path)
+    assert (tmp_path / "report.json").is_file()
     trace = ran.stderr[ran.stderr.index("Traceback") :].splitlines()
     assert trace[1].startswith(f'  File "{path}"')
     assert trace[-1] == "KeyError: 'lost'"

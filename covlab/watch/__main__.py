@@ -23,15 +23,15 @@ invariants (a window is what an optimizer makes one step of):
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m covlab.watch", usage="%(prog)s [options] script.py [its arguments]\n       %(prog)s [options] -m module [its arguments]",
+    usage = "%(prog)s [options] script.py [its arguments]\n       %(prog)s [options] -m module [its arguments]"
+    parser = argparse.ArgumentParser("python -m covlab.watch", usage=usage,
                                      description="Run a training script as Python would, and say which invariants of a training step it breaks, and where.",
                                      epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--fail-on", choices=("fault", "warning", "never"), default="fault", help="the least finding that fails the run (fault)")
     parser.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps, as a smoke test does")
     parser.add_argument("--light", action="store_true", help="measure one step in eight, and no inputs")
-    parser.add_argument("--ledger", metavar="FILE", help="write one JSON object a step")
-    parser.add_argument("--junit", metavar="FILE", help="write one JUnit test case an invariant")
-    parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    for name, what in (("ledger", "one JSON object a step"), ("junit", "one JUnit test case an invariant"), ("json", "the report as JSON")):
+        parser.add_argument(f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}")  # absolute: the script may go elsewhere
     parser.add_argument("-m", dest="module", action="store_true", help="the script is the name of a module")
     parser.add_argument("script", help="file, or with -m a module, to run")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own")
