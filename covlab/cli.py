@@ -1,5 +1,7 @@
 """The command `covlab`: thin, and quick, because a command's code is imported only when it is called."""
 
+import os
+import sys
 from importlib import import_module
 
 import click
@@ -12,6 +14,7 @@ COMMANDS = {
     "tune": ("covlab.tune:tune", "Tune loss weights, learning rate and width, on any number of machines."),
     "demo": ("covlab.faults.demo:demo", "For a class: clean and bugged, live, side by side."),
     "faults": ("covlab.faults.commands:faults", "The museum: bugs that raise no exception, and how to convict them."),
+    "watch": ("covlab.cli:watch", "Watch a training script: which invariants it breaks, and where."),
     "env": ("covlab.environment:env", "Show versions, device and threads."),
 }
 
@@ -29,6 +32,13 @@ class _Lazy(click.Group):
     def format_commands(self, context, formatter):
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(context)])
+
+
+@click.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def watch(arguments):
+    """`python -m covlab.watch` itself, for the script is to run as if nothing else had."""
+    os.execv(sys.executable, [sys.executable, "-m", "covlab.watch", *arguments])
 
 
 @click.group(cls=_Lazy)

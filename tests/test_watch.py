@@ -271,12 +271,13 @@ def script(tmp_path):
     return write
 
 
-def command(*arguments, cwd=None):
-    return subprocess.run([sys.executable, "-m", "covlab.watch", *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+def command(*arguments, cwd=None, module="covlab.watch"):
+    return subprocess.run([sys.executable, "-m", *module.split(), *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
 
 
-def test_a_script_runs_as_python_would_run_it(script):
-    ran = command("--fail-on", "warning", script(), "--their", "-m", "arguments")
+@pytest.mark.parametrize("module", ["covlab.watch", "covlab watch"])
+def test_a_script_runs_as_python_would_run_it(script, module):
+    ran = command("--fail-on", "warning", script(), "--their", "-m", "arguments", module=module)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines()[0] == "__main__ ['--their', '-m', 'arguments'] found"
     assert "nothing found" in ran.stderr
