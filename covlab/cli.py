@@ -1,6 +1,5 @@
 """The command `covlab`: thin, and quick, because a command's code is imported only when it is called."""
 
-import os
 import sys
 from importlib import import_module
 
@@ -37,8 +36,11 @@ class _Lazy(click.Group):
 @click.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def watch(arguments):
-    """`python -m covlab.watch` itself, for the script is to run as if nothing else had."""
-    os.execv(sys.executable, [sys.executable, "-m", "covlab.watch", *arguments])
+    """The same as `python -m covlab.watch`, which needs no click."""
+    from covlab.watch.__main__ import main as run
+
+    sys.argv[1:] = arguments
+    sys.exit(run())
 
 
 @click.group(cls=_Lazy)

@@ -304,9 +304,10 @@ def test_exit_codes_and_exceptions_are_the_scripts_own(script, end, code, word):
 
 
 @pytest.mark.slow
-def test_a_traceback_begins_in_the_script_and_files_are_where_the_command_was_given(script, tmp_path):
+@pytest.mark.parametrize("module", ["covlab.watch", "covlab watch"])
+def test_a_traceback_begins_in_the_script_and_files_are_where_the_command_was_given(script, tmp_path, module):
     path = script(end="import os; os.chdir('/'); print(open(__file__).name); raise KeyError('lost')")
-    ran = command("--json", "report.json", path.name, cwd=tmp_path)
+    ran = command("--json", "report.json", path.name, cwd=tmp_path, module=module)
     assert ran.stdout.splitlines()[-1] == str(path)
     assert (tmp_path / "report.json").is_file()
     trace = ran.stderr[ran.stderr.index("Traceback") :].splitlines()

@@ -62,6 +62,8 @@ def from_the_script(hook):
     """The traceback of an uncaught exception begins in the script, not in what runs it."""
 
     def shortened(kind, error, trace):
+        while trace is not None and trace.tb_frame.f_code.co_filename != __file__:
+            trace = trace.tb_next
         while trace is not None and trace.tb_frame.f_code.co_filename.startswith(("<frozen", __file__)):
             trace = trace.tb_next
         hook(kind, error.with_traceback(trace), trace)
