@@ -1,5 +1,6 @@
 """The command `covlab`: thin, and quick, because a command's code is imported only when it is called."""
 
+import sys
 from importlib import import_module
 
 import click
@@ -12,6 +13,7 @@ COMMANDS = {
     "tune": ("covlab.tune:tune", "Tune loss weights, learning rate and width, on any number of machines."),
     "demo": ("covlab.faults.demo:demo", "For a class: clean and bugged, live, side by side."),
     "faults": ("covlab.faults.commands:faults", "The museum: bugs that raise no exception, and how to convict them."),
+    "watch": ("covlab.cli:watch", "Watch a training script: which invariants it breaks, and where."),
     "env": ("covlab.environment:env", "Show versions, device and threads."),
 }
 
@@ -29,6 +31,16 @@ class _Lazy(click.Group):
     def format_commands(self, context, formatter):
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(context)])
+
+
+@click.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def watch(arguments):
+    """The same as `python -m covlab.watch`, which needs no click."""
+    from covlab.watch.__main__ import main as run
+
+    sys.argv[1:] = arguments
+    sys.exit(run())
 
 
 @click.group(cls=_Lazy)

@@ -206,6 +206,12 @@ def test_a_disabled_scaler_is_named_as_the_reason():
     assert "disabled" in w.report().unchecked["W06"]
 
 
+def test_where_nothing_was_trained_nothing_was_checked():
+    with watch() as w:
+        torch.zeros(3).sum()
+    assert set(w.report().unchecked) == set(TITLES)
+
+
 def test_consequences_are_folded_under_their_cause():
     with watch() as w:
         FAULTY["stale_optimizer"][0]()
@@ -265,12 +271,13 @@ def script(tmp_path):
     return write
 
 
-def command(*arguments, cwd=None):
-    return subprocess.run([sys.executable, "-m", "covlab.watch", *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+def command(*arguments, cwd=None, module="covlab.watch"):
+    return subprocess.run([sys.executable, "-m", *module.split(), *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
 
 
-def test_a_script_runs_as_python_would_run_it(script):
-    ran = command("--fail-on", "warning", script(), "--their", "-m", "arguments")
+@pytest.mark.parametrize("module", ["covlab.watch", "covlab watch"])
+def test_a_script_runs_as_python_would_run_it(script, module):
+    ran = command("--fail-on", "warning", script(), "--their", "-m", "arguments", module=module)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines()[0] == "__main__ ['--their', '-m', 'arguments'] found"
     assert "nothing found" in ran.stderr
@@ -294,6 +301,32 @@ def test_exit_codes_and_exceptions_are_the_scripts_own(script, end, code, word):
     assert ran.returncode == code
     assert word in ran.stderr
     assert "nothing found" in ran.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["covlab.watch", "covlab watch"])
+def test_a_traceback_begins_in_the_script_and_files_are_where_the_command_was_given(script, tmp_path, module):
+    path = script(end="import os; os.chdir('/'); print(open(__file__).name); raise KeyError('lost')")
+    ran = command("--json", "report.json", path.name, cwd=tmp_path, module=module)
+    assert ran.stdout.splitlines()[-1] == str(path)
+    assert (tmp_path / "report.json").is_file()
+    trace = ran.stderr[ran.stderr.index("Traceback") :].splitlines()
+    assert trace[1].startswith(f'  File "{path}"')
+    assert trace[-1] == "KeyError: 'lost'"
+
+
+@pytest.mark.parametrize("option", ["--junit", "--json", "--ledger"])
+def test_a_report_that_has_no_place_is_refused_before_the_training(script, tmp_path, option):
+    ran = command(option, tmp_path / "nowhere" / "file", script())
+    assert ran.returncode == 2
+    assert f"no such folder: {tmp_path / 'nowhere'}" in ran.stderr
+    assert not ran.stdout
+
+
+def test_the_help_says_what_is_checked_and_what_the_exit_status_means():
+    ran = command("--help")
+    assert all(f"{code}  {title}" in ran.stdout for code, title in TITLES.items())
+    assert "exit status" in ran.stdout
 
 
 @pytest.mark.slow

@@ -1,11 +1,14 @@
-"""Catching: each textbook loop's bug is found, first of all findings, at the line it is in; the rest is said to be invisible."""
+"""Catching: each textbook loop's bug is found, and nothing but its consequences beside it, at the line it is in; the rest is said to be invisible."""
 
 import re
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
 import watch_faulty
-from watch_faulty import FAULTY
+from watch_faulty import FAULTY, adamw
+from watch_healthy import batches, network
 
 from covlab.faults import FAULTS
 from covlab.faults.stage import exhibit, finish
@@ -37,7 +40,7 @@ IN_OUR_TRAINER = {
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 @pytest.mark.parametrize("name", FAULTY)
-def test_the_bug_of_a_textbook_loop_is_the_first_finding(name):
+def test_the_bug_of_a_textbook_loop_is_the_only_finding_beside_its_consequences(name):
     loop, invariant, verdict = FAULTY[name]
     with watch() as w:
         loop(log=w.log)
@@ -46,9 +49,22 @@ def test_the_bug_of_a_textbook_loop_is_the_first_finding(name):
     if invariant is None:
         assert report.worst in (None, "note"), str(report)
         return
-    first = report.findings[0]
+    [first] = report.findings
     assert (first.code, first.verdict) == (invariant, verdict), str(report)
     assert first.site is None or (Path(first.site.file) == HERE and first.site.line <= len(HERE.read_text().splitlines()))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("leftover_dropped", "3 micro-batches are left over"),
+        ("cleared_inside_window", "of 36 backwards"),
+    ],
+)
+def test_a_finding_tells_this_bug_from_others_of_the_same_invariant(name, words):
+    with watch() as w:
+        FAULTY[name][0]()
+    assert words in w.report().findings[0].says
 
 
 @pytest.mark.parametrize(
@@ -60,6 +76,8 @@ def test_the_bug_of_a_textbook_loop_is_the_first_finding(name):
         ("clip_before_unscale", 1024, r"clip_grad_norm_"),
         ("schedule_per_micro_batch", 4, r"schedule\.step\(\)"),
         ("never_cleared", 13, r"optimizer\.step\(\)"),
+        ("cleared_before_step", 14, r"optimizer\.zero_grad\(\)"),
+        ("cleared_to_zeros_before_step", 14, r"model\.zero_grad\("),
     ],
 )
 def test_a_finding_tells_the_number_and_the_line(name, number, line):
@@ -69,6 +87,44 @@ def test_a_finding_tells_the_number_and_the_line(name, number, line):
     finding = w.report().of(invariant)
     assert finding.number == pytest.approx(number, rel=0.01)
     assert re.search(line, finding.site.code)
+
+
+def test_a_short_window_is_told_from_a_division_that_is_missing_in_places():
+    with watch() as w:
+        FAULTY["short_window_by_full_count"][0]()
+    finding = w.report().of("W01")
+    assert "a window of 3 micro-batches was divided by 4" in finding.says
+    assert "the micro-batches that the window really has" in finding.fix
+    with watch() as w:
+        FAULTY["division_in_debug_block"][0]()
+    assert "1 of 48 losses were divided by 4, the others not at all" in w.report().of("W01").says
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("every", [1, 4], ids=["step", "epoch"])
+def test_a_schedule_that_advances_before_the_first_step_is_noted(first, every):
+    model = network()
+    optimizer = adamw(model)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+    with watch(model, optimizer) as w:
+        for number, (x, y) in enumerate(batches(12)):
+            if first and number % every == 0:
+                schedule.step()
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            if not first and number % every == every - 1:
+                schedule.step()
+    noted = [(finding.code, finding.verdict, finding.site.code) for finding in w.report().findings]
+    assert noted == ([("W05", "note", "schedule.step()")] if first else [])
+
+
+def test_a_clipping_is_counted_once_a_step():
+    with watch() as w:
+        FAULTY["clip_before_unscale"][0]()
+    finding = w.report().of("W06")
+    assert finding.times == finding.last - finding.first + 1 == w.report().seen["steps"]
 
 
 @pytest.mark.parametrize("name", FAULTS)

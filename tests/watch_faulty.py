@@ -476,3 +476,71 @@ def batch_statistics_accumulated(log=print):
         if number % 4 == 0:
             optimizer.step()
             optimizer.zero_grad()
+
+
+@faulty("W07")
+def detached_output(log=print):
+    """The loss is asked to require a gradient until PyTorch complains no more."""
+    model = network()
+    optimizer = adamw(model)
+    for x, y in batches(14):
+        optimizer.zero_grad()
+        out = model(x).detach().requires_grad_()
+        F.cross_entropy(out, y).backward()
+        optimizer.step()
+
+
+@faulty("W07")
+def loss_made_anew(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for x, y in batches(14):
+        optimizer.zero_grad()
+        loss = torch.tensor(F.cross_entropy(model(x), y).item(), requires_grad=True)
+        loss.backward()
+        optimizer.step()
+
+
+@faulty("W07")
+def generator_behind_detach(log=print):
+    """A GAN whose generator is judged on what was detached for the critic."""
+    torch.manual_seed(0)
+    generator, critic = nn.Linear(4, 8), nn.Linear(8, 1)
+    of_generator, of_critic = adamw(generator), adamw(critic)
+    for x, _ in batches(14):
+        fake = generator(torch.randn(len(x), 4)).detach()
+        of_critic.zero_grad()
+        (critic(fake).mean() - critic(x).mean()).backward()
+        of_critic.step()
+        of_generator.zero_grad()
+        (-critic(fake).mean()).backward()
+        of_generator.step()
+
+
+@faulty("W11")
+def no_backward(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for x, y in batches(14):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y)
+        optimizer.step()
+
+
+def clear_between(clear):
+    model = network()
+    optimizer = adamw(model)
+    for x, y in batches(14):
+        F.cross_entropy(model(x), y).backward()
+        clear(model, optimizer)
+        optimizer.step()
+
+
+@faulty("W03")
+def cleared_before_step(log=print):
+    clear_between(lambda model, optimizer: optimizer.zero_grad())
+
+
+@faulty("W03")
+def cleared_to_zeros_before_step(log=print):
+    clear_between(lambda model, optimizer: model.zero_grad(set_to_none=False))

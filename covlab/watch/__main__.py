@@ -6,20 +6,32 @@ import runpy
 import sys
 from pathlib import Path
 
+from covlab.watch.finding import TITLES
 from covlab.watch.session import watch
 
-EPILOG = """The script runs unchanged: its arguments, its exit code and its exceptions are its own. Without an exception, the exit
-code is 1 if a finding is as bad as --fail-on, else the script's."""
+EPILOG = """
+The script runs unchanged: its arguments, its output and its exceptions are its own. The report goes to standard error.
+
+exit status:
+  the script's, if it is not 0; 1 after an exception
+  1    a finding is as bad as --fail-on
+  2    these options are not understood, or a file is not there
+  0    otherwise
+
+invariants (a window is what an optimizer makes one step of):
+""" + "\n".join(f"  {code}  {title}" for code, title in TITLES.items())
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m covlab.watch", description=__doc__.split(": ", 1)[1], epilog=EPILOG)
+    usage = "%(prog)s [options] script.py [its arguments]\n       %(prog)s [options] -m module [its arguments]"
+    parser = argparse.ArgumentParser("python -m covlab.watch", usage=usage,
+                                     description="Run a training script as Python would, and say which invariants of a training step it breaks, and where.",
+                                     epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--fail-on", choices=("fault", "warning", "never"), default="fault", help="the least finding that fails the run (fault)")
-    parser.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps")
+    parser.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps, as a smoke test does")
     parser.add_argument("--light", action="store_true", help="measure one step in eight, and no inputs")
-    parser.add_argument("--ledger", metavar="FILE", help="write one JSON object a step")
-    parser.add_argument("--junit", metavar="FILE", help="write one JUnit test case an invariant")
-    parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    for name, what in (("ledger", "one JSON object a step"), ("junit", "one JUnit test case an invariant"), ("json", "the report as JSON")):
+        parser.add_argument(f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}")  # absolute: the script may go elsewhere
     parser.add_argument("-m", dest="module", action="store_true", help="the script is the name of a module")
     parser.add_argument("script", help="file, or with -m a module, to run")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own")
@@ -28,6 +40,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         parser.error(f"--steps must be at least 1, got {chosen.steps}")
     if not chosen.module and not Path(chosen.script).is_file():
         parser.error(f"no such file: {chosen.script}")
+    for file in (chosen.ledger, chosen.junit, chosen.json):
+        if file is not None and not Path(file).parent.is_dir():  # said now, not after the training
+            parser.error(f"no such folder: {Path(file).parent}")
     return chosen
 
 
@@ -40,7 +55,20 @@ def run(chosen: argparse.Namespace) -> None:
     else:
         sys.argv[:] = [chosen.script, *chosen.arguments]
         sys.path[0] = str(Path(chosen.script).resolve().parent)
-        runpy.run_path(chosen.script, run_name="__main__")
+        runpy.run_path(os.path.abspath(chosen.script), run_name="__main__")  # which __file__ is, wherever the script goes
+
+
+def from_the_script(hook):
+    """The traceback of an uncaught exception begins in the script, not in what runs it."""
+
+    def shortened(kind, error, trace):
+        while trace is not None and trace.tb_frame.f_code.co_filename != __file__:
+            trace = trace.tb_next
+        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(("<frozen", __file__)):
+            trace = trace.tb_next
+        hook(kind, error.with_traceback(trace), trace)
+
+    return shortened
 
 
 def show(report) -> None:
@@ -54,6 +82,7 @@ def show(report) -> None:
 
 def main() -> int:
     chosen = parse(sys.argv[1:])
+    sys.excepthook = from_the_script(sys.excepthook)
     watched = watch(light=chosen.light, ledger=chosen.ledger, steps=chosen.steps)
     code = 0
     try:

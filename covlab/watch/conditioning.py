@@ -15,7 +15,7 @@ class Conditioning:
     def _wrap_scale(self, original):
         def scale(scaler, outputs, *args, **kwargs):
             result = original(scaler, outputs, *args, **kwargs)
-            if self._mine():
+            if not torch.compiler.is_compiling() and self._mine():
                 self._guard("scaler", self._scaled, scaler, result)
             return result
 
@@ -66,7 +66,7 @@ class Conditioning:
 
     def _wrap_clip(self, original):
         def clip(parameters, *args, **kwargs):
-            if not self._mine():
+            if torch.compiler.is_compiling() or not self._mine():
                 return original(parameters, *args, **kwargs)
             parameters = parameters if isinstance(parameters, Tensor) else list(parameters)  # a generator is read once
             self._guard("clip", self._clip, parameters)

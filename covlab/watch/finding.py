@@ -32,12 +32,13 @@ ORDER = ("W08", "W11", "W03", "W10", "W15", "W02", "W04", "W06", "W07", "W17", "
 FOLLOWS = {
     "W08": ("W04", "W07", "W10", "W11", "W03"),
     "W11": ("W07", "W10"),
-    "W03": ("W11", "W07"),
+    "W03": ("W11", "W07", "W10", "W04"),
     "W10": ("W04",),
     "W15": ("W02", "W04", "W10"),
     "W02": ("W04", "W10"),
     "W06": ("W12",),
     "W07": ("W10",),
+    "W17": ("W16",),
 }
 
 
@@ -64,7 +65,8 @@ class Finding:
     def when(self) -> str:
         if self.first is None:
             return ""
-        return f"step {self.first}" if self.first == self.last else f"{self.times} times, steps {self.first} to {self.last}"
+        steps = f"step {self.first}" if self.first == self.last else f"steps {self.first} to {self.last}"
+        return f"{self.times} times, {steps}" if self.times > 1 else steps
 
     def row(self) -> dict:
         """As plain values."""

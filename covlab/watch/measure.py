@@ -7,6 +7,7 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
+from covlab.watch.aside import plain
 from covlab.watch.records import Forward, Pending, Site, caller
 
 SAMPLED_PARAMETERS, SAMPLED_ELEMENTS = 16, 512
@@ -64,7 +65,9 @@ def size(gradients: list[Tensor], exact: bool) -> Tensor:
     matters, ``exact``: the largest absolute value.
     """
     dense = [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
-    dense = [torch.view_as_real(gradient.detach()) if gradient.is_complex() else gradient.detach() for gradient in dense if gradient.numel()]
+    dense = [torch.view_as_real(gradient) if gradient.is_complex() else gradient for gradient in dense if gradient.numel()]
+    if not dense:
+        return torch.zeros(())
     first = dense[0].device
     if exact:
         ends = [end.abs().to(first, torch.float32) for gradient in dense for end in torch.aminmax(gradient)]
@@ -90,21 +93,22 @@ def underflow(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def snapshot(parameters: list[Tensor], whole: bool) -> list[tuple[Tensor, Tensor]]:
     """[(parameter, copy of it)]; of a sample of its elements unless ``whole``."""
+    parameters = [parameter for parameter in map(plain, parameters) if parameter is not None and parameter.numel()]
     if whole:
-        return [(parameter, parameter.detach().clone()) for parameter in parameters]
+        return [(parameter, parameter.clone()) for parameter in parameters]
     chosen = sorted(parameters, key=Tensor.numel, reverse=True)[:SAMPLED_PARAMETERS]
     return [(parameter, _sample(parameter).clone()) for parameter in chosen]
 
 
 def _sample(parameter: Tensor) -> Tensor:
-    flat = parameter.detach().reshape(-1)
+    flat = parameter.reshape(-1)
     return flat[:: max(1, flat.numel() // SAMPLED_ELEMENTS)]
 
 
 @torch.no_grad()
 def moved(before: list[tuple[Tensor, Tensor]]) -> Tensor:
     """How many of the parameters are not what they were []."""
-    changed = [(kept != (parameter.detach() if kept.shape == parameter.shape else _sample(parameter))).any() for parameter, kept in before]
+    changed = [(kept != (parameter if kept.shape == parameter.shape else _sample(parameter))).any() for parameter, kept in before]
     return torch.stack([one.to(changed[0].device) for one in changed]).sum()
 
 
@@ -151,10 +155,10 @@ class Inputs:
 
     @torch.no_grad()
     def _codes(self, tensor: Tensor | None) -> Tensor | None:
-        if tensor is None or tensor.dim() < 2 or tensor.shape[0] == 0:
+        flat = plain(tensor)
+        if flat is None or flat.dim() < 2 or flat.shape[0] == 0:
             self.unfit = "the model's first input is no tensor of samples"
             return None
-        flat = tensor.detach()
         flat = (torch.view_as_real(flat.resolve_conj()) if flat.is_complex() else flat).reshape(len(flat), -1)
         if flat.shape[1] < (3 if flat.is_floating_point() else 16):
             self.unfit = "a sample is too small to be told from another"

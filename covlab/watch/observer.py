@@ -7,7 +7,7 @@ be read from a tensor stays on its device until ``Pending`` brings many of them 
 import math
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import wraps
 
@@ -17,6 +17,7 @@ from torch.optim import lr_scheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from covlab.watch import measure, weights
+from covlab.watch.aside import compiled_backward, imagined, uncompiled, unseen
 from covlab.watch.conditioning import Conditioning
 from covlab.watch.patches import Patches
 from covlab.watch.records import Backward, Cleared, Forward, Number, Pending, Site, Step, caller
@@ -45,7 +46,7 @@ class Observer(Conditioning):
         self.receive, self.light, self.limit = receive, light, steps
         self.pending, self.events = Pending(), []
         self.optimizers: dict[int, Watched] = {}
-        self.retired = 0
+        self.retired, self.formerly = 0, set()  # optimizers that are no more, and ids of what they held
         self.forwards: deque[Forward] = deque(maxlen=FORWARDS)
         self.inputs = measure.Inputs()
         self.roots: weakref.WeakKeyDictionary[nn.Module, measure.Root] = weakref.WeakKeyDictionary()
@@ -56,7 +57,9 @@ class Observer(Conditioning):
         self.since_backward: dict[Site | None, int] = {}
         self.unevaluated: dict[Site | None, int] = {}  # longest run of forwards in training mode without a gradient or a backward
         self.orphans: dict[str, set[str]] = {}
+        self.astray: Counter[Site | None] = Counter()  # backwards that reached no parameter of an optimizer
         self.failures: dict[str, Exception] = {}
+        self.blind: str | None = None  # why nothing could be seen from some time on
         self.backward: Backward | None = None
         self.depth, self.stepping, self.thread = 0, 0, threading.get_ident()
         self.patches, self.handles = Patches(), []
@@ -88,33 +91,39 @@ class Observer(Conditioning):
             patch(Tensor, name, self._around("replacement", before=self._replace))
         self.handles = [register_optimizer_step_pre_hook(self._pre_step), register_optimizer_step_post_hook(self._post_step)]
 
-    def stop(self) -> None:
-        """Put everything back and bring in what is still on its way."""
+    def withdraw(self) -> None:
+        """See nothing any more and have no hook anywhere."""
         self.on = False
-        self.patches.restore()
-        for handle in [*self.handles, *(handle for watched in self.optimizers.values() for handle in watched.handles)]:
+        used = (handle for forward in self.forwards for handle in forward.handles)
+        for handle in [*self.handles, *used, *(handle for watched in self.optimizers.values() for handle in watched.handles)]:
             handle.remove()
         self.handles.clear()
         for watched in self.optimizers.values():
             watched.handles.clear()
             watched.before.clear()
+
+    def stop(self) -> None:
+        """Put everything back and bring in what is still on its way."""
+        self.withdraw()
+        self.patches.restore()
         self.bring_in()
 
     def bring_in(self) -> None:
         """Wait for the device once, and hand on what happened since the last time."""
-        self.pending.bring_in()
+        self._guard("numbers", self.pending.bring_in)
         events, self.events = self.events, []
         for event in events:
             if isinstance(event, Step):
                 watched = self.optimizers.get(event.optimizer)
                 if watched is not None and event.moved is not None:
                     watched.suspect = event.moved.value == 0
-                if watched is not None and event.size is not None:
+                if watched is not None and event.size is not None and event.size.value is not None:
                     watched.exact = not 0 < event.size.value < math.inf
             self.receive(event)
 
     # ---------------------------------------------------------------- wrapping
 
+    @unseen
     def _guard(self, part: str, function: Callable, *args, **kwargs):
         """Nothing of ours ever breaks the loop: what fails is left out from then on, and reported as not checked."""
         if part in self.failures:
@@ -125,12 +134,15 @@ class Observer(Conditioning):
             self.failures[part] = error
             return None
 
+    @uncompiled
     def _mine(self) -> bool:
-        return self.on and threading.get_ident() == self.thread
+        return self.on and threading.get_ident() == self.thread and not imagined()
 
     def _around(self, part: str, before: Callable | None = None, after: Callable | None = None) -> Callable[[Callable], Callable]:
         def wrap(original):
             def wrapper(*args, **kwargs):
+                if torch.compiler.is_compiling():
+                    return original(*args, **kwargs)
                 if before is not None and self._mine():
                     self._guard(part, before, *args, **kwargs)
                 result = original(*args, **kwargs)
@@ -146,11 +158,11 @@ class Observer(Conditioning):
 
     def _wrap_call(self, original):
         def __call__(module, *args, **kwargs):
+            if torch.compiler.is_compiling():
+                return original(module, *args, **kwargs)
             if self.depth or self.backward is not None or not self._mine():
                 if self.on and self.depth and torch.is_grad_enabled():
                     self.called.add(id(module))
-                return original(module, *args, **kwargs)
-            if torch.compiler.is_compiling():
                 return original(module, *args, **kwargs)
             self.depth += 1
             try:
@@ -189,9 +201,10 @@ class Observer(Conditioning):
         if module.training and owned and not self.light:
             self.inputs.see(args, kwargs, self.pending, training=True, forward=forward)
         for output in outputs:
-            output.grad_fn.register_prehook(self._use(forward))
+            forward.handles.append(output.grad_fn.register_prehook(self._use(forward)))
 
     def _use(self, forward: Forward) -> Callable:
+        @unseen
         def hook(gradients):
             if self.backward is not None and self.backward.number not in forward.used:
                 forward.used.append(self.backward.number)
@@ -202,7 +215,11 @@ class Observer(Conditioning):
 
     def _wrap_backward(self, original):
         def backward(tensors, *args, **kwargs):
-            if not self._mine() or self.backward is not None:
+            if torch.compiler.is_compiling() or not self._mine() or self.backward is not None:
+                return original(tensors, *args, **kwargs)
+            if compiled_backward():
+                self.blind = "backwards are compiled with every hook in them (compiled autograd)"
+                self.withdraw()
                 return original(tensors, *args, **kwargs)
             self.counts["backwards"] += 1
             record = self.backward = Backward(self.counts["backwards"], None)
@@ -235,6 +252,8 @@ class Observer(Conditioning):
     def _after_backward(self, record: Backward, remove: list[Callable]) -> None:
         for take_off in remove:
             take_off()
+        if self.optimizers and not any(watched.touched for watched in self.optimizers.values()):
+            self.astray[record.site] += 1
         for watched in self.optimizers.values():
             if watched.touched:
                 watched.touched, watched.pointers, watched.norm = False, None, None
@@ -275,7 +294,7 @@ class Observer(Conditioning):
                 watched.hook()
                 return watched
         for number in [number for number, watched in self.optimizers.items() if watched.ref() is None]:
-            del self.optimizers[number]
+            self.formerly |= self.optimizers.pop(number).hooked
             self.retired += 1
         watched = Watched(optimizer, len(self.optimizers) + self.retired)
         self.optimizers[watched.number] = watched
@@ -283,6 +302,7 @@ class Observer(Conditioning):
             root.forget()
         return watched
 
+    @uncompiled
     def _pre_step(self, optimizer, args, kwargs):
         if not self._mine() or self.stepping:
             return None
@@ -339,6 +359,7 @@ class Observer(Conditioning):
             self._look_for_orphans()
             self._describe(watched)
 
+    @uncompiled
     def _post_step(self, optimizer, args, kwargs) -> None:
         if not self._mine() or not self.stepping:
             return
@@ -356,7 +377,7 @@ class Observer(Conditioning):
         if watched.before:
             step.moved = self.pending.number(measure.moved(watched.before))
             watched.before = []
-        watched.consumed, watched.carried, watched.step, watched.taken = True, None, None, len(watched.pending)
+        watched.consumed, watched.carried, watched.step, watched.taken = bool(watched.pending), None, None, len(watched.pending)
         self._close(watched, step)
 
     def _close(self, watched: Watched, step: Step) -> None:
@@ -388,7 +409,7 @@ class Observer(Conditioning):
 
     def _look_for_orphans(self) -> None:
         """Parameters of models in training that get gradients, and that no optimizer holds."""
-        held = {id(parameter) for watched in self.optimizers.values() for parameter in watched.parameters()}
+        held = self.formerly.union(id(parameter) for watched in self.optimizers.values() for parameter in watched.parameters())
         for module in list(self.roots):
             if module.training and id(module) in self.called:
                 names = {name for name, p in module.named_parameters() if p.requires_grad and p.grad is not None and id(p) not in held}

@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from covlab.watch.aside import plain
+
 _TORCH = str(Path(torch.__file__).parent)
 _HERE = str(Path(__file__).parent)
 _STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
@@ -27,6 +29,11 @@ class Site:
     @property
     def code(self) -> str:
         return linecache.getline(self.file, self.line).strip()
+
+    @property
+    def quoted(self) -> str:
+        """The place and its code, where there is a file to read it from."""
+        return f"{self}: {self.code}" if self.code else str(self)
 
     def __str__(self) -> str:
         name = short(self.file)
@@ -92,9 +99,13 @@ class Pending:
 
     @torch.no_grad()
     def number(self, tensor: Tensor) -> Number:
-        """A number that will have the value which ``tensor`` [] or [1] has now, if nobody writes into it."""
-        number = Number()
-        self.scalars.append((tensor.detach(), number))
+        """A number that will have the value which ``tensor`` [] or [1] has now, if nobody writes into it; None if it cannot be read."""
+        return self.fill(Number(), tensor)
+
+    def fill(self, number: Number, tensor: Tensor) -> Number:
+        tensor = plain(tensor)
+        if tensor is not None:
+            self.scalars.append((tensor, number))
         return number
 
     def vector(self, tensor: Tensor, receive: Callable[[list], None]) -> None:
@@ -126,6 +137,7 @@ class Forward:
     visible: bool  #: an output was found whose use by a backward can be seen
     print: list = field(default_factory=list)  #: fingerprints of the samples it was given
     used: list[int] = field(default_factory=list)  #: backwards that came through it
+    handles: list = field(default_factory=list)  #: of the hooks that see this
 
 
 @dataclass

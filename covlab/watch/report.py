@@ -69,7 +69,7 @@ class Report:
 
         lines = wrapped(finding.says)
         if finding.site is not None:
-            lines += wrapped(f"at {finding.site}: {finding.site.code}" + (f"  ({finding.when})" if finding.when else ""))
+            lines += wrapped(f"at {finding.site.quoted}" + (f"  ({finding.when})" if finding.when else ""))
         elif finding.when:
             lines += wrapped(finding.when)
         lines += wrapped(f"→ {finding.fix}")
@@ -99,7 +99,7 @@ class Report:
         colours = {"fault": "#D55E00", "warning": "#8a6100", "note": "#0072B2"}
         rows = []
         for finding in self.findings:
-            where = "" if finding.site is None else f"<code>{html.escape(f'{finding.site}: {finding.site.code}')}</code><br>"
+            where = "" if finding.site is None else f"<code>{html.escape(finding.site.quoted)}</code><br>"
             follows = "".join(f"<br>↳ {one.code} {html.escape(one.title)}: {html.escape(one.says)}" for one in finding.follows)
             rows.append(
                 f'<tr><th scope="row" style="text-align: left; color: {colours[finding.verdict]}; white-space: nowrap">'

@@ -13,6 +13,7 @@ class Calls:
     """How one schedule was called between the steps of one optimizer."""
 
     site: Site | None
+    early: int = 0  #: calls before the first step
     several: Span = field(default_factory=Span)  #: steps with more than one call since the step before
     times: Counter = field(default_factory=Counter)  #: {calls: how many of these steps}
     alike: int = 0  #: of these, as many calls as backwards
@@ -34,7 +35,10 @@ class History:
         rates, calls = rates_of(step), Counter(schedule for schedule, _ in step.schedules)
         for schedule, site in dict(step.schedules).items():
             self.calls.setdefault(schedule, Calls(site))
-        if self.before is not None:
+        if self.before is None:
+            for schedule, times in calls.items():
+                self.calls[schedule].early = times
+        else:
             former, former_rates = self.before
             for schedule, times in calls.items():
                 self._called(self.calls[schedule], times, step, former)
@@ -101,6 +105,9 @@ class Scheduled(Invariant):
             says = f"{wrong.count} of {seen.after} advances followed a step that the loss scaler had skipped"
             fix = "advance only if the step ran: compare scaler.get_scale() before and after update(), it falls after a skip"
             return [Finding("W05", "fault", wrong.count, says, fix, seen.site, wrong.count, wrong.first, wrong.last)]
+        if seen.early == 1 and seen.after:  # several: a run that is resumed winds its schedule on
+            says = "the schedule advanced before the first step, which so never runs at the schedule's first learning rate"
+            return [Finding("W05", "note", 1, says, "call the schedule's step() after the optimizer's, unless you meant to skip that rate", seen.site)]
         return []
 
     def unchecked(self) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from covlab.watch.finding import Finding, rank
+from covlab.watch.finding import TITLES, Finding, rank
 from covlab.watch.invariant import Invariant, value
 from covlab.watch.observer import Enough, Observer
 from covlab.watch.records import Cleared, Number, Step
@@ -54,11 +54,8 @@ class Logged(Invariant):
             elif n > 1 and min(abs(ratio - n) / n, abs(ratio - 1 / n) * n) < 0.02:
                 says = f"{ratio:.2f}: the logged loss is that many times the mean of the losses seen, with {n} micro-batches a window"
                 found.setdefault(says, []).append((number, ratio))
-        return [
-            Finding("W14", "fault" if len(at) > 1 else "warning", at[-1][1], says, "log the sum of loss times samples over the sum of samples",
-                    None, len(at), at[0][0], at[-1][0])
-            for says, at in found.items()
-        ]  # fmt: skip
+        fix = "add up the loss of every micro-batch, not yet divided for the accumulation, and log the sum over their number"
+        return [Finding("W14", "fault" if len(at) > 1 else "warning", at[-1][1], says, fix, None, len(at), at[0][0], at[-1][0]) for says, at in found.items()]
 
     def unchecked(self) -> str | None:
         return None if self.entries else "the loop did not hand over what it logs: w.log(value)"
@@ -181,9 +178,11 @@ class watch:
 
     def _judge(self) -> Report:
         observer, findings, unchecked = self.observer, [], {}
+        if observer.blind:
+            return Report([], dict.fromkeys(TITLES, observer.blind), {name: int(count) for name, count in observer.counts.items()})
         for invariant in self.invariants:
             code = invariant.code
-            failed = next((part for part in (*PARTS.get(code, ()), "step") if part in observer.failures), None)
+            failed = next((part for part in (*PARTS.get(code, ()), "step", "numbers") if part in observer.failures), None)
             error = self.broken.get(code) or (observer.failures[failed] if failed else None)
             if error is None:
                 try:
@@ -198,6 +197,8 @@ class watch:
         if observer.scaler["disabled"] and not observer.scaler["used"]:
             for code in ("W06", "W09"):
                 unchecked[code] = "the GradScaler is disabled, as one for CUDA is on a CPU"
+        if not any(observer.counts.values()) and not observer.failures:
+            unchecked = dict.fromkeys(TITLES, "no training was seen in this process")
         return Report(rank(findings), dict(sorted(unchecked.items())), {name: int(count) for name, count in observer.counts.items()})
 
 

@@ -121,7 +121,7 @@ class Shares:
         if certain and len(several) > 1 and ones == len(values):
             says = f"{typical:.2f} = your {usual} micro-batches: the division by the accumulation count is missing"
             return finding("fault", typical, says, f"divide the loss by the number of micro-batches in its window: (loss / {usual}).backward()", several)
-        if certain and len(several) > 1 and parts and ones + parts == len(values):
+        if certain and len(several) > 1 and parts and ones and ones + parts == len(values):
             says = f"{typical:.2f}: {parts} of {len(values)} losses were divided by {usual}, the others not at all"
             return finding("fault", typical, says, "divide every micro-batch's loss, not only where a condition holds", several)
         full = [window for window in windows if len(window.shares) == usual]

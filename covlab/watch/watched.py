@@ -5,6 +5,7 @@ import weakref
 import torch
 from torch import Tensor
 
+from covlab.watch.aside import plain, unseen
 from covlab.watch.records import Backward, Number, Site, Step
 
 
@@ -41,6 +42,7 @@ class Watched:
         """See which parameters get gradients, also those that were added later."""
         got, reference = self.got, weakref.ref(self)
 
+        @unseen
         def arrived(parameter):
             got.add(id(parameter))
             watched = reference()
@@ -65,4 +67,6 @@ def versions(watched: Watched) -> int:
 
 
 def gradients(watched: Watched) -> list[Tensor]:
-    return [parameter.grad for parameter in watched.parameters() if parameter.grad is not None]
+    """As far as they can be read."""
+    found = (plain(parameter.grad) for parameter in watched.parameters() if parameter.grad is not None)
+    return [gradient for gradient in found if gradient is not None]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from covlab.watch.aside import unseen
 from covlab.watch.records import Backward, Number, Pending, Term
 
 SCALINGS = frozenset(
@@ -48,9 +49,10 @@ def read(root: Tensor, backward: Backward, pending: Pending) -> list[Callable[[]
     def probe(at: Node) -> Number:
         number = Number()
 
+        @unseen
         def hook(gradients):
             if gradients[0] is not None:
-                pending.scalars.append((gradients[0].detach(), number))
+                pending.fill(number, gradients[0])
 
         hooks.append(at.register_prehook(hook).remove)
         return number

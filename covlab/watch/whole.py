@@ -3,7 +3,7 @@
 from collections import Counter
 
 from covlab.watch.finding import Finding
-from covlab.watch.invariant import Invariant
+from covlab.watch.invariant import Invariant, Span
 from covlab.watch.records import Site, Step
 from covlab.watch.windows import RUN
 
@@ -19,27 +19,45 @@ class AllTrained(Invariant):
     def __init__(self):
         super().__init__()
         self.steps: Counter[int] = Counter()
+        self.empty: Counter[int] = Counter()  #: of these, steps that found no gradient at all
 
     def step(self, step: Step) -> None:
-        self.steps[step.optimizer] += step.ran and bool(step.backwards)
+        self.empty[step.optimizer] += step.ran and step.measured and step.size is None
+        self.steps[step.optimizer] += step.ran
 
     def finish(self, observer) -> list[Finding]:
         found = []
         for watched in observer.optimizers.values():
             steps, without = self.steps[watched.number], watched.trainable - watched.got
-            if not steps or not without:
+            if not steps or not without or not observer.counts["backwards"]:
+                continue
+            if without == watched.trainable:
+                found += self._nothing(watched, observer.astray)
                 continue
             cut = without & watched.ran
             verdict = "note" if steps < RUN else "fault" if cut else "warning"
             says = f"{len(without)} of {len(watched.trainable)} tensors never got a gradient in {steps} steps: "
             says += few([watched.names.get(one, "one of no model that was called") for one in without])
             says += "; their modules ran, so something between them and the loss cuts the graph" if cut else "; their modules were not seen to run"
-            fix = "look for detach(), .data, .item() or no_grad() between them and the loss" if cut else "use them, or set requires_grad=False"
+            fix = "look for detach(), .data, .item(), .tolist(), .numpy() or no_grad() between them and the loss" if cut else "use them, or set requires_grad=False"
             found.append(Finding(self.code, verdict, len(without), says, fix, None, 1, 1, steps))
         return found
 
+    def _nothing(self, watched, astray: Counter) -> list[Finding]:
+        """Of an optimizer whose parameters no backward ever reached."""
+        empty = self.empty[watched.number]
+        if not empty:  # gradients were put there by hand
+            return []
+        names = few([watched.names.get(one, "one of no model that was called") for one in watched.trainable])
+        says = f"{empty} steps of {watched.name} found no gradient: no backward ever reached any of its {len(watched.trainable)} tensors: {names}"
+        site = astray.most_common(1)[0][0] if astray else watched.last.site
+        if astray:
+            says += f"; {astray.total()} backwards ended before any parameter"
+        fix = "look for detach(), .data, .item(), no_grad(), argmax() or a new tensor between the model's output and the loss"
+        return [Finding(self.code, "fault" if empty >= RUN else "note", empty, says, fix, site, empty, 1, watched.attempts)]
+
     def unchecked(self) -> str | None:
-        return None if any(self.steps.values()) else "no backward led to a step"
+        return None if any(self.steps.values()) else "no step was seen"
 
 
 class Held(Invariant):
@@ -68,9 +86,15 @@ class Led(Invariant):
         super().__init__()
         self.worst: dict[Site | None, list[tuple[int, int]]] = {}
         self.steps = 0
+        self.fed: Span = Span()  #: steps without a gradient, after forwards that could have led to one
+        self.place: Site | None = None
 
     def step(self, step: Step) -> None:
         self.steps += 1
+        idle = [forward for forward in step.forwards if forward.training and forward.visible and not forward.used]
+        if idle and step.ran and step.measured and step.size is None:
+            self.fed.add(step.number)
+            self.place = idle[0].site
         groups: dict[tuple, list] = {}
         for forward in step.forwards:
             if forward.training:
@@ -95,8 +119,12 @@ class Led(Invariant):
             if len(idle) >= RUN:
                 place = Counter(forward.site for forward in idle).most_common(1)[0][0]
                 says = f"{made['forwards']} training forwards, {made['backwards']} backwards and no step"
-                found.append(Finding(self.code, "fault", made["backwards"], says, "call backward() and step() in the loop, not in a branch beside it", place,
+                found.append(Finding(self.code, "fault", made["backwards"], says, "call backward() and step() in the loop itself, not in a branch that is never taken", place,
                                      len(idle)))  # fmt: skip
+        if not made["backwards"] and self.fed.count >= RUN:
+            says = f"{self.fed.count} steps followed training forwards, and no backward came between: they found no gradient"
+            found.append(Finding(self.code, "fault", 0, says, "call loss.backward() before optimizer.step()", self.place,
+                                 self.fed.count, self.fed.first, self.fed.last))  # fmt: skip
         return found
 
     def unchecked(self) -> str | None:
@@ -147,7 +175,10 @@ class NothingReplaced(Invariant):
                 verdict, says = "note", f"{calls} calls would replace NaN or infinity in {what}; none was met"
             else:
                 continue
-            found.append(Finding(self.code, verdict, met, says, "skip a step whose gradients are not finite, and find out where they come from", site, calls))
+            fix = "take the replacement out, skip a step whose gradients are not finite as scaler.step(optimizer) does, and find out where they come from"
+            if where == "model":
+                fix = "nothing, if that is what you meant"
+            found.append(Finding(self.code, verdict, met, says, fix, site, calls))
         return found
 
 
@@ -186,7 +217,7 @@ class Unseen(Invariant):
         if verdict == "note":
             fix = "nothing, if that is what you meant"
         else:
-            fix = "split before anything is shuffled or seeded; seed training and validation apart"
+            fix = "evaluate samples that are kept out of training: split once, before shuffling, or seed the two sets apart"
         return [Finding(self.code, verdict, share, says, fix, None, len(both))]
 
     def unchecked(self) -> str | None:

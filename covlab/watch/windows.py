@@ -1,6 +1,7 @@
 """Invariants that every window must hold: what was taken, what was thrown away, what moved."""
 
 import math
+from collections import Counter
 
 from covlab.watch.finding import Finding
 from covlab.watch.invariant import Invariant, Streaks, value
@@ -17,6 +18,7 @@ class FiniteSteps(Invariant):
         self.skips, self.steps, self.seen = [], 0, 0
         self.place: Site | None = None
         self.needless: list[Step] = []
+        self.latest, self.scaled = 0, True  # when the latest skip was, in steps of all optimizers; were all under a loss scale?
 
     def step(self, step: Step) -> None:
         size = value(step.size)
@@ -38,11 +40,12 @@ class FiniteSteps(Invariant):
 
     def skip(self, number: int, event: Step | Cleared) -> None:
         self.skips.append(number)
+        self.latest, self.scaled = self.steps, self.scaled and any(backward.scale is not None for backward in event.backwards)
         self.place = event.backwards[-1].site if event.backwards else event.site
 
     def finish(self, observer) -> list[Finding]:
         found = self.findings("fault", math.inf, "the step ran although a gradient was NaN or infinite",
-                              "skip such a step: with a GradScaler, step through it; without, test the norm of the gradient first")  # fmt: skip
+                              "skip such a step: with a GradScaler, call scaler.step(optimizer); without, step only if the gradient's norm is finite")  # fmt: skip
         if self.needless:
             says = f"{len(self.needless)} of {self.steps} steps were skipped although every gradient was finite when they were"
             found.append(Finding(self.code, "fault", len(self.needless), says, "let the finiteness of the gradient alone decide whether a step runs",
@@ -50,7 +53,7 @@ class FiniteSteps(Invariant):
         skipped = len(self.skips)
         if skipped >= RUN and skipped >= 0.9 * self.steps:
             verdict, says = "fault", f"{skipped} of {self.steps} windows had a gradient that was NaN or infinite: next to nothing is trained"
-        elif skipped > max(2, 0.2 * self.steps):
+        elif skipped > max(2, 0.2 * self.steps) and not (self.scaled and self.latest < 0.6 * self.steps):  # a loss scale has settled
             verdict, says = "note", f"{skipped} of {self.steps} steps were skipped for gradients that are not finite, as where a loss scale settles"
         else:
             return found
@@ -68,15 +71,21 @@ class NothingLost(Invariant):
         super().__init__()
         self.losses: dict[tuple[int, Site | None], list[Cleared]] = {}
         self.steps = 0
+        self.latest: dict[int, Site | None] = {}  #: of each optimizer, where gradients were lost since its last step
+        self.between: Counter[Site | None] = Counter()  #: steps that found nothing but what a clearing here left
 
     def step(self, step: Step) -> None:
         self.steps += 1
+        site = self.latest.pop(step.optimizer, None)
+        if site is not None and not step.backwards:
+            self.between[site] += 1
 
     def cleared(self, cleared: Cleared) -> None:
         size = value(cleared.size)
         unused = all(not backward.stepped for backward in cleared.backwards)
         if unused and size is not None and math.isfinite(size) and size > 0:
             self.losses.setdefault((cleared.optimizer, cleared.site), []).append(cleared)
+            self.latest[cleared.optimizer] = cleared.site
 
     def finish(self, observer) -> list[Finding]:
         found = []
@@ -88,14 +97,20 @@ class NothingLost(Invariant):
             steps = [event.after for event in events]
             times, attempts = len(events), self.steps
             apart = {later - earlier for earlier, later in zip(steps, steps[1:], strict=False)}
-            leftover = times > 1 and 0 not in apart and len(apart) == 1  # the same number of steps between: an epoch's end
+            leftover = times > 1 and len(apart) == 1 and min(apart) > 1  # the same number of steps between: an epoch's end
             repeated = times >= 3 and times >= 0.2 * attempts
             verdict = "fault" if repeated or leftover else "note"
             says = f"{times} times, finite gradients were cleared before a step took them, of {backwards} backwards in all; {attempts} steps were made"
-            if leftover and not repeated:
-                says = f"every {next(iter(apart))} steps, {backwards / times:g} micro-batches are left over and their gradients cleared without a step"
-            found.append(Finding(self.code, verdict, backwards, says, "step before the gradients are cleared, also for the last, shorter window of an epoch",
-                                 site, times, steps[0] + 1, steps[-1] + 1))  # fmt: skip
+            fix = "clear gradients only after the step that takes them; let no condition on that step ask more of them than to be finite"
+            if self.between[site] > 0.5 * times:
+                says = f"{self.between[site]} steps found no gradient: those of {backwards} backwards were cleared between backward and step"
+                fix = "clear the gradients before backward() or after step(), not between them"
+            elif leftover:
+                says = f"every {min(apart)} steps, {backwards / times:g} micro-batches are left over and their gradients cleared without a step"
+                fix = "make a step of the last, shorter window too, its losses divided by their own number"
+            elif not attempts:
+                fix = "call optimizer.step() between backward() and the clearing, under no condition but that the gradients are finite"
+            found.append(Finding(self.code, verdict, backwards, says, fix, site, times, steps[0] + 1, steps[-1] + 1))
         return found
 
 
@@ -129,7 +144,12 @@ class Moving(Invariant):
                 verdict, says = "note", f"the first {run.length} steps moved nothing: {why}, as where a warm-up starts at zero"
             else:
                 verdict, says = "note", f"{run.length} steps in a row moved no parameter; {why}"
-            fix = "let the warm-up's first factor be 1/steps, not 0" if zero else "look at the gradient's size and at the parameters' precision"
+            if zero and verdict == "fault":
+                fix = "look where the rate is set: a division of integers, a warm-up whose first factor is 0, a schedule past its end"
+            elif zero:
+                fix = "let the warm-up's first factor be 1/steps, not 0"
+            else:
+                fix = "look at the gradient's size and at the parameters' precision"
             found.append(Finding(self.code, verdict, run.length, says, fix, run.first.site, run.length, run.first.number, run.last))
         return found
 
@@ -145,7 +165,7 @@ class Clipped(Invariant):
         self.scales: list[float] = []
 
     def step(self, step: Step) -> None:
-        for site, scale in step.clips:
+        for site, scale in dict(step.clips).items():  # PyTorch clips within clipping, and loops clip group by group
             if scale.value not in (None, 1.0):
                 self.at(site, step.number)
                 self.scales.append(scale.value)
@@ -155,7 +175,7 @@ class Clipped(Invariant):
             return []
         scale = sorted(self.scales)[len(self.scales) // 2]
         says = f"{scale:g} = the loss scale that was still in the gradients: the threshold is {scale:g} times smaller than meant"
-        return self.findings("fault", scale, says, "call scaler.unscale_(optimizer) before clipping")
+        return self.findings("fault", scale, says, "call scaler.unscale_(optimizer) once a step, before clipping")
 
 
 class ScaleHeld(Invariant):

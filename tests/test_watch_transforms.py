@@ -1,0 +1,276 @@
+"""Loops that compile, trace, export, fake, transform, wrap or intercept: each does the same for being watched, and is not accused."""
+
+import copy
+import pickle
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import func, nn
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
+from torch.testing._internal.two_tensor import TwoTensor
+from watch_healthy import batches, network
+
+from covlab.watch import watch
+
+LOOPS = {}
+
+
+def loop(function):
+    LOOPS[function.__name__] = function
+    return function
+
+
+def train(model, call=None, steps=12, clip=None):
+    """The parameters after some steps with ``call`` in the model's place."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for x, y in batches(steps):
+        optimizer.zero_grad()
+        F.cross_entropy((call or model)(x), y).backward()
+        if clip:
+            clip(list(model.parameters()))
+        optimizer.step()
+    return list(model.parameters())
+
+
+def whole(function, **options):
+    torch._dynamo.reset()
+    return torch.compile(function, backend="eager", **options)
+
+
+@loop
+def compiled_without_a_break():
+    model = network()
+    return train(model, whole(lambda x: torch.nan_to_num(model(x)).nan_to_num(), fullgraph=True))
+
+
+@loop
+def compiled_clipping():
+    return train(network(), clip=whole(lambda parameters: nn.utils.clip_grad_norm_(parameters, 1.0), fullgraph=True))
+
+
+@loop
+def compiled_step():
+    """What is counted on between its frames makes none of them compile again."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+
+    @whole
+    def step(x, y):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    for number, (x, y) in enumerate(batches(12)):
+        with torch._dynamo.config.patch(error_on_recompile=number > 1):
+            step(x, y)
+    return list(model.parameters())
+
+
+@loop
+def compiled_backward():
+    torch._dynamo.reset()
+    model = network()
+    with torch._dynamo.utils.maybe_enable_compiled_autograd(True, fullgraph=True):
+        return train(model)
+
+
+@loop
+def traced():
+    model = network()
+    return train(model, torch.jit.trace(model, torch.ones(6, 8)))
+
+
+@loop
+def scripted():
+    def finite(x):
+        return torch.nan_to_num(x)
+
+    model = network()
+    finite = torch.jit.script(finite)
+    script = torch.jit.script(model)
+    return train(model, lambda x: finite(script(x)))
+
+
+@loop
+def exported():
+    model = network()
+    graphs = [torch.export.export(model, (torch.ones(6, 8),), strict=strict).graph for strict in (True, False)]
+    return [*train(model), *map(str, graphs)]
+
+
+@loop
+def symbolic():
+    class Finite(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, x):
+            return torch.nan_to_num(self.inner(x))
+
+    model = torch.fx.symbolic_trace(Finite())
+    return [*train(model), str(model.graph)]
+
+
+@loop
+def made_to_a_graph():
+    model = network()
+    graphs = [make_fx(lambda x: torch.autograd.grad(model(x).sum(), list(model.parameters())))(torch.ones(6, 8))]
+
+    def step(x, y):
+        model.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        return model[0].weight.grad
+
+    graphs.append(make_fx(step)(*batches(1)[0]))
+    return [*train(model), *(str(graph.graph) for graph in graphs)]
+
+
+@loop
+def gradients_of_samples():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+
+    def loss(parameters, x, y):
+        return F.cross_entropy(func.functional_call(model, parameters, (x[None],)), y[None])
+
+    for x, y in batches(12):
+        found = func.vmap(func.grad(loss), (None, 0, 0))({name: p.detach() for name, p in model.named_parameters()}, x, y)
+        for name, parameter in model.named_parameters():
+            parameter.grad = found[name].mean(0)
+        optimizer.step()
+    return list(model.parameters())
+
+
+@loop
+def ensemble():
+    parameters, buffers = func.stack_module_state([network(seed=seed) for seed in range(3)])
+    skeleton = copy.deepcopy(network()).to("meta")
+    optimizer = torch.optim.SGD(parameters.values(), lr=0.05)
+    for x, y in batches(12):
+        out = func.vmap(lambda own, kept, x: func.functional_call(skeleton, (own, kept), (x,)), (0, 0, None), randomness="different")(parameters, buffers, x)
+        optimizer.zero_grad()
+        F.cross_entropy(out.flatten(0, 1), y.repeat(3)).backward()
+        optimizer.step()
+    return list(parameters.values())
+
+
+@loop
+def jacobian_penalty():
+    model = network()
+    return train(model, lambda x: model(x) + 0.01 * func.vmap(func.jacrev(model), randomness="different")(x).mean() + 0 * func.jvp(model, (x,), (x,))[1])
+
+
+@loop
+def faked():
+    with FakeTensorMode():
+        train(network(), steps=40, clip=lambda parameters: nn.utils.clip_grad_norm_(parameters, 1.0))
+    return train(network())
+
+
+@loop
+def without_data():
+    with torch.device("meta"):
+        model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for _ in range(40):
+        optimizer.zero_grad()
+        model(torch.ones(6, 8, device="meta")).sum().backward()
+        optimizer.step()
+    return train(network())
+
+
+@loop
+def intercepted():
+    """A mode and a subclass of the user's see what the loop calls, and nothing of ours."""
+    seen = []
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    class Own(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):
+            seen.append(str(function))
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    model = network()
+    with Mode():
+        result = train(model, lambda x: model(x.as_subclass(Own)))
+    return [*(parameter.detach() for parameter in result), len(seen)]
+
+
+@loop
+def wrapped_parameters():
+    model = network()
+    for layer in (model[0], model[3]):
+        layer.weight = nn.Parameter(TwoTensor(layer.weight.detach(), layer.weight.detach().clone()))
+    return [getattr(p, "a", p) for p in train(model, steps=40, clip=lambda parameters: nn.utils.clip_grad_norm_(parameters, 1.0))]
+
+
+@loop
+def copied_and_pickled():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    result = train(model)
+    for thing in (model, optimizer, torch.amp.GradScaler("cpu"), torch.optim.lr_scheduler.StepLR(optimizer, 2)):
+        copy.deepcopy(thing)
+        pickle.dumps(thing)
+    assert pickle.loads(pickle.dumps(torch.nan_to_num)) is torch.nan_to_num
+    assert pickle.loads(pickle.dumps(nn.utils.clip_grad_norm_)) is nn.utils.clip_grad_norm_
+    return [*train(copy.deepcopy(model)), *result]
+
+
+@loop
+def sharded():
+    from torch import distributed
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import distribute_module, distribute_tensor, init_device_mesh
+
+    distributed.init_process_group("gloo", rank=0, world_size=1, store=distributed.HashStore())
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        replicated, sharded = distribute_module(network(), mesh), fully_shard(network(), mesh=mesh)
+        result = train(replicated, lambda x: replicated(distribute_tensor(x, mesh)).full_tensor(), steps=40)
+        result += train(sharded, steps=40, clip=lambda parameters: nn.utils.clip_grad_norm_(parameters, 1.0))
+        return [parameter.full_tensor() for parameter in result]
+    finally:
+        distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_does_the_same_for_being_watched(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is deprecated
+        torch.manual_seed(0)
+        alone = LOOPS[name]()
+        torch.manual_seed(0)
+        with watch() as w:
+            watched = LOOPS[name]()
+    report = w.report()
+    assert not w.broken and not w.observer.failures
+    assert report.worst in (None, "note"), str(report)
+    for one, other in zip(alone, watched, strict=True):
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def test_backwards_that_are_compiled_are_the_reason_why_nothing_was_checked():
+    with watch() as w:
+        LOOPS["compiled_backward"]()
+    assert all("compiled" in why for why in w.report().unchecked.values())
+    assert len(w.report().unchecked) == 18
+
+
+def test_a_compiler_that_was_first_used_under_a_watch_works_after_it():
+    """Its tables are made at the first use, from what torch's names mean then."""
+    torch._dynamo.trace_rules.clear_lru_cache()
+    with watch():
+        watched = LOOPS["compiled_without_a_break"]()
+    for one, other in zip(watched, LOOPS["compiled_without_a_break"](), strict=True):
+        assert torch.equal(one, other)
