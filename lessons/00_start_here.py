@@ -33,7 +33,8 @@ device = choose_device(profile)
 
 # %% [markdown]
 # "To do" comes with what to do. A "note" is no obstacle. A GPU is never needed. Where you have one, set `profile = "gpu"` in
-# the first cell of a lesson; without one such a lesson says so, and runs on the CPU.
+# the first cell of a lesson: lessons 04, 05, 06, 08 and 09 then run at full size, on arrays nine times as large. Without one such a lesson says so,
+# and runs on the CPU.
 #
 # ## Move something
 #
@@ -133,7 +134,7 @@ show_progress()
 #
 # At the end you can take a training run that prints nonsense, say which bugs could have caused it, and measure which one did.
 #
-# ## Words and symbols
+# ## Glossary: symbols and words
 #
 # | Symbol | Here it is | Beware |
 # |---|---|---|
@@ -166,6 +167,10 @@ show_progress()
 # | overfit test | memorizing a few fixed scenes, to see that a loop works at all; it says nothing of other scenes |
 # | held-out scenes | scenes that training never saw |
 # | fault | a bug that can be switched on and off: `covlab faults` lists them |
+# | rank | one of several processes that train together; also, of a matrix, how many directions it has |
+# | invariant | what a right loop keeps in every step, whatever it trains: lesson 11 |
+# | MUSIC | finds places of sources in a covariance: lesson 08 |
+# | maximum likelihood on a grid | the classical rival: of all places on a grid, the powers that explain the snapshots best |
 # | claim | a number in the text that every run measures again: the lines `measured …` |
 #
 # **In three lines.** The machine is ready, or you know what it lacks. You guessed, measured, and compared yourself with runs that are known to be

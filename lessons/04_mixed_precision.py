@@ -31,7 +31,7 @@ seed = 0
 # multiplies the loss before `backward` and is divided out of the gradient after it; why, you will see.
 
 # %%
-from covlab.course import check, choose_device, measure, outcome, predict
+from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
 
 predict(
     "04.unscaled",
@@ -85,14 +85,13 @@ plots.table(
 
 # %%
 from covlab.model import BackProjectionNet
-from covlab.scenario import preset
 from covlab.simulator import Simulator, scene_generator
 
 device = choose_device(profile)
-student = preset("student")
-scenes = Simulator(student, device).draw(128, scene_generator(seed, "precision", device=device))
+scenario = choose_scenario(device)
+scenes = Simulator(scenario, device).draw(128, scene_generator(seed, "precision", device=device))
 torch.manual_seed(seed)
-model = BackProjectionNet(student, beams=32, width=64, rank=4).to(device)
+model = BackProjectionNet(scenario, beams=32, width=64, rank=4).to(device)
 
 
 def gradient(precision, scale=1.0):

@@ -39,7 +39,7 @@ seed = 0
 # Hold each window's gradient against that of the same scenes in one batch. Commit yourself before you read on.
 
 # %%
-from covlab.course import check, choose_device, measure, outcome, predict
+from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
 
 beside_the_big_batch = [
     "the big batch's direction and length",
@@ -70,16 +70,15 @@ from covlab.course.experiments.accumulation import cut, with_batch_norm
 from covlab.faults.stage import finish, stage
 from covlab.model import BackProjectionNet
 from covlab.plots.accumulation import gradient_errors, ratios_by_window
-from covlab.scenario import preset
 from covlab.simulator import Simulator, scene_generator
 
 import torch  # after covlab, which tells it how threads should wait
 
 device = choose_device(profile)
-student = preset("student")
-scenes = Simulator(student, device).draw(128, scene_generator(seed, "windows", device=device))
+scenario = choose_scenario(device)
+scenes = Simulator(scenario, device).draw(128, scene_generator(seed, "windows", device=device))
 torch.manual_seed(seed)
-model = BackProjectionNet(student, beams=32, width=64, rank=4).to(device)
+model = BackProjectionNet(scenario, beams=32, width=64, rank=4).to(device)
 
 
 def window_gradient(model, micro_batches, shares):

@@ -54,7 +54,7 @@ seed = 0
 # Before you run the experiment, decide for yourself.
 
 # %%
-from covlab.course import check, choose_device, measure, outcome, predict
+from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
 
 predict("06.train_value", "With this bug, the logged training loss is …", ["too small", "right", "too large"])
 
@@ -86,7 +86,6 @@ from covlab.model import BackProjectionNet
 from covlab.plots.training import window_columns
 from covlab.progress import Silent
 from covlab.recipe import Recipe
-from covlab.scenario import preset
 from covlab.simulator import FixedScenes, Simulator, scene_generator
 from covlab.trainer import Trainer
 from covlab.widgets import FaultMuseumExplorer, ScalingBugExplorer
@@ -106,13 +105,13 @@ print(bug.diff())
 # %%
 device = choose_device(profile)
 NMSE = LossWeights.only(lam_cov=1.0)
-student = preset("student")
-scenes = Simulator(student, device).draw(512, scene_generator(seed, "overfit", device=device))
+scenario = choose_scenario(device)
+scenes = Simulator(scenario, device).draw(512, scene_generator(seed, "overfit", device=device))
 
 
 def train(bugged, **recipe):
     torch.manual_seed(seed)
-    model = BackProjectionNet(student).to(device)
+    model = BackProjectionNet(scenario).to(device)
     with inject(bug.name) if bugged else nullcontext():
         trainer = Trainer(
             model, FixedScenes(scenes, micro_batch=32, seed=seed), scenes,

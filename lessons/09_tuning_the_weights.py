@@ -30,7 +30,7 @@ from pathlib import Path
 import optuna
 
 from covlab import plots
-from covlab.course import check, choose_device, measure, outcome, predict
+from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
 from covlab.course.experiments.tuning import another_worker
 from covlab.faults import inject
 from covlab.loss import LossWeights
@@ -38,7 +38,6 @@ from covlab.model import BackProjectionNet
 from covlab.plots.studies import trials_of
 from covlab.progress import Silent
 from covlab.recipe import Recipe
-from covlab.scenario import preset
 from covlab.simulator import FreshScenes, Simulator, scene_generator
 from covlab.trainer import Trainer
 from covlab.tune import best, open_study, work
@@ -46,8 +45,8 @@ from covlab.tune import best, open_study, work
 import torch  # after covlab, which tells it how threads should wait
 
 device = choose_device(profile)
-student = preset("student")
-simulator = Simulator(student, device)
+scenario = choose_scenario(device)
+simulator = Simulator(scenario, device)
 unseen = simulator.draw(1024, scene_generator(seed, "final judgement", device=device))
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 WINDOWS = 60
@@ -57,7 +56,7 @@ def train(weights, learning_rate=3e-3, seed=seed):
     torch.manual_seed(seed)
     scenes = FreshScenes(simulator, micro_batch=32, micro_batches=4 * WINDOWS, seed=seed)
     recipe = Recipe(windows=WINDOWS, learning_rate=learning_rate)
-    return Trainer(BackProjectionNet(student).to(device), scenes, unseen, recipe, weights, progress=Silent()).fit()
+    return Trainer(BackProjectionNet(scenario).to(device), scenes, unseen, recipe, weights, progress=Silent()).fit()
 
 
 # %% [markdown]
@@ -109,7 +108,7 @@ folder = tempfile.TemporaryDirectory()
 storage = f"sqlite:///{Path(folder.name) / 'study.db'}"
 TRIALS = 8
 study = open_study(
-    storage, "weights", windows=WINDOWS, epoch=10, validation=512, seed=seed,
+    storage, "weights", preset=scenario.name, windows=WINDOWS, epoch=10, validation=512, seed=seed,
     search={"learning_rate": (3e-4, 3e-2), "lam_peak_contrast": (1e-3, 1.0), "lam_subspace_align": (1e-3, 1.0)},
 )  # fmt: skip
 mine = []
@@ -189,8 +188,8 @@ plots.table(
 # %%
 found = LossWeights().updated("study last week, trial 7", lam_peak_contrast=0.4, lam_subspace_align=0.01)
 with inject("weights_reset"):
-    scenes = FreshScenes(Simulator(student), micro_batch=32, micro_batches=4, seed=seed)
-    reset = Trainer(BackProjectionNet(student), scenes, unseen.to("cpu"), Recipe(windows=1), found, progress=Silent())
+    scenes = FreshScenes(Simulator(scenario), micro_batch=32, micro_batches=4, seed=seed)
+    reset = Trainer(BackProjectionNet(scenario), scenes, unseen.to("cpu"), Recipe(windows=1), found, progress=Silent())
 
 
 def weighed(term):

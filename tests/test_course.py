@@ -258,6 +258,21 @@ def test_student_editions_run_to_the_end_with_every_exercise_open(tmp_path):
     assert {run.lesson.name: run.findings for run in runs if run.failed} == {}
 
 
+@pytest.mark.slow
+def test_lessons_with_a_gpus_profile_hold_at_full_size(tmp_path):
+    """Here on the CPU: of what a GPU changes, the size."""
+    lessons = []
+    for lesson in read_lessons(ROOT):
+        text = lesson.source.read_text(encoding="utf-8")
+        if "choose_scenario(device)" in text:
+            (tmp_path / lesson.source.name).write_text(text.replace("choose_scenario(device)", 'choose_scenario("cuda")'), encoding="utf-8")
+            lessons.append(read_lesson(tmp_path / lesson.source.name))
+    runs = [Run(lesson, tmp_path / "out", {"profile": "gpu"}, budget=900) for lesson in lessons]
+    run_all(runs, read_claims(ROOT))
+    assert {run.lesson.name: run.findings for run in runs if run.failed} == {}
+    assert len(runs) == 5
+
+
 def test_kernel_is_this_python_whatever_is_installed_for_the_user(tmp_path, monkeypatch):
     spec = tmp_path / "home" / "kernels" / "python3"
     spec.mkdir(parents=True)

@@ -57,3 +57,9 @@ def test_without_a_gpu_the_gpu_profile_says_so_and_goes_on(shown, monkeypatch):
     assert machine.choose_device("gpu") == "cuda"
     with pytest.raises(ValueError, match="cpu, gpu"):
         machine.choose_device("tpu")
+
+
+def test_a_gpu_gets_the_full_arrays_and_says_so(shown):
+    assert machine.choose_scenario("cpu").name == "student" and not shown
+    assert machine.choose_scenario("cuda").name == "full"
+    assert "144 elements" in shown[0]

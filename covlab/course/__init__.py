@@ -1,7 +1,7 @@
 """The course: lessons as text, their editions as notebooks, and the runner that proves them.
 
 All that a lesson needs has its name here: `measure` for claims, `check` for exercises, `predict` and `outcome`,
-`choose_device`, `show_progress`. What they record travels in the executed notebook itself, as an output of the cell that
+`choose_device`, `choose_scenario`, `show_progress`. What they record travels in the executed notebook itself, as an output of the cell that
 called them.
 """
 
@@ -17,7 +17,8 @@ WIDGET_ERROR = "data-covlab-error"  # attribute of the HTML by which an explorer
 
 # Each is loaded when a lesson first asks for it: the runner, which only reads notebooks, needs no torch.
 _ELSEWHERE = {
-    "check": "checking", "predict": "predictions", "outcome": "predictions", "choose_device": "machine", "show_machine": "machine",
+    "check": "checking", "predict": "predictions", "outcome": "predictions", "choose_device": "machine", "choose_scenario": "machine",
+    "show_machine": "machine",
     "show_progress": "solved", "band": "bands", "reference_trainer": "bands",
 }  # fmt: skip
 _LOOKS = {"good": ("#009E73", "✓"), "open": ("#D55E00", "◯"), "plain": ("#0072B2", "")}  # a colour never speaks alone

@@ -11,6 +11,7 @@ import covlab
 from covlab.course import card, memory
 from covlab.course.parameters import PROFILES
 from covlab.environment import lock_differences
+from covlab.scenario import Scenario, preset
 
 PYTHON = (3, 11)
 MEMORY_GB = 2.0  # a lesson's kernel with torch stays below half of it
@@ -44,8 +45,18 @@ def choose_device(profile: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     card("No GPU here", ['You asked for the profile "gpu", and PyTorch sees no GPU on this machine: this lesson runs on the CPU. '
-                         "It shows the same, and takes longer where it is sized for a GPU."], "plain")
+                         "It shows the same, at the student's size."], "plain")
     return "cpu"
+
+
+def choose_scenario(device: str) -> Scenario:
+    """What a lesson's scenes are drawn from: the student's arrays on a CPU; on a GPU the full ones, and that is shown."""
+    if device == "cpu":
+        return preset("student")
+    scenario = preset("full")
+    card("Full size", [f"On this GPU the lesson runs with {scenario.ris_elements} elements, {scenario.bs_antennas} antennas and up to "
+                       f"{scenario.max_sources} sources. The text speaks of what it shows at the student's size; your numbers stand below the cells as `measured …`."], "plain")
+    return scenario
 
 
 def look_at_machine() -> list[Line]:
