@@ -2,9 +2,11 @@
 
 import gc
 import json
+import math
 import subprocess
 import sys
 import textwrap
+import types
 import weakref
 from xml.etree import ElementTree
 
@@ -112,6 +114,92 @@ def test_memory_does_not_grow_with_the_steps(rate, monkeypatch):
             alive.append(sum(type(thing) is Step for thing in gc.get_objects()))
     assert w.observer.counts["steps"] == 288
     assert alive[0] == alive[1] == alive[2]
+
+
+def weight(root):
+    """Bytes of everything that can be reached, tensors and modules each as one thing."""
+    seen, waiting, total = set(), [root], 0
+    while waiting:
+        thing = waiting.pop()
+        if id(thing) not in seen and not isinstance(thing, CODE):
+            seen.add(id(thing))
+            total += sys.getsizeof(thing)
+            waiting += [] if isinstance(thing, torch.Tensor | nn.Module) else gc.get_referents(thing)
+    return total
+
+
+CODE = (type, types.ModuleType, types.FunctionType, types.CodeType, types.MethodType, types.BuiltinFunctionType)
+
+
+def cleared(model, optimizer, number, loss):
+    loss.backward()
+    optimizer.zero_grad()
+
+
+def not_finite(model, optimizer, number, loss):
+    (loss * math.nan).backward()
+    optimizer.step()
+
+
+def skipped(model, optimizer, number, loss):
+    if number % 4 == 0:
+        (loss * math.inf).backward()
+        optimizer.zero_grad()
+
+
+def carried(model, optimizer, number, loss):
+    loss.backward()
+    if number % 3 == 0:
+        optimizer.step()
+
+
+def last_alone(model, optimizer, number, loss):
+    if number % 4 == 0:
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def by_hand(model, optimizer, number, loss):
+    for parameter, gradient in zip(model.parameters(), torch.autograd.grad(loss, model.parameters()), strict=True):
+        parameter.data.sub_(gradient, alpha=1e-3)
+
+
+def backward_by_hand(model, optimizer, number, loss):
+    loss.backward()
+    for parameter in model.parameters():
+        parameter.data.sub_(parameter.grad, alpha=1e-3)
+        parameter.grad = None
+
+
+def evaluated(model, optimizer, number, loss):
+    with torch.no_grad():
+        model(torch.ones(1, 8))
+
+
+def an_optimizer_each(model, optimizer, number, loss):
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("body", [cleared, not_finite, skipped, carried, last_alone, by_hand, backward_by_hand, evaluated, an_optimizer_each])
+def test_memory_does_not_grow_with_the_length_of_a_run(body, monkeypatch):
+    for name, most in {"session.ROWS": 8, "shares.KEPT": 8, "windows.KEPT": 8, "observer.WAITING": 64, "observer.FORWARDS": 64, "invariant.OPTIMIZERS": 8, "measure.SAMPLES": 64}.items():
+        monkeypatch.setattr(f"covlab.watch.{name}", most)
+    model = network(dropout=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    x, y = batches(1)[0]
+    sizes = []
+    with watch(model, optimizer) as w:
+        for _ in range(4):
+            for number in range(1, 193):
+                body(model, optimizer, number, F.cross_entropy(model(x), y))
+            w.observer.bring_in()
+            gc.collect()
+            sizes.append(weight([w.observer, w.invariants, w.rows]))
+    assert abs(sizes[3] - sizes[2]) <= 0.01 * sizes[2], sizes
 
 
 class Waits(TorchDispatchMode):

@@ -1,9 +1,40 @@
 """What every invariant is made of, and how it remembers a run of any length in little room."""
 
+from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from covlab.watch.finding import Finding
 from covlab.watch.records import Cleared, Number, Site, Step
+
+OPTIMIZERS = 256  # that are remembered, and their places
+
+
+@dataclass
+class Span:
+    """Steps that showed something: how many, the first and the last. Nothing else is kept, for a run may be long."""
+
+    count: int = 0
+    first: int = 0
+    last: int = 0
+
+    def add(self, number: int) -> None:
+        self.first = self.first or number  # steps count from 1
+        self.count, self.last = self.count + 1, number
+
+
+class Last(dict):
+    """A dict that makes what it lacks, and forgets the oldest beyond so many: some loops make an optimizer a task."""
+
+    def __init__(self, make: Callable):
+        super().__init__()
+        self.make = make
+
+    def __missing__(self, key):
+        if len(self) >= OPTIMIZERS:
+            del self[next(iter(self))]
+        value = self[key] = self.make()
+        return value
 
 
 class Invariant:
@@ -12,13 +43,13 @@ class Invariant:
     code = ""
 
     def __init__(self):
-        self.places: dict[Site | None, list[int]] = {}
+        self.places: dict[Site | None, Span] = defaultdict(Span)
 
     def at(self, site: Site | None, step: int) -> None:
-        self.places.setdefault(site, []).append(step)
+        self.places[site].add(step)
 
     def findings(self, verdict: str, number: float | None, says: str, fix: str) -> list[Finding]:
-        return [Finding(self.code, verdict, number, says, fix, site, len(at), at[0], at[-1]) for site, at in self.places.items()]
+        return [Finding(self.code, verdict, number, says, fix, site, at.count, at.first, at.last) for site, at in self.places.items()]
 
     def step(self, step: Step) -> None: ...
 
@@ -37,19 +68,6 @@ def value(number: Number | None) -> float | None:
 
 def rates_of(step: Step) -> list[float]:
     return [rate.value if isinstance(rate, Number) else rate for rate in step.rates]
-
-
-@dataclass
-class Span:
-    """Steps that showed something: how many, the first and the last. Nothing else is kept, for a run may be long."""
-
-    count: int = 0
-    first: int = 0
-    last: int = 0
-
-    def add(self, number: int) -> None:
-        self.first = self.first or number  # steps count from 1
-        self.count, self.last = self.count + 1, number
 
 
 @dataclass
@@ -73,16 +91,16 @@ class Streaks:
     """The longest streak of each optimizer."""
 
     def __init__(self):
-        self.running: dict[int, Streak] = {}
-        self.longest: dict[int, Streak] = {}
+        self.running: dict[int, Streak] = Last(lambda: None)
+        self.longest: dict[int, Streak] = Last(lambda: None)
 
     def go_on(self, step: Step, counts: bool = True) -> None:
         """One step more, if it ``counts`` or is the first."""
-        streak = self.running.get(step.optimizer)
+        streak, longest = self.running[step.optimizer], self.longest[step.optimizer]
         if counts or streak is None:
-            streak = self.running.setdefault(step.optimizer, Streak(step))
+            streak = self.running[step.optimizer] = streak or Streak(step)
             streak.add(step)
-            if step.optimizer not in self.longest or streak.length > self.longest[step.optimizer].length:
+            if longest is None or streak.length > longest.length:
                 self.longest[step.optimizer] = streak
 
     def end(self, optimizer: int) -> None:

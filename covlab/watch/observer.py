@@ -25,6 +25,7 @@ from covlab.watch.watched import Watched, gradients, versions
 
 BLOCK = 32  # steps between two waits for the device
 WHOLE_STEPS = 12  # of an optimizer, whose parameters are compared element by element
+WAITING = 4096  # numbers on the device, at the most
 FORWARDS = 4096  # kept of a window
 SAMPLING = 8  # of how many steps a light watch measures one
 
@@ -187,6 +188,7 @@ class Observer(Conditioning):
             self.counts["evaluation_mode"] += owned and not module.training
             if owned and not self.light:
                 self.inputs.see(args, kwargs, self.pending, training=False)
+                self._make_room()
         if not learning:
             if owned and module.training and root.stochastic:
                 run = self.since_backward[site] = self.since_backward.get(site, 0) + 1
@@ -260,6 +262,7 @@ class Observer(Conditioning):
                 if watched.written is None:
                     watched.written = watched.versions()
                 watched.pending.append(record)
+        self._make_room()
 
     # ---------------------------------------------------------------- gradients cleared
 
@@ -294,8 +297,11 @@ class Observer(Conditioning):
                 watched.hook()
                 return watched
         for number in [number for number, watched in self.optimizers.items() if watched.ref() is None]:
-            self.formerly |= self.optimizers.pop(number).hooked
+            gone = self.optimizers.pop(number)
+            self.formerly |= gone.hooked
             self.retired += 1
+            for handle in gone.handles:
+                handle.remove()
         watched = Watched(optimizer, len(self.optimizers) + self.retired)
         self.optimizers[watched.number] = watched
         for root in self.roots.values():
@@ -377,8 +383,10 @@ class Observer(Conditioning):
         if watched.before:
             step.moved = self.pending.number(measure.moved(watched.before))
             watched.before = []
-        watched.consumed, watched.carried, watched.step, watched.taken = bool(watched.pending), None, None, len(watched.pending)
+        watched.consumed, watched.carried, watched.step = bool(watched.pending), None, None
         self._close(watched, step)
+        del watched.pending[:-1]  # a loop may never clear: that something was taken is enough
+        watched.taken = len(watched.pending)
 
     def _close(self, watched: Watched, step: Step) -> None:
         for backward in watched.pending:
@@ -387,7 +395,10 @@ class Observer(Conditioning):
         self.counts["steps"] += 1
         watched.last = step
         self.events.append(step)
-        if len(self.events) >= BLOCK or len(self.pending) > 4096:
+        self._make_room()
+
+    def _make_room(self) -> None:
+        if len(self.events) >= BLOCK or len(self.pending) > WAITING:
             self.bring_in()
 
     def _size(self, watched: Watched) -> Number | None:

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from covlab.watch.finding import Finding
-from covlab.watch.invariant import Invariant, Span, rates_of
+from covlab.watch.invariant import Invariant, Last, Span, rates_of
 from covlab.watch.records import Site, Step
 
 
@@ -67,7 +67,7 @@ class Scheduled(Invariant):
 
     def __init__(self):
         super().__init__()
-        self.histories: dict[int, History] = {}
+        self.histories: dict[int, History] = Last(History)
 
     @property
     def any(self) -> bool:
@@ -75,7 +75,7 @@ class Scheduled(Invariant):
         return any(history.calls for history in self.histories.values())
 
     def step(self, step: Step) -> None:
-        self.histories.setdefault(step.optimizer, History()).add(step)
+        self.histories[step.optimizer].add(step)
 
     def finish(self, observer) -> list[Finding]:
         found = [finding for history in self.histories.values() for seen in history.calls.values() for finding in self._judge(seen, history.steps - 1)]

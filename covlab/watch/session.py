@@ -3,13 +3,13 @@
 import json
 import math
 import os
-from collections import deque
+from collections import defaultdict, deque
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from covlab.watch.finding import TITLES, Finding, rank
-from covlab.watch.invariant import Invariant, value
+from covlab.watch.invariant import Invariant, Span, value
 from covlab.watch.observer import Enough, Observer
 from covlab.watch.records import Cleared, Number, Step
 from covlab.watch.report import Report
@@ -35,27 +35,43 @@ class Logged(Invariant):
 
     def __init__(self):
         super().__init__()
-        self.entries: list[tuple[int, float | Number, list[Step]]] = []
+        self.entries = 0
+        self.found: dict[str, Span] = defaultdict(Span)
+        self.ratios: dict[str, float] = {}
         self.since: deque[Step] = deque(maxlen=ROWS)
 
     def step(self, step: Step) -> None:
         self.since.append(step)
 
+    def compare(self, number: int, logged: float) -> None:
+        """With the losses since the last time, at so many steps."""
+        losses, n = [], 0
+        for step in self.since:
+            for backward in step.backwards:
+                part = share(backward)
+                if backward.loss is not None and part is not None and part.value:
+                    losses.append(backward.loss.value / (backward.scale.value if backward.scale else 1) / part.value)
+            n = max(n, len(step.backwards))
+        self.since.clear()
+        self.entries += 1
+        seen = sum(losses) / len(losses) if losses else 0.0
+        if not math.isfinite(seen) or seen == 0:
+            return
+        ratio, says = logged / seen, None
+        if abs(logged) < 1e-12:
+            says = "the logged loss is 0, the loss that was seen is not"
+        elif n > 1 and min(abs(ratio - n) / n, abs(ratio - 1 / n) * n) < 0.02:
+            says = f"{ratio:.2f}: the logged loss is that many times the mean of the losses seen, with {n} micro-batches a window"
+        if says:
+            self.found[says].add(number)
+            self.ratios[says] = ratio
+
     def finish(self, observer) -> list[Finding]:
-        found: dict[str, list] = {}
-        for number, logged, losses, n in self.entries:
-            logged = logged.value if isinstance(logged, Number) else logged
-            seen = sum(losses) / len(losses) if losses else None
-            if seen is None or logged is None or not math.isfinite(seen) or seen == 0:
-                continue
-            ratio = logged / seen
-            if abs(logged) < 1e-12:
-                found.setdefault("the logged loss is 0, the loss that was seen is not", []).append((number, ratio))
-            elif n > 1 and min(abs(ratio - n) / n, abs(ratio - 1 / n) * n) < 0.02:
-                says = f"{ratio:.2f}: the logged loss is that many times the mean of the losses seen, with {n} micro-batches a window"
-                found.setdefault(says, []).append((number, ratio))
         fix = "add up the loss of every micro-batch, not yet divided for the accumulation, and log the sum over their number"
-        return [Finding("W14", "fault" if len(at) > 1 else "warning", at[-1][1], says, fix, None, len(at), at[0][0], at[-1][0]) for says, at in found.items()]
+        return [
+            Finding("W14", "fault" if at.count > 1 else "warning", self.ratios[says], says, fix, None, at.count, at.first, at.last)
+            for says, at in self.found.items()
+        ]
 
     def unchecked(self) -> str | None:
         return None if self.entries else "the loop did not hand over what it logs: w.log(value)"
@@ -122,17 +138,8 @@ class watch:
         """Hand over the training loss as the loop logs it, a mean since the last time, to have it compared (W14)."""
         observer = self.observer
         observer.bring_in()
-        logged = next(one for one in self.invariants if one.code == "W14")
-        losses, n = [], 0
-        for step in logged.since:
-            for backward in step.backwards:
-                part = share(backward)
-                if backward.loss is not None and part is not None and part.value:
-                    losses.append(backward.loss.value / (backward.scale.value if backward.scale else 1) / part.value)
-            n = max(n, len(step.backwards))
-        logged.since.clear()
         number = max((watched.attempts for watched in observer.optimizers.values()), default=0)
-        logged.entries.append((number, float(loss), losses, n))
+        next(one for one in self.invariants if one.code == "W14").compare(number, float(loss))
 
     def report(self) -> Report:
         """What was found; inside the context, so far."""

@@ -4,6 +4,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 from covlab.watch.finding import Finding
+from covlab.watch.invariant import Last
 from covlab.watch.records import Backward, Site, Step
 
 CLOSE = 2e-3  # a third, in half precision, is wrong by 5e-4
@@ -64,7 +65,7 @@ class Shares:
     code = "W01"
 
     def __init__(self):
-        self.windows: dict[tuple[int, Site | None], deque[_Window]] = {}
+        self.windows: dict[tuple[int, Site | None], deque[_Window]] = Last(lambda: deque(maxlen=KEPT))
         self.reasons: Counter[str] = Counter()
 
     def step(self, step: Step) -> None:
@@ -85,8 +86,7 @@ class Shares:
         several = any(len(forward.used) > 1 for forward in step.forwards)
         prints = [tuple(forward.print) for forward in step.forwards if forward.print and forward.used]
         alike = several or (len(prints) > 1 and len(set(prints)) < len(prints) and max(uses.values(), default=0) == 1)
-        place = self.windows.setdefault((step.optimizer, next(iter(sites))), deque(maxlen=KEPT))
-        place.append(_Window(step.number, shares, alike))
+        self.windows[step.optimizer, next(iter(sites))].append(_Window(step.number, shares, alike))
 
     def finish(self, observer) -> list[Finding]:
         return [finding for (_, site), windows in self.windows.items() for finding in self._judge(site, list(windows))]

@@ -1,9 +1,9 @@
 """Invariants of a run as a whole: what was trained, what was forgotten, what was evaluated."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from covlab.watch.finding import Finding
-from covlab.watch.invariant import Invariant, Span
+from covlab.watch.invariant import Invariant, Last, Span
 from covlab.watch.records import Site, Step
 from covlab.watch.windows import RUN
 
@@ -18,8 +18,8 @@ class AllTrained(Invariant):
 
     def __init__(self):
         super().__init__()
-        self.steps: Counter[int] = Counter()
-        self.empty: Counter[int] = Counter()  #: of these, steps that found no gradient at all
+        self.steps: dict[int, int] = Last(int)
+        self.empty: dict[int, int] = Last(int)  #: of these, steps that found no gradient at all
 
     def step(self, step: Step) -> None:
         self.empty[step.optimizer] += step.ran and step.measured and step.size is None
@@ -84,7 +84,8 @@ class Led(Invariant):
 
     def __init__(self):
         super().__init__()
-        self.worst: dict[Site | None, list[tuple[int, int]]] = {}
+        self.worst: dict[Site | None, Span] = defaultdict(Span)
+        self.counts: dict[Site | None, Counter[int]] = defaultdict(Counter)  #: {forwards: windows}
         self.steps = 0
         self.fed: Span = Span()  #: steps without a gradient, after forwards that could have led to one
         self.place: Site | None = None
@@ -102,16 +103,17 @@ class Led(Invariant):
         for (site, _), forwards in groups.items():
             used = [bool(forward.used) for forward in forwards]
             if len(used) > 1 and used[-1] and not any(used[:-1]) and all(forward.visible for forward in forwards):
-                self.worst.setdefault(site, []).append((step.number, len(used)))
+                self.worst[site].add(step.number)
+                self.counts[site][len(used)] += 1
 
     def finish(self, observer) -> list[Finding]:
         found = []
         for site, windows in self.worst.items():
-            n = Counter(forwards for _, forwards in windows).most_common(1)[0][0]
-            verdict = "fault" if len(windows) >= 3 and len(windows) >= 0.5 * self.steps else "note"
+            n = self.counts[site].most_common(1)[0][0]
+            verdict = "fault" if windows.count >= 3 and windows.count >= 0.5 * self.steps else "note"
             says = f"{n} forwards and one backward a window, on the last: {n - 1} of {n} micro-batches do not train"
             found.append(Finding(self.code, verdict, n, says, "indent backward() into the loop over the micro-batches", site,
-                                 len(windows), windows[0][0], windows[-1][0]))  # fmt: skip
+                                 windows.count, windows.first, windows.last))  # fmt: skip
         made, optimizers = observer.counts, any(watched.attempts == 0 for watched in observer.optimizers.values())
         if not made["steps"] and optimizers:
             training = [forward for forward in observer.forwards if forward.training and forward.visible]
@@ -136,7 +138,7 @@ class NoBatchStatistics(Invariant):
 
     def __init__(self):
         super().__init__()
-        self.windows: list[tuple[int, int, Site | None]] = []
+        self.windows, self.most, self.site = Span(), 0, None
         self.found = False
 
     def step(self, step: Step) -> None:
@@ -144,18 +146,20 @@ class NoBatchStatistics(Invariant):
         if places and max(places.values()) > 1:
             used = [forward for forward in step.forwards if forward.training and forward.used]
             self.found |= any(forward.batch_statistics for forward in used)
-            self.windows.append((step.number, max(places.values()), used[0].site if used else None))
+            self.windows.add(step.number)
+            self.most = self.most or max(places.values())
+            self.site = self.site or (used[0].site if used else None)
 
     def finish(self, observer) -> list[Finding]:
         if not self.found:
             return []
-        n = self.windows[0][1]
+        n, windows = self.most, self.windows
         says = f"batch normalization takes its statistics of a micro-batch, {n} times a window: not those of the large batch"
-        return [Finding(self.code, "warning", n, says, "use GroupNorm or LayerNorm, or freeze the statistics", self.windows[0][2],
-                        len(self.windows), self.windows[0][0], self.windows[-1][0])]  # fmt: skip
+        return [Finding(self.code, "warning", n, says, "use GroupNorm or LayerNorm, or freeze the statistics", self.site,
+                        windows.count, windows.first, windows.last)]  # fmt: skip
 
     def unchecked(self) -> str | None:
-        return None if self.windows else "no window of several backwards"
+        return None if self.windows.count else "no window of several backwards"
 
 
 class NothingReplaced(Invariant):
@@ -242,9 +246,9 @@ class Modes(Invariant):
     def finish(self, observer) -> list[Finding]:
         found = []
         for site, at in self.places.items():
-            says = f"{len(at)} of {self.steps} steps trained a model with dropout or batch statistics in evaluation mode"
-            verdict = "fault" if len(at) >= 3 else "note"
-            found.append(Finding(self.code, verdict, len(at), says, "call model.train() before training goes on", site, len(at), at[0], at[-1]))
+            says = f"{at.count} of {self.steps} steps trained a model with dropout or batch statistics in evaluation mode"
+            verdict = "fault" if at.count >= 3 else "note"
+            found.append(Finding(self.code, verdict, at.count, says, "call model.train() before training goes on", site, at.count, at.first, at.last))
         runs = [(run, site) for site, run in observer.unevaluated.items() if run >= 3]
         if runs and not observer.counts["evaluation_mode"]:
             run, site = max(runs, key=lambda entry: entry[0])

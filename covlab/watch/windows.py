@@ -1,12 +1,14 @@
 """Invariants that every window must hold: what was taken, what was thrown away, what moved."""
 
 import math
-from collections import Counter
+from collections import Counter, deque
+from dataclasses import dataclass, field
 
 from covlab.watch.finding import Finding
-from covlab.watch.invariant import Invariant, Streaks, value
+from covlab.watch.invariant import Invariant, Last, Span, Streaks, value
 from covlab.watch.records import Cleared, Site, Step
 
+KEPT = 1024  # numbers of which a middle is taken
 RUN = 10  # windows in a row before nothing is called a fault
 
 
@@ -15,9 +17,9 @@ class FiniteSteps(Invariant):
 
     def __init__(self):
         super().__init__()
-        self.skips, self.steps, self.seen = [], 0, 0
-        self.place: Site | None = None
-        self.needless: list[Step] = []
+        self.steps = self.seen = 0
+        self.skips, self.place = Span(), None
+        self.needless, self.where = Span(), None
         self.latest, self.scaled = 0, True  # when the latest skip was, in steps of all optimizers; were all under a loss scale?
 
     def step(self, step: Step) -> None:
@@ -27,7 +29,8 @@ class FiniteSteps(Invariant):
         if step.ran and size is not None and not math.isfinite(size):
             self.at(step.site, step.number)
         if not step.ran and size is not None and math.isfinite(size):
-            self.needless.append(step)
+            self.needless.add(step.number)
+            self.where = self.where or step.site
         elif not step.ran:
             self.skip(step.number, step)
 
@@ -39,18 +42,18 @@ class FiniteSteps(Invariant):
             self.skip(cleared.after, cleared)
 
     def skip(self, number: int, event: Step | Cleared) -> None:
-        self.skips.append(number)
+        self.skips.add(number)
         self.latest, self.scaled = self.steps, self.scaled and any(backward.scale is not None for backward in event.backwards)
         self.place = event.backwards[-1].site if event.backwards else event.site
 
     def finish(self, observer) -> list[Finding]:
         found = self.findings("fault", math.inf, "the step ran although a gradient was NaN or infinite",
                               "skip such a step: with a GradScaler, call scaler.step(optimizer); without, step only if the gradient's norm is finite")  # fmt: skip
-        if self.needless:
-            says = f"{len(self.needless)} of {self.steps} steps were skipped although every gradient was finite when they were"
-            found.append(Finding(self.code, "fault", len(self.needless), says, "let the finiteness of the gradient alone decide whether a step runs",
-                                 self.needless[0].site, len(self.needless), self.needless[0].number, self.needless[-1].number))  # fmt: skip
-        skipped = len(self.skips)
+        needless, skipped = self.needless, self.skips.count
+        if needless.count:
+            says = f"{needless.count} of {self.steps} steps were skipped although every gradient was finite when they were"
+            found.append(Finding(self.code, "fault", needless.count, says, "let the finiteness of the gradient alone decide whether a step runs",
+                                 self.where, needless.count, needless.first, needless.last))  # fmt: skip
         if skipped >= RUN and skipped >= 0.9 * self.steps:
             verdict, says = "fault", f"{skipped} of {self.steps} windows had a gradient that was NaN or infinite: next to nothing is trained"
         elif skipped > max(2, 0.2 * self.steps) and not (self.scaled and self.latest < 0.6 * self.steps):  # a loss scale has settled
@@ -58,10 +61,32 @@ class FiniteSteps(Invariant):
         else:
             return found
         fix = "find the first operation that is not finite: torch.autograd.set_detect_anomaly(True)"
-        return [*found, Finding(self.code, verdict, skipped / self.steps, says, fix, self.place, skipped, self.skips[0], self.skips[-1])]
+        return [*found, Finding(self.code, verdict, skipped / self.steps, says, fix, self.place, skipped, self.skips.first, self.skips.last)]
 
     def unchecked(self) -> str | None:
         return None if self.seen else "no step with gradients was seen"
+
+
+@dataclass
+class Lost:
+    """What one optimizer lost at one place."""
+
+    site: Site | None
+    span: Span = field(default_factory=Span)
+    backwards: int = 0
+    after: int | None = None  #: steps before the latest
+    apart: set[int] = field(default_factory=set)  #: steps between one and the next, the first two different ones
+    waiting: deque[Cleared] = field(default_factory=deque)  #: another optimizer may still make a step of these
+
+    def settle(self, most: int = 0) -> None:
+        while len(self.waiting) > most:
+            event = self.waiting.popleft()
+            if any(backward.stepped for backward in event.backwards):
+                continue
+            if self.after is not None and len(self.apart) < 2:
+                self.apart.add(event.after - self.after)
+            self.span.add(event.after + 1)
+            self.backwards, self.after = self.backwards + len(event.backwards), event.after
 
 
 class NothingLost(Invariant):
@@ -69,9 +94,9 @@ class NothingLost(Invariant):
 
     def __init__(self):
         super().__init__()
-        self.losses: dict[tuple[int, Site | None], list[Cleared]] = {}
+        self.losses: dict[tuple[int, Site | None], Lost] = Last(lambda: Lost(None))
         self.steps = 0
-        self.latest: dict[int, Site | None] = {}  #: of each optimizer, where gradients were lost since its last step
+        self.latest: dict[int, Site | None] = Last(lambda: None)  #: of each optimizer, where gradients were lost since its last step
         self.between: Counter[Site | None] = Counter()  #: steps that found nothing but what a clearing here left
 
     def step(self, step: Step) -> None:
@@ -84,33 +109,33 @@ class NothingLost(Invariant):
         size = value(cleared.size)
         unused = all(not backward.stepped for backward in cleared.backwards)
         if unused and size is not None and math.isfinite(size) and size > 0:
-            self.losses.setdefault((cleared.optimizer, cleared.site), []).append(cleared)
+            lost = self.losses[cleared.optimizer, cleared.site]
+            lost.site = cleared.site
+            lost.waiting.append(cleared)
+            lost.settle(RUN)
             self.latest[cleared.optimizer] = cleared.site
 
     def finish(self, observer) -> list[Finding]:
         found = []
-        for (_, site), events in self.losses.items():
-            events = [event for event in events if not any(backward.stepped for backward in event.backwards)]
-            if not events:
+        for lost in self.losses.values():
+            lost.settle()
+            times, attempts, apart, backwards = lost.span.count, self.steps, lost.apart, lost.backwards
+            if not times:
                 continue
-            backwards = sum(len(event.backwards) for event in events)
-            steps = [event.after for event in events]
-            times, attempts = len(events), self.steps
-            apart = {later - earlier for earlier, later in zip(steps, steps[1:], strict=False)}
             leftover = times > 1 and len(apart) == 1 and min(apart) > 1  # the same number of steps between: an epoch's end
             repeated = times >= 3 and times >= 0.2 * attempts
             verdict = "fault" if repeated or leftover else "note"
             says = f"{times} times, finite gradients were cleared before a step took them, of {backwards} backwards in all; {attempts} steps were made"
             fix = "clear gradients only after the step that takes them; let no condition on that step ask more of them than to be finite"
-            if self.between[site] > 0.5 * times:
-                says = f"{self.between[site]} steps found no gradient: those of {backwards} backwards were cleared between backward and step"
+            if self.between[lost.site] > 0.5 * times:
+                says = f"{self.between[lost.site]} steps found no gradient: those of {backwards} backwards were cleared between backward and step"
                 fix = "clear the gradients before backward() or after step(), not between them"
             elif leftover:
                 says = f"every {min(apart)} steps, {backwards / times:g} micro-batches are left over and their gradients cleared without a step"
                 fix = "make a step of the last, shorter window too, its losses divided by their own number"
             elif not attempts:
                 fix = "call optimizer.step() between backward() and the clearing, under no condition but that the gradients are finite"
-            found.append(Finding(self.code, verdict, backwards, says, fix, site, times, steps[0] + 1, steps[-1] + 1))
+            found.append(Finding(self.code, verdict, backwards, says, fix, lost.site, times, lost.span.first, lost.span.last))
         return found
 
 
@@ -134,7 +159,7 @@ class Moving(Invariant):
 
     def finish(self, observer) -> list[Finding]:
         found = []
-        for run in self.still.longest.values():
+        for run in filter(None, self.still.longest.values()):
             zero = not run.rate
             why = "the learning rate was 0" if zero else f"the learning rate was up to {run.rate:.3g}"
             first = run.first.number == 1
@@ -162,7 +187,7 @@ class Clipped(Invariant):
 
     def __init__(self):
         super().__init__()
-        self.scales: list[float] = []
+        self.scales: deque[float] = deque(maxlen=KEPT)
 
     def step(self, step: Step) -> None:
         for site, scale in dict(step.clips).items():  # PyTorch clips within clipping, and loops clip group by group
@@ -220,7 +245,7 @@ class NotAllZero(Invariant):
 
     def finish(self, observer) -> list[Finding]:
         found = []
-        for run in self.zeros.longest.values():
+        for run in filter(None, self.zeros.longest.values()):
             verdict = "fault" if run.length >= RUN else "note"
             first = run.first
             site = first.backwards[-1].site if first.backwards else first.site
@@ -239,23 +264,25 @@ class HalfScaled(Invariant):
 
     def __init__(self):
         super().__init__()
-        self.shares: list[tuple[int, float, float, Site | None]] = []
+        self.shares: deque[tuple[float, float]] = deque(maxlen=KEPT)
+        self.span, self.site = Span(), None
 
     def step(self, step: Step) -> None:
         share = value(step.zeros)
         if share is not None:
-            self.shares.append((step.number, share, step.tiny.value, step.backwards[-1].site if step.backwards else step.site))
+            self.shares.append((share, step.tiny.value))
+            self.span.add(step.number)
+            self.site = self.site or (step.backwards[-1].site if step.backwards else step.site)
 
     def finish(self, observer) -> list[Finding]:
         if not self.shares:
             return []
-        middle, tiny = (sorted(column)[len(self.shares) // 2] for column in list(zip(*self.shares, strict=True))[1:3])
+        middle, tiny = (sorted(column)[len(self.shares) // 2] for column in zip(*self.shares, strict=True))
         lost = middle > 0.1 and tiny > 0.5  # an underflow leaves few bits to what it does not take to zero
         verdict = "fault" if lost and len(self.shares) >= RUN else "note"
         says = f"float16 and no loss scale: {middle:.0%} of the gradients' elements are exactly 0, and {tiny:.0%} of the others are too small for all their bits"
-        first, *_, site = self.shares[0]
         return [Finding(self.code, verdict, middle, says, "scale the loss: scaler.scale(loss).backward(), scaler.step(optimizer), scaler.update(); or use bfloat16",
-                        site, len(self.shares), first, self.shares[-1][0])]  # fmt: skip
+                        self.site, self.span.count, self.span.first, self.span.last)]  # fmt: skip
 
     def unchecked(self) -> str | None:
         return None if self.shares else "nothing was seen to run in float16 without a loss scale"
@@ -275,7 +302,7 @@ class ClearedBetween(Invariant):
             self.at(step.site, step.number)
 
     def finish(self, observer) -> list[Finding]:
-        times = sum(map(len, self.places.values()))
+        times = sum(at.count for at in self.places.values())
         says = f"{times} of {self.attempts} steps took gradients again that an earlier step had taken already"
         return self.findings("fault" if times > 1 else "note", times, says, "call optimizer.zero_grad() once a window, before its first backward")
 
