@@ -544,3 +544,29 @@ def cleared_before_step(log=print):
 @faulty("W03")
 def cleared_to_zeros_before_step(log=print):
     clear_between(lambda model, optimizer: model.zero_grad(set_to_none=False))
+
+
+@faulty("W01")
+def divided_twice(log=print):
+    model = network()
+    optimizer = adamw(model)
+    for number, (x, y) in enumerate(batches(48), 1):
+        (F.cross_entropy(model(x), y) / 4).backward()
+        if number % 4 == 0:
+            for parameter in model.parameters():
+                parameter.grad /= 4
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+@faulty("W01", "warning")
+def one_of_two_losses_undivided(log=print):
+    """Two backwards a micro-batch, at two places."""
+    model, head = network(), nn.Linear(8, 4)
+    optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=1e-2)
+    for number, (x, y) in enumerate(batches(48), 1):
+        F.cross_entropy(model(x), y).backward()
+        (F.cross_entropy(head(x), y) / 4).backward()
+        if number % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()

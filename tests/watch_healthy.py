@@ -549,3 +549,57 @@ def policy_gradient():
         loss.backward()
         optimizer.step()
     return policy
+
+
+@healthy
+def gradients_divided():
+    """The gradients are divided in place of the losses, by what the window really has, and clipped after."""
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    data = batches(15)
+    for _ in range(3):
+        for start in range(0, len(data), 4):
+            window = data[start : start + 4]
+            for x, y in window:
+                F.cross_entropy(model(x), y).backward()
+            for parameter in model.parameters():
+                parameter.grad.data.div_(len(window))
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+    return model
+
+
+@healthy
+def unscaled_gradients_divided():
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    for number, (x, y) in enumerate(batches(48), 1):
+        with torch.autocast("cpu", torch.float16):
+            loss = F.cross_entropy(model(x), y)
+        scaler.scale(loss).backward()
+        if number % 4 == 0:
+            scaler.unscale_(optimizer)
+            for parameter in model.parameters():
+                parameter.grad = parameter.grad / 4
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+    return model
+
+
+@healthy
+def clipped_by_hand():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for number, (x, y) in enumerate(batches(48), 1):
+        (F.cross_entropy(model(x), y) / 4).backward()
+        if number % 4 == 0:
+            norm = torch.stack([p.grad.norm() for p in model.parameters()]).norm()
+            for parameter in model.parameters():
+                parameter.grad.mul_((0.3 / norm).clamp(max=1))
+            optimizer.step()
+            optimizer.zero_grad()
+    return model

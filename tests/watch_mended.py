@@ -215,6 +215,14 @@ MENDS = {
          optimizer.step()
 +        clear(model, optimizer)
 """,
+    "divided_twice": """
+-            for parameter in model.parameters():
+-                parameter.grad /= 4
+""",
+    "one_of_two_losses_undivided": """
+-        F.cross_entropy(model(x), y).backward()
++        (F.cross_entropy(model(x), y) / 4).backward()
+""",
 }
 
 

@@ -40,6 +40,12 @@ class Conditioning:
         if watched is not None and scaler.is_enabled():
             self._still_scaled(watched)
             watched.unscaled = True
+            watched.compare(self.pending)
+
+    def _unscaled(self, scaler, optimizer, *_, **__) -> None:
+        watched = self._find(optimizer)
+        if watched is not None and watched.sample is not None:
+            watched.keep()
 
     def _scaler_step(self, scaler, optimizer, *_, **__) -> None:
         watched = self._find(optimizer)
@@ -71,6 +77,7 @@ class Conditioning:
             parameters = parameters if isinstance(parameters, Tensor) else list(parameters)  # a generator is read once
             self._guard("clip", self._clip, parameters)
             norm = original(parameters, *args, **kwargs)
+            self._guard("clip", self._clipped, parameters)
             euclidean = original.__name__.endswith("clip_grad_norm_") and (args[1] if len(args) > 1 else kwargs.get("norm_type", 2)) == 2
             if euclidean and isinstance(norm, Tensor):
                 self._guard("clip", self._remember_norm, parameters, norm)
@@ -84,6 +91,16 @@ class Conditioning:
             if watched.pending and not watched.unscaled and watched.pending[-1].scale is not None:
                 if any(id(parameter) in given for parameter in watched.parameters()):
                     watched.clips.append([caller(), watched.pending[-1].scale, False])
+        for watched in self._sampled(given):
+            watched.compare(self.pending)
+
+    def _clipped(self, parameters) -> None:
+        for watched in self._sampled({id(parameter) for parameter in ([parameters] if isinstance(parameters, Tensor) else parameters)}):
+            watched.keep()
+
+    def _sampled(self, given: set[int]) -> list[Watched]:
+        """Optimizers of whose gradients a sample is kept, of one of these parameters."""
+        return [watched for watched in self.optimizers.values() if watched.sample is not None and id(watched.sample[0]) in given]
 
     def _remember_norm(self, parameters, norm: Tensor) -> None:
         """What clipping measured need not be measured again, if nobody writes into the gradients before the step."""

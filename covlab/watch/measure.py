@@ -97,10 +97,18 @@ def snapshot(parameters: list[Tensor], whole: bool) -> list[tuple[Tensor, Tensor
     if whole:
         return [(parameter, parameter.clone()) for parameter in parameters]
     chosen = sorted(parameters, key=Tensor.numel, reverse=True)[:SAMPLED_PARAMETERS]
-    return [(parameter, _sample(parameter).clone()) for parameter in chosen]
+    return [(parameter, sample(parameter).clone()) for parameter in chosen]
 
 
-def _sample(parameter: Tensor) -> Tensor:
+@torch.no_grad()
+def factor(before: Tensor, after: Tensor) -> Tensor:
+    """How many times ``before`` [n] is ``after`` [n], by least squares; NaN of zeros or of what is not finite []."""
+    wide = torch.complex128 if before.is_complex() else torch.float64
+    before, after = before.to(wide), after.to(wide)
+    return (torch.linalg.vecdot(before, after) / torch.linalg.vecdot(before, before)).real
+
+
+def sample(parameter: Tensor) -> Tensor:
     flat = parameter.reshape(-1)
     return flat[:: max(1, flat.numel() // SAMPLED_ELEMENTS)]
 
@@ -108,7 +116,7 @@ def _sample(parameter: Tensor) -> Tensor:
 @torch.no_grad()
 def moved(before: list[tuple[Tensor, Tensor]]) -> Tensor:
     """How many of the parameters are not what they were []."""
-    changed = [(kept != (parameter if kept.shape == parameter.shape else _sample(parameter))).any() for parameter, kept in before]
+    changed = [(kept != (parameter if kept.shape == parameter.shape else sample(parameter))).any() for parameter, kept in before]
     return torch.stack([one.to(changed[0].device) for one in changed]).sum()
 
 

@@ -82,7 +82,7 @@ class Observer(Conditioning):
                 functions(torch.nn.utils, name, self._wrap_clip)
         scaler = torch.amp.GradScaler
         patch(scaler, "scale", self._wrap_scale)
-        patch(scaler, "unscale_", self._around("scaler", before=self._unscale))
+        patch(scaler, "unscale_", self._around("scaler", before=self._unscale, after=self._unscaled))
         patch(scaler, "step", self._around("scaler", before=self._scaler_step, after=self._scaler_stepped))
         patch(scaler, "update", self._around("scaler", before=lambda *_, **__: self._scaler_update()))
         for kind in {kind for kind in vars(lr_scheduler).values() if isinstance(kind, type) and hasattr(kind, "step") and "step" in vars(kind)}:
@@ -102,6 +102,7 @@ class Observer(Conditioning):
         for watched in self.optimizers.values():
             watched.handles.clear()
             watched.before.clear()
+            watched.sample = None
 
     def stop(self) -> None:
         """Put everything back and bring in what is still on its way."""
@@ -262,6 +263,10 @@ class Observer(Conditioning):
                 if watched.written is None:
                     watched.written = watched.versions()
                 watched.pending.append(record)
+                watched.accumulates |= len(watched.pending) - watched.taken > 1
+                watched.sample, watched.factors = None, []
+                if watched.accumulates and (not self.light or watched.attempts % SAMPLING == 0):
+                    watched.keep()
         self._make_room()
 
     # ---------------------------------------------------------------- gradients cleared
@@ -283,7 +288,8 @@ class Observer(Conditioning):
         if lost and not watched.consumed and not watched.skipped and not self.stepping and unread:
             self.events.append(Cleared(watched.number, site, lost, self._size(watched), watched.attempts))
         watched.taken, watched.pending, watched.consumed, watched.skipped, watched.carried, watched.written = 0, [], False, False, None, None
-        watched.pointers = None
+        watched.pointers = watched.sample = None
+        watched.factors = []
         watched.clips.clear()
 
     # ---------------------------------------------------------------- steps
@@ -352,6 +358,9 @@ class Observer(Conditioning):
         watched.clips = []
         step.carried, step.carried_size = watched.consumed and bool(watched.pending), watched.carried
         step.measured = not self.light or watched.attempts % SAMPLING == 1
+        watched.compare(self.pending)
+        step.factors, watched.factors, watched.sample = watched.factors, [], None
+        step.hooked = any(parameter._backward_hooks for parameter in watched.parameters())
         if step.measured:
             step.size = self._size(watched)
             half = any(forward.half for forward in step.forwards) or any(p.dtype == torch.float16 for p in watched.parameters())

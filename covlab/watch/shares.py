@@ -1,7 +1,8 @@
 """W01: the losses of a window, and how much each counts."""
 
+import math
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from covlab.watch.finding import Finding
 from covlab.watch.invariant import Last
@@ -55,6 +56,12 @@ class _Window:
     step: int
     shares: list[Share]
     alike: bool  #: its losses are of the same inputs: a sum over tasks, not an accumulation
+    partly: bool  #: other places ran backward in it too
+    factor: float | None  #: by which the gradients were multiplied by hand
+
+    @property
+    def total(self) -> float:
+        return self.sum * (1.0 if self.factor is None else self.factor)
 
     @property
     def sum(self) -> float:
@@ -75,18 +82,27 @@ class Shares:
             return
         if len(sites) > 1:
             self.reasons["backwards at different places: a sum over tasks cannot be told from an accumulation"] += 1
-            return
-        shares = [share(backward) for backward in step.backwards]
-        if not shares:
-            return
+        for site in sites:
+            backwards = [backward for backward in step.backwards if backward.site == site]
+            if len(sites) == 1 or len(backwards) > 1:
+                self._window(step, site, backwards, len(sites) > 1)
+
+    def _window(self, step: Step, site: Site | None, backwards: list[Backward], partly: bool) -> None:
+        shares = [share(backward) for backward in backwards]
         if None in shares:
             self.reasons["the loss is no sum of scaled means, as far as its graph tells"] += 1
             return
-        uses = Counter(backward for forward in step.forwards for backward in set(forward.used))
-        several = any(len(forward.used) > 1 for forward in step.forwards)
-        prints = [tuple(forward.print) for forward in step.forwards if forward.print and forward.used]
-        alike = several or (len(prints) > 1 and len(set(prints)) < len(prints) and max(uses.values(), default=0) == 1)
-        self.windows[step.optimizer, next(iter(sites))].append(_Window(step.number, shares, alike))
+        if step.hooked:
+            shares = [replace(one, certain=False) for one in shares]
+        own = {backward.number for backward in backwards}
+        used = [(forward, own.intersection(forward.used)) for forward in step.forwards]
+        uses = Counter(number for _, numbers in used for number in numbers)
+        prints = [tuple(forward.print) for forward, numbers in used if forward.print and numbers]
+        alike = any(len(numbers) > 1 for _, numbers in used)
+        alike |= len(prints) > 1 and len(set(prints)) < len(prints) and max(uses.values(), default=0) == 1
+        factor = math.prod(math.nan if number.value is None else number.value for number in step.factors) if step.factors else None
+        factor = factor if factor is not None and math.isfinite(factor) else None
+        self.windows[step.optimizer, site].append(_Window(step.number, shares, alike, partly, factor))
 
     def finish(self, observer) -> list[Finding]:
         return [finding for (_, site), windows in self.windows.items() for finding in self._judge(site, list(windows))]
@@ -109,6 +125,21 @@ class Shares:
             return [Finding("W01", verdict, number, says, fix, site, len(where), where[0].step, where[-1].step)]
 
         wrong = [window for window in windows if not close(window.sum, 1)]
+        factors = [window.factor for window in windows if window.factor is not None]
+        if any(abs(factor - 1) > 0.01 for factor in factors):  # gradients were multiplied by hand
+            off = [window for window in windows if not close(window.total, 1)]
+            constant = all(close(factor, factors[0]) for factor in factors)
+            if not off or not wrong and not constant:  # divided there, or clipped there
+                return []
+            factor = sorted(factors)[len(factors) // 2]
+            by_hand = f"the loop multiplied the gradients by {factor:.4g} before the step"
+            if not wrong:
+                again = close(factor, 1 / usual)
+                says = f"{factor:.4g}: the losses of a window sum to 1 already, and {by_hand}"
+                return finding("fault" if again and certain else "note", factor, says, "divide once: the losses, or the gradients", off)
+            typical = sorted(window.total for window in off)[len(off) // 2]
+            says = f"the weights of a window of {usual} sum to {typical:.4g}, not to 1: {by_hand}"
+            return finding("note" if not constant or not certain else "warning", typical, says, "divide by the micro-batches that the window really has", off)
         if not wrong:
             return []
         several = [window for window in wrong if len(window.shares) > 1]
@@ -118,6 +149,11 @@ class Shares:
             return finding("note", typical, says, "if a mean was meant, divide by the number of losses", wrong)
         ones = sum(close(value, 1) for value in values)
         parts = sum(close(value, 1 / usual) for value in values)
+        if any(window.partly for window in windows):
+            if not certain or len(several) < 2 or ones < len(values):
+                return []
+            says = f"{typical:.2f} = your {usual} backwards a window at this line, beside those at others: a division by their number would be missing in an accumulation"
+            return finding("warning", typical, says, f"divide the loss by the number of micro-batches in its window: (loss / {usual}).backward()", several)
         if certain and len(several) > 1 and ones == len(values):
             says = f"{typical:.2f} = your {usual} micro-batches: the division by the accumulation count is missing"
             return finding("fault", typical, says, f"divide the loss by the number of micro-batches in its window: (loss / {usual}).backward()", several)
@@ -133,6 +169,6 @@ class Shares:
             )
             return finding("fault", brief.sum, says, "divide by the micro-batches that the window really has", wrong)
         kinds = {share.kind for window in windows for share in window.shares}
-        reading = "a sum, or weights by length" if kinds == {"sum"} else "a weight of the loss, or a division by another number"
+        reading = "a sum, or weights by length" if kinds == {"sum"} else "a weight of the loss, a division by another number, or a hook on a parameter"
         says = f"the weights of a window of {usual} sum to {typical:.4g}, not to 1: {reading} would explain it"
         return finding("note", typical, says, "nothing, if that is what you meant", wrong)

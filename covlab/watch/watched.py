@@ -5,8 +5,9 @@ import weakref
 import torch
 from torch import Tensor
 
+from covlab.watch import measure
 from covlab.watch.aside import plain, unseen
-from covlab.watch.records import Backward, Number, Site, Step
+from covlab.watch.records import Backward, Number, Pending, Site, Step
 
 
 class Watched:
@@ -35,6 +36,9 @@ class Watched:
         self.step: Step | None = None
         self.last: Step | None = None
         self.pointers: set[int] | None = None  # of the gradients' storage
+        self.accumulates = False  # some window had several backwards
+        self.sample: tuple[Tensor, Tensor] | None = None  # (parameter, some of its gradient's elements as the last backward left them)
+        self.factors: list[Number] = []  # by which they were multiplied by hand since
         self.norm: tuple[Tensor, int] | None = None  # of the gradients, as clipping measured it, and their versions then
         self.hook()
 
@@ -60,6 +64,23 @@ class Watched:
 
     def versions(self) -> int:
         return sum(parameter._version for parameter in self.parameters())
+
+
+    def keep(self) -> None:
+        """Take a sample of the gradients, to see later what was done to them."""
+        found = [parameter for parameter in self.parameters() if parameter.grad is not None and not parameter.grad.is_sparse]
+        largest = max(found, key=Tensor.numel, default=None)
+        gradient = None if largest is None else plain(largest.grad)
+        self.sample = None if gradient is None or not gradient.numel() else (largest, measure.sample(gradient).clone())
+
+    def compare(self, pending: Pending) -> None:
+        """How many times the sample are the gradients now? From here on it is of these."""
+        if self.sample is not None:
+            parameter, before = self.sample
+            after = plain(parameter.grad)
+            if after is not None and not after.is_sparse and after.numel():
+                self.sample = parameter, measure.sample(after).clone()
+                self.factors.append(pending.number(measure.factor(before, self.sample[1])))
 
 
 def versions(watched: Watched) -> int:
