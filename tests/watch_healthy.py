@@ -603,3 +603,52 @@ def clipped_by_hand():
             optimizer.step()
             optimizer.zero_grad()
     return model
+
+
+@healthy
+def replayed():
+    """Double Q-learning: actions and targets are taken without a gradient from what is trained on, before and after."""
+    torch.manual_seed(0)
+    model, target = network(), network()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    states = [torch.randn(1, 8) for _ in range(41)]
+    memory = [(torch.randn(1, 8), torch.tensor([number % 4]), torch.randn(1, 8)) for number in range(40)]
+    for state, after in zip(states, states[1:], strict=False):
+        with torch.no_grad():
+            action = model(state).argmax(1)
+        memory.append((state, action, after))
+        chosen = [memory[number] for number in torch.randint(len(memory), (6,)).tolist()]
+        x, taken, later = (torch.cat(column) for column in zip(*chosen, strict=True))
+        with torch.no_grad():
+            best = model(later).argmax(1, keepdim=True)
+            value = target(later).gather(1, best).squeeze(1)
+        loss = F.smooth_l1_loss(model(x).gather(1, taken[:, None]).squeeze(1), 0.9 * value)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model
+
+
+@healthy
+def crops_of_both_sets():
+    """A language model: the loss is estimated on random crops of training and of validation text, some of which were seen."""
+    torch.manual_seed(0)
+    text = {"train": torch.randn(300, 8), "val": torch.randn(300, 8)}
+    model = network(dropout=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+
+    def batch(part):
+        x = text[part][torch.randint(300, (6,))]
+        return x, (x[:, 0] > 0).long()
+
+    for number in range(24):
+        if number % 6 == 0:
+            model.eval()
+            with torch.no_grad():
+                sum(F.cross_entropy(model(x), y) for part in text for x, y in (batch(part) for _ in range(3)))
+            model.train()
+        x, y = batch("train")
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model

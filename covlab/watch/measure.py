@@ -1,6 +1,7 @@
 """What is read from tensors: always without changing them, always without waiting for the device."""
 
 import sys
+from collections import Counter
 from dataclasses import fields, is_dataclass
 from itertools import count
 
@@ -138,6 +139,9 @@ class Inputs:
     def __init__(self):
         self.trained: set[int] = set()
         self.evaluated: list[list[int]] = []
+        self.met: set[int] = set()  # evaluated after they had been trained on; before, it may be an action whose outcome is learned
+        self.place = 0  # batches evaluated since the last one of training
+        self.places: Counter[tuple[int, bool]] = Counter()  # {(place, was a sample of the batch trained on?): batches}
         self.size = 0
         self.full = False
         self.unfit: str | None = None
@@ -151,11 +155,15 @@ class Inputs:
         def receive(values: list[int]) -> None:
             if forward is not None:
                 forward.print = values[:4]
+            self.place = 0 if training else self.place + 1
             if training and len(self.trained) < SAMPLES:
                 self.trained.update(values)
             elif not training and self.size < SAMPLES:
                 self.evaluated.append(values)
                 self.size += len(values)
+                met = self.trained.intersection(values)
+                self.met |= met
+                self.places[self.place, bool(met)] += 1
             else:
                 self.full = True
 

@@ -187,13 +187,13 @@ class Observer(Conditioning):
         if not learning or not module.training:
             self.counts["evaluations"] += owned
             self.counts["evaluation_mode"] += owned and not module.training
-            if owned and not self.light:
+            run = self.since_backward[site] = self.since_backward.get(site, 0) + 1
+            if owned and not self.light and (not module.training or run > 2):  # one or two: an action, a target
                 self.inputs.see(args, kwargs, self.pending, training=False)
                 self._make_room()
-        if not learning:
-            if owned and module.training and root.stochastic:
-                run = self.since_backward[site] = self.since_backward.get(site, 0) + 1
+            if not learning and owned and module.training and root.stochastic:
                 self.unevaluated[site] = max(run, self.unevaluated.get(site, 0))
+        if not learning:
             return
         self.called.add(id(module))
         outputs = measure.outputs(result)

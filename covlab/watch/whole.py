@@ -203,7 +203,7 @@ class Unseen(Invariant):
         if self.reason:
             return []
         evaluated = {code for batch in inputs.evaluated for code in batch}
-        both = evaluated & inputs.trained
+        both = inputs.met
         if not both:
             return []
         share = len(both) / len(evaluated)
@@ -216,6 +216,8 @@ class Unseen(Invariant):
             verdict = "fault"
         elif nothing and wholly and wholly + nothing >= len(inputs.evaluated) - 1:
             verdict, says = "note", f"{says}: {wholly} batches wholly, {nothing} not at all, as where training and validation are both measured"
+        elif self._apart(inputs.places):
+            verdict, says = "note", f"{says}, all of them in one part of every evaluation, as where training and validation are both measured"
         else:
             verdict = "warning" if len(both) > 1 else "note"
         if verdict == "note":
@@ -223,6 +225,12 @@ class Unseen(Invariant):
         else:
             fix = "evaluate samples that are kept out of training: split once, before shuffling, or seed the two sets apart"
         return [Finding(self.code, verdict, share, says, fix, None, len(both))]
+
+    @staticmethod
+    def _apart(places: Counter) -> bool:
+        """Is the first or the last third of every evaluation, or more, free of what was trained on?"""
+        hit, last = [place for place, met in places if met], max(place for place, _ in places)
+        return last > 2 and (max(hit) <= last * 2 / 3 or min(hit) > last / 3) and places.total() >= 3 * last
 
     def unchecked(self) -> str | None:
         return self.reason
