@@ -570,3 +570,16 @@ def one_of_two_losses_undivided(log=print):
         if number % 4 == 0:
             optimizer.step()
             optimizer.zero_grad()
+
+
+@faulty("W06")
+def stepped_beside_the_scaler(log=print):
+    model = network()
+    optimizer = adamw(model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    for x, y in batches(14):
+        with torch.autocast("cpu", torch.float16):
+            loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        optimizer.step()

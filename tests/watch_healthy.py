@@ -652,3 +652,19 @@ def crops_of_both_sets():
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
     return model
+
+
+@healthy
+def unscaled_by_hand():
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    for x, y in batches(14):
+        with torch.autocast("cpu", torch.float16):
+            loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        for parameter in model.parameters():
+            parameter.grad.div_(scaler.get_scale())
+        optimizer.step()
+    return model

@@ -223,6 +223,11 @@ MENDS = {
 -        F.cross_entropy(model(x), y).backward()
 +        (F.cross_entropy(model(x), y) / 4).backward()
 """,
+    "stepped_beside_the_scaler": """
+-        optimizer.step()
++        scaler.step(optimizer)
++        scaler.update()
+""",
 }
 
 

@@ -50,10 +50,12 @@ class Conditioning:
     def _scaler_step(self, scaler, optimizer, *_, **__) -> None:
         watched = self._find(optimizer)
         if watched is not None and scaler.is_enabled():
-            watched.expected = watched.attempts
+            watched.expected, watched.scaling = watched.attempts, True
 
     def _scaler_stepped(self, scaler, optimizer, *_, **__) -> None:
         watched = self._find(optimizer)
+        if watched is not None:
+            watched.scaling = False
         if watched is not None and scaler.is_enabled() and watched.attempts == watched.expected:
             watched.attempts += 1
             watched.skipped = True

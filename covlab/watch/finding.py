@@ -12,7 +12,7 @@ TITLES = {
     "W03": "no finite gradients are cleared without a step",
     "W04": "a step moves the parameters",
     "W05": "the schedule advances with executed steps, or with epochs",
-    "W06": "clipping sees unscaled gradients",
+    "W06": "clipping and steps see unscaled gradients",
     "W07": "every trainable parameter gets a gradient",
     "W08": "the optimizer holds the model's parameters",
     "W09": "the loss scale is constant within a window",

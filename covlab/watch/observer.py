@@ -265,7 +265,8 @@ class Observer(Conditioning):
                 watched.pending.append(record)
                 watched.accumulates |= len(watched.pending) - watched.taken > 1
                 watched.sample, watched.factors = None, []
-                if watched.accumulates and (not self.light or watched.attempts % SAMPLING == 0):
+                scaled = record.scale is not None and watched.attempts < WHOLE_STEPS
+                if (watched.accumulates or scaled) and (not self.light or watched.attempts % SAMPLING == 0):
                     watched.keep()
         self._make_room()
 
@@ -358,6 +359,8 @@ class Observer(Conditioning):
         watched.clips = []
         step.carried, step.carried_size = watched.consumed and bool(watched.pending), watched.carried
         step.measured = not self.light or watched.attempts % SAMPLING == 1
+        if step.backwards and not watched.unscaled and not watched.scaling and getattr(optimizer, "grad_scale", None) is None:
+            step.raw = step.backwards[-1].scale
         watched.compare(self.pending)
         step.factors, watched.factors, watched.sample = watched.factors, [], None
         step.hooked = any(parameter._backward_hooks for parameter in watched.parameters())

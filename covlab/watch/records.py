@@ -189,6 +189,7 @@ class Step:
     schedules: list[tuple[int, Site | None]] = field(default_factory=list)  #: calls of schedules since the step before
     clips: list[tuple[Site | None, bool]] = field(default_factory=list)  #: (where, still scaled?)
     factors: list[Number] = field(default_factory=list)  #: by which the gradients were multiplied by hand since the last backward
+    raw: Number | None = None  #: the loss scale that nobody was seen to take out of the gradients
     hooked: bool = False  #: hooks on the parameters may have changed their gradients
     closure: bool = False
     measured: bool = True  #: False: a light watch looked away

@@ -97,7 +97,7 @@ class Scheduled(Invariant):
         if many.count > 1 and many.count >= 0.5 * pairs:
             calls = sorted(seen.times.elements())[many.count // 2]
             why = f"your {calls} micro-batches" if seen.alike > many.count / 2 else "calls a step"
-            says = f"{calls:.2f} = {why}: the schedule advances {calls} times a step, and ends after a {calls}th of the steps"
+            says = f"{calls:.2f} = {why}: the schedule advances {calls} times a step, and ends after 1/{calls} of the steps"
             fix = "call the schedule's step() where the optimizer's step is called"
             return [Finding("W05", "fault", calls, says, fix, seen.site, many.count, many.first, many.last)]
         habit = seen.after >= 0.6 * pairs and pairs > 1

@@ -19,7 +19,7 @@ class Watched:
         self.taken = 0  # of these, by steps already
         self.touched = False  # by the backward that is running
         self.got: set[int] = set()  # ids of the parameters that ever got a gradient
-        self.consumed = self.skipped = self.unscaled = False
+        self.consumed = self.skipped = self.unscaled = self.scaling = False  # scaling: within the scaler's step
         self.expected = 0  # attempts before the scaler's step
         self.carried: Number | None = None
         self.attempts = 0

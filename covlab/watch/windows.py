@@ -188,14 +188,23 @@ class Clipped(Invariant):
     def __init__(self):
         super().__init__()
         self.scales: deque[float] = deque(maxlen=KEPT)
+        self.taken, self.raw, self.place = Span(), 1.0, None  #: steps of scaled gradients, the last one's scale, where
 
     def step(self, step: Step) -> None:
         for site, scale in dict(step.clips).items():  # PyTorch clips within clipping, and loops clip group by group
             if scale.value not in (None, 1.0):
                 self.at(site, step.number)
                 self.scales.append(scale.value)
+        factors = [number.value for number in step.factors]
+        if step.ran and value(step.raw) not in (None, 1.0) and factors and None not in factors and abs(math.prod(factors) - 1) < 0.5:
+            self.taken.add(step.number)
+            self.raw, self.place = step.raw.value, step.site
 
     def finish(self, observer) -> list[Finding]:
+        if self.taken.count:
+            says = f"{self.raw:g} = the loss scale that was still in the gradients when the step took them"
+            return [Finding(self.code, "fault", self.raw, says, "call scaler.step(optimizer) and scaler.update() in place of optimizer.step()", self.place,
+                            self.taken.count, self.taken.first, self.taken.last)]  # fmt: skip
         if not self.scales:
             return []
         scale = sorted(self.scales)[len(self.scales) // 2]
