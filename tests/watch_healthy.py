@@ -668,3 +668,70 @@ def unscaled_by_hand():
             parameter.grad.div_(scaler.get_scale())
         optimizer.step()
     return model
+
+
+@healthy
+def losses_gathered_first():
+    """A helper runs backward for every loss it is given: a critic's two, at one place."""
+    torch.manual_seed(0)
+    generator, critic = nn.Linear(4, 8), nn.Linear(8, 1)
+    of_generator, of_critic = (torch.optim.Adam(part.parameters(), lr=1e-3) for part in (generator, critic))
+    criterion = nn.BCEWithLogitsLoss()
+
+    def step(optimizer, *losses):
+        optimizer.zero_grad()
+        for loss in losses:
+            loss.backward()
+        optimizer.step()
+
+    for x, _ in batches(14):
+        fake = generator(torch.randn(len(x), 4))
+        step(of_critic, criterion(critic(x), torch.ones(len(x), 1)), criterion(critic(fake.detach()), torch.zeros(len(x), 1)))
+        step(of_generator, criterion(critic(fake), torch.ones(len(x), 1)))
+    return generator
+
+
+@healthy
+def mean_over_samples_of_sums():
+    """A divergence is a mean over the batch of sums over the classes, here as many as micro-batches."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    for number, (x, _) in enumerate(batches(48), 1):
+        loss = F.kl_div(model(x).log_softmax(1), torch.full((len(x), 4), 0.25), reduction="batchmean")
+        (loss / 4).backward()
+        if number % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+    return model
+
+
+@healthy
+def gradients_of_tasks_merged():
+    """Each task's gradients are taken by themselves; what is stepped is made of them."""
+    model, heads = network(), nn.ModuleList(nn.Linear(4, 4) for _ in range(2)).requires_grad_(False)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for x, y in batches(14):
+        found = []
+        for head in heads:
+            optimizer.zero_grad()
+            F.cross_entropy(head(model(x)), y).backward()
+            found.append([parameter.grad.clone() for parameter in model.parameters()])
+        for parameter, one, other in zip(model.parameters(), *found, strict=True):
+            parameter.grad = one + other * ((one * other).sum() > 0)
+        optimizer.step()
+    return model
+
+
+@healthy
+def sparse_embeddings():
+    torch.manual_seed(0)
+    table, head = nn.Embedding(50, 8, sparse=True), nn.Linear(8, 4)
+    optimizers = torch.optim.SparseAdam(list(table.parameters())), torch.optim.Adam(head.parameters())
+    for number in range(1, 41):
+        x = torch.randint(50, (6,))
+        (F.cross_entropy(head(table(x)), x % 4) / 2).backward()
+        if number % 2 == 0:
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad()
+    return table

@@ -59,4 +59,5 @@ def plain(tensor: Tensor | None) -> Tensor | None:
         return None
     if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         return None
-    return tensor.detach().as_subclass(Tensor)
+    tensor = tensor.detach()
+    return tensor if type(tensor) is Tensor else tensor.as_subclass(Tensor)

@@ -198,7 +198,7 @@ class Observer(Conditioning):
         self.called.add(id(module))
         outputs = measure.outputs(result)
         half = any(output.dtype == torch.float16 for output in outputs)
-        forward = Forward(site, root.number, module.training, root.stochastic and owned, root.batch_statistics, half, bool(outputs))
+        forward = Forward(site, root.number, module.training, root.stochastic and owned, root.batch_statistics, half, bool(outputs), self.counts["backwards"])
         self.counts["forwards"] += 1
         self.forwards.append(forward)
         if module.training and owned and not self.light:
@@ -265,6 +265,7 @@ class Observer(Conditioning):
                 watched.pending.append(record)
                 watched.accumulates |= len(watched.pending) - watched.taken > 1
                 watched.sample, watched.factors = None, []
+                watched.left = watched.first()
                 scaled = record.scale is not None and watched.attempts < WHOLE_STEPS
                 if (watched.accumulates or scaled) and (not self.light or watched.attempts % SAMPLING == 0):
                     watched.keep()
@@ -363,6 +364,7 @@ class Observer(Conditioning):
             step.raw = step.backwards[-1].scale
         watched.compare(self.pending)
         step.factors, watched.factors, watched.sample = watched.factors, [], None
+        step.assigned = watched.left is not None and watched.first() not in (None, watched.left)
         step.hooked = any(parameter._backward_hooks for parameter in watched.parameters())
         if step.measured:
             step.size = self._size(watched)

@@ -135,6 +135,7 @@ class Forward:
     batch_statistics: bool
     half: bool  #: some of it ran in float16
     visible: bool  #: an output was found whose use by a backward can be seen
+    after: int = 0  #: backwards before it
     print: list = field(default_factory=list)  #: fingerprints of the samples it was given
     used: list[int] = field(default_factory=list)  #: backwards that came through it
     handles: list = field(default_factory=list)  #: of the hooks that see this
@@ -148,7 +149,7 @@ class Term:
     weight: Number  #: d(root)/d(reduction)
     count: Number  #: of the elements that a sum adds up; 1 otherwise
     inside: list[tuple[bool, Number]] = field(default_factory=list)  #: (divided?, factor) that every element was scaled by
-    masked: bool = False  #: elements were weighed one by one
+    masked: bool = False  #: elements were weighed one by one, or what they are a mean of cannot be told
     classes: int = 0  #: of a cross-entropy
 
 
@@ -190,6 +191,7 @@ class Step:
     clips: list[tuple[Site | None, bool]] = field(default_factory=list)  #: (where, still scaled?)
     factors: list[Number] = field(default_factory=list)  #: by which the gradients were multiplied by hand since the last backward
     raw: Number | None = None  #: the loss scale that nobody was seen to take out of the gradients
+    assigned: bool = False  #: the loop put tensors of its own in the gradients' place
     hooked: bool = False  #: hooks on the parameters may have changed their gradients
     closure: bool = False
     measured: bool = True  #: False: a light watch looked away

@@ -55,7 +55,7 @@ def share(backward: Backward) -> Share | None:
 class _Window:
     step: int
     shares: list[Share]
-    alike: bool  #: its losses are of the same inputs: a sum over tasks, not an accumulation
+    alike: bool  #: its losses are of the same inputs, or were all there before the first backward: a sum of several, not an accumulation
     partly: bool  #: other places ran backward in it too
     factor: float | None  #: by which the gradients were multiplied by hand
 
@@ -99,6 +99,7 @@ class Shares:
         uses = Counter(number for _, numbers in used for number in numbers)
         prints = [tuple(forward.print) for forward, numbers in used if forward.print and numbers]
         alike = any(len(numbers) > 1 for _, numbers in used)
+        alike |= bool(uses) and all(forward.after < min(own) for forward, numbers in used if numbers)  # losses gathered first
         alike |= len(prints) > 1 and len(set(prints)) < len(prints) and max(uses.values(), default=0) == 1
         factor = math.prod(math.nan if number.value is None else number.value for number in step.factors) if step.factors else None
         factor = factor if factor is not None and math.isfinite(factor) else None
@@ -145,7 +146,7 @@ class Shares:
         several = [window for window in wrong if len(window.shares) > 1]
         typical = sorted(window.sum for window in wrong)[len(wrong) // 2]
         if any(window.alike for window in windows):
-            says = f"{typical:.2f}: a window adds {usual} losses of the same inputs; meant as a sum over tasks, this is right"
+            says = f"{typical:.2f}: a window adds {usual} losses of the same inputs, or that were all computed first; meant as a sum over tasks, this is right"
             return finding("note", typical, says, "if a mean was meant, divide by the number of losses", wrong)
         ones = sum(close(value, 1) for value in values)
         parts = sum(close(value, 1 / usual) for value in values)

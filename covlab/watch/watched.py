@@ -38,6 +38,7 @@ class Watched:
         self.pointers: set[int] | None = None  # of the gradients' storage
         self.accumulates = False  # some window had several backwards
         self.sample: tuple[Tensor, Tensor] | None = None  # (parameter, some of its gradient's elements as the last backward left them)
+        self.left: int | None = None  # id of the first gradient, as the last backward left it
         self.factors: list[Number] = []  # by which they were multiplied by hand since
         self.norm: tuple[Tensor, int] | None = None  # of the gradients, as clipping measured it, and their versions then
         self.hook()
@@ -65,6 +66,9 @@ class Watched:
     def versions(self) -> int:
         return sum(parameter._version for parameter in self.parameters())
 
+
+    def first(self) -> int | None:
+        return next((id(parameter.grad) for parameter in self.parameters() if parameter.grad is not None), None)
 
     def keep(self) -> None:
         """Take a sample of the gradients, to see later what was done to them."""

@@ -102,15 +102,22 @@ def term(node: Node, name: str, weight: Number, pending: Pending) -> Term:
         if reduction == 1:
             return Term("mean", weight, one, classes=classes)
         weighed = name.startswith("NllLoss")
-        return Term("sum", weight, pending.number(node._saved_total_weight) if weighed else Number(float(size.numel())), classes=classes)
+        count = pending.number(node._saved_total_weight) if weighed else Number(float(size.numel()))
+        return Term("sum", weight, count, classes=classes, masked=not weighed and per_sample(size))
     if name.startswith("DotBackward"):
         other = node._saved_tensor if node.next_functions[0][0] is not None else node._saved_self
         return Term("sum", weight, pending.number(other.detach().sum()))
     if name.startswith(("MeanBackward", "SumBackward")) and size is not None:
-        found = Term("mean", weight, one) if name.startswith("Mean") else Term("sum", weight, Number(float(size.numel())))
+        mean = name.startswith("Mean")
+        found = Term("mean", weight, one) if mean else Term("sum", weight, Number(float(size.numel())), masked=per_sample(size))
         look_inside(below, found, pending)
         return found
     return Term("other", weight, one)
+
+
+def per_sample(size: torch.Size) -> bool:
+    """May a sum over all be meant as a mean over the first axis, of sums over the others?"""
+    return len(size) > 1 and size[0] != size.numel()
 
 
 def look_inside(node: Node, found: Term, pending: Pending) -> None:

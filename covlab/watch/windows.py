@@ -101,6 +101,10 @@ class NothingLost(Invariant):
 
     def step(self, step: Step) -> None:
         self.steps += 1
+        if step.assigned:  # made of the gradients that were cleared before, as where those of several tasks are merged
+            for (optimizer, _), lost in self.losses.items():
+                if optimizer == step.optimizer:
+                    lost.waiting = deque(event for event in lost.waiting if event.after != step.number - 1)
         site = self.latest.pop(step.optimizer, None)
         if site is not None and not step.backwards:
             self.between[site] += 1
