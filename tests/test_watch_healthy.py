@@ -7,10 +7,11 @@ from watch_healthy import HEALTHY
 from covlab.watch import watch
 
 
+@pytest.mark.parametrize("light", [False, True], ids=["full", "light"])
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_correct_loop_gets_no_warning_and_the_same_parameters(name):
+def test_a_correct_loop_gets_no_warning_and_the_same_parameters(name, light):
     alone = HEALTHY[name]()
-    with watch() as w:
+    with watch(light=light) as w:
         watched = HEALTHY[name]()
     report = w.report()
     assert report.seen["steps"] >= 10

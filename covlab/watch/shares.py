@@ -61,7 +61,7 @@ class _Window:
 
     @property
     def total(self) -> float:
-        return self.sum * (1.0 if self.factor is None else self.factor)
+        return math.nan if self.factor is None else self.sum * self.factor
 
     @property
     def sum(self) -> float:
@@ -128,7 +128,7 @@ class Shares:
         wrong = [window for window in windows if not close(window.sum, 1)]
         factors = [window.factor for window in windows if window.factor is not None]
         if any(abs(factor - 1) > 0.01 for factor in factors):  # gradients were multiplied by hand
-            off = [window for window in windows if not close(window.total, 1)]
+            off = [window for window in windows if window.factor is not None and not close(window.total, 1)]
             constant = all(close(factor, factors[0]) for factor in factors)
             if not off or not wrong and not constant:  # divided there, or clipped there
                 return []
