@@ -21,6 +21,9 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+OUTPUT_SECONDS = 60
+"""How late a cell's outputs may come after its end. nbclient waits for four seconds, then drops them without a word: too little on a busy machine."""
+
 
 class ThisPython(AsyncKernelManager):
     """Starts every kernel with the interpreter that runs this module.
@@ -53,7 +56,7 @@ def run(job: dict) -> dict:
             papermill.execute_notebook(
                 job["input"], job["output"], parameters=job["parameters"], cwd=job["folder"], progress_bar=False,
                 kernel_manager_class=ThisPython, extra_arguments=["--IPKernelApp.quiet=False"],
-                timeout_func=seconds_allowed, on_cell_start=lambda cell, cell_index: tell(cell=cell.id),
+                iopub_timeout=OUTPUT_SECONDS, timeout_func=seconds_allowed, on_cell_start=lambda cell, cell_index: tell(cell=cell.id),
             )
         except PapermillExecutionError as error:
             return tell(status="failed", message=f"{error.ename}: {error.evalue}", text="\n".join(error.traceback))
