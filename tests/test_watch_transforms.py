@@ -12,6 +12,7 @@ from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.testing._internal.two_tensor import TwoTensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from watch_healthy import batches, network
 
 from covlab.watch import watch
@@ -242,6 +243,28 @@ def sharded():
         return [parameter.full_tensor() for parameter in result]
     finally:
         distributed.destroy_process_group()
+
+
+@loop
+def captured():
+    """As under torch.cuda.graph: what is recorded is played again and again, and has to be the loop's alone. (Here it also runs, without a GPU.)"""
+    recorded = []
+
+    class Capture(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            recorded.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for x, y in batches(40):
+        with pytest.MonkeyPatch.context() as patch, Capture():
+            patch.setattr(torch.cuda, "is_initialized", lambda: True)
+            patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+            optimizer.zero_grad(set_to_none=False)
+            F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return [*model.parameters(), *recorded]
 
 
 @pytest.mark.parametrize("name", LOOPS)

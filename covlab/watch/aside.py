@@ -37,8 +37,10 @@ def uncompiled(function: Callable) -> Callable:
 
 @uncompiled
 def imagined() -> bool:
-    """Does what runs now make no numbers: is it traced, exported, faked or transformed (grad, vmap)?"""
+    """Does what runs now make no numbers: is it traced, exported, faked, transformed (grad, vmap) or captured by a CUDA graph?"""
     if torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return True
+    if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
         return True
     return any(getattr(mode, "_mode_key", None) is not None for mode in _get_current_dispatch_mode_stack())
 
