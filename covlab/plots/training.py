@@ -13,14 +13,14 @@ from covlab.trainer import Trainer
 
 def learning_curves(runs: Mapping[str, Trainer]) -> Figure:
     """Train and validation NMSE of each run over the epochs, on a logarithmic axis."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9.5, 4), layout="constrained")
     for (label, run), colour in zip(runs.items(), COLOURS, strict=False):
         epochs = [row["epoch"] + 1 for row in run.history]
         for line, value in zip(LINES, ("validation", "train"), strict=False):
             axes.plot(epochs, [row[value] for row in run.history], line, color=colour, label=f"{_stamped(label, run)}: {value}")
     axes.set(xlabel="epoch", ylabel="NMSE (1 = knows nothing)", yscale="log")
     plain_figures(axes.yaxis)
-    axes.legend()
+    figure.legend(loc="outside right upper", fontsize=9)
     return figure
 
 
