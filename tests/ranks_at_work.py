@@ -21,7 +21,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 import covlab.checkpoint
 import covlab.ledger
-from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
 from covlab.progress import Silent
 from covlab.ranks import ALONE, RankLost, joined

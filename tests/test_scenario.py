@@ -252,7 +252,7 @@ def test_a_preset_draws_what_its_definition_says_bit_for_bit(name):
     power = power * (torch.arange(K) < torch.randint(1, K + 1, (B, 1), generator=generator))
     assert torch.equal(batch.power, power / power.sum(dim=1, keepdim=True)) and torch.equal(batch.snr_db, snr_db)
     phase = uniform((0.0, 2 * math.pi), B, L, N)
-    codes = torch.polar(torch.ones_like(phase), phase)
+    codes = torch.complex(phase.cos(), phase.sin())
     assert torch.equal(torch.view_as_complex(batch.codes), codes)
     symbols = torch.randn(B, L, 1, K, generator=generator, dtype=torch.complex64)
     noise = torch.randn(B, L, M, generator=generator, dtype=torch.complex64)

@@ -88,7 +88,7 @@ def memorized_and_held_out(scores: Mapping[str, Mapping[str, float]]) -> Figure:
         scores: {network: {what on: NMSE}}.
     """
     figure, axes = plt.subplots(figsize=(7.5, 0.8 + 0.75 * len(scores)), layout="constrained")
-    for row, (name, errors) in enumerate(scores.items()):
+    for row, errors in enumerate(scores.values()):
         axes.plot(list(errors.values()), [row] * len(errors), "-", color=COLOURS[6], linewidth=0.8, zorder=1)
         for (what, error), colour, marker in zip(errors.items(), COLOURS, "osD^", strict=False):
             axes.plot(error, row, marker, color=colour, markersize=9, label=what if row == 0 else None)

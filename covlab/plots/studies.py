@@ -18,7 +18,7 @@ def trials_of(trials: Sequence, workers: Mapping[str, set[int]]) -> Figure:
     figure, (time, error) = plt.subplots(1, 2, figsize=(10.5, 3.4), layout="constrained", width_ratios=(1.1, 1))
     winner = min((trial for trial in trials if trial.state.name == "COMPLETE"), key=lambda trial: trial.value)
     began = min(trial.datetime_start for trial in trials)
-    for lane, ((worker, numbers), colour, hatch) in enumerate(zip(workers.items(), COLOURS, ("", "//", "..", "xx"), strict=False)):
+    for lane, (numbers, colour, hatch) in enumerate(zip(workers.values(), COLOURS, ("", "//", "..", "xx"), strict=False)):
         for trial in (trial for trial in trials if trial.number in numbers):
             start = (trial.datetime_start - began).total_seconds()
             length = (trial.datetime_complete - trial.datetime_start).total_seconds()
