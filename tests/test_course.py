@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as xml
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -223,7 +224,7 @@ def test_a_run_that_is_stopped_leaves_a_report_and_no_process(tmp_path, stop):
                  "# %%\nimport os, time\nwith open('pid', 'w') as file: file.write(str(os.getpid()))\ntime.sleep(600)")
     write_lesson(tmp_path, "03_waits", TITLE)
     # As from a keyboard, also where these tests run in the background and inherit a SIGINT that is ignored.
-    heard = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+    heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen([sys.executable, "-m", "covlab", "course", "run", "--root", str(tmp_path)], preexec_fn=heard)
     pid = tmp_path / "build/course/scratch/02_long/pid"
     while process.poll() is None and not (pid.exists() and pid.read_text()):

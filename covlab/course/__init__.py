@@ -18,8 +18,7 @@ WIDGET_ERROR = "data-covlab-error"  # attribute of the HTML by which an explorer
 # Each is loaded when a lesson first asks for it: the runner, which only reads notebooks, needs no torch.
 _ELSEWHERE = {
     "check": "checking", "predict": "predictions", "outcome": "predictions", "choose_device": "machine", "choose_scenario": "machine",
-    "show_machine": "machine",
-    "show_progress": "solved", "band": "bands", "reference_trainer": "bands",
+    "show_machine": "machine", "show_progress": "solved", "band": "bands", "reference_trainer": "bands",
 }  # fmt: skip
 _LOOKS = {"good": ("#009E73", "✓"), "open": ("#D55E00", "◯"), "plain": ("#0072B2", "")}  # a colour never speaks alone
 

@@ -66,7 +66,6 @@ class Watched:
     def versions(self) -> int:
         return sum(parameter._version for parameter in self.parameters())
 
-
     def first(self) -> int | None:
         return next((id(parameter.grad) for parameter in self.parameters() if parameter.grad is not None), None)
 

@@ -5,12 +5,17 @@ from collections import Counter, defaultdict
 from covlab.watch.finding import Finding
 from covlab.watch.invariant import Invariant, Last, Span
 from covlab.watch.records import Site, Step
+from covlab.watch.watched import Watched
 from covlab.watch.windows import RUN
 
 
 def few(items: list[str], most: int = 4) -> str:
     items = sorted(items)
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def named(watched: Watched, parameters: set[int]) -> str:
+    return few([watched.names.get(one, "one of no model that was called") for one in parameters])
 
 
 class AllTrained(Invariant):
@@ -37,19 +42,18 @@ class AllTrained(Invariant):
             cut = without & watched.ran
             verdict = "note" if steps < RUN else "fault" if cut else "warning"
             says = f"{len(without)} of {len(watched.trainable)} tensors never got a gradient in {steps} steps: "
-            says += few([watched.names.get(one, "one of no model that was called") for one in without])
+            says += named(watched, without)
             says += "; their modules ran, so something between them and the loss cuts the graph" if cut else "; their modules were not seen to run"
             fix = "look for detach(), .data, .item(), .tolist(), .numpy() or no_grad() between them and the loss" if cut else "use them, or set requires_grad=False"
             found.append(Finding(self.code, verdict, len(without), says, fix, None, 1, 1, steps))
         return found
 
-    def _nothing(self, watched, astray: Counter) -> list[Finding]:
+    def _nothing(self, watched: Watched, astray: Counter) -> list[Finding]:
         """Of an optimizer whose parameters no backward ever reached."""
         empty = self.empty[watched.number]
         if not empty:  # gradients were put there by hand
             return []
-        names = few([watched.names.get(one, "one of no model that was called") for one in watched.trainable])
-        says = f"{empty} steps of {watched.name} found no gradient: no backward ever reached any of its {len(watched.trainable)} tensors: {names}"
+        says = f"{empty} steps of {watched.name} found no gradient: no backward ever reached any of its {len(watched.trainable)} tensors: {named(watched, watched.trainable)}"
         site = astray.most_common(1)[0][0] if astray else watched.last.site
         if astray:
             says += f"; {astray.total()} backwards ended before any parameter"

@@ -71,7 +71,6 @@ class FiniteSteps(Invariant):
 class Lost:
     """What one optimizer lost at one place."""
 
-    site: Site | None
     span: Span = field(default_factory=Span)
     backwards: int = 0
     after: int | None = None  #: steps before the latest
@@ -94,7 +93,7 @@ class NothingLost(Invariant):
 
     def __init__(self):
         super().__init__()
-        self.losses: dict[tuple[int, Site | None], Lost] = Last(lambda: Lost(None))
+        self.losses: dict[tuple[int, Site | None], Lost] = Last(Lost)
         self.steps = 0
         self.latest: dict[int, Site | None] = Last(lambda: None)  #: of each optimizer, where gradients were lost since its last step
         self.between: Counter[Site | None] = Counter()  #: steps that found nothing but what a clearing here left
@@ -114,14 +113,13 @@ class NothingLost(Invariant):
         unused = all(not backward.stepped for backward in cleared.backwards)
         if unused and size is not None and math.isfinite(size) and size > 0:
             lost = self.losses[cleared.optimizer, cleared.site]
-            lost.site = cleared.site
             lost.waiting.append(cleared)
             lost.settle(RUN)
             self.latest[cleared.optimizer] = cleared.site
 
     def finish(self, observer) -> list[Finding]:
         found = []
-        for lost in self.losses.values():
+        for (_, site), lost in self.losses.items():
             lost.settle()
             times, attempts, apart, backwards = lost.span.count, self.steps, lost.apart, lost.backwards
             if not times:
@@ -131,15 +129,15 @@ class NothingLost(Invariant):
             verdict = "fault" if repeated or leftover else "note"
             says = f"{times} times, finite gradients were cleared before a step took them, of {backwards} backwards in all; {attempts} steps were made"
             fix = "clear gradients only after the step that takes them; let no condition on that step ask more of them than to be finite"
-            if self.between[lost.site] > 0.5 * times:
-                says = f"{self.between[lost.site]} steps found no gradient: those of {backwards} backwards were cleared between backward and step"
+            if self.between[site] > 0.5 * times:
+                says = f"{self.between[site]} steps found no gradient: those of {backwards} backwards were cleared between backward and step"
                 fix = "clear the gradients before backward() or after step(), not between them"
             elif leftover:
                 says = f"every {min(apart)} steps, {backwards / times:g} micro-batches are left over and their gradients cleared without a step"
                 fix = "make a step of the last, shorter window too, its losses divided by their own number"
             elif not attempts:
                 fix = "call optimizer.step() between backward() and the clearing, under no condition but that the gradients are finite"
-            found.append(Finding(self.code, verdict, backwards, says, fix, lost.site, times, lost.span.first, lost.span.last))
+            found.append(Finding(self.code, verdict, backwards, says, fix, site, times, lost.span.first, lost.span.last))
         return found
 
 

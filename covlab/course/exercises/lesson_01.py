@@ -3,6 +3,7 @@
 import torch
 
 from covlab.course.exercises import Exercise, Hint
+from covlab.site import phasors
 
 
 def _size(generator, least, most):
@@ -16,7 +17,7 @@ def _complex(generator, *shape):
 def _covariance_case(generator):
     elements, sources = _size(generator, 4, 6), _size(generator, 1, 3)
     phase = 6.28 * torch.rand(elements, sources, generator=generator)
-    return torch.polar(torch.ones_like(phase), phase), 0.2 + torch.rand(sources, generator=generator)
+    return phasors(phase), 0.2 + torch.rand(sources, generator=generator)
 
 
 covariance = Exercise(
@@ -57,7 +58,7 @@ def _codes_case(generator):
     scenes, size, antennas = 3, 6, 4
     G = _complex(generator, antennas, size)
     phase = 6.28 * torch.rand(scenes, size, size, generator=generator)
-    codes = torch.polar(torch.ones_like(phase), phase)
+    codes = phasors(phase)
     H = _exact(codes, G)
     kind = _size(generator, 0, 5)
     if kind == 1:

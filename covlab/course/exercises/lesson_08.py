@@ -3,6 +3,7 @@
 import torch
 
 from covlab.course.exercises import Exercise, Hint
+from covlab.site import phasors
 
 
 def _complex(generator, *shape):
@@ -11,7 +12,7 @@ def _complex(generator, *shape):
 
 def _snapshots(generator):
     M, N, L = 4, 6, 5
-    codes = torch.polar(torch.ones(L, N, dtype=torch.float64), 6.3 * torch.rand(L, N, generator=generator, dtype=torch.float64))
+    codes = phasors(6.3 * torch.rand(L, N, generator=generator, dtype=torch.float64))
     return _complex(generator, L, M), codes, _complex(generator, N, M)
 
 
