@@ -51,13 +51,24 @@ def write(name: str, folder: Path) -> None:
         "command": command(name),
         "seconds": float((folder / "seconds").read_text()),
         "scores": scores,
-        "versions": {"torch": str(torch.__version__), "python": platform.python_version(), "machine": platform.machine()},
+        "versions": {
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        },
     }
-    torch.save({"model": state["model"], "faults": state["faults"], "config": state["config"], "card": card}, CHECKPOINTS / f"{name}.pt")
+    torch.save(
+        {"model": state["model"], "faults": state["faults"], "config": state["config"], "card": card},
+        CHECKPOINTS / f"{name}.pt",
+    )
     error = scores.std() / len(scores) ** 0.5
-    print(f"{name}: NMSE {scores.mean():.4f} ± {error:.4f}, median {scores.median():.4f}, {card['seconds']:.0f} s of processor time")
+    print(
+        f"{name}: NMSE {scores.mean():.4f} ± {error:.4f}, median {scores.median():.4f}, {card['seconds']:.0f} s of processor time"
+    )
     for row in by_snr(batch, scores):
-        print(f"  SNR {row['low_db']:3.0f} to {row['high_db']:2.0f} dB  mean {row['mean']:.4f}, median {row['median']:.4f}")
+        print(
+            f"  SNR {row['low_db']:3.0f} to {row['high_db']:2.0f} dB  mean {row['mean']:.4f}, median {row['median']:.4f}"
+        )
 
 
 if __name__ == "__main__":

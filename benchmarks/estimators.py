@@ -49,8 +49,17 @@ def interval(scores: Tensor) -> dict[str, float | int]:
     picks = torch.randint(len(scores), (RESAMPLES, len(scores)), generator=torch.Generator().manual_seed(0))
     drawn = scores.double()[picks]
     quantiles = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    mean, median = drawn.mean(dim=1).quantile(quantiles).tolist(), drawn.median(dim=1).values.quantile(quantiles).tolist()
-    return {"scenes": len(scores), "mean": scores.mean().item(), "mean_95": mean, "median": scores.median().item(), "median_95": median}
+    mean, median = (
+        drawn.mean(dim=1).quantile(quantiles).tolist(),
+        drawn.median(dim=1).values.quantile(quantiles).tolist(),
+    )
+    return {
+        "scenes": len(scores),
+        "mean": scores.mean().item(),
+        "mean_95": mean,
+        "median": scores.median().item(),
+        "median_95": median,
+    }
 
 
 def measure(name: str, estimate, batch: Batch, parameters: int | None) -> dict:
@@ -69,8 +78,17 @@ def measure(name: str, estimate, batch: Batch, parameters: int | None) -> dict:
         inside = scores[(batch.snr_db >= low) & (batch.snr_db <= high)]
         if len(inside):
             by_snr.append({"low_db": low, "high_db": high, **interval(inside)})
-    by_sources = [{"sources": K, **interval(scores[batch.source_count == K])} for K in batch.source_count.unique().tolist()]
-    return {"name": name, "milliseconds": 1e3 * seconds / len(batch), "parameters": parameters, **interval(scores), "by_snr": by_snr, "by_sources": by_sources}
+    by_sources = [
+        {"sources": K, **interval(scores[batch.source_count == K])} for K in batch.source_count.unique().tolist()
+    ]
+    return {
+        "name": name,
+        "milliseconds": 1e3 * seconds / len(batch),
+        "parameters": parameters,
+        **interval(scores),
+        "by_snr": by_snr,
+        "by_sources": by_sources,
+    }
 
 
 def calibration(scenario: Scenario) -> list[dict]:
@@ -104,18 +122,35 @@ def positions(scenario: Scenario, site: Tensor, scenes: int) -> list[dict]:
     The estimators know K = 1 and where the preset's sources may stand; symbols, codes and noise differ from scene to scene.
     """
     one, rows = replace(scenario, max_sources=1), []
-    greedy, refined, grid, trained = GreedyLikelihood(one), RefinedGridLikelihood(one), default_grid(one), pretrained(scenario.name)
+    greedy, refined, grid, trained = (
+        GreedyLikelihood(one),
+        RefinedGridLikelihood(one),
+        default_grid(one),
+        pretrained(scenario.name),
+    )
     for snr_db in (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0):
-        there = replace(one, **{name: (value, value) for name, value in zip(("azimuth", "elevation", "range_m"), PLACE, strict=True)}, snr_db=(snr_db, snr_db))
+        there = replace(
+            one,
+            **{name: (value, value) for name, value in zip(("azimuth", "elevation", "range_m"), PLACE, strict=True)},
+            snr_db=(snr_db, snr_db),
+        )
         batch = Simulator(there).draw(scenes, scene_generator(SEED, "positions"))
         places = {}
-        for name, found in (("greedy ML, off grid", greedy(batch, site)), ("unrolled network", trained(batch.y, batch.H, batch.codes, batch.snr_db))):
+        for name, found in (
+            ("greedy ML, off grid", greedy(batch, site)),
+            ("unrolled network", trained(batch.y, batch.H, batch.codes, batch.snr_db)),
+        ):
             strongest = found.positions[:, :1]
             places[name] = torch.cat([strongest[..., :2], strongest[..., 2:].exp()], dim=2)
-        for name, estimate in (("MUSIC on grid ML, refined", refined), ("MUSIC on the sample covariance", sample_covariance)):
+        for name, estimate in (
+            ("MUSIC on grid ML, refined", refined),
+            ("MUSIC on the sample covariance", sample_covariance),
+        ):
             R = estimate(batch, site).covariance()
             places[name] = locate(music(R, batch.source_count, grid.steering), grid, 1)
-        errors = {name: position_errors(place, batch) for name, place in places.items()} | {"bound": position_bound(batch, site, one)}
+        errors = {name: position_errors(place, batch) for name, place in places.items()} | {
+            "bound": position_bound(batch, site, one)
+        }
         rows.append({"snr_db": snr_db} | {name: error.square().mean().sqrt().item() for name, error in errors.items()})
         print("  ".join(f"{name} {value:.4g}" for name, value in rows[-1].items()), flush=True)
     return rows
@@ -125,8 +160,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=PRESETS, default="student")
     parser.add_argument("--scenes", type=int, default=1024)
-    parser.add_argument("--only", action="append", metavar="ROW", help="measure this row alone (may be given several times)")
-    parser.add_argument("--positions", action="store_true", help="position errors of one source under the Cramér-Rao bound, and nothing else")
+    parser.add_argument(
+        "--only", action="append", metavar="ROW", help="measure this row alone (may be given several times)"
+    )
+    parser.add_argument(
+        "--positions",
+        action="store_true",
+        help="position errors of one source under the Cramér-Rao bound, and nothing else",
+    )
     parser.add_argument("--json", type=Path, help="write here instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -135,7 +176,9 @@ def main() -> None:
     simulator = Simulator(scenario)
     site = calibrate(simulator.draw(16, scene_generator(SEED, "calibration")))
     batch = simulator.draw(options.scenes, scene_generator(SEED, "estimators"))
-    contenders = {name: (lambda piece, run=run: run(piece, site), None) for name, run in ladder(scenario).items()} | network(scenario)
+    contenders = {
+        name: (lambda piece, run=run: run(piece, site), None) for name, run in ladder(scenario).items()
+    } | network(scenario)
     names = options.only or list(contenders)
     if unknown := set(names) - set(contenders):
         parser.error(f"--only must be one of {', '.join(contenders)}, got {', '.join(sorted(unknown))}")
@@ -168,8 +211,12 @@ def main() -> None:
             row = rows[name] = {**measure(name, estimate, scenes, parameters), "command": command}
         spread = f"({row['mean_95'][0]:.3f}-{row['mean_95'][1]:.3f})"
         means = {part["low_db"]: f"{part['mean']:.3f}" for part in row["by_snr"]}
-        print(f"{name:26}{row['mean']:10.4f}{spread:>16}{row['median']:9.4f}" + "".join(f"{means.get(low, ''):>8}" for low in SNR_BINS_DB[:-1])
-              + f"{row['milliseconds']:10.2f}{row['parameters'] or '':>12}", flush=True)
+        print(
+            f"{name:26}{row['mean']:10.4f}{spread:>16}{row['median']:9.4f}"
+            + "".join(f"{means.get(low, ''):>8}" for low in SNR_BINS_DB[:-1])
+            + f"{row['milliseconds']:10.2f}{row['parameters'] or '':>12}",
+            flush=True,
+        )
         results["rows"] = [rows[known] for known in contenders if known in rows]
         target.write_text(json.dumps(results, indent=1) + "\n")
 

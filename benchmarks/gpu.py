@@ -47,7 +47,11 @@ class Operations(TorchDispatchMode):
         self.waits[name] += name in WAITS
         views = any(returned.alias_info and not returned.alias_info.is_write for returned in function._schema.returns)
         if not views:
-            tensors = [leaf for leaf in torch.utils._pytree.tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+            tensors = [
+                leaf
+                for leaf in torch.utils._pytree.tree_leaves((args, kwargs, result))
+                if isinstance(leaf, torch.Tensor)
+            ]
             self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         return result
 
@@ -103,7 +107,9 @@ def graphed(run, sample):
             self.network = network
 
         def forward(self, *contract):
-            with torch.autocast("cuda", PRECISIONS[run.recipe.precision], enabled=run.recipe.precision != "fp32", cache_enabled=False):
+            with torch.autocast(
+                "cuda", PRECISIONS[run.recipe.precision], enabled=run.recipe.precision != "fp32", cache_enabled=False
+            ):
                 estimate = self.network(*contract)
             return estimate.factor, estimate.loading
 
@@ -141,11 +147,20 @@ def measured(options, precision, how, reached) -> dict:
     operations = flops.get_total_flops()
     floors = {"operations": operations / reached[precision], "bytes": moved.bytes / reached["bytes"]}
     return {
-        "precision": precision, "how": how.__name__ if how else "eager", "windows_per_second": per_second,
-        "scenes_per_second": per_second * options.micro_batch * options.accumulation, "training_share": per_second / fixed, "waits": waits,
-        "operations": operations, "bytes": moved.bytes, "floor_operations_ms": 1e3 * floors["operations"], "floor_bytes_ms": 1e3 * floors["bytes"],
-        "window_ms": 1e3 / fixed, "share_operations": floors["operations"] * fixed, "share_bytes": floors["bytes"] * fixed,
-    }  # fmt: skip
+        "precision": precision,
+        "how": how.__name__ if how else "eager",
+        "windows_per_second": per_second,
+        "scenes_per_second": per_second * options.micro_batch * options.accumulation,
+        "training_share": per_second / fixed,
+        "waits": waits,
+        "operations": operations,
+        "bytes": moved.bytes,
+        "floor_operations_ms": 1e3 * floors["operations"],
+        "floor_bytes_ms": 1e3 * floors["bytes"],
+        "window_ms": 1e3 / fixed,
+        "share_operations": floors["operations"] * fixed,
+        "share_bytes": floors["bytes"] * fixed,
+    }
 
 
 def count_waits(device, step, windows=16) -> float:
@@ -163,7 +178,9 @@ def count_waits(device, step, windows=16) -> float:
                 step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    places = Counter(f"{Path(warning.filename).name}:{warning.lineno}" for warning in caught if "synchroniz" in str(warning.message))
+    places = Counter(
+        f"{Path(warning.filename).name}:{warning.lineno}" for warning in caught if "synchroniz" in str(warning.message)
+    )
     for place, count in places.most_common(5):
         print(f"    waits: {count / windows:.2f} a window at {place}")
     return sum(places.values()) / windows
@@ -176,7 +193,13 @@ def simulated(options) -> list[dict]:
     simulator, rows = Simulator(preset(options.preset), options.device), []
     for scenes in (options.micro_batch, 8 * options.micro_batch):
         generator = scene_generator(0, "benchmark", device=options.device)
-        rows.append({"batch": scenes, "scenes_per_second": scenes * rate(options.device, options.seconds, lambda n=scenes, g=generator: simulator.draw(n, g))})
+        rows.append(
+            {
+                "batch": scenes,
+                "scenes_per_second": scenes
+                * rate(options.device, options.seconds, lambda n=scenes, g=generator: simulator.draw(n, g)),
+            }
+        )
     return rows
 
 
@@ -190,9 +213,14 @@ def learned(options) -> dict:
     run.fit()
     scores = run.evaluate()
     return {
-        "precision": precision, "minutes": (time.perf_counter() - began) / 60, "windows": run.window, "scenes": run.window * options.micro_batch * options.accumulation,
-        "nmse": scores.mean().item(), "median": scores.median().item(), "parameters": sum(p.numel() for p in run.parameters),
-    }  # fmt: skip
+        "precision": precision,
+        "minutes": (time.perf_counter() - began) / 60,
+        "windows": run.window,
+        "scenes": run.window * options.micro_batch * options.accumulation,
+        "nmse": scores.mean().item(),
+        "median": scores.median().item(),
+        "parameters": sum(p.numel() for p in run.parameters),
+    }
 
 
 def main() -> None:
@@ -203,7 +231,9 @@ def main() -> None:
     parser.add_argument("--accumulation", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
-    parser.add_argument("--size", type=int, help="side of the matrices the ceilings are measured with [default: 8192, on the CPU 1024]")
+    parser.add_argument(
+        "--size", type=int, help="side of the matrices the ceilings are measured with [default: 8192, on the CPU 1024]"
+    )
     parser.add_argument("--compile", action="store_true", help="also through torch.compile")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, help="also write the results here")
@@ -211,26 +241,42 @@ def main() -> None:
     cuda = options.device.startswith("cuda")
     name = torch.cuda.get_device_name() if cuda else platform.machine()
     about = {
-        "command": " ".join(["python benchmarks/gpu.py", *sys.argv[1:]]), "device": name, "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda if cuda else None},
-    }  # fmt: skip
+        "command": " ".join(["python benchmarks/gpu.py", *sys.argv[1:]]),
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda if cuda else None,
+        },
+    }
     reached = ceilings(options.device, options.seconds, options.size or (8192 if cuda else 1024))
     simulations = simulated(options)
     rows, missing = [], []
-    ways = [None, *([compiled] if options.compile else []), *([graphed] if cuda and options.network == "back-projection" else [])]
+    ways = [
+        None,
+        *([compiled] if options.compile else []),
+        *([graphed] if cuda and options.network == "back-projection" else []),
+    ]
     for precision in PRECISIONS:
         for how in ways:
             try:
                 rows.append(measured(options, precision, how, reached))
             except Exception as error:  # one way that fails must not cost the others their lent minutes
-                missing.append(f"{precision}, {how.__name__ if how else 'eager'}: {type(error).__name__}: {str(error).splitlines()[0]}")
+                missing.append(
+                    f"{precision}, {how.__name__ if how else 'eager'}: {type(error).__name__}: {str(error).splitlines()[0]}"
+                )
     result = learned(options)
 
-    print(f"{name}, torch {torch.__version__}, {options.preset}, {options.network}, windows of {options.accumulation} × {options.micro_batch} scenes")
+    print(
+        f"{name}, torch {torch.__version__}, {options.preset}, {options.network}, windows of {options.accumulation} × {options.micro_batch} scenes"
+    )
     print("ceilings: " + ", ".join(f"{key} {value / 1e12:.3g} T/s" for key, value in reached.items()))
     for row in simulations:
         print(f"simulated: {row['scenes_per_second']:12,.0f} scenes/s in batches of {row['batch']}")
-    print(f"{'':16}{'windows/s':>10}{'scenes/s':>12}{'waits':>7}{'ms':>8}   {'operations → floor':>24}{'share':>7}   {'bytes → floor':>24}{'share':>7}")
+    print(
+        f"{'':16}{'windows/s':>10}{'scenes/s':>12}{'waits':>7}{'ms':>8}   {'operations → floor':>24}{'share':>7}   {'bytes → floor':>24}{'share':>7}"
+    )
     for row in rows:
         operations = f"{row['operations'] / 1e9:.3g} G → {row['floor_operations_ms']:.3g} ms"
         moved = f"{row['bytes'] / 1e6:.3g} MB → {row['floor_bytes_ms']:.3g} ms"
@@ -246,7 +292,14 @@ def main() -> None:
     )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(about | {"ceilings": reached, "simulated": simulations, "rows": rows, "missing": missing, "learned": result}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps(
+                about
+                | {"ceilings": reached, "simulated": simulations, "rows": rows, "missing": missing, "learned": result},
+                indent=1,
+            )
+            + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,9 @@ def cost(*commands: list[str]) -> tuple[float, float]:
     """Wall clock and processor seconds of some commands, one after the other, with all they start."""
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     for command in commands:
-        subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.perf_counter() - began, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -43,11 +45,16 @@ def main() -> None:
     for number in range(chosen.rounds):
         one, ours = cost(*plain), cost(["covlab", "course", "run", *chosen.only])
         ratios.append([mine / theirs for mine, theirs in zip(ours, one, strict=True)])
-        print(f"round {number + 1}: papermill {one[0]:.1f} s ({one[1]:.1f} s of processor), "
-              f"covlab course run {ours[0]:.1f} s ({ours[1]:.1f} s)", flush=True)
+        print(
+            f"round {number + 1}: papermill {one[0]:.1f} s ({one[1]:.1f} s of processor), "
+            f"covlab course run {ours[0]:.1f} s ({ours[1]:.1f} s)",
+            flush=True,
+        )
     wall, processor = (statistics.median(column) for column in zip(*ratios, strict=True))
-    print(f"{len(lessons)} lessons, {chosen.rounds} rounds, median ratios: wall clock {wall:.3f}, processor {processor:.3f} "
-          "(goal: at most 1.05)")
+    print(
+        f"{len(lessons)} lessons, {chosen.rounds} rounds, median ratios: wall clock {wall:.3f}, processor {processor:.3f} "
+        "(goal: at most 1.05)"
+    )
 
 
 if __name__ == "__main__":

@@ -45,7 +45,15 @@ def make(scenario, micro_batch, accumulation=1, ranks=ALONE):
     simulator = Simulator(scenario)
     recipe = Recipe(windows=100_000, accumulation=accumulation)
     validation = simulator.draw(1, scene_generator(0, "validation"))
-    return Trainer(BackProjectionNet(scenario), FreshScenes(simulator, micro_batch, 1000, 0), validation, recipe, NMSE, progress=Silent(), ranks=ranks)
+    return Trainer(
+        BackProjectionNet(scenario),
+        FreshScenes(simulator, micro_batch, 1000, 0),
+        validation,
+        recipe,
+        NMSE,
+        progress=Silent(),
+        ranks=ranks,
+    )
 
 
 def milliseconds(run, windows):
@@ -68,7 +76,16 @@ def grown(name, values, make_run, windows, beyond):
     rows = []
     for value in values:
         draw, train, state = milliseconds(make_run(value), windows)
-        rows.append({"grows": name, "value": value, "draw_ms": draw, "train_ms": train, "state_mb": state, "extrapolated": False})
+        rows.append(
+            {
+                "grows": name,
+                "value": value,
+                "draw_ms": draw,
+                "train_ms": train,
+                "state_mb": state,
+                "extrapolated": False,
+            }
+        )
     x = torch.tensor([[1.0, row["value"]] for row in rows], dtype=torch.float64)
     measured = list(rows)
     for value in beyond:
@@ -76,14 +93,24 @@ def grown(name, values, make_run, windows, beyond):
         for column in ("draw_ms", "train_ms", "state_mb"):
             # Relative errors are fitted: a line that is right only for the largest row would go below zero for the smallest.
             y = torch.tensor([row[column] for row in measured], dtype=torch.float64)
-            a, b = torch.linalg.lstsq(x / y[:, None], torch.ones(len(y), 1, dtype=torch.float64)).solution.squeeze(1).tolist()
+            a, b = (
+                torch.linalg.lstsq(x / y[:, None], torch.ones(len(y), 1, dtype=torch.float64))
+                .solution.squeeze(1)
+                .tolist()
+            )
             line[column] = a + b * value
         rows.append(line)
     return rows
 
 
 def one_rank(size, number, folder, windows):
-    os.environ.update(WORLD_SIZE=str(size), RANK=str(number), LOCAL_RANK=str(number), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(29400 + os.getppid() % 1000))
+    os.environ.update(
+        WORLD_SIZE=str(size),
+        RANK=str(number),
+        LOCAL_RANK=str(number),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(29400 + os.getppid() % 1000),
+    )
     with joined("cpu") as ranks:
         run = make(FULL, 32, accumulation=4, ranks=ranks)
         spent = {"average": 0.0}
@@ -99,7 +126,9 @@ def one_rank(size, number, folder, windows):
         if size > 1:
             ranks.average = average
         draw, train, _ = milliseconds(run, windows)
-        (folder / f"{size}-{number}.json").write_text(json.dumps({"window_ms": draw + train, "sum_ms": 1e3 * spent["average"] / (windows + 2)}))
+        (folder / f"{size}-{number}.json").write_text(
+            json.dumps({"window_ms": draw + train, "sum_ms": 1e3 * spent["average"] / (windows + 2)})
+        )
 
 
 def by_ranks(sizes, windows):
@@ -107,14 +136,19 @@ def by_ranks(sizes, windows):
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
-            processes = [multiprocessing.get_context("fork").Process(target=one_rank, args=(size, number, Path(folder), windows)) for number in range(size)]
+            processes = [
+                multiprocessing.get_context("fork").Process(target=one_rank, args=(size, number, Path(folder), windows))
+                for number in range(size)
+            ]
             for process in processes:
                 process.start()
             for process in processes:
                 process.join()
             seen = [json.loads((Path(folder) / f"{size}-{number}.json").read_text()) for number in range(size)]
             slowest = max(seen, key=lambda row: row["window_ms"])
-            rows.append({"ranks": size, "window_ms": slowest["window_ms"], "sum_ms": max(row["sum_ms"] for row in seen)})
+            rows.append(
+                {"ranks": size, "window_ms": slowest["window_ms"], "sum_ms": max(row["sum_ms"] for row in seen)}
+            )
     return rows
 
 
@@ -129,19 +163,37 @@ def where(windows):
     events = [event for event in seen.key_averages() if event.self_cpu_time_total > 0]
     total = sum(event.self_cpu_time_total for event in events)
     events.sort(key=lambda event: -event.self_cpu_time_total)
-    return [{"operation": event.key, "share": event.self_cpu_time_total / total, "calls": event.count / windows} for event in events[:10]]
+    return [
+        {"operation": event.key, "share": event.self_cpu_time_total / total, "calls": event.count / windows}
+        for event in events[:10]
+    ]
 
 
 def text(found) -> str:
-    lines = [BEGIN, f"`{found['command']}`, torch {found['torch']}, {found['processor']}, one thread. Milliseconds of processor time a window; * extrapolated.", ""]
-    lines += ["| grows | value | drawing the scenes | training on them | parameters, gradients, moments |", "|---|---|---|---|---|"]
+    lines = [
+        BEGIN,
+        f"`{found['command']}`, torch {found['torch']}, {found['processor']}, one thread. Milliseconds of processor time a window; * extrapolated.",
+        "",
+    ]
+    lines += [
+        "| grows | value | drawing the scenes | training on them | parameters, gradients, moments |",
+        "|---|---|---|---|---|",
+    ]
     for row in found["grown"]:
         mark = "*" if row["extrapolated"] else ""
-        lines.append(f"| {row['grows']} | {row['value']:,}{mark} | {row['draw_ms']:,.1f} ms | {row['train_ms']:,.1f} ms | {row['state_mb']:,.0f} MB |")
-    lines += ["", "| ranks | processor time of the slowest rank, a window of 4 × 32 | of which the sum over ranks | over one rank |", "|---|---|---|---|"]
+        lines.append(
+            f"| {row['grows']} | {row['value']:,}{mark} | {row['draw_ms']:,.1f} ms | {row['train_ms']:,.1f} ms | {row['state_mb']:,.0f} MB |"
+        )
+    lines += [
+        "",
+        "| ranks | processor time of the slowest rank, a window of 4 × 32 | of which the sum over ranks | over one rank |",
+        "|---|---|---|---|",
+    ]
     one = found["ranks"][0]["window_ms"]
     for row in found["ranks"]:
-        lines.append(f"| {row['ranks']} | {row['window_ms']:,.1f} ms | {row['sum_ms']:,.1f} ms | {row['window_ms'] / one:.2f} |")
+        lines.append(
+            f"| {row['ranks']} | {row['window_ms']:,.1f} ms | {row['sum_ms']:,.1f} ms | {row['window_ms'] / one:.2f} |"
+        )
     lines += ["", "| where the time goes at full size | share | calls a window |", "|---|---|---|"]
     lines += [f"| `{row['operation']}` | {row['share']:.1%} | {row['calls']:.0f} |" for row in found["where"]]
     return "\n".join([*lines, END])
@@ -154,16 +206,31 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
     options = parser.parse_args()
-    sides, batches, lengths, sizes = ((4, 6), (8, 16), (8, 16), (1, 2)) if options.small else ((4, 6, 12, 16), (8, 32, 128, 256), (8, 16, 32, 64), (1, 2, 4))
+    sides, batches, lengths, sizes = (
+        ((4, 6), (8, 16), (8, 16), (1, 2))
+        if options.small
+        else ((4, 6, 12, 16), (8, 32, 128, 256), (8, 16, 32, 64), (1, 2, 4))
+    )
     ranks = by_ranks(sizes, options.windows)  # first: a process that has been through a backward cannot be forked
-    grows = grown("N, elements of the surface", [side**2 for side in sides], lambda n: make(surface(round(n**0.5)), 32), options.windows, [1024, 4096])
+    grows = grown(
+        "N, elements of the surface",
+        [side**2 for side in sides],
+        lambda n: make(surface(round(n**0.5)), 32),
+        options.windows,
+        [1024, 4096],
+    )
     grows += grown("L, snapshots", lengths, lambda n: make(replace(FULL, snapshots=n), 32), options.windows, [256])
     grows += grown("scenes a window", batches, lambda n: make(FULL, n), options.windows, [4096])
     found = {
-        "command": "covlab bench scale" + (f" --windows {options.windows}" if options.windows != 10 else "") + (" --small" if options.small else ""),
-        "torch": torch.__version__, "processor": platform.machine(), "grown": grows,
-        "ranks": ranks, "where": where(max(2, options.windows // 2)),
-    }  # fmt: skip
+        "command": "covlab bench scale"
+        + (f" --windows {options.windows}" if options.windows != 10 else "")
+        + (" --small" if options.small else ""),
+        "torch": torch.__version__,
+        "processor": platform.machine(),
+        "grown": grows,
+        "ranks": ranks,
+        "where": where(max(2, options.windows // 2)),
+    }
     print(text(found))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

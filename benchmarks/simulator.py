@@ -66,7 +66,9 @@ def needs(s: Scenario, handed_over: str) -> dict[str, float]:
     """What one scene cannot do without."""
     N, M, L, K = s.ris_elements, s.bs_antennas, s.snapshots, s.max_sources
     multiply, multiply_add = FLOPS_OF["multiply"], FLOPS_OF["multiply-add"]
-    operations = multiply * L * K * N + multiply_add * (L * K * N * M + L * N * M + L * K * M)  # code·factor; through G; H; symbols
+    operations = multiply * L * K * N + multiply_add * (
+        L * K * N * M + L * N * M + L * K * M
+    )  # code·factor; through G; H; symbols
     complex_numbers = L * N + 2 * L * M + 2 * N * K  # codes; H and y; steering and factor
     if handed_over == "R":
         operations += multiply_add * N * N * K
@@ -83,9 +85,13 @@ def main() -> None:
 
     torch.set_num_threads(1)
     speed = rates(options.rounds)
-    print(f"one thread: {speed['operations'] / 1e9:.0f} G operations, {speed['random'] / 1e6:.0f} M random numbers, {speed['bytes'] / 1e9:.1f} GB into fresh memory a second")
+    print(
+        f"one thread: {speed['operations'] / 1e9:.0f} G operations, {speed['random'] / 1e6:.0f} M random numbers, {speed['bytes'] / 1e9:.1f} GB into fresh memory a second"
+    )
     rows = []
-    print(f"{'':12}{'':9}{'threads':>8}{'µs a scene':>12}{'scenes/s':>10}{'floor':>8}{'off by':>8}   floor = operations + random numbers + memory, µs")
+    print(
+        f"{'':12}{'':9}{'threads':>8}{'µs a scene':>12}{'scenes/s':>10}{'floor':>8}{'off by':>8}   floor = operations + random numbers + memory, µs"
+    )
     for name in PRESETS:
         for handed_over, form in HANDED_OVER.items():
             need = needs(preset(name), handed_over)
@@ -96,10 +102,18 @@ def main() -> None:
                 simulator, generator = Simulator(preset(name)), scene_generator(0, "benchmark")
                 processor, clock = least(lambda: form(simulator.draw(options.batch, generator)), options.rounds)
                 cost = 1e6 * processor / options.batch
-                row = {"preset": name, "handed_over": handed_over, "threads": threads, "microseconds": cost, "scenes_per_second": options.batch / clock}
+                row = {
+                    "preset": name,
+                    "handed_over": handed_over,
+                    "threads": threads,
+                    "microseconds": cost,
+                    "scenes_per_second": options.batch / clock,
+                }
                 rows.append(row | {"needs": need, "floor": parts, "off_by": cost / floor})
                 shown = " + ".join(f"{part:.1f}" for part in parts.values())
-                print(f"{name:12}{handed_over:9}{threads:8}{cost:12.1f}{options.batch / clock:10.0f}{floor:8.1f}{cost / floor:8.1f}   {shown}")
+                print(
+                    f"{name:12}{handed_over:9}{threads:8}{cost:12.1f}{options.batch / clock:10.0f}{floor:8.1f}{cost / floor:8.1f}   {shown}"
+                )
 
     torch.set_num_threads(1)
     simulator, generator = Simulator(preset("full")), scene_generator(0, "benchmark")
@@ -107,7 +121,9 @@ def main() -> None:
         for _ in range(options.rounds):
             simulator.draw(options.batch, generator).factor()
     shares = {name: seconds / spent.seconds.total() for name, seconds in spent.seconds.most_common(6)}
-    print("full, factors, one thread, by operation: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()))
+    print(
+        "full, factors, one thread, by operation: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         about = {

@@ -68,7 +68,14 @@ class Ours:
 
     def __init__(self, scenario, scenes):
         recipe = Recipe(windows=BUDGET, accumulation=ACCUMULATION, clip=CLIP)
-        self.trainer = Trainer(new_network(scenario), FixedScenes(scenes, 32, 0), scenes[:1], recipe, LossWeights.only(lam_cov=1.0), progress=Silent())
+        self.trainer = Trainer(
+            new_network(scenario),
+            FixedScenes(scenes, 32, 0),
+            scenes[:1],
+            recipe,
+            LossWeights.only(lam_cov=1.0),
+            progress=Silent(),
+        )
         self.optimizer = self.trainer.optimizer
 
     def train(self, micro_batches):
@@ -127,7 +134,9 @@ class Accelerate:
         self.network, self.optimizer, self.schedule = self.accelerator.prepare(network, *new_optimizer(network))
 
     def train(self, micro_batches):
-        for batch in self.accelerator.prepare_data_loader(DataLoader(micro_batches, batch_size=None), device_placement=False):
+        for batch in self.accelerator.prepare_data_loader(
+            DataLoader(micro_batches, batch_size=None), device_placement=False
+        ):
             with self.accelerator.accumulate(self.network):
                 self.accelerator.backward(mean_loss(self.network, batch))
                 if self.accelerator.sync_gradients:
@@ -172,9 +181,17 @@ class Lightning:
     def train(self, micro_batches):
         """Its set-up is not counted: ``clock.seconds`` is what lies between its own start and end of training."""
         trainer = self.lightning.Trainer(
-            max_epochs=1, accelerator="cpu", devices=1, accumulate_grad_batches=ACCUMULATION, gradient_clip_val=CLIP, callbacks=[self.clock],
-            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        )  # fmt: skip
+            max_epochs=1,
+            accelerator="cpu",
+            devices=1,
+            accumulate_grad_batches=ACCUMULATION,
+            gradient_clip_val=CLIP,
+            callbacks=[self.clock],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
         trainer.fit(self.module, DataLoader(micro_batches, batch_size=None))
 
 
@@ -249,7 +266,11 @@ def main() -> None:
     scenes = Simulator(scenario).draw(32 * ACCUMULATION * 4, scene_generator(0, "benchmark"))
     pieces = [scenes[start : start + 32] for start in range(0, len(scenes), 32)]
     micro_batches = (pieces * (options.windows // 4 + 1))[: options.windows * ACCUMULATION]
-    kinds = [kind for kind in (Raw, Ours, Fabric, Accelerate, Lightning) if importlib.util.find_spec(getattr(kind, "module", "torch"))]
+    kinds = [
+        kind
+        for kind in (Raw, Ours, Fabric, Accelerate, Lightning)
+        if importlib.util.find_spec(getattr(kind, "module", "torch"))
+    ]
     contenders = [kind(scenario, scenes) for kind in kinds]
     for contender in contenders:
         contender.train(micro_batches)
@@ -271,16 +292,27 @@ def main() -> None:
                 "short_window": short_window_gradient(kinds[number], scenario, scenes),
             }
         )
-    print(f"{scenario.name}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds} rounds of {options.windows} windows")
+    print(
+        f"{scenario.name}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds} rounds of {options.windows} windows"
+    )
     print(f"{'':26}{'ms/window':>10}{'ratio':>8}{'(10-90 %)':>16}{'ops':>8}{'waits':>7}{'short window':>14}")
     for row in rows:
         spread = f"({row['low']:.3f}-{row['high']:.3f})"
-        print(f"{row['loop']:26}{row['milliseconds']:10.2f}{row['ratio']:8.3f}{spread:>16}{row['operations']:8.0f}{row['waits']:7.1f}{row['short_window']:14.4f}")
+        print(
+            f"{row['loop']:26}{row['milliseconds']:10.2f}{row['ratio']:8.3f}{spread:>16}{row['operations']:8.0f}{row['waits']:7.1f}{row['short_window']:14.4f}"
+        )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         versions = {name: importlib.metadata.version(name) for name in ("covlab", "torch", *_peers())}
-        command = f"covlab bench trainer --rounds {options.rounds} --windows {options.windows} --preset {options.preset}"
-        about = {"command": command, "versions": versions, "processor": platform.machine(), "threads": torch.get_num_threads()}
+        command = (
+            f"covlab bench trainer --rounds {options.rounds} --windows {options.windows} --preset {options.preset}"
+        )
+        about = {
+            "command": command,
+            "versions": versions,
+            "processor": platform.machine(),
+            "threads": torch.get_num_threads(),
+        }
         options.json.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
 
 

@@ -27,12 +27,21 @@ def held_out(name: str, windows: int, seed: int) -> None:
     simulator = Simulator(scenario)
     validation = simulator.draw(2048, scene_generator(seed, "validation"))
     torch.manual_seed(seed)
-    run = Trainer(BackProjectionNet(scenario), FreshScenes(simulator, 32, 400, seed), validation, Recipe(windows=windows), weights=NMSE, progress=Silent())
+    run = Trainer(
+        BackProjectionNet(scenario),
+        FreshScenes(simulator, 32, 400, seed),
+        validation,
+        Recipe(windows=windows),
+        weights=NMSE,
+        progress=Silent(),
+    )
     start, began = run.evaluate().mean().item(), time.perf_counter()
     run.fit()
     seconds = time.perf_counter() - began
     scores = run.evaluate()
-    print(f"{name}, held out: NMSE {start:.3f} -> {scores.mean():.3f} (median {scores.median():.3f}) in {windows} windows, {seconds:.0f} s")
+    print(
+        f"{name}, held out: NMSE {start:.3f} -> {scores.mean():.3f} (median {scores.median():.3f}) in {windows} windows, {seconds:.0f} s"
+    )
     for low, high in ((-5, 0), (0, 5), (5, 10), (10, 15), (15, 20)):
         inside = (validation.snr_db >= low) & (validation.snr_db < high)
         print(f"    SNR {low:3d} to {high:2d} dB: {scores[inside].mean():.3f}")
@@ -43,12 +52,21 @@ def overfit(name: str, seed: int) -> None:
     simulator = Simulator(scenario)
     scenes = simulator.draw(512, scene_generator(seed, "overfit"))
     torch.manual_seed(seed)
-    run = Trainer(BackProjectionNet(scenario), FixedScenes(scenes, 32, seed), scenes, Recipe(windows=120), weights=NMSE, progress=Silent())
+    run = Trainer(
+        BackProjectionNet(scenario),
+        FixedScenes(scenes, 32, seed),
+        scenes,
+        Recipe(windows=120),
+        weights=NMSE,
+        progress=Silent(),
+    )
     began = time.perf_counter()
     run.fit()
     memorized, seconds = run.history[-1]["validation"], time.perf_counter() - began
     run.validation = simulator.draw(2048, scene_generator(seed, "validation"))
-    print(f"{name}, overfit test: NMSE {memorized:.4f} on its own 512 scenes after 30 epochs, {run.evaluate().mean():.3f} held out, {seconds:.0f} s")
+    print(
+        f"{name}, overfit test: NMSE {memorized:.4f} on its own 512 scenes after 30 epochs, {run.evaluate().mean():.3f} held out, {seconds:.0f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -39,12 +39,24 @@ from watch_faulty import FAULTY  # noqa: E402
 from watch_healthy import HEALTHY  # noqa: E402
 from watch_mended import mended  # noqa: E402
 
-CORRECT = ("raw", "accumulation", "short_last_window", "sum_over_tasks", "adversarial", "both_sets_measured", "frozen_layers",
-           "half_precision", "half_precision_with_skips", "sharpness_aware")  # fmt: skip
+CORRECT = (
+    "raw",
+    "accumulation",
+    "short_last_window",
+    "sum_over_tasks",
+    "adversarial",
+    "both_sets_measured",
+    "frozen_layers",
+    "half_precision",
+    "half_precision_with_skips",
+    "sharpness_aware",
+)
 # True of these loops, and not about what a step does: no visible progress (their labels are random and they are short), dimensions that are no
 # multiple of 8, weight decay on biases, a bias before a normalization.
 REMARKS = {"TP-DEAD-RUN", "TA200", "TA402", "TA400"}
-NOT_RUN = {"traincheck 0.2": "needs the trace of a right run of the same script and invariants inferred from it, about half a minute of processor time a loop"}
+NOT_RUN = {
+    "traincheck 0.2": "needs the trace of a right run of the same script and invariants inferred from it, about half a minute of processor time a loop"
+}
 
 
 # ---------------------------------------------------------------- what each tool says of a loop
@@ -64,10 +76,13 @@ def every_optimizer(attach):
     def init(self, *args, **kwargs):
         original(self, *args, **kwargs)
         held = {id(parameter) for group in self.param_groups for parameter in group["params"]}
-        models = [item for item in gc.get_objects() if isinstance(item, nn.Module) and held & {id(parameter) for parameter in item.parameters()}]
+        models = [
+            item
+            for item in gc.get_objects()
+            if isinstance(item, nn.Module) and held & {id(parameter) for parameter in item.parameters()}
+        ]
         if models:
             waiting.append((max(models, key=lambda model: sum(1 for _ in model.modules())), self))
-
 
     waiting = []
     torch.optim.Optimizer.__init__ = init
@@ -89,7 +104,11 @@ def torch_audit(loop) -> list[str]:
     import torch_audit as peer
 
     auditors = []
-    with every_optimizer(lambda model, optimizer: auditors.append(peer.autopatch(model, optimizer=optimizer, every_n_steps=1, suppress_internal_errors=True))):
+    with every_optimizer(
+        lambda model, optimizer: auditors.append(
+            peer.autopatch(model, optimizer=optimizer, every_n_steps=1, suppress_internal_errors=True)
+        )
+    ):
         loop(log=lambda value: None)
     found = {(finding.rule_id, str(finding.severity)) for auditor in auditors for finding in auditor.findings}
     return sorted(rule for rule, severity in found if "INFO" not in severity.upper())
@@ -122,7 +141,14 @@ def trainproof(loop) -> list[str]:
     def before(optimizer, args, kwargs):
         norms = [p.grad.norm() for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = float(torch.stack(norms).norm()) if norms else 0.0
-        records.append({"step": len(records) + 1, "loss": losses[-1] if losses else None, "grad_norm": norm, "lr": float(optimizer.param_groups[0]["lr"])})
+        records.append(
+            {
+                "step": len(records) + 1,
+                "loss": losses[-1] if losses else None,
+                "grad_norm": norm,
+                "lr": float(optimizer.param_groups[0]["lr"]),
+            }
+        )
 
     losses, original = [], torch.autograd.backward
 
@@ -137,10 +163,17 @@ def trainproof(loop) -> list[str]:
     finally:
         torch.autograd.backward = original
         handle.remove()
-    return sorted({finding["id"] for finding in check_records(records)["findings"] if finding["level"] in ("WARN", "FAIL")})
+    return sorted(
+        {finding["id"] for finding in check_records(records)["findings"] if finding["level"] in ("WARN", "FAIL")}
+    )
 
 
-TOOLS = {"covlab.watch": (ours, "covlab"), "torch-audit": (torch_audit, "torch_audit"), "trainproof": (trainproof, "trainproof"), "torcheck": (torcheck, "torcheck")}
+TOOLS = {
+    "covlab.watch": (ours, "covlab"),
+    "torch-audit": (torch_audit, "torch_audit"),
+    "trainproof": (trainproof, "trainproof"),
+    "torcheck": (torcheck, "torcheck"),
+}
 
 
 def said(tool, loop) -> list[str]:
@@ -158,7 +191,13 @@ def loops() -> list[dict]:
     def row(name: str, loop, expected: str | None = None, twin=None) -> dict:
         says = {tool: said(call, loop) for tool, call in installed.items()}
         known = {tool: said(call, twin) if twin else [] for tool, call in installed.items()}
-        failed = {tool: one for told in (says, known) for tool, findings in told.items() for one in findings if one.startswith("failed")}
+        failed = {
+            tool: one
+            for told in (says, known)
+            for tool, findings in told.items()
+            for one in findings
+            if one.startswith("failed")
+        }
         if failed:
             raise SystemExit(f"a tool could not be run on {name}: {failed}")
         new = {tool: [one for one in says[tool] if one not in REMARKS | set(known[tool])] for tool in installed}
@@ -166,7 +205,10 @@ def loops() -> list[dict]:
         return {"loop": name, "bug": twin is not None, "expected": expected, "says": says, "new": new}
 
     rows = [row(name, lambda log, name=name: HEALTHY[name]()) for name in CORRECT]
-    return rows + [row(name, loop, invariant and f"{invariant} {verdict}", mended(name)) for name, (loop, invariant, verdict) in FAULTY.items()]
+    return rows + [
+        row(name, loop, invariant and f"{invariant} {verdict}", mended(name))
+        for name, (loop, invariant, verdict) in FAULTY.items()
+    ]
 
 
 # ---------------------------------------------------------------- the museum in our own trainer
@@ -219,9 +261,24 @@ def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: int = 8) -
                 w.observer.optimizers[0].attempts = 100
                 ratios.append(seconds() / alone[-1])
         ratios.sort()
-        row = {"light": light, "ratio": statistics.median(ratios), "low": ratios[len(ratios) // 10], "high": ratios[-1 - len(ratios) // 10]}
-        rows.append(row | {"milliseconds": 1e3 * statistics.median(alone), "parameters": sum(p.numel() for p in model.parameters()), "batch": batch})
-        print(f"{'light' if light else 'full':6} {row['ratio']:.3f} ({row['low']:.3f}-{row['high']:.3f}) of {rows[-1]['milliseconds']:.0f} ms a step", flush=True)
+        row = {
+            "light": light,
+            "ratio": statistics.median(ratios),
+            "low": ratios[len(ratios) // 10],
+            "high": ratios[-1 - len(ratios) // 10],
+        }
+        rows.append(
+            row
+            | {
+                "milliseconds": 1e3 * statistics.median(alone),
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "batch": batch,
+            }
+        )
+        print(
+            f"{'light' if light else 'full':6} {row['ratio']:.3f} ({row['low']:.3f}-{row['high']:.3f}) of {rows[-1]['milliseconds']:.0f} ms a step",
+            flush=True,
+        )
     return rows
 
 
@@ -231,12 +288,18 @@ def write_matrix(results: dict, path: Path) -> None:
     rows = []
     for row in results.get("trainer", []):
         if row["injected"]:
-            found = {code: verdict for code, verdict in row["found"].items() if right[row["fault"]].get(code) != verdict}
-            rows += [(row["fault"], "trainer", code, verdict) for code, verdict in found.items()] or [(row["fault"], "trainer", "", "no trace")]
+            found = {
+                code: verdict for code, verdict in row["found"].items() if right[row["fault"]].get(code) != verdict
+            }
+            rows += [(row["fault"], "trainer", code, verdict) for code, verdict in found.items()] or [
+                (row["fault"], "trainer", "", "no trace")
+            ]
     for row in results.get("loops", []):
         if row["bug"]:
             found = sorted({*row["new"]["covlab.watch"], *([row["expected"]] if row["expected"] else [])})
-            rows += [(row["loop"], "textbook loop", *finding.split()) for finding in found] or [(row["loop"], "textbook loop", "", "no trace")]
+            rows += [(row["loop"], "textbook loop", *finding.split()) for finding in found] or [
+                (row["loop"], "textbook loop", "", "no trace")
+            ]
     path.write_text("".join(",".join(row) + "\n" for row in [("fault", "where", "invariant", "verdict"), *rows]))
 
 
@@ -244,7 +307,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--only", choices=("cost", "loops", "trainer"))
-    parser.add_argument("--json", type=Path, help="also write the results here; parts that were not run stay as they are there")
+    parser.add_argument(
+        "--json", type=Path, help="also write the results here; parts that were not run stay as they are there"
+    )
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -253,10 +318,20 @@ def main() -> None:
     for name, part in parts.items():
         if options.only in (None, name):
             results[name] = part()
-    peers = {name: importlib.metadata.version(name) for name in ("torch-audit", "trainproof", "torcheck") if importlib.util.find_spec(name.replace("-", "_"))}
+    peers = {
+        name: importlib.metadata.version(name)
+        for name in ("torch-audit", "trainproof", "torcheck")
+        if importlib.util.find_spec(name.replace("-", "_"))
+    }
     missing = {name: "not installed" for name in ("torch-audit", "trainproof", "torcheck") if name not in peers}
-    results |= {"command": "covlab bench watch", "versions": {"torch": torch.__version__} | peers, "not_run": NOT_RUN | missing, "invariants": TITLES,
-                "processor": platform.machine(), "threads": torch.get_num_threads()}  # fmt: skip
+    results |= {
+        "command": "covlab bench watch",
+        "versions": {"torch": torch.__version__} | peers,
+        "not_run": NOT_RUN | missing,
+        "invariants": TITLES,
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
     if options.json:
         write_matrix(results, options.json.with_suffix(".csv"))
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -53,11 +53,16 @@ def main() -> None:
             explorer.state = {control: value}
         times, least = [], []
         for number in range(2 * rounds):
-            times.append(milliseconds(lambda value=values[number % 2]: explorer.controls[control].__setattr__("value", value)))
+            times.append(
+                milliseconds(lambda value=values[number % 2]: explorer.controls[control].__setattr__("value", value))
+            )
             least.append(milliseconds(two_panels))
         ratio = statistics.median(mine / bare for mine, bare in zip(times, least, strict=True))
         sent = len(explorer.picture.value) / 1000
-        print(f"{name:24} {control:10} {statistics.median(times):8.0f} ms {max(times):6.0f} ms {ratio:20.1f} × {sent:5.0f} kB", flush=True)
+        print(
+            f"{name:24} {control:10} {statistics.median(times):8.0f} ms {max(times):6.0f} ms {ratio:20.1f} × {sent:5.0f} kB",
+            flush=True,
+        )
     print(f"processor time of one thread; the goal is {GOAL_MS} ms")
 
 

@@ -16,7 +16,9 @@ def bench(name: str | None, arguments: tuple[str, ...]) -> None:
     """Run the benchmark NAME with ARGUMENTS; without a name, list them."""
     found = {path.stem: path for path in sorted(FOLDER.glob("*.py"))}
     if not found:
-        raise click.ClickException(f"no benchmarks in {FOLDER}: they come with a clone of the repository, not with an installed package")
+        raise click.ClickException(
+            f"no benchmarks in {FOLDER}: they come with a clone of the repository, not with an installed package"
+        )
     if name in (None, "--help", "-h"):
         for stem, path in found.items():
             click.echo(f"covlab bench {stem:10}  {_first_line(path)}")

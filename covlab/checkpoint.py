@@ -61,7 +61,9 @@ def load_parameters(model: nn.Module, path: Path, allow_faults: bool = False) ->
 
 def refuse_faults(path: Path, faults: list[str], allowed: bool) -> None:
     if faults and not allowed:
-        raise CheckpointError(f"{path}: BUGGED, made under {', '.join(faults)}; pass allow_faults=True to use it all the same")
+        raise CheckpointError(
+            f"{path}: BUGGED, made under {', '.join(faults)}; pass allow_faults=True to use it all the same"
+        )
 
 
 class RunFolder:
@@ -127,7 +129,9 @@ class RunFolder:
         except CheckpointError as error:
             if previous or not (self.path / "previous.pt").exists():
                 raise
-            raise CheckpointError(f"{error}; the one before it is {self.path / 'previous.pt'}: resume with previous=True, or --previous in a shell") from error
+            raise CheckpointError(
+                f"{error}; the one before it is {self.path / 'previous.pt'}: resume with previous=True, or --previous in a shell"
+            ) from error
 
 
 def capture(trainer) -> dict:
@@ -172,13 +176,22 @@ def restore(trainer, state: dict) -> None:
 def describe(model: nn.Module, scenes, recipe, weights) -> dict[str, dict | str | int | None]:
     """The configuration of a run, in plain values: what must agree before it may be resumed."""
     parts = {"scenario": model.scenario, "recipe": recipe, "weights": weights}
-    return {"network": type(model).__name__, "width": getattr(model, "width", None), "scenes": scenes.identity, **{name: asdict(part) for name, part in parts.items()}}
+    return {
+        "network": type(model).__name__,
+        "width": getattr(model, "width", None),
+        "scenes": scenes.identity,
+        **{name: asdict(part) for name, part in parts.items()},
+    }
 
 
 def check_same_run(saved: dict, current: dict) -> None:
     """Raises CheckpointError, naming every setting that differs."""
     saved, current = _flat(saved), _flat(current)
-    differences = [f"{name}: saved {saved.get(name)}, now {current.get(name)}" for name in saved | current if saved.get(name) != current.get(name)]
+    differences = [
+        f"{name}: saved {saved.get(name)}, now {current.get(name)}"
+        for name in saved | current
+        if saved.get(name) != current.get(name)
+    ]
     if differences:
         raise CheckpointError("the checkpoint is of another run: " + "; ".join(differences))
 

@@ -22,12 +22,31 @@ WARM_UP_SECONDS = 3.0
 
 
 def configure(
-    scenario: Scenario, network: str, overfit: bool, seed: int, micro_batch: int, windows_per_epoch: int, recipe: Recipe, weights: LossWeights, width: int | None = None
+    scenario: Scenario,
+    network: str,
+    overfit: bool,
+    seed: int,
+    micro_batch: int,
+    windows_per_epoch: int,
+    recipe: Recipe,
+    weights: LossWeights,
+    width: int | None = None,
 ) -> dict:
     """The configuration of a run, as :func:`build` takes it; ``network`` is a class's name, and ``width`` None the network's own."""
     scenes = {"micro_batch": micro_batch, "seed": seed}
-    scenes |= {"kind": "fixed", "scenes": OVERFIT_SCENES} if overfit else {"kind": "fresh", "micro_batches": windows_per_epoch * recipe.accumulation}
-    return {"scenario": asdict(scenario), "scenes": scenes, "network": network, "width": width, "recipe": asdict(recipe), "weights": asdict(weights)}
+    scenes |= (
+        {"kind": "fixed", "scenes": OVERFIT_SCENES}
+        if overfit
+        else {"kind": "fresh", "micro_batches": windows_per_epoch * recipe.accumulation}
+    )
+    return {
+        "scenario": asdict(scenario),
+        "scenes": scenes,
+        "network": network,
+        "width": width,
+        "recipe": asdict(recipe),
+        "weights": asdict(weights),
+    }
 
 
 def build(config: dict, device: str, **trainer) -> Trainer:
@@ -35,7 +54,9 @@ def build(config: dict, device: str, **trainer) -> Trainer:
 
     Other arguments go to :class:`covlab.trainer.Trainer`.
     """
-    scenario = Scenario(**{name: tuple(value) if isinstance(value, list) else value for name, value in config["scenario"].items()})
+    scenario = Scenario(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in config["scenario"].items()}
+    )
     simulator, scenes = Simulator(scenario, device), config["scenes"]
     seed = scenes["seed"]
     if scenes["kind"] == "fixed":

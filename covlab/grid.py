@@ -45,7 +45,9 @@ class Grid:
             ("ranges", ranges, ranges > 0),
         ):
             if axis.ndim != 1 or len(axis) == 0 or not valid.all():
-                raise ValueError(f"{name} must be a non-empty 1-D tensor of angles within ±π/2, or of ranges above 0, got {axis}")
+                raise ValueError(
+                    f"{name} must be a non-empty 1-D tensor of angles within ±π/2, or of ranges above 0, got {axis}"
+                )
         self.shape = (len(ranges), len(elevations), len(azimuths))
         places = torch.meshgrid(ranges, elevations.double(), azimuths.double(), indexing="ij")
         r, theta, phi = (place.reshape(-1) for place in places)
@@ -61,7 +63,9 @@ class Grid:
         if self.steering.device == torch.device(device):
             return self
         moved = copy(self)
-        moved.__dict__.update({name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)})
+        moved.__dict__.update(
+            {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        )
         return moved
 
     @cached_property
@@ -103,7 +107,11 @@ def default_grid(scenario: Scenario, near: bool = True, step: float | None = Non
 
     near_end, far_end = scenario.range_m
     count = cells(k * (y**2 + z**2) / 2, 1 / far_end, 1 / near_end)
-    ranges = 1 / torch.linspace(1 / far_end, 1 / near_end, count + 1, dtype=torch.float64) if near and scenario.near_field else None
+    ranges = (
+        1 / torch.linspace(1 / far_end, 1 / near_end, count + 1, dtype=torch.float64)
+        if near and scenario.near_field
+        else None
+    )
     return Grid(scenario, angles(scenario.azimuth, k * y), angles(scenario.elevation, k * z), ranges)
 
 
@@ -135,7 +143,9 @@ class DictionaryEstimate:
     def covariance(self) -> Tensor:
         """R̂, formed on request [B, N, N]."""
         D = self.grid.steering
-        return (D * self.power.unsqueeze(1)) @ D.mH + torch.diag_embed(self.loading.unsqueeze(1).expand(-1, len(D)).to(D.dtype))
+        return (D * self.power.unsqueeze(1)) @ D.mH + torch.diag_embed(
+            self.loading.unsqueeze(1).expand(-1, len(D)).to(D.dtype)
+        )
 
     @cached_property
     def beam_spectrum(self) -> Tensor:
@@ -162,6 +172,8 @@ class DictionaryEstimate:
         along = torch.view_as_real((truth.mT.flatten(0, 1) @ self.grid.steering.conj()).unflatten(0, (len(truth), -1)))
         along = along.square().sum(dim=(1, 3))  # [B, G]
         gram = truth.mH @ truth
-        inner = torch.einsum("bg,bg->b", self.power, along) + self.loading * gram.diagonal(dim1=1, dim2=2).real.sum(dim=1)
+        inner = torch.einsum("bg,bg->b", self.power, along) + self.loading * gram.diagonal(dim1=1, dim2=2).real.sum(
+            dim=1
+        )
         scale, truth_square = N / trace, torch.view_as_real(gram).square().sum(dim=(1, 2, 3))
         return ((scale * norm) ** 2 - 2 * scale * inner + truth_square) / truth_square

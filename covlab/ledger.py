@@ -97,7 +97,11 @@ class WindowLosses:
 
     def host(self) -> dict[str, float]:
         """Counts, as far as the host knows them."""
-        return {} if self._ranks.size > 1 else {"scenes": sum(map(len, self._weights)), "micro_batches": len(self._weights)}
+        return (
+            {}
+            if self._ranks.size > 1
+            else {"scenes": sum(map(len, self._weights)), "micro_batches": len(self._weights)}
+        )
 
     def device(self) -> dict[str, Tensor]:
         """The loss, each term's weighted mean, the smallest relative trace, the first scene whose loss is not finite (or -1)."""
@@ -111,7 +115,9 @@ class WindowLosses:
     def _own(self) -> dict[str, Tensor]:
         weights = torch.cat(self._weights)
         terms = {name: torch.cat([losses.terms[name] for losses in self._losses]) for name in self._losses[0].terms}
-        bad = torch.cat([losses.total for losses in self._losses]) * 0 != 0  # not finite, in fewer operations than isfinite takes
+        bad = (
+            torch.cat([losses.total for losses in self._losses]) * 0 != 0
+        )  # not finite, in fewer operations than isfinite takes
         return {
             "loss": torch.stack(self._shares).sum(),
             **{f"term_{name}": torch.dot(term, weights) / weights.sum() for name, term in terms.items()},

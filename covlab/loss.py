@@ -56,7 +56,9 @@ def nmse(estimate: Tensor, truth: Tensor) -> Tensor:
         ValueError: the shapes differ or are not [B, N, N].
     """
     if estimate.shape != truth.shape or estimate.ndim != 3 or estimate.shape[1] != estimate.shape[2]:
-        raise ValueError(f"estimate and truth must both be [B, N, N], got {list(estimate.shape)} and {list(truth.shape)}")
+        raise ValueError(
+            f"estimate and truth must both be [B, N, N], got {list(estimate.shape)} and {list(truth.shape)}"
+        )
     estimate, truth = normalize_trace(estimate), normalize_trace(truth)
     return (estimate - truth).abs().square().sum(dim=(1, 2)) / truth.abs().square().sum(dim=(1, 2))
 
@@ -91,7 +93,9 @@ class LossWeights:
                 raise ValueError(f"{name} must be a finite number of at least 0, got {weight!r}")
         self.guard_main_weight()
         if unknown := set(self.provenance) - set(self.values()):
-            raise ValueError(f"provenance must name weights ({', '.join(self.values())}), got {', '.join(sorted(unknown))}")
+            raise ValueError(
+                f"provenance must name weights ({', '.join(self.values())}), got {', '.join(sorted(unknown))}"
+            )
         default = {weight.name: weight.default for weight in fields(self)}
         origin = {name: "default" if weight == default[name] else "argument" for name, weight in self.values().items()}
         object.__setattr__(self, "provenance", origin | self.provenance)
@@ -99,7 +103,9 @@ class LossWeights:
     def guard_main_weight(self) -> None:
         """A main weight that trains nothing, or drowns everything, is refused."""
         if not 0 < self.lam_cov < 100:
-            raise ValueError(f"lam_cov must be above 0 (or nothing trains the covariance) and below 100, got {self.lam_cov!r}")
+            raise ValueError(
+                f"lam_cov must be above 0 (or nothing trains the covariance) and below 100, got {self.lam_cov!r}"
+            )
 
     @classmethod
     def only(cls, **weights: float) -> "LossWeights":
@@ -131,7 +137,11 @@ class Losses:
 
     def detach(self) -> "Losses":
         """The numbers without the graph that leads to them."""
-        return Losses(self.total.detach(), {name: term.detach() for name, term in self.terms.items()}, self.relative_trace.detach())
+        return Losses(
+            self.total.detach(),
+            {name: term.detach() for name, term in self.terms.items()},
+            self.relative_trace.detach(),
+        )
 
 
 class Loss:
@@ -186,7 +196,9 @@ class Loss:
         """The off-diagonal entries' part of the NMSE: Σ_{m≠n} |R̂ − R|²_mn / ‖R‖²_F, both of trace N."""
         truth = batch.factor()
         trace, _ = estimate.trace_and_norm
-        diagonal = (torch.view_as_real(estimate.factor).square().sum(dim=(2, 3)) + estimate.loading.unsqueeze(1)) * (truth.shape[1] / trace).unsqueeze(1)
+        diagonal = (torch.view_as_real(estimate.factor).square().sum(dim=(2, 3)) + estimate.loading.unsqueeze(1)) * (
+            truth.shape[1] / trace
+        ).unsqueeze(1)
         error = diagonal - torch.view_as_real(truth).square().sum(dim=(2, 3))
         gram = truth.mH @ truth
         return estimate.nmse(batch) - error.square().sum(dim=1) / torch.view_as_real(gram).square().sum(dim=(1, 2, 3))
@@ -233,14 +245,18 @@ class Loss:
         guess = _head("lam_aux", "positions", estimate.positions)
         truth = torch.stack([batch.azimuth, batch.elevation, batch.range_m.log()], dim=2)
         present = (batch.power > 0).to(truth.dtype)
-        cost = (truth.unsqueeze(2) - guess.unsqueeze(1)).square().mean(dim=3) * present.unsqueeze(2)  # [B, true, guessed]
+        cost = (truth.unsqueeze(2) - guess.unsqueeze(1)).square().mean(dim=3) * present.unsqueeze(
+            2
+        )  # [B, true, guessed]
         matched = cost[:, torch.arange(cost.shape[1], device=cost.device), self.orders]  # [B, orders, K_max]
         return matched.sum(dim=2).min(dim=1).values / present.sum(dim=1)
 
 
 def beam_power(steering: Tensor, estimate: Estimate) -> Tensor:
     """aᴴ R̂ a for the rows a of ``steering`` [..., places, N] -> [B, places]."""
-    return torch.view_as_real(steering.conj() @ estimate.factor).square().sum(dim=(2, 3)) + steering.shape[-1] * estimate.loading.unsqueeze(1)
+    return torch.view_as_real(steering.conj() @ estimate.factor).square().sum(dim=(2, 3)) + steering.shape[
+        -1
+    ] * estimate.loading.unsqueeze(1)
 
 
 def _head(weight: str, name: str, output: Tensor | None) -> Tensor:

@@ -20,9 +20,19 @@ def by_snr(batch: Batch, scores: Tensor) -> list[dict[str, float]]:
     """Per-scene ``scores`` [B] by SNR bin: low and high edge in dB, scenes, mean and median; empty bins are left out."""
     rows = []
     for low, high in zip(SNR_BINS_DB, SNR_BINS_DB[1:], strict=False):
-        inside = scores[(batch.snr_db >= low) & ((batch.snr_db < high) | (high == SNR_BINS_DB[-1]) & (batch.snr_db == high))]
+        inside = scores[
+            (batch.snr_db >= low) & ((batch.snr_db < high) | (high == SNR_BINS_DB[-1]) & (batch.snr_db == high))
+        ]
         if len(inside):
-            rows.append({"low_db": low, "high_db": high, "scenes": len(inside), "mean": inside.mean().item(), "median": inside.median().item()})
+            rows.append(
+                {
+                    "low_db": low,
+                    "high_db": high,
+                    "scenes": len(inside),
+                    "mean": inside.mean().item(),
+                    "median": inside.median().item(),
+                }
+            )
     return rows
 
 
@@ -90,7 +100,9 @@ def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
     """
     true, guessed = cost.shape[1:]
     if not true <= guessed <= MOST_SOURCES:
-        raise ValueError(f"cost must be [B, true, guessed] with true <= guessed <= {MOST_SOURCES}, got {list(cost.shape)}")
+        raise ValueError(
+            f"cost must be [B, true, guessed] with true <= guessed <= {MOST_SOURCES}, got {list(cost.shape)}"
+        )
     orders = torch.tensor(list(itertools.permutations(range(guessed), true)), device=cost.device)
     totals = cost[:, torch.arange(true, device=cost.device), orders].sum(dim=2)
     least, best = totals.min(dim=1)

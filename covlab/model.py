@@ -93,7 +93,9 @@ def check_contract(scenario: Scenario, y: Tensor, H: Tensor, codes: Tensor, snr_
         ("snr_db", snr_db, "[B]", (B,)),
     ):
         if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must be {layout} = {list(shape)} for scenario '{scenario.name}', got {list(tensor.shape)}")
+            raise ValueError(
+                f"{name} must be {layout} = {list(shape)} for scenario '{scenario.name}', got {list(tensor.shape)}"
+            )
         if tensor.dtype != torch.float32:
             raise ValueError(f"{name} must be torch.float32, got {tensor.dtype}")
 
@@ -114,7 +116,10 @@ class EstimateHead(nn.Module):
         factor, loading, source_logits, positions = self.linear(features).float().split(self.sizes, dim=1)
         pairs = factor.unflatten(1, self.factor_shape)
         return Estimate(
-            torch.complex(pairs[..., 0], pairs[..., 1]), F.softplus(loading.squeeze(1)), source_logits, positions.unflatten(1, (-1, 3))
+            torch.complex(pairs[..., 0], pairs[..., 1]),
+            F.softplus(loading.squeeze(1)),
+            source_logits,
+            positions.unflatten(1, (-1, 3)),
         )
 
 
@@ -136,7 +141,15 @@ class BackProjectionNet(nn.Module):
         ValueError: ``blend`` is not in [0, 1).
     """
 
-    def __init__(self, scenario: Scenario, beams: int = 256, width: int = 512, rank: int = 16, ridge: float = 0.1, blend: float = 0.0):
+    def __init__(
+        self,
+        scenario: Scenario,
+        beams: int = 256,
+        width: int = 512,
+        rank: int = 16,
+        ridge: float = 0.1,
+        blend: float = 0.0,
+    ):
         super().__init__()
         if not 0 <= blend < 1:
             raise ValueError(f"blend must be at least 0 and below 1, got {blend!r}")
@@ -146,9 +159,13 @@ class BackProjectionNet(nn.Module):
         self.register_buffer("back_projection", torch.view_as_real(back_projection.to(torch.complex64)))
         self.beams = nn.Parameter(torch.randn(beams, scenario.ris_elements, 2) / math.sqrt(2 * scenario.ris_elements))
         self.backbone = nn.Sequential(
-            nn.Linear(beams + 1, width), nn.LayerNorm(width), nn.GELU(),
-            nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(),
-        )  # fmt: skip
+            nn.Linear(beams + 1, width),
+            nn.LayerNorm(width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.GELU(),
+        )
         self.head = EstimateHead(width, scenario, rank)
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
@@ -179,9 +196,11 @@ class SnapshotConvNet(nn.Module):
         self.H_branch = _snapshot_branch(2 * M, channels)
         self.codes_branch = _snapshot_branch(2 * N, channels)
         self.backbone = nn.Sequential(
-            nn.Linear(3 * channels + 1, width), nn.GELU(),
-            nn.Linear(width, width), nn.GELU(),
-        )  # fmt: skip
+            nn.Linear(3 * channels + 1, width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.GELU(),
+        )
         self.head = EstimateHead(width, scenario, rank)
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
@@ -194,7 +213,10 @@ class SnapshotConvNet(nn.Module):
 
 def _snapshot_branch(inputs: int, channels: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv1d(inputs, channels, 1), nn.GELU(),
-        nn.Conv1d(channels, channels, 3, padding=1, groups=channels), nn.GELU(),
-        nn.Conv1d(channels, channels, 1), nn.GELU(),
-    )  # fmt: skip
+        nn.Conv1d(inputs, channels, 1),
+        nn.GELU(),
+        nn.Conv1d(channels, channels, 3, padding=1, groups=channels),
+        nn.GELU(),
+        nn.Conv1d(channels, channels, 1),
+        nn.GELU(),
+    )

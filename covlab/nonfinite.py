@@ -19,13 +19,17 @@ def check_inputs(window: list[Batch], name: str, device: torch.device) -> None:
         for tensor in CONTRACT:
             finite = getattr(micro_batch, tensor).isfinite().view(len(micro_batch), -1).all(dim=1)
             if not finite.all():
-                raise ValueError(f"{tensor} of {name} holds NaN or inf, first in scene {(~finite).nonzero()[0].item()} of a micro-batch of {len(finite)}")
+                raise ValueError(
+                    f"{tensor} of {name} holds NaN or inf, first in scene {(~finite).nonzero()[0].item()} of a micro-batch of {len(finite)}"
+                )
 
 
 def explain(streak: list[dict[str, float]]) -> str:
     """What the ledger's rows of windows in a row, none of finite loss, say of where it began."""
     first, taken = streak[0], sum(row["ran"] == 1 for row in streak)
-    terms = [name.removeprefix("term_") for name in first if name.startswith("term_") and not math.isfinite(first[name])]
+    terms = [
+        name.removeprefix("term_") for name in first if name.startswith("term_") and not math.isfinite(first[name])
+    ]
     culprit = f"the term {terms[0]}" if terms else "the weighing, since every term is finite"
     return (
         f"the loss was not finite for {len(streak)} windows running; first in window {first['window']}, by {culprit}, "

@@ -112,7 +112,9 @@ class ProcessGroup(Ranks):
 
     def any(self, flag: bool) -> bool:
         flags = torch.tensor([int(flag)])
-        self._together(dist.all_reduce, flags, dist.ReduceOp.MAX)  # between the hosts, also where the devices have a way of their own
+        self._together(
+            dist.all_reduce, flags, dist.ReduceOp.MAX
+        )  # between the hosts, also where the devices have a way of their own
         return bool(flags)
 
     def once(self, function: Callable):
@@ -136,7 +138,9 @@ class ProcessGroup(Ranks):
         try:
             collective(*args, **kwargs)
         except RuntimeError as error:
-            raise RankLost(f"rank {self.number} of {self.size}: another rank has ended or does not answer ({str(error).splitlines()[0]})") from error
+            raise RankLost(
+                f"rank {self.number} of {self.size}: another rank has ended or does not answer ({str(error).splitlines()[0]})"
+            ) from error
 
 
 ALONE = Ranks()
@@ -152,7 +156,9 @@ def device_of_rank(device: str) -> str:
     if device != "cuda" or _started() == 1:
         return device
     if rank >= torch.cuda.device_count():
-        raise ValueError(f"device must leave a GPU for every rank on a machine, got {torch.cuda.device_count()} for rank {rank}; or use --device cpu")
+        raise ValueError(
+            f"device must leave a GPU for every rank on a machine, got {torch.cuda.device_count()} for rank {rank}; or use --device cpu"
+        )
     torch.cuda.set_device(rank)
     return f"cuda:{rank}"
 

@@ -36,7 +36,13 @@ class Recipe:
     nonfinite_limit: int = 10  #: consecutive windows of non-finite loss that stop the run
 
     def __post_init__(self):
-        for name, least in (("windows", 1), ("accumulation", 1), ("warmup", 0), ("patience", 1), ("nonfinite_limit", 1)):
+        for name, least in (
+            ("windows", 1),
+            ("accumulation", 1),
+            ("warmup", 0),
+            ("patience", 1),
+            ("nonfinite_limit", 1),
+        ):
             if not (self.patience is None and name == "patience"):
                 check_whole_number(name, getattr(self, name), least)
         for name, choices in (("optimizer", OPTIMIZERS), ("precision", tuple(PRECISIONS))):
@@ -62,7 +68,9 @@ def make_optimizer(recipe: Recipe, groups: dict[str, list[nn.Parameter]]) -> tor
         settings.append({"params": parameters, "name": name, "peak": peaks[name], "lr": rate})
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(settings, weight_decay=recipe.weight_decay, fused=recipe.fused)
-    optimizer = torch.optim.SGD(settings, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=recipe.fused)
+    optimizer = torch.optim.SGD(
+        settings, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=recipe.fused
+    )
     if recipe.momentum:
         # Left to itself, the fused kernel takes uninitialized memory for momentum after a skipped first step.
         for parameter in (parameter for group in settings for parameter in group["params"]):

@@ -48,7 +48,9 @@ class Scenario:
     snr_db: tuple[float, float] = (-5.0, 20.0)
     power: tuple[float, float] = (0.2, 1.0)
     near_field: bool = True  #: spherical waves; False: plane waves, and ranges do not matter
-    rician_factor_db: float = 0.0  #: κ of the site, line of sight over scattered power; -inf: no line of sight, +inf: nothing else
+    rician_factor_db: float = (
+        0.0  #: κ of the site, line of sight over scattered power; -inf: no line of sight, +inf: nothing else
+    )
     scatterers: int = 64  #: of the site channel
     site_seed: int = 0  #: draws what stands still: scatterers, fixed codebook, faulty elements, calibration error
 
@@ -56,8 +58,12 @@ class Scenario:
     phase_bits: int | None = None  #: the surface knows 2^b phases, and codes are rounded to them; None: any phase
     source_correlation: float = 0.0  #: |ρ| between the symbols of any two sources of a scene; 1 is coherent
     correlation_phase: tuple[float, float] = ANY_PHASE  #: phase of each source's symbols relative to the first source's
-    site: str = "fixed"  #: "fixed": one channel G, which estimators know; "per_scene": fresh scatterers, and H is all they know
-    calibration_error_db: float | None = None  #: ‖Ĝ − G‖²/‖G‖² of the channel Ĝ that the receiver believes in; None: Ĝ = G
+    site: str = (
+        "fixed"  #: "fixed": one channel G, which estimators know; "per_scene": fresh scatterers, and H is all they know
+    )
+    calibration_error_db: float | None = (
+        None  #: ‖Ĝ − G‖²/‖G‖² of the channel Ĝ that the receiver believes in; None: Ĝ = G
+    )
     stuck_elements: int = 0  #: RIS elements that keep one random phase whatever code is asked for
     dead_elements: int = 0  #: RIS elements that reflect nothing
 
@@ -79,24 +85,38 @@ class Scenario:
             ("correlation_phase", *ANY_PHASE),
         ):
             bounds = getattr(self, field)
-            pair = isinstance(bounds, tuple) and len(bounds) == 2 and all(_is_number(bound) and math.isfinite(bound) for bound in bounds)
+            pair = (
+                isinstance(bounds, tuple)
+                and len(bounds) == 2
+                and all(_is_number(bound) and math.isfinite(bound) for bound in bounds)
+            )
             if not (pair and least <= bounds[0] <= bounds[1] <= most):
-                raise ValueError(f"Scenario.{field} must be (low, high) with {least:g} <= low <= high <= {most:g}, got {bounds!r}")
+                raise ValueError(
+                    f"Scenario.{field} must be (low, high) with {least:g} <= low <= high <= {most:g}, got {bounds!r}"
+                )
         for field in ("range_m", "power"):
             if getattr(self, field)[0] <= 0:
                 raise ValueError(f"Scenario.{field} must start above 0, got {getattr(self, field)}")
         for field, choices in (("codebook", CODEBOOKS), ("site", SITES), ("near_field", (True, False))):
             if getattr(self, field) not in choices:
-                raise ValueError(f"Scenario.{field} must be one of {', '.join(map(str, choices))}, got {getattr(self, field)!r}")
+                raise ValueError(
+                    f"Scenario.{field} must be one of {', '.join(map(str, choices))}, got {getattr(self, field)!r}"
+                )
         if not _is_number(self.rician_factor_db):
-            raise ValueError(f"Scenario.rician_factor_db must be a number (±inf allowed), got {self.rician_factor_db!r}")
+            raise ValueError(
+                f"Scenario.rician_factor_db must be a number (±inf allowed), got {self.rician_factor_db!r}"
+            )
         error = self.calibration_error_db
         if error is not None and not (_is_number(error) and math.isfinite(error)):
-            raise ValueError(f"Scenario.calibration_error_db must be a finite number, or None for no error, got {error!r}")
+            raise ValueError(
+                f"Scenario.calibration_error_db must be a finite number, or None for no error, got {error!r}"
+            )
         if not (_is_number(self.source_correlation) and 0 <= self.source_correlation <= 1):
             raise ValueError(f"Scenario.source_correlation must be from 0 to 1, got {self.source_correlation!r}")
         if self.phase_bits is not None and not (type(self.phase_bits) is int and 1 <= self.phase_bits <= 16):
-            raise ValueError(f"Scenario.phase_bits must be a whole number from 1 to 16, or None for any phase, got {self.phase_bits!r}")
+            raise ValueError(
+                f"Scenario.phase_bits must be a whole number from 1 to 16, or None for any phase, got {self.phase_bits!r}"
+            )
         self._refuse_contradictions()
 
     def _refuse_contradictions(self) -> None:
@@ -106,17 +126,25 @@ class Scenario:
                 f"Scenario.snapshots must be at most N = {self.ris_elements} with codebook 'dft' (there are no more orthogonal codes), got {self.snapshots}"
             )
         if self.source_correlation > 0 and self.max_sources == 1:
-            raise ValueError(f"Scenario.source_correlation must be 0 with max_sources 1 (nothing to correlate with), got {self.source_correlation!r}")
+            raise ValueError(
+                f"Scenario.source_correlation must be 0 with max_sources 1 (nothing to correlate with), got {self.source_correlation!r}"
+            )
         if self.source_correlation == 0 and self.correlation_phase != ANY_PHASE:
-            raise ValueError(f"Scenario.correlation_phase needs a source_correlation above 0, got {self.correlation_phase} with 0")
+            raise ValueError(
+                f"Scenario.correlation_phase needs a source_correlation above 0, got {self.correlation_phase} with 0"
+            )
         if self.site == "per_scene" and self.rician_factor_db == math.inf:
-            raise ValueError("Scenario.site must be 'fixed' with rician_factor_db inf (scenes differ by their scatterers), got 'per_scene'")
+            raise ValueError(
+                "Scenario.site must be 'fixed' with rician_factor_db inf (scenes differ by their scatterers), got 'per_scene'"
+            )
         if self.stuck_elements + self.dead_elements > self.ris_elements:
             raise ValueError(
                 f"Scenario.stuck_elements and dead_elements must be at most N = {self.ris_elements} together, got {self.stuck_elements} and {self.dead_elements}"
             )
         if self.dead_elements == self.ris_elements:
-            raise ValueError(f"Scenario.dead_elements must be below N = {self.ris_elements} (nothing would reach the receiver), got {self.dead_elements}")
+            raise ValueError(
+                f"Scenario.dead_elements must be below N = {self.ris_elements} (nothing would reach the receiver), got {self.dead_elements}"
+            )
 
     @property
     def ris_elements(self) -> int:

@@ -52,7 +52,9 @@ class Chart(nn.Module):
     def nearest(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers of the nearest grid points of ``places`` [B, 3, P], and of their directions in a layer of one range [B, P] each."""
         steps = (places - self.points[:, :1]).round()
-        azimuth, elevation, r = (step.clamp(0, n - 1).long() for step, n in zip(steps.unbind(1), self.shape[::-1], strict=True))
+        azimuth, elevation, r = (
+            step.clamp(0, n - 1).long() for step, n in zip(steps.unbind(1), self.shape[::-1], strict=True)
+        )
         direction = elevation * self.shape[2] + azimuth
         return r * self.shape[1] * self.shape[2] + direction, direction
 
@@ -88,7 +90,9 @@ class Slope(NamedTuple):
 
     score: Tensor  #: ∂ℓ by log p, then by each coordinate [B, 4, P]
     information: Tensor  #: Fisher's, E[score scoreᵀ] of the same numbers in the same order [B, 4P, 4P]
-    fit: Tensor  #: log of Σ_l |e_lᴴ S_l⁻¹ y_l|² over its expectation Σ_l e_lᴴ S_l⁻¹ e_l; 0 where a power is right [B, P]
+    fit: (
+        Tensor  #: log of Σ_l |e_lᴴ S_l⁻¹ y_l|² over its expectation Σ_l e_lᴴ S_l⁻¹ e_l; 0 where a power is right [B, P]
+    )
     precision: Tensor  #: S_l⁻¹ [B, L, M, M]
 
 
@@ -121,8 +125,14 @@ class Sight:
 
     def precision(self, seen: Tensor | None, power: Tensor | None, loading: Tensor) -> Tensor:
         """S_l⁻¹ [B, L, M, M] of sources ``seen`` [B, L, M, T] with ``power`` [B, T], and ε = ``loading`` [B]."""
-        floor = loading.view(-1, 1, 1) * self.gram + torch.diag_embed(self.noise.unsqueeze(1).expand(-1, len(self.gram)))
-        S = floor.unsqueeze(1) if seen is None else (seen * power.view(len(power), 1, 1, -1)) @ seen.mH + floor.unsqueeze(1)
+        floor = loading.view(-1, 1, 1) * self.gram + torch.diag_embed(
+            self.noise.unsqueeze(1).expand(-1, len(self.gram))
+        )
+        S = (
+            floor.unsqueeze(1)
+            if seen is None
+            else (seen * power.view(len(power), 1, 1, -1)) @ seen.mH + floor.unsqueeze(1)
+        )
         return torch.cholesky_inverse(torch.linalg.cholesky_ex(S)[0]).expand(-1, self.y.shape[1], -1, -1)
 
     def matched(self, precision: Tensor, steering: Tensor) -> Tensor:
@@ -152,7 +162,10 @@ class Sight:
         precision = self.precision(e, power, loading)
         v = seen * torch.cat([power / 2, power, power, power], dim=1).view(B, 1, 1, -1)
         whitened = precision @ self.y.unsqueeze(-1)
-        e_w, v_w = (e.mH @ whitened).squeeze(-1), (v.mH @ whitened).squeeze(-1).unflatten(2, (4, P))  # [B, L, P], [B, L, 4, P]
+        e_w, v_w = (
+            (e.mH @ whitened).squeeze(-1),
+            (v.mH @ whitened).squeeze(-1).unflatten(2, (4, P)),
+        )  # [B, L, P], [B, L, 4, P]
         W_v = precision @ v
         ev = (e.mH @ W_v).unflatten(3, (4, P))  # e_kᴴ S⁻¹ v_bm [B, L, k, b, m]
         ee = e.mH @ (precision @ e)  # [B, L, k, m]
@@ -161,7 +174,9 @@ class Sight:
         # Σ_l Re of products, one real matrix product for each pair of sources (k, m): Re(xy) = (Re x, Im x)·(Re y, −Im y).
         last_first, first_last = ev.permute(0, 4, 2, 3, 1).conj(), ev.permute(0, 2, 4, 3, 1)  # [B, k, m, a or b, L]
         crossed = _as_real(last_first) @ _as_real(first_last).mT  # [B, k, m, a, b]
-        straight = _as_real(ee.permute(0, 2, 3, 1).unsqueeze(3)) @ _as_real(vv.permute(0, 3, 5, 2, 4, 1)).flatten(3, 4).mT  # [B, k, m, 1, 16]
+        straight = (
+            _as_real(ee.permute(0, 2, 3, 1).unsqueeze(3)) @ _as_real(vv.permute(0, 3, 5, 2, 4, 1)).flatten(3, 4).mT
+        )  # [B, k, m, 1, 16]
         information = 2 * (crossed + straight.view(crossed.shape)).permute(0, 3, 1, 4, 2)  # [B, a, k, b, m]
         expected = ee.diagonal(dim1=2, dim2=3).real.sum(dim=1)
         fit = ((e_w.abs().square().sum(dim=1) + 1e-3) / (expected + 1e-3)).log()

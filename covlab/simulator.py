@@ -60,7 +60,9 @@ class Batch:
     range_m: Tensor  #: r in metres [B, K_max]
     power: Tensor  #: source powers, such that tr(R) = N; so they sum to 1 where sources are uncorrelated [B, K_max]
     steering: Tensor  #: A, complex, ‖a_k‖² = N [B, N, K_max]
-    mixing: Tensor | None = None  #: W, complex, W Wᴴ the sources' correlation [B, K_max, K_max]; None: uncorrelated, W = I
+    mixing: Tensor | None = (
+        None  #: W, complex, W Wᴴ the sources' correlation [B, K_max, K_max]; None: uncorrelated, W = I
+    )
 
     def __post_init__(self):
         scenes, snapshots, antennas = _shape_of("y", self.y, "[B, L, M, 2]")[:3]
@@ -82,7 +84,9 @@ class Batch:
             expected["mixing"] = (scenes, sources, sources)
         for name, shape in expected.items():
             if tuple(getattr(self, name).shape) != shape:
-                raise ValueError(f"Batch.{name} must be {list(shape)} beside y {list(self.y.shape)}, got {list(getattr(self, name).shape)}")
+                raise ValueError(
+                    f"Batch.{name} must be {list(shape)} beside y {list(self.y.shape)}, got {list(getattr(self, name).shape)}"
+                )
 
     def __len__(self) -> int:
         return self.y.shape[0]
@@ -164,7 +168,9 @@ class Simulator:
         self.device = torch.device(device)
         self.dtype = dtype
         known = scenario.site == "fixed"
-        self.G = self._own(site_channel(scenario)) if known else None  #: the true channel [M, N]; None: every scene has its own
+        self.G = (
+            self._own(site_channel(scenario)) if known else None
+        )  #: the true channel [M, N]; None: every scene has its own
         self.believed = self._own(believed_site(scenario)) if known else None  #: Ĝ, which makes H [M, N]; None likewise
         self.codebook = self._own(codebook(scenario))  #: what codes are taken from [·, N]; None: drawn at random
         faulty, reflection = faulty_elements(scenario)
@@ -190,7 +196,15 @@ class Simulator:
         power = power / power.sum(dim=1, keepdim=True)
         return self.observe(azimuth, elevation, range_m, power, snr_db, generator)
 
-    def observe(self, azimuth: Tensor, elevation: Tensor, range_m: Tensor, power: Tensor, snr_db: Tensor, generator: torch.Generator) -> Batch:
+    def observe(
+        self,
+        azimuth: Tensor,
+        elevation: Tensor,
+        range_m: Tensor,
+        power: Tensor,
+        snr_db: Tensor,
+        generator: torch.Generator,
+    ) -> Batch:
         """Scenes with sources at given places [B, K_max] each, in radians and metres, of powers that sum to 1; snr_db [B]."""
         s, B = self.scenario, len(snr_db)
         steering = steering_vectors(s, azimuth, elevation, range_m).mT
@@ -254,8 +268,13 @@ class Simulator:
             return None
         phase = self._uniform(s.correlation_phase, generator, scenes, K)
         phase[:, 0] = 0
-        own, common = math.sqrt(1 - s.source_correlation), math.sqrt(1 - s.source_correlation + K * s.source_correlation)
-        root = own * torch.eye(K, device=self.device, dtype=self.dtype) + (common - own) / K  # eigenvalues: common once, own K − 1 times
+        own, common = (
+            math.sqrt(1 - s.source_correlation),
+            math.sqrt(1 - s.source_correlation + K * s.source_correlation),
+        )
+        root = (
+            own * torch.eye(K, device=self.device, dtype=self.dtype) + (common - own) / K
+        )  # eigenvalues: common once, own K − 1 times
         return phasors(phase).unsqueeze(2) * root
 
     def site(self, scenes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -273,7 +292,9 @@ class Simulator:
         piece = max(1, CACHE_BYTES // products) if self.device.type == "cpu" else len(codes)
         sites = itertools.repeat(G.mT) if G.ndim == 2 else G.mT.unsqueeze(1).split(piece)
         signals, powers = [], []
-        for site, code, columns, symbol in zip(sites, codes.split(piece), factor.mT.unsqueeze(1).split(piece), symbols.split(piece), strict=False):
+        for site, code, columns, symbol in zip(
+            sites, codes.split(piece), factor.mT.unsqueeze(1).split(piece), symbols.split(piece), strict=False
+        ):
             arrivals = (code.unsqueeze(2) * columns) @ site  # what each column of F alone would bring [b, L, K, M]
             signals.append((symbol @ arrivals).squeeze(2))
             powers.append(torch.view_as_real(arrivals).square().flatten(1).sum(dim=1) / arrivals[0, :, 0].numel())
@@ -284,7 +305,9 @@ class Simulator:
 
     def _uniform(self, bounds: tuple[float, float], generator: torch.Generator, *shape: int) -> Tensor:
         low, high = bounds
-        return low + (high - low) * torch.rand(*shape, generator=generator, device=self.device, dtype=self.dtype.to_real())
+        return low + (high - low) * torch.rand(
+            *shape, generator=generator, device=self.device, dtype=self.dtype.to_real()
+        )
 
     def _normal(self, generator: torch.Generator, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, device=self.device, dtype=self.dtype)
@@ -321,7 +344,12 @@ class FreshScenes:
     def held_out(self, micro_batches: int) -> Batch:
         """So many micro-batches for validation, from a stream of their own: never any of training's."""
         check_whole_number("micro_batches", micro_batches, least=1)
-        return concatenate([self.simulator.draw(self.micro_batch, self.generator("validation", 0, index)) for index in range(micro_batches)])
+        return concatenate(
+            [
+                self.simulator.draw(self.micro_batch, self.generator("validation", 0, index))
+                for index in range(micro_batches)
+            ]
+        )
 
     def generator(self, stream: str, epoch: int, index: int) -> torch.Generator:
         """The generator that draws micro-batch ``index`` of ``epoch`` in ``stream``, and nothing else."""

@@ -26,9 +26,7 @@ def ris_positions(scenario: Scenario) -> Tensor:
 
 def directions(azimuth: Tensor, elevation: Tensor) -> Tensor:
     """Unit vectors (cos θ cos φ, cos θ sin φ, sin θ) [..., 3]."""
-    return torch.stack(
-        [elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], dim=-1
-    )
+    return torch.stack([elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], dim=-1)
 
 
 def phasors(phase: Tensor) -> Tensor:
@@ -66,7 +64,9 @@ def site_channel(scenario: Scenario) -> Tensor:
         ValueError: every scene of the scenario has a site of its own.
     """
     if scenario.site != "fixed":
-        raise ValueError(f"scenario.site must be 'fixed' for a channel that can be known, got {scenario.site!r}: what is known of a scene's own is its H")
+        raise ValueError(
+            f"scenario.site must be 'fixed' for a channel that can be known, got {scenario.site!r}: what is known of a scene's own is its H"
+        )
     rng = np.random.default_rng(scenario.site_seed)
     bearings = rng.standard_normal((scenario.scatterers, 3))
     bearings[:, 0] = abs(bearings[:, 0])
@@ -78,7 +78,10 @@ def site_channel(scenario: Scenario) -> Tensor:
 
 def fresh_site_channels(scenario: Scenario, sites: int, generator: torch.Generator) -> Tensor:
     """G of so many sites with scatterers of their own, by the rule of :func:`site_channel` [sites, M, N], complex128."""
-    shape, exactly = (sites, scenario.scatterers), {"generator": generator, "device": generator.device, "dtype": torch.float64}
+    shape, exactly = (
+        (sites, scenario.scatterers),
+        {"generator": generator, "device": generator.device, "dtype": torch.float64},
+    )
     bearings = torch.randn(*shape, 3, **exactly)
     bearings[..., 0].abs_()
     bearings /= torch.linalg.vector_norm(bearings, dim=-1, keepdim=True)
@@ -91,7 +94,9 @@ def channel_of_scatterers(scenario: Scenario, scatterers: Tensor, gains: Tensor)
     """G with scatterers at [..., S, 3] metres of complex ``gains`` [..., S]: [..., M, N]; each of its two parts alone has mean |G|² = 1/N."""
     elements = ris_positions(scenario).to(scatterers.device)
     antennas = torch.zeros(scenario.bs_antennas, 3, dtype=torch.float64, device=scatterers.device)
-    antennas[:, 1] = scenario.spacing_m * (torch.arange(scenario.bs_antennas, device=scatterers.device) - (scenario.bs_antennas - 1) / 2)
+    antennas[:, 1] = scenario.spacing_m * (
+        torch.arange(scenario.bs_antennas, device=scatterers.device) - (scenario.bs_antennas - 1) / 2
+    )
     antennas += torch.tensor([4.0, -3.0, 1.0], dtype=torch.float64, device=scatterers.device)
 
     def wave(distance: Tensor) -> Tensor:
@@ -103,7 +108,8 @@ def channel_of_scatterers(scenario: Scenario, scatterers: Tensor, gains: Tensor)
     balance = math.tanh(scenario.rician_factor_db * math.log(10) / 20)  # (κ - 1) / (κ + 1), also for ±inf dB
     paths = (((1 + balance) / 2, line_of_sight), ((1 - balance) / 2, scattered))
     return sum(
-        math.sqrt(share / scenario.ris_elements) * path / path.abs().square().mean(dim=(-2, -1), keepdim=True).sqrt() for share, path in paths
+        math.sqrt(share / scenario.ris_elements) * path / path.abs().square().mean(dim=(-2, -1), keepdim=True).sqrt()
+        for share, path in paths
     )
 
 
@@ -141,7 +147,10 @@ def codebook(scenario: Scenario) -> Tensor | None:
         turns = torch.from_numpy(_still(scenario, "codebook").random((scenario.snapshots, scenario.ris_elements)))
     else:
         rows, columns = (torch.arange(size, dtype=torch.float64) for size in (scenario.ris_rows, scenario.ris_columns))
-        rows, columns = torch.outer(rows, rows) / scenario.ris_rows, torch.outer(columns, columns) / scenario.ris_columns
+        rows, columns = (
+            torch.outer(rows, rows) / scenario.ris_rows,
+            torch.outer(columns, columns) / scenario.ris_columns,
+        )
         turns = (rows[:, None, :, None] + columns[None, :, None, :]).reshape(scenario.ris_elements, -1)
     return phasors(to_surface_phases(scenario, 2 * math.pi * turns))
 

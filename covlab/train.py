@@ -35,34 +35,95 @@ def _weights(context, parameter, settings: tuple[str, ...]) -> dict[str, float]:
 
 
 @click.command()
-@click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="student", show_default=True, help="What is simulated.")
-@click.option("--network", type=click.Choice(tuple(NETWORKS)), help="[default: back-projection at student size, else unrolled]")
+@click.option(
+    "--preset",
+    "preset_name",
+    type=click.Choice(PRESETS),
+    default="student",
+    show_default=True,
+    help="What is simulated.",
+)
+@click.option(
+    "--network", type=click.Choice(tuple(NETWORKS)), help="[default: back-projection at student size, else unrolled]"
+)
 @click.option("--windows", type=int, help="Budget in windows (optimizer steps). [default: 1500]")
-@click.option("--minutes", type=float, help="Budget in minutes: turned into windows by a short measurement, and stored as such.")
-@click.option("--overfit", is_flag=True, help=f"Memorize {OVERFIT_SCENES} fixed scenes instead of learning from fresh ones.")
+@click.option(
+    "--minutes", type=float, help="Budget in minutes: turned into windows by a short measurement, and stored as such."
+)
+@click.option(
+    "--overfit", is_flag=True, help=f"Memorize {OVERFIT_SCENES} fixed scenes instead of learning from fresh ones."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of scenes and first parameters.")
 @click.option("--micro-batch", type=int, default=32, show_default=True, help="Scenes a micro-batch.")
 @click.option("--accumulation", type=int, default=4, show_default=True, help="Micro-batches a window.")
-@click.option("--epoch", "windows_per_epoch", type=int, default=100, show_default=True, help="Windows between validations, with fresh scenes.")
+@click.option(
+    "--epoch",
+    "windows_per_epoch",
+    type=int,
+    default=100,
+    show_default=True,
+    help="Windows between validations, with fresh scenes.",
+)
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adamw", show_default=True)
 @click.option("--learning-rate", type=float, default=3e-3, show_default=True)
 @click.option("--clip", type=float, default=1.0, show_default=True, help="Largest gradient norm; 0: never clip.")
 @click.option("--precision", type=click.Choice(tuple(PRECISIONS)), default="fp32", show_default=True)
 @click.option("--ema-decay", type=float, help="Keep, validate and save averaged parameters.")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better validation.")
-@click.option("--weight", "weights", multiple=True, callback=_weights, metavar="NAME=VALUE", help="A loss weight, such as lam_gap=0; may be repeated.")
-@click.option("--study", help="Take network, width, learning rate and weights from the best trial of this study (covlab tune).")
+@click.option(
+    "--weight",
+    "weights",
+    multiple=True,
+    callback=_weights,
+    metavar="NAME=VALUE",
+    help="A loss weight, such as lam_gap=0; may be repeated.",
+)
+@click.option(
+    "--study", help="Take network, width, learning rate and weights from the best trial of this study (covlab tune)."
+)
 @click.option("--storage", help="Where that study is, as a URL. [default: as covlab tune's]")
 @click.option("--nmse-only", is_flag=True, help="Switch every loss term off but the NMSE (and those set by --weight).")
-@click.option("--device", default=lambda: "cuda" if torch.cuda.is_available() else "cpu", help="[default: cuda where there is one, else cpu]")
+@click.option(
+    "--device",
+    default=lambda: "cuda" if torch.cuda.is_available() else "cpu",
+    help="[default: cuda where there is one, else cpu]",
+)
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the run's files go. [default: runs/PRESET-TIME]")
-@click.option("--resume", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Take up the run in this folder; its own settings hold.")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Take up the run in this folder; its own settings hold.",
+)
 @click.option("--previous", is_flag=True, help="With --resume: from the checkpoint before the last.")
-@click.option("--debug", is_flag=True, help="Also say whether the first loss is finite, and each epoch's gradient norms.")
+@click.option(
+    "--debug", is_flag=True, help="Also say whether the first loss is finite, and each epoch's gradient norms."
+)
 def train(
-    preset_name, network, windows, minutes, overfit, seed, micro_batch, accumulation, windows_per_epoch, optimizer, learning_rate, clip,
-    precision, ema_decay, patience, weights, study, storage, nmse_only, device, folder, resume, previous, debug,
-):  # fmt: skip
+    preset_name,
+    network,
+    windows,
+    minutes,
+    overfit,
+    seed,
+    micro_batch,
+    accumulation,
+    windows_per_epoch,
+    optimizer,
+    learning_rate,
+    clip,
+    precision,
+    ema_decay,
+    patience,
+    weights,
+    study,
+    storage,
+    nmse_only,
+    device,
+    folder,
+    resume,
+    previous,
+    debug,
+):
     """Train a network; leave config, ledger, checkpoints and figures in a folder."""
     if windows is not None and minutes is not None:
         raise click.UsageError("give --windows or --minutes, not both")
@@ -75,7 +136,9 @@ def train(
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise click.UsageError(f"device must be one that torch has here, got {device!r} ({str(error).splitlines()[0]})") from error
+        raise click.UsageError(
+            f"device must be one that torch has here, got {device!r} ({str(error).splitlines()[0]})"
+        ) from error
     try:
         device = device_of_rank(device)
         with joined(device) as ranks:
@@ -87,24 +150,42 @@ def train(
                 folder = resume
                 config = _stored_config(folder)
                 if config["ranks"] != ranks.size:
-                    raise ValueError(f"the run in {folder} is one of {_processes(config['ranks'])}, and this is {_processes(ranks.size)}: {_command(folder, config['ranks'])}")
+                    raise ValueError(
+                        f"the run in {folder} is one of {_processes(config['ranks'])}, and this is {_processes(ranks.size)}: {_command(folder, config['ranks'])}"
+                    )
             else:
                 check_whole_number("epoch", windows_per_epoch, least=1)
-                width, loss_weights = None, LossWeights.only(**({"lam_cov": 1.0} | weights)) if nmse_only else LossWeights(**weights)
+                width, loss_weights = (
+                    None,
+                    LossWeights.only(**({"lam_cov": 1.0} | weights)) if nmse_only else LossWeights(**weights),
+                )
                 if study is not None:
                     if clash := [name for name in ("network", "learning_rate", "weights", "nmse_only") if _given(name)]:
                         raise click.UsageError(f"--study brings its own; leave out {', '.join(clash)}")
                     found = ranks.once(lambda: _best(study, storage))
                     preset_name = preset_name if _given("preset_name") else found.settings.preset
-                    network, width, learning_rate, loss_weights = found.settings.network, found.width, found.learning_rate, found.weights
+                    network, width, learning_rate, loss_weights = (
+                        found.settings.network,
+                        found.width,
+                        found.learning_rate,
+                        found.weights,
+                    )
                 folder = folder or ranks.once(lambda: Path("runs") / f"{preset_name}-{datetime.now():%Y%m%d-%H%M%S}")
                 recipe = Recipe(
-                    windows=1500 if windows is None else windows, accumulation=accumulation, optimizer=optimizer, learning_rate=learning_rate,
-                    clip=clip or None, precision=precision, ema_decay=ema_decay, patience=patience,
-                )  # fmt: skip
+                    windows=1500 if windows is None else windows,
+                    accumulation=accumulation,
+                    optimizer=optimizer,
+                    learning_rate=learning_rate,
+                    clip=clip or None,
+                    precision=precision,
+                    ema_decay=ema_decay,
+                    patience=patience,
+                )
                 network = network or ("back-projection" if preset_name == "student" else "unrolled")
                 scenario, kind = preset(preset_name), NETWORKS[network].__name__
-                config = configure(scenario, kind, overfit, seed, micro_batch, windows_per_epoch, recipe, loss_weights, width)
+                config = configure(
+                    scenario, kind, overfit, seed, micro_batch, windows_per_epoch, recipe, loss_weights, width
+                )
                 if minutes is not None:
                     config["recipe"]["windows"] = windows_within(config, minutes, device, ranks)
                     say(f"{minutes:g} minutes: {config['recipe']['windows']} windows on this machine")
@@ -138,7 +219,9 @@ def _best(study: str, storage: str | None):
         found = best(storage or STORAGE, study)
     except StudyError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"study {study}, trial {found.trial}: NMSE {found.nmse:.4f}, learning rate {found.learning_rate:.3g}, width {found.width or 'as usual'}")
+    click.echo(
+        f"study {study}, trial {found.trial}: NMSE {found.nmse:.4f}, learning rate {found.learning_rate:.3g}, width {found.width or 'as usual'}"
+    )
     return found
 
 
@@ -167,7 +250,9 @@ def _summary(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None
     if isinstance(trainer.scenes, FixedScenes):
         generator = scene_generator(trainer.scenes.seed, "validation", device=trainer.device)
         trainer.validation = Simulator(trainer.model.scenario, trainer.device).draw(VALIDATION_SCENES, generator)
-        say(f"NMSE on {VALIDATION_SCENES} held-out scenes: mean {trainer.evaluate().mean():.4f} (the overfit test says nothing about these)")
+        say(
+            f"NMSE on {VALIDATION_SCENES} held-out scenes: mean {trainer.evaluate().mean():.4f} (the overfit test says nothing about these)"
+        )
     if trainer.history and trainer.ranks.first:
         figures = folder / "figures"
         figures.mkdir(exist_ok=True)

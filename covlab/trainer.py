@@ -76,7 +76,10 @@ class Trainer:
         self.parameters = list(model.parameters())
         self.device = self.parameters[0].device
         head = set(model.head.parameters())
-        self.groups = {"backbone": [p for p in self.parameters if p not in head], "head": [p for p in self.parameters if p in head]}
+        self.groups = {
+            "backbone": [p for p in self.parameters if p not in head],
+            "head": [p for p in self.parameters if p in head],
+        }
         self.weights = weights or LossWeights()
         self.loss = Loss(model.scenario, self.weights, self.device)
         self.optimizer = make_optimizer(recipe, self.groups)
@@ -128,7 +131,9 @@ class Trainer:
                     if interrupted():
                         self.look(now=True)
                         self.save()
-                        self.progress.say(f"Interrupted after window {self.window} of {self.recipe.windows}; fit() goes on from here.")
+                        self.progress.say(
+                            f"Interrupted after window {self.window} of {self.recipe.windows}; fit() goes on from here."
+                        )
                         break
                     self.end_epoch()
         finally:
@@ -179,7 +184,9 @@ class Trainer:
     def draw_windows(self, epoch: int) -> Iterator[list[Batch]]:
         """The windows of ``epoch`` still to come, this rank's share of each; the last one may be short."""
         for start in range(self.window_of_epoch * self.recipe.accumulation, len(self.scenes), self.recipe.accumulation):
-            yield self.ranks.deal(self.scenes, epoch, range(start, min(start + self.recipe.accumulation, len(self.scenes))))
+            yield self.ranks.deal(
+                self.scenes, epoch, range(start, min(start + self.recipe.accumulation, len(self.scenes)))
+            )
 
     def losses(self, micro_batch: Batch) -> Losses:
         """Forward under autocast, the loss outside it."""
@@ -238,7 +245,9 @@ class Trainer:
         """Norms of the last update and of the parameters, ``NORMS_A_RUN`` times a run; nothing in the windows between."""
         norms = {}
         if (self.window - 1) % self.norms_every == 0:
-            moved = [before.sub_(parameter.detach()) for before, parameter in zip(self.before, self.parameters, strict=True)]
+            moved = [
+                before.sub_(parameter.detach()) for before, parameter in zip(self.before, self.parameters, strict=True)
+            ]
             norms = {"update_norm": get_total_norm(moved), "parameter_norm": get_total_norm(self.parameters).detach()}
         if self.window % self.norms_every == 0:
             self.remember()
@@ -252,9 +261,18 @@ class Trainer:
     def account(self, seen: WindowLosses, weight: Tensor, norms: dict[str, Tensor], ran: Tensor) -> None:
         """Log the window: into the epoch's mean, and as a row of the ledger."""
         self.add_up(seen.loss, weight, ran)
-        rates = {f"learning_rate_{group['name']}": torch.as_tensor(group["lr"], device=self.device) for group in self.optimizer.param_groups}
+        rates = {
+            f"learning_rate_{group['name']}": torch.as_tensor(group["lr"], device=self.device)
+            for group in self.optimizer.param_groups
+        }
         self.ledger.append(
-            {"window": self.window, "epoch": self.epoch, **seen.host(), **self.weights.values(), "bugged": bool(self.faults)},
+            {
+                "window": self.window,
+                "epoch": self.epoch,
+                **seen.host(),
+                **self.weights.values(),
+                "bugged": bool(self.faults),
+            },
             {
                 **seen.device(),
                 "ran": ran,
@@ -312,7 +330,9 @@ class Trainer:
     def loss_at_truth(self, batch: Batch) -> Losses:
         """The oracle check: what the loss says of a perfect estimate. Its NMSE must be 0."""
         estimate = self.estimate(self.model, batch)
-        perfect = replace(estimate, factor=batch.factor(), loading=torch.zeros_like(batch.snr_db), unblended=None, stages=())
+        perfect = replace(
+            estimate, factor=batch.factor(), loading=torch.zeros_like(batch.snr_db), unblended=None, stages=()
+        )
         return self.loss(perfect, batch)
 
     def save(self) -> None:
@@ -322,7 +342,9 @@ class Trainer:
             if self.folder is not None:
                 best = {"model": self.model.state_dict() | self.validated_parameters(), "faults": list(self.faults)}
                 self.folder.save_best(best | {"validation": self.best, "config": self.config()})
-        if self.folder is not None and self.streak == 0:  # what may be the start of a failure is not worth resuming from
+        if (
+            self.folder is not None and self.streak == 0
+        ):  # what may be the start of a failure is not worth resuming from
             self.folder.write_json("epochs.json", self.history)
             self.folder.save_last(capture(self))
 
@@ -349,7 +371,9 @@ class Trainer:
             return
         if self.debug and rows[0]["window"] == 1:
             finite = math.isfinite(rows[0]["loss"])
-            self.progress.say(f"[DEBUG] Loss is {'finite' if finite else 'NOT finite'}: {rows[0]['loss']:.6f} in the first window")
+            self.progress.say(
+                f"[DEBUG] Loss is {'finite' if finite else 'NOT finite'}: {rows[0]['loss']:.6f} in the first window"
+            )
         self.progress.advance(rows)
         for row in rows:
             self.streak = 0 if math.isfinite(row["loss"]) else self.streak + 1
@@ -362,7 +386,9 @@ class Trainer:
 
     def _redraw(self, row: dict[str, float]) -> list[Batch]:
         """The window that ``row`` tells of: scenes are drawn by epoch and number, so any of them can be had again."""
-        before = sum(1 for other in self.ledger.rows if other["epoch"] == row["epoch"] and other["window"] < row["window"])
+        before = sum(
+            1 for other in self.ledger.rows if other["epoch"] == row["epoch"] and other["window"] < row["window"]
+        )
         micro_batches = self.scenes.micro_batches(int(row["epoch"]), first=before * self.recipe.accumulation)
         return list(islice(micro_batches, self.recipe.accumulation))
 
@@ -380,7 +406,9 @@ class Trainer:
             self.progress.say(f"[GRAD] {norms} ok={len(rows) - last['skipped']}/{len(rows)}")
         counts = "".join(f" {name} {last[name]}" for name in ("skipped", "nonfinite") if last[name])
         stamp = " BUGGED" if self.faults else ""
-        self.progress.say(f"Epoch {self.epoch + 1:03d}/{self.epochs:03d}: train {last['train']:.6f} val {last['validation']:.6f}{counts}{stamp}")
+        self.progress.say(
+            f"Epoch {self.epoch + 1:03d}/{self.epochs:03d}: train {last['train']:.6f} val {last['validation']:.6f}{counts}{stamp}"
+        )
 
     # ---------------------------------------------------------------- state
 
@@ -414,7 +442,9 @@ class Trainer:
         state = self.folder.load(previous)
         if self.ranks.any(state is not None):
             if state is None:
-                raise CheckpointError(f"{self.folder.path}: rank {self.ranks.number} finds no checkpoint there; all ranks must see the same folder")
+                raise CheckpointError(
+                    f"{self.folder.path}: rank {self.ranks.number} finds no checkpoint there; all ranks must see the same folder"
+                )
             check_same_run(state["config"], self.config())
             refuse_faults(self.folder.path, sorted(set(state["faults"]) ^ set(self.faults)), allow_faults)
             restore(self, state)

@@ -72,10 +72,14 @@ class Settings:
     micro_batch: int = 32
     accumulation: int = 4
     precision: str = "fp32"
-    seed: int = 0  #: of scenes and first parameters, the same for all trials, so that they differ by their settings alone
+    seed: int = (
+        0  #: of scenes and first parameters, the same for all trials, so that they differ by their settings alone
+    )
     validation: int = 1024  #: scenes, from a stream of their own: those that ``covlab train`` validates on stay unseen
     heartbeat: int = 30  #: seconds between a worker's signs of life; after two missed ones its trial goes to another
-    search: dict[str, tuple[float, float]] | None = None  #: {name: (low, high)}, low = high: held there; None: ``SEARCH`` and the width
+    search: dict[str, tuple[float, float]] | None = (
+        None  #: {name: (low, high)}, low = high: held there; None: ``SEARCH`` and the width
+    )
 
     def __post_init__(self):
         for name, choices in (("preset", PRESETS), ("network", tuple(NETWORKS)), ("precision", tuple(PRECISIONS))):
@@ -91,7 +95,9 @@ class Settings:
             if name not in known:
                 raise ValueError(f"search must name some of {', '.join(sorted(known))}, got {name!r}")
             if not (0 < low <= high < math.inf or low == high == 0):
-                raise ValueError(f"search of {name} must be (low, high) with 0 < low <= high, or one value twice, got ({low!r}, {high!r})")
+                raise ValueError(
+                    f"search of {name} must be (low, high) with 0 < low <= high, or one value twice, got ({low!r}, {high!r})"
+                )
             LossWeights(**{end: value for value in (low, high) for end in [name] if end.startswith("lam_")})
         for end in self.search.get("width", ()):
             check_whole_number("search of width", end, least=1)
@@ -120,9 +126,19 @@ class Settings:
         recipe = Recipe(windows=self.windows, accumulation=self.accumulation, precision=self.precision)
         if "learning_rate" in values:
             recipe = replace(recipe, learning_rate=values["learning_rate"])
-        weights = LossWeights().updated(origin, **{name: value for name, value in values.items() if name.startswith("lam_")})
+        weights = LossWeights().updated(
+            origin, **{name: value for name, value in values.items() if name.startswith("lam_")}
+        )
         return configure(
-            preset(self.preset), NETWORKS[self.network].__name__, False, self.seed, self.micro_batch, self.epoch, recipe, weights, values.get("width")
+            preset(self.preset),
+            NETWORKS[self.network].__name__,
+            False,
+            self.seed,
+            self.micro_batch,
+            self.epoch,
+            recipe,
+            weights,
+            values.get("width"),
         )
 
 
@@ -162,9 +178,15 @@ def open_study(storage: str, name: str, sampler: optuna.samplers.BaseSampler | N
             study.enqueue_trial(settings.default)
     except DuplicatedStudyError:
         stored = settings_of(storage, name)
-        differences = [f"{key} is {getattr(stored, key)}, not {getattr(settings, key)}" for key in given if getattr(stored, key) != getattr(settings, key)]
+        differences = [
+            f"{key} is {getattr(stored, key)}, not {getattr(settings, key)}"
+            for key in given
+            if getattr(stored, key) != getattr(settings, key)
+        ]
         if differences:
-            raise StudyError(f"study {name!r} has settings of its own, leave these out to join it: {'; '.join(differences)}") from None
+            raise StudyError(
+                f"study {name!r} has settings of its own, leave these out to join it: {'; '.join(differences)}"
+            ) from None
         settings = stored
     warm_up = math.ceil(settings.windows / settings.epoch) // 4
     return optuna.load_study(
@@ -202,7 +224,9 @@ def best(storage: str, name: str) -> Tuned:
     study = optuna.load_study(storage=_database(storage), study_name=name)
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
-        raise StudyError(f"study {name!r} has no complete trial yet ({len(study.get_trials(deepcopy=False))} begun or waiting)")
+        raise StudyError(
+            f"study {name!r} has no complete trial yet ({len(study.get_trials(deepcopy=False))} begun or waiting)"
+        )
     trial = min(complete, key=lambda trial: trial.value)
     values = {key: trial.params.get(key, low) for key, (low, _) in settings.search.items()}
     config = settings.config(values, f"study {name}, trial {trial.number}")
@@ -248,7 +272,13 @@ def _shown(storage: str) -> str:
 # ---------------------------------------------------------------- a worker
 
 
-def work(study: optuna.Study, trials: int | None = None, minutes: float | None = None, device: str = "cpu", say: Callable[[str], None] = print) -> None:
+def work(
+    study: optuna.Study,
+    trials: int | None = None,
+    minutes: float | None = None,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+) -> None:
     """Run trials until the study holds ``trials`` of them that are complete or pruned, whoever ran them, or for ``minutes``.
 
     A trial that has begun is finished first. On SIGINT it goes back to the study; if its worker is killed, another finds the
@@ -269,7 +299,9 @@ def work(study: optuna.Study, trials: int | None = None, minutes: float | None =
             break
         try:
             study.optimize(
-                lambda trial: held_out_error(trial, settings, device), n_trials=1, callbacks=[lambda study, trial: say(_line(study, trial))]
+                lambda trial: held_out_error(trial, settings, device),
+                n_trials=1,
+                callbacks=[lambda study, trial: say(_line(study, trial))],
             )
         except ValueError as error:
             if "Cannot tell a FAIL trial" not in str(error):
@@ -287,8 +319,12 @@ def held_out_error(trial: Trial, settings: Settings, device: str) -> float:
     """
     values = settings.ask(trial)
     try:
-        run = build(settings.config(values, f"study {trial.study.study_name}, trial {trial.number}"), device, progress=Silent())
-        run.validation = run.scenes.simulator.draw(settings.validation, scene_generator(settings.seed, "tuning", device=device))
+        run = build(
+            settings.config(values, f"study {trial.study.study_name}, trial {trial.number}"), device, progress=Silent()
+        )
+        run.validation = run.scenes.simulator.draw(
+            settings.validation, scene_generator(settings.seed, "tuning", device=device)
+        )
         report_epochs(run, trial)
         run.fit()
         if run.window < settings.windows:
@@ -317,9 +353,15 @@ def report_epochs(run: Trainer, trial: Trial) -> None:
 def _line(study: optuna.Study, trial: FrozenTrial) -> str:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     best = min(complete, key=lambda trial: trial.value, default=None)
-    what = f"NMSE {trial.value:.4f}" if trial.state == TrialState.COMPLETE else f"{trial.state.name.lower()} after epoch {trial.last_step}"
+    what = (
+        f"NMSE {trial.value:.4f}"
+        if trial.state == TrialState.COMPLETE
+        else f"{trial.state.name.lower()} after epoch {trial.last_step}"
+    )
     values = ", ".join(f"{name} {value:.3g}" for name, value in trial.params.items())
-    return f"trial {trial.number}: {what} ({values})" + (f"; best {best.value:.4f}, trial {best.number}" if best else "")
+    return f"trial {trial.number}: {what} ({values})" + (
+        f"; best {best.value:.4f}, trial {best.number}" if best else ""
+    )
 
 
 # ---------------------------------------------------------------- the command
@@ -340,7 +382,12 @@ def _search(context, parameter, entries: tuple[str, ...]) -> dict[str, tuple[flo
 
 @click.command()
 @click.option("--study", "name", required=True, help="Its name: made if it is new, joined if it is there.")
-@click.option("--storage", default=STORAGE, show_default=True, help="Where studies are: a file, or a server for many machines (postgresql+psycopg2://…).")
+@click.option(
+    "--storage",
+    default=STORAGE,
+    show_default=True,
+    help="Where studies are: a file, or a server for many machines (postgresql+psycopg2://…).",
+)
 @click.option("--trials", type=int, help="Stop when the study holds so many finished trials, whoever ran them.")
 @click.option("--minutes", type=float, help="Begin no trial after so many minutes.")
 @click.option("--preset", type=click.Choice(PRESETS), help="What is simulated. [default: student]")
@@ -352,9 +399,21 @@ def _search(context, parameter, entries: tuple[str, ...]) -> dict[str, tuple[flo
 @click.option("--precision", type=click.Choice(tuple(PRECISIONS)), help="[default: fp32]")
 @click.option("--seed", type=int, help="Of scenes and first parameters, the same for all trials. [default: 0]")
 @click.option("--validation", type=int, help="Held-out scenes a trial is judged by. [default: 1024]")
-@click.option("--heartbeat", type=int, help="Seconds between signs of life; after two missed ones a worker is dead. [default: 30]")
-@click.option("--search", multiple=True, callback=_search, metavar="NAME=LOW:HIGH", help="Search only what is named so (NAME=VALUE holds it); may be repeated.")
-@click.option("--device", default=lambda: "cuda" if torch.cuda.is_available() else "cpu", help="[default: cuda where there is one, else cpu]")
+@click.option(
+    "--heartbeat", type=int, help="Seconds between signs of life; after two missed ones a worker is dead. [default: 30]"
+)
+@click.option(
+    "--search",
+    multiple=True,
+    callback=_search,
+    metavar="NAME=LOW:HIGH",
+    help="Search only what is named so (NAME=VALUE holds it); may be repeated.",
+)
+@click.option(
+    "--device",
+    default=lambda: "cuda" if torch.cuda.is_available() else "cpu",
+    help="[default: cuda where there is one, else cpu]",
+)
 def tune(name, storage, trials, minutes, device, **given):
     """Tune loss weights, learning rate and width; any number of workers join one study by name."""
     if trials is None and minutes is None:
@@ -362,14 +421,18 @@ def tune(name, storage, trials, minutes, device, **given):
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         study = open_study(storage, name, **{key: value for key, value in given.items() if value not in (None, {})})
-        click.echo(f"study {name} in {_shown(storage)}; another worker joins with: covlab tune --study {name} --storage {_shown(storage)} --minutes 10")
+        click.echo(
+            f"study {name} in {_shown(storage)}; another worker joins with: covlab tune --study {name} --storage {_shown(storage)} --minutes 10"
+        )
         work(study, trials, minutes, device, click.echo)
         found = best(storage, name)
     except (ValueError, StudyError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         raise click.ClickException("interrupted; the trial goes back to the study") from None
-    click.echo(f"best: trial {found.trial}, NMSE {found.nmse:.4f} after {found.settings.windows} windows, learning rate {found.learning_rate:.3g}, width {found.width}")
+    click.echo(
+        f"best: trial {found.trial}, NMSE {found.nmse:.4f} after {found.settings.windows} windows, learning rate {found.learning_rate:.3g}, width {found.width}"
+    )
     for weight, value in found.weights.values().items():
         click.echo(f"  {weight:<20}{value:<10.3g}{found.weights.provenance[weight]}")
     click.echo(f"to train with it: covlab train --study {name} --storage {_shown(storage)}")

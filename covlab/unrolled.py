@@ -47,8 +47,10 @@ class Verdict(nn.Module):
         super().__init__()
         self.source = nn.Sequential(
             nn.Linear(width + 10, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), _quiet(nn.Linear(hidden, 2))
-        )  # fmt: skip
-        self.scene = nn.Sequential(nn.Linear(width + found + 2, hidden), nn.GELU(), _quiet(nn.Linear(hidden, 2 + max_sources)))
+        )
+        self.scene = nn.Sequential(
+            nn.Linear(width + found + 2, hidden), nn.GELU(), _quiet(nn.Linear(hidden, 2 + max_sources))
+        )
 
     def forward(self, sources: Tensor, scene: Tensor) -> tuple[Tensor, Tensor]:
         return self.source(sources).float(), self.scene(scene).float()
@@ -69,7 +71,9 @@ class Sources(NamedTuple):
     log_power: Tensor  #: [B, P]
     left: Tensor  #: white power that no source explains [B]
     slope: Slope | None = None  #: of the likelihood there
-    spread: Tensor | None = None  #: covariance of each source's (log p, place), by Fisher's information and a wide prior [B, P, 4, 4]
+    spread: Tensor | None = (
+        None  #: covariance of each source's (log p, place), by Fisher's information and a wide prior [B, P, 4, 4]
+    )
 
 
 class UnrolledNet(nn.Module):
@@ -96,10 +100,24 @@ class UnrolledNet(nn.Module):
         ValueError: a number is not a positive whole number, or every scene of the scenario has a site of its own.
     """
 
-    def __init__(self, scenario: Scenario, looks: int = 2, found: tuple[int, ...] | None = None, steps: int = 3, width: int = 24, atoms: int = 32):
+    def __init__(
+        self,
+        scenario: Scenario,
+        looks: int = 2,
+        found: tuple[int, ...] | None = None,
+        steps: int = 3,
+        width: int = 24,
+        atoms: int = 32,
+    ):
         super().__init__()
         found = (scenario.max_sources + 1, 2) if found is None else found
-        for name, number in (("looks", looks), ("steps", steps), ("width", width), ("atoms", atoms), *(("found", number) for number in found)):
+        for name, number in (
+            ("looks", looks),
+            ("steps", steps),
+            ("width", width),
+            ("atoms", atoms),
+            *(("found", number) for number in found),
+        ):
             check_whole_number(name, number, least=1)
         self.scenario, self.width, self.found, self.steps = scenario, width, found, steps
         self.grid = default_grid(scenario)
@@ -121,7 +139,9 @@ class UnrolledNet(nn.Module):
         with self.exact():
             sight = Sight(torch.view_as_complex(self.site), y, codes, snr_db)
             precision = sight.precision(None, None, torch.ones_like(snr_db))
-        on_grid = self.grid.estimate(y.new_full((len(y), len(self.grid)), 0.5 / len(self.grid)), torch.full_like(snr_db, 0.5))
+        on_grid = self.grid.estimate(
+            y.new_full((len(y), len(self.grid)), 0.5 / len(self.grid)), torch.full_like(snr_db, 0.5)
+        )
 
         logits, stages = 0, []
         for look, floor in zip(self.looks, self.floors, strict=True):
@@ -180,13 +200,17 @@ class UnrolledNet(nn.Module):
         peak = cube == F.max_pool3d(cube, 3, 1, padding=1)
         index = torch.where(peak, cube, 1e-6 * cube).flatten(1).topk(count, dim=1).indices
         moments = torch.cat([cube, cube * self.chart.points.view(3, *self.grid.shape)], dim=1)
-        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(2)  # padded first: plane waves have one range
+        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(
+            2
+        )  # padded first: plane waves have one range
         around = around.gather(2, index.unsqueeze(1).expand(-1, 4, -1))
         mass = around[:, :1].clamp(min=1e-9)
         places, log_power = around[:, 1:] / mass, mass.squeeze(1).log().clamp(min=-10)
         if sources is None:
             return Sources(places, log_power, (1 - mass.sum(dim=(1, 2))).clamp(min=1e-3))
-        return Sources(torch.cat([sources.places, places], dim=2), torch.cat([sources.log_power, log_power], dim=1), sources.left)
+        return Sources(
+            torch.cat([sources.places, places], dim=2), torch.cat([sources.log_power, log_power], dim=1), sources.left
+        )
 
     @torch.no_grad()
     def climb(self, sight: Sight, sources: Sources) -> Sources:
@@ -198,20 +222,30 @@ class UnrolledNet(nn.Module):
             for _ in range(self.steps):
                 slope = sight.slope(self.chart, places, log_power, left)
                 ridge = torch.diag_embed(0.5 * slope.information.diagonal(dim1=1, dim2=2) + prior)
-                step = torch.linalg.solve_ex(slope.information + ridge, slope.score.flatten(1).unsqueeze(2))[0].view(-1, 4, P)
+                step = torch.linalg.solve_ex(slope.information + ridge, slope.score.flatten(1).unsqueeze(2))[0].view(
+                    -1, 4, P
+                )
                 step = 1.5 * torch.tanh(step / 1.5)
                 log_power, places = (log_power + step[:, 0]).clamp(-12, 2), self.chart.clamp(places + step[:, 1:])
             slope = sight.slope(self.chart, places, log_power, left)
-            spread = torch.linalg.inv_ex(slope.information + torch.diag_embed(prior))[0].unflatten(1, (4, P)).unflatten(3, (4, P))
+            spread = (
+                torch.linalg.inv_ex(slope.information + torch.diag_embed(prior))[0]
+                .unflatten(1, (4, P))
+                .unflatten(3, (4, P))
+            )
             return Sources(places, log_power, left, slope, spread.diagonal(dim1=2, dim2=4).movedim(3, 1))
 
-    def about(self, sources: Sources, features: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor) -> tuple[Tensor, Tensor]:
+    def about(
+        self, sources: Sources, features: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """All that is known of each source [B, P, width + 10], and of the scene [B, width + P + 2]."""
         features, power, left = features.float(), sources.log_power, sources.left
         point, direction = self.chart.nearest(sources.places)
         seen = features.flatten(2).gather(2, direction.unsqueeze(1).expand(-1, features.shape[1], -1)).mT
         deviations = sources.spread.diagonal(dim1=2, dim2=3).clamp(min=1e-9).log() / 2
-        common = torch.stack([snr_db / 10, left, power.exp().sum(dim=1)], dim=1).unsqueeze(1).expand(-1, power.shape[1], -1)
+        common = (
+            torch.stack([snr_db / 10, left, power.exp().sum(dim=1)], dim=1).unsqueeze(1).expand(-1, power.shape[1], -1)
+        )
         own = torch.stack([power, sources.slope.fit, on_grid.power.gather(1, point).clamp(min=1e-9).log()], dim=2)
         ranked = power.sort(dim=1, descending=True).values
         scene = torch.cat([features.mean(dim=(2, 3)), ranked, snr_db.unsqueeze(1) / 10, left.unsqueeze(1)], dim=1)
@@ -224,7 +258,9 @@ class UnrolledNet(nn.Module):
         covariance: mean and covariance are those of the Gaussian (the sigma points of the unscented transform).
         """
         with self.exact():
-            root = torch.linalg.cholesky_ex(sources.spread[:, :, 1:, 1:] + 1e-6 * torch.eye(3, device=logits.device))[0]  # [B, P, 3, 3]
+            root = torch.linalg.cholesky_ex(sources.spread[:, :, 1:, 1:] + 1e-6 * torch.eye(3, device=logits.device))[
+                0
+            ]  # [B, P, 3, 3]
             reach = math.sqrt(3) * 1.5 * torch.tanh(root / 1.5) * (trust[..., 1] / 2).exp().unsqueeze(2).unsqueeze(3)
             centre = sources.places.mT.unsqueeze(3)
             points = torch.cat([centre + reach, centre - reach], dim=3).permute(0, 2, 1, 3).flatten(2)  # [B, 3, 6P]

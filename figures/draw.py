@@ -31,7 +31,12 @@ def overfit_run(fault: str | None, **recipe) -> Trainer:
     torch.manual_seed(0)
     with inject(fault) if fault else nullcontext():
         run = Trainer(
-            BackProjectionNet(STUDENT), FixedScenes(scenes, 32, seed=0), scenes, Recipe(windows=120, clip=None, weight_decay=0.0, **recipe), weights=NMSE, progress=Silent()
+            BackProjectionNet(STUDENT),
+            FixedScenes(scenes, 32, seed=0),
+            scenes,
+            Recipe(windows=120, clip=None, weight_decay=0.0, **recipe),
+            weights=NMSE,
+            progress=Silent(),
         )
     return run.fit()
 
@@ -62,7 +67,13 @@ def trainer_benchmark() -> None:
     short.set(xlabel="gradient of a short last window (3 of 4), over the exact one", xlim=(0, 1.15))
     for row, place in zip(rows, places, strict=True):
         cost.annotate(f"{row['ratio']:.3f}  waits {row['waits']:.1f}", (0.03, place), va="center", color="white")
-        short.annotate(f"{row['short_window']:.2f}", (0.03, place), va="center", color="white", bbox={"color": plots.COLOURS[1], "pad": 1})
+        short.annotate(
+            f"{row['short_window']:.2f}",
+            (0.03, place),
+            va="center",
+            color="white",
+            bbox={"color": plots.COLOURS[1], "pad": 1},
+        )
     cost.set_yticks(places, [row["loop"] for row in rows])
     cost.invert_yaxis()
     figure.savefig(HERE / "trainer.png", dpi=110)
@@ -77,7 +88,10 @@ def fault_matrices() -> None:
 
 def estimators() -> None:
     """What `covlab bench estimators` measured: the table at student size, and where one source's place was found."""
-    results = {name: json.loads((HERE.parent / "benchmarks" / "results" / f"estimators_{name}.json").read_text()) for name in PRESETS}
+    results = {
+        name: json.loads((HERE.parent / "benchmarks" / "results" / f"estimators_{name}.json").read_text())
+        for name in PRESETS
+    }
     estimator_table(results["student"]).savefig(HERE / "estimators.png", dpi=110)
     position_errors(list(results.values())).savefig(HERE / "positions.png", dpi=110)
 

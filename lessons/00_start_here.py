@@ -74,8 +74,11 @@ for row in run.history[::6] + run.history[-1:]:
 
 # %%
 reached = run.history[-1]["validation"]
-outcome("00.memorize", CHOICES[2] if reached < 0.03 else CHOICES[1] if reached < 0.25 else CHOICES[0],
-        because=f"It reached {reached:.4f} on scenes it has seen 30 times. On others it does worse: see lesson 01.")
+outcome(
+    "00.memorize",
+    CHOICES[2] if reached < 0.03 else CHOICES[1] if reached < 0.25 else CHOICES[0],
+    because=f"It reached {reached:.4f} on scenes it has seen 30 times. On others it does worse: see lesson 01.",
+)
 band("overfit", run)
 
 # %% [markdown]
@@ -92,16 +95,20 @@ band("overfit", run)
 # %% tags=["exercise"]
 import torch
 
+
 def in_decibels(power_ratio):
     """A ratio of two powers [n] -> decibels [n]."""
     return 20 * torch.log10(power_ratio)
 
+
 # %% tags=["solution"]
 import torch
+
 
 def in_decibels(power_ratio):
     """A ratio of two powers [n] -> decibels [n]."""
     return 10 * torch.log10(power_ratio)
+
 
 # %%
 check("00.in_decibels", in_decibels)

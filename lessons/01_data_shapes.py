@@ -72,8 +72,18 @@ plots.table(
     ["tensor", "axes", "shape here", "what it holds"],
     [
         ("y", "[B, L, M, 2]", str(list(held_out.y.shape)), "received at antenna m in snapshot l, with noise"),
-        ("H", "[B, L, M, 2]", str(list(held_out.H.shape)), "G c_l: what antenna m would receive if every element were lit alike"),
-        ("codes", "[B, L, N, 2]", str(list(held_out.codes.shape)), "c_l: what element n did to the phase in snapshot l"),
+        (
+            "H",
+            "[B, L, M, 2]",
+            str(list(held_out.H.shape)),
+            "G c_l: what antenna m would receive if every element were lit alike",
+        ),
+        (
+            "codes",
+            "[B, L, N, 2]",
+            str(list(held_out.codes.shape)),
+            "c_l: what element n did to the phase in snapshot l",
+        ),
         ("snr_db", "[B]", str(list(held_out.snr_db.shape)), "signal over noise at an antenna, in decibels"),
         ("R (label)", "[B, N, N]", str(list(held_out.covariance().shape)), "complex; Hermitian; trace N"),
     ],
@@ -122,6 +132,7 @@ predict("01.overfit_test", "With the axes of the codes swapped, the network …"
 # The same network, the same 512 scenes, the same first parameters; 30 epochs each. Only the codes differ. Then both networks are
 # asked about 1024 scenes that they have never seen, each given the codes in the form it learned from.
 
+
 # %%
 def swapped(batch):
     return replace(batch, codes=batch.codes.transpose(1, 2).contiguous())
@@ -160,10 +171,11 @@ plots.show(
 right, wrong = (list(scores[name].values()) for name in runs)
 seen = AS_WELL if wrong[0] <= 1.1 * right[0] else NOTHING if wrong[0] > 0.8 else WORSE
 outcome(
-    "01.overfit_test", seen,
+    "01.overfit_test",
+    seen,
     because="The codes of a scene never change here, so a scramble of them is as good a name for the scene. "
-            "To memorize is to tell scenes apart, not to know what they mean.",
-)  # fmt: skip
+    "To memorize is to tell scenes apart, not to know what they mean.",
+)
 
 # %% tags=["hide-input"]
 measure("01.memorized_right", right[0])
@@ -204,6 +216,7 @@ except ValueError as error:
 #
 # Here are ten slips, and an eleventh below, to be held against shapes, against both laws, and against the network that learned
 # from the right data.
+
 
 # %%
 def rows_for_columns(tensor, axis):
@@ -269,16 +282,20 @@ measure("01.whitened_least_wrong", min(power[name] for name in power if name.sta
 # %% tags=["exercise"]
 import torch
 
+
 def covariance(steering, power):
     """R = A P A^H from A = steering [N, K], complex, and the sources' powers [K] -> [N, N]."""
     return (steering.conj() * power) @ steering.mT
 
+
 # %% tags=["solution"]
 import torch
+
 
 def covariance(steering, power):
     """R = A P A^H from A = steering [N, K], complex, and the sources' powers [K] -> [N, N]."""
     return (steering * power) @ steering.mH
+
 
 # %%
 check("01.covariance", covariance)
@@ -292,17 +309,21 @@ check("01.covariance", covariance)
 # %% tags=["exercise"]
 import torch
 
+
 def as_contract(received):
     """What was received, complex [B, M, L] -> y, real pairs [B, L, M, 2]."""
     scenes, antennas, snapshots = received.shape
     return torch.view_as_real(received).reshape(scenes, snapshots, antennas, 2)
 
+
 # %% tags=["solution"]
 import torch
+
 
 def as_contract(received):
     """What was received, complex [B, M, L] -> y, real pairs [B, L, M, 2]."""
     return torch.view_as_real(received).transpose(1, 2)
+
 
 # %%
 check("01.as_contract", as_contract)
@@ -315,18 +336,22 @@ check("01.as_contract", as_contract)
 # %% tags=["exercise"]
 import torch
 
+
 def codes_fit(codes, H, G):
     """Do codes [B, L, N, 2] belong to H [B, L, M, 2], by the channel G [M, N], complex? -> True or False."""
     antennas, elements = G.shape
     return codes.shape[2] == elements and H.shape[2] == antennas and codes.shape[:2] == H.shape[:2]
 
+
 # %% tags=["solution"]
 import torch
+
 
 def codes_fit(codes, H, G):
     """Do codes [B, L, N, 2] belong to H [B, L, M, 2], by the channel G [M, N], complex? -> True or False."""
     right = torch.view_as_complex(codes) @ G.T
     return torch.allclose(torch.view_as_complex(H), right, rtol=1e-4, atol=1e-4)
+
 
 # %%
 check("01.codes_fit", codes_fit)

@@ -96,9 +96,11 @@ measure("02.gradient_at_ten", normalized[10.0].length / normalized[1.0].length)
 #
 # The error of a whole batch: the mean over its scenes. This one is wrong, and runs.
 
+
 # %% tags=["exercise"]
 def normalized_error(estimates, truths):
     """Mean over the scenes of ‖R̂ − R‖² / ‖R‖², both scaled to trace N: two [B, N, N] -> one number."""
+
     def to_trace_n(matrices):
         trace = matrices.diagonal(dim1=1, dim2=2).real.sum()
         return matrices * (matrices.shape[1] / trace)
@@ -106,15 +108,18 @@ def normalized_error(estimates, truths):
     error = (to_trace_n(estimates) - to_trace_n(truths)).abs().square().sum(dim=(1, 2))
     return (error / to_trace_n(truths).abs().square().sum(dim=(1, 2))).mean()
 
+
 # %% tags=["solution"]
 def normalized_error(estimates, truths):
     """Mean over the scenes of ‖R̂ − R‖² / ‖R‖², both scaled to trace N: two [B, N, N] -> one number."""
+
     def to_trace_n(matrices):
         trace = matrices.diagonal(dim1=1, dim2=2).real.sum(dim=1)  # one for each scene
         return matrices * (matrices.shape[1] / trace).view(-1, 1, 1)
 
     error = (to_trace_n(estimates) - to_trace_n(truths)).abs().square().sum(dim=(1, 2))
     return (error / to_trace_n(truths).abs().square().sum(dim=(1, 2))).mean()
+
 
 # %%
 check("02.normalized_error", normalized_error)
@@ -128,9 +133,10 @@ check("02.normalized_error", normalized_error)
 
 # %%
 predict(
-    "02.norm", "No gradient ever points inwards or outwards. Under plain SGD the norm of R̂ …",
+    "02.norm",
+    "No gradient ever points inwards or outwards. Under plain SGD the norm of R̂ …",
     ["stays as it is", "grows", "shrinks"],
-)  # fmt: skip
+)
 
 # %%
 predict(
@@ -138,7 +144,7 @@ predict(
     "A second run starts at ten times the first one's R̂: to the loss the very same matrix. "
     "With the same learning rate, its first SGD step turns R̂ …",
     ["by the same angle", "by a tenth of the angle", "by a hundredth of the angle"],
-)  # fmt: skip
+)
 
 # %%
 optimizers = {
@@ -171,8 +177,12 @@ outcome("02.norm", happened, because="Each step is a tangent, and a tangent leav
 # %%
 first_turns = sgd.turns[0] / sgd_ten.turns[0]
 angles = ["by the same angle", "by a tenth of the angle", "by a hundredth of the angle"]
-outcome("02.ten_times", angles[round(math.log10(first_turns))],
-        because="Ten times from the gradient, which is shorter, and ten times from R̂, which is longer.")
+outcome(
+    "02.ten_times",
+    angles[round(math.log10(first_turns))],
+    because="Ten times from the gradient, which is shorter, and ten times from R̂, which is longer.",
+)
+
 
 # %% tags=["hide-input"]
 def late(walk):
@@ -227,10 +237,12 @@ measure("02.sgd_error", sgd.validation[200])
 #
 # SGD on a scale-invariant loss. Somebody reasons: no step points outwards, so the norm does not change.
 
+
 # %% tags=["exercise"]
 def norm_after(norm, learning_rate, gradients):
     """Norm of R̂ after SGD steps, from the norm before and each step's gradient norm [steps] -> one number."""
     return norm
+
 
 # %% tags=["solution"]
 def norm_after(norm, learning_rate, gradients):
@@ -239,6 +251,7 @@ def norm_after(norm, learning_rate, gradients):
     for gradient in gradients:
         square += (learning_rate * gradient) ** 2
     return square**0.5
+
 
 # %%
 check("02.norm_after", norm_after)
@@ -332,20 +345,24 @@ measure("02.clamped_radial", ((pull.conj() * estimate).sum().real / (pull.norm()
 # Scale $R$ to trace $N$ if its trace is more than a thousandth of its norm; otherwise return NaNs. (Of $FF^{\mathsf H}$ the trace is
 # at least the norm; only a matrix that is no covariance gets near a thousandth.)
 
+
 # %% tags=["exercise"]
 def trace_normalized(R):
     """R scaled to trace N [N, N]; all NaN where there is no trace to speak of."""
     trace = R.diagonal().real.sum()
     return R * (len(R) / trace.clamp(min=1e-8))
 
+
 # %% tags=["solution"]
 import torch
+
 
 def trace_normalized(R):
     """R scaled to trace N [N, N]; all NaN where there is no trace to speak of."""
     trace = R.diagonal().real.sum()
     enough = trace > 1e-3 * torch.linalg.matrix_norm(R)
     return R * torch.where(enough, len(R) / trace, torch.nan)
+
 
 # %%
 check("02.trace_normalized", trace_normalized)

@@ -61,7 +61,7 @@ predict(
     "Each times its weight: beside the gradient of `lam_cov`'s term, "
     "that of `lam_ortho`'s is in the first training step …",
     ["a thousandth as long", "a tenth as long", "about as long"],
-)  # fmt: skip
+)
 
 # %% [markdown]
 # ## The experiment
@@ -146,15 +146,18 @@ measure("03.ortho_pull_late", weighted[-1].norms["lam_ortho"] / weighted[-1].nor
 #
 # Given the weights and every term's gradient, how long is the gradient of the loss? Somebody added the lengths.
 
+
 # %% tags=["exercise"]
 def pull(weights, gradients):
     """Length of the gradient of Σ λ_i · term_i: weights [terms], the terms' gradients [terms, P] -> one number."""
     return (weights * gradients.norm(dim=1)).sum()
 
+
 # %% tags=["solution"]
 def pull(weights, gradients):
     """Length of the gradient of Σ λ_i · term_i: weights [terms], the terms' gradients [terms, P] -> one number."""
     return (weights @ gradients).norm()
+
 
 # %%
 check("03.pull", pull)
@@ -238,10 +241,12 @@ for attempt in ({"lam_cov": 0.0}, {"lam_gap": float("nan")}, {"lambda_cov": 1.0}
 # Weights come as `{"lam_cov": 1.0, …}`, terms as `{"cov": …, …}`. A term that nobody weighs is off; that is allowed. A weight that fits no
 # term is a mistake of whoever wrote it, and they should hear of it.
 
+
 # %% tags=["exercise"]
 def total_loss(terms, weights):
     """Σ λ_i · term_i: {"cov": number, …}, {"lam_cov": weight, …} -> one number."""
     return sum(weights.get(f"lam_{name}", 0.0) * term for name, term in terms.items())
+
 
 # %% tags=["solution"]
 def total_loss(terms, weights):
@@ -250,6 +255,7 @@ def total_loss(terms, weights):
     if unknown:
         raise ValueError(f"weights must fit a term ({', '.join(terms)}), got {', '.join(unknown)}")
     return sum(weight * terms[name.removeprefix("lam_")] for name, weight in weights.items())
+
 
 # %%
 check("03.total_loss", total_loss)

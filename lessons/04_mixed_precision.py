@@ -109,10 +109,7 @@ def error(g, reference):
 
 reference = gradient("fp32")
 powers = range(-24, 33, 2)
-errors = {
-    name: [error(gradient(name, 2.0**power), reference) for power in powers]
-    for name in ("fp16", "bf16")
-}
+errors = {name: [error(gradient(name, 2.0**power), reference) for power in powers] for name in ("fp16", "bf16")}
 
 # %% tags=["hide-input"]
 from covlab.plots.precision import error_over_scale
@@ -123,6 +120,7 @@ plots.show(
     "falls to the rounding error near a scale of one, stays flat over some twenty powers of two, and beyond about 2 to the 24 the gradient is infinite. In bf16 the error is the "
     "same at every scale, several times that of fp16's flat floor.",
 )
+
 
 # %%
 def in_words(value):
@@ -162,18 +160,22 @@ measure("04.plateau", max(good) - min(good))
 # %% tags=["exercise"]
 import torch
 
+
 def largest_scale(gradient):
     """The largest loss scale, a power of two, at which no entry of a gradient [P] overflows in fp16."""
     size = gradient.abs().mean()
     return 2.0 ** torch.floor(torch.log2(torch.finfo(torch.float16).max / size)).item()
 
+
 # %% tags=["solution"]
 import torch
+
 
 def largest_scale(gradient):
     """The largest loss scale, a power of two, at which no entry of a gradient [P] overflows in fp16."""
     size = gradient.abs().max()
     return 2.0 ** torch.floor(torch.log2(torch.finfo(torch.float16).max / size)).item()
+
 
 # %%
 check("04.largest_scale", largest_scale)
@@ -317,6 +319,7 @@ if outside > 1e-5:
 #
 # It is called inside an autocast region, with factors that come from a half-precision layer.
 
+
 # %% tags=["exercise"]
 def full_precision_loss(estimate, truth):
     """‖F Fᵀ − S Sᵀ‖² / ‖S Sᵀ‖² in single precision, from factors F and S in half [B, N, r] each -> [B]."""
@@ -324,8 +327,10 @@ def full_precision_loss(estimate, truth):
     R, target = F @ F.mT, S @ S.mT
     return (R - target).square().sum(dim=(1, 2)) / target.square().sum(dim=(1, 2))
 
+
 # %% tags=["solution"]
 import torch
+
 
 def full_precision_loss(estimate, truth):
     """‖F Fᵀ − S Sᵀ‖² / ‖S Sᵀ‖² in single precision, from factors F and S in half [B, N, r] each -> [B]."""
@@ -333,6 +338,7 @@ def full_precision_loss(estimate, truth):
         F, S = estimate.float(), truth.float()
         R, target = F @ F.mT, S @ S.mT
         return (R - target).square().sum(dim=(1, 2)) / target.square().sum(dim=(1, 2))
+
 
 # %%
 check("04.full_precision_loss", full_precision_loss)
@@ -342,17 +348,20 @@ check("04.full_precision_loss", full_precision_loss)
 #
 # The loss scale is a visitor in the gradient. Whoever looks at the gradient before it has left sees another number.
 
+
 # %% tags=["exercise"]
 def clipped_gradient(scaled, scale, most):
     """The gradient for the step [P], from one that holds the loss scale: at most `most` long."""
     clipped = scaled * min(1.0, most / float(scaled.norm()))
     return clipped / scale
 
+
 # %% tags=["solution"]
 def clipped_gradient(scaled, scale, most):
     """The gradient for the step [P], from one that holds the loss scale: at most `most` long."""
     gradient = scaled / scale
     return gradient * min(1.0, most / float(gradient.norm()))
+
 
 # %%
 check("04.clipped_gradient", clipped_gradient)

@@ -89,6 +89,7 @@ def window_gradient(model, micro_batches, shares):
         (share * loss).backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
+
 # %% [markdown]
 # Four rules for the shares, from the numbers of scenes nᵢ in a window of m micro-batches. And one number to
 # judge them by: ‖g₁ − g₂‖ / ‖g₂‖ over the *whole* vector, where g₂ is the gradient of one big batch.
@@ -136,6 +137,7 @@ plots.show(
 # Only one rule is right for every window. But *how* the others are wrong differs. A vector can be off in two
 # ways: by its length, and by its direction.
 
+
 # %%
 def length(g, reference):
     return (g.norm() / reference.norm()).item()
@@ -147,13 +149,11 @@ def angle(g, reference):
 
 plots.table(
     ["rule", *(f"{name}: length, angle" for name in windows)],
-    [
-        (rule, *(f"{length(*pair):.2f}×, {angle(*pair):.0f}°" for pair in of.values()))
-        for rule, of in gradients.items()
-    ],
+    [(rule, *(f"{length(*pair):.2f}×, {angle(*pair):.0f}°" for pair in of.values())) for rule, of in gradients.items()],
     "A window's gradient over that of the big batch.",
 )
 usual = gradients["divide by 4"]
+
 
 # %%
 def in_words(g, reference):
@@ -196,16 +196,20 @@ if max(measured["divide by scenes: nᵢ / Σn"].values()) > 1e-5:
 # %% tags=["exercise"]
 import torch
 
+
 def window_weights(counts):
     """Weights of a window's micro-batches, from their numbers of scenes [m] -> [m]."""
     return torch.full(counts.shape, 1 / len(counts))
 
+
 # %% tags=["solution"]
 import torch
+
 
 def window_weights(counts):
     """Weights of a window's micro-batches, from their numbers of scenes [m] -> [m]."""
     return counts / counts.sum()
+
 
 # %%
 check("05.window_weights", window_weights)
@@ -290,6 +294,7 @@ plots.show(
     "of both bugged runs are as long as the right ones in every window.",
 )
 
+
 # %%
 def step_ratio(name, label, number):
     right, faulty = runs[name]
@@ -360,6 +365,7 @@ measure("05.clipped_without_division", clipped["no division"])
 # Somebody's epoch for a linear model: plain SGD with a rate of `0.1`, all micro-batches of the same size. It trains. It is not
 # what its docstring says.
 
+
 # %% tags=["exercise"]
 def trained_epoch(start, micro_batches, accumulation):
     """Parameter [P] after an epoch of one step a window; micro_batches: (inputs [4, P], targets [4]) each."""
@@ -371,6 +377,7 @@ def trained_epoch(start, micro_batches, accumulation):
             parameter.data -= 0.1 * parameter.grad
             parameter.grad = None
     return parameter.detach()
+
 
 # %% tags=["solution"]
 def trained_epoch(start, micro_batches, accumulation):
@@ -385,6 +392,7 @@ def trained_epoch(start, micro_batches, accumulation):
         parameter.grad = None
     return parameter.detach()
 
+
 # %%
 check("05.trained_epoch", trained_epoch)
 
@@ -396,6 +404,7 @@ check("05.trained_epoch", trained_epoch)
 # %% tags=["exercise"]
 import torch
 
+
 def clipped_gradient(parameter, micro_batches, most):
     """The window's gradient, clipped to a norm of `most` [P]; micro_batches: (inputs [4, P], targets [4]) each."""
     for inputs, targets in micro_batches:
@@ -404,8 +413,10 @@ def clipped_gradient(parameter, micro_batches, most):
         torch.nn.utils.clip_grad_norm_([parameter], most)
     return parameter.grad
 
+
 # %% tags=["solution"]
 import torch
+
 
 def clipped_gradient(parameter, micro_batches, most):
     """The window's gradient, clipped to a norm of `most` [P]; micro_batches: (inputs [4, P], targets [4]) each."""
@@ -414,6 +425,7 @@ def clipped_gradient(parameter, micro_batches, most):
         loss.backward()
     torch.nn.utils.clip_grad_norm_([parameter], most)
     return parameter.grad
+
 
 # %%
 check("05.clipped_gradient", clipped_gradient)

@@ -114,9 +114,13 @@ def train(bugged, **recipe):
     model = BackProjectionNet(scenario).to(device)
     with inject(bug.name) if bugged else nullcontext():
         trainer = Trainer(
-            model, FixedScenes(scenes, micro_batch=32, seed=seed), scenes,
-            Recipe(windows=30 * 4, accumulation=4, **recipe), weights=NMSE, progress=Silent(),
-        )  # fmt: skip
+            model,
+            FixedScenes(scenes, micro_batch=32, seed=seed),
+            scenes,
+            Recipe(windows=30 * 4, accumulation=4, **recipe),
+            weights=NMSE,
+            progress=Silent(),
+        )
     return trainer.fit()
 
 
@@ -154,6 +158,7 @@ plots.show(
 # was back-propagated. Its gradient is larger by the same factor. What reaches the parameters is the third
 # column, and there the optimizer has its say.
 
+
 # %%
 def median(values):
     return sorted(values)[len(values) // 2]
@@ -165,13 +170,24 @@ def summary(title, run):
     clipped = sum(norm > clip for norm in columns["gradient_norm"]) / run.window if clip else None
     last = run.history[-1]
     return (
-        title, f"{last['train']:.4f}", f"{last['validation']:.4f}", f"{median(columns['gradient_norm']):.3f}",
-        "never" if clip is None else f"{clipped:.0%}", f"{median(columns['update_norm']):.4f}",
-    )  # fmt: skip
+        title,
+        f"{last['train']:.4f}",
+        f"{last['validation']:.4f}",
+        f"{median(columns['gradient_norm']):.3f}",
+        "never" if clip is None else f"{clipped:.0%}",
+        f"{median(columns['update_norm']):.4f}",
+    )
 
 
 plots.table(
-    ["run", "train, as logged", "NMSE on the same scenes", "median gradient norm", "windows clipped", "median update norm"],
+    [
+        "run",
+        "train, as logged",
+        "NMSE on the same scenes",
+        "median gradient norm",
+        "windows clipped",
+        "median update norm",
+    ],
     [summary(f"{title}, {label}", run) for title, both in runs.items() for label, run in both.items()],
     "After 30 epochs. The NMSE is measured in evaluation mode, and no bug in the loop can scale it.",
 )
@@ -202,10 +218,16 @@ measure("06.adamw_reached_ratio", ratios["AdamW, not clipped"]["NMSE reached"])
 
 # %%
 logged, reached = (ratios["AdamW, not clipped"][name] for name in ("logged over measured loss", "NMSE reached"))
-outcome("06.train_value", "too large" if logged > 1.05 else "too small" if logged < 0.95 else "right",
-        because=f"It is {logged:.2f} times the measured one: what is logged is what was back-propagated.")
-outcome("06.adamw", "as well, but for chance" if 0.9 < reached < 1.1 else "better" if reached < 1 else "worse than the right one",
-        because=f"Its error is {reached:.2f} times the right one's. The next lines say why.")
+outcome(
+    "06.train_value",
+    "too large" if logged > 1.05 else "too small" if logged < 0.95 else "right",
+    because=f"It is {logged:.2f} times the measured one: what is logged is what was back-propagated.",
+)
+outcome(
+    "06.adamw",
+    "as well, but for chance" if 0.9 < reached < 1.1 else "better" if reached < 1 else "worse than the right one",
+    because=f"Its error is {reached:.2f} times the right one's. The next lines say why.",
+)
 
 # %% [markdown]
 # **Why.** Without the division a window's gradient is the *sum* of its micro-batches' mean gradients instead of
@@ -245,6 +267,7 @@ explorer.still_of("One micro-batch a window: the bug divides by one", {"accumula
 # A loop of somebody's own, for a linear model. Its results are wrong, and no line of it raises. Find why, and mend it; then run
 # the cell below, which tries your loop on windows of random length.
 
+
 # %% tags=["exercise"]
 def window_gradient(parameter, micro_batches):
     """Gradient of the mean loss over all scenes of the window [P]; micro_batches: (inputs [4, P], targets [4]) each."""
@@ -255,6 +278,7 @@ def window_gradient(parameter, micro_batches):
         loss.backward()
     return parameter.grad
 
+
 # %% tags=["solution"]
 def window_gradient(parameter, micro_batches):
     """Gradient of the mean loss over all scenes of the window [P]; micro_batches: (inputs [4, P], targets [4]) each."""
@@ -262,6 +286,7 @@ def window_gradient(parameter, micro_batches):
         loss = (inputs @ parameter - targets).square().mean()
         (loss / len(micro_batches)).backward()
     return parameter.grad
+
 
 # %%
 check("06.window_gradient", window_gradient)
@@ -283,8 +308,12 @@ def line(epoch):
     cells = [f"{epoch + 1}"]
     for run in (mystery, healthy):
         columns = {name: values[4 * epoch + 3] for name, values in run.ledger.columns().items()}
-        cells += [f"{run.history[epoch]['train']:.4f}", f"{run.history[epoch]['validation']:.4f}",
-                  f"{columns['gradient_norm']:.3f}", f"{columns['update_norm']:.5f}"]
+        cells += [
+            f"{run.history[epoch]['train']:.4f}",
+            f"{run.history[epoch]['validation']:.4f}",
+            f"{columns['gradient_norm']:.3f}",
+            f"{columns['update_norm']:.5f}",
+        ]
     return cells
 
 
@@ -323,7 +352,10 @@ check("06.which_fault", which_fault)
 # The run that was blamed on this bug accumulated over *one* micro-batch. Then the bug divides by one. In small, on 120 scenes for 30 epochs:
 
 # %%
-single = {"right": case.overfit(accumulation=1, seed=seed), "with the bug": case.overfit(bug.name, accumulation=1, seed=seed)}
+single = {
+    "right": case.overfit(accumulation=1, seed=seed),
+    "with the bug": case.overfit(bug.name, accumulation=1, seed=seed),
+}
 for title, symptom in single.items():
     print(f"{title:14} {symptom}")
 right, bugged = (symptom.run for symptom in single.values())
@@ -351,7 +383,12 @@ plots.table(
         ("before the mend, as reported", "0.000000", "1.921642 in every epoch", "the source's log"),
         ("after the mend, as promised", "0.806 → 0.723 → 0.198", "1.921 → 1.789 → 0.187", "the review, before any run"),
         ("after the mend, as recorded", "0.217", "1.921642", "the source's later log"),
-        ("with the bug, measured here", arrow(adamw_bugged, "train"), arrow(adamw_bugged, "validation"), "this notebook, AdamW"),
+        (
+            "with the bug, measured here",
+            arrow(adamw_bugged, "train"),
+            arrow(adamw_bugged, "validation"),
+            "this notebook, AdamW",
+        ),
         ("right, measured here", arrow(adamw_clean, "train"), arrow(adamw_clean, "validation"), "this notebook, AdamW"),
     ],
     "What was said, and what was measured: the first epochs and the last. The network and the scenes here are covlab's own.",
@@ -361,6 +398,7 @@ plots.table(
 # The second row is no measurement. The very same block of numbers stands in a report of three days before, on *another* bug, and its
 # first number was one batch's error in a debug print. What was recorded after the mend is the third row.
 
+
 # %%
 def verdict(holds):
     return "yes" if holds else "no"
@@ -369,9 +407,21 @@ def verdict(holds):
 plots.table(
     ["Can the bug …", "answer", "measured"],
     [
-        ("print a train value of zero?", verdict(smallest_train < 5e-7), f"smallest value of any run: {smallest_train:.4f}"),
-        ("hold validation still to six digits?", verdict(values_printed == 1), f"different values in 30 epochs, at the least: {values_printed}"),
-        ("change a run of one micro-batch a window?", verdict(not identical), f"parameters identical: {verdict(identical)}"),
+        (
+            "print a train value of zero?",
+            verdict(smallest_train < 5e-7),
+            f"smallest value of any run: {smallest_train:.4f}",
+        ),
+        (
+            "hold validation still to six digits?",
+            verdict(values_printed == 1),
+            f"different values in 30 epochs, at the least: {values_printed}",
+        ),
+        (
+            "change a run of one micro-batch a window?",
+            verdict(not identical),
+            f"parameters identical: {verdict(identical)}",
+        ),
         ("be seen in the gradient norm?", "yes", f"times the right one, in the first window: {longer:.2f}"),
     ],
 )
@@ -402,7 +452,11 @@ def over_clean(row):
 
 rows = [(*cells[0], "now", *over_clean(again))]
 rows += [(*cell, "before", *over_clean(row)) for cell, row in zip(cells, published)]
-plots.table(["optimizer", "clipping", "precision", "measured", "gradient norm", "update norm", "NMSE reached"], rows, "With the bug, over without.")
+plots.table(
+    ["optimizer", "clipping", "precision", "measured", "gradient norm", "update norm", "NMSE reached"],
+    rows,
+    "With the bug, over without.",
+)
 convicting = [name for name in OBSERVABLES if all(name in row["moved"].split() for row in published)]
 plots.table(["what convicts it, in every row", "which is"], [(name, OBSERVABLES[name].question) for name in convicting])
 measure("06.matrix_gradient_ratio", again["gradient_norm"] / again["clean_gradient_norm"])
@@ -448,7 +502,10 @@ suspects = {
 }
 plots.table(
     ["faults", "what is printed in 30 epochs", "the zero", "the constant"],
-    [(name, str(symptom), verdict(symptom.train_is_zero), verdict(symptom.validations == 1)) for name, symptom in suspects.items()],
+    [
+        (name, str(symptom), verdict(symptom.train_is_zero), verdict(symptom.validations == 1))
+        for name, symptom in suspects.items()
+    ],
 )
 alone, together = list(suspects.values())[:2], list(suspects.values())[2:]
 if any(symptom.reproduced for symptom in alone) or not all(symptom.reproduced for symptom in together):

@@ -52,7 +52,9 @@ explorer.show()
 # One of its settings, for whoever reads without a kernel. Each cross is an infinity that was provoked, seen and obeyed:
 
 # %%
-explorer.still_of("It starts at 2¹⁶, doubles every 4 windows, and finds its ceiling again and again", {"scale": 16.0, "growth": 4.0})
+explorer.still_of(
+    "It starts at 2¹⁶, doubles every 4 windows, and finds its ceiling again and again", {"scale": 16.0, "growth": 4.0}
+)
 
 # %% [markdown]
 # ## Predict
@@ -109,6 +111,7 @@ print("\n".join(FAULTS["sanitize_after_unscale"].diff().splitlines()[3:9]))
 # Three runs from one seed, 32 windows in fp16. The scale may double after every 4 windows without an overflow (PyTorch's default is
 # 2000; we have no time to wait). An onlooker notes which windows overflowed, before anybody can mend them.
 
+
 # %%
 def run(*faults, start=2.0**28, **setting):
     setting = {"precision": "fp16", "loss_scale": start, "windows": 32} | setting
@@ -131,6 +134,7 @@ plots.show(
     "skipped and move nothing. Mended before unscale: nearly every window overflows and every step runs; the scale climbs, the norm sinks to zero, the updates shrink. "
     "Mended after unscale: the scale falls as in the honest run, but the windows that overflow are stepped on, at first with norms a hundred times the others'.",
 )
+
 
 # %%
 def stepped_on(trainer, overflowed):
@@ -165,6 +169,7 @@ outcome(
     because="The scaler remembers, but it is the norm that is asked, and the norm was made finite.",
 )
 
+
 # %%
 def reached(trainer):
     return trainer.history[-1]["validation"]
@@ -198,6 +203,7 @@ measure("07.after_nmse", reached(after))
 #
 # "After unscale it changes nothing", one may object: PyTorch's own `scaler.step` skips. So it does, as long as *it* is the one who
 # takes the step:
+
 
 # %%
 def after_mending(step):
@@ -236,6 +242,7 @@ plots.table(
 # %% tags=["exercise"]
 import torch
 
+
 def honest_step(parameter, scaled, scale):
     """One step of rate 0.1 along a gradient that holds the loss scale [P] -> (parameter [P], scale after it)."""
     scaled = torch.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=-1.0)
@@ -243,12 +250,14 @@ def honest_step(parameter, scaled, scale):
         return parameter, scale / 2
     return parameter - 0.1 * scaled / scale, scale
 
+
 # %% tags=["solution"]
 def honest_step(parameter, scaled, scale):
     """One step of rate 0.1 along a gradient that holds the loss scale [P] -> (parameter [P], scale after it)."""
     if not scaled.isfinite().all():
         return parameter, scale / 2
     return parameter - 0.1 * scaled / scale, scale
+
 
 # %%
 check("07.honest_step", honest_step)
@@ -279,7 +288,13 @@ def told(trainer):
 
 
 plots.table(
-    ["a NaN in every gradient", "steps logged as taken", "that moved anything", "last loss scale", "validation, every epoch"],
+    [
+        "a NaN in every gradient",
+        "steps logged as taken",
+        "that moved anything",
+        "last loss scale",
+        "validation, every epoch",
+    ],
     [(label, *told(trainer)) for label, (trainer, _) in sick.items()],
 )
 
@@ -304,6 +319,7 @@ measure("07.sick_moved", sum(row["update_norm"] > 0 for row in mended))
 # ## Find and mend, 2: a diagnosis
 #
 # Somebody sends you the first windows of a run of theirs. Which of the four in the cell below is it?
+
 
 # %%
 def line(row):
@@ -333,15 +349,18 @@ check("07.diagnosis", diagnosis)
 # %% tags=["exercise"]
 import torch
 
+
 def epoch_line(losses):
     """(mean of the finite losses, number of those that are not), from an epoch's losses [windows]."""
     return torch.nan_to_num(losses).mean().item(), 0
+
 
 # %% tags=["solution"]
 def epoch_line(losses):
     """(mean of the finite losses, number of those that are not), from an epoch's losses [windows]."""
     finite = losses.isfinite()
     return losses[finite].mean().item(), int((~finite).sum())
+
 
 # %%
 check("07.epoch_line", epoch_line)

@@ -107,12 +107,20 @@ measure("08.memorized_held_out", held_out)
 measure("08.memorized_wrong", memorized_wrong)
 outcome(
     "08.overfit",
-    "many times larger" if 3 * memorized < held_out < 0.8 else "about the same" if held_out < 3 * memorized else "that of one who knows nothing",
+    "many times larger"
+    if 3 * memorized < held_out < 0.8
+    else "about the same"
+    if held_out < 3 * memorized
+    else "that of one who knows nothing",
     because="The first number measures memory.",
 )
 outcome(
     "08.wrong_answers",
-    "works just as well" if memorized_wrong < 2 * memorized else "works, but much worse" if memorized_wrong < 0.187 else "fails",
+    "works just as well"
+    if memorized_wrong < 2 * memorized
+    else "works, but much worse"
+    if memorized_wrong < 0.187
+    else "fails",
     because="512 answers are few beside the network's parameters, right or wrong.",
 )
 
@@ -157,7 +165,9 @@ constant = MeanCovariance(scenario)(unseen, simulator.G).nmse(unseen).mean().ite
 figure = learning_curves(runs)
 figure.axes[0].axhline(constant, color="black", linewidth=1, linestyle=":")
 figure.axes[0].set_ylim(top=1.05)
-figure.axes[0].annotate("best constant answer ", (1, constant), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9)
+figure.axes[0].annotate(
+    "best constant answer ", (1, constant), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=9
+)
 plots.show(
     figure,
     "Training and validation error over the epochs. The convolutional network with fresh codes lies on a dotted line, the best constant answer, "
@@ -174,7 +184,11 @@ measure("08.fixed_codes", fixed)
 measure("08.learned", learned)
 outcome(
     "08.stuck",
-    "with an error well below one half" if stuck < 0.45 else "where one ends who never looks at a snapshot" if stuck < 1.05 * constant else "worse than that",
+    "with an error well below one half"
+    if stuck < 0.45
+    else "where one ends who never looks at a snapshot"
+    if stuck < 1.05 * constant
+    else "worse than that",
     because="It learned the mean covariance of all scenes, and nothing of any scene.",
 )
 
@@ -197,16 +211,20 @@ outcome(
 # %% tags=["exercise"]
 import torch
 
+
 def back_projection(y, codes, B):
     """Snapshots [L, M], codes [L, N], B [N, M] -> estimates of x_l at the surface [L, N], all complex."""
     return codes * (y @ B.T)
 
+
 # %% tags=["solution"]
 import torch
+
 
 def back_projection(y, codes, B):
     """Snapshots [L, M], codes [L, N], B [N, M] -> estimates of x_l at the surface [L, N], all complex."""
     return codes.conj() * (y @ B.T)
+
 
 # %%
 check("08.back_projection", back_projection)
@@ -245,15 +263,23 @@ with torch.no_grad():
 
 # %%
 plots.show(
-    ladder({name: (error.mean().item(), error.median().item()) for name, error in errors.items()}, {"promised, for memory": 0.187}),
+    ladder(
+        {name: (error.mean().item(), error.median().item()) for name, error in errors.items()},
+        {"promised, for memory": 0.187},
+    ),
     "Bars of mean error on 256 unseen scenes, with the median as a diamond, from the scaled identity near 0.9 at the top down to the genie. "
     "The network trained here lies near the dashed line of the promise, grid maximum likelihood and the shipped network well to its left.",
 )
 
 # %% tags=["hide-input"]
 mean = {name: error.mean().item() for name, error in errors.items()}
-for claim, name in (("identity", "scaled identity"), ("samples", "back-projected samples"), ("grid", "grid maximum likelihood"),
-                    ("shipped", "network, shipped"), ("genie", "genie: true places")):
+for claim, name in (
+    ("identity", "scaled identity"),
+    ("samples", "back-projected samples"),
+    ("grid", "grid maximum likelihood"),
+    ("shipped", "network, shipped"),
+    ("genie", "genie: true places"),
+):
     measure(f"08.{claim}", mean[name])
 
 # %% [markdown]
@@ -274,20 +300,24 @@ for claim, name in (("identity", "scaled identity"), ("samples", "back-projected
 # %% tags=["exercise"]
 import torch
 
+
 def noise_projector(R, sources):
     """Projector onto the noise subspace of R [N, N] with so many sources -> [N, N]."""
     vectors = torch.linalg.eigh(R).eigenvectors
     noise = vectors[:, sources:]
     return noise @ noise.mH
 
+
 # %% tags=["solution"]
 import torch
+
 
 def noise_projector(R, sources):
     """Projector onto the noise subspace of R [N, N] with so many sources -> [N, N]."""
     vectors = torch.linalg.eigh(R).eigenvectors
     noise = vectors[:, : len(R) - sources]
     return noise @ noise.mH
+
 
 # %%
 check("08.noise_projector", noise_projector)
@@ -304,7 +334,10 @@ covariances = {"true R": jury.covariance()} | {
     for name in ("back-projected samples", "network, trained here", "grid maximum likelihood", "network, shipped")
 }
 with torch.no_grad():
-    spectra = {name: music(R[example : example + 1], scene.source_count, fine.steering)[0].cpu() for name, R in covariances.items()}
+    spectra = {
+        name: music(R[example : example + 1], scene.source_count, fine.steering)[0].cpu()
+        for name, R in covariances.items()
+    }
 plots.show(
     direction_spectra(spectra, fine, scene.to("cpu")),
     "Five maps of the MUSIC spectrum over azimuth and elevation, with a cross at each of the two sources. From the true covariance there are two sharp "
@@ -312,11 +345,14 @@ plots.show(
     "and the closer to the crosses.",
 )
 
+
 # %%
 def direction_error(R):
     """Angle from a source to the MUSIC peak that is taken for it, in degrees, median over scenes of the RMS over sources."""
     few = zip(R.split(16), jury.source_count.split(16))  # a spectrum of all scenes at once would fill the memory
-    found = torch.cat([locate(music(some, sources, fine.steering), fine, scenario.max_sources) for some, sources in few])
+    found = torch.cat(
+        [locate(music(some, sources, fine.steering), fine, scenario.max_sources) for some, sources in few]
+    )
     found[torch.arange(scenario.max_sources, device=R.device) >= jury.source_count.unsqueeze(1)] = torch.nan
     found[..., 2] = 1  # with everything moved to one metre, a distance is an angle in radians
     return rmspe(found, replace(jury, range_m=torch.ones_like(jury.range_m))).median().rad2deg().item()
@@ -351,7 +387,10 @@ explorer.show()
 # One of its settings, for whoever reads without a kernel:
 
 # %%
-explorer.still_of("Two sources 12 degrees apart, from 16 snapshots at 20 dB", {"azimuth": -18.0, "snr": 20.0, "R of": "sample covariance"})
+explorer.still_of(
+    "Two sources 12 degrees apart, from 16 snapshots at 20 dB",
+    {"azimuth": -18.0, "snr": 20.0, "R of": "sample covariance"},
+)
 
 # %% [markdown]
 # ## Where this happened to others

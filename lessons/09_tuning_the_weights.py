@@ -86,7 +86,9 @@ plots.table(
 lowest, winner = min(logged, key=logged.get), min(errors, key=errors.get)
 measure("09.logged_ratio", logged[1.0] / logged[0.001])
 measure("09.error_ratio", errors[1.0] / errors[0.001])
-happened = {min(contrasts): "the smallest weight", max(contrasts): "the largest weight"}.get(lowest, "the lowest error on unseen scenes")
+happened = {min(contrasts): "the smallest weight", max(contrasts): "the largest weight"}.get(
+    lowest, "the lowest error on unseen scenes"
+)
 outcome(
     "09.judge",
     happened,
@@ -108,9 +110,15 @@ folder = tempfile.TemporaryDirectory()
 storage = f"sqlite:///{Path(folder.name) / 'study.db'}"
 TRIALS = 8
 study = open_study(
-    storage, "weights", preset=scenario.name, windows=WINDOWS, epoch=10, validation=512, seed=seed,
+    storage,
+    "weights",
+    preset=scenario.name,
+    windows=WINDOWS,
+    epoch=10,
+    validation=512,
+    seed=seed,
     search={"learning_rate": (3e-4, 3e-2), "lam_peak_contrast": (1e-3, 1.0), "lam_subspace_align": (1e-3, 1.0)},
-)  # fmt: skip
+)
 mine = []
 with another_worker("weights", storage, TRIALS) as theirs:
     work(study, trials=TRIALS, device=device, say=mine.append)
@@ -136,15 +144,18 @@ if not (numbers(mine) and numbers(theirs)):
 #
 # ## Mend it: when to stop a trial
 
+
 # %% tags=["exercise"]
 def should_stop(own, others):
     """Errors of this trial so far [e], and of other trials after each of their epochs [n, E] -> stop it?"""
     return bool(own[-1] > others[:, -1].median())
 
+
 # %% tags=["solution"]
 def should_stop(own, others):
     """Errors of this trial so far [e], and of other trials after each of their epochs [n, E] -> stop it?"""
     return bool(own[-1] > others[:, len(own) - 1].median())
+
 
 # %%
 check("09.should_stop", should_stop)
@@ -152,17 +163,21 @@ check("09.should_stop", should_stop)
 # %% [markdown]
 # ## Mend it: which trial has won?
 
+
 # %% tags=["exercise"]
 def best_trial(losses, held_out, pruned):
     """Final weighted losses, held-out errors, and whether stopped early, of trials 1, 2, … [n] each -> the number of the best."""
     return losses.argmin() + 1
 
+
 # %% tags=["solution"]
 import torch
+
 
 def best_trial(losses, held_out, pruned):
     """Final weighted losses, held-out errors, and whether stopped early, of trials 1, 2, … [n] each -> the number of the best."""
     return held_out.masked_fill(pruned, torch.inf).argmin() + 1
+
 
 # %%
 check("09.best_trial", best_trial)
@@ -211,6 +226,7 @@ if any(reset.loss.active[name] == found.values()[f"lam_{name}"] for name in term
 #
 # The best of several trials is the best *on the scenes that chose it*, and some of its lead is luck. So the last word is given to scenes that no
 # trial has seen, and to another seed.
+
 
 # %%
 def judged(weights, learning_rate):

@@ -121,7 +121,10 @@ plots.show(
 # %%
 plots.table(
     ["rule", *(f"{name}: length, angle" for name in windows)],
-    [(label, *(f"{length(name, rule):.2f}×, {angle(name, rule):.0f}°" for name in windows)) for rule, label in rules.items()],
+    [
+        (label, *(f"{length(name, rule):.2f}×, {angle(name, rule):.0f}°" for name in windows))
+        for rule, label in rules.items()
+    ],
     "The gradient of two ranks over that of one process.",
 )
 
@@ -167,16 +170,20 @@ if max(errors["share = R / all scenes"].values()) > 1e-5:
 # %% tags=["exercise"]
 import torch
 
+
 def rank_factors(counts):
     """The factor of each rank's mean loss, from the ranks' numbers of scenes [R] -> [R]."""
     return counts / counts.sum()
 
+
 # %% tags=["solution"]
 import torch
+
 
 def rank_factors(counts):
     """The factor of each rank's mean loss, from the ranks' numbers of scenes [R] -> [R]."""
     return len(counts) * counts / counts.sum()
+
 
 # %%
 check("10.rank_factors", rank_factors)
@@ -217,7 +224,9 @@ measure("10.megabytes", megabytes)
 # without `no_sync`, and note in which window each of them is when they talk:
 
 # %%
-(met_0, waited_0), (met_1, waited_1) = on_ranks(2, reductions_in_order, seed=seed, micro_batches=[3, 1], windows=3, patience=5.0)
+(met_0, waited_0), (met_1, waited_1) = on_ranks(
+    2, reductions_in_order, seed=seed, micro_batches=[3, 1], windows=3, patience=5.0
+)
 last = [("2, and waits", "–, it is through")]
 plots.table(
     ["reduction", "rank 0 is in window", "rank 1 is in window"],
@@ -241,16 +250,19 @@ if (met_0, met_1, waited_0, waited_1) != ([1, 1, 1], [1, 2, 3], True, False):
 #
 # The micro-batches of a window are numbered from 0. Each rank asks for its own.
 
+
 # %% tags=["exercise"]
 def my_micro_batches(count, ranks, rank):
     """The numbers, of `count` micro-batches, that are for `rank` (0 to ranks - 1)."""
     each = count // ranks
     return range(rank * each, (rank + 1) * each)
 
+
 # %% tags=["solution"]
 def my_micro_batches(count, ranks, rank):
     """The numbers, of `count` micro-batches, that are for `rank` (0 to ranks - 1)."""
     return range(count * rank // ranks, count * (rank + 1) // ranks)
+
 
 # %%
 check("10.my_micro_batches", my_micro_batches)
@@ -294,7 +306,13 @@ plots.table(
 print(f"largest relative difference of a logged loss: {apart:.0e}")
 validated = [epochs[-1]["validation"] for epochs in (epochs_of_one, epochs_of_two)]
 on_average = abs(validated[0] - validated[1]) < 0.1 * validated[0]
-happened = "agree to rounding" if apart < 1e-4 else "agree on average" if on_average else "go apart: each rank draws scenes of its own"
+happened = (
+    "agree to rounding"
+    if apart < 1e-4
+    else "agree on average"
+    if on_average
+    else "go apart: each rank draws scenes of its own"
+)
 outcome("10.two_logs", happened, because="The same scenes, each counted once; only the order of adding differs.")
 if apart > 1e-4:
     raise RuntimeError("two ranks no longer train as one process")

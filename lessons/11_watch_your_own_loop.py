@@ -84,6 +84,7 @@ def train(model, optimizer, share):
                 optimizer.zero_grad()
     return loss.item()
 
+
 # %% [markdown]
 # Two lines watch it: `with watch(model, optimizer) as w:` around the loop, and `w.report()` after it.
 
@@ -131,12 +132,19 @@ plots.show(
 found = {title: w.report().of("W01") for title, w in watched.items()}
 plots.table(
     ["rule", "loss at the end", "parameters moved by", "W01"],
-    [(title, f"{losses[title]:.2f}", f"{moved[title]:.2f}", finding.says if finding else "nothing found") for title, finding in found.items()],
+    [
+        (title, f"{losses[title]:.2f}", f"{moved[title]:.2f}", finding.says if finding else "nothing found")
+        for title, finding in found.items()
+    ],
 )
 apart, farther = max(losses.values()) - min(losses.values()), max(moved.values()) / min(moved.values())
 outcome(
     "11.visible",
-    "in the loss after training" if apart > 0.3 else "in how far the parameters moved" if farther > 1.3 else "in the weights of the window's losses",
+    "in the loss after training"
+    if apart > 0.3
+    else "in how far the parameters moved"
+    if farther > 1.3
+    else "in the weights of the window's losses",
     because=f"The four losses lie within {apart:.2f} of each other, and the parameters moved {farther:.2f} times as far at the most as at the "
     "least: AdamW divides by the gradient's size, and takes nearly the same steps.",
 )
@@ -157,6 +165,7 @@ if found["by the window"] is not None or "4" not in found["first batch only"].sa
 #
 # Somebody's epoch. Here is what it needs to be watched, with data of our own:
 
+
 # %%
 def watched_epoch(epoch):
     """What the watch says of an epoch over 24 micro-batches, in windows of 4."""
@@ -170,11 +179,13 @@ def watched_epoch(epoch):
         epoch(model, optimizer, schedule, micro_batches, 4)
     return w.report()
 
+
 # %% [markdown]
 # Run the next cell, and `watched_epoch(mended_epoch)` in a cell of your own. Mend what the report names, and watch again.
 
 # %% tags=["exercise"]
 import torch
+
 
 def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
     """One epoch: a step a window, an advance of the schedule a step; micro_batches: (inputs [4, 3], targets [4, 1]) each."""
@@ -186,8 +197,10 @@ def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
             optimizer.zero_grad()
         schedule.step()
 
+
 # %% tags=["solution"]
 import torch
+
 
 def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
     """One epoch: a step a window, an advance of the schedule a step; micro_batches: (inputs [4, 3], targets [4, 1]) each."""
@@ -199,11 +212,13 @@ def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
             schedule.step()
             optimizer.zero_grad()
 
+
 # %%
 check("11.mended_epoch", mended_epoch)
 
 # %% [markdown]
 # This is the report of the epoch as it was given:
+
 
 # %%
 def bugged_epoch(model, optimizer, schedule, micro_batches, accumulation):
@@ -232,6 +247,7 @@ if {finding.code for finding in report.findings if finding.verdict == "fault"} !
 # %% tags=["exercise"]
 import torch
 
+
 def mended_step(model, optimizer, scaler, loss, most):
     """One step with the gradient of `loss`, clipped to a norm of `most`."""
     scaler.scale(loss).backward()
@@ -239,8 +255,10 @@ def mended_step(model, optimizer, scaler, loss, most):
     scaler.step(optimizer)
     scaler.update()
 
+
 # %% tags=["solution"]
 import torch
+
 
 def mended_step(model, optimizer, scaler, loss, most):
     """One step with the gradient of `loss`, clipped to a norm of `most`."""
@@ -249,6 +267,7 @@ def mended_step(model, optimizer, scaler, loss, most):
     torch.nn.utils.clip_grad_norm_(model.parameters(), most)
     scaler.step(optimizer)
     scaler.update()
+
 
 # %%
 check("11.mended_step", mended_step)

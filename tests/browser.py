@@ -17,7 +17,18 @@ from jupyter_client import BlockingKernelClient
 ROOT = Path(__file__).parents[1]
 EVIDENCE = ROOT / "build" / "browser"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CONTROLS = {"slider", "spinbutton", "combobox", "radio", "radiogroup", "checkbox", "button", "progressbar", "textbox", "image"}
+CONTROLS = {
+    "slider",
+    "spinbutton",
+    "combobox",
+    "radio",
+    "radiogroup",
+    "checkbox",
+    "button",
+    "progressbar",
+    "textbox",
+    "image",
+}
 """Roles that nobody can use without a name."""
 
 
@@ -45,7 +56,12 @@ class Server:
         environment = os.environ | private | {"IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": str(ROOT)}
         self.runtime, self.log = folder / "runtime", []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *command], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", *command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for line in self.process.stderr:
             self.log.append(line)
@@ -106,7 +122,10 @@ def evidence(page, name: str) -> Iterator[None]:
 def quiet(page) -> Iterator[None]:
     """The browser's console has no error, and no script fails."""
     said = []
-    heard = {"console": lambda message: said.append(message.text) if message.type == "error" else None, "pageerror": lambda error: said.append(str(error))}
+    heard = {
+        "console": lambda message: said.append(message.text) if message.type == "error" else None,
+        "pageerror": lambda error: said.append(str(error)),
+    }
     for event, listener in heard.items():
         page.on(event, listener)
     yield
@@ -118,7 +137,9 @@ def quiet(page) -> Iterator[None]:
 def nameless(page, selector: str, number: int = 0) -> list[str]:
     """What assistive technology finds without a name below an element: "role 'value'"."""
     session = page.context.new_cdp_session(page)
-    element = session.send("Runtime.evaluate", {"expression": f"document.querySelectorAll({selector!r})[{number}]"})["result"]
+    element = session.send("Runtime.evaluate", {"expression": f"document.querySelectorAll({selector!r})[{number}]"})[
+        "result"
+    ]
     nodes = session.send("Accessibility.queryAXTree", {"objectId": element["objectId"]})["nodes"]
     found = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
     assert {role for role, _ in found} & {"spinbutton", "combobox", "radio"}, f"no control below {selector}: {found}"

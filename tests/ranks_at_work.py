@@ -40,7 +40,15 @@ def trainer(ranks, folder=None, scenes=None, **recipe):
     torch.manual_seed(0 if ranks.first else 1)  # the ranks begin alike all the same
     model = BackProjectionNet(STUDENT, beams=16, width=16, rank=2)
     recipe = Recipe(**({"windows": 6, "warmup": 2, "ema_decay": 0.9} | recipe))
-    return Trainer(model, scenes or FixedScenes(SCENES, 16, seed=0), VALIDATION, recipe, folder=folder, progress=Silent(), ranks=ranks)
+    return Trainer(
+        model,
+        scenes or FixedScenes(SCENES, 16, seed=0),
+        VALIDATION,
+        recipe,
+        folder=folder,
+        progress=Silent(),
+        ranks=ranks,
+    )
 
 
 def gradients(ranks, accumulation):
@@ -55,14 +63,19 @@ def gradients(ranks, accumulation):
 def drawn(ranks, accumulation):
     """Which scenes this rank draws for each window of an epoch, leaving out those that count for nothing."""
     run = trainer(ranks, scenes=FreshScenes(SIMULATOR, 4, 7, seed=0), accumulation=accumulation)
-    return [torch.cat([micro_batch.snr_db[micro_batch.weight > 0] for micro_batch in window]) for window in run.draw_windows(3)]
+    return [
+        torch.cat([micro_batch.snr_db[micro_batch.weight > 0] for micro_batch in window])
+        for window in run.draw_windows(3)
+    ]
 
 
 def rows(ranks, **recipe):
     """The ledger of a run in which one scene's loss is not finite."""
     run = trainer(ranks, **recipe)
     honest, culprit = run.loss.subspace_align, SCENES.snr_db[70]
-    run.loss.subspace_align = lambda estimate, batch: torch.where(batch.snr_db == culprit, torch.nan, honest(estimate, batch))
+    run.loss.subspace_align = lambda estimate, batch: torch.where(
+        batch.snr_db == culprit, torch.nan, honest(estimate, batch)
+    )
     return run.fit().ledger.rows
 
 
@@ -115,11 +128,15 @@ def refusals(ranks, folder):
 
 
 def work(folder, size, number, port):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE=str(size), RANK=str(number), LOCAL_RANK=str(number))
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE=str(size), RANK=str(number), LOCAL_RANK=str(number)
+    )
     with joined("cpu") as ranks, ExitStack() as stack:
         if number:  # writing is for the first rank
             for module in (covlab.checkpoint, covlab.ledger):
-                stack.enter_context(mock.patch.object(module, "write_atomically", side_effect=AssertionError("this rank wrote a file")))
+                stack.enter_context(
+                    mock.patch.object(module, "write_atomically", side_effect=AssertionError("this rank wrote a file"))
+                )
         seen = {
             "gradients": {accumulation: gradients(ranks, accumulation) for accumulation in (2, 3, 4)},
             "drawn": drawn(ranks, 3),
@@ -147,7 +164,9 @@ def work(folder, size, number, port):
 
 def die(folder, size, number, port):
     """The last rank is killed in its third window; what the others say of it."""
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE=str(size), RANK=str(number), LOCAL_RANK=str(number))
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE=str(size), RANK=str(number), LOCAL_RANK=str(number)
+    )
     with joined("cpu") as ranks:
         run = trainer(ranks, folder / "killed")
         honest = run.account

@@ -14,73 +14,171 @@ from toys import CHECK, EXERCISE, SOLUTION, TITLE, write_lesson
 
 # name -> (cells, kind of the finding, words of its message)
 TRAPS = {
-    "error_inside_interact": (["""
+    "error_inside_interact": (
+        [
+            """
         import ipywidgets
         @ipywidgets.interact(x=(0, 3))
         def draw(x=1):
-            raise KeyError("covariance")"""], "widget", "a widget hides KeyError: 'covariance'"),
-    "error_inside_an_output_widget": (["""
+            raise KeyError("covariance")"""
+        ],
+        "widget",
+        "a widget hides KeyError: 'covariance'",
+    ),
+    "error_inside_an_output_widget": (
+        [
+            """
         import ipywidgets
         from IPython.display import display
         out = ipywidgets.Output()
         display(ipywidgets.VBox([out]))
         with out:
-            1 / 0"""], "widget", "a widget hides ZeroDivisionError"),
-    "error_inside_an_explorer": (["""
+            1 / 0"""
+        ],
+        "widget",
+        "a widget hides ZeroDivisionError",
+    ),
+    "error_inside_an_explorer": (
+        [
+            """
         from covlab.widgets import NMSEExplorer
         explorer = NMSEExplorer()
         explorer.estimate = None
-        explorer.show()"""], "widget", "an explorer shows TypeError: 'NoneType' object is not callable"),
-    "traceback_on_stderr": (["""
+        explorer.show()"""
+        ],
+        "widget",
+        "an explorer shows TypeError: 'NoneType' object is not callable",
+    ),
+    "traceback_on_stderr": (
+        [
+            """
         import logging
         try:
             1 / 0
         except ZeroDivisionError:
-            logging.exception("went on")"""], "stderr", "ZeroDivisionError: division by zero"),
-    "thread_fails_while_a_cell_runs": (["""
+            logging.exception("went on")"""
+        ],
+        "stderr",
+        "ZeroDivisionError: division by zero",
+    ),
+    "thread_fails_while_a_cell_runs": (
+        [
+            """
         import threading, time
-        threading.Thread(target=lambda: [][0]).start(); time.sleep(0.3)"""], "stderr", "IndexError"),
-    "thread_fails_after_the_last_cell": (["""
+        threading.Thread(target=lambda: [][0]).start(); time.sleep(0.3)"""
+        ],
+        "stderr",
+        "IndexError",
+    ),
+    "thread_fails_after_the_last_cell": (
+        [
+            """
         import threading, time
         def late():
             time.sleep(0.3)
             raise IndexError("late")
-        threading.Thread(target=late).start()"""], "stderr", "IndexError: late"),
-    "child_process_fails": (["""
+        threading.Thread(target=late).start()"""
+        ],
+        "stderr",
+        "IndexError: late",
+    ),
+    "child_process_fails": (
+        [
+            """
         import subprocess, sys
-        subprocess.run([sys.executable, "-c", "raise KeyError('child')"])"""], "stderr", "KeyError: 'child'"),
-    "task_fails": (["""
+        subprocess.run([sys.executable, "-c", "raise KeyError('child')"])"""
+        ],
+        "stderr",
+        "KeyError: 'child'",
+    ),
+    "task_fails": (
+        [
+            """
         import asyncio
         async def later():
             raise ValueError("in a task")
-        task = asyncio.ensure_future(later())""", "1 + 1"], "stderr", "ValueError: in a task"),
-    "error_in_del": (["""
+        task = asyncio.ensure_future(later())""",
+            "1 + 1",
+        ],
+        "stderr",
+        "ValueError: in a task",
+    ),
+    "error_in_del": (
+        [
+            """
         class Resource:
             def __del__(self):
                 raise ValueError("in del")
         Resource()
-        None"""], "stderr", "ValueError: in del"),
-    "notebook_bar": (["""
+        None"""
+        ],
+        "stderr",
+        "ValueError: in del",
+    ),
+    "notebook_bar": (
+        [
+            """
         from tqdm.notebook import tqdm
-        for _ in tqdm(range(3)): pass"""], "progress", "a progress bar stays at 0 %"),
-    "text_bar": (["""
+        for _ in tqdm(range(3)): pass"""
+        ],
+        "progress",
+        "a progress bar stays at 0 %",
+    ),
+    "text_bar": (
+        [
+            """
         from tqdm import tqdm
-        bar = tqdm(total=10)"""], "progress", "a progress bar stays at 0 %"),
-    "widget_bar": (["""
+        bar = tqdm(total=10)"""
+        ],
+        "progress",
+        "a progress bar stays at 0 %",
+    ),
+    "widget_bar": (
+        [
+            """
         import ipywidgets
-        ipywidgets.IntProgress(value=3, max=10)"""], "progress", "stays at 3 of 10"),
-    "picture_without_words": (["""
+        ipywidgets.IntProgress(value=3, max=10)"""
+        ],
+        "progress",
+        "stays at 3 of 10",
+    ),
+    "picture_without_words": (
+        [
+            """
         import matplotlib.pyplot as plt
-        plt.plot([1, 2]); plt.show()"""], "alt", "covlab.plots.show"),
-    "html_picture_without_words": (["""
+        plt.plot([1, 2]); plt.show()"""
+        ],
+        "alt",
+        "covlab.plots.show",
+    ),
+    "html_picture_without_words": (
+        [
+            """
         from IPython.display import HTML
-        HTML('<img src="data:image/png;base64,AA==" alt=" ">')"""], "alt", "<img> without"),
-    "picture_widget": (["""
+        HTML('<img src="data:image/png;base64,AA==" alt=" ">')"""
+        ],
+        "alt",
+        "<img> without",
+    ),
+    "picture_widget": (
+        [
+            """
         import ipywidgets
-        ipywidgets.Image(value=b"")"""], "alt", "Image widget"),
-    "early_exit": (["""
+        ipywidgets.Image(value=b"")"""
+        ],
+        "alt",
+        "Image widget",
+    ),
+    "early_exit": (
+        [
+            """
         import sys
-        sys.exit(0)""", "1 + 1"], "missing", "SystemExit ends the notebook here"),
+        sys.exit(0)""",
+            "1 + 1",
+        ],
+        "missing",
+        "SystemExit ends the notebook here",
+    ),
     "exercise_without_verdict": (None, "exercise", "no verdict follows"),
     "exercise_that_fails_with_its_solution": (None, "exercise", "fails with its solution"),
 }
@@ -199,5 +297,6 @@ def test_pictures_in_markdown_need_words_too():
 def test_plain_papermill_passes_the_trap(tmp_path, name):
     lesson = read_lesson(write_lesson(tmp_path, "01_trap", TITLE, *cells(name)))
     nbformat.write(lesson.instructor, tmp_path / "trap.ipynb")
-    subprocess.run([sys.executable, "-m", "papermill", "trap.ipynb", "out.ipynb"], cwd=tmp_path, check=True,
-                   capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "papermill", "trap.ipynb", "out.ipynb"], cwd=tmp_path, check=True, capture_output=True
+    )

@@ -58,13 +58,19 @@ def test_a_curve_that_cannot_be_compared_is_refused(curve, said):
 @pytest.fixture
 def quiet(monkeypatch):
     shown = []
-    monkeypatch.setattr("IPython.display.display", lambda bundle, **_: shown.append(bundle["text/plain"] if isinstance(bundle, dict) else bundle.data))
+    monkeypatch.setattr(
+        "IPython.display.display",
+        lambda bundle, **_: shown.append(bundle["text/plain"] if isinstance(bundle, dict) else bundle.data),
+    )
     return shown
 
 
 def test_a_right_run_of_an_unseen_seed_is_inside(quiet):
     positions = band("overfit", reference_trainer("overfit", 0).fit())
-    assert {column: position.kind for column, position in positions.items()} == {"train": "inside", "validation": "inside"}
+    assert {column: position.kind for column, position in positions.items()} == {
+        "train": "inside",
+        "validation": "inside",
+    }
     assert "inside the band" in quiet[-1] and 'alt="' in quiet[0]
 
 
@@ -84,11 +90,18 @@ def test_right_runs_of_more_unseen_seeds_are_inside(quiet, name, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fault, column", [
-    ("missing_division", "train"), ("division_in_debug_block", "train"), ("last_batch_only", "validation"),
-    ("schedule_per_micro_batch", "validation"), ("main_weight_zero", "validation"),
-    ("nested_in_debug_block", "validation"), ("conjugated_steering", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "fault, column",
+    [
+        ("missing_division", "train"),
+        ("division_in_debug_block", "train"),
+        ("last_batch_only", "validation"),
+        ("schedule_per_micro_batch", "validation"),
+        ("main_weight_zero", "validation"),
+        ("nested_in_debug_block", "validation"),
+        ("conjugated_steering", None),
+    ],
+)
 def test_faults_lie_outside_where_they_show(quiet, fault, column):
     with inject(fault):
         trainer = reference_trainer("overfit", 0)

@@ -32,8 +32,13 @@ MOVES = {
         ("slider", "range r, metres, slider", ["ArrowRight"], {"range": 1.0}),
     ],
 }
-ANOTHER_PICTURE = "([number, before]) => document.querySelectorAll('.covlab-explorer')[number].querySelector('img').src !== before"
-WRONG, STDERR = "[data-covlab-error], [data-mime-type='application/vnd.jupyter.error']", "[data-mime-type='application/vnd.jupyter.stderr']"
+ANOTHER_PICTURE = (
+    "([number, before]) => document.querySelectorAll('.covlab-explorer')[number].querySelector('img').src !== before"
+)
+WRONG, STDERR = (
+    "[data-covlab-error], [data-mime-type='application/vnd.jupyter.error']",
+    "[data-mime-type='application/vnd.jupyter.stderr']",
+)
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -41,7 +46,9 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 def browser():
     with playwright.sync_playwright() as started:
         # Chromium's sandbox refuses root, which is what CI often is.
-        context = started.chromium.launch(executable_path=chromium(), args=["--no-sandbox"]).new_context(viewport={"width": 1400, "height": 1100})
+        context = started.chromium.launch(executable_path=chromium(), args=["--no-sandbox"]).new_context(
+            viewport={"width": 1400, "height": 1100}
+        )
         context.set_default_timeout(60_000)
         yield context
 
@@ -113,7 +120,10 @@ def test_weights_are_trained_in_the_background_while_the_controls_stay_alive(exp
         explorer.get_by_role("spinbutton", name="lam_gap", exact=True).fill("0.5")
         page.keyboard.press("Tab")
         for _ in range(100):
-            if value_of(kernel, "LossWeightsExplorer_.state['lam_gap'], LossWeightsExplorer_.background.running") == (0.5, True):
+            if value_of(kernel, "LossWeightsExplorer_.state['lam_gap'], LossWeightsExplorer_.background.running") == (
+                0.5,
+                True,
+            ):
                 break
             page.wait_for_timeout(100)
         else:
@@ -145,7 +155,10 @@ def test_lesson_runs_from_top_to_bottom(lab, browser, lesson):
         page.goto(f"{lab.address}/lab/tree/{lesson}?token={lab.token}&reset")
         run_all(page)
         page.locator(".jp-InputPrompt", has_text="[*]:").first.wait_for()
-        page.wait_for_function("() => ![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent === '[*]:')", timeout=500_000)
+        page.wait_for_function(
+            "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent === '[*]:')",
+            timeout=500_000,
+        )
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # a folded cell has no prompt
         prompts = page.locator(".jp-CodeCell:has(.cm-line:not(:empty)) .jp-InputPrompt").all_text_contents()
         assert prompts and all(re.fullmatch(r"\[\d+\]:", prompt) for prompt in prompts)
@@ -171,7 +184,11 @@ def test_dashboard(dashboard, browser):
         page.goto(f"{dashboard.address}/?token={dashboard.token}", wait_until="commit")
         picture = page.locator(".covlab-explorer img")
         picture.wait_for(timeout=120_000)
-        assert [url for url in fetched if not url.startswith((dashboard.address, dashboard.address.replace("http", "ws"), "data:", "blob:"))] == []
+        assert [
+            url
+            for url in fetched
+            if not url.startswith((dashboard.address, dashboard.address.replace("http", "ws"), "data:", "blob:"))
+        ] == []
         assert page.locator(".jp-InputArea").count() == 0, "code is shown"
         assert picture.bounding_box()["width"] > 1100
         before, words = picture.get_attribute("src"), picture.get_attribute("alt")
@@ -185,5 +202,7 @@ def test_dashboard(dashboard, browser):
         page.get_by_text("right: Trainer.weigh").wait_for()
         page.get_by_role("button", name="Hide the difference").wait_for()
         assert nameless(page, ".covlab-explorer") == []
-        assert page.locator("[data-covlab-error]").count() == 0 and not [line for line in dashboard.log if "Traceback" in line]
+        assert page.locator("[data-covlab-error]").count() == 0 and not [
+            line for line in dashboard.log if "Traceback" in line
+        ]
     page.close()

@@ -11,7 +11,13 @@ from covlab.faults.review import review
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "faults, setting", [(case.M, {"accumulation": 15} | case.ALIGNED), (case.N, {}), ((case.M[1], case.M[3]), case.ALIGNED), (("main_weight_zero",), {"weight_decay": 0.0})],
+    "faults, setting",
+    [
+        (case.M, {"accumulation": 15} | case.ALIGNED),
+        (case.N, {}),
+        ((case.M[1], case.M[3]), case.ALIGNED),
+        (("main_weight_zero",), {"weight_decay": 0.0}),
+    ],
     ids=["M", "N", "pair", "weight of zero"],
 )
 def test_these_combinations_print_what_was_printed(faults, setting, seed):
@@ -29,7 +35,9 @@ def test_under_weight_decay_a_main_weight_of_zero_holds_validation_still_to_five
 
 
 @pytest.mark.parametrize("accumulation", [1, 4])
-@pytest.mark.parametrize("optimizer", [{}, {"optimizer": "sgd", "learning_rate": 0.3}, {"precision": "fp16"}, {"clip": None}], ids=str)
+@pytest.mark.parametrize(
+    "optimizer", [{}, {"optimizer": "sgd", "learning_rate": 0.3}, {"precision": "fp16"}, {"clip": None}], ids=str
+)
 def test_the_reviewed_bug_cannot(accumulation, optimizer):
     symptom = case.overfit(*case.BLAMED, accumulation=accumulation, epochs=10, **optimizer)
     assert min(row["train"] for row in symptom.run.history) > 0.01 and symptom.validations == 10
@@ -60,7 +68,10 @@ def test_every_report_gets_its_verdict():
 
 def test_what_the_review_called_correct():
     findings = {finding.subject: finding for finding in review()}
-    assert {subject for subject, finding in findings.items() if finding.holds} == {"the loss in FP32", "no sanitization"}
+    assert {subject for subject, finding in findings.items() if finding.holds} == {
+        "the loss in FP32",
+        "no sanitization",
+    }
     assert "gradient 0.750" in findings["gradient accumulation"].measured
     assert "torch.float16" in findings["the loss in FP32"].measured
     assert "4 times a window, keeping it there 0" in findings["the logged loss"].measured
@@ -68,7 +79,9 @@ def test_what_the_review_called_correct():
     assert "step is skipped, scale × 0.5" in findings["no sanitization"].measured
 
 
-@pytest.mark.parametrize("command", ["case", pytest.param("reports", marks=pytest.mark.slow), pytest.param("review", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "command", ["case", pytest.param("reports", marks=pytest.mark.slow), pytest.param("review", marks=pytest.mark.slow)]
+)
 def test_tables_from_a_shell(command):
     table = CliRunner().invoke(main, ["faults", command])
     assert table.exit_code == 0 and "verdict" in table.output

@@ -19,13 +19,18 @@ from covlab.course.exercises import Exercise, Hint, compare
 from covlab.course.exercises.judging import judge
 
 SCALED = Exercise(
-    id="99.scaled", law="Twice the input.", draw=lambda generator: (torch.randn(3, generator=generator), 3), right=lambda values, count: 2 * values,
+    id="99.scaled",
+    law="Twice the input.",
+    draw=lambda generator: (torch.randn(3, generator=generator), 3),
+    right=lambda values, count: 2 * values,
     hints=[
         Hint("it is {ratio:.2f}×, your {count}", mistake=lambda values, count: 6 * values),
         Hint("the sign", mistake=lambda values, count: -2 * values, recognize=lambda trial: trial.ratio < 0),
     ],
-)  # fmt: skip
-CHOICE = Exercise(id="99.choice", law="Which?", right="b", choices=("a", "b", "c"), hints=[Hint("not that one", mistake="c")])
+)
+CHOICE = Exercise(
+    id="99.choice", law="Which?", right="b", choices=("a", "b", "c"), hints=[Hint("not that one", mistake="c")]
+)
 
 
 @pytest.fixture
@@ -46,26 +51,29 @@ def spoiling(values, count):
     return values
 
 
-@pytest.mark.parametrize("answer, said", [
-    (..., "still `...`"),
-    (3.0, "the function itself, got 3.0"),
-    (torch.zeros(3), "the function itself, got a float32 tensor of shape [3]"),
-    (lambda values: values, "should take 2 arguments (values, count)"),
-    (lambda values, count: ..., "it returns `...`: a blank"),
-    (lambda values, count: values * ..., "a blank `...` is still to be filled"),
-    (lambda values, count: None, "is a `return` missing?"),
-    (lambda values, count: values.tolist(), "it returns a list of 3, expected a float32 tensor of shape [3]"),
-    (lambda values, count: values[:2], "a tensor of shape [2], expected [3]"),
-    (lambda values, count: values.to(torch.complex64), "expected none that is complex"),
-    (lambda values, count: values / 0 * 0, "3 of 3 numbers are NaN"),
-    (raising, "`return values + torch.zeros(1)[5]`, with IndexError"),
-    (lambda values, count: exit(), "with SystemExit"),
-    (spoiling, "changes its argument `values` in place"),
-    (lambda values, count: values + 1e-2, "Of 20 random inputs, 20 give a wrong result"),
-    (lambda values, count: 5 * values, "each 2.5 times the right one"),
-    (lambda values, count: 5 * values.abs(), "the worst off by 350 %"),
-    (lambda values, count: 2e6 * values.abs(), "off by 1e+06 times the right one's size"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (..., "still `...`"),
+        (3.0, "the function itself, got 3.0"),
+        (torch.zeros(3), "the function itself, got a float32 tensor of shape [3]"),
+        (lambda values: values, "should take 2 arguments (values, count)"),
+        (lambda values, count: ..., "it returns `...`: a blank"),
+        (lambda values, count: values * ..., "a blank `...` is still to be filled"),
+        (lambda values, count: None, "is a `return` missing?"),
+        (lambda values, count: values.tolist(), "it returns a list of 3, expected a float32 tensor of shape [3]"),
+        (lambda values, count: values[:2], "a tensor of shape [2], expected [3]"),
+        (lambda values, count: values.to(torch.complex64), "expected none that is complex"),
+        (lambda values, count: values / 0 * 0, "3 of 3 numbers are NaN"),
+        (raising, "`return values + torch.zeros(1)[5]`, with IndexError"),
+        (lambda values, count: exit(), "with SystemExit"),
+        (spoiling, "changes its argument `values` in place"),
+        (lambda values, count: values + 1e-2, "Of 20 random inputs, 20 give a wrong result"),
+        (lambda values, count: 5 * values, "each 2.5 times the right one"),
+        (lambda values, count: 5 * values.abs(), "the worst off by 350 %"),
+        (lambda values, count: 2e6 * values.abs(), "off by 1e+06 times the right one's size"),
+    ],
+)
 def test_whatever_is_wrong_with_an_answer_is_a_sentence(answer, said):
     judgement = judge(SCALED, answer)
     assert not judgement.passed
@@ -73,7 +81,12 @@ def test_whatever_is_wrong_with_an_answer_is_a_sentence(answer, said):
     assert judgement.finding[-1] in ".?" and judgement.finding[-2] not in ".?"
 
 
-@given(value=st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.complex_numbers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner)))  # fmt: skip
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.complex_numbers(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+    )
+)
 @settings(max_examples=60, deadline=None)
 def test_no_value_passes_for_a_result_or_for_a_function_or_raises(value):
     assert not judge(SCALED, value).passed
@@ -82,18 +95,24 @@ def test_no_value_passes_for_a_result_or_for_a_function_or_raises(value):
 
 
 LOOPED = Exercise(
-    id="99.looped", law="Twice each.", draw=lambda generator: (torch.randn(3, generator=generator),), right=lambda value, factor: value * factor,
+    id="99.looped",
+    law="Twice each.",
+    draw=lambda generator: (torch.randn(3, generator=generator),),
+    right=lambda value, factor: value * factor,
     run=lambda function, values: torch.stack([function(value, 2) + 0 for value in values]),
-)  # fmt: skip
+)
 
 
-@pytest.mark.parametrize("answer, said", [
-    (lambda value, factor: None, "It returns nothing: is a `return` missing?"),
-    (lambda value, factor: ..., "It returns `...`: a blank is still to be filled."),
-    (lambda value, factor: "no", "It returns 'no', with which the exercise cannot go on: TypeError"),
-    (lambda value: value, "It should take 2 arguments (value, factor), and cannot be called so: "),
-    (lambda value, factor: value[5], "Your function stops in line "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (lambda value, factor: None, "It returns nothing: is a `return` missing?"),
+        (lambda value, factor: ..., "It returns `...`: a blank is still to be filled."),
+        (lambda value, factor: "no", "It returns 'no', with which the exercise cannot go on: TypeError"),
+        (lambda value: value, "It should take 2 arguments (value, factor), and cannot be called so: "),
+        (lambda value, factor: value[5], "Your function stops in line "),
+    ],
+)
 def test_where_the_exercise_calls_the_answer_itself_what_is_wrong_is_still_told_of_the_answer(answer, said):
     assert judge(LOOPED, answer).finding.startswith(said)
 
@@ -113,31 +132,54 @@ def test_a_warning_of_the_answer_is_shown_once_and_one_of_a_mistake_never(recwar
 
 
 def test_a_wrong_whole_number_is_told_and_not_measured_in_percent():
-    third = Exercise(id="99.third", law="The third.", draw=lambda generator: (torch.randint(5, 9, (), generator=generator).item(),), right=lambda n: n + 2)
+    third = Exercise(
+        id="99.third",
+        law="The third.",
+        draw=lambda generator: (torch.randint(5, 9, (), generator=generator).item(),),
+        right=lambda n: n + 2,
+    )
     assert ", for instance 4, called with n = " in judge(third, lambda n: 4).finding
     assert judge(third, lambda n: torch.tensor(n + 2)).passed
 
 
 def test_a_wrong_yes_or_no_is_not_measured_in_percent():
-    positive = Exercise(id="99.positive", law="Above 0.", draw=lambda generator: (torch.randn((), generator=generator),), right=lambda x: bool(x > 0))
+    positive = Exercise(
+        id="99.positive",
+        law="Above 0.",
+        draw=lambda generator: (torch.randn((), generator=generator),),
+        right=lambda x: bool(x > 0),
+    )
     assert ", for instance True, called with x = -" in judge(positive, lambda x: True).finding
     assert judge(positive, lambda x: x > 0).passed
 
 
 def test_one_number_passes_as_a_number_or_as_a_tensor_and_only_if_it_is_real():
-    length = Exercise(id="99.length", law="‖v‖", draw=lambda generator: (torch.randn(4, generator=generator),), right=lambda values: values.norm())
+    length = Exercise(
+        id="99.length",
+        law="‖v‖",
+        draw=lambda generator: (torch.randn(4, generator=generator),),
+        right=lambda values: values.norm(),
+    )
     assert judge(length, lambda values: values.norm().item()).passed
     assert judge(length, lambda values: values.norm().reshape(1)).passed
-    assert "it returns a float32 tensor of shape [4], expected one number" in judge(length, lambda values: values).finding
+    assert (
+        "it returns a float32 tensor of shape [4], expected one number" in judge(length, lambda values: values).finding
+    )
     assert "expected one real number" in judge(length, lambda values: values.norm() + 0j).finding
 
 
 def test_finding_and_hint_tell_of_the_same_case_and_show_it_whole():
     hint = Hint("with {rates[0]:.3g}", mistake=lambda rates, weights: sum(rates))
     mean = Exercise(
-        id="99.mean", law="A weighted sum.", right=lambda rates, weights: sum(rate * weights["a"] for rate in rates), hints=[hint],
-        draw=lambda generator: (torch.rand(2, generator=generator).tolist(), {"a": torch.randint(9, (), generator=generator).item()}),
-    )  # fmt: skip
+        id="99.mean",
+        law="A weighted sum.",
+        right=lambda rates, weights: sum(rate * weights["a"] for rate in rates),
+        hints=[hint],
+        draw=lambda generator: (
+            torch.rand(2, generator=generator).tolist(),
+            {"a": torch.randint(9, (), generator=generator).item()},
+        ),
+    )
     judgement = judge(mean, hint.mistake)
     shown = re.search(r"rates = \[([\d.]+), [\d.]+\], weights = {'a': \d}", judgement.finding)
     assert judgement.hint == f"with {shown[1]}"
@@ -174,7 +216,11 @@ def test_only_the_answer_s_own_warnings_are_shown():
         return doubled
 
     exercise = Exercise(
-        id="99.warning", law="Twice the input.", draw=lambda generator: (torch.ones(1),), right=warning("oracle"), hints=[Hint("no", mistake=warning("mistake"))]
+        id="99.warning",
+        law="Twice the input.",
+        draw=lambda generator: (torch.ones(1),),
+        right=warning("oracle"),
+        hints=[Hint("no", mistake=warning("mistake"))],
     )
     with pytest.warns(UserWarning) as said:
         assert judge(exercise, warning("answer")).passed
@@ -201,12 +247,18 @@ def test_the_card_says_the_same_to_the_runner_to_a_page_and_to_a_terminal(shown)
         assert "The law:" in bundle["text/html"]
     assert "Traceback" not in bad["text/plain"]
     card("`a` < b", ["is `c < d` and ` alone"], "plain")
-    assert "<b>`a` &lt; b</b>" in shown[-1]["text/html"] and "is <code>c &lt; d</code> and ` alone" in shown[-1]["text/html"]
+    assert (
+        "<b>`a` &lt; b</b>" in shown[-1]["text/html"]
+        and "is <code>c &lt; d</code> and ` alone" in shown[-1]["text/html"]
+    )
 
 
 def test_what_stands_in_backticks_is_set_as_code_and_nothing_becomes_markup(shown):
     check("06.window_gradient", lambda parameter, micro_batches: None)
-    assert "is a <code>return</code> missing?" in shown[0]["text/html"] and "is a `return` missing?" in shown[0]["text/plain"]
+    assert (
+        "is a <code>return</code> missing?" in shown[0]["text/html"]
+        and "is a `return` missing?" in shown[0]["text/plain"]
+    )
     check("06.which_fault", "`<b>` `1`")
     assert "<b>`" not in shown[1]["text/html"] and "<code>&lt;b&gt;</code>" in shown[1]["text/html"]
 
@@ -277,7 +329,15 @@ def test_what_is_solved_in_work_stays_solved_and_is_counted_nowhere_else(shown, 
     assert [path.name for path in work.parent.iterdir()] == [memory.NAME]
 
 
-@given(damage=st.binary() | st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["exercises", "predictions", "tries", "x"]), inner)).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+@given(
+    damage=st.binary()
+    | st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner) | st.dictionaries(st.sampled_from(["exercises", "predictions", "tries", "x"]), inner)
+        ),
+    ).map(lambda value: json.dumps(value).encode())
+)
 @settings(max_examples=60, deadline=None)
 def test_a_damaged_file_is_set_aside_with_a_word_and_never_an_exception(tmp_path_factory, damage):
     path = tmp_path_factory.mktemp("work") / memory.NAME
@@ -341,6 +401,9 @@ def test_a_page_without_scripts_shows_a_control_by_the_list_in_its_output():
     from covlab.course.page import for_reading
 
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}}
-    outputs = [nbformat.v4.new_output("display_data", view | {"text/html": "<ul>"}), nbformat.v4.new_output("display_data", view | {"text/plain": "Slider"})]
+    outputs = [
+        nbformat.v4.new_output("display_data", view | {"text/html": "<ul>"}),
+        nbformat.v4.new_output("display_data", view | {"text/plain": "Slider"}),
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
     assert [output.data for output in for_reading(notebook).cells[0].outputs] == [{"text/html": "<ul>"}]

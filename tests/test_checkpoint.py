@@ -123,13 +123,20 @@ def test_checkpoint_from_before_the_first_window_is_resumed(tmp_path):
 def damage_inside(path):
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
-    content[middle : middle + 256] = bytes(byte ^ 1 for byte in content[middle : middle + 256])  # wider than any padding
+    content[middle : middle + 256] = bytes(
+        byte ^ 1 for byte in content[middle : middle + 256]
+    )  # wider than any padding
     path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
     "damage",
-    [damage_inside, lambda path: path.write_bytes(path.read_bytes()[:-1000]), lambda path: path.write_bytes(b""), lambda path: path.write_text("no")],
+    [
+        damage_inside,
+        lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("no"),
+    ],
     ids=["inside", "truncated", "empty", "another file"],
 )
 def test_damaged_checkpoint_is_refused_and_the_one_before_is_at_hand(tmp_path, damage):
@@ -207,10 +214,14 @@ def _wait_for(path: Path, process) -> float:
 
 
 def _kill_after(folder, seconds):
-    arguments = ["train", "--resume", str(folder)] if (folder / "config.json").exists() else [*RUN, "--folder", str(folder)]
+    arguments = (
+        ["train", "--resume", str(folder)] if (folder / "config.json").exists() else [*RUN, "--folder", str(folder)]
+    )
     seen = len((folder / "ledger.jsonl").read_text()) if (folder / "ledger.jsonl").exists() else None
     process = subprocess.Popen([*COVLAB, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and (not (folder / "last.pt").exists() or seen is not None and len((folder / "ledger.jsonl").read_text()) == seen):
+    while process.poll() is None and (
+        not (folder / "last.pt").exists() or seen is not None and len((folder / "ledger.jsonl").read_text()) == seen
+    ):
         time.sleep(0.005)
     time.sleep(seconds)
     process.kill()
@@ -265,10 +276,16 @@ main()
 """
 
 
-@pytest.mark.parametrize("save", [1, 2, 3, pytest.param(8, marks=pytest.mark.slow), pytest.param(21, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "save", [1, 2, 3, pytest.param(8, marks=pytest.mark.slow), pytest.param(21, marks=pytest.mark.slow)]
+)
 def test_run_survives_sigkill_during_a_save(tmp_path, reference, save):
     folder = tmp_path / "run"
-    process = subprocess.run([sys.executable, "-c", KILLED_WHILE_SAVING, str(save), *RUN, "--folder", str(folder)], check=False, capture_output=True)
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED_WHILE_SAVING, str(save), *RUN, "--folder", str(folder)],
+        check=False,
+        capture_output=True,
+    )
     assert process.returncode == -signal.SIGKILL
     covlab("train", "--resume", folder)
     assert_same_run(folder, reference[0])

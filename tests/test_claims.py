@@ -33,11 +33,24 @@ USE = ["print(seed, profile)"]
 
 def test_defaults_are_plain_literals():
     assert defaults("seed = 0  # any\nprofile = 'cpu'\nrates = [0.1, -1e-3]", [*USE, "rates"]) == {
-        "seed": 0, "profile": "cpu", "rates": [0.1, -1e-3]}
+        "seed": 0,
+        "profile": "cpu",
+        "rates": [0.1, -1e-3],
+    }
 
 
-@pytest.mark.parametrize("source", ["seed = 1 + x", "import os", "seed, profile = 0, 'cpu'", "seed = profile = 0",
-                                    "seed: int = 0", "print(1)", "x.seed = 0"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "seed = 1 + x",
+        "import os",
+        "seed, profile = 0, 'cpu'",
+        "seed = profile = 0",
+        "seed: int = 0",
+        "print(1)",
+        "x.seed = 0",
+    ],
+)
 def test_anything_else_is_refused(source):
     with pytest.raises(ValueError, match="plain literals"):
         defaults(source, USE)
@@ -59,13 +72,16 @@ def test_a_lesson_with_an_unread_parameter_is_refused_unless_tagged(tmp_path):
         read_lesson(path)
 
 
-@pytest.mark.parametrize("overrides, complaint", [
-    ({"sead": 1}, r"no parameter 'sead'; there are: seed = 0, rate = 0.1, profile = 'cpu'"),
-    ({"seed": "1"}, "of type str; expected int, such as 0"),
-    ({"seed": 1.5}, "of type float; expected int"),
-    ({"seed": True}, "of type bool; expected int"),
-    ({"profile": "tpu"}, "'tpu'; expected one of cpu, gpu"),
-])
+@pytest.mark.parametrize(
+    "overrides, complaint",
+    [
+        ({"sead": 1}, r"no parameter 'sead'; there are: seed = 0, rate = 0.1, profile = 'cpu'"),
+        ({"seed": "1"}, "of type str; expected int, such as 0"),
+        ({"seed": 1.5}, "of type float; expected int"),
+        ({"seed": True}, "of type bool; expected int"),
+        ({"profile": "tpu"}, "'tpu'; expected one of cpu, gpu"),
+    ],
+)
 def test_overrides_that_a_lesson_does_not_have_are_refused(overrides, complaint):
     with pytest.raises(ValueError, match=complaint):
         check_overrides({"seed": 0, "rate": 0.1, "profile": "cpu"}, overrides)
@@ -86,36 +102,44 @@ def test_a_mistyped_parameter_stops_the_run_before_it_begins(tmp_path):
 # Numbers in prose
 
 
-@pytest.mark.parametrize("markdown, expected", [
-    ("a ratio of 4.0 and .187 and −0.25", [("4.0", None), (".187", None), ("−0.25", None)]),
-    ('<span data-claim="06.r">4.0</span> at the start', [("4.0", "06.r")]),
-    ('**<span data-claim="06.r">1.2e-3</span>**', [("1.2e-3", "06.r")]),
-    ('<span data-claim="06.r">**7**</span>', [("7", "06.r")]),
-    ("| a |\n|---|\n| 2.5 |", [("2.5", None)]),
-    ("# Heading 1.5\n\n- item 0.5%", [("1.5", None), ("0.5", None)]),
-    ("<details><summary>more: 7.5</summary>\n\nx\n</details>", [("7.5", None)]),
-    ("`0.7` and $x_{0.5}$ and torch 2.13.0\n\n$$\n0.1\n$$\n\n    0.2\n\n```\n0.3\n```", []),
-    ('<span data-quoted="the log">train 0.000000 val 1.921642</span>', []),
-    ('<div data-quoted="the log">\n\n| a |\n|---|\n| 2.5 |\n\n</div>', []),
-    ("4 times in 90 s", []),
-])
+@pytest.mark.parametrize(
+    "markdown, expected",
+    [
+        ("a ratio of 4.0 and .187 and −0.25", [("4.0", None), (".187", None), ("−0.25", None)]),
+        ('<span data-claim="06.r">4.0</span> at the start', [("4.0", "06.r")]),
+        ('**<span data-claim="06.r">1.2e-3</span>**', [("1.2e-3", "06.r")]),
+        ('<span data-claim="06.r">**7**</span>', [("7", "06.r")]),
+        ("| a |\n|---|\n| 2.5 |", [("2.5", None)]),
+        ("# Heading 1.5\n\n- item 0.5%", [("1.5", None), ("0.5", None)]),
+        ("<details><summary>more: 7.5</summary>\n\nx\n</details>", [("7.5", None)]),
+        ("`0.7` and $x_{0.5}$ and torch 2.13.0\n\n$$\n0.1\n$$\n\n    0.2\n\n```\n0.3\n```", []),
+        ('<span data-quoted="the log">train 0.000000 val 1.921642</span>', []),
+        ('<div data-quoted="the log">\n\n| a |\n|---|\n| 2.5 |\n\n</div>', []),
+        ("4 times in 90 s", []),
+    ],
+)
 def test_numbers_that_prose_must_answer_for(markdown, expected):
     assert [(stated.text, stated.claim) for stated in statements(markdown)] == expected
 
 
-@pytest.mark.parametrize("markdown, complaint", [
-    ('<span data-claim="06.r">about 4.0</span>', "expected a number alone"),
-    ('<span data-claim="">4.0</span>', "data-claim marker names nothing"),
-    ('<span data-quoted=" ">4.0</span>', "data-quoted marker names nothing"),
-    ("$\\frac{$", "formula that cannot be read"),
-])
+@pytest.mark.parametrize(
+    "markdown, complaint",
+    [
+        ('<span data-claim="06.r">about 4.0</span>', "expected a number alone"),
+        ('<span data-claim="">4.0</span>', "data-claim marker names nothing"),
+        ('<span data-quoted=" ">4.0</span>', "data-quoted marker names nothing"),
+        ("$\\frac{$", "formula that cannot be read"),
+    ],
+)
 def test_markers_and_formulas_that_cannot_be_read_are_refused(markdown, complaint):
     with pytest.raises(ValueError, match=complaint):
         list(statements(markdown))
 
 
 @pytest.mark.parametrize("convert", [render, markdown2html])
-@pytest.mark.parametrize("place", ["{} begins a line", "inside {} a line", "> {}", "- {}", "| a |\n|---|\n| {} |", "# {}"])
+@pytest.mark.parametrize(
+    "place", ["{} begins a line", "inside {} a line", "> {}", "- {}", "| a |\n|---|\n| {} |", "# {}"]
+)
 def test_the_marker_survives_rendering_and_shows_nothing(convert, place):
     marker = '<span data-claim="06.r">4.0</span>'
     assert marker in convert(place.format(marker))
@@ -156,21 +180,26 @@ def test_measurements_and_claims_are_compared():
     assert measurement_complaints(due, known, {"06.r": [4.05, 3.95]}) == []
     assert measurement_complaints(due, known, {}) == [("06.r", "claim 06.r was never measured")]
     complaints = measurement_complaints(due, known, {"06.r": [4.0, 4.2], "06.s": [1.0]})
-    assert complaints == [("06.r", "claim 06.r is 4 ± 0.1, measured 4.2"),
-                          ("06.s", "measured '06.s', which lessons/claims.toml does not have")]
+    assert complaints == [
+        ("06.r", "claim 06.r is 4 ± 0.1, measured 4.2"),
+        ("06.s", "measured '06.s', which lessons/claims.toml does not have"),
+    ]
 
 
-@pytest.mark.parametrize("text, complaint", [
-    ('["06.r"]\nvalue = 1\ntolerance = 0.1', "expected value, tolerance, reason"),
-    ('["06.r"]\nvalue = 1\ntolerance = 0.1\nreason = "x"\nunit = "s"', "expected value, tolerance, reason"),
-    ('["06.r"]\nvalue = "1"\ntolerance = 0.1\nreason = "x"', "value is '1', expected a finite number"),
-    ('["06.r"]\nvalue = 1\ntolerance = nan\nreason = "x"', "tolerance is nan"),
-    ('["06.r"]\nvalue = 1\ntolerance = -1\nreason = "x"', "expected 0 or more"),
-    ('["06.r"]\nvalue = 1\ntolerance = 0\nreason = " "', "where the tolerance comes from"),
-    ('["06.r"]\nvalue = 1\ntolerance = 0\nreason = "x"\nprofile = "tpu"', "expected one of cpu, gpu"),
-    ("06.r.value = 1", "06"),
-    ("value =", "claims.toml"),
-])
+@pytest.mark.parametrize(
+    "text, complaint",
+    [
+        ('["06.r"]\nvalue = 1\ntolerance = 0.1', "expected value, tolerance, reason"),
+        ('["06.r"]\nvalue = 1\ntolerance = 0.1\nreason = "x"\nunit = "s"', "expected value, tolerance, reason"),
+        ('["06.r"]\nvalue = "1"\ntolerance = 0.1\nreason = "x"', "value is '1', expected a finite number"),
+        ('["06.r"]\nvalue = 1\ntolerance = nan\nreason = "x"', "tolerance is nan"),
+        ('["06.r"]\nvalue = 1\ntolerance = -1\nreason = "x"', "expected 0 or more"),
+        ('["06.r"]\nvalue = 1\ntolerance = 0\nreason = " "', "where the tolerance comes from"),
+        ('["06.r"]\nvalue = 1\ntolerance = 0\nreason = "x"\nprofile = "tpu"', "expected one of cpu, gpu"),
+        ("06.r.value = 1", "06"),
+        ("value =", "claims.toml"),
+    ],
+)
 def test_a_claims_file_that_breaks_a_rule_is_refused(tmp_path, text, complaint):
     (tmp_path / "lessons").mkdir()
     (tmp_path / "lessons" / "claims.toml").write_text(text)
@@ -201,8 +230,9 @@ PROSE = '# %% [markdown]\n# The ratio is <span data-claim="01.r">4.0</span>.'
 
 def course_with_claim(root, *cells, claim='["01.r"]\nvalue = 4.0\ntolerance = 0.025\nreason = "measured"\n'):
     path = write_lesson(root, "01_toy", *cells)
-    path.write_text(path.read_text().replace('["parameters", "unread"]\nseed = 0\nprofile = "cpu"',
-                                             '["parameters"]\nseed = 0'))
+    path.write_text(
+        path.read_text().replace('["parameters", "unread"]\nseed = 0\nprofile = "cpu"', '["parameters"]\nseed = 0')
+    )
     (root / "lessons" / "claims.toml").write_text(claim)
 
 
@@ -210,8 +240,9 @@ def test_run_fails_when_a_claim_no_longer_holds_and_names_it(tmp_path):
     course_with_claim(tmp_path, PROSE, MEASURES)
     assert CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)]).exit_code == 0
     results = json.loads((tmp_path / "build/course/results.json").read_text())
-    assert results["claims"] == [{"claim": "01.r", "value": 4.0, "tolerance": 0.025, "reason": "measured",
-                                  "measured": [4.0], "holds": True}]
+    assert results["claims"] == [
+        {"claim": "01.r", "value": 4.0, "tolerance": 0.025, "reason": "measured", "measured": [4.0], "holds": True}
+    ]
 
     done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path), "-p", "seed", "3"])
     assert done.exit_code == 1
@@ -229,10 +260,12 @@ def test_a_claim_of_no_lesson_is_refused(tmp_path):
 def test_check_shows_the_spread_and_proposes_without_applying(tmp_path):
     course_with_claim(tmp_path, PROSE, MEASURES)
     before = (tmp_path / "lessons/claims.toml").read_text()
-    done = CliRunner().invoke(main, ["course", "check", "--root", str(tmp_path), "--seeds", "4", "--jobs", "2",
-                                     "--update"])
+    done = CliRunner().invoke(
+        main, ["course", "check", "--root", str(tmp_path), "--seeds", "4", "--jobs", "2", "--update"]
+    )
     assert "01.r: 4 ± 0.025, measured 4 … 4.03 over 4 values: DOES NOT HOLD" in done.output
     assert done.exit_code == 1
     assert (tmp_path / "lessons/claims.toml").read_text() == before
     assert tomllib.loads((tmp_path / "build/check/claims.toml").read_text()) == {
-        "01.r": {"value": 4.015, "tolerance": 0.03, "reason": "twice the largest deviation over 4 seeds"}}
+        "01.r": {"value": 4.015, "tolerance": 0.03, "reason": "twice the largest deviation over 4 seeds"}
+    }

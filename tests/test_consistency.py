@@ -25,20 +25,25 @@ def test_they_fit_at_every_size(name):
     simulator = Simulator(preset(name))
     scenes = simulator.draw(64, scene_generator(1, "consistency"))
     assert channel_residual(scenes.H, scenes.codes, simulator.G) < 1e-5
-    assert whitened_power(scenes, simulator.G) == pytest.approx(1, abs=5 / (64 * 16 * simulator.scenario.bs_antennas) ** 0.5)
+    assert whitened_power(scenes, simulator.G) == pytest.approx(
+        1, abs=5 / (64 * 16 * simulator.scenario.bs_antennas) ** 0.5
+    )
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda b: {"codes": b.codes.transpose(1, 2)},
-    lambda b: {"codes": b.codes * CONJUGATE},
-    lambda b: {"codes": b.codes.unflatten(2, (4, 4)).transpose(2, 3).flatten(2, 3)},
-    lambda b: {"y": b.y.flip(-1)},
-    lambda b: {"y": b.y.flip(2)},
-    lambda b: {"y": b.y.roll(1, 1)},
-    lambda b: {"y": b.y.roll(1, 0)},
-    lambda b: {"y": b.y.transpose(1, 2).reshape(b.y.shape)},
-    lambda b: {"noise_power": b.noise_power.roll(1)},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda b: {"codes": b.codes.transpose(1, 2)},
+        lambda b: {"codes": b.codes * CONJUGATE},
+        lambda b: {"codes": b.codes.unflatten(2, (4, 4)).transpose(2, 3).flatten(2, 3)},
+        lambda b: {"y": b.y.flip(-1)},
+        lambda b: {"y": b.y.flip(2)},
+        lambda b: {"y": b.y.roll(1, 1)},
+        lambda b: {"y": b.y.roll(1, 0)},
+        lambda b: {"y": b.y.transpose(1, 2).reshape(b.y.shape)},
+        lambda b: {"noise_power": b.noise_power.roll(1)},
+    ],
+)
 def test_whatever_passes_for_an_axis_is_noticed(spoil):
     spoilt = replace(SCENES, **spoil(SCENES))  # every shape is as it was
     assert whitened_power(spoilt, SIMULATOR.G) > 5

@@ -80,15 +80,18 @@ def test_committed_notebooks_agree_with_their_lessons():
     assert stale_student_editions(ROOT) == [], "run `make notebooks`"
 
 
-@pytest.mark.parametrize("name, cells, complaint", [
-    ("01_toy", [SOLUTION], "follows no cell tagged 'exercise'"),
-    ("01_toy", [EXERCISE, CHECK, SOLUTION], "follows no cell tagged 'exercise'"),
-    ("01_toy", [PARAMETERS], "2 cells are tagged 'parameters'"),
-    ("01_toy", [EXERCISE, SOLUTION.replace("solution", "solutions")], "tagged solutions; there are"),
-    ("01_toy", ['# %% covlab={"budget": "5"}\n1'], "a budget is '5', expected seconds"),
-    ("01_toy", ['# %% covlab={"budget": 0}\n1'], "a budget is 0"),
-    ("toy", [TITLE], "a lesson is called"),
-])
+@pytest.mark.parametrize(
+    "name, cells, complaint",
+    [
+        ("01_toy", [SOLUTION], "follows no cell tagged 'exercise'"),
+        ("01_toy", [EXERCISE, CHECK, SOLUTION], "follows no cell tagged 'exercise'"),
+        ("01_toy", [PARAMETERS], "2 cells are tagged 'parameters'"),
+        ("01_toy", [EXERCISE, SOLUTION.replace("solution", "solutions")], "tagged solutions; there are"),
+        ("01_toy", ['# %% covlab={"budget": "5"}\n1'], "a budget is '5', expected seconds"),
+        ("01_toy", ['# %% covlab={"budget": 0}\n1'], "a budget is 0"),
+        ("toy", [TITLE], "a lesson is called"),
+    ],
+)
 def test_a_lesson_that_breaks_a_rule_is_refused(tmp_path, name, cells, complaint):
     with pytest.raises(LessonError, match=complaint):
         read_lesson(write_lesson(tmp_path, name, *cells))
@@ -143,8 +146,12 @@ def test_reset_wants_exactly_one_lesson(tmp_path, word):
 def test_runner_tells_good_bad_hanging_and_dying_lessons_apart(tmp_path):
     write_lesson(tmp_path, "01_good", TITLE, EXERCISE, SOLUTION, CHECK)
     write_lesson(tmp_path, "02_bad", TITLE, "# %%\nprint('so far')", "# %%\nlosses = {}\nlosses['train']")
-    write_lesson(tmp_path, "03_hangs", TITLE,
-                 '# %% covlab={"budget": 0.5}\nprint("going in", flush=True)\nimport time; time.sleep(600)')
+    write_lesson(
+        tmp_path,
+        "03_hangs",
+        TITLE,
+        '# %% covlab={"budget": 0.5}\nprint("going in", flush=True)\nimport time; time.sleep(600)',
+    )
     write_lesson(tmp_path, "04_dies", TITLE, "# %%\nimport os; os.abort()")
     write_lesson(tmp_path, "05_good", TITLE)
 
@@ -154,8 +161,12 @@ def test_runner_tells_good_bad_hanging_and_dying_lessons_apart(tmp_path):
     results = json.loads((tmp_path / "build/course/results.json").read_text())
     lessons = {entry["lesson"]: entry for entry in results["lessons"]}
     assert {name: entry["status"] for name, entry in lessons.items()} == {
-        "01_good": "passed", "02_bad": "failed", "03_hangs": "timed out", "04_dies": "kernel died",
-        "05_good": "passed"}
+        "01_good": "passed",
+        "02_bad": "failed",
+        "03_hangs": "timed out",
+        "04_dies": "kernel died",
+        "05_good": "passed",
+    }
     assert not results["passed"]
     assert results["environment"]["versions"]["papermill"]
     assert lessons["01_good"]["parameters"] == {"seed": 0, "profile": "cpu"}
@@ -170,7 +181,12 @@ def test_runner_tells_good_bad_hanging_and_dying_lessons_apart(tmp_path):
 
     suites = xml.parse(tmp_path / "build/course/junit.xml").getroot()
     assert {suite.get("name"): suite.get("failures") for suite in suites} == {
-        "01_good": "0", "02_bad": "1", "03_hangs": "1", "04_dies": "1", "05_good": "0"}
+        "01_good": "0",
+        "02_bad": "1",
+        "03_hangs": "1",
+        "04_dies": "1",
+        "05_good": "0",
+    }
     assert "losses['train']" in suites[1].find("testcase/failure").text
 
     # One line a lesson, since the output is no terminal; then the failures, so that nobody opens a log.
@@ -183,9 +199,13 @@ def test_runner_tells_good_bad_hanging_and_dying_lessons_apart(tmp_path):
 
 
 def test_the_report_is_one_page_that_fetches_nothing(tmp_path):
-    write_lesson(tmp_path, "01_good", "# %% [markdown]\n# # Title\n# The ratio is $\\frac{a}{b}$.",
-                 '# %%\nfrom IPython.display import HTML\nHTML(\'<img alt="a falling line" src="data:image/png;base64,AA==">\')',
-                 "# %%\nimport ipywidgets\nipywidgets.IntSlider()")
+    write_lesson(
+        tmp_path,
+        "01_good",
+        "# %% [markdown]\n# # Title\n# The ratio is $\\frac{a}{b}$.",
+        '# %%\nfrom IPython.display import HTML\nHTML(\'<img alt="a falling line" src="data:image/png;base64,AA==">\')',
+        "# %%\nimport ipywidgets\nipywidgets.IntSlider()",
+    )
     done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "1 of 1 lessons passed" in done.output
@@ -220,12 +240,18 @@ def test_every_lesson_has_one_thread(tmp_path):
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_that_is_stopped_leaves_a_report_and_no_process(tmp_path, stop):
     write_lesson(tmp_path, "01_good", TITLE)
-    write_lesson(tmp_path, "02_long", TITLE,
-                 "# %%\nimport os, time\nwith open('pid', 'w') as file: file.write(str(os.getpid()))\ntime.sleep(600)")
+    write_lesson(
+        tmp_path,
+        "02_long",
+        TITLE,
+        "# %%\nimport os, time\nwith open('pid', 'w') as file: file.write(str(os.getpid()))\ntime.sleep(600)",
+    )
     write_lesson(tmp_path, "03_waits", TITLE)
     # As from a keyboard, also where these tests run in the background and inherit a SIGINT that is ignored.
     heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen([sys.executable, "-m", "covlab", "course", "run", "--root", str(tmp_path)], preexec_fn=heard)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "covlab", "course", "run", "--root", str(tmp_path)], preexec_fn=heard
+    )
     pid = tmp_path / "build/course/scratch/02_long/pid"
     while process.poll() is None and not (pid.exists() and pid.read_text()):
         time.sleep(0.05)
@@ -240,8 +266,10 @@ def test_a_run_that_is_stopped_leaves_a_report_and_no_process(tmp_path, stop):
 @pytest.mark.slow
 def test_a_process_that_ignores_its_limit_is_killed_with_its_kernel(tmp_path):
     # The lesson stops the process that keeps its time.
-    stop = ("# %%\nimport os, signal, time\nwith open('pid', 'w') as file: file.write(str(os.getpid()))\n"
-            "os.kill(os.getppid(), signal.SIGSTOP); time.sleep(600)")
+    stop = (
+        "# %%\nimport os, signal, time\nwith open('pid', 'w') as file: file.write(str(os.getpid()))\n"
+        "os.kill(os.getppid(), signal.SIGSTOP); time.sleep(600)"
+    )
     run = Run(read_lesson(write_lesson(tmp_path, "01_stuck", TITLE, stop)), tmp_path / "out", budget=3)
     run_all([run], {})
     assert run.status == "timed out"
@@ -268,7 +296,9 @@ def test_lessons_with_a_gpus_profile_hold_at_full_size(tmp_path):
     for lesson in read_lessons(ROOT):
         text = lesson.source.read_text(encoding="utf-8")
         if "choose_scenario(device)" in text:
-            (tmp_path / lesson.source.name).write_text(text.replace("choose_scenario(device)", 'choose_scenario("cuda")'), encoding="utf-8")
+            (tmp_path / lesson.source.name).write_text(
+                text.replace("choose_scenario(device)", 'choose_scenario("cuda")'), encoding="utf-8"
+            )
             lessons.append(read_lesson(tmp_path / lesson.source.name))
     runs = [Run(lesson, tmp_path / "out", {"profile": "gpu"}, budget=900) for lesson in lessons]
     run_all(runs, read_claims(ROOT))
@@ -279,8 +309,11 @@ def test_lessons_with_a_gpus_profile_hold_at_full_size(tmp_path):
 def test_kernel_is_this_python_whatever_is_installed_for_the_user(tmp_path, monkeypatch):
     spec = tmp_path / "home" / "kernels" / "python3"
     spec.mkdir(parents=True)
-    (spec / "kernel.json").write_text(json.dumps({
-        "argv": ["/bin/false", "{connection_file}"], "display_name": "someone else's", "language": "python"}))
+    (spec / "kernel.json").write_text(
+        json.dumps(
+            {"argv": ["/bin/false", "{connection_file}"], "display_name": "someone else's", "language": "python"}
+        )
+    )
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "home"))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
     source = write_lesson(tmp_path, "01_toy", f"# %%\nimport sys; assert sys.executable == {sys.executable!r}")
@@ -294,6 +327,10 @@ def test_plain_papermill_runs_a_student_edition_from_anywhere(tmp_path):
     write_student_editions(tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    subprocess.run([sys.executable, "-m", "papermill", str(tmp_path / "notebooks/01_toy.ipynb"), "out.ipynb",
-                    "-p", "seed", "3"], cwd=elsewhere, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "papermill", str(tmp_path / "notebooks/01_toy.ipynb"), "out.ipynb", "-p", "seed", "3"],
+        cwd=elsewhere,
+        check=True,
+        capture_output=True,
+    )
     assert "seed 3" in (elsewhere / "out.ipynb").read_text()

@@ -22,7 +22,16 @@ def show(*options):
 def test_difference_first_verdict_last(small):
     result = show()
     assert result.exit_code == 0
-    order = [result.output.index(text) for text in ("--- Trainer.weigh", "epoch 01/3", "in the ledger", "convicted by", "Verdict: does not print train 0.000000")]
+    order = [
+        result.output.index(text)
+        for text in (
+            "--- Trainer.weigh",
+            "epoch 01/3",
+            "in the ledger",
+            "convicted by",
+            "Verdict: does not print train 0.000000",
+        )
+    ]
     assert order == sorted(order)
     assert "division_in_debug_block (BUGGED): train" in result.output
 
@@ -55,7 +64,11 @@ def test_mysteries_can_be_found():
     assert set(demo.HIDDEN) < set(FAULTS)
 
 
-@pytest.mark.parametrize("options", [("--fault", "nonsense"), ("--fault", "missing_division", "--mystery", "1"), ("--reveal",), ("--accumulate", "0")], ids=" ".join)
+@pytest.mark.parametrize(
+    "options",
+    [("--fault", "nonsense"), ("--fault", "missing_division", "--mystery", "1"), ("--reveal",), ("--accumulate", "0")],
+    ids=" ".join,
+)
 def test_refusals(options):
     assert show(*options).exit_code == 2
 

@@ -14,7 +14,14 @@ from covlab.cli import main
 from covlab.estimators import ladder
 from covlab.estimators.bound import position_bound
 from covlab.estimators.calibration import calibrate
-from covlab.estimators.classical import MeanCovariance, back_project, ledoit_wolf_share, noise_power, oas_share, scaled_identity
+from covlab.estimators.classical import (
+    MeanCovariance,
+    back_project,
+    ledoit_wolf_share,
+    noise_power,
+    oas_share,
+    scaled_identity,
+)
 from covlab.estimators.greedy import Genie, GreedyLikelihood, best_point, information
 from covlab.estimators.grid import CovarianceFit, GridLikelihood, likelihood_steps, steering_at
 from covlab.estimators.likelihood import CodedSnapshots
@@ -42,7 +49,9 @@ def draw(scenes, scenario=STUDENT, dtype=torch.complex64, stream="test"):
 def blinded(batch):
     """The same measurements, and NaN for everything an estimator must not read."""
     truth = {f.name: getattr(batch, f.name) for f in fields(Batch) if f.name not in CONTRACT}
-    return replace(batch, **{name: None if tensor is None else torch.full_like(tensor, math.nan) for name, tensor in truth.items()})
+    return replace(
+        batch, **{name: None if tensor is None else torch.full_like(tensor, math.nan) for name, tensor in truth.items()}
+    )
 
 
 def test_estimators_read_the_contract_and_nothing_else(estimator):
@@ -52,14 +61,18 @@ def test_estimators_read_the_contract_and_nothing_else(estimator):
 
 def test_the_genie_reads_the_truth():
     batch = draw(8)
-    lied_to = LADDER["genie"](replace(batch, steering=batch.steering.roll(1, dims=0), azimuth=batch.azimuth.roll(1, dims=0)), SITE)
+    lied_to = LADDER["genie"](
+        replace(batch, steering=batch.steering.roll(1, dims=0), azimuth=batch.azimuth.roll(1, dims=0)), SITE
+    )
     assert lied_to.nmse(batch).mean() > 2 * LADDER["genie"](batch, SITE).nmse(batch).mean()
 
 
 def test_snapshots_that_are_not_finite_are_refused():
     batch = draw(2)
     with pytest.raises(ValueError, match="batch.y must be finite, got 1 of 512 numbers that are not"):
-        LADDER["grid ML"](replace(batch, y=batch.y.clone().index_put((torch.tensor(0),) * 4, torch.tensor(math.nan))), SITE)
+        LADDER["grid ML"](
+            replace(batch, y=batch.y.clone().index_put((torch.tensor(0),) * 4, torch.tensor(math.nan))), SITE
+        )
 
 
 def test_estimators_look_at_one_scene_at_a_time(estimator):
@@ -83,7 +96,10 @@ def test_estimates_are_hermitian_and_positive_semidefinite(estimator):
 
 
 def test_a_site_that_does_not_fit_is_refused(estimator):
-    with pytest.raises(ValueError, match=r"site must be G, complex \[M, N\] = \[8, 16\] beside this batch, got torch.complex64 \[16, 8\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"site must be G, complex \[M, N\] = \[8, 16\] beside this batch, got torch.complex64 \[16, 8\]",
+    ):
         estimator(draw(2), SITE.mH)
 
 
@@ -113,7 +129,9 @@ def test_mean_covariance_is_the_best_constant():
 
 def test_ledoit_wolf_share_is_scikit_learns_on_real_data():
     """The formula is the same for real and complex snapshots, so real ones hold it against scikit-learn."""
-    X = torch.randn(5, 12, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * torch.linspace(0.2, 2, 12, dtype=torch.float64).view(-1, 1)
+    X = torch.randn(5, 12, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * torch.linspace(
+        0.2, 2, 12, dtype=torch.float64
+    ).view(-1, 1)
     expected = [ledoit_wolf_shrinkage(x.T.numpy(), assume_centered=True) for x in X]
     assert np.allclose(ledoit_wolf_share(X.to(torch.complex128)), expected)
 
@@ -140,8 +158,13 @@ def test_shrinkage_comes_near_the_oracles(share):
 
 def test_more_snapshots_need_less_shrinkage():
     for share in (ledoit_wolf_share, oas_share):
-        few, many = (share(torch.randn(1, 8, L, dtype=torch.complex128, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 9).view(-1, 1)).item()
-                     for L in (8, 4096))
+        few, many = (
+            share(
+                torch.randn(1, 8, L, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+                * torch.arange(1, 9).view(-1, 1)
+            ).item()
+            for L in (8, 4096)
+        )
         assert many < 0.02 < few <= 1
 
 
@@ -153,7 +176,9 @@ def test_the_fewest_scenes_that_can_calibrate_do(name, scenes):
     G = site_channel(scenario).to(torch.complex64)
     assert torch.linalg.norm(calibrate(batch) - G) < 1e-4 * torch.linalg.norm(G)
     if scenes > 1:
-        with pytest.raises(ValueError, match=f"codes of rank N = {scenario.ris_elements} .*got rank {16 * (scenes - 1)}"):
+        with pytest.raises(
+            ValueError, match=f"codes of rank N = {scenario.ris_elements} .*got rank {16 * (scenes - 1)}"
+        ):
             calibrate(batch[: scenes - 1])
 
 
@@ -169,7 +194,11 @@ def test_calibrated_and_true_site_give_the_same_estimate():
     scenario = preset("near_field")
     batch, site = draw(4, scenario), site_channel(scenario).to(torch.complex64)
     found = GridLikelihood(default_grid(scenario))
-    assert torch.allclose(found(batch, site).nmse(batch), found(batch, calibrate(draw(16, scenario, stream="calibration"))).nmse(batch), atol=1e-3)
+    assert torch.allclose(
+        found(batch, site).nmse(batch),
+        found(batch, calibrate(draw(16, scenario, stream="calibration"))).nmse(batch),
+        atol=1e-3,
+    )
 
 
 def double(scenes, **changes):
@@ -181,7 +210,9 @@ def double(scenes, **changes):
 
 def parameters(batch):
     """(sin φ, sin θ, 1/r, log p) of all slots, also of absent sources, somewhat off the truth [B, K, 4]."""
-    exact = torch.stack([batch.azimuth.sin(), batch.elevation.sin(), 1 / batch.range_m, torch.full_like(batch.power, -0.7)], dim=2)
+    exact = torch.stack(
+        [batch.azimuth.sin(), batch.elevation.sin(), 1 / batch.range_m, torch.full_like(batch.power, -0.7)], dim=2
+    )
     return (0.95 * exact).requires_grad_()
 
 
@@ -198,12 +229,20 @@ def test_gradient_and_information_are_those_of_the_likelihood():
     theta = parameters(batch)
     gradient, fisher, cost = information(scenes, STUDENT, theta[..., :3].detach(), theta[..., 3].exp().detach())
     C = snapshot_covariances(scenes, theta)
-    expected = torch.linalg.slogdet(C).logabsdet.sum(dim=1) + (scenes.y.mH @ torch.linalg.solve(C, scenes.y)).real.sum(dim=(1, 2, 3))
-    assert torch.allclose(cost, expected) and torch.allclose(cost, scenes.cost(scenes.responses(steering_at(STUDENT, theta[..., :3]).mT), theta[..., 3].exp()))
+    expected = torch.linalg.slogdet(C).logabsdet.sum(dim=1) + (scenes.y.mH @ torch.linalg.solve(C, scenes.y)).real.sum(
+        dim=(1, 2, 3)
+    )
+    assert torch.allclose(cost, expected) and torch.allclose(
+        cost, scenes.cost(scenes.responses(steering_at(STUDENT, theta[..., :3]).mT), theta[..., 3].exp())
+    )
     assert torch.allclose(gradient, torch.autograd.grad(expected.sum(), theta)[0].flatten(1), rtol=1e-6, atol=1e-6)
 
-    pairs = torch.autograd.functional.jacobian(lambda t: torch.view_as_real(snapshot_covariances(scenes, t)).sum(dim=0), theta.detach())  # scenes do not mix
-    slopes = torch.view_as_complex(pairs.movedim(3, -1).contiguous()).flatten(4)  # [L, M, M, B, ...] after the pair axis has moved
+    pairs = torch.autograd.functional.jacobian(
+        lambda t: torch.view_as_real(snapshot_covariances(scenes, t)).sum(dim=0), theta.detach()
+    )  # scenes do not mix
+    slopes = torch.view_as_complex(pairs.movedim(3, -1).contiguous()).flatten(
+        4
+    )  # [L, M, M, B, ...] after the pair axis has moved
     slopes = slopes.movedim(3, 0).movedim(-1, 1)  # [B, 4K, L, M, M]
     solved = torch.linalg.solve(C.detach().unsqueeze(1), slopes)
     assert torch.allclose(fisher, torch.einsum("bilmn,bjlnm->bij", solved, solved).real, rtol=1e-6)
@@ -224,14 +263,24 @@ def test_information_is_the_covariance_of_the_gradient_at_the_truth():
 def replace_sources(batch):
     """New snapshots of the first scene's sources behind every scene's own codes, at 5 dB."""
     first = [i for i in range(len(batch)) if batch.source_count[i] == 2][0]
-    still = {name: getattr(batch, name)[first].expand_as(getattr(batch, name)) for name in ("azimuth", "elevation", "range_m", "power", "steering")}
+    still = {
+        name: getattr(batch, name)[first].expand_as(getattr(batch, name))
+        for name in ("azimuth", "elevation", "range_m", "power", "steering")
+    }
     generator, site = torch.Generator().manual_seed(0), site_channel(STUDENT)
-    arrivals = (torch.view_as_complex(batch.codes).unsqueeze(2) * (still["steering"] * still["power"].sqrt().unsqueeze(1)).mT.unsqueeze(1)) @ site.T
+    arrivals = (
+        torch.view_as_complex(batch.codes).unsqueeze(2)
+        * (still["steering"] * still["power"].sqrt().unsqueeze(1)).mT.unsqueeze(1)
+    ) @ site.T
     noise_power = arrivals.abs().square().sum(dim=2).mean(dim=(1, 2)) / 10**0.5
     symbols = torch.randn(*arrivals.shape[:2], 1, 2, dtype=torch.complex128, generator=generator)
-    noise = torch.randn(*arrivals.shape[:2], 8, dtype=torch.complex128, generator=generator) * noise_power.sqrt().view(-1, 1, 1)
+    noise = torch.randn(*arrivals.shape[:2], 8, dtype=torch.complex128, generator=generator) * noise_power.sqrt().view(
+        -1, 1, 1
+    )
     y = (symbols @ arrivals).squeeze(2) + noise
-    return replace(batch, y=torch.view_as_real(y), snr_db=torch.full_like(batch.snr_db, 5.0), noise_power=noise_power, **still)
+    return replace(
+        batch, y=torch.view_as_real(y), snr_db=torch.full_like(batch.snr_db, 5.0), noise_power=noise_power, **still
+    )
 
 
 def test_the_best_point_is_the_best_of_all_points_and_powers():
@@ -243,9 +292,16 @@ def test_the_best_point_is_the_best_of_all_points_and_powers():
     point, added = best_point(scenes, responses, taken, power)
 
     def cost(g, p):
-        return scenes.cost(torch.cat([taken, responses[..., g : g + 1]], dim=3), torch.cat([power, p.view(2, 1)], dim=1))
+        return scenes.cost(
+            torch.cat([taken, responses[..., g : g + 1]], dim=3), torch.cat([power, p.view(2, 1)], dim=1)
+        )
 
-    tried = torch.stack([torch.stack([cost(g, torch.full((2,), p, dtype=torch.float64)) for p in torch.logspace(-3, 1, 40)]) for g in range(len(grid))])
+    tried = torch.stack(
+        [
+            torch.stack([cost(g, torch.full((2,), p, dtype=torch.float64)) for p in torch.logspace(-3, 1, 40)])
+            for g in range(len(grid))
+        ]
+    )
     least = tried.flatten(0, 1).min(dim=0).values
     found = torch.stack([cost(int(point[i]), added)[i] for i in range(2)])
     assert (found <= least + 0.05).all()
@@ -260,7 +316,9 @@ def test_covariance_fit_lowers_its_sum_of_squares_in_every_step():
         C = (responses * power[:, None, None, :]) @ responses.mH + scenes.noise.view(-1, 1, 1, 1) * scenes.eye
         return (C - scenes.y @ scenes.y.mH).abs().square().sum(dim=(1, 2, 3))
 
-    values = torch.stack([misfit(CovarianceFit(grid, iterations)(batch, SITE).power) for iterations in (1, 2, 4, 8, 16)])
+    values = torch.stack(
+        [misfit(CovarianceFit(grid, iterations)(batch, SITE).power) for iterations in (1, 2, 4, 8, 16)]
+    )
     assert (values[1:] < values[:-1]).all()
 
 
@@ -323,7 +381,9 @@ def test_bound_is_the_closed_form_of_stoica_and_nehorai_for_one_source_and_one_c
         found = torch.linalg.inv(fisher[:, free][:, :, free])[:, :-1, :-1]
         channel = scenes.channels[:, 0]
         for i in range(8):
-            slopes = torch.autograd.functional.jacobian(lambda c: torch.view_as_real(steering_at(scenario, c)), coordinates[i, 0])  # noqa: B023
+            slopes = torch.autograd.functional.jacobian(
+                lambda c: torch.view_as_real(steering_at(scenario, c)), coordinates[i, 0]
+            )  # noqa: B023
             D = channel[i] @ torch.view_as_complex(slopes.movedim(1, 2).contiguous())[:, free[:-1]]
             d = channel[i] @ batch.steering[i]
             projector = torch.eye(8) - d @ d.mH / (d.mH @ d)
@@ -361,7 +421,9 @@ AXES = tuple(torch.linspace(low, high, 15, dtype=torch.float64) for low, high in
 
 def grid_steering(*axes, range_m=2.0):
     azimuth, elevation = torch.meshgrid(*axes, indexing="ij")
-    return steering_vectors(STUDENT, azimuth.flatten(), elevation.flatten(), torch.full_like(azimuth.flatten(), range_m)).mT
+    return steering_vectors(
+        STUDENT, azimuth.flatten(), elevation.flatten(), torch.full_like(azimuth.flatten(), range_m)
+    ).mT
 
 
 def test_music_and_mvdr_peak_at_the_sources_of_the_true_covariance():
@@ -389,14 +451,19 @@ def test_mvdr_is_acoulars_near_field_beamformer():
     scenario = replace(STUDENT, wavelength_m=0.25)
     batch = draw(1, scenario, torch.complex128)
     R = batch.covariance() + 0.1 * torch.eye(16)
-    azimuth, elevation, range_m = (torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) + 0.5 for i in range(3))
+    azimuth, elevation, range_m = (
+        torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) + 0.5 for i in range(3)
+    )
     steering = steering_vectors(scenario, azimuth, elevation - 1, range_m).mT
     speed = 343.0
     frequency = speed / scenario.wavelength_m
     spectra = acoular.PowerSpectraImport(csm=R.numpy(), frequencies=np.array([frequency]))
     grid = acoular.ImportGrid(pos=places(azimuth, elevation - 1, range_m).T.numpy().copy())
     vectors = acoular.SteeringVector(
-        grid=grid, mics=acoular.MicGeom(pos_total=ris_positions(scenario).T.numpy().copy()), env=acoular.Environment(c=speed), steer_type="classic"
+        grid=grid,
+        mics=acoular.MicGeom(pos_total=ris_positions(scenario).T.numpy().copy()),
+        env=acoular.Environment(c=speed),
+        steer_type="classic",
     )
     theirs = acoular.BeamformerCapon(freq_data=spectra, steer=vectors, cached=False).synthetic(frequency, 0)
     assert np.allclose(mvdr(R, steering, loading=0.0)[0], theirs, rtol=1e-6)
@@ -440,10 +507,14 @@ def test_mdl_counts_sources_when_snapshots_abound():
     """MDL is consistent: 2,000 ordinary snapshots of K sources give K, every time; AIC may count more, never fewer."""
     generator = torch.Generator().manual_seed(0)
     counts = torch.arange(4).repeat(20)
-    A = steering_vectors(STUDENT, *(torch.tensor(v, dtype=torch.float64) for v in ([-0.8, 0.0, 0.7], [-0.3, 0.2, 0.4], [1.0, 2.0, 3.0]))).mT
+    A = steering_vectors(
+        STUDENT, *(torch.tensor(v, dtype=torch.float64) for v in ([-0.8, 0.0, 0.7], [-0.3, 0.2, 0.4], [1.0, 2.0, 3.0]))
+    ).mT
     values = []
     for K in counts.tolist():
-        X = A[:, :K] @ torch.randn(K, 2000, dtype=torch.complex128, generator=generator) + torch.randn(16, 2000, dtype=torch.complex128, generator=generator)
+        X = A[:, :K] @ torch.randn(K, 2000, dtype=torch.complex128, generator=generator) + torch.randn(
+            16, 2000, dtype=torch.complex128, generator=generator
+        )
         values.append(torch.linalg.eigvalsh(X @ X.mH / 2000))
     assert torch.equal(source_count(torch.stack(values), 2000), counts)
     assert (source_count(torch.stack(values), 2000, "aic") >= counts).all()
@@ -452,7 +523,10 @@ def test_mdl_counts_sources_when_snapshots_abound():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: music(torch.eye(4).expand(2, 4, 4), torch.tensor([1, 4]), torch.ones(4, 3)), "sources must lie in 1 … 3 .*got 1 … 4"),
+        (
+            lambda: music(torch.eye(4).expand(2, 4, 4), torch.tensor([1, 4]), torch.ones(4, 3)),
+            "sources must lie in 1 … 3 .*got 1 … 4",
+        ),
         (lambda: source_count(torch.ones(1, 4), 10, "bic"), "criterion must be 'mdl' or 'aic', got 'bic'"),
         (lambda: source_count(torch.ones(1, 4), 4), "snapshots must be more than the 4 eigenvalues, got 4"),
     ],
@@ -467,7 +541,9 @@ def test_the_benchmark_stores_every_scene_once(tmp_path):
     target = tmp_path / "results.json"
 
     def bench(*arguments):
-        result = CliRunner().invoke(main, ["bench", "estimators", "--scenes", "24", "--json", str(target), *arguments], catch_exceptions=False)
+        result = CliRunner().invoke(
+            main, ["bench", "estimators", "--scenes", "24", "--json", str(target), *arguments], catch_exceptions=False
+        )
         assert result.exit_code == 0
         return json.loads(target.read_text())
 
@@ -475,8 +551,15 @@ def test_the_benchmark_stores_every_scene_once(tmp_path):
     found = bench("--only", "OAS", "--only", "genie")
     assert [row["name"] for row in found["rows"]] == ["scaled identity", "OAS", "genie"]
     for row in found["rows"]:
-        assert row["scenes"] == 24 == sum(part["scenes"] for part in row["by_snr"]) == sum(part["scenes"] for part in row["by_sources"])
+        assert (
+            row["scenes"]
+            == 24
+            == sum(part["scenes"] for part in row["by_snr"])
+            == sum(part["scenes"] for part in row["by_sources"])
+        )
         assert row["mean_95"][0] <= row["mean"] <= row["mean_95"][1]
         mean = sum(part["mean"] * part["scenes"] for part in row["by_snr"]) / 24
         assert mean == pytest.approx(row["mean"])
-    assert [row["scenes"] for row in found["calibration"]] == [1, 2, 64] and max(row["error"] for row in found["calibration"]) < 1e-5
+    assert [row["scenes"] for row in found["calibration"]] == [1, 2, 64] and max(
+        row["error"] for row in found["calibration"]
+    ) < 1e-5

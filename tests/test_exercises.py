@@ -57,7 +57,12 @@ def test_each_mistake_meets_its_own_hint(id, number):
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
 def test_lesson_and_package_have_the_same_exercises(source):
-    checked = [id for cell in read_lesson(source).notebook.cells if cell.cell_type == "code" for id, _ in CHECK.findall(cell.source)]
+    checked = [
+        id
+        for cell in read_lesson(source).notebook.cells
+        if cell.cell_type == "code"
+        for id, _ in CHECK.findall(cell.source)
+    ]
     assert sorted(checked) == sorted(id for id in EXERCISES if id.startswith(source.stem[:2]))
     assert len(set(checked)) == len(checked)
     for id in checked:

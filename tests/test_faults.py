@@ -67,9 +67,16 @@ def test_the_reviewed_bug_divides_the_first_micro_batch_alone():
 def test_refusals():
     with pytest.raises(ValueError, match="fault must be one of .*got 'nonsense'"), inject("nonsense"):
         pass
-    with pytest.raises(ValueError, match="both replace Trainer.weigh"), inject("missing_division", "division_in_debug_block"):
+    with (
+        pytest.raises(ValueError, match="both replace Trainer.weigh"),
+        inject("missing_division", "division_in_debug_block"),
+    ):
         pass
-    with pytest.raises(ValueError, match="both replace Loss.cov"), inject("loss_inside_autocast"), inject("loading_on_prediction_alone"):
+    with (
+        pytest.raises(ValueError, match="both replace Loss.cov"),
+        inject("loss_inside_autocast"),
+        inject("loading_on_prediction_alone"),
+    ):
         pass
     assert stage().faults == ()
 

@@ -9,8 +9,23 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
 
 
 def test_one_call_measures_everything_on_the_cpu_too(tmp_path):
-    small = ["--preset", "student", "--micro-batch", "8", "--minutes", "0.01", "--seconds", "0.02", "--size", "128", "--device", "cpu"]
-    done = subprocess.run([sys.executable, SCRIPT, *small, "--json", tmp_path / "gpu.json"], capture_output=True, text=True, timeout=300)
+    small = [
+        "--preset",
+        "student",
+        "--micro-batch",
+        "8",
+        "--minutes",
+        "0.01",
+        "--seconds",
+        "0.02",
+        "--size",
+        "128",
+        "--device",
+        "cpu",
+    ]
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *small, "--json", tmp_path / "gpu.json"], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert {row["precision"] for row in found["rows"]} == {"fp32", "fp16", "bf16"} and not found["missing"], done.stdout

@@ -18,7 +18,9 @@ STUDENT = preset("student")
 def estimate_and_batch(name="student", scenes=8):
     scenario = preset(name)
     grid, generator = default_grid(scenario), scene_generator(0, "test")
-    power = torch.rand(scenes, len(grid), generator=generator) * (torch.rand(scenes, len(grid), generator=generator) < 0.05)
+    power = torch.rand(scenes, len(grid), generator=generator) * (
+        torch.rand(scenes, len(grid), generator=generator) < 0.05
+    )
     return grid.estimate(power, torch.rand(scenes, generator=generator)), Simulator(scenario).draw(scenes, generator)
 
 
@@ -59,7 +61,9 @@ def test_error_from_powers_is_the_error_of_the_matrices(name):
     assert torch.allclose(estimate.nmse(batch), nmse(estimate.covariance(), batch.covariance()), atol=1e-5)
     trace, norm = estimate.trace_and_norm
     R = estimate.covariance()
-    assert torch.allclose(trace, R.diagonal(dim1=1, dim2=2).real.sum(dim=1)) and torch.allclose(norm, torch.linalg.matrix_norm(R))
+    assert torch.allclose(trace, R.diagonal(dim1=1, dim2=2).real.sum(dim=1)) and torch.allclose(
+        norm, torch.linalg.matrix_norm(R)
+    )
 
 
 def test_scale_of_the_powers_does_not_matter():
@@ -90,7 +94,13 @@ def test_loss_of_powers_is_the_loss_of_their_factors():
 
 
 @pytest.mark.parametrize(
-    "axis, wrong", [("azimuths", torch.tensor([2.0])), ("elevations", torch.zeros(2, 2)), ("ranges", torch.tensor([0.0])), ("ranges", torch.empty(0))]
+    "axis, wrong",
+    [
+        ("azimuths", torch.tensor([2.0])),
+        ("elevations", torch.zeros(2, 2)),
+        ("ranges", torch.tensor([0.0])),
+        ("ranges", torch.empty(0)),
+    ],
 )
 def test_axis_that_is_none_is_refused_by_name(axis, wrong):
     axes = {"azimuths": torch.zeros(1), "elevations": torch.zeros(1), "ranges": torch.ones(1)}

@@ -61,7 +61,9 @@ def test_skew_part_of_the_estimate_does_not_matter(seed):
 def test_agrees_with_numpy():
     estimate, truth = covariances(0, scenes=1), covariances(1, scenes=1)
     a, b = (5 * R[0].numpy() / np.trace(R[0].numpy()).real for R in (estimate, truth))
-    assert nmse(estimate, truth).item() == pytest.approx(np.linalg.norm(a - b, "fro") ** 2 / np.linalg.norm(b, "fro") ** 2)
+    assert nmse(estimate, truth).item() == pytest.approx(
+        np.linalg.norm(a - b, "fro") ** 2 / np.linalg.norm(b, "fro") ** 2
+    )
 
 
 @pytest.mark.parametrize("trace", [-1.0, 0.0, 1e-6])
@@ -106,7 +108,12 @@ def scenes_and_guess(count=6, rank=5, seed=0):
     batch = Simulator(STUDENT).draw(count, scene_generator(seed, "test"))
     generator = torch.Generator().manual_seed(seed)
     factor = torch.randn(count, 16, rank, dtype=torch.complex64, generator=generator)
-    return batch, Estimate(factor, torch.rand(count, generator=generator), torch.randn(count, 2, generator=generator), torch.randn(count, 2, 3, generator=generator))
+    return batch, Estimate(
+        factor,
+        torch.rand(count, generator=generator),
+        torch.randn(count, 2, generator=generator),
+        torch.randn(count, 2, 3, generator=generator),
+    )
 
 
 def term(name, estimate, batch):
@@ -119,7 +126,9 @@ def normalized(estimate):
 
 
 def perfect(batch):
-    return Estimate(batch.factor(), torch.zeros(len(batch)), 100.0 * torch.nn.functional.one_hot(batch.source_count - 1, 2))
+    return Estimate(
+        batch.factor(), torch.zeros(len(batch)), 100.0 * torch.nn.functional.one_hot(batch.source_count - 1, 2)
+    )
 
 
 @pytest.mark.parametrize("name", ["cov", "cov_pred", "cross", "gap", "subspace_align", "peak_contrast", "ortho"])
@@ -132,7 +141,9 @@ def test_no_term_changes_with_the_scale_of_the_estimate(name):
 def test_cross_is_the_off_diagonal_error():
     batch, estimate = scenes_and_guess()
     error = (normalized(estimate) - batch.covariance()).abs().square() * (1 - torch.eye(16))
-    assert torch.allclose(term("cross", estimate, batch), error.sum((1, 2)) / batch.covariance().abs().square().sum((1, 2)), rtol=1e-4)
+    assert torch.allclose(
+        term("cross", estimate, batch), error.sum((1, 2)) / batch.covariance().abs().square().sum((1, 2)), rtol=1e-4
+    )
 
 
 def test_gap_is_a_hinge_on_the_eigenvalues_of_the_whole_matrix():
@@ -162,7 +173,9 @@ def test_peak_contrast_compares_the_beam_spectrum():
     for i in range(len(batch)):
         at_sources = [(a.conj() @ R[i] @ a).real for a in batch.steering[i, :, : batch.source_count[i]].T]
         elsewhere = torch.stack([(a.conj() @ R[i] @ a).real for a in background]).mean()
-        assert term("peak_contrast", estimate, batch)[i].item() == pytest.approx((elsewhere / (sum(at_sources) / len(at_sources))).item(), rel=1e-4)
+        assert term("peak_contrast", estimate, batch)[i].item() == pytest.approx(
+            (elsewhere / (sum(at_sources) / len(at_sources))).item(), rel=1e-4
+        )
     assert (term("peak_contrast", perfect(batch), batch) < term("peak_contrast", estimate, batch)).all()
 
 
@@ -180,12 +193,17 @@ def test_position_error_does_not_depend_on_the_order_of_the_guess():
     factor, loading = torch.zeros(32, 16, 1, dtype=torch.complex64), torch.ones(32)
     off = truth + torch.tensor([0.3, 0.0, 0.0])
     assert term("aux", Estimate(factor, loading, positions=truth.flip(1)), batch).max() < 1e-12
-    assert torch.allclose(term("aux", Estimate(factor, loading, positions=off[:, :1].expand(-1, 2, -1)), batch)[batch.source_count == 1], torch.tensor(0.03))
+    assert torch.allclose(
+        term("aux", Estimate(factor, loading, positions=off[:, :1].expand(-1, 2, -1)), batch)[batch.source_count == 1],
+        torch.tensor(0.03),
+    )
 
 
 def test_count_term_is_cross_entropy_of_the_number_of_sources():
     batch, estimate = scenes_and_guess()
-    expected = -torch.stack([estimate.source_logits[i].log_softmax(0)[batch.source_count[i] - 1] for i in range(len(batch))])
+    expected = -torch.stack(
+        [estimate.source_logits[i].log_softmax(0)[batch.source_count[i] - 1] for i in range(len(batch))]
+    )
     assert torch.allclose(term("K", estimate, batch), expected)
 
 
@@ -224,7 +242,9 @@ def test_blend_mixes_trace_normalized_matrices():
     blended = estimate.blend(snapshots, 0.3)
     assert torch.allclose(blended.covariance(), 0.7 * normalized(estimate) + 0.3 * sample, atol=1e-4)
     assert blended.prediction is estimate
-    assert torch.allclose(term("cov_pred", blended, batch), estimate.nmse(batch)) and not torch.allclose(term("cov", blended, batch), estimate.nmse(batch))
+    assert torch.allclose(term("cov_pred", blended, batch), estimate.nmse(batch)) and not torch.allclose(
+        term("cov", blended, batch), estimate.nmse(batch)
+    )
 
 
 def test_unknown_provenance_is_refused():
@@ -234,7 +254,12 @@ def test_unknown_provenance_is_refused():
 
 def test_a_scene_gone_bad_is_nan_in_every_term_and_leaves_the_others_alone():
     batch, estimate = scenes_and_guess()
-    spoiled = Estimate(*(tensor.index_fill(0, torch.tensor([2]), math.nan) for tensor in (estimate.factor, estimate.loading, estimate.source_logits, estimate.positions)))
+    spoiled = Estimate(
+        *(
+            tensor.index_fill(0, torch.tensor([2]), math.nan)
+            for tensor in (estimate.factor, estimate.loading, estimate.source_logits, estimate.positions)
+        )
+    )
     bad, good = (Loss(STUDENT, LossWeights(**ALL))(guess, batch) for guess in (spoiled, estimate))
     others = torch.arange(6) != 2
     for name in good.terms:

@@ -10,7 +10,10 @@ from covlab.course import machine
 @pytest.fixture
 def shown(monkeypatch):
     texts = []
-    monkeypatch.setattr("IPython.display.display", lambda bundle, **_: texts.append(bundle["text/plain"] if isinstance(bundle, dict) else bundle.data))
+    monkeypatch.setattr(
+        "IPython.display.display",
+        lambda bundle, **_: texts.append(bundle["text/plain"] if isinstance(bundle, dict) else bundle.data),
+    )
     return texts
 
 
@@ -27,16 +30,24 @@ def test_without_torch_the_rest_is_still_looked_at(monkeypatch):
     assert [line.what for line in machine.look_at_machine() if line.ok is False] == ["PyTorch"]
 
 
-@pytest.mark.parametrize("name, spoil", [
-    ("Python", lambda patch: patch.setattr(machine, "PYTHON", (99, 0))),
-    ("PyTorch", lambda patch: patch.setitem(__import__("sys").modules, "torch", None)),
-    ("free memory", lambda patch: patch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**6))),
-    ("free disk", lambda patch: patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**6))),
-    ("mixed precision, fp16", lambda patch: patch.setattr("torch.autocast", _refuse)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, spoil",
+    [
+        ("Python", lambda patch: patch.setattr(machine, "PYTHON", (99, 0))),
+        ("PyTorch", lambda patch: patch.setitem(__import__("sys").modules, "torch", None)),
+        ("free memory", lambda patch: patch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**6))),
+        ("free disk", lambda patch: patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**6))),
+        ("mixed precision, fp16", lambda patch: patch.setattr("torch.autocast", _refuse)),
+    ],
+)
 def test_each_failing_line_is_found(name, spoil):
-    looks = {"Python": machine._python, "PyTorch": machine._torch, "free memory": machine._memory, "free disk": machine._disk,
-             "mixed precision, fp16": lambda: machine._precisions()[0]}  # fmt: skip
+    looks = {
+        "Python": machine._python,
+        "PyTorch": machine._torch,
+        "free memory": machine._memory,
+        "free disk": machine._disk,
+        "mixed precision, fp16": lambda: machine._precisions()[0],
+    }
     assert looks[name]().ok is True
     with pytest.MonkeyPatch.context() as patch:
         spoil(patch)

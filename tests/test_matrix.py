@@ -14,12 +14,18 @@ PUBLISHED = load()
 
 
 def published(fault, cell):
-    (row,) = [row for row in PUBLISHED if (row["fault"], row["optimizer"], row["clipping"], row["precision"]) == (fault, *cell)]
+    (row,) = [
+        row
+        for row in PUBLISHED
+        if (row["fault"], row["optimizer"], row["clipping"], row["precision"]) == (fault, *cell)
+    ]
     return row
 
 
 def test_every_fault_has_every_cell():
-    assert [(row["fault"], row["optimizer"], row["clipping"], row["precision"]) for row in PUBLISHED] == [(fault, *cell) for fault in FAULTS for cell in CELLS]
+    assert [(row["fault"], row["optimizer"], row["clipping"], row["precision"]) for row in PUBLISHED] == [
+        (fault, *cell) for fault in FAULTS for cell in CELLS
+    ]
 
 
 def test_no_honest_run_is_convicted():
@@ -28,7 +34,9 @@ def test_no_honest_run_is_convicted():
 
 def test_every_fault_is_convicted_by_its_own_observable_somewhere():
     for fault in FAULTS.values():
-        assert any(fault.observable in row["moved"].split() for row in PUBLISHED if row["fault"] == fault.name), fault.name
+        assert any(fault.observable in row["moved"].split() for row in PUBLISHED if row["fault"] == fault.name), (
+            fault.name
+        )
 
 
 def test_what_cannot_be_identified_is_named_and_explained():
@@ -72,12 +80,18 @@ def test_the_whole_matrix_within_ten_minutes():
     rows = measure()
     assert time.monotonic() - began < 600
     for row, known in zip(rows, PUBLISHED, strict=True):
-        assert (row["fault"], row["moved"], row["clean_moved"]) == (known["fault"], known["moved"], known["clean_moved"])
+        assert (row["fault"], row["moved"], row["clean_moved"]) == (
+            known["fault"],
+            known["moved"],
+            known["clean_moved"],
+        )
         if not row["diverged"] and math.isfinite(known["validation"]):
             assert row["validation"] == pytest.approx(known["validation"], rel=0.1)
 
 
-@pytest.mark.parametrize("shares", [load_confusion(), pytest.param(None, marks=pytest.mark.slow)], ids=["published", "measured again"])
+@pytest.mark.parametrize(
+    "shares", [load_confusion(), pytest.param(None, marks=pytest.mark.slow)], ids=["published", "measured again"]
+)
 def test_confusion(shares):
     shares = shares or confusion()
     assert shares["clean"] == {}

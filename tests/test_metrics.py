@@ -108,7 +108,10 @@ def test_a_missed_source_costs_its_range():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: bures_wasserstein(covariances(0), covariances(0)[:, :4]), r"both covariances must be \[B, N, N\], got \[6, 8, 8\] and \[6, 4, 8\]"),
+        (
+            lambda: bures_wasserstein(covariances(0), covariances(0)[:, :4]),
+            r"both covariances must be \[B, N, N\], got \[6, 8, 8\] and \[6, 4, 8\]",
+        ),
         (lambda: assign(torch.zeros(1, 3, 2)), r"true <= guessed <= 6, got \[1, 3, 2\]"),
         (lambda: assign(torch.zeros(1, 2, 7)), r"true <= guessed <= 6, got \[1, 2, 7\]"),
     ],

@@ -16,7 +16,9 @@ from covlab.site import site_channel
 from covlab.unrolled import CHECKPOINTS, UnrolledNet, pretrained, scored_scenes
 
 STUDENT = preset("student")
-SEED_TOLERANCE = 0.004  # seeds 0, 1 and 2 of this recipe reach 0.0636, 0.0656 and 0.0636: three and a half standard deviations
+SEED_TOLERANCE = (
+    0.004  # seeds 0, 1 and 2 of this recipe reach 0.0636, 0.0656 and 0.0636: three and a half standard deviations
+)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,10 @@ def test_one_code_for_all_snapshots_hides_half_of_the_covariance(student):
     generator = scene_generator(0, "one code")
     codes = batch.codes[:, :1].expand_as(batch.codes).contiguous()
     channel = site_channel(STUDENT).to(torch.complex64) * torch.view_as_complex(codes).unsqueeze(2)  # [B, L, M, N]
-    symbols, noise = (torch.randn(*shape, dtype=torch.complex64, generator=generator) for shape in ((len(batch), 16, 2, 1), (len(batch), 16, 8)))
+    symbols, noise = (
+        torch.randn(*shape, dtype=torch.complex64, generator=generator)
+        for shape in ((len(batch), 16, 2, 1), (len(batch), 16, 8))
+    )
     signal = (channel @ (batch.factor().unsqueeze(1) @ symbols)).squeeze(3)
     power = (channel @ batch.factor().unsqueeze(1)).abs().square().sum(dim=3).mean(dim=(1, 2))
     y = signal + noise * (power / 10 ** (batch.snr_db / 10)).sqrt().view(-1, 1, 1)
@@ -119,7 +124,9 @@ def test_wrong_noise_level_costs(student):
 def test_student_trains_again_to_its_score(tmp_path):
     """The card's command, with another seed of scenes and first parameters, scored on the same scenes as the card."""
     card = pretrained("student").card
-    result = CliRunner().invoke(main, [*card["command"].removesuffix("0").split()[1:], "1", "--folder", str(tmp_path / "run")])
+    result = CliRunner().invoke(
+        main, [*card["command"].removesuffix("0").split()[1:], "1", "--folder", str(tmp_path / "run")]
+    )
     assert result.exit_code == 0, result.output
     again, batch = UnrolledNet(STUDENT).eval(), scored_scenes("student")
     load_parameters(again, tmp_path / "run" / "best.pt")

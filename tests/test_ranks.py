@@ -32,7 +32,9 @@ SIZES = pytest.mark.parametrize("size", [2, 3])
 def seen(tmp_path_factory):
     """{"alone": …, (ranks, number): …}: what real ranks saw; see ranks_at_work.py."""
     folder = tmp_path_factory.mktemp("ranks")
-    done = subprocess.run([sys.executable, HERE / "ranks_at_work.py", folder], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, HERE / "ranks_at_work.py", folder], capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     numbers = [(size, number) for size in (2, 3) for number in range(size)]
     return {
@@ -59,7 +61,10 @@ def test_gradient_of_a_window_is_that_of_one_process(seen, size, accumulation):
         found = seen[size, number]["gradients"][accumulation]
         assert len(found) == len(expected)
         assert all(relative_distance(ours, theirs) <= 1e-5 for ours, theirs in zip(found, expected, strict=True))
-        assert all(torch.equal(ours, first) for ours, first in zip(found, seen[size, 0]["gradients"][accumulation], strict=True))
+        assert all(
+            torch.equal(ours, first)
+            for ours, first in zip(found, seen[size, 0]["gradients"][accumulation], strict=True)
+        )
 
 
 def test_gradient_is_that_of_torch_where_torch_is_exact(seen):
@@ -95,7 +100,17 @@ def test_the_ledger_is_that_of_one_process(seen, size, precision):
         assert len(found) == len(expected)
         for ours, theirs in zip(found, expected, strict=True):
             assert ours.keys() == theirs.keys()
-            exact = ("window", "epoch", "scenes", "micro_batches", "bad_scene", "ran", "executed", "schedule_count", "loss_scale")
+            exact = (
+                "window",
+                "epoch",
+                "scenes",
+                "micro_batches",
+                "bad_scene",
+                "ran",
+                "executed",
+                "schedule_count",
+                "loss_scale",
+            )
             assert {name: ours[name] for name in exact} == {name: theirs[name] for name in exact}
             if precision == "fp32" or ours["window"] == 1:
                 assert ours == pytest.approx(theirs, rel=1e-5 if precision == "fp32" else 2**-10, nan_ok=True)
@@ -138,7 +153,9 @@ def test_another_number_of_ranks_is_refused(seen, size):
 def test_what_the_first_rank_refuses_all_refuse(seen, size):
     for number in range(size):
         taken, missing = seen[size, number]["refusals"]
-        assert taken.startswith("FileExistsError") and "already holds a run" in taken and missing == "KeyError: 'nothing'"
+        assert (
+            taken.startswith("FileExistsError") and "already holds a run" in taken and missing == "KeyError: 'nothing'"
+        )
 
 
 def small_trainer(folder=None, ranks=ALONE):
@@ -146,13 +163,18 @@ def small_trainer(folder=None, ranks=ALONE):
     student = preset("student")
     scenes = Simulator(student).draw(8, scene_generator(0, "test"))
     model = BackProjectionNet(student, beams=16, width=16, rank=2)
-    return Trainer(model, FixedScenes(scenes, 4, seed=0), scenes, Recipe(windows=2), folder=folder, progress=Silent(), ranks=ranks)
+    return Trainer(
+        model, FixedScenes(scenes, 4, seed=0), scenes, Recipe(windows=2), folder=folder, progress=Silent(), ranks=ranks
+    )
 
 
 def test_faults_are_for_one_process():
     two = Ranks()
     two.size = 2
-    with inject("missing_division"), pytest.raises(ValueError, match="faults are for one process, got missing_division in 2 ranks"):
+    with (
+        inject("missing_division"),
+        pytest.raises(ValueError, match="faults are for one process, got missing_division in 2 ranks"),
+    ):
         small_trainer(ranks=two)
 
 
@@ -180,8 +202,21 @@ def test_a_rank_that_is_killed_ends_the_others_with_a_message(seen):
 
 
 def torchrun(*arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "covlab", "train", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "covlab",
+        "train",
+        *map(str, arguments),
+    ]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
 
 
 def rank_of(launcher, number):
@@ -212,11 +247,20 @@ def test_a_killed_run_of_two_ranks_is_taken_up_and_equals_one_that_was_not(tmp_p
     os.kill(rank_of(killed, victim), signal.SIGKILL)
     killed.wait(60)
     message = killed.stderr.read()
-    assert killed.returncode != 0 and re.search(rf"another rank has ended .*to take the run up: torchrun --nproc-per-node 2 -m covlab train --resume {tmp_path}/killed|exitcode *: -9", message)
+    assert killed.returncode != 0 and re.search(
+        rf"another rank has ended .*to take the run up: torchrun --nproc-per-node 2 -m covlab train --resume {tmp_path}/killed|exitcode *: -9",
+        message,
+    )
     assert len(json.loads(history.read_text())) < 12
 
-    other = subprocess.run([sys.executable, "-m", "covlab", "train", "--resume", tmp_path / "killed"], capture_output=True, text=True)
-    assert other.returncode == 1 and f"is one of 2 ranks, and this is one process: torchrun --nproc-per-node 2 -m covlab train --resume {tmp_path}/killed" in other.stderr
+    other = subprocess.run(
+        [sys.executable, "-m", "covlab", "train", "--resume", tmp_path / "killed"], capture_output=True, text=True
+    )
+    assert (
+        other.returncode == 1
+        and f"is one of 2 ranks, and this is one process: torchrun --nproc-per-node 2 -m covlab train --resume {tmp_path}/killed"
+        in other.stderr
+    )
     again = torchrun("--resume", tmp_path / "killed")
     output, errors = again.communicate(timeout=300)
     assert again.returncode == 0 and output.count("taking up after window") == 1, errors

@@ -15,15 +15,29 @@ from covlab.watch import TITLES
 
 from watch_healthy import HEALTHY
 
-WORDS = dict(enumerate(
-    "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty".split()
-))  # fmt: skip
-WORDS |= {tens + units: f"{word}-{WORDS[units]}" if units else word for tens, word in ((20, "twenty"), (30, "thirty"), (40, "forty"), (50, "fifty")) for units in range(10)}
+WORDS = dict(
+    enumerate(
+        "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty".split()
+    )
+)
+WORDS |= {
+    tens + units: f"{word}-{WORDS[units]}" if units else word
+    for tens, word in ((20, "twenty"), (30, "thirty"), (40, "forty"), (50, "fifty"))
+    for units in range(10)
+}
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-LINES = [line.partition(" #")[0].strip() for block in re.findall(r"```console\n(.*?)```", README, re.S) for line in re.findall(r"^\$ (.*)$", block, re.M)]
-COMMANDS = {line[line.index("covlab ") + 7 :] for line in LINES + re.findall(r"`([^`\n]*)`", README) if re.search(r"(^|-m )covlab [a-z]", line)}
+LINES = [
+    line.partition(" #")[0].strip()
+    for block in re.findall(r"```console\n(.*?)```", README, re.S)
+    for line in re.findall(r"^\$ (.*)$", block, re.M)
+]
+COMMANDS = {
+    line[line.index("covlab ") + 7 :]
+    for line in LINES + re.findall(r"`([^`\n]*)`", README)
+    if re.search(r"(^|-m )covlab [a-z]", line)
+}
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -39,7 +53,13 @@ def test_command_exists_with_its_options(command):
 
 
 def test_make_targets_exist():
-    named = {target for line in LINES + re.findall(r"`([^`\n]*)`", README) if line.startswith("make ") for target in [line.split()[1]] if "=" not in target}
+    named = {
+        target
+        for line in LINES + re.findall(r"`([^`\n]*)`", README)
+        if line.startswith("make ")
+        for target in [line.split()[1]]
+        if "=" not in target
+    }
     makefile = (ROOT / "Makefile").read_text()
     assert named and all(re.search(rf"^{target}:", makefile, re.M) for target in named)
 
@@ -52,7 +72,9 @@ def test_pictures_exist_and_are_described():
 def test_example_runs(tmp_path, monkeypatch):
     [code] = re.findall(r"```python\n(.*?)```", README, re.S)
     monkeypatch.chdir(tmp_path)
-    small, changes = re.subn(r"windows=1500|micro_batches=400|draw\(1024", lambda found: re.sub(r"\d+", "4", found[0]), code)
+    small, changes = re.subn(
+        r"windows=1500|micro_batches=400|draw\(1024", lambda found: re.sub(r"\d+", "4", found[0]), code
+    )
     assert changes == 4
     names = {}
     exec(small, names)
@@ -64,10 +86,18 @@ def test_estimators_do_what_was_measured():
     table = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) against (\d+) \|", README, re.M)
     assert [preset for preset, *_ in table] == list(PRESETS)
     for preset, *shown in table:
-        rows = {row["name"]: row for row in json.loads((ROOT / f"benchmarks/results/estimators_{preset}.json").read_text())["rows"]}
+        rows = {
+            row["name"]: row
+            for row in json.loads((ROOT / f"benchmarks/results/estimators_{preset}.json").read_text())["rows"]
+        }
         network, rival = rows["unrolled network"], rows["grid ML, refined"]
         assert network["scenes"] == rival["scenes"] == 1024
-        assert shown == [f"{network['mean']:.3f}", f"{rival['mean']:.3f}", f"{network['milliseconds']:.1f}", f"{rival['milliseconds']:.0f}"]
+        assert shown == [
+            f"{network['mean']:.3f}",
+            f"{rival['mean']:.3f}",
+            f"{network['milliseconds']:.1f}",
+            f"{rival['milliseconds']:.0f}",
+        ]
         assert all(one["mean"] < other["mean"] for one, other in zip(network["by_snr"], rival["by_snr"], strict=True))
     finer = rows["grid ML, half the step"]
     assert f"ends at {finer['mean']:.3f} (on {finer['scenes']} of the 1,024 scenes)" in README
@@ -82,8 +112,14 @@ def test_what_watch_and_its_peers_find_is_what_was_measured():
     found = {tool: sum(bool(row["new"][tool]) for row in bugs) for tool in loops[0]["new"]}
     alarms = {tool: sum(bool(row["new"][tool]) for row in correct) for tool in found}
     said = " ".join(README.split())
-    assert f"A table of {len(bugs)} faulty and {WORDS[len(correct)]} correct training loops, and {WORDS[len(found)]} tools" in said
-    assert f"covlab.watch finds {found['covlab.watch']} of the faults and raises {'no false alarm' if not alarms['covlab.watch'] else alarms}" in said
+    assert (
+        f"A table of {len(bugs)} faulty and {WORDS[len(correct)]} correct training loops, and {WORDS[len(found)]} tools"
+        in said
+    )
+    assert (
+        f"covlab.watch finds {found['covlab.watch']} of the faults and raises {'no false alarm' if not alarms['covlab.watch'] else alarms}"
+        in said
+    )
     for tool in found.keys() - {"covlab.watch"}:
         assert re.search(rf"{tool}( finds)? {WORDS[found[tool]]}\b", said), (tool, found[tool])
     assert f"{WORDS[sum(count > 0 for count in alarms.values())]} of these with a false alarm" in said
@@ -91,6 +127,9 @@ def test_what_watch_and_its_peers_find_is_what_was_measured():
 
 def test_counts_are_those_of_the_code():
     said = README.lower()
-    assert f"{WORDS[len(FAULTS)]} bugs that raise no exception" in said and f"a row for each of {WORDS[len(FAULTS)]} bugs" in said
+    assert (
+        f"{WORDS[len(FAULTS)]} bugs that raise no exception" in said
+        and f"a row for each of {WORDS[len(FAULTS)]} bugs" in said
+    )
     assert f"{WORDS[len(TITLES)]} invariants are checked" in said
     assert f"{WORDS[len(HEALTHY)]} kinds of correct loops" in " ".join(said.split())

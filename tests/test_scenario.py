@@ -28,7 +28,14 @@ SETTINGS = {
     "believed wrongly": {"calibration_error_db": -10.0},
     "stuck": {"stuck_elements": 5},
     "dead": {"dead_elements": 3, "stuck_elements": 1},
-    "all at once": {"codebook": "dft", "phase_bits": 2, "source_correlation": 0.9, "site": "per_scene", "stuck_elements": 2, "dead_elements": 2},
+    "all at once": {
+        "codebook": "dft",
+        "phase_bits": 2,
+        "source_correlation": 0.9,
+        "site": "per_scene",
+        "stuck_elements": 2,
+        "dead_elements": 2,
+    },
 }
 
 
@@ -54,7 +61,9 @@ def test_snapshots_have_the_covariance_and_the_snr_of_the_model(settings):
     assert torch.allclose(10 * torch.log10(power / batch.noise_power), batch.snr_db)
 
     covariance = signal + batch.noise_power.view(-1, 1, 1, 1) * torch.eye(STUDENT.bs_antennas)
-    white = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), torch.view_as_complex(batch.y).unsqueeze(-1), upper=False).squeeze(-1)
+    white = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(covariance), torch.view_as_complex(batch.y).unsqueeze(-1), upper=False
+    ).squeeze(-1)
     count = white.shape[0] * white.shape[1]
     empirical = torch.einsum("blm,blk->mk", white, white.conj()) / count
     assert (empirical - torch.eye(STUDENT.bs_antennas)).abs().max() < 5 / math.sqrt(count)
@@ -136,7 +145,9 @@ def test_dft_codes_are_orthogonal_columns_of_the_two_dimensional_dft(name):
     codes = torch.view_as_complex(Simulator(scenario, dtype=torch.complex128).draw(8, scene_generator(0, "test")).codes)
     N, L = scenario.ris_elements, scenario.snapshots
     assert torch.allclose(codes @ codes.mH, N * torch.eye(L).to(codes))
-    kronecker = np.kron(*(np.fft.ifft(np.eye(size), norm="forward") for size in (scenario.ris_rows, scenario.ris_columns)))
+    kronecker = np.kron(
+        *(np.fft.ifft(np.eye(size), norm="forward") for size in (scenario.ris_rows, scenario.ris_columns))
+    )
     assert np.allclose(codebook(scenario).numpy(), kronecker)
     assert not torch.equal(codes[0], codes[1])
 
@@ -184,7 +195,9 @@ def test_a_scene_of_its_own_site_is_known_from_h_if_and_only_if_there_are_n_code
         simulator = SiteKeeper(replace(STUDENT, site="per_scene", snapshots=L), dtype=torch.complex128)
         batch = simulator.draw(400, scene_generator(0, "test"))
         G, _ = simulator.kept
-        found = (torch.linalg.pinv(torch.view_as_complex(batch.codes)) @ torch.view_as_complex(batch.H)).mT  # the least G that explains H
+        found = (
+            torch.linalg.pinv(torch.view_as_complex(batch.codes)) @ torch.view_as_complex(batch.H)
+        ).mT  # the least G that explains H
         missed = (found - G).abs().square().sum(dim=(1, 2)) / G.abs().square().sum(dim=(1, 2))
         if L >= 16:
             assert missed.max() < 1e-8
@@ -203,7 +216,9 @@ def test_a_network_knows_the_channel_that_the_receiver_believes_in():
 
 def test_only_one_site_can_be_known_beforehand():
     for use in (site_channel, believed_site, BackProjectionNet):
-        with pytest.raises(ValueError, match="scenario.site must be 'fixed' for a channel that can be known, got 'per_scene'"):
+        with pytest.raises(
+            ValueError, match="scenario.site must be 'fixed' for a channel that can be known, got 'per_scene'"
+        ):
             use(replace(STUDENT, site="per_scene"))
 
 
@@ -211,10 +226,14 @@ def test_faulty_elements_ignore_their_code_and_the_receiver_does_not_know():
     (_, clean), (simulator, batch) = draw(), draw(stuck_elements=4, dead_elements=3)
     asked = torch.view_as_complex(batch.codes)
     shown = simulator.reflected(asked)
-    assert torch.equal(batch.codes, clean.codes) and torch.equal(batch.H, clean.H) and not torch.allclose(batch.y, clean.y)
+    assert (
+        torch.equal(batch.codes, clean.codes) and torch.equal(batch.H, clean.H) and not torch.allclose(batch.y, clean.y)
+    )
     constant = (shown == shown[:1, :1]).all(dim=(0, 1))
     assert constant.sum() == 7 and torch.equal(shown[:, :, ~constant], asked[:, :, ~constant])
-    assert (shown[0, 0] == 0).sum() == 3 and torch.allclose(shown[0, 0, constant].abs().sum(), torch.tensor(4.0).double())
+    assert (shown[0, 0] == 0).sum() == 3 and torch.allclose(
+        shown[0, 0, constant].abs().sum(), torch.tensor(4.0).double()
+    )
     few = Simulator(replace(STUDENT, stuck_elements=6, phase_bits=2), dtype=torch.complex128)
     assert torch.allclose(few.reflection[few.faulty] ** 4, torch.ones(()).to(few.reflection))
 
@@ -295,8 +314,14 @@ def test_a_batch_keeps_its_correlation_wherever_it_goes():
         ({"rician_factor_db": math.nan}, r"rician_factor_db must be a number \(±inf allowed\), got nan"),
         ({"rician_factor_db": "high"}, "rician_factor_db must be a number .* got 'high'"),
         ({"source_correlation": 1.1}, "source_correlation must be from 0 to 1, got 1.1"),
-        ({"source_correlation": 0.5, "correlation_phase": (0.0, 4.0)}, r"correlation_phase must be \(low, high\) .* got \(0.0, 4.0\)"),
-        ({"calibration_error_db": -math.inf}, "calibration_error_db must be a finite number, or None for no error, got -inf"),
+        (
+            {"source_correlation": 0.5, "correlation_phase": (0.0, 4.0)},
+            r"correlation_phase must be \(low, high\) .* got \(0.0, 4.0\)",
+        ),
+        (
+            {"calibration_error_db": -math.inf},
+            "calibration_error_db must be a finite number, or None for no error, got -inf",
+        ),
         ({"stuck_elements": -1}, "stuck_elements must be a whole number of at least 0, got -1"),
         ({"site_seed": 0.5}, "site_seed must be a whole number of at least 0, got 0.5"),
         ({"range_m": 5.0}, r"range_m must be \(low, high\) .* got 5.0"),
@@ -307,7 +332,10 @@ def test_a_batch_keeps_its_correlation_wherever_it_goes():
         ({"source_correlation": 0.5, "max_sources": 1}, "source_correlation must be 0 with max_sources 1 .* got 0.5"),
         ({"correlation_phase": (0.0, 0.0)}, "correlation_phase needs a source_correlation above 0"),
         ({"site": "per_scene", "rician_factor_db": math.inf}, "site must be 'fixed' with rician_factor_db inf"),
-        ({"stuck_elements": 10, "dead_elements": 7}, "stuck_elements and dead_elements must be at most N = 16 together, got 10 and 7"),
+        (
+            {"stuck_elements": 10, "dead_elements": 7},
+            "stuck_elements and dead_elements must be at most N = 16 together, got 10 and 7",
+        ),
         ({"dead_elements": 16}, "dead_elements must be below N = 16"),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",

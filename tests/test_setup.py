@@ -18,11 +18,17 @@ from covlab.environment import lock_differences
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "psycopg2-binary": "psycopg2"}  # where conda-forge's name differs
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "matplotlib": "matplotlib-base",
+    "psycopg2-binary": "psycopg2",
+}  # where conda-forge's name differs
 
 
 def asked_for() -> dict[str, Requirement]:
-    extras = [lines for extra, lines in PROJECT["optional-dependencies"].items() if extra != "bench"]  # peers are not locked
+    extras = [
+        lines for extra, lines in PROJECT["optional-dependencies"].items() if extra != "bench"
+    ]  # peers are not locked
     return {(r := Requirement(line)).name: r for line in sum(extras, PROJECT["dependencies"])}
 
 
@@ -66,15 +72,21 @@ def test_every_command_can_be_imported(name):
 
 
 def test_help_and_import_stay_light():
-    code = ("import sys, covlab.cli as c\ntry:\n c.main(['--help'])\nexcept SystemExit: pass\n"
-            "sys.exit(any(m in sys.modules for m in ('torch', 'papermill', 'matplotlib')))")
+    code = (
+        "import sys, covlab.cli as c\ntry:\n c.main(['--help'])\nexcept SystemExit: pass\n"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'papermill', 'matplotlib')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 
 
 def test_thread_policy_is_set_before_torch_and_lateness_is_known():
     def policy(code):
-        command = [sys.executable, "-c", f"import os; os.environ.pop('OMP_WAIT_POLICY', None)\n{code}\n"
-                   "print(os.environ['OMP_WAIT_POLICY'], covlab.policy_late)"]
+        command = [
+            sys.executable,
+            "-c",
+            f"import os; os.environ.pop('OMP_WAIT_POLICY', None)\n{code}\n"
+            "print(os.environ['OMP_WAIT_POLICY'], covlab.policy_late)",
+        ]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     assert policy("import covlab") == "PASSIVE False"

@@ -17,7 +17,9 @@ FAR = replace(NEAR, near_field=False)
 
 def chart_and_places(scenario, sources=3, scenes=2):
     chart = Chart(scenario, default_grid(scenario)).double()
-    places = chart.low + (chart.high - chart.low) * torch.rand(scenes, 3, sources, dtype=torch.float64, generator=scene_generator(0, "places"))
+    places = chart.low + (chart.high - chart.low) * torch.rand(
+        scenes, 3, sources, dtype=torch.float64, generator=scene_generator(0, "places")
+    )
     return chart, places
 
 
@@ -26,7 +28,9 @@ def sight_of(scenario, scenes=2):
     return Sight(site_channel(scenario), batch.y, batch.codes, batch.snr_db), batch
 
 
-@pytest.mark.parametrize("scenario", [*map(preset, PRESETS), FAR], ids=lambda scenario: f"{scenario.name}-{scenario.near_field}")
+@pytest.mark.parametrize(
+    "scenario", [*map(preset, PRESETS), FAR], ids=lambda scenario: f"{scenario.name}-{scenario.near_field}"
+)
 def test_waves_are_the_steering_vectors_and_slopes_their_derivatives(scenario):
     chart, places = chart_and_places(scenario)
     phi, theta, log_r = chart.parameters_of(places).unbind(2)
@@ -34,7 +38,9 @@ def test_waves_are_the_steering_vectors_and_slopes_their_derivatives(scenario):
     assert torch.allclose(chart.waves(places), expected, atol=1e-6)
     waves = chart.waves_and_slopes(places)
     assert torch.allclose(waves[:, :, 0], expected, atol=1e-6)
-    jacobian = torch.autograd.functional.jacobian(lambda x: torch.view_as_real(chart.waves(x)).sum(dim=0), places)  # [N, P, 2, B, 3, P]
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: torch.view_as_real(chart.waves(x)).sum(dim=0), places
+    )  # [N, P, 2, B, 3, P]
     slopes = torch.view_as_complex(jacobian.diagonal(dim1=1, dim2=5).permute(2, 0, 3, 4, 1).contiguous())
     assert torch.allclose(waves[:, :, 1:], slopes, atol=1e-9)
 
@@ -47,7 +53,9 @@ def test_coordinates_of_the_grid_are_its_points():
         assert torch.allclose(coordinate[0], expected, rtol=1e-4, atol=1e-5)
     jitter = 0.4 * (2 * torch.rand(1, 3, len(grid), generator=scene_generator(0, "jitter")) - 1)
     point, direction = chart.nearest(chart.points + jitter)
-    assert torch.equal(point[0], torch.arange(len(grid))) and torch.equal(direction, point % (grid.shape[1] * grid.shape[2]))
+    assert torch.equal(point[0], torch.arange(len(grid))) and torch.equal(
+        direction, point % (grid.shape[1] * grid.shape[2])
+    )
     neighbours = chart.points.view(3, *grid.shape)
     assert torch.allclose(neighbours[0, :, :, 1:] - neighbours[0, :, :, :-1], torch.ones(()), atol=1e-4)
 
@@ -61,7 +69,9 @@ def likelihood(sight, chart, loading, theta):
 
 def covariance(sight, chart, loading, theta):
     elements = sight.codes.shape[2]
-    R = chart.waves(theta[:, 1:]) * theta[:, :1].exp() @ chart.waves(theta[:, 1:]).mH + loading.view(-1, 1, 1) * torch.eye(elements)
+    R = chart.waves(theta[:, 1:]) * theta[:, :1].exp() @ chart.waves(theta[:, 1:]).mH + loading.view(
+        -1, 1, 1
+    ) * torch.eye(elements)
     C = torch.diag_embed(sight.codes)
     return sight.G @ C @ R.unsqueeze(1) @ C.mH @ sight.G.mH + sight.noise.view(-1, 1, 1, 1) * torch.eye(len(sight.G))
 
@@ -69,7 +79,10 @@ def covariance(sight, chart, loading, theta):
 def test_score_is_the_slope_of_the_likelihood_and_information_its_variance():
     chart, places = chart_and_places(NEAR)
     sight, _ = sight_of(NEAR)
-    loading, log_power = torch.tensor([0.3, 0.01], dtype=torch.float64), torch.tensor([[-1.0, 0.2, -3.0], [0.0, -2.0, -1.0]], dtype=torch.float64)
+    loading, log_power = (
+        torch.tensor([0.3, 0.01], dtype=torch.float64),
+        torch.tensor([[-1.0, 0.2, -3.0], [0.0, -2.0, -1.0]], dtype=torch.float64),
+    )
     slope = sight.slope(chart, places, log_power, loading)
     theta = torch.cat([log_power.unsqueeze(1), places], dim=1).requires_grad_()
     (gradient,) = torch.autograd.grad(likelihood(sight, chart, loading, theta).sum(), theta)
@@ -82,8 +95,12 @@ def test_score_is_the_slope_of_the_likelihood_and_information_its_variance():
         alone = Sight.__new__(Sight)
         alone.G, (alone.y, alone.codes, alone.noise) = sight.G, own
         level, at = loading[scene : scene + 1], theta[scene : scene + 1].detach()
-        jacobian = torch.autograd.functional.jacobian(lambda x, alone=alone, level=level: torch.view_as_real(covariance(alone, chart, level, x)), at)
-        dS = torch.view_as_complex(jacobian.squeeze(5).squeeze(0).movedim(3, -1).contiguous()).flatten(3, 4)  # [L, M, M, 4P]
+        jacobian = torch.autograd.functional.jacobian(
+            lambda x, alone=alone, level=level: torch.view_as_real(covariance(alone, chart, level, x)), at
+        )
+        dS = torch.view_as_complex(jacobian.squeeze(5).squeeze(0).movedim(3, -1).contiguous()).flatten(
+            3, 4
+        )  # [L, M, M, 4P]
         white = torch.einsum("lab,lbci->liac", slope.precision[scene], dS)
         expected = torch.einsum("liac,ljca->ij", white, white).real
         assert torch.allclose(slope.information[scene], expected, rtol=1e-6, atol=1e-8 * expected.abs().max().item())
@@ -105,7 +122,10 @@ def test_matched_filter_is_one_on_average_where_the_covariance_is_right():
     scenario = preset("student")
     batch = Simulator(scenario).draw(2000, scene_generator(0, "test"))
     sight = Sight(site_channel(scenario).to(torch.complex64), batch.y, batch.codes, batch.snr_db)
-    sight.y, sight.noise = torch.view_as_complex(batch.y), batch.noise_power  # the exact scale, where the estimated one is 4 % off on average
+    sight.y, sight.noise = (
+        torch.view_as_complex(batch.y),
+        batch.noise_power,
+    )  # the exact scale, where the estimated one is 4 % off on average
     phases = 6.3 * torch.rand(scenario.ris_elements, 400, generator=scene_generator(0, "waves"))
     waves = torch.polar(torch.ones_like(phases), phases)
     precision = sight.precision(sight.see(batch.steering), batch.power, torch.zeros(2000))

@@ -37,10 +37,15 @@ def test_snapshots_have_the_covariance_of_the_model():
     channels = snapshot_channels(batch, simulator.G)
     covariance = channels @ batch.covariance().unsqueeze(1) @ channels.mH
     covariance = covariance + batch.noise_power.view(-1, 1, 1, 1) * torch.eye(STUDENT.bs_antennas)
-    white = torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), torch.view_as_complex(batch.y).unsqueeze(-1), upper=False)
+    white = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(covariance), torch.view_as_complex(batch.y).unsqueeze(-1), upper=False
+    )
     white = white.squeeze(-1)
     count = white.shape[0] * white.shape[1]
-    for other, expected in ((white, torch.eye(STUDENT.bs_antennas)), (white.roll(1, dims=1), torch.zeros(STUDENT.bs_antennas))):
+    for other, expected in (
+        (white, torch.eye(STUDENT.bs_antennas)),
+        (white.roll(1, dims=1), torch.zeros(STUDENT.bs_antennas)),
+    ):
         empirical = torch.einsum("blm,blk->mk", white, other.conj()) / count
         assert (empirical - expected).abs().max() < 5 / math.sqrt(count)
     pseudo = torch.einsum("blm,blk->mk", white, white) / count  # circular: E[z zᵀ] = 0
@@ -62,7 +67,9 @@ def test_covariance_is_hermitian_psd_of_rank_k_and_trace_n(name):
     values = torch.linalg.eigvalsh(R)
     assert torch.allclose(R, R.mH)
     assert values.min() > -1e-9
-    assert torch.allclose(R.diagonal(dim1=1, dim2=2).sum(1).real, torch.full((len(batch),), float(R.shape[-1]), dtype=torch.float64))
+    assert torch.allclose(
+        R.diagonal(dim1=1, dim2=2).sum(1).real, torch.full((len(batch),), float(R.shape[-1]), dtype=torch.float64)
+    )
     assert ((values > 1e-9).sum(dim=1) <= batch.source_count).all()
     assert set(batch.source_count.tolist()) == set(range(1, preset(name).max_sources + 1))
 
@@ -70,7 +77,9 @@ def test_covariance_is_hermitian_psd_of_rank_k_and_trace_n(name):
 def test_steering_is_the_spherical_wave():
     """Against the definition exp(-jk(‖p - q‖ - ‖p‖)), written out in NumPy."""
     azimuth, elevation, distance = 0.4, -0.2, 0.9
-    p = distance * np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
+    p = distance * np.array(
+        [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
+    )
     q = ris_positions(STUDENT).numpy()
     expected = np.exp(-1j * STUDENT.wavenumber * (np.linalg.norm(p - q, axis=1) - distance))
     found = steering_vectors(STUDENT, *(torch.tensor(x, dtype=torch.float64) for x in (azimuth, elevation, distance)))
@@ -82,7 +91,10 @@ def test_spherical_wave_tends_to_the_plane_wave():
     azimuth, elevation = torch.tensor([0.7], dtype=torch.float64), torch.tensor([0.3], dtype=torch.float64)
     plane = steering_vectors(replace(STUDENT, near_field=False), azimuth, elevation, torch.ones(1, dtype=torch.float64))
     errors = [
-        (steering_vectors(STUDENT, azimuth, elevation, torch.tensor([r], dtype=torch.float64)) - plane).abs().max().item()
+        (steering_vectors(STUDENT, azimuth, elevation, torch.tensor([r], dtype=torch.float64)) - plane)
+        .abs()
+        .max()
+        .item()
         for r in (1.0, 10.0, 100.0, 1e6)
     ]
     assert all(far < 0.2 * near for near, far in zip(errors, errors[1:], strict=False)) and errors[-1] < 1e-5
@@ -102,7 +114,13 @@ def test_single_precision_keeps_the_phase_of_far_sources():
 def test_same_seed_same_batch_and_any_other_key_unrelated_scenes():
     assert torch.equal(draw(seed=3).y, draw(seed=3).y)
     simulator = Simulator(STUDENT)
-    keys = [(0, "training", 0, 1), (1, "training", 0, 0), (0, "training", 1, 0), (0, "validation", 0, 1), (0, "training", 0, 2)]
+    keys = [
+        (0, "training", 0, 1),
+        (1, "training", 0, 0),
+        (0, "training", 1, 0),
+        (0, "validation", 0, 1),
+        (0, "training", 0, 2),
+    ]
     batch = concatenate([simulator.draw(256, scene_generator(*key)) for key in keys])
     assert len({round(x, 6) for x in batch.snr_db.tolist()}) > 0.99 * len(batch)
     assert torch.unique(batch.azimuth[:, 0]).numel() > 0.99 * len(batch)
@@ -147,7 +165,14 @@ def test_fresh_scenes_never_repeat_and_can_be_taken_up_anywhere():
 
 @pytest.mark.parametrize(
     "field, value",
-    [("ris_rows", 0), ("snapshots", 2.5), ("snr_db", (20.0, -5.0)), ("range_m", (0.0, 1.0)), ("azimuth", (-2.0, 2.0)), ("wavelength_m", float("nan"))],
+    [
+        ("ris_rows", 0),
+        ("snapshots", 2.5),
+        ("snr_db", (20.0, -5.0)),
+        ("range_m", (0.0, 1.0)),
+        ("azimuth", (-2.0, 2.0)),
+        ("wavelength_m", float("nan")),
+    ],
 )
 def test_scenario_refuses_by_name(field, value):
     with pytest.raises(ValueError, match=rf"Scenario\.{field} .*got"):
@@ -160,7 +185,10 @@ def test_scenario_refuses_by_name(field, value):
     [
         (lambda: preset("huge"), "preset must be one of student, near_field, full, got 'huge'"),
         (lambda: scene_generator(-1, "test"), "seed must be a whole number of at least 0, got -1"),
-        (lambda: Simulator(STUDENT).draw(0, scene_generator(0, "test")), "scenes must be a whole number of at least 1, got 0"),
+        (
+            lambda: Simulator(STUDENT).draw(0, scene_generator(0, "test")),
+            "scenes must be a whole number of at least 1, got 0",
+        ),
         (lambda: Simulator(STUDENT, dtype=torch.float32), "dtype must be torch.complex64 or torch.complex128"),
         (lambda: FixedScenes(draw(4)[:0], 2, 0), "at least one scene"),
         (lambda: FreshScenes(Simulator(STUDENT), 8, 0, 0), "micro_batches must be"),

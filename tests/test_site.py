@@ -16,7 +16,9 @@ from covlab.plots import show
 figure, axes = plt.subplots()
 axes.plot([2, 1])
 show(figure, "a line that falls from two to one")"""
-PROSE = "# %% [markdown]\n# # A lesson\n#\n# The ratio is $\\frac{a}{b}$; see [the next](02_next.ipynb).\n#\n# $$a = b$$"
+PROSE = (
+    "# %% [markdown]\n# # A lesson\n#\n# The ratio is $\\frac{a}{b}$; see [the next](02_next.ipynb).\n#\n# $$a = b$$"
+)
 WIDGET = "# %%\nimport ipywidgets\nipywidgets.IntSlider()"
 
 
@@ -56,16 +58,19 @@ def test_a_lesson_that_changed_since_it_ran_gets_no_site(root, tmp_path):
         build_site(tmp_path, read_lessons(tmp_path))
 
 
-@pytest.mark.parametrize("html, complaint", [
-    ('<a href="b.html">', "broken link b.html"),
-    ('<a href="#there">', "no such place"),
-    ('<a href="a.html#there">', "no such place"),
-    ('<img src="data:image/png;base64,AA==">', "without alternative text"),
-    ('<script src="https://example.org/x.js">', "would fetch https://example.org/x.js"),
-    ('<link href="//example.org/x.css">', "would fetch"),
-    ('<a href="https://example.org/">', None),
-    ('<p id="here"><a href="a.html#here">', None),
-])
+@pytest.mark.parametrize(
+    "html, complaint",
+    [
+        ('<a href="b.html">', "broken link b.html"),
+        ('<a href="#there">', "no such place"),
+        ('<a href="a.html#there">', "no such place"),
+        ('<img src="data:image/png;base64,AA==">', "without alternative text"),
+        ('<script src="https://example.org/x.js">', "would fetch https://example.org/x.js"),
+        ('<link href="//example.org/x.css">', "would fetch"),
+        ('<a href="https://example.org/">', None),
+        ('<p id="here"><a href="a.html#here">', None),
+    ],
+)
 def test_what_is_wrong_with_a_page_is_found(tmp_path, html, complaint):
     (tmp_path / "a.html").write_text(html)
     found = site_complaints(tmp_path)

@@ -37,14 +37,25 @@ def test_run_says_what_it_does_and_where_it_put_it(run):
     assert re.search(r"NMSE on 2048 held-out scenes: mean 0\.\d{4}, median 0\.\d{4}\n  SNR  -5 to  0 dB", output)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert files == {
-        "config.json", "ledger.jsonl", "epochs.json", "last.pt", "previous.pt", "best.pt", "figures/learning_curves.png", "figures/windows.png",
-    }  # fmt: skip
+        "config.json",
+        "ledger.jsonl",
+        "epochs.json",
+        "last.pt",
+        "previous.pt",
+        "best.pt",
+        "figures/learning_curves.png",
+        "figures/windows.png",
+    }
     assert len((folder / "ledger.jsonl").read_text().splitlines()) == 30
 
 
 def test_configuration_is_resolved_with_provenance(run):
     config = json.loads((run[0] / "config.json").read_text())
-    assert config["scenario"]["name"] == "student" and config["recipe"]["windows"] == 30 and config["network"] == "BackProjectionNet"
+    assert (
+        config["scenario"]["name"] == "student"
+        and config["recipe"]["windows"] == 30
+        and config["network"] == "BackProjectionNet"
+    )
     assert config["weights"]["lam_gap"] == 0 and config["weights"]["provenance"]["lam_gap"] == "argument"
     assert config["weights"]["provenance"]["lam_cov"] == "default"
 
@@ -106,7 +117,10 @@ def test_bad_settings_are_refused_by_name_and_leave_nothing(tmp_path, arguments,
 
 
 def test_resuming_refuses_other_settings_and_no_run(tmp_path, run):
-    assert "a resumed run keeps its own settings; leave out seed, windows" in covlab("train", "--resume", run[0], "--windows", 3, "--seed", 1).output
+    assert (
+        "a resumed run keeps its own settings; leave out seed, windows"
+        in covlab("train", "--resume", run[0], "--windows", 3, "--seed", 1).output
+    )
     assert "holds no run" in covlab("train", "--resume", tmp_path).output
 
 
@@ -115,7 +129,9 @@ def test_scores_by_snr_cover_every_scene_once():
     rows = by_snr(batch, batch.snr_db)
     assert sum(row["scenes"] for row in rows) == 500
     assert all(row["low_db"] <= row["mean"] <= row["high_db"] for row in rows)
-    assert torch.tensor([row["mean"] * row["scenes"] for row in rows]).sum() / 500 == pytest.approx(batch.snr_db.mean().item())
+    assert torch.tensor([row["mean"] * row["scenes"] for row in rows]).sum() / 500 == pytest.approx(
+        batch.snr_db.mean().item()
+    )
 
 
 def test_bench_lists_and_refuses():

@@ -30,7 +30,9 @@ def trainer(scenes=SCENES, micro_batch=16, seed=0, width=32, weights=None, folde
     torch.manual_seed(seed)
     model = BackProjectionNet(STUDENT, beams=32, width=width, rank=4)
     recipe = Recipe(**({"windows": 4, "warmup": 0} | recipe))
-    return Trainer(model, FixedScenes(scenes, micro_batch, seed=0), SCENES[:8], recipe, weights, folder, progress=Silent())
+    return Trainer(
+        model, FixedScenes(scenes, micro_batch, seed=0), SCENES[:8], recipe, weights, folder, progress=Silent()
+    )
 
 
 def accumulated_gradient(run, window):
@@ -131,9 +133,15 @@ def test_clipping_sees_unscaled_gradients():
     rows = []
     for precision in ("fp32", "fp16"):
         run, stepped_with = trainer(precision=precision, clip=0.01, windows=1), []
-        run.optimizer.register_step_pre_hook(lambda *_, run=run, norms=stepped_with: norms.append(get_total_norm([p.grad for p in run.parameters]).item()))
+        run.optimizer.register_step_pre_hook(
+            lambda *_, run=run, norms=stepped_with: norms.append(
+                get_total_norm([p.grad for p in run.parameters]).item()
+            )
+        )
         rows += run.fit().ledger.rows
-        assert stepped_with == [pytest.approx(0.01, rel=1e-4)]  # what the optimizer got, not only what the ledger says of it
+        assert stepped_with == [
+            pytest.approx(0.01, rel=1e-4)
+        ]  # what the optimizer got, not only what the ledger says of it
     plain, scaled = rows
     assert scaled["gradient_norm"] == pytest.approx(plain["gradient_norm"], rel=0.02)
     assert plain["gradient_norm_clipped"] == pytest.approx(0.01, rel=1e-4)
@@ -183,7 +191,14 @@ def test_overfit_test_memorizes():
     """The source promised .187 after 30 epochs on 512 fixed scenes; goal at student size: at most .03."""
     scenes = Simulator(STUDENT).draw(512, scene_generator(0, "overfit"))
     torch.manual_seed(0)
-    run = Trainer(BackProjectionNet(STUDENT), FixedScenes(scenes, 32, seed=0), scenes, Recipe(windows=120), weights=NMSE, progress=Silent())
+    run = Trainer(
+        BackProjectionNet(STUDENT),
+        FixedScenes(scenes, 32, seed=0),
+        scenes,
+        Recipe(windows=120),
+        weights=NMSE,
+        progress=Silent(),
+    )
     assert run.fit().history[-1]["validation"] <= 0.03
 
 
@@ -192,7 +207,14 @@ def test_overfit_test_memorizes_at_full_size():
     full = preset("full")
     scenes = Simulator(full).draw(512, scene_generator(0, "overfit"))
     torch.manual_seed(0)
-    run = Trainer(BackProjectionNet(full), FixedScenes(scenes, 32, seed=0), scenes, Recipe(windows=120), weights=NMSE, progress=Silent())
+    run = Trainer(
+        BackProjectionNet(full),
+        FixedScenes(scenes, 32, seed=0),
+        scenes,
+        Recipe(windows=120),
+        weights=NMSE,
+        progress=Silent(),
+    )
     assert run.fit().history[-1]["validation"] <= 0.05
 
 
@@ -201,19 +223,40 @@ def test_held_out_error_falls_from_knowing_nothing():
     simulator = Simulator(STUDENT)
     torch.manual_seed(0)
     held_out = simulator.draw(512, scene_generator(0, "validation"))
-    run = Trainer(BackProjectionNet(STUDENT), FreshScenes(simulator, 32, 400, seed=0), held_out, Recipe(windows=300), weights=NMSE, progress=Silent())
+    run = Trainer(
+        BackProjectionNet(STUDENT),
+        FreshScenes(simulator, 32, 400, seed=0),
+        held_out,
+        Recipe(windows=300),
+        weights=NMSE,
+        progress=Silent(),
+    )
     assert run.evaluate().mean() >= 0.9
     assert run.fit().history[-1]["validation"] <= 0.28
 
 
 @pytest.mark.parametrize(
     "setting",
-    [{"accumulation": 0}, {"learning_rate": 0.0}, {"learning_rate": -1.0}, {"precision": "fp8"}, {"optimizer": "lion"}, {"clip": 0.0},
-     {"windows": 0}, {"warmup": -1}, {"momentum": 1.0}, {"ema_decay": 1.0}, {"weight_decay": math.nan}, {"patience": 0}, {"nonfinite_limit": 0}, {"head_learning_rate": -1.0}],
+    [
+        {"accumulation": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": -1.0},
+        {"precision": "fp8"},
+        {"optimizer": "lion"},
+        {"clip": 0.0},
+        {"windows": 0},
+        {"warmup": -1},
+        {"momentum": 1.0},
+        {"ema_decay": 1.0},
+        {"weight_decay": math.nan},
+        {"patience": 0},
+        {"nonfinite_limit": 0},
+        {"head_learning_rate": -1.0},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_recipe_refuses_by_name(setting):
-    (name, value), = setting.items()
+    ((name, value),) = setting.items()
     with pytest.raises(ValueError, match=f"^{name} must be .*got {value!r}"):
         Recipe(**({"windows": 1} | setting))
 
@@ -221,7 +264,15 @@ def test_recipe_refuses_by_name(setting):
 class Synchronizations(TorchDispatchMode):
     """Counts the operations that make the host wait for the device."""
 
-    WAITING = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors", "masked_select", "_unique2")
+    WAITING = (
+        "_local_scalar_dense",
+        "is_nonzero",
+        "equal",
+        "nonzero",
+        "_linalg_check_errors",
+        "masked_select",
+        "_unique2",
+    )
 
     def __init__(self):
         super().__init__()
@@ -257,9 +308,24 @@ def test_ledger_has_a_column_for_everything():
     terms = {f"term_{name.removeprefix('lam_')}" for name in weights.values()} - {"term_gap"}
     groups = {f"{kind}_{name}" for kind in ("gradient_norm", "learning_rate") for name in ("backbone", "head")}
     assert set(columns) == terms | groups | set(weights.values()) | {
-        "window", "epoch", "scenes", "micro_batches", "bugged", "loss", "ran", "loss_scale", "gradient_norm", "gradient_norm_clipped", "update_norm",
-        "parameter_norm", "executed", "schedule_count", "average_count", "smallest_relative_trace", "bad_scene",
-    }  # fmt: skip
+        "window",
+        "epoch",
+        "scenes",
+        "micro_batches",
+        "bugged",
+        "loss",
+        "ran",
+        "loss_scale",
+        "gradient_norm",
+        "gradient_norm_clipped",
+        "update_norm",
+        "parameter_norm",
+        "executed",
+        "schedule_count",
+        "average_count",
+        "smallest_relative_trace",
+        "bad_scene",
+    }
     assert columns["loss"] == pytest.approx([sum(0.1 * columns[term][i] for term in terms) for i in range(4)], rel=1e-4)
     assert columns["scenes"] == [64, 36, 64, 36] and columns["micro_batches"] == [4, 3, 4, 3]
     assert min(columns["smallest_relative_trace"]) >= 1
@@ -273,7 +339,9 @@ def test_a_long_run_measures_its_steps_as_a_short_one_does_but_not_each(monkeypa
     measured = [row["window"] for row in run.ledger.rows if "update_norm" in row]
     assert measured == [1, 3, 5]
     for name in ("update_norm", "parameter_norm"):
-        assert [run.ledger.rows[window - 1][name] for window in measured] == [dense[window - 1][name] for window in measured]
+        assert [run.ledger.rows[window - 1][name] for window in measured] == [
+            dense[window - 1][name] for window in measured
+        ]
     (line,) = window_columns({"": {"run": run}}, {"update_norm": "norm"}).axes[0].lines
     assert list(line.get_xdata()) == measured
 
@@ -292,7 +360,9 @@ def spoiled(name, scene=70, value=math.nan):
 def test_bad_input_in_the_first_window_stops_before_any_step(name, value):
     run = trainer(spoiled(name, value=value), micro_batch=100)
     before = run.vector.clone()
-    with pytest.raises(ValueError, match=f"^{name} of the first window holds NaN or inf, first in scene [0-9]+ of a micro-batch of 100"):
+    with pytest.raises(
+        ValueError, match=f"^{name} of the first window holds NaN or inf, first in scene [0-9]+ of a micro-batch of 100"
+    ):
         run.fit()
     assert run.window == 0 and torch.equal(run.vector, before)
 
@@ -326,7 +396,10 @@ def test_run_whose_loss_stays_nonfinite_stops_and_says_where(tmp_path):
         return term if run.window == 1 else term.index_fill(0, torch.tensor([1]), math.nan)
 
     run.loss.subspace_align = fails_but_in_window_2
-    with pytest.raises(NonFiniteLoss, match=r"3 windows running; first in window 3, by the term subspace_align, in scene 1 of 64; 3 of these steps were taken, and .*last\.pt is from before"):
+    with pytest.raises(
+        NonFiniteLoss,
+        match=r"3 windows running; first in window 3, by the term subspace_align, in scene 1 of 64; 3 of these steps were taken, and .*last\.pt is from before",
+    ):
         run.fit()
     assert torch.isfinite(run.vector).all()
     assert read_checkpoint(tmp_path / "last.pt")["position"]["window"] <= 2
@@ -353,7 +426,14 @@ def test_log_tells_the_truth():
     lines = []
     torch.manual_seed(0)
     model = BackProjectionNet(STUDENT, beams=32, width=32, rank=4)
-    run = Trainer(model, FixedScenes(SCENES, 16, seed=0), SCENES[:8], Recipe(windows=4, warmup=0), progress=Lines(lines.append), debug=True)
+    run = Trainer(
+        model,
+        FixedScenes(SCENES, 16, seed=0),
+        SCENES[:8],
+        Recipe(windows=4, warmup=0),
+        progress=Lines(lines.append),
+        debug=True,
+    )
     honest = run.gate
     run.gate = lambda norm: honest(norm) & (run.window != 1)
     run.fit()

@@ -27,9 +27,14 @@ from covlab.simulator import scene_generator
 from covlab.tune import Settings, StudyError, Tuned, best, open_study, settings_of, work
 
 TINY = {
-    "windows": 4, "epoch": 2, "micro_batch": 8, "accumulation": 1, "validation": 16, "heartbeat": 1,
+    "windows": 4,
+    "epoch": 2,
+    "micro_batch": 8,
+    "accumulation": 1,
+    "validation": 16,
+    "heartbeat": 1,
     "search": {"learning_rate": (1e-3, 1e-2), "lam_gap": (1e-3, 1e-1), "lam_K": (0.0, 0.0), "width": (16, 16)},
-}  # fmt: skip
+}
 OPTIONS = ["--windows=4", "--epoch=2", "--micro-batch=8", "--accumulation=1", "--validation=16", "--heartbeat=1"]
 OPTIONS += ["--search=learning_rate=1e-3:1e-2", "--search=lam_gap=1e-3:1e-1", "--search=lam_K=0", "--search=width=16"]
 
@@ -78,13 +83,19 @@ def share_a_study(storage, folder):
 
     study = open_study(storage, "shared")
     for done in range(5, 60):  # a later worker finds the dead one's trial, as soon as two heartbeats are missing
-        again = [trial for trial in study.trials if lost in trial.system_attrs.get("retry_history", []) and trial.state.is_finished()]
+        again = [
+            trial
+            for trial in study.trials
+            if lost in trial.system_attrs.get("retry_history", []) and trial.state.is_finished()
+        ]
         if again:
             break
         quietly(study, trials=done)
         time.sleep(0.1)
     trials = study.trials
-    assert trials[lost].state == TrialState.FAIL and [trial.number for trial in trials if trial.state == TrialState.FAIL] == [lost]
+    assert trials[lost].state == TrialState.FAIL and [
+        trial.number for trial in trials if trial.state == TrialState.FAIL
+    ] == [lost]
     assert not [trial for trial in trials if not trial.state.is_finished()]
     assert again[0].params == trials[lost].params and again[0].state in (TrialState.COMPLETE, TrialState.PRUNED)
     found = best(storage, "shared")
@@ -98,7 +109,10 @@ def test_three_workers_share_a_file_and_one_is_killed(storage, tmp_path):
 @pytest.fixture
 def postgresql():
     """The URL of a database on a server of its own, on this machine, in a folder of its own."""
-    places = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), *map(Path, os.environ["PATH"].split(os.pathsep))]
+    places = [
+        *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
+        *map(Path, os.environ["PATH"].split(os.pathsep)),
+    ]
     binaries = next((place for place in places if (place / "initdb").exists() and (place / "postgres").exists()), None)
     if binaries is None:
         pytest.skip("no PostgreSQL server (initdb, postgres) on this machine")
@@ -110,9 +124,33 @@ def postgresql():
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     data = folder / "data"
-    initialize = [binaries / "initdb", "-D", data, "-U", "covlab", "-A", "trust", "--no-locale", "-E", "UTF8", "--no-sync"]
+    initialize = [
+        binaries / "initdb",
+        "-D",
+        data,
+        "-U",
+        "covlab",
+        "-A",
+        "trust",
+        "--no-locale",
+        "-E",
+        "UTF8",
+        "--no-sync",
+    ]
     subprocess.run(initialize, check=True, capture_output=True, cwd=folder, **user)
-    command = [binaries / "postgres", "-D", data, "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    command = [
+        binaries / "postgres",
+        "-D",
+        data,
+        "-p",
+        str(port),
+        "-k",
+        folder,
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        "fsync=off",
+    ]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **user)
     try:
@@ -143,7 +181,9 @@ def test_a_worker_joins_by_name_alone_and_one_that_disagrees_is_refused(storage)
     assert settings_of(storage, "mine") == Settings(**TINY)
     open_study(storage, "mine")
     open_study(storage, "mine", windows=4)
-    with pytest.raises(StudyError, match="study 'mine' has settings of its own.*: windows is 4, not 5; seed is 0, not 3$"):
+    with pytest.raises(
+        StudyError, match="study 'mine' has settings of its own.*: windows is 4, not 5; seed is 0, not 3$"
+    ):
         open_study(storage, "mine", windows=5, seed=3)
     with pytest.raises(StudyError, match="search is .*, not "):
         open_study(storage, "mine", search={"lam_gap": (1e-3, 1e-1)})
@@ -180,9 +220,24 @@ def test_weights_say_which_study_and_trial_they_come_from(storage, tmp_path):
     quietly(study, trials=2)
     found = best(storage, "mine")
     origin = f"study mine, trial {found.trial}"
-    assert found.weights.provenance == dict.fromkeys(LossWeights().values(), "default") | {"lam_gap": origin, "lam_K": origin}
+    assert found.weights.provenance == dict.fromkeys(LossWeights().values(), "default") | {
+        "lam_gap": origin,
+        "lam_K": origin,
+    }
     assert found.weights.lam_K == 0 and found.width == 16
-    result = covlab("train", "--study", "mine", "--storage", storage, "--windows", 2, "--micro-batch", 4, "--folder", tmp_path / "run")
+    result = covlab(
+        "train",
+        "--study",
+        "mine",
+        "--storage",
+        storage,
+        "--windows",
+        2,
+        "--micro-batch",
+        4,
+        "--folder",
+        tmp_path / "run",
+    )
     assert result.exit_code == 0, result.output
     config = read_checkpoint(tmp_path / "run" / "last.pt")["config"]
     assert config["width"] == 16 and config["recipe"]["learning_rate"] == found.learning_rate
@@ -203,7 +258,9 @@ def test_no_best_before_a_complete_trial(storage):
 
 
 def test_a_run_worse_than_the_median_is_stopped(storage):
-    study = open_study(storage, "mine", **TINY | {"epoch": 1, "search": {"learning_rate": (1e-8, 1e-2), "width": (16, 16)}})
+    study = open_study(
+        storage, "mine", **TINY | {"epoch": 1, "search": {"learning_rate": (1e-8, 1e-2), "width": (16, 16)}}
+    )
     for rate in [3e-3] * 4 + [1e-8]:
         study.enqueue_trial({"learning_rate": rate})
     quietly(study, trials=6)
@@ -293,7 +350,10 @@ def test_settings_are_refused_by_name_and_leave_nothing(tmp_path, given, message
         (["--minutes", -1], "minutes must be above 0 and finite, got -1.0"),
         (["--trials", 1, "--search", "lam_gap=much"], "expected NAME=LOW:HIGH or NAME=VALUE, got 'lam_gap=much'"),
         (["--trials", 1, "--storage", "nonsense"], "storage must be a URL such as sqlite:"),
-        (["--trials", 1, "--storage", "mysql+mysqldb://a:secret@b/c"], "mysql\\+mysqldb://a:\\*\\*\\*@b/c needs a database driver"),
+        (
+            ["--trials", 1, "--storage", "mysql+mysqldb://a:secret@b/c"],
+            "mysql\\+mysqldb://a:\\*\\*\\*@b/c needs a database driver",
+        ),
     ],
     ids=str,
 )

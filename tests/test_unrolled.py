@@ -37,7 +37,9 @@ def estimate_of(network, batch, **changed):
 
 def trainer(network, scenes, validation=None, folder=None, **recipe):
     recipe = Recipe(**({"windows": 4, "accumulation": 3} | recipe))
-    return Trainer(network, scenes, batch_of(8) if validation is None else validation, recipe, folder=folder, progress=Silent())
+    return Trainer(
+        network, scenes, batch_of(8) if validation is None else validation, recipe, folder=folder, progress=Silent()
+    )
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -50,7 +52,11 @@ def test_estimate_is_a_covariance_and_its_error_that_of_the_matrices(name):
         assert torch.allclose(stage.nmse(batch), nmse(stage.covariance(), batch.covariance()), atol=1e-5)
 
 
-@pytest.mark.parametrize("scenario", [STUDENT, preset("near_field"), replace(STUDENT, near_field=False)], ids=lambda s: f"{s.name}-{s.near_field}")
+@pytest.mark.parametrize(
+    "scenario",
+    [STUDENT, preset("near_field"), replace(STUDENT, near_field=False)],
+    ids=lambda s: f"{s.name}-{s.near_field}",
+)
 def test_every_parameter_gets_a_finite_gradient_from_the_default_loss(scenario):
     network, batch = network_of(scenario), batch_of(8, scenario)
     run = trainer(network, FixedScenes(batch, 8, seed=0), batch)
@@ -75,7 +81,9 @@ def test_scenes_do_not_look_at_each_other():
 def test_what_says_nothing_about_the_covariance_changes_nothing(name):
     """A phase or a gain of all of y, the order of snapshots, and a phase of one snapshot and its code."""
     network, batch = network_of(), batch_of(32)
-    phases = torch.polar(torch.ones(32, 16), 6.3 * torch.rand(32, 16, generator=scene_generator(0, "phases"))).view(32, 16, 1)
+    phases = torch.polar(torch.ones(32, 16), 6.3 * torch.rand(32, 16, generator=scene_generator(0, "phases"))).view(
+        32, 16, 1
+    )
 
     def turned(pairs, by):
         return torch.view_as_real(torch.view_as_complex(pairs) * by)
@@ -107,11 +115,16 @@ def test_accumulated_gradient_of_ragged_micro_batches_is_that_of_the_whole_batch
 
 def test_resumed_run_ends_with_the_very_same_bits(tmp_path):
     def run(folder, windows=6):
-        return trainer(network_of(), FreshScenes(SIMULATOR, 4, 9, seed=0), folder=folder, windows=windows, ema_decay=0.9)
+        return trainer(
+            network_of(), FreshScenes(SIMULATOR, 4, 9, seed=0), folder=folder, windows=windows, ema_decay=0.9
+        )
 
     straight = run(tmp_path / "straight").fit()
     halted = run(tmp_path / "halted")
-    halted.end_epoch, end = lambda: (_ for _ in ()).throw(KeyboardInterrupt) if halted.epoch else end(), halted.end_epoch
+    halted.end_epoch, end = (
+        lambda: (_ for _ in ()).throw(KeyboardInterrupt) if halted.epoch else end(),
+        halted.end_epoch,
+    )
     with pytest.raises(KeyboardInterrupt):
         halted.fit()
     resumed = run(tmp_path / "halted").resume()

@@ -27,11 +27,25 @@ from covlab.watch.records import Number, Step
 def patched():
     """Everything that a watch replaces, as it is now."""
     scheduler, scaler = torch.optim.lr_scheduler, torch.amp.GradScaler
-    places = [(nn.Module, "__call__"), (nn.Module, "zero_grad"), (torch.autograd, "backward"), (torch.optim.Optimizer, "__init__"),
-              (torch.optim.Optimizer, "zero_grad"), (torch.nn.utils, "clip_grad_norm_"), (torch, "nan_to_num"), (torch.Tensor, "nan_to_num_"),
-              (scaler, "scale"), (scaler, "step"), (scaler, "update"), (scaler, "unscale_"), (scheduler.LRScheduler, "step"),
-              (scheduler.SequentialLR, "step")]  # fmt: skip
-    return [getattr(owner, name) for owner, name in places] + [len(kept) for kept in (_global_optimizer_pre_hooks, _global_optimizer_post_hooks)]
+    places = [
+        (nn.Module, "__call__"),
+        (nn.Module, "zero_grad"),
+        (torch.autograd, "backward"),
+        (torch.optim.Optimizer, "__init__"),
+        (torch.optim.Optimizer, "zero_grad"),
+        (torch.nn.utils, "clip_grad_norm_"),
+        (torch, "nan_to_num"),
+        (torch.Tensor, "nan_to_num_"),
+        (scaler, "scale"),
+        (scaler, "step"),
+        (scaler, "update"),
+        (scaler, "unscale_"),
+        (scheduler.LRScheduler, "step"),
+        (scheduler.SequentialLR, "step"),
+    ]
+    return [getattr(owner, name) for owner, name in places] + [
+        len(kept) for kept in (_global_optimizer_pre_hooks, _global_optimizer_post_hooks)
+    ]
 
 
 def one_step(model, optimizer, x, y):
@@ -184,9 +198,19 @@ def an_optimizer_each(model, optimizer, number, loss):
     optimizer.zero_grad()
 
 
-@pytest.mark.parametrize("body", [cleared, not_finite, skipped, carried, last_alone, by_hand, backward_by_hand, evaluated, an_optimizer_each])
+@pytest.mark.parametrize(
+    "body", [cleared, not_finite, skipped, carried, last_alone, by_hand, backward_by_hand, evaluated, an_optimizer_each]
+)
 def test_memory_does_not_grow_with_the_length_of_a_run(body, monkeypatch):
-    for name, most in {"session.ROWS": 8, "shares.KEPT": 8, "windows.KEPT": 8, "observer.WAITING": 64, "observer.FORWARDS": 64, "invariant.OPTIMIZERS": 8, "measure.SAMPLES": 64}.items():
+    for name, most in {
+        "session.ROWS": 8,
+        "shares.KEPT": 8,
+        "windows.KEPT": 8,
+        "observer.WAITING": 64,
+        "observer.FORWARDS": 64,
+        "invariant.OPTIMIZERS": 8,
+        "measure.SAMPLES": 64,
+    }.items():
         monkeypatch.setattr(f"covlab.watch.{name}", most)
     model = network(dropout=0.1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
@@ -210,7 +234,13 @@ class Waits(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function.name().split("::")[1].split(".")[0] in ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "item")
+        self.count += function.name().split("::")[1].split(".")[0] in (
+            "_local_scalar_dense",
+            "is_nonzero",
+            "equal",
+            "nonzero",
+            "item",
+        )
         return function(*args, **(kwargs or {}))
 
 
@@ -234,7 +264,9 @@ def test_no_micro_batch_waits_for_the_device(light):
     alone = loop()
     with watch(model, optimizer, light=light) as w:
         seen = loop()
-        assert not any(invariant.steps for invariant in w.invariants if invariant.code == "W02")  # nothing was brought in on the way
+        assert not any(
+            invariant.steps for invariant in w.invariants if invariant.code == "W02"
+        )  # nothing was brought in on the way
     assert seen == alone
 
 
@@ -321,9 +353,16 @@ def test_a_report_reads_in_a_terminal_a_notebook_and_a_program(tmp_path):
     assert all(row["ran"] and row["moved"] and row["micro_batches"] == 4 for row in rows)
     report.write_junit(tmp_path / "junit.xml")
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
-    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == (str(len(TITLES)), "1", str(len(report.unchecked)))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == (
+        str(len(TITLES)),
+        "1",
+        str(len(report.unchecked)),
+    )
     report.write_json(tmp_path / "report.json")
-    assert json.loads((tmp_path / "report.json").read_text())["findings"][0]["site"]["line"] == report.findings[0].site.line
+    assert (
+        json.loads((tmp_path / "report.json").read_text())["findings"][0]["site"]["line"]
+        == report.findings[0].site.line
+    )
 
 
 def test_a_number_that_was_never_brought_in_is_no_number():
@@ -360,7 +399,9 @@ def script(tmp_path):
 
 
 def command(*arguments, cwd=None, module="covlab.watch"):
-    return subprocess.run([sys.executable, "-m", *module.split(), *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+    return subprocess.run(
+        [sys.executable, "-m", *module.split(), *map(str, arguments)], capture_output=True, text=True, cwd=cwd
+    )
 
 
 @pytest.mark.parametrize("module", ["covlab.watch", "covlab watch"])
@@ -383,7 +424,10 @@ def test_a_fault_fails_the_run_and_steps_make_a_smoke_test_of_it(script, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("end", "code", "word"), [("sys.exit(7)", 7, ""), ("sys.exit('gone')", 1, "gone"), ("raise KeyError('lost')", 1, "KeyError: 'lost'")])
+@pytest.mark.parametrize(
+    ("end", "code", "word"),
+    [("sys.exit(7)", 7, ""), ("sys.exit('gone')", 1, "gone"), ("raise KeyError('lost')", 1, "KeyError: 'lost'")],
+)
 def test_exit_codes_and_exceptions_are_the_scripts_own(script, end, code, word):
     ran = command(script(end=end))
     assert ran.returncode == code

@@ -51,7 +51,9 @@ def test_the_bug_of_a_textbook_loop_is_the_only_finding_beside_its_consequences(
         return
     [first] = report.findings
     assert (first.code, first.verdict) == (invariant, verdict), str(report)
-    assert first.site is None or (Path(first.site.file) == HERE and first.site.line <= len(HERE.read_text().splitlines()))
+    assert first.site is None or (
+        Path(first.site.file) == HERE and first.site.line <= len(HERE.read_text().splitlines())
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,6 +145,14 @@ def test_our_trainer_is_right_without_a_fault_and_convicted_with_it(name, withou
 
 
 def test_every_exhibit_that_a_textbook_loop_can_have_is_tried_or_known_to_be_invisible():
-    invisible_there = {"weights_reset", "guard_by_assert", "loading_on_prediction_alone", "oracle_writes_unread_field", "constant_symbols",
-                       "conjugated_steering", "another_validation_path", "checkpoint_without_average"}  # fmt: skip
+    invisible_there = {
+        "weights_reset",
+        "guard_by_assert",
+        "loading_on_prediction_alone",
+        "oracle_writes_unread_field",
+        "constant_symbols",
+        "conjugated_steering",
+        "another_validation_path",
+        "checkpoint_without_average",
+    }
     assert set(FAULTS) <= set(FAULTY) | invisible_there

@@ -59,7 +59,15 @@ def rank(number, ranks, port, results):
                     optimizer.step()
                     optimizer.zero_grad()
         report = w.report()
-        results.put((number, divisor, report.worst, [finding.code for finding in report.flat], len(w.observer.failures) + len(w.broken)))
+        results.put(
+            (
+                number,
+                divisor,
+                report.worst,
+                [finding.code for finding in report.flat],
+                len(w.observer.failures) + len(w.broken),
+            )
+        )
     torch.distributed.destroy_process_group()
 
 
@@ -77,7 +85,9 @@ def test_two_ranks_with_no_sync():
     found = sorted(results.get(timeout=300) for _ in range(4))
     for process in processes:
         process.join()
-    assert [row[:4] for row in found] == [(n, d, *(("fault", ["W01"]) if d == 1 else (None, []))) for n in range(2) for d in (1, 4)]
+    assert [row[:4] for row in found] == [
+        (n, d, *(("fault", ["W01"]) if d == 1 else (None, []))) for n in range(2) for d in (1, 4)
+    ]
     assert not any(row[4] for row in found)
 
 
@@ -150,8 +160,18 @@ def test_lightning(micro_batches, tmp_path):
             optimizer = torch.optim.AdamW(self.parameters(), lr=1e-2)
             return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
 
-    trainer = lightning.Trainer(accelerator="cpu", devices=1, max_epochs=2, accumulate_grad_batches=4, gradient_clip_val=1.0, logger=False,
-                                enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path)  # fmt: skip
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=2,
+        accumulate_grad_batches=4,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
     loader = torch.utils.data.DataLoader(batches(micro_batches), batch_size=None)
     with watch() as w:
         trainer.fit(Module(), loader, torch.utils.data.DataLoader(batches(3, seed=9), batch_size=None))

@@ -140,7 +140,9 @@ def gradients_of_samples():
         return F.cross_entropy(func.functional_call(model, parameters, (x[None],)), y[None])
 
     for x, y in batches(12):
-        found = func.vmap(func.grad(loss), (None, 0, 0))({name: p.detach() for name, p in model.named_parameters()}, x, y)
+        found = func.vmap(func.grad(loss), (None, 0, 0))(
+            {name: p.detach() for name, p in model.named_parameters()}, x, y
+        )
         for name, parameter in model.named_parameters():
             parameter.grad = found[name].mean(0)
         optimizer.step()
@@ -153,7 +155,9 @@ def ensemble():
     skeleton = copy.deepcopy(network()).to("meta")
     optimizer = torch.optim.SGD(parameters.values(), lr=0.05)
     for x, y in batches(12):
-        out = func.vmap(lambda own, kept, x: func.functional_call(skeleton, (own, kept), (x,)), (0, 0, None), randomness="different")(parameters, buffers, x)
+        out = func.vmap(
+            lambda own, kept, x: func.functional_call(skeleton, (own, kept), (x,)), (0, 0, None), randomness="different"
+        )(parameters, buffers, x)
         optimizer.zero_grad()
         F.cross_entropy(out.flatten(0, 1), y.repeat(3)).backward()
         optimizer.step()
@@ -163,7 +167,14 @@ def ensemble():
 @loop
 def jacobian_penalty():
     model = network()
-    return train(model, lambda x: model(x) + 0.01 * func.vmap(func.jacrev(model), randomness="different")(x).mean() + 0 * func.jvp(model, (x,), (x,))[1])
+    return train(
+        model,
+        lambda x: (
+            model(x)
+            + 0.01 * func.vmap(func.jacrev(model), randomness="different")(x).mean()
+            + 0 * func.jvp(model, (x,), (x,))[1]
+        ),
+    )
 
 
 @loop
@@ -212,7 +223,10 @@ def wrapped_parameters():
     model = network()
     for layer in (model[0], model[3]):
         layer.weight = nn.Parameter(TwoTensor(layer.weight.detach(), layer.weight.detach().clone()))
-    return [getattr(p, "a", p) for p in train(model, steps=40, clip=lambda parameters: nn.utils.clip_grad_norm_(parameters, 1.0))]
+    return [
+        getattr(p, "a", p)
+        for p in train(model, steps=40, clip=lambda parameters: nn.utils.clip_grad_norm_(parameters, 1.0))
+    ]
 
 
 @loop

@@ -24,7 +24,15 @@ from covlab.loss import LossWeights, nmse
 from covlab.scenario import preset
 from covlab.simulator import Simulator, concatenate, scene_generator
 from covlab.trainer import Trainer
-from covlab.widgets import EXPLORERS, FaultMuseumExplorer, LossScaleExplorer, LossWeightsExplorer, NMSEExplorer, ScalingBugExplorer, SceneExplorer
+from covlab.widgets import (
+    EXPLORERS,
+    FaultMuseumExplorer,
+    LossScaleExplorer,
+    LossWeightsExplorer,
+    NMSEExplorer,
+    ScalingBugExplorer,
+    SceneExplorer,
+)
 from covlab.widgets.background import Background
 from covlab.widgets.controls import Choice, Number, decades
 from covlab.widgets.loss_scale import scaled
@@ -100,7 +108,10 @@ def test_an_unknown_control_or_value_is_refused(explorer):
 def test_an_error_in_a_callback_is_shown_and_marked(explorer, monkeypatch):
     monkeypatch.setattr(explorer, "_paint", lambda *picture: {}["a <key>"])
     explorer.guarded(explorer.redraw)()
-    assert f"{WIDGET_ERROR}=\"KeyError: &#x27;a &lt;key&gt;&#x27;\"" in explorer.note.value and 'role="alert"' in explorer.note.value
+    assert (
+        f'{WIDGET_ERROR}="KeyError: &#x27;a &lt;key&gt;&#x27;"' in explorer.note.value
+        and 'role="alert"' in explorer.note.value
+    )
     assert "test_widgets.py" in explorer.note.value
 
 
@@ -260,7 +271,9 @@ def test_a_negative_trace_is_called_nan():
     assert "NaN" in alt
 
 
-@given(st.dictionaries(st.sampled_from(list(LossWeights().values())), st.sampled_from([0.0, 0.01, 0.5, 2.0]), max_size=9))
+@given(
+    st.dictionaries(st.sampled_from(list(LossWeights().values())), st.sampled_from([0.0, 0.01, 0.5, 2.0]), max_size=9)
+)
 @settings(max_examples=12, deadline=None)
 def test_shares_and_gradient_are_those_of_the_weighted_loss(change):
     weights = LossWeights().values() | change | {"lam_cov": 1.0}
@@ -296,7 +309,11 @@ def test_training_draws_its_curve_over_earlier_ones():
     explorer.train()
     assert [name for name, _ in explorer.runs] == ["defaults", "lam_ortho = 1"]
     assert all(run.window == 20 for _, run in explorer.runs)
-    assert "defaults" in explorer.curve.value and "lam_ortho = 1" in explorer.curve.value and "done" in explorer.background.bar.value
+    assert (
+        "defaults" in explorer.curve.value
+        and "lam_ortho = 1" in explorer.curve.value
+        and "done" in explorer.background.bar.value
+    )
 
 
 def test_every_exhibit_can_be_drawn(monkeypatch):
@@ -313,7 +330,9 @@ def test_every_exhibit_can_be_drawn(monkeypatch):
 @given(st.integers(-20, 40), st.floats(0.1, 10), st.integers(0, 5))
 @settings(max_examples=30, deadline=None)
 def test_shares_of_half_precision_are_those_of_torch(power, spread, seed):
-    gradient = torch.randn(500, generator=torch.Generator().manual_seed(seed)) * torch.linspace(-spread, spread, 500).exp()
+    gradient = (
+        torch.randn(500, generator=torch.Generator().manual_seed(seed)) * torch.linspace(-spread, spread, 500).exp()
+    )
     seen = scaled({"it": gradient}, 2.0**power)
     half = (gradient.double() * 2.0**power).half()
     assert seen.lost["it"] == (half == 0).double().mean() and seen.overflown["it"] == half.isinf().double().mean()
@@ -327,7 +346,9 @@ def test_gradients_of_weights_are_those_the_trainer_accumulates():
     run = stage(windows=1)
     for micro_batch in (window := next(run.draw_windows(0))):
         run.backward(run.weigh(run.losses(micro_batch), micro_batch, torch.tensor(float(sum(map(len, window))))))
-    expected = torch.cat([layer.weight.grad.flatten() for layer in run.model.modules() if isinstance(layer, torch.nn.Linear)])
+    expected = torch.cat(
+        [layer.weight.grad.flatten() for layer in run.model.modules() if isinstance(layer, torch.nn.Linear)]
+    )
     assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
@@ -347,7 +368,11 @@ def test_with_the_bug_off_both_runs_are_one_and_with_it_the_log_is_four_times_as
         clean, other = explorer.pair(explorer.state).values()
         assert torch.equal(clean.vector, other.vector) == (bug == "off")
         assert (other.history[-1]["train"] / clean.history[-1]["train"] > 3.5) == (bug == "on")
-    assert "logged loss × 3.8" in explorer.note.value or "logged loss × 3.9" in explorer.note.value or "logged loss × 4.0" in explorer.note.value
+    assert (
+        "logged loss × 3.8" in explorer.note.value
+        or "logged loss × 3.9" in explorer.note.value
+        or "logged loss × 4.0" in explorer.note.value
+    )
 
 
 def test_the_verdict_stands_there_from_the_start(shown):
@@ -356,10 +381,13 @@ def test_the_verdict_stands_there_from_the_start(shown):
     assert "The bug on, against clean: logged loss ×" in explorer.note.value
 
 
-@pytest.mark.parametrize("fault, said", [
-    ("nested_in_debug_block", "With the bug on, no step is taken: it logs 0.000000, and the NMSE stays"),
-    ("overflow_probe_wrong_key", "logged loss not finite"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "fault, said",
+    [
+        ("nested_in_debug_block", "With the bug on, no step is taken: it logs 0.000000, and the NMSE stays"),
+        ("overflow_probe_wrong_key", "logged loss not finite"),
+    ],
+)
 def test_a_run_that_takes_no_step_or_is_stopped_for_its_losses_gets_a_verdict_too(fault, said):
     explorer = ScalingBugExplorer(fault)
     explorer.redraw()
@@ -374,7 +402,9 @@ def test_a_pair_is_trained_once(monkeypatch):
     assert WIDGET_ERROR not in explorer.note.value
 
 
-@pytest.mark.parametrize("make", [lambda: ScalingBugExplorer("nonsense"), lambda: FaultMuseumExplorer("nonsense")], ids=["scaling", "museum"])
+@pytest.mark.parametrize(
+    "make", [lambda: ScalingBugExplorer("nonsense"), lambda: FaultMuseumExplorer("nonsense")], ids=["scaling", "museum"]
+)
 def test_a_fault_that_does_not_exist_is_refused(make):
     with pytest.raises(ValueError, match="fault must be one of .* got 'nonsense'"):
         make()

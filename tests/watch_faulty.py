@@ -118,7 +118,9 @@ def gate_wants_every_group(log=print):
     optimizer = adamw(model)
     for x, y in batches(16):
         F.cross_entropy(model(x), y).backward()
-        norms = [sum(p.grad.norm().item() for p in part.parameters() if p.grad is not None) for part in (model[0], model[3])]
+        norms = [
+            sum(p.grad.norm().item() for p in part.parameters() if p.grad is not None) for part in (model[0], model[3])
+        ]
         if all(math.isfinite(norm) and norm > 0 for norm in norms):
             optimizer.step()
         optimizer.zero_grad()

@@ -26,7 +26,10 @@ def network(dropout=0.0, seed=0):
 
 def batches(count, size=6, seed=1):
     generator = torch.Generator().manual_seed(seed)
-    return [(torch.randn(size, 8, generator=generator), torch.randint(4, (size,), generator=generator)) for _ in range(count)]
+    return [
+        (torch.randn(size, 8, generator=generator), torch.randint(4, (size,), generator=generator))
+        for _ in range(count)
+    ]
 
 
 @healthy
@@ -91,7 +94,10 @@ def token_normalized():
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     data = batches(48, 10)
     for start in range(0, len(data), 4):
-        window = [(x, torch.where(torch.arange(10) < 4 + number, y, -100)) for number, (x, y) in enumerate(data[start : start + 4])]
+        window = [
+            (x, torch.where(torch.arange(10) < 4 + number, y, -100))
+            for number, (x, y) in enumerate(data[start : start + 4])
+        ]
         tokens = sum((y != -100).sum() for _, y in window)
         for x, y in window:
             (F.cross_entropy(model(x), y, reduction="sum") / tokens).backward()
@@ -389,7 +395,10 @@ def warm_up():
 @healthy
 def activation_checkpointing():
     torch.manual_seed(0)
-    blocks, head = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.1), nn.Tanh()) for _ in range(3)), nn.Linear(8, 4)
+    blocks, head = (
+        nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.1), nn.Tanh()) for _ in range(3)),
+        nn.Linear(8, 4),
+    )
 
     class Deep(nn.Module):
         def __init__(self):
@@ -526,7 +535,10 @@ def distillation():
         with torch.no_grad():
             wanted = teacher(x).softmax(1)
         out = student(x)
-        loss = F.kl_div(out.log_softmax(1), wanted, reduction="batchmean") + 0.1 * (judge(x + out.repeat(1, 2)) - judge(x)).square().mean()
+        loss = (
+            F.kl_div(out.log_softmax(1), wanted, reduction="batchmean")
+            + 0.1 * (judge(x + out.repeat(1, 2)) - judge(x)).square().mean()
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -686,7 +698,11 @@ def losses_gathered_first():
 
     for x, _ in batches(14):
         fake = generator(torch.randn(len(x), 4))
-        step(of_critic, criterion(critic(x), torch.ones(len(x), 1)), criterion(critic(fake.detach()), torch.zeros(len(x), 1)))
+        step(
+            of_critic,
+            criterion(critic(x), torch.ones(len(x), 1)),
+            criterion(critic(fake.detach()), torch.zeros(len(x), 1)),
+        )
         step(of_generator, criterion(critic(fake), torch.ones(len(x), 1)))
     return generator
 

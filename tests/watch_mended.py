@@ -244,7 +244,9 @@ def apply(mend: str, source: str) -> str:
 def mended(name: str):
     """The faulty loop ``name`` without its bug."""
     loop = watch_faulty.FAULTY[name][0]
-    called = [vars(watch_faulty)[one] for one in loop.__code__.co_names if inspect.isfunction(vars(watch_faulty).get(one))]
+    called = [
+        vars(watch_faulty)[one] for one in loop.__code__.co_names if inspect.isfunction(vars(watch_faulty).get(one))
+    ]
     called = [one for one in called if one.__module__ == watch_faulty.__name__]
     source = apply(MENDS[name], "\n".join(inspect.getsource(function) for function in (*called, loop)))
     file = f"{name}, mended"

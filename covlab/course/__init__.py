@@ -12,14 +12,21 @@ from importlib import import_module
 from covlab.markup import marked
 
 MEASUREMENT = "application/vnd.covlab.measurement+json"  # {"claim": str, "value": float}
-VERDICT = "application/vnd.covlab.verdict+json"          # {"exercise": str, "passed": bool, "text": str}
+VERDICT = "application/vnd.covlab.verdict+json"  # {"exercise": str, "passed": bool, "text": str}
 WIDGET_ERROR = "data-covlab-error"  # attribute of the HTML by which an explorer shows an error: "KeyError: 'x'"
 
 # Each is loaded when a lesson first asks for it: the runner, which only reads notebooks, needs no torch.
 _ELSEWHERE = {
-    "check": "checking", "predict": "predictions", "outcome": "predictions", "choose_device": "machine", "choose_scenario": "machine",
-    "show_machine": "machine", "show_progress": "solved", "band": "bands", "reference_trainer": "bands",
-}  # fmt: skip
+    "check": "checking",
+    "predict": "predictions",
+    "outcome": "predictions",
+    "choose_device": "machine",
+    "choose_scenario": "machine",
+    "show_machine": "machine",
+    "show_progress": "solved",
+    "band": "bands",
+    "reference_trainer": "bands",
+}
 _LOOKS = {"good": ("#009E73", "✓"), "open": ("#D55E00", "◯"), "plain": ("#0072B2", "")}  # a colour never speaks alone
 
 

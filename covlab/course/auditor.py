@@ -70,8 +70,9 @@ def audit(notebook: NotebookNode, stderr: str, budget: float) -> list[Finding]:
         findings += _in_widget(widget, owners.get(model))
 
     shown = "\n".join(line for finding in findings for line in finding.lines)
-    findings += [Finding("stderr", _headline(trace), lines=trace) for trace in _tracebacks(stderr)
-                 if trace[-1] not in shown]
+    findings += [
+        Finding("stderr", _headline(trace), lines=trace) for trace in _tracebacks(stderr) if trace[-1] not in shown
+    ]
     return findings
 
 
@@ -95,8 +96,9 @@ def exercise_findings(notebook: NotebookNode, solved: bool) -> list[Finding]:
             judged = True
             if record["passed"] != solved:
                 state = "fails with its solution" if solved else "passes without a solution"
-                findings.append(Finding("exercise", f"exercise {record['exercise']!r} {state}: {record['text']}",
-                                        cell.id))
+                findings.append(
+                    Finding("exercise", f"exercise {record['exercise']!r} {state}: {record['text']}", cell.id)
+                )
     if not judged:
         findings.append(Finding("exercise", "no verdict follows this exercise", exercise.id))
     return findings
@@ -132,8 +134,10 @@ def _slow(cell, budget) -> Iterator[Finding]:
 def _in_outputs(outputs, cell) -> Iterator[Finding]:
     """What is wrong with the outputs of a cell, or those inside an Output widget."""
     # A stream arrives in pieces, which may part a traceback, or a bar's first state from its last.
-    streams = {name: "".join(output["text"] for output in outputs if output.get("name") == name)
-               for name in ("stdout", "stderr")}
+    streams = {
+        name: "".join(output["text"] for output in outputs if output.get("name") == name)
+        for name in ("stdout", "stderr")
+    }
     for trace in _tracebacks(streams["stderr"]):
         yield Finding("stderr", _headline(trace), cell, lines=trace)
     texts = list(streams.values())
@@ -142,7 +146,9 @@ def _in_outputs(outputs, cell) -> Iterator[Finding]:
         if "text/html" in data:
             yield from _pictures(data["text/html"], cell)
         elif any(kind.startswith("image/") for kind in data):
-            yield Finding("alt", "a picture without alternative text; show it with covlab.plots.show(figure, alt)", cell)
+            yield Finding(
+                "alt", "a picture without alternative text; show it with covlab.plots.show(figure, alt)", cell
+            )
     stuck = [share for text in texts for share in _unfinished_bars(ANSI.sub("", text))]
     if stuck:
         yield Finding("progress", f"a progress bar stays at {min(stuck)} % in the saved notebook", cell)
@@ -154,8 +160,12 @@ def _in_widget(widget, cell) -> Iterator[Finding]:
         outputs = state.get("outputs", [])
         for output in outputs:
             if output["output_type"] == "error":
-                yield Finding("widget", f"a widget hides {output['ename']}: {output['evalue']}", cell,
-                              lines=last_lines("\n".join(output["traceback"])))
+                yield Finding(
+                    "widget",
+                    f"a widget hides {output['ename']}: {output['evalue']}",
+                    cell,
+                    lines=last_lines("\n".join(output["traceback"])),
+                )
         yield from _in_outputs(outputs, cell)
     if name in ("IntProgressModel", "FloatProgressModel"):
         value, end = state.get("value", 0), state.get("max", 100)
@@ -165,7 +175,9 @@ def _in_widget(widget, cell) -> Iterator[Finding]:
         yield Finding("alt", "an Image widget has no alternative text; use an HTML widget with <img alt=…>", cell)
     if name in ("HTMLModel", "HTMLMathModel"):
         if shown := EXPLORER_ERROR.search(state.get("value", "")):
-            yield Finding("widget", f"an explorer shows {unescape(shown[1])}", cell, lines=last_lines(_text(shown.string)))
+            yield Finding(
+                "widget", f"an explorer shows {unescape(shown[1])}", cell, lines=last_lines(_text(shown.string))
+            )
         yield from _pictures(state.get("value", ""), cell)
 
 
@@ -181,7 +193,7 @@ def _tracebacks(text: str) -> Iterator[list[str]]:
         if TRACEBACK in line:
             end = next((n for n in range(start + 1, len(lines)) if not lines[n].startswith(" ")), len(lines) - 1)
             if not any(KERNEL_ENDS.search(frame) for frame in lines[start:end]):
-                yield lines[max(start - 1, end + 1 - LAST_LINES, 0):end + 1]
+                yield lines[max(start - 1, end + 1 - LAST_LINES, 0) : end + 1]
 
 
 def _headline(trace: list[str]) -> str:

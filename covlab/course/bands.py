@@ -44,13 +44,21 @@ class Position:
             return "inside the band: a run like the others."
         if self.kind == "scaled":
             whole = max(amount, 1 / amount)
-            count = f" That is {'' if amount > 1 else 'one over '}{round(whole)}: what is there {round(whole)} of?" if abs(whole - round(whole)) < 0.05 * whole and whole > 1.5 else ""
-            return (f"{amount:.2f} times the right curve throughout: what is logged is scaled, and the learning is not. "
-                    f"Look at what is divided, and by what, before it is logged.{count}")
+            count = (
+                f" That is {'' if amount > 1 else 'one over '}{round(whole)}: what is there {round(whole)} of?"
+                if abs(whole - round(whole)) < 0.05 * whole and whole > 1.5
+                else ""
+            )
+            return (
+                f"{amount:.2f} times the right curve throughout: what is logged is scaled, and the learning is not. "
+                f"Look at what is divided, and by what, before it is logged.{count}"
+            )
         if self.kind == "shifted":
             late = "late" if amount > 0 else "early"
-            return (f"the right curve, {abs(amount):.0f} epochs {late}: it learns the same, {'slower' if amount > 0 else 'faster'}. Look at the learning rate, "
-                    "its warm-up and schedule, and at skipped steps.")
+            return (
+                f"the right curve, {abs(amount):.0f} epochs {late}: it learns the same, {'slower' if amount > 0 else 'faster'}. Look at the learning rate, "
+                "its warm-up and schedule, and at skipped steps."
+            )
         if self.kind == "still":
             return "hardly moves: no step is effective, or what is evaluated is not what is trained. Look at the norm of the updates, and at skipped steps."
         if self.kind == "diverged":
@@ -70,7 +78,9 @@ class Band:
         """From the curves of right runs [runs, epochs], all above 0."""
         logs = np.log(np.asarray(curves))
         variance = logs.var(axis=0, ddof=1)
-        smooth = np.convolve(np.pad(variance, 2, mode="edge"), np.ones(5) / 5, mode="valid")  # neighbours' spreads are alike
+        smooth = np.convolve(
+            np.pad(variance, 2, mode="edge"), np.ones(5) / 5, mode="valid"
+        )  # neighbours' spreads are alike
         return cls(logs.mean(axis=0), WIDTH * np.sqrt(smooth).clip(LEAST))
 
     def place(self, curve: Sequence[float]) -> Position:
@@ -92,8 +102,15 @@ class Band:
         first = 1 + float(np.argmax(out))
         if logs[-1] > middle[-1] + half[-1] and logs[-1] > logs[0] + half[0]:
             return Position("diverged", first)
-        fits = [(self._distance(logs - factor), Position("scaled", math.exp(factor))) for factor in [float(np.median(logs - middle))]]
-        fits += [(self._distance(logs, epochs), Position("shifted", epochs)) for epochs in range(-len(logs) // 2, len(logs) // 2 + 1) if epochs]
+        fits = [
+            (self._distance(logs - factor), Position("scaled", math.exp(factor)))
+            for factor in [float(np.median(logs - middle))]
+        ]
+        fits += [
+            (self._distance(logs, epochs), Position("shifted", epochs))
+            for epochs in range(-len(logs) // 2, len(logs) // 2 + 1)
+            if epochs
+        ]
         distance, best = min(fits, key=lambda fit: fit[0])
         if len(logs) > 1 and np.ptp(logs) < 0.1 * abs(middle[-1] - middle[0]):
             return Position("still", first)
@@ -153,7 +170,14 @@ def reference_trainer(name: str, seed: int, *, device: str = "cpu", **recipe):
     student, scenes, validation, windows = SETUPS[_known(name)](seed, device)
     torch.manual_seed(seed)
     recipe = Recipe(**({"windows": windows, "accumulation": 4} | recipe))
-    return Trainer(BackProjectionNet(student).to(device), scenes, validation, recipe, weights=LossWeights.only(lam_cov=1.0), progress=Silent())
+    return Trainer(
+        BackProjectionNet(student).to(device),
+        scenes,
+        validation,
+        recipe,
+        weights=LossWeights.only(lam_cov=1.0),
+        progress=Silent(),
+    )
 
 
 def band(name: str, run) -> Positions:
@@ -171,12 +195,17 @@ def band(name: str, run) -> Positions:
     bands = {column: Band.of(references[column]) for column in curves}
     positions = Positions({column: bands[column].place(values) for column, values in curves.items()})
     faults = getattr(run, "faults", ())
-    figure = over_band(bands, curves, {column: position.kind for column, position in positions.items()}, bugged=bool(faults))
+    figure = over_band(
+        bands, curves, {column: position.kind for column, position in positions.items()}, bugged=bool(faults)
+    )
     said = "; ".join(f"{column}: {position.sentence}" for column, position in positions.items())
     plots.show(figure, f"The run's curves over the band of {len(references['seeds'])} right runs. {said}")
     inside = all(position.kind == "inside" for position in positions.values())
-    card("Your run beside the reference", [f"{column.capitalize()}: {position.sentence}" for column, position in positions.items()],
-         "good" if inside else "open")
+    card(
+        "Your run beside the reference",
+        [f"{column.capitalize()}: {position.sentence}" for column, position in positions.items()],
+        "good" if inside else "open",
+    )
     return positions
 
 

@@ -40,14 +40,29 @@ class Checked:
         """Show the worked solution, or say how many tries are left before it."""
         left = 0 if self.passed else TRIES - self.tries
         if left > 0:
-            card(f"{self.exercise}: the solution", [f"{left} more {'tries' if left > 1 else 'try'}, then it opens. What counts is a "
-                                                    "different answer that runs."], "open")
+            card(
+                f"{self.exercise}: the solution",
+                [
+                    f"{left} more {'tries' if left > 1 else 'try'}, then it opens. What counts is a "
+                    "different answer that runs."
+                ],
+                "open",
+            )
             return
         worked = worked_exercise(self.exercise)
         if worked is None:
-            card(f"{self.exercise}: the solution", ["It stands in lessons/ of a clone of covlab, and cannot be read here."], "open")
+            card(
+                f"{self.exercise}: the solution",
+                ["It stands in lessons/ of a clone of covlab, and cannot be read here."],
+                "open",
+            )
         else:
-            card(f"{self.exercise}: one solution", ["Compare it with yours; there are others."], "open", code=worked.solution)
+            card(
+                f"{self.exercise}: one solution",
+                ["Compare it with yours; there are others."],
+                "open",
+                code=worked.solution,
+            )
 
     def _ipython_display_(self):
         pass  # the card is shown already
@@ -73,8 +88,12 @@ def check(exercise: str, answer: Any) -> Checked:
         lines.append(f"Hint: {judgement.hint}")
     if not judgement.passed and tries >= TRIES:
         lines.append(f'After {tries} tries: `check("{exercise}", {found.name}).solution()` shows one way.')
-    card(f"{exercise}: {'solved' if judgement.passed else 'not yet'}", lines, "good" if judgement.passed else "open",
-         record={"exercise": exercise, "passed": judgement.passed, "text": judgement.finding})
+    card(
+        f"{exercise}: {'solved' if judgement.passed else 'not yet'}",
+        lines,
+        "good" if judgement.passed else "open",
+        record={"exercise": exercise, "passed": judgement.passed, "text": judgement.finding},
+    )
     return Checked(exercise, judgement, tries)
 
 
@@ -113,7 +132,9 @@ def _is_starter(exercise: str, answer: Any) -> bool:
     for statement in ast.parse(worked.starter).body:
         if isinstance(statement, ast.FunctionDef) and statement.name == worked.answer:
             return _code(answer) == ast.dump(statement)
-        if isinstance(statement, ast.Assign) and any(ast.unparse(target) == worked.answer for target in statement.targets):
+        if isinstance(statement, ast.Assign) and any(
+            ast.unparse(target) == worked.answer for target in statement.targets
+        ):
             return _code(answer) == ast.dump(statement.value)
     return False
 
@@ -130,5 +151,3 @@ def _code(answer: Any) -> str:
     except (OSError, TypeError, SyntaxError):
         code = getattr(answer, "__code__", None)  # made where there is no text, or a part of a larger expression
         return repr((code.co_code, code.co_consts, code.co_names)) if code else repr(type(answer))
-
-

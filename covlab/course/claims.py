@@ -1,10 +1,10 @@
 """A claim: a number that prose states, code measures, and lessons/claims.toml keeps.
 
-    ["06.gradient_ratio"]
-    value = 4.0
-    tolerance = 0.1
-    reason = "five seeds spread 0.04"
-    profile = "cpu"        # optional: without it, the claim holds for every profile
+["06.gradient_ratio"]
+value = 4.0
+tolerance = 0.1
+reason = "five seeds spread 0.04"
+profile = "cpu"        # optional: without it, the claim holds for every profile
 """
 
 import math
@@ -57,8 +57,9 @@ def read_claims(root: Path) -> dict[str, Claim]:
 
 def claims_of(lesson: str, profile: str, claims: dict[str, Claim]) -> list[Claim]:
     """The claims that a lesson's run on this profile must measure: their ids begin with its number."""
-    return [claim for claim in claims.values()
-            if claim.id.startswith(f"{lesson[:2]}.") and claim.profile in (None, profile)]
+    return [
+        claim for claim in claims.values() if claim.id.startswith(f"{lesson[:2]}.") and claim.profile in (None, profile)
+    ]
 
 
 def prose_complaints(stated: Iterable[Stated], claims: dict[str, Claim]) -> list[tuple[str | None, str]]:
@@ -66,28 +67,41 @@ def prose_complaints(stated: Iterable[Stated], claims: dict[str, Claim]) -> list
     complaints = []
     for each in stated:
         if each.claim is None:
-            complaints.append((None, f"the decimal {each.text} stands in prose without a marker: wrap it in "
-                                     f'<span data-claim="…">{each.text}</span>, or data-quoted="source"'))
+            complaints.append(
+                (
+                    None,
+                    f"the decimal {each.text} stands in prose without a marker: wrap it in "
+                    f'<span data-claim="…">{each.text}</span>, or data-quoted="source"',
+                )
+            )
         elif each.claim not in claims:
-            complaints.append((each.claim, f"prose marks {each.text} as claim {each.claim!r}, "
-                                           "which lessons/claims.toml does not have"))
+            complaints.append(
+                (
+                    each.claim,
+                    f"prose marks {each.text} as claim {each.claim!r}, which lessons/claims.toml does not have",
+                )
+            )
         elif not claims[each.claim].printed_as(each.text):
-            complaints.append((each.claim, f"prose prints {each.text}, but claim {each.claim} "
-                                           f"is {claims[each.claim].value!r}"))
+            complaints.append(
+                (each.claim, f"prose prints {each.text}, but claim {each.claim} is {claims[each.claim].value!r}")
+            )
     return complaints
 
 
-def measurement_complaints(due: list[Claim], known: dict[str, Claim],
-                           measured: dict[str, list[float]]) -> list[tuple[str, str]]:
+def measurement_complaints(
+    due: list[Claim], known: dict[str, Claim], measured: dict[str, list[float]]
+) -> list[tuple[str, str]]:
     """(claim, what is wrong) for claims never measured or out of tolerance, and measurements without a claim."""
     complaints = [(claim.id, f"claim {claim.id} was never measured") for claim in due if claim.id not in measured]
     for claim in due:
         for value in measured.get(claim.id, []):
             if not claim.holds(value):
-                complaints.append((claim.id, f"claim {claim.id} is {claim.value:g} ± {claim.tolerance:g}, "
-                                             f"measured {value:.6g}"))
-    complaints += [(name, f"measured {name!r}, which lessons/claims.toml does not have")
-                   for name in measured if name not in known]
+                complaints.append(
+                    (claim.id, f"claim {claim.id} is {claim.value:g} ± {claim.tolerance:g}, measured {value:.6g}")
+                )
+    complaints += [
+        (name, f"measured {name!r}, which lessons/claims.toml does not have") for name in measured if name not in known
+    ]
     return complaints
 
 
@@ -100,13 +114,22 @@ def proposal(claim: Claim, measured: list[float]) -> Claim:
         return Claim(claim.id, mean, claim.tolerance, claim.reason, claim.profile)
     unit = 10.0 ** (math.floor(math.log10(reach)) - 1)
     digits = max(0, -round(math.log10(unit)))
-    return Claim(claim.id, round(mean, digits), round(math.ceil(reach / unit - 1e-6) * unit, digits),
-                 f"twice the largest deviation over {len(measured)} seeds", claim.profile)
+    return Claim(
+        claim.id,
+        round(mean, digits),
+        round(math.ceil(reach / unit - 1e-6) * unit, digits),
+        f"twice the largest deviation over {len(measured)} seeds",
+        claim.profile,
+    )
 
 
 def as_toml(claim: Claim) -> str:
-    lines = [f'["{claim.id}"]', f"value = {claim.value!r}", f"tolerance = {claim.tolerance!r}",
-             f'reason = "{claim.reason}"']
+    lines = [
+        f'["{claim.id}"]',
+        f"value = {claim.value!r}",
+        f"tolerance = {claim.tolerance!r}",
+        f'reason = "{claim.reason}"',
+    ]
     return "\n".join(lines + ([f'profile = "{claim.profile}"'] if claim.profile else [])) + "\n"
 
 

@@ -18,8 +18,11 @@ from covlab.environment import provenance
 
 
 root_option = click.option(
-    "--root", type=click.Path(path_type=Path, file_okay=False, exists=True), default=".",
-    help="A clone of covlab: where lessons/ and notebooks/ are.  [default: here]")
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=".",
+    help="A clone of covlab: where lessons/ and notebooks/ are.  [default: here]",
+)
 
 
 @click.group()
@@ -31,8 +34,11 @@ only_option = click.option("--only", multiple=True, metavar="NN …", help="Only
 more_argument = click.argument("more", nargs=-1, metavar="[NN]...")  # so that `--only 04 06` means both
 jobs_option = click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Lessons at a time.")
 budget_option = click.option(
-    "--budget", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
-    help="Time budget of every lesson, in place of its own; one that takes three times as long is stopped.")
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Time budget of every lesson, in place of its own; one that takes three times as long is stopped.",
+)
 
 
 @course.command()
@@ -41,10 +47,22 @@ budget_option = click.option(
 @more_argument
 @jobs_option
 @budget_option
-@click.option("--parameter", "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE",
-              help="Override a parameter of every lesson that runs.")
-@click.option("--edition", type=click.Choice(["instructor", "student"]), default="instructor", show_default=True,
-              help="With solutions every exercise must pass; as students get it, none may.")
+@click.option(
+    "--parameter",
+    "-p",
+    "parameters",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Override a parameter of every lesson that runs.",
+)
+@click.option(
+    "--edition",
+    type=click.Choice(["instructor", "student"]),
+    default="instructor",
+    show_default=True,
+    help="With solutions every exercise must pass; as students get it, none may.",
+)
 def run(root, only, more, jobs, budget, parameters, edition):
     """Run lessons and check all they claim; the report goes to build/course/."""
     from covlab.course.runner import Run
@@ -68,8 +86,11 @@ def run(root, only, more, jobs, budget, parameters, edition):
 @jobs_option
 @budget_option
 @click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many: 0, 1, 2, …")
-@click.option("--update", is_flag=True, help="Also propose values and tolerances, in build/check/claims.toml; "
-                                             "lessons/claims.toml stays as it is.")
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Also propose values and tolerances, in build/check/claims.toml; lessons/claims.toml stays as it is.",
+)
 def check(root, only, more, jobs, budget, seeds, update):
     """Run lessons with several seeds and show how far each claim's measurements spread."""
     from covlab.course.claims import as_toml, proposal
@@ -79,7 +100,9 @@ def check(root, only, more, jobs, budget, seeds, update):
     folder = root / "build" / "check"
     runs = [
         Run(lesson, folder / f"seed{seed}", {"seed": seed}, budget)
-        for lesson in lessons if "seed" in lesson.parameters for seed in range(seeds)
+        for lesson in lessons
+        if "seed" in lesson.parameters
+        for seed in range(seeds)
     ]
     if not runs:
         raise click.ClickException("none of these lessons has a parameter 'seed'")
@@ -87,12 +110,16 @@ def check(root, only, more, jobs, budget, seeds, update):
     for row in results["claims"]:
         low, high = min(row["measured"]), max(row["measured"])
         verdict = "holds" if row["holds"] else "DOES NOT HOLD"
-        click.echo(f"{row['claim']}: {row['value']:g} ± {row['tolerance']:g}, measured {low:.4g} … {high:.4g} "
-                   f"over {len(row['measured'])} values: {verdict}")
+        click.echo(
+            f"{row['claim']}: {row['value']:g} ± {row['tolerance']:g}, measured {low:.4g} … {high:.4g} "
+            f"over {len(row['measured'])} values: {verdict}"
+        )
     if update:
         path = folder / "claims.toml"
-        path.write_text("\n".join(as_toml(proposal(claims[row["claim"]], row["measured"]))
-                                  for row in results["claims"]), encoding="utf-8")
+        path.write_text(
+            "\n".join(as_toml(proposal(claims[row["claim"]], row["measured"])) for row in results["claims"]),
+            encoding="utf-8",
+        )
         click.echo(f"proposed: {path}; compare it with lessons/claims.toml and take over what you believe")
     _leave(runs)
 
@@ -151,7 +178,13 @@ def lab(root, no_browser):
     """Open JupyterLab on your own copy of the lessons, in work/."""
     for copy in workspace.fill(root):
         click.echo(f"new: {copy}")
-    command = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--ServerApp.root_dir={(root / 'work').resolve()}"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--ip=127.0.0.1",
+        f"--ServerApp.root_dir={(root / 'work').resolve()}",
+    ]
     # Nothing is fetched: no news, no look for updates.
     command.append(f"--LabApp.app_settings_dir={Path(__file__).parent / 'lab_settings'}")
     if no_browser:
@@ -185,7 +218,9 @@ def progress(root):
 
 @course.command()
 @click.option("--update", is_flag=True, help="Run every set-up anew and replace the shipped data; minutes.")
-@click.option("--seeds", type=click.IntRange(5), default=16, show_default=True, help="With --update: how many, from 100 on.")
+@click.option(
+    "--seeds", type=click.IntRange(5), default=16, show_default=True, help="With --update: how many, from 100 on."
+)
 def band(update, seeds):
     """Say what the reference bands were made of, or make them anew."""
     from covlab.course import bands
@@ -194,12 +229,16 @@ def band(update, seeds):
         made = {"command": f"covlab course band --update --seeds {seeds}", "environment": provenance()}
         entries = {}
         for name in bands.SETUPS:
-            entries[name] = bands.measure_references(name, range(100, 100 + seeds), lambda seed, name=name: click.echo(f"{name} {seed}")) | {"made": made}
+            entries[name] = bands.measure_references(
+                name, range(100, 100 + seeds), lambda seed, name=name: click.echo(f"{name} {seed}")
+            ) | {"made": made}
         bands.DATA.write_text(json.dumps(entries) + "\n", encoding="utf-8")
     for name, entry in json.loads(bands.DATA.read_text(encoding="utf-8")).items():
         ends = sorted(curve[-1] for curve in entry["validation"])
-        click.echo(f"{name}: {len(ends)} runs of {len(entry['train'][0])} epochs, validation {ends[0]:.4f} to {ends[-1]:.4f} at the end; "
-                   f"{entry['made']['command']}, torch {entry['made']['environment']['versions']['torch']}")
+        click.echo(
+            f"{name}: {len(ends)} runs of {len(entry['train'][0])} epochs, validation {ends[0]:.4f} to {ends[-1]:.4f} at the end; "
+            f"{entry['made']['command']}, torch {entry['made']['environment']['versions']['torch']}"
+        )
 
 
 def _read(root: Path, only: tuple[str, ...]):
@@ -232,8 +271,13 @@ def _execute(runs, claims, folder: Path, jobs: int) -> dict:
             if (said := (each.place(finding), finding.message)) in told:
                 continue  # several seeds read the same prose
             told.add(said)
-            console.print(f"\n{each.place(finding)}: {finding.kind}: {finding.message}", markup=False, highlight=False,
-                          style="red" if finding.fatal else "yellow", soft_wrap=True)
+            console.print(
+                f"\n{each.place(finding)}: {finding.kind}: {finding.message}",
+                markup=False,
+                highlight=False,
+                style="red" if finding.fatal else "yellow",
+                soft_wrap=True,
+            )
             if finding.lines:
                 console.print("\n".join(finding.lines), markup=False, highlight=False, soft_wrap=True)
     return results

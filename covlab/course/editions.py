@@ -108,8 +108,10 @@ def read_lessons(root: Path, only: tuple[str, ...] = ()) -> list[Lesson]:
     folder = root / "lessons"
     sources = sorted(folder.glob("[0-9][0-9]_*.py"))
     if not sources:
-        raise LessonError(f"no lesson in {folder.resolve()}: expected files such as 06_the_scaling_bug.py "
-                          "(is this the root of a clone of covlab?)")
+        raise LessonError(
+            f"no lesson in {folder.resolve()}: expected files such as 06_the_scaling_bug.py "
+            "(is this the root of a clone of covlab?)"
+        )
     for word in only:
         if not any(source.stem.startswith(word) for source in sources):
             raise LessonError(f"no lesson begins with {word!r}; there are {', '.join(s.stem for s in sources)}")
@@ -162,7 +164,7 @@ def _identifiers(lesson: str, cells: list[NotebookNode]):
 def _parameters(name: str, notebook: NotebookNode) -> dict:
     position = next(n for n, cell in enumerate(notebook.cells) if "parameters" in tags(cell))
     cell = notebook.cells[position]
-    later = [each.source for each in notebook.cells[position + 1:] if each.cell_type == "code"]
+    later = [each.source for each in notebook.cells[position + 1 :] if each.cell_type == "code"]
     try:
         return defaults(cell.source, later, unread="unread" in tags(cell))
     except (ValueError, SyntaxError) as error:
@@ -182,8 +184,10 @@ def _check_cells(name: str, notebook: NotebookNode) -> None:
     for cell in notebook.cells:
         first = cell.source.partition("\n")[0]
         if unknown := set(tags(cell)) - TAGS:
-            raise LessonError(f"{name}: the cell {first!r} is tagged {', '.join(sorted(unknown))}; "
-                              f"there are {', '.join(sorted(TAGS))}")
+            raise LessonError(
+                f"{name}: the cell {first!r} is tagged {', '.join(sorted(unknown))}; "
+                f"there are {', '.join(sorted(TAGS))}"
+            )
         if "exercise" in tags(cell):
             solvable = True
         elif "solution" in tags(cell):

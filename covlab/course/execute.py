@@ -54,9 +54,16 @@ def run(job: dict) -> dict:
 
         try:
             papermill.execute_notebook(
-                job["input"], job["output"], parameters=job["parameters"], cwd=job["folder"], progress_bar=False,
-                kernel_manager_class=ThisPython, extra_arguments=["--IPKernelApp.quiet=False"],
-                iopub_timeout=OUTPUT_SECONDS, timeout_func=seconds_allowed, on_cell_start=lambda cell, cell_index: tell(cell=cell.id),
+                job["input"],
+                job["output"],
+                parameters=job["parameters"],
+                cwd=job["folder"],
+                progress_bar=False,
+                kernel_manager_class=ThisPython,
+                extra_arguments=["--IPKernelApp.quiet=False"],
+                iopub_timeout=OUTPUT_SECONDS,
+                timeout_func=seconds_allowed,
+                on_cell_start=lambda cell, cell_index: tell(cell=cell.id),
             )
         except PapermillExecutionError as error:
             return tell(status="failed", message=f"{error.ename}: {error.evalue}", text="\n".join(error.traceback))

@@ -15,7 +15,7 @@ from covlab.scenario import Scenario, preset
 
 PYTHON = (3, 11)
 MEMORY_GB = 2.0  # a lesson's kernel with torch stays below half of it
-DISK_GB = 1.0    # notebooks with their pictures, and run folders
+DISK_GB = 1.0  # notebooks with their pictures, and run folders
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Line:
 
 
 def choose_device(profile: str) -> str:
-    """"cuda" for the profile "gpu" where there is a GPU, else "cpu"; that it had to fall back is shown.
+    """ "cuda" for the profile "gpu" where there is a GPU, else "cpu"; that it had to fall back is shown.
 
     Raises ValueError for a profile that is none.
     """
@@ -44,8 +44,14 @@ def choose_device(profile: str) -> str:
 
     if torch.cuda.is_available():
         return "cuda"
-    card("No GPU here", ['You asked for the profile "gpu", and PyTorch sees no GPU on this machine: this lesson runs on the CPU. '
-                         "It shows the same, at the student's size."], "plain")
+    card(
+        "No GPU here",
+        [
+            'You asked for the profile "gpu", and PyTorch sees no GPU on this machine: this lesson runs on the CPU. '
+            "It shows the same, at the student's size."
+        ],
+        "plain",
+    )
     return "cpu"
 
 
@@ -54,8 +60,14 @@ def choose_scenario(device: str) -> Scenario:
     if device == "cpu":
         return preset("student")
     scenario = preset("full")
-    card("Full size", [f"On this GPU the lesson runs with {scenario.ris_elements} elements, {scenario.bs_antennas} antennas and up to "
-                       f"{scenario.max_sources} sources. The text speaks of what it shows at the student's size; your numbers stand below the cells as `measured …`."], "plain")
+    card(
+        "Full size",
+        [
+            f"On this GPU the lesson runs with {scenario.ris_elements} elements, {scenario.bs_antennas} antennas and up to "
+            f"{scenario.max_sources} sources. The text speaks of what it shows at the student's size; your numbers stand below the cells as `measured …`."
+        ],
+        "plain",
+    )
     return scenario
 
 
@@ -72,10 +84,17 @@ def show_machine() -> None:
 
     lines = look_at_machine()
     signs = {True: "✓\u00a0ready", None: "note", False: "✗\u00a0to\u00a0do"}
-    plots.table(["", "what", "found", "what to do, or to know"], [(signs[each.ok], each.what, each.found, each.advice) for each in lines])
+    plots.table(
+        ["", "what", "found", "what to do, or to know"],
+        [(signs[each.ok], each.what, each.found, each.advice) for each in lines],
+    )
     failing = [each for each in lines if each.ok is False]
     if failing:
-        card(f"{len(failing)} of {len(lines)} lines need something first", [f"{each.what}: {each.advice}" for each in failing], "open")
+        card(
+            f"{len(failing)} of {len(lines)} lines need something first",
+            [f"{each.what}: {each.advice}" for each in failing],
+            "open",
+        )
     else:
         card("This machine is ready", ["Every lesson runs here."], "good")
 
@@ -84,26 +103,42 @@ def _python() -> Line:
     found, wanted = f"{platform.python_version()} ({sys.executable})", ".".join(map(str, PYTHON))
     if sys.version_info >= PYTHON:
         return Line("Python", found)
-    return Line("Python", found, False, f"covlab needs {wanted} or newer: install one, then `make clean` and `make lab`.")
+    return Line(
+        "Python", found, False, f"covlab needs {wanted} or newer: install one, then `make clean` and `make lab`."
+    )
 
 
 def _torch() -> Line:
     try:
         import torch
     except ImportError as error:
-        return Line("PyTorch", f"not there ({error})", False, "Run `make lab`, which installs it; or `pip install -r requirements.lock`.")
+        return Line(
+            "PyTorch",
+            f"not there ({error})",
+            False,
+            "Run `make lab`, which installs it; or `pip install -r requirements.lock`.",
+        )
     return Line("PyTorch", torch.__version__)
 
 
 def _lock() -> Line:
     lock = Path(covlab.__file__).parents[1] / "requirements.lock"
     if not lock.exists():
-        return Line("tested versions", "no requirements.lock here", None, "covlab was installed without a clone: versions cannot be compared.")
+        return Line(
+            "tested versions",
+            "no requirements.lock here",
+            None,
+            "covlab was installed without a clone: versions cannot be compared.",
+        )
     differences = lock_differences(lock)
     if not differences:
         return Line("tested versions", "every package is the tested one")
-    return Line("tested versions", f"{len(differences)} differ: {'; '.join(differences[:3])}{' …' if len(differences) > 3 else ''}", None,
-                "Lessons mostly run all the same, but numbers may differ: `make lab` installs the tested ones; `covlab env` lists all differences.")
+    return Line(
+        "tested versions",
+        f"{len(differences)} differ: {'; '.join(differences[:3])}{' …' if len(differences) > 3 else ''}",
+        None,
+        "Lessons mostly run all the same, but numbers may differ: `make lab` installs the tested ones; `covlab env` lists all differences.",
+    )
 
 
 def _threads() -> Line:
@@ -111,9 +146,16 @@ def _threads() -> Line:
 
     found = f"{os.cpu_count()} cores, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)} in torch"
     if covlab.policy_late:
-        return Line("threads", found, None, "torch was loaded before covlab, so waiting threads spin: import covlab first; it may be many times faster.")
+        return Line(
+            "threads",
+            found,
+            None,
+            "torch was loaded before covlab, so waiting threads spin: import covlab first; it may be many times faster.",
+        )
     if torch.get_num_threads() > 1:
-        return Line("threads", found, None, "One thread is faster for networks this small: `make lab` sets OMP_NUM_THREADS=1.")
+        return Line(
+            "threads", found, None, "One thread is faster for networks this small: `make lab` sets OMP_NUM_THREADS=1."
+        )
     return Line("threads", found)
 
 
@@ -122,8 +164,12 @@ def _device() -> Line:
 
     if torch.cuda.is_available():
         gigabytes = torch.cuda.get_device_properties(0).total_memory / 2**30
-        return Line("device", f"{torch.cuda.get_device_name()}, {gigabytes:.0f} GB, CUDA {torch.version.cuda}", True,
-                    'Every lesson also runs on the CPU; set profile = "gpu" to use this.')
+        return Line(
+            "device",
+            f"{torch.cuda.get_device_name()}, {gigabytes:.0f} GB, CUDA {torch.version.cuda}",
+            True,
+            'Every lesson also runs on the CPU; set profile = "gpu" to use this.',
+        )
     return Line("device", "CPU", True, "All that is needed: no lesson requires a GPU.")
 
 
@@ -137,7 +183,10 @@ def _precisions() -> list[Line]:
         what = f"mixed precision, {name}"
         try:
             layer = torch.nn.Linear(8, 8, device=device)
-            optimizer, scaler = torch.optim.SGD(layer.parameters(), lr=0.1), torch.amp.GradScaler(device, enabled=name == "fp16", init_scale=128.0)
+            optimizer, scaler = (
+                torch.optim.SGD(layer.parameters(), lr=0.1),
+                torch.amp.GradScaler(device, enabled=name == "fp16", init_scale=128.0),
+            )
             with torch.autocast(device, dtype):
                 half = layer(torch.ones(8, 8, device=device))
             scaler.scale(half.float().square().mean()).backward()
@@ -145,11 +194,26 @@ def _precisions() -> list[Line]:
             scaler.update()
             finite = all(parameter.isfinite().all() for parameter in layer.parameters())
             works = half.dtype == dtype and finite
-            lines.append(Line(what, f"works on {device}") if works else
-                         Line(what, f"gives {half.dtype}, finite: {bool(finite)}", False, "Install the PyTorch that requirements.lock names: `make lab`."))
+            lines.append(
+                Line(what, f"works on {device}")
+                if works
+                else Line(
+                    what,
+                    f"gives {half.dtype}, finite: {bool(finite)}",
+                    False,
+                    "Install the PyTorch that requirements.lock names: `make lab`.",
+                )
+            )
         except RuntimeError as error:
-            lines.append(Line(what, str(error).splitlines()[0], False, f"This PyTorch cannot do {name} on {device}; lessons 04 and 07 need it: "
-                                                                       "install the one that requirements.lock names, with `make lab`."))
+            lines.append(
+                Line(
+                    what,
+                    str(error).splitlines()[0],
+                    False,
+                    f"This PyTorch cannot do {name} on {device}; lessons 04 and 07 need it: "
+                    "install the one that requirements.lock names, with `make lab`.",
+                )
+            )
     return lines
 
 
@@ -159,19 +223,33 @@ def _memory() -> Line:
     free = psutil.virtual_memory().available / 2**30
     if free >= MEMORY_GB:
         return Line("free memory", f"{free:.1f} GB")
-    return Line("free memory", f"{free:.1f} GB", False, f"A lesson wants {MEMORY_GB:g} GB: close other programs, or other notebooks' kernels (menu Kernel).")
+    return Line(
+        "free memory",
+        f"{free:.1f} GB",
+        False,
+        f"A lesson wants {MEMORY_GB:g} GB: close other programs, or other notebooks' kernels (menu Kernel).",
+    )
 
 
 def _disk() -> Line:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     if free >= DISK_GB:
         return Line("free disk", f"{free:.1f} GB")
-    return Line("free disk", f"{free:.1f} GB", False, f"Make room: run folders and notebooks want {DISK_GB:g} GB. Old runs in runs/ and build/ can go.")
+    return Line(
+        "free disk",
+        f"{free:.1f} GB",
+        False,
+        f"Make room: run folders and notebooks want {DISK_GB:g} GB. Old runs in runs/ and build/ can go.",
+    )
 
 
 def _place() -> Line:
     path = memory.path_here()
     if path is None:
-        return Line("your own copy", f"this notebook runs in {Path.cwd()}", None,
-                    "What you solve is forgotten with the kernel; `make lab` opens your own copies, in work/, and remembers.")
+        return Line(
+            "your own copy",
+            f"this notebook runs in {Path.cwd()}",
+            None,
+            "What you solve is forgotten with the kernel; `make lab` opens your own copies, in work/, and remembers.",
+        )
     return Line("your own copy", f"yes; progress in {path}")

@@ -56,7 +56,7 @@ def _lessons(lessons: list[dict]) -> str:
         f'<tr><td><a href="#{escape(each["lesson"])}">{escape(each["lesson"])}</a></td><td>{escape(each["edition"])}</td>'
         f'<td class="{_class(each["status"] == "passed")}">{escape(each["status"])}</td>'
         f'<td class="number">{each["seconds"]:.1f} s</td><td class="number">{each["budget"]:g} s</td>'
-        f'<td>{escape(", ".join(f"{name} = {value!r}" for name, value in each["parameters"].items()))}</td></tr>'
+        f"<td>{escape(', '.join(f'{name} = {value!r}' for name, value in each['parameters'].items()))}</td></tr>"
         for each in lessons
     ]
     return _table(["Lesson", "Edition", "Status", "#Time", "#Budget", "Parameters"], rows)
@@ -68,9 +68,11 @@ def _findings(lessons: list[dict]) -> str:
         return ""
     rows = []
     for finding in found:
-        lines = f'<pre>{escape(chr(10).join(finding["last_lines"]))}</pre>' if finding["last_lines"] else ""
-        rows.append(f'<tr><td>{escape(finding["place"])}</td><td class="{_class(not finding["fatal"])}">'
-                    f'{escape(finding["kind"])}</td><td>{escape(finding["message"])}{lines}</td></tr>')
+        lines = f"<pre>{escape(chr(10).join(finding['last_lines']))}</pre>" if finding["last_lines"] else ""
+        rows.append(
+            f'<tr><td>{escape(finding["place"])}</td><td class="{_class(not finding["fatal"])}">'
+            f"{escape(finding['kind'])}</td><td>{escape(finding['message'])}{lines}</td></tr>"
+        )
     return "<h2>What is wrong</h2>" + _table(["Place", "Kind", "Message"], rows)
 
 
@@ -81,9 +83,11 @@ def _claims(claims: list[dict]) -> str:
     for each in claims:
         low, high = min(each["measured"]), max(each["measured"])
         measured = f"{low:.6g}" if low == high else f"{low:.6g} … {high:.6g}"
-        rows.append(f'<tr><td>{escape(each["claim"])}</td><td class="number">{each["value"]:g} ± {each["tolerance"]:g}'
-                    f'</td><td class="number">{measured}</td><td class="{_class(each["holds"])}">'
-                    f'{"holds" if each["holds"] else "does not hold"}</td><td>{escape(each["reason"])}</td></tr>')
+        rows.append(
+            f'<tr><td>{escape(each["claim"])}</td><td class="number">{each["value"]:g} ± {each["tolerance"]:g}'
+            f'</td><td class="number">{measured}</td><td class="{_class(each["holds"])}">'
+            f"{'holds' if each['holds'] else 'does not hold'}</td><td>{escape(each['reason'])}</td></tr>"
+        )
     return "<h2>Claims</h2>" + _table(["Claim", "#Expected", "#Measured", "Verdict", "Tolerance from"], rows)
 
 
@@ -95,8 +99,12 @@ def for_reading(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if SCRIPT not in output.get("data", {})
-                            and (VIEW not in output.get("data", {}) or "text/html" in output.data)]
+            cell.outputs = [
+                output
+                for output in cell.outputs
+                if SCRIPT not in output.get("data", {})
+                and (VIEW not in output.get("data", {}) or "text/html" in output.data)
+            ]
             for output in cell.outputs:
                 for kind in {MEASUREMENT, VERDICT, VIEW} & output.get("data", {}).keys():
                     del output.data[kind]
@@ -112,8 +120,9 @@ def _notebook(name: str, path: Path) -> str:
 
 def _table(titles: list[str], rows: list[str]) -> str:
     """titles: a leading # marks a column of numbers."""
-    head = "".join(f'<th scope="col"{" class=number" if title[0] == "#" else ""}>{title.lstrip("#")}</th>'
-                   for title in titles)
+    head = "".join(
+        f'<th scope="col"{" class=number" if title[0] == "#" else ""}>{title.lstrip("#")}</th>' for title in titles
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 

@@ -23,14 +23,18 @@ def defaults(source: str, later: list[str], *, unread: bool = False) -> dict:
         try:
             values[target.id] = ast.literal_eval(statement.value)
         except (AttributeError, ValueError):
-            raise ValueError(f"the parameters cell holds {ast.unparse(statement)!r}; "
-                             "expected only lines such as seed = 0, with plain literals") from None
+            raise ValueError(
+                f"the parameters cell holds {ast.unparse(statement)!r}; "
+                "expected only lines such as seed = 0, with plain literals"
+            ) from None
     _check_profile(values)
     loaded = set().union(*map(_names_loaded, later))
     idle = [name for name in values if name not in loaded]
     if idle and not unread:
-        raise ValueError(f"no later cell reads the parameter {', '.join(idle)}; use it, remove it, "
-                         "or tag the parameters cell 'unread'")
+        raise ValueError(
+            f"no later cell reads the parameter {', '.join(idle)}; use it, remove it, "
+            "or tag the parameters cell 'unread'"
+        )
     return values
 
 
@@ -42,8 +46,10 @@ def check_overrides(values: dict, overrides: dict) -> None:
             raise ValueError(f"no parameter {name!r}; there are: {valid}")
         expected, came = type(values[name]), type(value)
         if values[name] is not None and came is not expected and (expected, came) != (float, int):
-            raise ValueError(f"parameter {name!r} is {value!r}, of type {came.__name__}; expected "
-                             f"{expected.__name__}, such as {values[name]!r}")
+            raise ValueError(
+                f"parameter {name!r} is {value!r}, of type {came.__name__}; expected "
+                f"{expected.__name__}, such as {values[name]!r}"
+            )
     _check_profile(overrides)
 
 

@@ -28,8 +28,11 @@ def predict(question: str, text: str, choices: Sequence[str]) -> None:
     _asked[question] = (text, choices)
     before = memory.prediction(question)
     radio = ipywidgets.RadioButtons(
-        options=choices, value=before if before in choices else None, description="I predict:",
-        layout=ipywidgets.Layout(width="max-content"), style={"description_width": "initial"},
+        options=choices,
+        value=before if before in choices else None,
+        description="I predict:",
+        layout=ipywidgets.Layout(width="max-content"),
+        style={"description_width": "initial"},
     )
     note = ipywidgets.HTML(_noted(radio.value))
 
@@ -61,7 +64,11 @@ def outcome(question: str, happened: str, because: str = "") -> None:
         lines = [f"You predicted: {predicted}. So it was."]
     else:
         lines = [f"You predicted: {predicted}. It came out differently, and that is where there is something to learn."]
-    card(f"Outcome: {happened}", list(filter(None, [text, *lines, because])), "good" if predicted == happened else "plain")
+    card(
+        f"Outcome: {happened}",
+        list(filter(None, [text, *lines, because])),
+        "good" if predicted == happened else "plain",
+    )
 
 
 def _noted(choice: str | None) -> str:

@@ -40,16 +40,26 @@ class Progress:
 
     def _table(self, runs: list[Run]) -> Table:
         table = Table(box=None, pad_edge=False)
-        for title, justify in (("Lesson", "left"), ("Status", "left"), ("Cells", "right"), ("Time", "right"),
-                               ("Expected", "right")):
+        for title, justify in (
+            ("Lesson", "left"),
+            ("Status", "left"),
+            ("Cells", "right"),
+            ("Time", "right"),
+            ("Expected", "right"),
+        ):
             table.add_column(title, justify=justify)
         for run in runs:
             ids = [cell.id for cell in run.lesson.notebook.cells]
             begun = ids.index(run.cell) + 1 if run.cell in ids else 0
             expected = self.expected.get(run.lesson.name)
-            table.add_row(_title(run), run.status, f"{begun}/{len(ids)}", f"{run.seconds:.0f} s",
-                          f"{expected:.0f} s" if expected else f"< {run.budget:.0f} s",
-                          style=COLOURS.get(run.status, "red"))
+            table.add_row(
+                _title(run),
+                run.status,
+                f"{begun}/{len(ids)}",
+                f"{run.seconds:.0f} s",
+                f"{expected:.0f} s" if expected else f"< {run.budget:.0f} s",
+                style=COLOURS.get(run.status, "red"),
+            )
         return table
 
 

@@ -72,8 +72,9 @@ def mathml_or_code(tex: str, display: bool) -> str:
 
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
-_MARKDOWN.use(dollarmath_plugin, allow_digits=False,
-              renderer=lambda tex, options: mathml_or_code(tex, options["display_mode"]))
+_MARKDOWN.use(
+    dollarmath_plugin, allow_digits=False, renderer=lambda tex, options: mathml_or_code(tex, options["display_mode"])
+)
 
 
 class _Reader(HTMLParser):

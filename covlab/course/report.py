@@ -40,8 +40,15 @@ def _lesson(run: Run) -> dict:
         "parameters": run.parameters,
         "source_sha256": run.lesson.digest,
         "findings": [
-            {"kind": each.kind, "fatal": each.fatal, "place": run.place(each), "cell": each.cell, "claim": each.claim,
-             "message": each.message, "last_lines": each.lines}
+            {
+                "kind": each.kind,
+                "fatal": each.fatal,
+                "place": run.place(each),
+                "cell": each.cell,
+                "claim": each.claim,
+                "message": each.message,
+                "last_lines": each.lines,
+            }
             for each in run.findings
         ],
     }
@@ -53,8 +60,16 @@ def _claims(runs: list[Run], claims: dict[str, Claim]) -> list[dict]:
     for claim in claims.values():
         values = [value for run in runs for value in run.measured.get(claim.id, [])]
         if values:
-            rows.append({"claim": claim.id, "value": claim.value, "tolerance": claim.tolerance,
-                         "reason": claim.reason, "measured": values, "holds": all(map(claim.holds, values))})
+            rows.append(
+                {
+                    "claim": claim.id,
+                    "value": claim.value,
+                    "tolerance": claim.tolerance,
+                    "reason": claim.reason,
+                    "measured": values,
+                    "holds": all(map(claim.holds, values)),
+                }
+            )
     return rows
 
 
@@ -67,15 +82,25 @@ def _junit(results: dict) -> xml.Element:
         measured = [row["claim"] for row in results["claims"] if row["claim"].startswith(f"{number}.")]
         for name in [*measured, *(each["claim"] for each in fatal if each["claim"])]:
             cases[name] = [each for each in fatal if each["claim"] == name]
-        suite = xml.SubElement(suites, "testsuite", name=lesson["lesson"], time=str(lesson["seconds"]),
-                               tests=str(len(cases)), failures=str(sum(map(bool, cases.values()))), errors="0")
+        suite = xml.SubElement(
+            suites,
+            "testsuite",
+            name=lesson["lesson"],
+            time=str(lesson["seconds"]),
+            tests=str(len(cases)),
+            failures=str(sum(map(bool, cases.values()))),
+            errors="0",
+        )
         for name, failures in cases.items():
             seconds = lesson["seconds"] if name == "run" else 0
             case = xml.SubElement(suite, "testcase", classname=lesson["lesson"], name=name, time=str(seconds))
             if failures:
                 failure = xml.SubElement(case, "failure", type=failures[0]["kind"], message=failures[0]["message"])
-                failure.text = _printable("\n\n".join(
-                    "\n".join([f"{each['place']}: {each['message']}", *each["last_lines"]]) for each in failures))
+                failure.text = _printable(
+                    "\n\n".join(
+                        "\n".join([f"{each['place']}: {each['message']}", *each["last_lines"]]) for each in failures
+                    )
+                )
     return suites
 
 

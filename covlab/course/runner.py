@@ -20,7 +20,7 @@ from covlab.course.parameters import check_overrides
 from covlab.course.prose import statements
 
 GRACE = 10.0  # seconds a lesson's process has beyond its limit to stop its kernel and save what there is
-POLL = 0.05   # seconds between two looks at the running lessons
+POLL = 0.05  # seconds between two looks at the running lessons
 KINDS = {"failed": "error", "timed out": "timeout", "kernel died": "kernel"}  # how papermill ends -> finding
 
 
@@ -98,12 +98,15 @@ class Run:
             self.measured = measurements(executed)
             if self.edition == "instructor":
                 due = claims_of(self.lesson.name, self.parameters.get("profile", "cpu"), claims)
-                self.findings += [Finding("claim", text, claim=claim)
-                                  for claim, text in measurement_complaints(due, claims, self.measured)]
+                self.findings += [
+                    Finding("claim", text, claim=claim)
+                    for claim, text in measurement_complaints(due, claims, self.measured)
+                ]
         self.findings += prose_findings(self.lesson, claims)
         if self.seconds > self.budget and not finding:
             self.findings.append(
-                Finding("slow", f"the lesson took {self.seconds:.0f} s, its budget is {self.budget:g} s"))
+                Finding("slow", f"the lesson took {self.seconds:.0f} s, its budget is {self.budget:g} s")
+            )
         if status == "passed" and any(each.fatal for each in self.findings):
             self.status = "failed"
 
@@ -121,8 +124,9 @@ def prose_findings(lesson: Lesson, claims: dict[str, Claim]) -> list[Finding]:
     return findings
 
 
-def run_all(runs: list[Run], claims: dict[str, Claim], *, jobs: int = 1,
-            watch: Callable[[list[Run]], None] = lambda runs: None) -> None:
+def run_all(
+    runs: list[Run], claims: dict[str, Claim], *, jobs: int = 1, watch: Callable[[list[Run]], None] = lambda runs: None
+) -> None:
     """Execute the runs in order, `jobs` at a time; whatever goes wrong is recorded in them, not raised.
 
     Each lesson has one thread, unless OMP_NUM_THREADS says otherwise. watch is called about every POLL seconds. On
@@ -166,10 +170,19 @@ class _Process:
         self.events.write_text("")
         self.unread, self.closing = 0, None
         job = run.scratch / "job.json"
-        job.write_text(json.dumps({
-            "input": str(source), "output": str(run.executed), "events": str(self.events), "folder": str(run.scratch),
-            "parameters": run.overrides, "budget": run.budget, "limit": 3 * run.budget,
-        }))
+        job.write_text(
+            json.dumps(
+                {
+                    "input": str(source),
+                    "output": str(run.executed),
+                    "events": str(self.events),
+                    "folder": str(run.scratch),
+                    "parameters": run.overrides,
+                    "budget": run.budget,
+                    "limit": 3 * run.budget,
+                }
+            )
+        )
         environment = dict(os.environ, IPYTHONDIR=str(run.scratch / "ipython"))  # no start-up files of the user's
         # One thread a lesson: their networks are too small to share, and numbers do not depend on the cores then.
         environment.setdefault("OMP_NUM_THREADS", "1")
@@ -178,8 +191,14 @@ class _Process:
         run.status = "running"
         with (run.scratch / "stdout.txt").open("wb") as out, (run.scratch / "stderr.txt").open("wb") as err:
             # A session of its own: Ctrl-C reaches the runner alone, which then stops the lessons.
-            self.process = subprocess.Popen([sys.executable, "-m", "covlab.course.execute", str(job)], env=environment,
-                                            stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "covlab.course.execute", str(job)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
 
     def look(self, claims: dict[str, Claim]) -> None:
         """Take in new events; notice the end, and a process that no longer keeps its own time."""
@@ -192,17 +211,28 @@ class _Process:
         if not ended:
             if run.seconds > 3 * run.budget + GRACE:
                 self.kill()
-                run.conclude("timed out", claims, Finding(
-                    "timeout", "did not stop at its time limit, and was killed", run.cell))
+                run.conclude(
+                    "timed out", claims, Finding("timeout", "did not stop at its time limit, and was killed", run.cell)
+                )
         elif self.closing:
             status, kind = self.closing["status"], KINDS.get(self.closing["status"])
-            run.conclude(status, claims, kind and Finding(
-                kind, self.closing["message"], run.cell, lines=last_lines(self.closing["text"])))
+            run.conclude(
+                status,
+                claims,
+                kind and Finding(kind, self.closing["message"], run.cell, lines=last_lines(self.closing["text"])),
+            )
         else:
             log = (run.scratch / "stderr.txt").read_text(encoding="utf-8", errors="replace")
-            run.conclude("failed", claims, Finding(
-                "error", f"the process that runs the notebook ended with code {self.process.returncode}", run.cell,
-                lines=last_lines(log)))
+            run.conclude(
+                "failed",
+                claims,
+                Finding(
+                    "error",
+                    f"the process that runs the notebook ended with code {self.process.returncode}",
+                    run.cell,
+                    lines=last_lines(log),
+                ),
+            )
 
     def kill(self) -> None:
         """End the process, if it has not ended, and all it started."""

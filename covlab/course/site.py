@@ -13,7 +13,7 @@ import nbformat
 from covlab.course.editions import Lesson, tags, write_notebook
 from covlab.course.page import for_reading
 
-CONF = '''
+CONF = """
 from covlab.course.prose import mathml_or_code
 from docutils.nodes import SkipNode
 
@@ -45,7 +45,7 @@ def _math(display):
 def setup(app):
     # MathJax would come from a server.
     app.add_html_math_renderer("mathml", _math(False), _math(True))
-'''
+"""
 
 INDEX = """# covlab
 
@@ -97,8 +97,11 @@ def make_handout(site: Path) -> Path:
 
 def site_complaints(site: Path) -> list[str]:
     """Broken internal links, pictures without alternative text, and anything a page would fetch."""
-    pages = {path.resolve(): _Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))
-             if "_static" not in path.parts}  # where themes keep templates that are no pages
+    pages = {
+        path.resolve(): _Page(path.read_text(encoding="utf-8"))
+        for path in sorted(site.rglob("*.html"))
+        if "_static" not in path.parts
+    }  # where themes keep templates that are no pages
     complaints = []
     for path, page in pages.items():
         name = path.relative_to(site.resolve())

@@ -28,7 +28,11 @@ def show_progress() -> None:
 
     path = memory.path_here()
     rows = progress_rows(path)
-    where = f"remembered in {path}" if path else "only remembered until this kernel ends: this notebook does not run in work/"
+    where = (
+        f"remembered in {path}"
+        if path
+        else "only remembered until this kernel ends: this notebook does not run in work/"
+    )
     lessons = []
     for lesson, exercises in groupby(rows, key=lambda row: row[0][:2]):
         exercises = list(exercises)

@@ -21,15 +21,21 @@ def position_bound(batch: Batch, site: Tensor, scenario: Scenario) -> Tensor:
         ValueError: the scenario's waves are plane, and tell no range.
     """
     if not scenario.near_field:
-        raise ValueError(f"scenario must have near_field on for places to be estimated, got '{scenario.name}' with plane waves")
+        raise ValueError(
+            f"scenario must have near_field on for places to be estimated, got '{scenario.name}' with plane waves"
+        )
     scenes = CodedSnapshots(batch, site.to(torch.complex128), batch.noise_power)
     coordinates = torch.stack([batch.azimuth.sin(), batch.elevation.sin(), 1 / batch.range_m], dim=2).double()
     _, fisher, _ = information(scenes, scenario, coordinates, batch.power.double())
     absent = (batch.power == 0).repeat_interleave(4, dim=1)
     fisher = fisher + torch.diag_embed(absent.double())  # rows of zeros, otherwise
     scale = fisher.diagonal(dim1=1, dim2=2).rsqrt()
-    covariance = torch.linalg.inv(fisher * scale.unsqueeze(1) * scale.unsqueeze(2)) * scale.unsqueeze(1) * scale.unsqueeze(2)
-    blocks = torch.stack([covariance[:, 4 * k : 4 * k + 3, 4 * k : 4 * k + 3] for k in range(batch.power.shape[1])], dim=1)
+    covariance = (
+        torch.linalg.inv(fisher * scale.unsqueeze(1) * scale.unsqueeze(2)) * scale.unsqueeze(1) * scale.unsqueeze(2)
+    )
+    blocks = torch.stack(
+        [covariance[:, 4 * k : 4 * k + 3, 4 * k : 4 * k + 3] for k in range(batch.power.shape[1])], dim=1
+    )
     slopes = torch.func.vmap(torch.func.jacfwd(_place))(coordinates.flatten(0, 1)).unflatten(0, coordinates.shape[:2])
     variance = (slopes @ blocks @ slopes.mT).diagonal(dim1=2, dim2=3).sum(dim=2)
     return torch.where(batch.power > 0, variance.sqrt().to(batch.power.dtype), torch.nan)

@@ -23,4 +23,8 @@ def calibrate(batch: Batch) -> Tensor:
         raise ValueError(
             f"batch must hold codes of rank N = {elements} to determine G, got rank {rank} from {len(codes)} snapshots: pool more scenes, with fresh codes"
         )
-    return torch.linalg.lstsq(codes, channels.to(torch.complex128), driver="gels" if batch.y.is_cuda else "gelsd").solution.mT.to(channels.dtype).contiguous()
+    return (
+        torch.linalg.lstsq(codes, channels.to(torch.complex128), driver="gels" if batch.y.is_cuda else "gelsd")
+        .solution.mT.to(channels.dtype)
+        .contiguous()
+    )

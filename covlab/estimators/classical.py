@@ -125,4 +125,6 @@ def check_site(batch: Batch, site: Tensor) -> None:
     """Raises ValueError unless ``site`` is a complex G [M, N] that fits the batch."""
     shape = (batch.y.shape[2], batch.codes.shape[2])
     if tuple(site.shape) != shape or not site.is_complex():
-        raise ValueError(f"site must be G, complex [M, N] = {list(shape)} beside this batch, got {site.dtype} {list(site.shape)}")
+        raise ValueError(
+            f"site must be G, complex [M, N] = {list(shape)} beside this batch, got {site.dtype} {list(site.shape)}"
+        )

@@ -41,7 +41,9 @@ class MatchingPursuit:
     def _piece(self, scenes: CodedSnapshots) -> tuple[Tensor, Tensor]:
         """(sin φ, sin θ, 1/r) [B, K_max, 3] and powers [B, K_max], 0 for the sources that do not pay."""
         B, (L, M), most = len(scenes), scenes.y.shape[1:3], self.scenario.max_sources
-        grid = torch.stack([self.grid.azimuth.sin(), self.grid.elevation.sin(), 1 / self.grid.range_m], dim=1).to(scenes.y.device)
+        grid = torch.stack([self.grid.azimuth.sin(), self.grid.elevation.sin(), 1 / self.grid.range_m], dim=1).to(
+            scenes.y.device
+        )
         responses = scenes.responses(self.grid.steering.to(scenes.y.device))
         coordinates, power = grid.new_zeros(B, 0, 3), grid.new_zeros(B, 0)
         best = torch.full_like(scenes.noise, torch.inf)  # there is at least one source
@@ -51,7 +53,9 @@ class MatchingPursuit:
             point, added = best_point(scenes, responses, taken, power)
             coordinates = torch.cat([coordinates, grid[point].unsqueeze(1)], dim=1)
             power = torch.cat([power, added.unsqueeze(1)], dim=1)
-            coordinates, power, cost = scoring(scenes, self.scenario, coordinates, power, self.scoring_steps, places=self.off_grid)
+            coordinates, power, cost = scoring(
+                scenes, self.scenario, coordinates, power, self.scoring_steps, places=self.off_grid
+            )
             cost = cost + 2 * K * math.log(L * M)
             better = cost < best
             best = torch.where(better, cost, best)
@@ -110,7 +114,9 @@ def best_point(scenes: CodedSnapshots, responses: Tensor, taken: Tensor, power: 
     return point, torch.maximum(added, STRAYS * scenes.power)
 
 
-def information(scenes: CodedSnapshots, scenario: Scenario, coordinates: Tensor, power: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def information(
+    scenes: CodedSnapshots, scenario: Scenario, coordinates: Tensor, power: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient of the cost, Fisher information and cost at (sin φ, sin θ, 1/r, log p), σ² known.
 
     ∂C_l/∂θ_i = x_i d_kᴴ + d_k x_iᴴ, with x_i = p_k ∂d_k/∂θ_i for a coordinate of the place and x_i = p_k d_k / 2 for log p_k. After whitening,
@@ -124,7 +130,10 @@ def information(scenes: CodedSnapshots, scenario: Scenario, coordinates: Tensor,
         [B, 4K], [B, 4K, 4K], [B]; the four numbers of a source stand together.
     """
     B, K = power.shape
-    along = [torch.zeros_like(coordinates).index_fill(2, torch.tensor(axis, device=coordinates.device), 1.0) for axis in range(3)]
+    along = [
+        torch.zeros_like(coordinates).index_fill(2, torch.tensor(axis, device=coordinates.device), 1.0)
+        for axis in range(3)
+    ]
 
     def steer(places: Tensor) -> Tensor:
         return torch.view_as_real(steering_at(scenario, places))
@@ -143,7 +152,9 @@ def information(scenes: CodedSnapshots, scenario: Scenario, coordinates: Tensor,
     return gradient, fisher, log_det + square(z).sum(dim=(1, 2, 3))
 
 
-def scoring(scenes: CodedSnapshots, scenario: Scenario, coordinates: Tensor, power: Tensor, steps: int, places: bool) -> tuple[Tensor, Tensor, Tensor]:
+def scoring(
+    scenes: CodedSnapshots, scenario: Scenario, coordinates: Tensor, power: Tensor, steps: int, places: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """Damped Fisher scoring of powers [B, K] and, with ``places``, of coordinates [B, K, 3]; also the cost reached [B].
 
     A step that does not lower a scene's cost is not taken, and damps the next one more (Levenberg and Marquardt).

@@ -87,7 +87,9 @@ class RefinedGridLikelihood:
         self.scenario, self.levels, self.steps, self.last, self.keep = scenario, levels, steps, last, keep
         self.grid = default_grid(scenario)
         self.low, self.high = phase_bounds(scenario)
-        cells = torch.tensor([max(1, count - ends) for count, ends in zip(reversed(self.grid.shape), (0, 0, 1), strict=True)])
+        cells = torch.tensor(
+            [max(1, count - ends) for count, ends in zip(reversed(self.grid.shape), (0, 0, 1), strict=True)]
+        )
         self.cell = (self.high - self.low) / cells
         self.children = torch.cartesian_prod(*[torch.tensor([-0.25, 0.25])] * 3)
 
@@ -99,7 +101,11 @@ class RefinedGridLikelihood:
         """F = D diag(√p) on the last grid [B, N, A]."""
         grid, device = self.grid, scenes.y.device
         low, high, children = self.low.to(device), self.high.to(device), self.children.to(device)
-        coordinates = torch.stack([grid.azimuth.sin(), grid.elevation.sin(), 1 / grid.range_m], dim=1).to(device).expand(len(scenes), -1, -1)
+        coordinates = (
+            torch.stack([grid.azimuth.sin(), grid.elevation.sin(), 1 / grid.range_m], dim=1)
+            .to(device)
+            .expand(len(scenes), -1, -1)
+        )
         cell = self.cell.to(device)
         steering = grid.steering.to(device)
         power = likelihood_steps(scenes, scenes.responses(steering), _even_power(scenes, len(grid)), self.steps)
@@ -109,7 +115,9 @@ class RefinedGridLikelihood:
             coordinates = (centres + children * cell).clamp(low, high).flatten(1, 2)
             power, cell = (power / len(children)).repeat_interleave(len(children), dim=1), cell / 2
             steering = steering_at(self.scenario, coordinates).mT
-            power = likelihood_steps(scenes, scenes.responses(steering), power, self.last if level == self.levels else self.steps)
+            power = likelihood_steps(
+                scenes, scenes.responses(steering), power, self.last if level == self.levels else self.steps
+            )
         return steering * power.sqrt().unsqueeze(1)
 
 

@@ -18,7 +18,9 @@ def music(R: Tensor, sources: Tensor, steering: Tensor) -> Tensor:
     """
     elements = R.shape[-1]
     if sources.min() < 1 or sources.max() >= elements:
-        raise ValueError(f"sources must lie in 1 … {elements - 1} for R of {elements} elements, got {sources.min().item()} … {sources.max().item()}")
+        raise ValueError(
+            f"sources must lie in 1 … {elements - 1} for R of {elements} elements, got {sources.min().item()} … {sources.max().item()}"
+        )
     _, vectors = torch.linalg.eigh((R + R.mH) / 2)
     rank = torch.arange(elements, device=R.device)
     noise = vectors * (rank < elements - sources.unsqueeze(1)).unsqueeze(1)
@@ -78,7 +80,9 @@ def locate(spectrum: Tensor, grid: Grid, count: int) -> Tensor:
     """
     if grid.range_m.isinf().any():
         raise ValueError("grid must have ranges to locate sources, got one of plane waves")
-    corner = torch.stack([1 / grid.range_m, grid.elevation.sin(), grid.azimuth.sin()]).to(spectrum).unflatten(1, grid.shape)
+    corner = (
+        torch.stack([1 / grid.range_m, grid.elevation.sin(), grid.azimuth.sin()]).to(spectrum).unflatten(1, grid.shape)
+    )
     axes = (corner[0, :, 0, 0], corner[1, 0, :, 0], corner[2, 0, 0, :])
     w, v, u = peaks(spectrum, axes, count).unbind(dim=2)
     return torch.stack([u.asin(), v.asin(), 1 / w], dim=2)

@@ -87,7 +87,11 @@ def combinations(seed: int = 0) -> Iterator[Finding]:
         ("M", " + ".join(M), overfit(*M, seed=seed, **whole)),
         ("N", " + ".join(N), overfit(*N, seed=seed)),
         ("M without loop and gate", f"{M[1]} + {M[3]}", overfit(M[1], M[3], seed=seed, **ALIGNED)),
-        ("a weight of zero", "main_weight_zero, without weight decay", overfit("main_weight_zero", seed=seed, weight_decay=0.0)),
+        (
+            "a weight of zero",
+            "main_weight_zero, without weight decay",
+            overfit("main_weight_zero", seed=seed, weight_decay=0.0),
+        ),
         ("a NaN taken for zero", "nan_loss_sanitized, and a loss that is NaN", _loss_of_nan(seed)),
     ):
         yield Finding(name, title, str(symptom), _reproduces(symptom), symptom.reproduced)
@@ -112,78 +116,110 @@ def reports(seed: int = 0) -> Iterator[Finding]:
     loss, demoted = nmse(estimate, R).mean(), nmse(estimate, half).mean()
     promoted = torch.result_type(torch.view_as_real(R).half(), torch.view_as_real(estimate))
     yield Finding(
-        "23 Oct", "half-precision labels demote the FP32 loss",
+        "23 Oct",
+        "half-precision labels demote the FP32 loss",
         f"half with float gives {_name(promoted)}; the loss with labels rounded to half differs by {abs(demoted / loss - 1):.1e}",
-        "false: promotion goes to the higher precision", False,
-    )  # fmt: skip
+        "false: promotion goes to the higher precision",
+        False,
+    )
 
     raw = (1e12 * estimate - R).abs().square().sum(dim=(1, 2)) / R.abs().square().sum(dim=(1, 2))
     yield Finding(
-        "23 Oct", "the sample covariance is not trace-normalized, hence a loss of 1.7e25",
+        "23 Oct",
+        "the sample covariance is not trace-normalized, hence a loss of 1.7e25",
         f"an estimate 1e12 times too large: {raw.mean():.1e} without normalization, {nmse(1e12 * estimate, R).mean():.3f} with it",
-        "true", True,
-    )  # fmt: skip
+        "true",
+        True,
+    )
 
     weightless = overfit("main_weight_zero", seed=seed)
     yield Finding(
-        "24 Oct", "the main weight is not passed",
+        "24 Oct",
+        "the main weight is not passed",
         f"with a weight of 0: {weightless}; with 1: {clean}",
-        "false: it would print the zero, and hold validation but for weight decay, but the source's prints showed a weight of 1", False,
-    )  # fmt: skip
+        "false: it would print the zero, and hold validation but for weight decay, but the source's prints showed a weight of 1",
+        False,
+    )
 
     indented = overfit("schedule_per_epoch", seed=seed)
-    yield Finding("24 Oct", "the scheduler's lines are indented too far", str(indented), "false: the schedule can be late, the run still trains", False)
+    yield Finding(
+        "24 Oct",
+        "the scheduler's lines are indented too far",
+        str(indented),
+        "false: the schedule can be late, the run still trains",
+        False,
+    )
 
     single, clean_single = overfit(*BLAMED, accumulation=1, seed=seed), overfit(accumulation=1, seed=seed)
     same = torch.equal(single.run.vector, clean_single.run.vector)
     four = overfit(*BLAMED, seed=seed)
     yield Finding(
-        "27 Oct", "the division stands inside the debug block (the review)",
+        "27 Oct",
+        "the division stands inside the debug block (the review)",
         f"accumulation 1: parameters identical to the clean run's: {_yes(same)}; accumulation 4: {four}",
-        "real, and harmless here", True,
-    )  # fmt: skip
+        "real, and harmless here",
+        True,
+    )
 
     log = overfit("running_sum_in_step_branch", seed=seed)
     skipped = overfit("running_sum_in_step_branch", "gradient_through_singular_vectors", seed=seed, **ALIGNED)
     yield Finding(
-        "27 Oct", "the running sum stands inside the step block",
+        "27 Oct",
+        "the running sum stands inside the step block",
         f"alone: {log}; when no step runs: {skipped}",
-        "real; explains the zero, and nothing else", True,
-    )  # fmt: skip
+        "real; explains the zero, and nothing else",
+        True,
+    )
 
-    sources = ("for b in batches:\n    loss = f(b)\n    # divide\n    loss = loss / n\n", "for b in batches:\n    loss = f(b)\n# divide\n    loss = loss / n\n")
+    sources = (
+        "for b in batches:\n    loss = f(b)\n    # divide\n    loss = loss / n\n",
+        "for b in batches:\n    loss = f(b)\n# divide\n    loss = loss / n\n",
+    )
     trees = {ast.dump(ast.parse(source)) for source in sources}
     yield Finding(
-        "27 Oct", "a comment's indentation broke the control flow",
+        "27 Oct",
+        "a comment's indentation broke the control flow",
         f"the loop with its comment indented and not: {len(trees)} syntax tree{'s' * (len(trees) > 1)}",
-        "false: Python does not see comments", len(trees) != 1,
-    )  # fmt: skip
+        "false: Python does not see comments",
+        len(trees) != 1,
+    )
 
-    cold, cold_epoch = overfit("warmup_from_zero", seed=seed), overfit("warmup_from_zero", seed=seed, accumulation=15, warmup=24)
+    cold, cold_epoch = (
+        overfit("warmup_from_zero", seed=seed),
+        overfit("warmup_from_zero", seed=seed, accumulation=15, warmup=24),
+    )
     still = [sum(row["update_norm"] == 0 for row in symptom.run.ledger.rows) for symptom in (cold, cold_epoch)]
     reached = cold_epoch.run.ledger.rows[11]["learning_rate_head"] / cold_epoch.run.recipe.learning_rate
     yield Finding(
-        "27 Oct", "the warm-up starts at zero",
+        "27 Oct",
+        "the warm-up starts at zero",
         f"steps that move nothing: {still[0]} of {cold.run.window}; with one step an epoch and a warm-up of 24: {still[1]} of {cold_epoch.run.window}, "
         f"and a rate of {reached:.0%} of its peak in epoch 12",
-        "real, costs one step; with one step an epoch it stretches the warm-up over the epochs", True,
-    )  # fmt: skip
+        "real, costs one step; with one step an epoch it stretches the warm-up over the epochs",
+        True,
+    )
 
     gated = overfit("gate_wants_every_group", seed=seed)
     ungated = overfit("gradient_through_singular_vectors", seed=seed, **ALIGNED)
     yield Finding(
-        "later", "the gate wants both groups' gradients above zero",
+        "later",
+        "the gate wants both groups' gradients above zero",
         f"alone it skips {_skipped(gated)}; with the gate mended and the NaN term left: skips {_skipped(ungated)}, val {ungated.run.history[-1]['validation']:.6f}",
-        "real; mended, the parameters still do not move", True,
-    )  # fmt: skip
+        "real; mended, the parameters still do not move",
+        True,
+    )
 
-    masked = overfit("sanitize_before_unscale", "gradient_through_singular_vectors", seed=seed, precision="fp16", **ALIGNED)
+    masked = overfit(
+        "sanitize_before_unscale", "gradient_through_singular_vectors", seed=seed, precision="fp16", **ALIGNED
+    )
     half_clean = overfit(seed=seed, precision="fp16")
     yield Finding(
-        "later", "sanitization masks overflow; AMP is broken",
+        "later",
+        "sanitization masks overflow; AMP is broken",
         f"NaN term and sanitization: skips {_skipped(masked)}, {masked}; the same precision without the term: {half_clean}",
-        "half true: it masks the NaN of the alignment term, and half precision works", True,
-    )  # fmt: skip
+        "half true: it masks the NaN of the alignment term, and half precision works",
+        True,
+    )
 
 
 def _loss_of_nan(seed: int) -> Symptom:
@@ -198,7 +234,15 @@ def _skipped(symptom: Symptom) -> str:
 
 
 def _reproduces(symptom: Symptom) -> str:
-    return "reproduces both" if symptom.reproduced else "the zero only" if symptom.train_is_zero else "the constant only" if symptom.validations == 1 else "neither"
+    return (
+        "reproduces both"
+        if symptom.reproduced
+        else "the zero only"
+        if symptom.train_is_zero
+        else "the constant only"
+        if symptom.validations == 1
+        else "neither"
+    )
 
 
 def _yes(answer: bool) -> str:

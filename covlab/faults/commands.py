@@ -40,7 +40,11 @@ def faults(context):
 
 @faults.command()
 @click.argument("name")
-@click.option("--measure", is_flag=True, help="Also train a small run with it, and one without, and hold all observables against both.")
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Also train a small run with it, and one without, and hold all observables against both.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 def show(name, measure, seed):
     """Show the fault NAME: right code against wrong, and how one would know."""
@@ -71,13 +75,34 @@ def show(name, measure, seed):
 
 
 @faults.command()
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("build/faults"), show_default=True, help="Where tables and pictures go.")
-@click.option("--seeds", type=click.IntRange(1), default=len(matrices.SEEDS), show_default=True, help="Runs for each fault and cell.")
-@click.option("--confusion-seeds", type=click.IntRange(1), default=5, show_default=True, help="Runs for each fault in its exhibit's setting.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build/faults"),
+    show_default=True,
+    help="Where tables and pictures go.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=len(matrices.SEEDS),
+    show_default=True,
+    help="Runs for each fault and cell.",
+)
+@click.option(
+    "--confusion-seeds",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Runs for each fault in its exhibit's setting.",
+)
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes, one thread each.")
 def matrix(out, seeds, confusion_seeds, workers):
     """Measure the symptom matrix and the confusion matrix (minutes): matrix.csv, confusion.csv and two pictures."""
-    from covlab.plots.faults import confusion_matrix, symptom_matrix  # the other commands do without matplotlib, which is slow to load
+    from covlab.plots.faults import (
+        confusion_matrix,
+        symptom_matrix,
+    )  # the other commands do without matplotlib, which is slow to load
 
     out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -85,10 +110,22 @@ def matrix(out, seeds, confusion_seeds, workers):
     matrices.write(rows, out / "matrix.csv")
     symptom_matrix(rows).savefig(out / "matrix.png", dpi=110)
     shares = matrices.confusion(range(confusion_seeds), workers)
-    matrices.write([{"fault": name, **{column: found.get(column, 0.0) for column in OBSERVABLES}} for name, found in shares.items()], out / "confusion.csv")
-    confusion_matrix(shares, {fault.name: fault.observable for fault in FAULTS.values()}).savefig(out / "confusion.png", dpi=110)
-    click.echo(f"{len(rows)} rows of {seeds} seeds in {time.monotonic() - began:.0f} s; tables and pictures are in {out}")
-    acquitted = [name for name, found in shares.items() if name != "clean" and found.get(FAULTS[name].observable, 0) < 1]
+    matrices.write(
+        [
+            {"fault": name, **{column: found.get(column, 0.0) for column in OBSERVABLES}}
+            for name, found in shares.items()
+        ],
+        out / "confusion.csv",
+    )
+    confusion_matrix(shares, {fault.name: fault.observable for fault in FAULTS.values()}).savefig(
+        out / "confusion.png", dpi=110
+    )
+    click.echo(
+        f"{len(rows)} rows of {seeds} seeds in {time.monotonic() - began:.0f} s; tables and pictures are in {out}"
+    )
+    acquitted = [
+        name for name, found in shares.items() if name != "clean" and found.get(FAULTS[name].observable, 0) < 1
+    ]
     click.echo(f"Not convicted with every seed in its exhibit's setting: {', '.join(acquitted) or 'none'}")
     click.echo(f"Observables that convict an honest run: {', '.join(shares['clean']) or 'none'}")
 
@@ -97,7 +134,10 @@ def matrix(out, seeds, confusion_seeds, workers):
 def twins():
     """What no observable can tell apart, in the published matrix, and why."""
     for found in matrices.twins(matrices.load()):
-        click.echo(f"{', '.join(found.cell)}: {', '.join(found.names)}, " + (f"convicted alike by {', '.join(found.observables)}" if found.observables else "not convicted"))
+        click.echo(
+            f"{', '.join(found.cell)}: {', '.join(found.names)}, "
+            + (f"convicted alike by {', '.join(found.observables)}" if found.observables else "not convicted")
+        )
         for reason in found.reasons:
             click.echo(textwrap.fill(reason, 110, initial_indent="    ", subsequent_indent="        "))
 

@@ -61,7 +61,10 @@ def convicting(values: dict[str, float]) -> list[str]:
 # -------------------------------------------------------------------- the window: weights, sums, counts
 
 
-@observable("A full window's accumulated gradient, over the length of the gradient of the same scenes in one batch", (0.98, 1.02))
+@observable(
+    "A full window's accumulated gradient, over the length of the gradient of the same scenes in one batch",
+    (0.98, 1.02),
+)
 def window_gradient(run: Trainer) -> float:
     return _gradient_ratio(run, _windows(run)[0])
 
@@ -72,14 +75,22 @@ def short_window(run: Trainer) -> float:
     return _gradient_ratio(run, last) if len(last) < run.recipe.accumulation else math.nan
 
 
-@observable("The cosine between a window's accumulated gradient and that of the same scenes in one batch", (0.999, 1.001))
+@observable(
+    "The cosine between a window's accumulated gradient and that of the same scenes in one batch", (0.999, 1.001)
+)
 def window_gradient_direction(run: Trainer) -> float:
     window = _windows(run)[0]
     seen, honest = _first_window(run).accumulated, honest_gradient(run, window)
-    return torch.cosine_similarity(seen.double(), honest.double(), dim=0).item() if seen.any() and honest.isfinite().all() else math.nan
+    return (
+        torch.cosine_similarity(seen.double(), honest.double(), dim=0).item()
+        if seen.any() and honest.isfinite().all()
+        else math.nan
+    )
 
 
-@observable("The first window's logged loss over its weighted terms, against the median of all other full windows", (0.97, 1.03))
+@observable(
+    "The first window's logged loss over its weighted terms, against the median of all other full windows", (0.97, 1.03)
+)
 def first_window(run: Trainer) -> float:
     shares = [_logged_over_terms(row) for row in run.ledger.rows if row["micro_batches"] == run.recipe.accumulation]
     shares = [share for share in shares if math.isfinite(share)]
@@ -103,7 +114,9 @@ def epoch_mean(run: Trainer) -> float:
     worst = 0.0
     for epoch in run.history:
         rows = [row for row in run.ledger.rows if row["epoch"] == epoch["epoch"]]
-        mean = sum(row["loss"] * row["scenes"] for row in rows) / sum(row["scenes"] for row in rows) if rows else math.nan
+        mean = (
+            sum(row["loss"] * row["scenes"] for row in rows) / sum(row["scenes"] for row in rows) if rows else math.nan
+        )
         if math.isnan(mean) and math.isnan(epoch["train"]):
             continue
         worst = max(worst, abs(mean - epoch["train"]) if not math.isnan(mean) else math.inf)
@@ -120,7 +133,9 @@ def zero_gradient(run: Trainer) -> float:
     return _share(run, lambda row: row["gradient_norm"] == 0)
 
 
-@observable("The schedule's count at the end, over the steps that ran and the steps that were skipped by right", (0.99, 1.01))
+@observable(
+    "The schedule's count at the end, over the steps that ran and the steps that were skipped by right", (0.99, 1.01)
+)
 def schedule_per_step(run: Trainer) -> float:
     """Skipped steps are left out on both sides; ``schedule_on_skips`` asks about them."""
     advances = [after["schedule_count"] - row["schedule_count"] for row, after in _neighbours(run) if row["ran"]]
@@ -135,14 +150,18 @@ def schedule_on_skips(run: Trainer) -> float:
 
 @observable("The first executed step's length over the second's; 0: it moved nothing", (1e-6, math.inf))
 def first_step(run: Trainer) -> float:
-    lengths = [row.get("update_norm", math.nan) for row in run.ledger.rows if row["ran"]]  # a long run measures but some
+    lengths = [
+        row.get("update_norm", math.nan) for row in run.ledger.rows if row["ran"]
+    ]  # a long run measures but some
     return lengths[0] / lengths[1] if len(lengths) > 1 and lengths[1] else math.nan
 
 
 # -------------------------------------------------------------------- precision: what a poisoned window does
 
 
-@observable("An infinite gradient is laid into a window: does the step run, with the infinity mended away? (1: yes)", (0.0, 0.0))
+@observable(
+    "An infinite gradient is laid into a window: does the step run, with the infinity mended away? (1: yes)", (0.0, 0.0)
+)
 def hidden_overflow(run: Trainer) -> float:
     seen = _first_window(run, infinite_gradient)
     return float(seen.ran and seen.applied.isfinite().all())
@@ -168,7 +187,9 @@ def nan_loss_logged(run: Trainer) -> float:
     return math.nan if row is None else float(math.isfinite(row["loss"]))
 
 
-@observable("The length of the gradient that reaches the step, over what the clipping threshold allows of it", (0.97, 1.03))
+@observable(
+    "The length of the gradient that reaches the step, over what the clipping threshold allows of it", (0.97, 1.03)
+)
 def clip_share(run: Trainer) -> float:
     seen = _first_window(run)
     if seen.applied is None or not seen.accumulated.isfinite().all() or not seen.accumulated.any():
@@ -204,7 +225,9 @@ def nmse_at_truth(run: Trainer) -> float:
     return run.loss.cov(_perfect(batch), batch).mean().item()
 
 
-@observable("What the oracle check calls the floor of the NMSE, less the NMSE term of a perfect estimate", (-1e-3, 1e-3))
+@observable(
+    "What the oracle check calls the floor of the NMSE, less the NMSE term of a perfect estimate", (-1e-3, 1e-3)
+)
 def oracle_check(run: Trainer) -> float:
     batch = _windows(run)[0][0]
     losses = run.loss_at_truth(batch)
@@ -239,7 +262,9 @@ def term_gradients(run: Trainer) -> float:
         estimate = run.estimate(run.model, batch)
     for name in run.loss.active:
         factor = estimate.factor.clone().requires_grad_()
-        value = getattr(run.loss, name)(Estimate(factor, estimate.loading, estimate.source_logits, estimate.positions), batch).sum()
+        value = getattr(run.loss, name)(
+            Estimate(factor, estimate.loading, estimate.source_logits, estimate.positions), batch
+        ).sum()
         if value.requires_grad and value.isfinite():
             (gradient,) = torch.autograd.grad(value, factor, allow_unused=True)
             count += gradient is not None and not torch.view_as_real(gradient).isfinite().all().item()
@@ -259,11 +284,16 @@ def dead_terms(run: Trainer) -> float:
 def validation_seen(run: Trainer) -> float:
     if not isinstance(run.scenes, FreshScenes):
         return math.nan
-    trained = torch.cat([micro_batch.snr_db for epoch in range(len(run.history)) for micro_batch in run.scenes.micro_batches(epoch)])
+    trained = torch.cat(
+        [micro_batch.snr_db for epoch in range(len(run.history)) for micro_batch in run.scenes.micro_batches(epoch)]
+    )
     return torch.isin(run.validation.snr_db, trained).double().mean().item()
 
 
-@observable("How alike a scene's symbols are from snapshot to snapshot: |mean|² over mean of |.|², at 10 dB and above", (0.0, 0.5))
+@observable(
+    "How alike a scene's symbols are from snapshot to snapshot: |mean|² over mean of |.|², at 10 dB and above",
+    (0.0, 0.5),
+)
 def symbols_alike(run: Trainer) -> float:
     """The symbols are found by least squares from the snapshots, with the true steering vectors."""
     batch = concatenate([micro_batch for window in _windows(run) for micro_batch in window])
@@ -287,7 +317,9 @@ def contrast_at_truth(run: Trainer) -> float:
 
 @observable("The last validation value over the NMSE of the final estimate on the same scenes", (0.98, 1.02))
 def validation_path(run: Trainer) -> float:
-    return run.history[-1]["validation"] / _independent_nmse(run, run.validated_parameters()) if run.history else math.nan
+    return (
+        run.history[-1]["validation"] / _independent_nmse(run, run.validated_parameters()) if run.history else math.nan
+    )
 
 
 @observable("The NMSE of the best checkpoint's network, over the value the checkpoint bears", (0.98, 1.02))
@@ -338,7 +370,10 @@ def _gradient_ratio(run: Trainer, window: list[Batch]) -> float:
 def _windows(run: Trainer) -> list[list[Batch]]:
     """The first epoch's windows, cut by covlab's own rule."""
     micro_batches = list(run.scenes.micro_batches(0))
-    return [micro_batches[start : start + run.recipe.accumulation] for start in range(0, len(micro_batches), run.recipe.accumulation)]
+    return [
+        micro_batches[start : start + run.recipe.accumulation]
+        for start in range(0, len(micro_batches), run.recipe.accumulation)
+    ]
 
 
 def _perfect(batch: Batch) -> Estimate:
@@ -352,7 +387,9 @@ def _independent_nmse(run: Trainer, parameters: dict[str, Tensor]) -> float:
 
 
 def _logged_over_terms(row: dict[str, float]) -> float:
-    expected = sum(row[name] * row.get(f"term_{name.removeprefix('lam_')}", 0.0) for name in row if name.startswith("lam_"))
+    expected = sum(
+        row[name] * row.get(f"term_{name.removeprefix('lam_')}", 0.0) for name in row if name.startswith("lam_")
+    )
     return row["loss"] / expected if expected else math.nan
 
 

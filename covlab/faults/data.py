@@ -36,7 +36,9 @@ def validation_in_training(self, stream, epoch, index):
 )
 def constant_symbols(self, scenes, generator):
     shape = (scenes, 1, 1, self.scenario.max_sources)
-    return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype).expand(-1, self.scenario.snapshots, -1, -1)
+    return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype).expand(
+        -1, self.scenario.snapshots, -1, -1
+    )
 
 
 @fault(
@@ -69,7 +71,10 @@ def another_validation_path(self):
     was_training = self.model.training
     self.model.eval()
     try:
-        chunks = (self.validation[start : start + VALIDATION_CHUNK] for start in range(0, len(self.validation), VALIDATION_CHUNK))
+        chunks = (
+            self.validation[start : start + VALIDATION_CHUNK]
+            for start in range(0, len(self.validation), VALIDATION_CHUNK)
+        )
         return torch.cat([self.estimate(model, chunk).prediction.nmse(chunk) for chunk in chunks])
     finally:
         self.model.train(was_training)

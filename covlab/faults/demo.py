@@ -26,7 +26,13 @@ EPOCHS = 30
 SCENES, MICRO_BATCH = 480, 32
 MARKS = ("o", "x")
 
-HIDDEN = ("guard_by_assert", "oracle_writes_unread_field", "sanitize_without_scaler", "nan_loss_sanitized", "checkpoint_without_average")
+HIDDEN = (
+    "guard_by_assert",
+    "oracle_writes_unread_field",
+    "sanitize_without_scaler",
+    "nan_loss_sanitized",
+    "checkpoint_without_average",
+)
 """Faults that leave no trace in the curves or the ledger of a healthy run: no mystery for a class."""
 
 
@@ -37,9 +43,23 @@ def demo():
 
 @demo.command("scaling-bug")
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adamw", show_default=True)
-@click.option("--accumulate", type=click.IntRange(1, SCENES // MICRO_BATCH), default=4, show_default=True, help="Micro-batches a window.")
-@click.option("--fault", "name", default=None, metavar="NAME", help="Another fault than the review's own; `covlab faults` lists them.")
-@click.option("--mystery", type=int, default=None, metavar="SEED", help="A fault that is not named, for the class to find.")
+@click.option(
+    "--accumulate",
+    type=click.IntRange(1, SCENES // MICRO_BATCH),
+    default=4,
+    show_default=True,
+    help="Micro-batches a window.",
+)
+@click.option(
+    "--fault",
+    "name",
+    default=None,
+    metavar="NAME",
+    help="Another fault than the review's own; `covlab faults` lists them.",
+)
+@click.option(
+    "--mystery", type=int, default=None, metavar="SEED", help="A fault that is not named, for the class to find."
+)
 @click.option("--reveal", is_flag=True, help="With --mystery: name it.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of scenes and first parameters.")
 def scaling_bug(optimizer, accumulate, name, mystery, reveal, seed):
@@ -59,22 +79,44 @@ def scaling_bug(optimizer, accumulate, name, mystery, reveal, seed):
         console.print(f"{fault.title}", style="bold")
         console.print(Syntax(fault.diff(), "diff", background_color="default", word_wrap=True))
 
-    size = {"scenes": SCENES, "micro_batch": MICRO_BATCH, "windows": EPOCHS * math.ceil(SCENES / MICRO_BATCH / accumulate)}
-    recipe = {"optimizer": optimizer, "learning_rate": LEARNING_RATES[optimizer], "accumulation": accumulate, "warmup": 20, "weight_decay": 0.0}
-    console.print(f"{optimizer}, {accumulate} micro-batches a window, {EPOCHS} epochs" + "".join(f", {key}={value}" for key, value in fault.setting.items()))
+    size = {
+        "scenes": SCENES,
+        "micro_batch": MICRO_BATCH,
+        "windows": EPOCHS * math.ceil(SCENES / MICRO_BATCH / accumulate),
+    }
+    recipe = {
+        "optimizer": optimizer,
+        "learning_rate": LEARNING_RATES[optimizer],
+        "accumulation": accumulate,
+        "warmup": 20,
+        "weight_decay": 0.0,
+    }
+    console.print(
+        f"{optimizer}, {accumulate} micro-batches a window, {EPOCHS} epochs"
+        + "".join(f", {key}={value}" for key, value in fault.setting.items())
+    )
     clean, bugged = (exhibit(name, seed, without, **(fault.setting | recipe | size)) for without in (True, False))
     label = f"mystery {mystery} (BUGGED)" if secret else f"{name} (BUGGED)"
     _train(console, {"clean": clean, label: bugged})
 
     console.print(_ledgers({"clean": clean, label: bugged}))
     if secret:
-        console.print("Which fault is it? `covlab faults` lists the suspects; add --reveal to be told.", highlight=False)
+        console.print(
+            "Which fault is it? `covlab faults` lists the suspects; add --reveal to be told.", highlight=False
+        )
     else:
         _verdict(console, clean, bugged, fault)
 
 
 @demo.command("dashboard")
-@click.option("--fault", "name", default="division_in_debug_block", show_default=True, metavar="NAME", help="`covlab faults` lists them.")
+@click.option(
+    "--fault",
+    "name",
+    default="division_in_debug_block",
+    show_default=True,
+    metavar="NAME",
+    help="`covlab faults` lists them.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of scenes and first parameters.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
 def dashboard(name, seed, no_browser):
@@ -91,7 +133,11 @@ def _train(console: Console, runs: dict[str, Trainer]) -> None:
     for run in runs.values():
         run.begin()
     stopped: dict[str, str] = {}
-    live = Live(console=console, refresh_per_second=8, transient=False) if console.is_terminal and not console.is_dumb_terminal else None
+    live = (
+        Live(console=console, refresh_per_second=8, transient=False)
+        if console.is_terminal and not console.is_dumb_terminal
+        else None
+    )
     if live:
         live.start()
     try:
@@ -102,7 +148,10 @@ def _train(console: Console, runs: dict[str, Trainer]) -> None:
             if live:
                 live.update(_curves(runs))
             elif epoch % 5 == 0 or epoch == EPOCHS - 1:
-                values = "    ".join(f"{label}: train {run.history[-1]['train']:.6f} val {run.history[-1]['validation']:.6f}" for label, run in runs.items())
+                values = "    ".join(
+                    f"{label}: train {run.history[-1]['train']:.6f} val {run.history[-1]['validation']:.6f}"
+                    for label, run in runs.items()
+                )
                 console.print(f"epoch {epoch + 1:02d}/{EPOCHS}  {values}", soft_wrap=True, highlight=False)
     finally:
         if live:
@@ -125,7 +174,9 @@ def _curves(runs: dict[str, Trainer]) -> Columns:
     panels = []
     for value, title in (("train", "train, as logged"), ("validation", "validation")):
         series = {label: [row[value] for row in run.history] for label, run in runs.items()}
-        legend = "   ".join(f"{mark} {label} {values[-1]:.6f}" for mark, (label, values) in zip(MARKS, series.items(), strict=True))
+        legend = "   ".join(
+            f"{mark} {label} {values[-1]:.6f}" for mark, (label, values) in zip(MARKS, series.items(), strict=True)
+        )
         panels.append(Panel(f"{chart(list(series.values()))}\n{legend}", title=title, expand=False))
     return Columns(panels)
 
@@ -152,7 +203,9 @@ def _ledgers(runs: dict[str, Trainer]) -> Table:
     numbers = {
         "windows": lambda run: len(run.ledger.rows),
         "median gradient norm": lambda run: _median(run, "gradient_norm"),
-        "windows clipped": lambda run: _share(run, lambda row: run.recipe.clip is not None and row["gradient_norm"] > run.recipe.clip),
+        "windows clipped": lambda run: _share(
+            run, lambda row: run.recipe.clip is not None and row["gradient_norm"] > run.recipe.clip
+        ),
         "steps skipped": lambda run: _share(run, lambda row: not row["ran"]),
         "median update norm": lambda run: _median(run, "update_norm"),
         "first update norm": lambda run: run.ledger.rows[0]["update_norm"] if run.ledger.rows else math.nan,
@@ -170,14 +223,22 @@ def _verdict(console: Console, clean: Trainer, bugged: Trainer, fault) -> None:
     values, honest = examine(bugged), examine(clean)
     for name in convicting(values):
         low, high = OBSERVABLES[name].clean
-        table.add_row(OBSERVABLES[name].question, f"{values[name]:.4g}", f"{honest[name]:.4g}", f"{low:g}" if low == high else f"{low:g} to {high:g}")
+        table.add_row(
+            OBSERVABLES[name].question,
+            f"{values[name]:.4g}",
+            f"{honest[name]:.4g}",
+            f"{low:g}" if low == high else f"{low:g} to {high:g}",
+        )
     if table.row_count:
         console.print(table)
     else:
         console.print("No observable tells the two runs apart: with these settings the fault does nothing.")
     symptom, ratio = Symptom(bugged), bugged.history[-1]["validation"] / clean.history[-1]["validation"]
     console.print(f"Verdict: {'prints' if symptom.train_is_zero else 'does not print'} train 0.000000; ", end="")
-    console.print(f"{'holds validation still' if symptom.validations == 1 else f'validation takes {symptom.validations} values'} in {len(bugged.history)} epochs; ", end="")
+    console.print(
+        f"{'holds validation still' if symptom.validations == 1 else f'validation takes {symptom.validations} values'} in {len(bugged.history)} epochs; ",
+        end="",
+    )
     console.print(f"ends at {ratio:.2f} times the clean run's NMSE.", style="bold")
     console.print(f"Innocent: {fault.innocent}.")
 

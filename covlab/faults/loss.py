@@ -61,7 +61,9 @@ def gradient_through_singular_vectors(self, estimate, batch):
     A = batch.steering * (batch.power > 0).unsqueeze(1)
     vectors, values, _ = torch.linalg.svd(estimate.covariance())
     own = vectors * (torch.arange(A.shape[1], device=A.device) < batch.source_count.unsqueeze(1)).unsqueeze(1)
-    return 1 - torch.view_as_real(own.mH @ A).square().sum(dim=(1, 2, 3)) / torch.view_as_real(A).square().sum(dim=(1, 2, 3))
+    return 1 - torch.view_as_real(own.mH @ A).square().sum(dim=(1, 2, 3)) / torch.view_as_real(A).square().sum(
+        dim=(1, 2, 3)
+    )
 
 
 @fault(

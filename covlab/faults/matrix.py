@@ -41,8 +41,12 @@ SILENT = {
 """Why a fault leaves no trace in some cells."""
 
 ALIKE = {
-    ("schedule_per_step",): "both count wrongly; the value tells them apart: as many times too often as a window has micro-batches, or a share of it",
-    ("hidden_overflow",): "without a loss scale all sanitize the same gradient; what they do to the scale is the only difference between them",
+    (
+        "schedule_per_step",
+    ): "both count wrongly; the value tells them apart: as many times too often as a window has micro-batches, or a share of it",
+    (
+        "hidden_overflow",
+    ): "without a loss scale all sanitize the same gradient; what they do to the scale is the only difference between them",
 }
 """Why the same observables convict several faults."""
 
@@ -50,7 +54,12 @@ NUMBERS = ("train", "validation", "gradient_norm", "skipped", "clipped", "update
 """Of the last epoch: train, validation. Medians over the windows: gradient norm before clipping, update norm. Shares: skipped, clipped."""
 
 
-def measure(names: Iterable[str] = tuple(FAULTS), cells: Iterable[tuple[str, str, str]] = CELLS, seeds: Iterable[int] = SEEDS, workers: int = 2) -> list[dict]:
+def measure(
+    names: Iterable[str] = tuple(FAULTS),
+    cells: Iterable[tuple[str, str, str]] = CELLS,
+    seeds: Iterable[int] = SEEDS,
+    workers: int = 2,
+) -> list[dict]:
     """The matrix, or the part of it asked for: a row for each fault and cell, numbers as means over the seeds.
 
     A row holds the numbers with the fault and (``clean_…``) without it, and the observables that convict with
@@ -69,7 +78,10 @@ def measure(names: Iterable[str] = tuple(FAULTS), cells: Iterable[tuple[str, str
             dict(zip(("fault", "optimizer", "clipping", "precision"), (name, *cell), strict=True))
             | {number: mean(run[number] for run in bugged) for number in NUMBERS}
             | {f"clean_{number}": mean(run[number] for run in clean) for number in NUMBERS}
-            | {"diverged": mean(run["diverged"] for run in bugged), "moved": " ".join(_common(run["moved"] for run in bugged))}
+            | {
+                "diverged": mean(run["diverged"] for run in bugged),
+                "moved": " ".join(_common(run["moved"] for run in bugged)),
+            }
             | {"clean_moved": " ".join(sorted({name for run in clean for name in run["moved"]}))}
         )
     return rows
@@ -82,7 +94,10 @@ def confusion(seeds: Iterable[int] = range(5), workers: int = 2) -> dict[str, di
     results = _run_all([(name, False, None, seed) for name in FAULTS for seed in seeds] + honest, workers)
     moved = {name: [results[name, False, None, seed]["moved"] for seed in seeds] for name in FAULTS}
     moved["clean"] = [results[job]["moved"] for job in honest]
-    return {name: {observable: mean(observable in run for run in runs) for observable in sorted(set().union(*runs))} for name, runs in moved.items()}
+    return {
+        name: {observable: mean(observable in run for run in runs) for observable in sorted(set().union(*runs))}
+        for name, runs in moved.items()
+    }
 
 
 @dataclass(frozen=True)
@@ -111,7 +126,11 @@ def twins(rows: list[dict]) -> list[Twins]:
         for row in rows:
             if _cell(row) == cell:
                 alike.setdefault(row["moved"], []).append(row["fault"])
-        found += [Twins(cell, tuple(moved.split()), tuple(names)) for moved, names in alike.items() if len(names) > 1 or not moved]
+        found += [
+            Twins(cell, tuple(moved.split()), tuple(names))
+            for moved, names in alike.items()
+            if len(names) > 1 or not moved
+        ]
     return found
 
 
@@ -122,13 +141,18 @@ def _cell(row: dict) -> tuple[str, str, str]:
 def load() -> list[dict]:
     """The whole matrix as it was last measured and published with covlab."""
     texts = ("fault", "optimizer", "clipping", "precision", "moved", "clean_moved")
-    return [{key: value if key in texts else float(value) for key, value in row.items()} for row in _published("matrix.csv")]
+    return [
+        {key: value if key in texts else float(value) for key, value in row.items()} for row in _published("matrix.csv")
+    ]
 
 
 def load_confusion() -> dict[str, dict[str, float]]:
     """``confusion``'s result as it was last measured and published with covlab."""
     rows = {row.pop("fault"): row for row in _published("confusion.csv")}
-    return {name: {observable: float(share) for observable, share in row.items() if float(share)} for name, row in rows.items()}
+    return {
+        name: {observable: float(share) for observable, share in row.items() if float(share)}
+        for name, row in rows.items()
+    }
 
 
 def _published(name: str) -> list[dict[str, str]]:
@@ -140,7 +164,9 @@ def write(rows: list[dict], path: Path) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows)
+        writer.writerows(
+            {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
+        )
 
 
 def _first_alike(names: tuple[str, ...]) -> dict[str, str]:

@@ -122,7 +122,9 @@ def scale_updated_inside_window(self, loss):
 )
 def loss_inside_autocast(self, estimate, batch):
     with torch.autocast(batch.y.device.type, dtype=torch.float16):
-        R, truth = (_as_real(factor).float() @ _as_real(factor).float().mT for factor in (estimate.factor, batch.factor()))
+        R, truth = (
+            _as_real(factor).float() @ _as_real(factor).float().mT for factor in (estimate.factor, batch.factor())
+        )
         R = R + estimate.loading.view(-1, 1, 1) * torch.eye(R.shape[1], device=R.device)
         R, truth = (matrix / matrix.diagonal(dim1=1, dim2=2).mean(dim=1).view(-1, 1, 1) for matrix in (R, truth))
         return (R - truth).square().sum(dim=(1, 2)) / truth.square().sum(dim=(1, 2))
@@ -130,7 +132,9 @@ def loss_inside_autocast(self, estimate, batch):
 
 def _as_real(factor):
     """[[Re, −Im], [Im, Re]]: complex products as real ones. [B, N, r] -> [B, 2N, 2r]"""
-    return torch.cat([torch.cat([factor.real, -factor.imag], dim=2), torch.cat([factor.imag, factor.real], dim=2)], dim=1)
+    return torch.cat(
+        [torch.cat([factor.real, -factor.imag], dim=2), torch.cat([factor.imag, factor.real], dim=2)], dim=1
+    )
 
 
 @fault(

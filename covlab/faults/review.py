@@ -21,18 +21,22 @@ def review(seed: int = 0) -> Iterator[Finding]:
 
     short = short_window(finish(exhibit("short_window_by_full_count", seed)))
     yield Finding(
-        "gradient accumulation", "dividing every micro-batch's loss by the accumulation count is right",
+        "gradient accumulation",
+        "dividing every micro-batch's loss by the accumulation count is right",
         f"short last window of 3 micro-batches: gradient {short:.3f} of what it should be (covlab: {short_window(clean):.3f})",
-        "right for full windows only", False,
-    )  # fmt: skip
+        "right for full windows only",
+        False,
+    )
 
     scene_mean, mean_of_means = _two_means(clean)
     yield Finding(
-        "the logged loss", "the mean of the batches' mean losses, scaled back, is the train loss",
+        "the logged loss",
+        "the mean of the batches' mean losses, scaled back, is the train loss",
         f"100 scenes in batches of 16, the last of 4: {mean_of_means:.4f}, their mean {scene_mean:.4f}; reading each batch's loss "
         f"waits for the device {_waits(clean, each=True)} times a window, keeping it there {_waits(clean, each=False)}",
-        "off by the short batch, and a wait for the device in every micro-batch", False,
-    )  # fmt: skip
+        "off by the short batch, and a wait for the device in every micro-batch",
+        False,
+    )
 
     a = torch.randn(4, 4)
     with torch.autocast("cpu", dtype=torch.float16):
@@ -41,11 +45,13 @@ def review(seed: int = 0) -> Iterator[Finding]:
             island = a.half().float() @ a.half().float()
     rounding = loss_rounding(finish(exhibit("loss_inside_autocast", seed)))
     yield Finding(
-        "the loss in FP32", "with autocast switched off, the loss is computed in FP32",
+        "the loss in FP32",
+        "with autocast switched off, the loss is computed in FP32",
         f"with autocast off x.float() @ y.float() is {island.dtype}, error of an NMSE so computed: {loss_rounding(clean):.0e}; "
         f"a .float() under autocast: {inside.dtype}, error {rounding:.1e}",
-        "right, and a .float() alone would not do", True,
-    )  # fmt: skip
+        "right, and a .float() alone would not do",
+        True,
+    )
 
     for subject, name in (
         ("sanitization before unscale", "sanitize_before_unscale"),
@@ -53,41 +59,58 @@ def review(seed: int = 0) -> Iterator[Finding]:
         ("sanitization without a scaler", "sanitize_without_scaler"),
         ("no sanitization", None),
     ):
-        run = finish(stage(precision="fp16", seed=seed) if name is None else exhibit(name, seed, **({"loss_scale": None} if "unscale" in name else {})))
+        run = finish(
+            stage(precision="fp16", seed=seed)
+            if name is None
+            else exhibit(name, seed, **({"loss_scale": None} if "unscale" in name else {}))
+        )
         seen = observe_window(run, list(run.scenes.micro_batches(0))[:4], poison=infinite_gradient)
         scale = f"scale × {seen.scale_after / seen.scales[-1]:g}" if run.scaler.is_enabled() else "no scale"
         norm = seen.row["gradient_norm"]
         yield Finding(
-            subject, "nan_to_num on the gradients makes training robust" if name else "(not asked)",
+            subject,
+            "nan_to_num on the gradients makes training robust" if name else "(not asked)",
             f"an overflow: step {'runs' if seen.ran else 'is skipped'}, {scale}, logged gradient norm {norm:.3g}",
-            "the overflow is hidden" if seen.ran else "the overflow is seen and the step skipped", name is None,
-        )  # fmt: skip
+            "the overflow is hidden" if seen.ran else "the overflow is seen and the step skipped",
+            name is None,
+        )
 
     accepted = {option or "python": _accepts_zero_weight(option) for option in ("", "-O")}
     yield Finding(
-        "hard guards", "asserts keep the main weight from being zero",
-        "; ".join(f"{'python ' + option if option.startswith('-') else option}: a weight of 0 is {'accepted' if yes else 'refused'}" for option, yes in accepted.items()),
-        "not under -O" if accepted["-O"] else "they do", not accepted["-O"],
-    )  # fmt: skip
+        "hard guards",
+        "asserts keep the main weight from being zero",
+        "; ".join(
+            f"{'python ' + option if option.startswith('-') else option}: a weight of 0 is {'accepted' if yes else 'refused'}"
+            for option, yes in accepted.items()
+        ),
+        "not under -O" if accepted["-O"] else "they do",
+        not accepted["-O"],
+    )
 
     R = clean.validation[:1].covariance()
-    wrong = R - R.diagonal(dim1=1, dim2=2).mean() * (1 + 1e-3) * torch.eye(R.shape[1])  # Hermitian, trace slightly below 0
+    wrong = R - R.diagonal(dim1=1, dim2=2).mean() * (1 + 1e-3) * torch.eye(
+        R.shape[1]
+    )  # Hermitian, trace slightly below 0
     clamped = wrong * (R.shape[1] / wrong.diagonal(dim1=1, dim2=2).real.sum().clamp(min=1e-8))
     loss = ((clamped - R).abs().square().sum() / R.abs().square().sum()).item()
     refused = nmse(wrong, R).item()
     yield Finding(
-        "the NMSE", "clamping the trace makes the normalization safe",
+        "the NMSE",
+        "clamping the trace makes the normalization safe",
         f"a matrix of slightly negative trace: {loss:.1e} with the trace clamped at 1e-8; covlab: {refused}",
-        "a clamp turns a matrix that is no covariance into a loss of any size", False,
-    )  # fmt: skip
+        "a clamp turns a matrix that is no covariance into a loss of any size",
+        False,
+    )
 
     reset = finish(exhibit("weights_reset", seed))
     differing = int(terms_in_force(reset))
     yield Finding(
-        "weight management", "the weight in force is the one that was tuned",
+        "weight management",
+        "the weight in force is the one that was tuned",
         f"with defaults, configuration and tuned file each setting it: the last to speak wins; {differing} terms in force that the configuration switched off",
-        "three sources of truth are none", False,
-    )  # fmt: skip
+        "three sources of truth are none",
+        False,
+    )
 
 
 def _two_means(run: Trainer) -> tuple[float, float]:
@@ -121,4 +144,7 @@ def _waits(run: Trainer, each: bool) -> int:
 
 def _accepts_zero_weight(option: str) -> bool:
     program = "from covlab.faults import inject\nfrom covlab.loss import LossWeights\nwith inject('guard_by_assert'): LossWeights(lam_cov=0.0)"
-    return subprocess.run([sys.executable, *([option] if option else []), "-c", program], capture_output=True).returncode == 0
+    return (
+        subprocess.run([sys.executable, *([option] if option else []), "-c", program], capture_output=True).returncode
+        == 0
+    )

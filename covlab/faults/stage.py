@@ -59,9 +59,15 @@ def stage(
         torch.manual_seed(seed)
         network = BackProjectionNet(simulator.scenario, beams=32, width=64, rank=4, blend=blend)
         trainer = Trainer(
-            network, source, validation, Recipe(**({"windows": 16, "warmup": 4} | recipe)),
-            LossWeights.only(**(weights or {"lam_cov": 1.0})), folder, progress or Silent(), debug,
-        )  # fmt: skip
+            network,
+            source,
+            validation,
+            Recipe(**({"windows": 16, "warmup": 4} | recipe)),
+            LossWeights.only(**(weights or {"lam_cov": 1.0})),
+            folder,
+            progress or Silent(),
+            debug,
+        )
     if frozen is not None:
         for parameter in trainer.groups[frozen]:
             parameter.requires_grad_(False)

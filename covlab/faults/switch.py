@@ -31,7 +31,9 @@ class Fault:
     observable: str  #: the key, in :mod:`covlab.faults.convictions`, of what convicts it
     seen_in: str  #: where it happened
     replacement: Callable
-    setting: dict = field(default_factory=dict)  #: what a run needs for the fault to show, for :func:`covlab.faults.stage.stage`
+    setting: dict = field(
+        default_factory=dict
+    )  #: what a run needs for the fault to show, for :func:`covlab.faults.stage.stage`
 
     @property
     def original(self) -> Callable:

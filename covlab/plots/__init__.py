@@ -52,15 +52,24 @@ def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") ->
     rows = [tuple(row) for row in rows]
 
     def side(*values) -> str:
-        return "right" if values and all(isinstance(value, int | float) or NUMBER.fullmatch(str(value)) for value in values) else "left"
+        return (
+            "right"
+            if values and all(isinstance(value, int | float) or NUMBER.fullmatch(str(value)) for value in values)
+            else "left"
+        )
 
     def cell(value) -> str:
         return f'<td style="text-align: {side(value)}">{marked(str(value))}</td>'
 
     sides = [side(*(row[column] for row in rows)) for column in range(len(header))]
-    head = "".join(f'<th scope="col" style="text-align: {where}">{marked(name)}</th>' for where, name in zip(sides, header, strict=True))
+    head = "".join(
+        f'<th scope="col" style="text-align: {where}">{marked(name)}</th>'
+        for where, name in zip(sides, header, strict=True)
+    )
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    _display(f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    _display(
+        f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
 
 
 def plain_figures(axis: Axis) -> None:

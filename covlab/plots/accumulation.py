@@ -26,7 +26,12 @@ def gradient_errors(errors: Mapping[str, Mapping[str, float]], equal: float) -> 
     axes.axvspan(equal / 1e4, equal, color="0.92")
     axes.text(equal, -0.62, "← equal, but for rounding  ", ha="right", va="bottom", fontsize=9)
     axes.text(equal, -0.62, "  another gradient →", ha="left", va="bottom", fontsize=9)
-    axes.set(xscale="log", xlim=(equal / 1e4, 20), ylim=(len(errors) - 0.5, -0.5), xlabel="error of the window's gradient, ‖g₁ − g₂‖ / ‖g₂‖")
+    axes.set(
+        xscale="log",
+        xlim=(equal / 1e4, 20),
+        ylim=(len(errors) - 0.5, -0.5),
+        xlabel="error of the window's gradient, ‖g₁ − g₂‖ / ‖g₂‖",
+    )
     axes.set_yticks(range(len(errors)), errors)
     axes.grid(axis="x", color="0.85")
     axes.set_axisbelow(True)
@@ -42,7 +47,13 @@ def ratios_by_window(groups: Mapping[str, tuple[Trainer, Mapping[str, Trainer]]]
         columns: {ledger column: its name}.
     """
     figure, panels = plt.subplots(
-        len(groups), len(columns), figsize=(4.4 * len(columns), 2.7 * len(groups)), layout="constrained", squeeze=False, sharex=True, sharey=True
+        len(groups),
+        len(columns),
+        figsize=(4.4 * len(columns), 2.7 * len(groups)),
+        layout="constrained",
+        squeeze=False,
+        sharex=True,
+        sharey=True,
     )
     for row, (title, (right, faulty)) in zip(panels, groups.items(), strict=True):
         reference = right.ledger.columns()
@@ -50,7 +61,16 @@ def ratios_by_window(groups: Mapping[str, tuple[Trainer, Mapping[str, Trainer]]]
             axes.axhline(1, color="black", linewidth=0.8)
             for (label, run), colour, line, mark in zip(faulty.items(), COLOURS[1:], LINES, MARKS, strict=False):
                 ratios = [mine / its for mine, its in zip(run.ledger.columns()[column], reference[column], strict=True)]
-                axes.plot(reference["window"], ratios, line, marker=mark, markersize=4, color=colour, label=f"{label} (BUGGED)", linewidth=1.2)
+                axes.plot(
+                    reference["window"],
+                    ratios,
+                    line,
+                    marker=mark,
+                    markersize=4,
+                    color=colour,
+                    label=f"{label} (BUGGED)",
+                    linewidth=1.2,
+                )
             axes.set_yscale("log", base=2)
             axes.set_yticks((0.5, 1, 2, 4), ("½", "1", "2", "4"))
             axes.set(title=f"{title}: {name}", ylim=(0.4, 5.5))

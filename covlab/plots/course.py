@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 from covlab.plots import COLOURS
 
 
-def over_band(bands: Mapping, curves: Mapping[str, Sequence[float]], kinds: Mapping[str, str], *, bugged: bool = False) -> Figure:
+def over_band(
+    bands: Mapping, curves: Mapping[str, Sequence[float]], kinds: Mapping[str, str], *, bugged: bool = False
+) -> Figure:
     """One panel a column: the run's curve over the band of right runs, on a logarithmic axis.
 
     Args:
@@ -21,16 +23,43 @@ def over_band(bands: Mapping, curves: Mapping[str, Sequence[float]], kinds: Mapp
     for axes, (column, values) in zip(panels[0], curves.items(), strict=True):
         band = bands[column]
         epochs = np.arange(1, len(band.middle) + 1)
-        axes.fill_between(epochs, np.exp(band.middle - band.half), np.exp(band.middle + band.half), color=COLOURS[5], alpha=0.35, label="right runs")
+        axes.fill_between(
+            epochs,
+            np.exp(band.middle - band.half),
+            np.exp(band.middle + band.half),
+            color=COLOURS[5],
+            alpha=0.35,
+            label="right runs",
+        )
         axes.plot(epochs, np.exp(band.middle), "--", color=COLOURS[0], linewidth=1, label="their mean")
         values = np.asarray(values, dtype=float)
         drawn = np.where(np.isfinite(values) & (values > 0), values, np.nan)
-        axes.plot(epochs[: len(values)], drawn, color=COLOURS[1], linewidth=2, marker="o", markersize=3, label="your run" + " (BUGGED)" * bugged)
+        axes.plot(
+            epochs[: len(values)],
+            drawn,
+            color=COLOURS[1],
+            linewidth=2,
+            marker="o",
+            markersize=3,
+            label="your run" + " (BUGGED)" * bugged,
+        )
         missing = epochs[: len(values)][np.isnan(drawn)]
         if len(missing):
             top = axes.get_xaxis_transform()
-            axes.plot(missing, np.full(len(missing), 0.97), "x", color=COLOURS[1], transform=top, label="not finite, or not above 0")
-        axes.set(xlabel="epoch", ylabel=f"{column} NMSE (1 = knows nothing)", yscale="log", title=f"{column}: {kinds[column]}")
+            axes.plot(
+                missing,
+                np.full(len(missing), 0.97),
+                "x",
+                color=COLOURS[1],
+                transform=top,
+                label="not finite, or not above 0",
+            )
+        axes.set(
+            xlabel="epoch",
+            ylabel=f"{column} NMSE (1 = knows nothing)",
+            yscale="log",
+            title=f"{column}: {kinds[column]}",
+        )
         axes.legend(fontsize="small")
     return figure
 
@@ -42,7 +71,9 @@ def scene_from_above(simulator, batch, scene: int = 0) -> Figure:
     low, high = scenario.azimuth
     reach = np.linspace(low, high, 60)
     edge = scenario.range_m[1] * np.stack([np.cos(reach), np.sin(reach)])
-    axes.fill(np.append(edge[0], 0), np.append(edge[1], 0), color=COLOURS[5], alpha=0.15, label="where sources may stand")
+    axes.fill(
+        np.append(edge[0], 0), np.append(edge[1], 0), color=COLOURS[5], alpha=0.15, label="where sources may stand"
+    )
     axes.plot(0, 0, "s", color=COLOURS[0], markersize=9, label=f"RIS, N = {scenario.ris_elements} elements")
     axes.plot(4.0, -3.0, "^", color=COLOURS[1], markersize=9, label=f"BS, M = {scenario.bs_antennas} antennas")
     axes.plot([0, 4.0], [0, -3.0], ":", color=COLOURS[6], linewidth=1.5, label="channel G, the same in all scenes")
@@ -53,8 +84,15 @@ def scene_from_above(simulator, batch, scene: int = 0) -> Figure:
     for k, (one, other) in enumerate(zip(x, y, strict=True)):
         axes.plot([one, 0], [other, 0], "--", color=COLOURS[2], linewidth=1, label="their waves, A" if k == 0 else None)
         up = 1 if other > 0 else -1  # away from the RIS
-        axes.annotate(f"power {batch.power[scene][here][k]:.2f}", (one, other), xytext=(0, 7 * up), textcoords="offset points", ha="center",
-                      va="bottom" if up > 0 else "top", fontsize="small")
+        axes.annotate(
+            f"power {batch.power[scene][here][k]:.2f}",
+            (one, other),
+            xytext=(0, 7 * up),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if up > 0 else "top",
+            fontsize="small",
+        )
     axes.set(xlabel="x in m (the RIS looks this way)", ylabel="y in m", aspect="equal", xlim=(-1, 12))
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -62,17 +100,35 @@ def scene_from_above(simulator, batch, scene: int = 0) -> Figure:
 
 def contract_tensors(batch, scene: int = 0) -> Figure:
     """One scene as the network gets it, and the label: |y|, |H|, the phase of the codes, |R|."""
-    y, H, codes = (np.asarray(tensor[scene][..., 0] + 1j * tensor[scene][..., 1]) for tensor in (batch.y, batch.H, batch.codes))
+    y, H, codes = (
+        np.asarray(tensor[scene][..., 0] + 1j * tensor[scene][..., 1]) for tensor in (batch.y, batch.H, batch.codes)
+    )
     R = np.asarray(batch.covariance()[scene])
     figure, panels = plt.subplots(1, 4, figsize=(11, 3.7), layout="constrained")
     shown = (
         ("y: what the BS received", np.abs(y).T, "snapshot l", "antenna m", "viridis", "|y|", None),
-        ("H: what it would receive from\nevery element at once", np.abs(H).T, "snapshot l", "antenna m", "viridis", "|H|", None),
+        (
+            "H: what it would receive from\nevery element at once",
+            np.abs(H).T,
+            "snapshot l",
+            "antenna m",
+            "viridis",
+            "|H|",
+            None,
+        ),
         ("codes: what the RIS did", np.angle(codes).T, "snapshot l", "element n", "twilight", "phase in rad", np.pi),
         ("R: what is to be estimated", np.abs(R), "element n", "element n′", "viridis", "|R|", None),
     )
     for axes, (title, values, across, up, colours, unit, limit) in zip(panels, shown, strict=True):
-        image = axes.imshow(values, origin="lower", cmap=colours, vmin=-limit if limit else 0, vmax=limit, aspect="auto", interpolation="nearest")
+        image = axes.imshow(
+            values,
+            origin="lower",
+            cmap=colours,
+            vmin=-limit if limit else 0,
+            vmax=limit,
+            aspect="auto",
+            interpolation="nearest",
+        )
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set(xlabel=across, ylabel=up)
@@ -92,10 +148,31 @@ def memorized_and_held_out(scores: Mapping[str, Mapping[str, float]]) -> Figure:
         axes.plot(list(errors.values()), [row] * len(errors), "-", color=COLOURS[6], linewidth=0.8, zorder=1)
         for (what, error), colour, marker in zip(errors.items(), COLOURS, "osD^", strict=False):
             axes.plot(error, row, marker, color=colour, markersize=9, label=what if row == 0 else None)
-            axes.annotate(f"{error:.2g}", (error, row), xytext=(0, 9), textcoords="offset points", ha="center", fontsize="small",
-                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+            axes.annotate(
+                f"{error:.2g}",
+                (error, row),
+                xytext=(0, 9),
+                textcoords="offset points",
+                ha="center",
+                fontsize="small",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )
     axes.axvline(1, color=COLOURS[6], linestyle=":", linewidth=1)
-    axes.annotate("knows nothing", (1, len(scores) - 0.55), ha="right", rotation=0, fontsize="small", xytext=(-4, 0), textcoords="offset points")
-    axes.set(xscale="log", xlabel="NMSE (0 = perfect)", yticks=range(len(scores)), yticklabels=list(scores), ylim=(len(scores) - 0.4, -0.6))
+    axes.annotate(
+        "knows nothing",
+        (1, len(scores) - 0.55),
+        ha="right",
+        rotation=0,
+        fontsize="small",
+        xytext=(-4, 0),
+        textcoords="offset points",
+    )
+    axes.set(
+        xscale="log",
+        xlabel="NMSE (0 = perfect)",
+        yticks=range(len(scores)),
+        yticklabels=list(scores),
+        ylim=(len(scores) - 0.4, -0.6),
+    )
     figure.legend(fontsize="small", loc="outside upper center", ncols=2)
     return figure

@@ -38,10 +38,17 @@ def _draw_plane(axes: Axes, plane: Plane) -> None:
     x, y = plane.estimate
     reach = max(1.6, 1.25 * math.hypot(x, y))
     side = 1 if y < 0 else -1  # the half without the estimate: room for words
-    axes.set(xlim=(-1.1 * reach, 1.58 * reach), ylim=(-reach, reach), xlabel="along R, in lengths of R", ylabel="at right angles to R")
+    axes.set(
+        xlim=(-1.1 * reach, 1.58 * reach),
+        ylim=(-reach, reach),
+        xlabel="along R, in lengths of R",
+        ylabel="at right angles to R",
+    )
     axes.set_aspect("equal")
     axes.axvline(1, color="0.4", linestyle=":", linewidth=1.2)
-    axes.annotate("trace N", (1, -side * 0.93 * reach), xytext=(4, -4), textcoords="offset points", fontsize=9, color="0.25")
+    axes.annotate(
+        "trace N", (1, -side * 0.93 * reach), xytext=(4, -4), textcoords="offset points", fontsize=9, color="0.25"
+    )
     axes.plot([0, 3 * x], [0, 3 * y], color="0.75", linewidth=1)
     axes.plot(0, 0, "+", color="black")
     axes.plot(1, 0, "*", color="black", markersize=13, label="truth R")
@@ -56,10 +63,20 @@ def _draw_plane(axes: Axes, plane: Plane) -> None:
         axes.plot([], [], line, color=colour, label=name)
         if length > 1e-9:  # all arrows are of one length: what counts is where they point
             stretch = 0.38 * reach / length
-            arrow = {"arrowstyle": "-|>", "color": colour, "linestyle": line, "linewidth": 2, "shrinkA": 4, "shrinkB": 0}
+            arrow = {
+                "arrowstyle": "-|>",
+                "color": colour,
+                "linestyle": line,
+                "linewidth": 2,
+                "shrinkA": 4,
+                "shrinkB": 0,
+            }
             axes.annotate("", (x + stretch * dx, y + stretch * dy), (x, y), arrowprops=arrow)
     axes.legend(fontsize=8, loc="upper left" if side > 0 else "lower left", ncols=2, borderaxespad=0.2)
-    axes.set_title(f"plain error {plane.plain:.4g}, NMSE {'NaN' if math.isnan(plane.normalized) else f'{plane.normalized:.4g}'}", fontsize=10)
+    axes.set_title(
+        f"plain error {plane.plain:.4g}, NMSE {'NaN' if math.isnan(plane.normalized) else f'{plane.normalized:.4g}'}",
+        fontsize=10,
+    )
 
 
 def _draw_errors(axes: Axes, plane: Plane, scale: float) -> None:
@@ -73,8 +90,16 @@ def _draw_errors(axes: Axes, plane: Plane, scale: float) -> None:
         axes.plot(scales, np.full_like(scales, plane.normalized), color=COLOURS[2], label="NMSE")
         _mark(axes, scale, plane.normalized, "o", COLOURS[2], lower=0.12)
     else:
-        axes.text(0.7, 0.3, "NMSE: NaN\n(the trace is not positive)", transform=axes.transAxes, ha="center", fontsize=10)
-    axes.set(xscale="log", xlabel="scale s of the estimate", ylabel="error, in squares of ‖R‖", ylim=(-0.1, 1.04 * TOP), xlim=(0.05, 100))
+        axes.text(
+            0.7, 0.3, "NMSE: NaN\n(the trace is not positive)", transform=axes.transAxes, ha="center", fontsize=10
+        )
+    axes.set(
+        xscale="log",
+        xlabel="scale s of the estimate",
+        ylabel="error, in squares of ‖R‖",
+        ylim=(-0.1, 1.04 * TOP),
+        xlim=(0.05, 100),
+    )
     axes.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
     axes.minorticks_off()
     axes.set_title("over the scale", fontsize=10)
@@ -88,4 +113,12 @@ def _mark(axes: Axes, scale: float, error: float, marker: str, colour: str, lowe
         return
     axes.plot(scale, TOP - lower, "^", color=colour)
     side = -1 if scale > 8 else 1
-    axes.annotate(f"{error:.3g}", (scale, TOP - lower), xytext=(7 * side, 0), textcoords="offset points", ha="left" if side > 0 else "right", va="center", fontsize=8)
+    axes.annotate(
+        f"{error:.3g}",
+        (scale, TOP - lower),
+        xytext=(7 * side, 0),
+        textcoords="offset points",
+        ha="left" if side > 0 else "right",
+        va="center",
+        fontsize=8,
+    )

@@ -20,7 +20,15 @@ def estimator_table(results: Mapping) -> Figure:
     for number, row in enumerate(row for row in rows if row["name"] in CURVES or row["parameters"]):
         middle = [(part["low_db"] + part["high_db"]) / 2 for part in row["by_snr"]]
         colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
-        by_snr.plot(middle, [part["mean"] for part in row["by_snr"]], line, marker="o", markersize=4, color=colour, label=row["name"])
+        by_snr.plot(
+            middle,
+            [part["mean"] for part in row["by_snr"]],
+            line,
+            marker="o",
+            markersize=4,
+            color=colour,
+            label=row["name"],
+        )
         low, high = zip(*(part["mean_95"] for part in row["by_snr"]), strict=True)
         by_snr.fill_between(middle, low, high, color=colour, alpha=0.15, linewidth=0)
     by_snr.set_xticks(middle, [f"{part['low_db']:g} to {part['high_db']:g}" for part in row["by_snr"]])
@@ -30,10 +38,24 @@ def estimator_table(results: Mapping) -> Figure:
     for place, row in enumerate(rows):
         colour = COLOURS[1] if row["parameters"] else COLOURS[0]
         low, high = row["mean_95"]
-        ladder.errorbar(row["mean"], place, xerr=[[row["mean"] - low], [high - row["mean"]]], fmt="o", color=colour, markersize=6, capsize=2)
+        ladder.errorbar(
+            row["mean"],
+            place,
+            xerr=[[row["mean"] - low], [high - row["mean"]]],
+            fmt="o",
+            color=colour,
+            markersize=6,
+            capsize=2,
+        )
         ladder.plot(row["median"], place, "D", color=colour, markerfacecolor="white", markersize=5)
         milliseconds = row["milliseconds"]
-        ladder.annotate(f"{milliseconds:.2g} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms", (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        ladder.annotate(
+            f"{milliseconds:.2g} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms",
+            (1.01, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
+        )
     ladder.plot([], [], "o", color="black", label="mean")
     ladder.plot([], [], "D", color="black", markerfacecolor="white", label="median")
     ladder.set_yticks(range(len(rows)), [row["name"] for row in rows])
@@ -41,12 +63,19 @@ def estimator_table(results: Mapping) -> Figure:
     ladder.grid(axis="y", linewidth=0.4)
     # The genie's median may be far below anything else: it is cut off rather than letting it squeeze the rest.
     least = min(row["mean"] for row in rows)
-    ladder.set(xscale="log", xlabel="NMSE over the SNR mix; beside it, processor time a scene on one thread", xlim=(least / 5, 1.5))
+    ladder.set(
+        xscale="log",
+        xlabel="NMSE over the SNR mix; beside it, processor time a scene on one thread",
+        xlim=(least / 5, 1.5),
+    )
     ladder.legend(fontsize=8, loc="lower right")
     plain_figures(by_snr.yaxis)
     plain_figures(ladder.xaxis)
     fewest, most = min(row["scenes"] for row in rows), max(row["scenes"] for row in rows)
-    figure.suptitle(f"{results['preset']}: {most if fewest == most else f'{fewest} to {most}'} unseen scenes, SNR -5 to 20 dB", fontsize=11)
+    figure.suptitle(
+        f"{results['preset']}: {most if fewest == most else f'{fewest} to {most}'} unseen scenes, SNR -5 to 20 dB",
+        fontsize=11,
+    )
     return figure
 
 
@@ -65,8 +94,15 @@ def ladder(rows: Mapping[str, tuple[float, float]], lines: Mapping[str, float]) 
     for (label, value), line in zip(lines.items(), ("--", ":"), strict=False):
         axes.axvline(value, color="black", linestyle=line, linewidth=1, label=label)
     for place, mean, median in zip(places, means, medians, strict=True):
-        axes.annotate(f"{mean:.3f}", (max(mean, median), place), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9,
-                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+        axes.annotate(
+            f"{mean:.3f}",
+            (max(mean, median), place),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
     axes.set_yticks(places, rows)
     axes.invert_yaxis()
     axes.set(xlabel="NMSE on scenes nobody has seen", xlim=(0, 1.12 * max(means)))
@@ -80,12 +116,22 @@ def position_errors(results: Sequence[Mapping]) -> Figure:
     Args:
         results: of each preset: "preset" and "positions", with "rows" of {"snr_db", "bound", estimator: error}, in metres.
     """
-    figure, panels = plt.subplots(1, len(results), figsize=(4.1 * len(results), 4.4), sharey=True, squeeze=False, layout="constrained")
+    figure, panels = plt.subplots(
+        1, len(results), figsize=(4.1 * len(results), 4.4), sharey=True, squeeze=False, layout="constrained"
+    )
     for axes, result in zip(panels[0], results, strict=True):
         rows = result["positions"]["rows"]
         snr = [row["snr_db"] for row in rows]
         for number, name in enumerate(name for name in rows[0] if name not in ("snr_db", "bound")):
-            axes.plot(snr, [row[name] for row in rows], LINES[number % len(LINES)], marker="o^sD"[number % 4], markersize=5, color=COLOURS[number], label=name)
+            axes.plot(
+                snr,
+                [row[name] for row in rows],
+                LINES[number % len(LINES)],
+                marker="o^sD"[number % 4],
+                markersize=5,
+                color=COLOURS[number],
+                label=name,
+            )
         axes.plot(snr, [row["bound"] for row in rows], color="black", linewidth=1, label="Cramér-Rao bound")
         axes.set(xlabel="SNR (dB)", yscale="log", title=result["preset"])
         axes.grid(linewidth=0.4)

@@ -18,8 +18,20 @@ def symptom_matrix(rows: Sequence[Mapping]) -> Figure:
     names = list(dict.fromkeys(row["fault"] for row in rows))
     figure, axes = plt.subplots(figsize=(8.5, 0.27 * len(names) + 1.8), layout="constrained")
     places = {(row["fault"], (row["optimizer"], row["clipping"], row["precision"])): row for row in rows}
-    ratios = [[math.log10(max(places[name, cell]["validation"], 1e-9) / places[name, cell]["clean_validation"]) for cell in cells] for name in names]
-    image = axes.imshow(ratios, cmap=plt.get_cmap("PuOr_r").with_extremes(bad="black"), vmin=-math.log10(2), vmax=math.log10(2), aspect="auto")
+    ratios = [
+        [
+            math.log10(max(places[name, cell]["validation"], 1e-9) / places[name, cell]["clean_validation"])
+            for cell in cells
+        ]
+        for name in names
+    ]
+    image = axes.imshow(
+        ratios,
+        cmap=plt.get_cmap("PuOr_r").with_extremes(bad="black"),
+        vmin=-math.log10(2),
+        vmax=math.log10(2),
+        aspect="auto",
+    )
     for y, name in enumerate(names):
         for x, cell in enumerate(cells):
             row = places[name, cell]
@@ -30,7 +42,9 @@ def symptom_matrix(rows: Sequence[Mapping]) -> Figure:
     axes.set_xticks(range(len(cells)), ["\n".join(cell) for cell in cells], fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.xaxis.tick_top()
-    bar = figure.colorbar(image, label="NMSE reached, with the fault over without", ticks=(-math.log10(2), 0, math.log10(2)), shrink=0.4)
+    bar = figure.colorbar(
+        image, label="NMSE reached, with the fault over without", ticks=(-math.log10(2), 0, math.log10(2)), shrink=0.4
+    )
     bar.ax.set_yticklabels(["½", "1", "2"])
     return figure
 
@@ -39,11 +53,19 @@ def confusion_matrix(shares: Mapping[str, Mapping[str, float]], expected: Mappin
     """Which observable convicts which fault, as the share of seeds; ``expected`` {fault: observable} gets a frame."""
     observables = list(dict.fromkeys([*expected.values(), *(name for found in shares.values() for name in found)]))
     figure, axes = plt.subplots(figsize=(0.3 * len(observables) + 3.2, 0.27 * len(shares) + 2.2), layout="constrained")
-    axes.imshow([[found.get(name, 0.0) for name in observables] for found in shares.values()], cmap="Blues", vmin=0, vmax=1.3, aspect="auto")
+    axes.imshow(
+        [[found.get(name, 0.0) for name in observables] for found in shares.values()],
+        cmap="Blues",
+        vmin=0,
+        vmax=1.3,
+        aspect="auto",
+    )
     for y, (fault, found) in enumerate(shares.items()):
         for x, name in enumerate(observables):
             if found.get(name):
-                axes.text(x, y, f"{found[name]:.0%}".removesuffix("%"), ha="center", va="center", fontsize=6, color="white")
+                axes.text(
+                    x, y, f"{found[name]:.0%}".removesuffix("%"), ha="center", va="center", fontsize=6, color="white"
+                )
             if expected.get(fault) == name:
                 axes.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=1.5))
     axes.set_xticks(range(len(observables)), observables, rotation=90, fontsize=8)
@@ -67,11 +89,18 @@ def one_fault(name: str, rows: Sequence[Mapping], convicted: Mapping[str, float]
         text = "× stopped" if stopped else f"{ratio:.2f}" + (" •" if row["moved"] else "")
         left.text(1.02, place, text, transform=left.get_yaxis_transform(), va="center", fontsize=9)
     left.axvline(1, color="black", linewidth=1)
-    left.set(xscale="log", xlim=(1 / reach, reach), ylim=(len(rows) - 0.5, -0.5), xlabel="NMSE reached, with the fault over without")
+    left.set(
+        xscale="log",
+        xlim=(1 / reach, reach),
+        ylim=(len(rows) - 0.5, -0.5),
+        xlabel="NMSE reached, with the fault over without",
+    )
     ticks = [value for value in (0.01, 0.1, 0.5, 1, 2, 10, 100) if 1 / reach < value < reach]
     left.set_xticks(ticks, [f"{value:g}" for value in ticks])
     left.minorticks_off()
-    left.set_yticks(range(len(rows)), [f"{row['optimizer']}, {row['clipping']}, {row['precision']}" for row in rows], fontsize=8)
+    left.set_yticks(
+        range(len(rows)), [f"{row['optimizer']}, {row['clipping']}, {row['precision']}" for row in rows], fontsize=8
+    )
     left.set_title(f"{name}   (•: convicted)", fontsize=10)
     names = sorted({expected, *convicted}, key=lambda one: (one != expected, -convicted.get(one, 0.0)))
     shares = [100 * convicted.get(one, 0.0) for one in names]

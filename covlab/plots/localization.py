@@ -20,14 +20,18 @@ def direction_spectra(spectra: Mapping[str, Tensor], grid: Grid, scene: Batch, f
         spectra: {title: spectrum of one scene over the grid [G]}; of all ranges of a direction the highest is drawn.
         scene: that scene alone.
     """
-    figure, panels = plt.subplots(1, len(spectra), figsize=(2.7 * len(spectra) + 0.8, 2.9), layout="constrained", sharey=True, squeeze=False)
+    figure, panels = plt.subplots(
+        1, len(spectra), figsize=(2.7 * len(spectra) + 0.8, 2.9), layout="constrained", sharey=True, squeeze=False
+    )
     azimuths, elevations = (torch.unique(axis) * 180 / math.pi for axis in (grid.azimuth, grid.elevation))
     present = scene.power[0] > 0
     places = (scene.azimuth[0][present] * 180 / math.pi, scene.elevation[0][present] * 180 / math.pi)
     for axes, (title, spectrum) in zip(panels[0], spectra.items(), strict=True):
         level = spectrum.view(grid.shape).amax(dim=0)
         decibels = (10 * (level / level.max()).log10()).clamp(min=floor_db)
-        image = axes.pcolormesh(azimuths, elevations, decibels, cmap="cividis", vmin=floor_db, vmax=0, shading="nearest")
+        image = axes.pcolormesh(
+            azimuths, elevations, decibels, cmap="cividis", vmin=floor_db, vmax=0, shading="nearest"
+        )
         axes.plot(*places, "+", color="white", markersize=15, markeredgewidth=3.5)
         axes.plot(*places, "+", color=COLOURS[1], markersize=13, markeredgewidth=1.8)
         axes.set_title(title, fontsize=10)

@@ -19,16 +19,27 @@ def error_surfaces(seen: Surfaces) -> Figure:
     """Contours of the plain and of the normalized error over x R + y R', with steepest descent as arrows."""
     figure, panels = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained", sharex=True, sharey=True)
     levels = np.linspace(0, 1.4, 15)
-    for axes, title, error in ((panels[0], "plain: ‖R̂ − R‖² / ‖R‖²", seen.plain), (panels[1], "both scaled to trace N first", seen.normalized)):
+    for axes, title, error in (
+        (panels[0], "plain: ‖R̂ − R‖² / ‖R‖²", seen.plain),
+        (panels[1], "both scaled to trace N first", seen.normalized),
+    ):
         filled = axes.contourf(seen.x, seen.y, error, levels, cmap="cividis", extend="max")
         axes.contour(seen.x, seen.y, error, levels, colors="black", linewidths=0.4)
         down_y, down_x = (-part for part in np.gradient(error, seen.y, seen.x))
         some = slice(8, None, 11)
         length = np.hypot(down_x, down_y)[some, some]
         axes.quiver(
-            seen.x[some], seen.y[some], down_x[some, some] / length, down_y[some, some] / length, angles="xy", scale=20, width=0.008,
-            color="white", edgecolor="black", linewidth=0.6,
-        )  # fmt: skip
+            seen.x[some],
+            seen.y[some],
+            down_x[some, some] / length,
+            down_y[some, some] / length,
+            angles="xy",
+            scale=20,
+            width=0.008,
+            color="white",
+            edgecolor="black",
+            linewidth=0.6,
+        )
         axes.plot(1, 0.03, "*", color=COLOURS[1], markersize=16, clip_on=False, zorder=5)
         axes.annotate("truth", (1, 0.03), xytext=(6, 8), textcoords="offset points", color="white", fontweight="bold")
         axes.set(title=title, xlabel="x, the share of R", aspect="equal")
@@ -56,7 +67,9 @@ def walks(runs: Mapping[str, Sequence[Walk]], labels: Sequence[str]) -> Figure:
     norm.yaxis.set_minor_locator(LogLocator(subs=(2, 3, 5)))
     norm.yaxis.set_major_formatter("{x:g}")
     norm.yaxis.set_minor_formatter("{x:g}")
-    turn.set(yscale="log", ylabel=f"turn of a step, degrees (mean of {SMOOTHED})", title="… decides how far a step turns …")
+    turn.set(
+        yscale="log", ylabel=f"turn of a step, degrees (mean of {SMOOTHED})", title="… decides how far a step turns …"
+    )
     error.set(ylabel="held-out NMSE", title="… and so how fast it learns")
     for axes in (norm, turn, error):
         axes.set_xlabel("step")
@@ -66,7 +79,9 @@ def walks(runs: Mapping[str, Sequence[Walk]], labels: Sequence[str]) -> Figure:
 
 def scale_range(curves: Mapping[str, Mapping[float, float]]) -> Figure:
     """The computed error of a right estimate over its scale, one panel a precision; what is not finite is marked at the top."""
-    figure, panels = plt.subplots(1, len(curves), figsize=(3.6 * len(curves), 3.6), layout="constrained", sharey=True, squeeze=False)
+    figure, panels = plt.subplots(
+        1, len(curves), figsize=(3.6 * len(curves), 3.6), layout="constrained", sharey=True, squeeze=False
+    )
     for axes, (title, curve), colour in zip(panels[0], curves.items(), COLOURS, strict=False):
         scales, errors = np.array(list(curve)), np.array(list(curve.values()))
         finite = np.isfinite(errors)
@@ -77,7 +92,15 @@ def scale_range(curves: Mapping[str, Mapping[float, float]]) -> Figure:
         axes.axhline(1, color="black", linewidth=0.8, linestyle=":")
         axes.set(xscale="log", yscale="log", ylim=(3e-17, 300), title=title, xlabel="scale s of R̂ = s R")
         axes.set_xticks([1e-12, 1e-8, 1e-4, 1, 1e4, 1e8])
-    panels[0, 0].annotate("1: knows nothing", (scales[-1], 1), ha="right", va="top", fontsize=9, xytext=(0, -3), textcoords="offset points")
+    panels[0, 0].annotate(
+        "1: knows nothing",
+        (scales[-1], 1),
+        ha="right",
+        va="top",
+        fontsize=9,
+        xytext=(0, -3),
+        textcoords="offset points",
+    )
     panels[0, 0].set_ylabel("computed NMSE (should be 0)")
     return figure
 
@@ -86,7 +109,15 @@ def trace_crossing(traces: Sequence[float], errors: Mapping[str, Sequence[float]
     """Errors over the trace of R̂, in shares of N, from a covariance to what is none; NaN leaves a gap."""
     figure, axes = plt.subplots(figsize=(8.5, 4), layout="constrained")
     for (name, values), colour, line, width in zip(errors.items(), COLOURS, LINES, (1.8, 1.8, 5.0), strict=False):
-        axes.plot(traces, values, line if width < 3 else "-", color=colour, linewidth=width, label=name, alpha=1 if width < 3 else 0.45)
+        axes.plot(
+            traces,
+            values,
+            line if width < 3 else "-",
+            color=colour,
+            linewidth=width,
+            label=name,
+            alpha=1 if width < 3 else 0.45,
+        )
     axes.axvline(0, color="black", linewidth=0.8)
     _words(axes, "no covariance can be here", 0.03)
     axes.set(yscale="log", xlabel="trace of R̂ = R − shift · I, in shares of N", ylabel="NMSE")
@@ -96,4 +127,11 @@ def trace_crossing(traces: Sequence[float], errors: Mapping[str, Sequence[float]
 
 
 def _words(axes: Axes, text: str, height: float) -> None:
-    axes.annotate(text + " →", (0, height), xycoords=("data", "axes fraction"), xytext=(6, 0), textcoords="offset points", fontsize=9)
+    axes.annotate(
+        text + " →",
+        (0, height),
+        xycoords=("data", "axes fraction"),
+        xytext=(6, 0),
+        textcoords="offset points",
+        fontsize=9,
+    )

@@ -25,7 +25,15 @@ def overflow_history(runs: Mapping[str, tuple[Trainer, Sequence[bool]]]) -> Figu
     Args:
         runs: {label: (run, whether each window overflowed)}.
     """
-    figure, panels = plt.subplots(len(runs), 3, figsize=(10, 2.5 * len(runs) + 0.5), layout="constrained", squeeze=False, sharex=True, sharey="col")
+    figure, panels = plt.subplots(
+        len(runs),
+        3,
+        figsize=(10, 2.5 * len(runs) + 0.5),
+        layout="constrained",
+        squeeze=False,
+        sharex=True,
+        sharey="col",
+    )
     for row, (label, (run, overflowed)) in zip(panels, runs.items(), strict=True):
         columns = run.ledger.columns()
         windows, ran, overflow = np.array(columns["window"]), np.array(columns["ran"]) == 1, np.array(overflowed)
@@ -36,10 +44,16 @@ def overflow_history(runs: Mapping[str, tuple[Trainer, Sequence[bool]]]) -> Figu
         )
         for axes, value in zip(row, values, strict=True):
             axes.plot(windows, value, "-", color="0.75", linewidth=1)
-            for (kind, mark, colour, size), which in zip(KINDS, (~overflow & ran, overflow & ~ran, overflow & ran), strict=True):
-                axes.plot(windows[which], value[which], mark, color=colour, markersize=size, markeredgewidth=1.6, label=kind)
+            for (kind, mark, colour, size), which in zip(
+                KINDS, (~overflow & ran, overflow & ~ran, overflow & ran), strict=True
+            ):
+                axes.plot(
+                    windows[which], value[which], mark, color=colour, markersize=size, markeredgewidth=1.6, label=kind
+                )
         row[0].set_title(f"{label} (BUGGED)" if run.faults else label, loc="left", fontsize=10)
-    for axes, name in zip(panels[0], ("loss scale, log₂", "gradient norm that the gate judges", "norm of the update"), strict=True):
+    for axes, name in zip(
+        panels[0], ("loss scale, log₂", "gradient norm that the gate judges", "norm of the update"), strict=True
+    ):
         axes.set_title(name, loc="right" if axes is panels[0, 0] else "center", fontsize=10)
     for row in panels:
         row[1].set(yscale="log", ylim=(3e-10, 3e3))

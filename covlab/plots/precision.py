@@ -38,10 +38,21 @@ def exponents_and_path(seen: ScaledGradients, scale: float, path: Sequence[tuple
     top = 100 * max(share.max() for share in seen.shares.values())
     for (what, share), colour, line in zip(seen.shares.items(), COLOURS, LINES, strict=False):
         left.step(EXPONENTS, 100 * share, line, where="mid", color=colour, label=what, linewidth=1.8)
-    for place, words in ((SMALLEST - 1, "become 0"), ((SMALLEST + NORMAL) / 2, "lose digits"), (LARGEST + 1, "become ∞")):
+    for place, words in (
+        (SMALLEST - 1, "become 0"),
+        ((SMALLEST + NORMAL) / 2, "lose digits"),
+        (LARGEST + 1, "become ∞"),
+    ):
         side = {SMALLEST - 1: "right", LARGEST + 1: "left"}.get(place, "center")
-        left.text(place, 1.19 * top, words, ha=side, fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
-    left.set(xlim=(-44, 30), ylim=(0, 1.32 * top), xlabel="exponent of gradient × loss scale, log₂", ylabel="per cent of entries")
+        left.text(
+            place, 1.19 * top, words, ha=side, fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        )
+    left.set(
+        xlim=(-44, 30),
+        ylim=(0, 1.32 * top),
+        xlabel="exponent of gradient × loss scale, log₂",
+        ylabel="per cent of entries",
+    )
     left.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False)
     left.set_title(f"loss scale 2{f'{np.log2(scale):.0f}'.translate(SUPERSCRIPT)}", fontsize=10, loc="right")
     _draw_path(right, path, windows)
@@ -54,7 +65,15 @@ def _draw_path(axes, path: Sequence[tuple[float, bool]], windows: int) -> None:
     places = np.arange(1, len(path) + 1)
     axes.plot(places, scales, "-", color=COLOURS[0], drawstyle="steps-mid", linewidth=1.3)
     axes.plot(places[ran], scales[ran], "o", color=COLOURS[0], markersize=4, label="step ran")
-    axes.plot(places[~ran], scales[~ran], "x", color=COLOURS[1], markersize=7, markeredgewidth=2, label="overflow: step skipped")
+    axes.plot(
+        places[~ran],
+        scales[~ran],
+        "x",
+        color=COLOURS[1],
+        markersize=7,
+        markeredgewidth=2,
+        label="overflow: step skipped",
+    )
     if len(path):
         axes.set_ylim(scales.min() - 2.5, scales.max() + 2.5)
     axes.set(xlim=(0, windows + 1), xlabel="window", ylabel="loss scale, log₂")
@@ -62,7 +81,9 @@ def _draw_path(axes, path: Sequence[tuple[float, bool]], windows: int) -> None:
     axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False)
 
 
-def error_over_scale(powers: Sequence[int], errors: Mapping[str, Sequence[float]], what: str, names: Mapping[int, str]) -> Figure:
+def error_over_scale(
+    powers: Sequence[int], errors: Mapping[str, Sequence[float]], what: str, names: Mapping[int, str]
+) -> Figure:
     """Relative gradient error over ``what``, 2^power, both logarithmic; an error that is not finite is a cross at the top.
 
     Args:
@@ -76,7 +97,15 @@ def error_over_scale(powers: Sequence[int], errors: Mapping[str, Sequence[float]
         axes.plot(powers, finite, line, marker="o", markersize=4, color=colour, label=label)
         lost = [power for power, value in zip(powers, values, strict=True) if not math.isfinite(value)]
         if lost:
-            axes.plot(lost, [20 * 2.2**number] * len(lost), "x", color=colour, markersize=8, markeredgewidth=2, label=f"{label}: infinite or NaN")
+            axes.plot(
+                lost,
+                [20 * 2.2**number] * len(lost),
+                "x",
+                color=colour,
+                markersize=8,
+                markeredgewidth=2,
+                label=f"{label}: infinite or NaN",
+            )
     for power, name in names.items():
         axes.axvline(power, color="black", linewidth=0.8, linestyle=":")
         axes.annotate(name, (power, 2.4e-4), xytext=(3, 0), textcoords="offset points", fontsize=8)

@@ -42,8 +42,12 @@ def covariance_and_spectra(R: np.ndarray, title: str, spectra: Sequence[Spectra]
             axes.plot(spectrum.axis, np.minimum(level, top), line, color=colour, label=label, linewidth=1.6)
         for place in spectrum.truth:
             axes.axvline(place, color="black", linestyle=":", linewidth=1.2)
-        axes.set(xlabel=spectrum.name, ylabel="MUSIC, dB", xlim=(spectrum.axis[0], spectrum.axis[-1]), ylim=(0, 1.02 * top))
+        axes.set(
+            xlabel=spectrum.name, ylabel="MUSIC, dB", xlim=(spectrum.axis[0], spectrum.axis[-1]), ylim=(0, 1.02 * top)
+        )
         axes.set_title("dotted: the true sources", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=9, loc="lower right", ncols=len(labels), bbox_to_anchor=(0.96, 0.0), frameon=False)
+    figure.legend(
+        handles, labels, fontsize=9, loc="lower right", ncols=len(labels), bbox_to_anchor=(0.96, 0.0), frameon=False
+    )
     return figure

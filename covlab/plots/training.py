@@ -17,7 +17,13 @@ def learning_curves(runs: Mapping[str, Trainer]) -> Figure:
     for (label, run), colour in zip(runs.items(), COLOURS, strict=False):
         epochs = [row["epoch"] + 1 for row in run.history]
         for line, value in zip(LINES, ("validation", "train"), strict=False):
-            axes.plot(epochs, [row[value] for row in run.history], line, color=colour, label=f"{_stamped(label, run)}: {value}")
+            axes.plot(
+                epochs,
+                [row[value] for row in run.history],
+                line,
+                color=colour,
+                label=f"{_stamped(label, run)}: {value}",
+            )
     axes.set(xlabel="epoch", ylabel="NMSE (1 = knows nothing)", yscale="log")
     plain_figures(axes.yaxis)
     figure.legend(loc="outside right upper", fontsize=9)
@@ -34,13 +40,21 @@ def window_columns(groups: Mapping[str, Mapping[str, Trainer]], columns: Mapping
         columns: {ledger column: axis label}.
     """
     figure, panels = plt.subplots(
-        len(groups), len(columns), figsize=(4.6 * len(columns), 3.2 * len(groups)), layout="constrained", squeeze=False, sharex=True, sharey="col"
+        len(groups),
+        len(columns),
+        figsize=(4.6 * len(columns), 3.2 * len(groups)),
+        layout="constrained",
+        squeeze=False,
+        sharex=True,
+        sharey="col",
     )
     for row, (title, runs) in zip(panels, groups.items(), strict=True):
         for axes, (column, name) in zip(row, columns.items(), strict=True):
             for (label, run), colour, line in zip(runs.items(), COLOURS, LINES, strict=False):
                 run.ledger.flush()
-                measured = [(row["window"], row[column]) for row in run.ledger.rows if column in row]  # a long run does not measure all in each window
+                measured = [
+                    (row["window"], row[column]) for row in run.ledger.rows if column in row
+                ]  # a long run does not measure all in each window
                 axes.plot(*zip(*measured, strict=True), line, color=colour, label=_stamped(label, run), linewidth=1.3)
             clip = next(iter(runs.values())).recipe.clip
             if clip is not None and column.startswith("gradient_norm"):
@@ -69,8 +83,23 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0) ->
     values = [value for run in runs.values() for row in run.history for value in (row["train"], row["validation"])]
     for axes, (label, run), colour in zip(panels, runs.items(), COLOURS, strict=False):
         places = [row["epoch"] + 1 for row in run.history]
-        axes.plot(places, [row["train"] for row in run.history], "--", color=colour, linewidth=1.4 * size, label="train, as logged")
-        axes.plot(places, [row["validation"] for row in run.history], "-o", color=colour, linewidth=1.8 * size, markersize=3 * size, label="NMSE, measured")
+        axes.plot(
+            places,
+            [row["train"] for row in run.history],
+            "--",
+            color=colour,
+            linewidth=1.4 * size,
+            label="train, as logged",
+        )
+        axes.plot(
+            places,
+            [row["validation"] for row in run.history],
+            "-o",
+            color=colour,
+            linewidth=1.8 * size,
+            markersize=3 * size,
+            label="NMSE, measured",
+        )
         axes.set(xlim=(0.5, epochs + 0.5))
         axes.set_xticks([1, *range(4, epochs + 1, 4)])
         _log_axis(axes, values, _stamped(label, run), "epoch", letters)
@@ -87,7 +116,9 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0) ->
     return figure
 
 
-def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, letters: float, room: str = "lower left") -> None:
+def _log_axis(
+    axes: Axes, values: Sequence[float], title: str, below: str, letters: float, room: str = "lower left"
+) -> None:
     """A logarithmic axis around ``values``, labelled 1, 2, 5, … in plain figures: matplotlib's own superscripts are slow to set."""
     shown = [value for value in values if 0 < value < math.inf]
     low, high = (min(shown) * 0.4, max(shown) * 1.5) if shown else (0.1, 1)

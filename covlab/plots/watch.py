@@ -16,7 +16,9 @@ def window_shares(rows: Mapping[str, Sequence[Mapping]], windows: int = 6) -> Fi
 
     rows: {title: the ledger of its watch, ``w.rows``}.
     """
-    figure, places = plt.subplots(1, len(rows), figsize=(2.6 * len(rows) + 0.6, 2.9), layout="constrained", sharey=True, squeeze=False)
+    figure, places = plt.subplots(
+        1, len(rows), figsize=(2.6 * len(rows) + 0.6, 2.9), layout="constrained", sharey=True, squeeze=False
+    )
     for axes, (title, ledger) in zip(places[0], rows.items(), strict=True):
         steps = [row for row in ledger if row["event"] == "step"][:windows]
         for x, row in enumerate(steps, 1):
@@ -46,7 +48,9 @@ def confusion(trainer: Sequence[Mapping], loops: Sequence[Mapping], invariants: 
     textbook = {row["loop"]: row for row in loops if row["bug"]}
     faults = [row["fault"] for row in trainer if row["injected"]]
     for fault in faults:
-        for finding in textbook.get(fault, {}).get("new", {}).get("covlab.watch", []) + [textbook.get(fault, {}).get("expected") or ""]:
+        for finding in textbook.get(fault, {}).get("new", {}).get("covlab.watch", []) + [
+            textbook.get(fault, {}).get("expected") or ""
+        ]:
             if finding:
                 code, verdict = finding.split()
                 cells.setdefault((fault, code), {})["L"] = verdict
@@ -67,8 +71,14 @@ def confusion(trainer: Sequence[Mapping], loops: Sequence[Mapping], invariants: 
     axes.xaxis.tick_top()
     axes.grid(True, color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
-    figure.legend(handles=[Patch(color=colour, label=verdict) for verdict, colour in VERDICTS.items()], loc="outside lower center", ncols=3, fontsize=8,
-                  title="T: in covlab's trainer, L: in a textbook loop", title_fontsize=8)  # fmt: skip
+    figure.legend(
+        handles=[Patch(color=colour, label=verdict) for verdict, colour in VERDICTS.items()],
+        loc="outside lower center",
+        ncols=3,
+        fontsize=8,
+        title="T: in covlab's trainer, L: in a textbook loop",
+        title_fontsize=8,
+    )
     return figure
 
 
@@ -87,7 +97,9 @@ def peers(loops: Sequence[Mapping]) -> Figure:
     axes.axhline(border, color="black", linewidth=1)
     axes.set(xlim=(-0.5, len(tools) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     axes.set_xticks(range(len(tools)), tools, fontsize=9)
-    axes.set_yticks(range(len(rows)), [row["loop"] if row["bug"] else f"correct: {row['loop']}" for row in rows], fontsize=8)
+    axes.set_yticks(
+        range(len(rows)), [row["loop"] if row["bug"] else f"correct: {row['loop']}" for row in rows], fontsize=8
+    )
     axes.xaxis.tick_top()
     axes.set_xticks([x + 0.5 for x in range(len(tools) - 1)], minor=True)
     axes.grid(True, which="minor", axis="x", color="0.8")

@@ -62,7 +62,13 @@ def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> F
     total = sum(seen.norms.values()) or 1.0
     for shares, offset, mark, colour, label in (
         (seen.loss_shares, -0.16, "o", COLOURS[0], "share of the loss"),
-        ({name: norm / total for name, norm in seen.norms.items()}, 0.16, "D", COLOURS[1], "share of the gradients' lengths"),
+        (
+            {name: norm / total for name, norm in seen.norms.items()},
+            0.16,
+            "D",
+            COLOURS[1],
+            "share of the gradients' lengths",
+        ),
     ):
         values = np.maximum([100 * shares[name] for name in names], LEAST)
         shown = np.array([weights[name] > 0 for name in names])
@@ -86,7 +92,15 @@ def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> F
         for column, cosine in enumerate(line[:row]):  # the lower half, and of it what is not about zero
             if abs(cosine) >= 0.05:
                 text = f"{cosine:.1f}".replace("0.", ".")
-                right.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if abs(cosine) > 0.7 else "black")
+                right.text(
+                    column,
+                    row,
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if abs(cosine) > 0.7 else "black",
+                )
     right.axhline(len(names) - 0.5, color="black", linewidth=1.5)
     short = [name.removeprefix("lam_") for name in names]
     right.set_xticks(rows, short, rotation=45, ha="right", fontsize=8)
@@ -105,9 +119,15 @@ def weighted_runs(runs: Sequence[tuple[str, Trainer]]) -> Figure:
         windows = np.cumsum([1] * len(run.history)) * run.windows_per_epoch
         last = number == len(runs) - 1
         axes.plot(
-            np.minimum(windows, run.recipe.windows), [row["validation"] for row in run.history], LINES[number % len(LINES)],
-            color=COLOURS[number % len(COLOURS)], linewidth=2.6 if last else 1.3, marker="o" if last else None, markersize=4, label=f"{number + 1}: {name}",
-        )  # fmt: skip
+            np.minimum(windows, run.recipe.windows),
+            [row["validation"] for row in run.history],
+            LINES[number % len(LINES)],
+            color=COLOURS[number % len(COLOURS)],
+            linewidth=2.6 if last else 1.3,
+            marker="o" if last else None,
+            markersize=4,
+            label=f"{number + 1}: {name}",
+        )
     axes.set(xlabel="window (optimizer step)", ylabel="held-out NMSE")
     axes.set_title("training with these weights, over earlier settings", fontsize=10)
     if runs:
@@ -121,9 +141,15 @@ def pulls_over_training(windows: Sequence[int], pulls: Mapping[str, Sequence[flo
     axes = figure.subplots()
     for number, (name, lengths) in enumerate(pulls.items()):
         axes.plot(
-            windows, lengths, LINES[number % len(LINES)], marker="osD^vP*X"[number], markersize=5, color=COLOURS[number % len(COLOURS)],
-            linewidth=2.6 if number < 2 else 1.2, label=name,
-        )  # fmt: skip
+            windows,
+            lengths,
+            LINES[number % len(LINES)],
+            marker="osD^vP*X"[number],
+            markersize=5,
+            color=COLOURS[number % len(COLOURS)],
+            linewidth=2.6 if number < 2 else 1.2,
+            label=name,
+        )
     axes.set(xlabel="window (optimizer step)", ylabel="length of the weighted gradient, λ‖g‖", yscale="log")
     axes.set_xscale("symlog", linthresh=2)
     axes.set_xlim(-0.2, 1.2 * max(windows))
@@ -136,10 +162,18 @@ def pulls_over_training(windows: Sequence[int], pulls: Mapping[str, Sequence[flo
 def logged_and_held_out(runs: Mapping[str, Trainer]) -> Figure:
     """Left the loss as each run logs it, right the held-out NMSE, over the epochs."""
     figure = Figure(figsize=(9.4, 3.6), layout="constrained")
-    for axes, value, title in zip(figure.subplots(1, 2), ("train", "validation"), ("loss, as logged", "held-out NMSE"), strict=True):
+    for axes, value, title in zip(
+        figure.subplots(1, 2), ("train", "validation"), ("loss, as logged", "held-out NMSE"), strict=True
+    ):
         for (name, run), colour, line in zip(runs.items(), COLOURS, LINES, strict=False):
             stamp = " (BUGGED)" if run.faults else ""
-            axes.plot([row["epoch"] + 1 for row in run.history], [row[value] for row in run.history], line, color=colour, label=f"{name}{stamp}")
+            axes.plot(
+                [row["epoch"] + 1 for row in run.history],
+                [row[value] for row in run.history],
+                line,
+                color=colour,
+                label=f"{name}{stamp}",
+            )
         axes.set(title=title, xlabel="epoch", ylim=(0, None))
         axes.legend(fontsize=8)
     return figure

@@ -24,14 +24,29 @@ invariants (a window is what an optimizer makes one step of):
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     usage = "%(prog)s [options] script.py [its arguments]\n       %(prog)s [options] -m module [its arguments]"
-    parser = argparse.ArgumentParser("python -m covlab.watch", usage=usage,
-                                     description="Run a training script as Python would, and say which invariants of a training step it breaks, and where.",
-                                     epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--fail-on", choices=("fault", "warning", "never"), default="fault", help="the least finding that fails the run (fault)")
+    parser = argparse.ArgumentParser(
+        "python -m covlab.watch",
+        usage=usage,
+        description="Run a training script as Python would, and say which invariants of a training step it breaks, and where.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--fail-on",
+        choices=("fault", "warning", "never"),
+        default="fault",
+        help="the least finding that fails the run (fault)",
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps, as a smoke test does")
     parser.add_argument("--light", action="store_true", help="measure one step in eight, and no inputs")
-    for name, what in (("ledger", "one JSON object a step"), ("junit", "one JUnit test case an invariant"), ("json", "the report as JSON")):
-        parser.add_argument(f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}")  # absolute: the script may go elsewhere
+    for name, what in (
+        ("ledger", "one JSON object a step"),
+        ("junit", "one JUnit test case an invariant"),
+        ("json", "the report as JSON"),
+    ):
+        parser.add_argument(
+            f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}"
+        )  # absolute: the script may go elsewhere
     parser.add_argument("-m", dest="module", action="store_true", help="the script is the name of a module")
     parser.add_argument("script", help="file, or with -m a module, to run")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own")
@@ -55,7 +70,9 @@ def run(chosen: argparse.Namespace) -> None:
     else:
         sys.argv[:] = [chosen.script, *chosen.arguments]
         sys.path[0] = str(Path(chosen.script).resolve().parent)
-        runpy.run_path(os.path.abspath(chosen.script), run_name="__main__")  # which __file__ is, wherever the script goes
+        runpy.run_path(
+            os.path.abspath(chosen.script), run_name="__main__"
+        )  # which __file__ is, wherever the script goes
 
 
 def from_the_script(hook):

@@ -59,7 +59,9 @@ class Conditioning:
         if watched is not None and scaler.is_enabled() and watched.attempts == watched.expected:
             watched.attempts += 1
             watched.skipped = True
-            step = Step(watched.number, watched.attempts, caller(), list(watched.pending), list(self.forwards), attempted=False)
+            step = Step(
+                watched.number, watched.attempts, caller(), list(watched.pending), list(self.forwards), attempted=False
+            )
             step.size = self._size(watched)
             step.schedules, watched.schedules = watched.schedules, []
             step.clips = [(where, scale) for where, scale, certain in watched.clips if certain]
@@ -80,7 +82,10 @@ class Conditioning:
             self._guard("clip", self._clip, parameters)
             norm = original(parameters, *args, **kwargs)
             self._guard("clip", self._clipped, parameters)
-            euclidean = original.__name__.endswith("clip_grad_norm_") and (args[1] if len(args) > 1 else kwargs.get("norm_type", 2)) == 2
+            euclidean = (
+                original.__name__.endswith("clip_grad_norm_")
+                and (args[1] if len(args) > 1 else kwargs.get("norm_type", 2)) == 2
+            )
             if euclidean and isinstance(norm, Tensor):
                 self._guard("clip", self._remember_norm, parameters, norm)
             return norm
@@ -97,12 +102,18 @@ class Conditioning:
             watched.compare(self.pending)
 
     def _clipped(self, parameters) -> None:
-        for watched in self._sampled({id(parameter) for parameter in ([parameters] if isinstance(parameters, Tensor) else parameters)}):
+        for watched in self._sampled(
+            {id(parameter) for parameter in ([parameters] if isinstance(parameters, Tensor) else parameters)}
+        ):
             watched.keep()
 
     def _sampled(self, given: set[int]) -> list[Watched]:
         """Optimizers of whose gradients a sample is kept, of one of these parameters."""
-        return [watched for watched in self.optimizers.values() if watched.sample is not None and id(watched.sample[0]) in given]
+        return [
+            watched
+            for watched in self.optimizers.values()
+            if watched.sample is not None and id(watched.sample[0]) in given
+        ]
 
     def _remember_norm(self, parameters, norm: Tensor) -> None:
         """What clipping measured need not be measured again, if nobody writes into the gradients before the step."""

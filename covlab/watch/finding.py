@@ -27,7 +27,26 @@ TITLES = {
     "W18": "gradients are cleared between windows",
 }
 # What most likely explains a run that does not learn comes first.
-ORDER = ("W08", "W11", "W03", "W10", "W15", "W02", "W04", "W06", "W07", "W17", "W18", "W09", "W01", "W05", "W12", "W16", "W14", "W13")
+ORDER = (
+    "W08",
+    "W11",
+    "W03",
+    "W10",
+    "W15",
+    "W02",
+    "W04",
+    "W06",
+    "W07",
+    "W17",
+    "W18",
+    "W09",
+    "W01",
+    "W05",
+    "W12",
+    "W16",
+    "W14",
+    "W13",
+)
 # cause -> what follows from it, and is shown under it
 FOLLOWS = {
     "W08": ("W04", "W07", "W10", "W11", "W03"),
@@ -71,7 +90,9 @@ class Finding:
     def row(self) -> dict:
         """As plain values."""
         row = asdict(self)
-        row["site"] = None if self.site is None else {"file": self.site.file, "line": self.site.line, "code": self.site.code}
+        row["site"] = (
+            None if self.site is None else {"file": self.site.file, "line": self.site.line, "code": self.site.code}
+        )
         row["follows"] = [finding.row() for finding in self.follows]
         return {"title": self.title, **row}
 
@@ -81,6 +102,8 @@ def rank(findings: list[Finding]) -> list[Finding]:
     ordered = sorted(findings, key=lambda finding: (VERDICTS.index(finding.verdict), ORDER.index(finding.code)))
     shown: list[Finding] = []
     for finding in ordered:
-        cause = next((one for one in shown if one.verdict == "fault" and finding.code in FOLLOWS.get(one.code, ())), None)
+        cause = next(
+            (one for one in shown if one.verdict == "fault" and finding.code in FOLLOWS.get(one.code, ())), None
+        )
         (shown if cause is None else cause.follows).append(finding)
     return shown

@@ -49,7 +49,10 @@ class Invariant:
         self.places[site].add(step)
 
     def findings(self, verdict: str, number: float | None, says: str, fix: str) -> list[Finding]:
-        return [Finding(self.code, verdict, number, says, fix, site, at.count, at.first, at.last) for site, at in self.places.items()]
+        return [
+            Finding(self.code, verdict, number, says, fix, site, at.count, at.first, at.last)
+            for site, at in self.places.items()
+        ]
 
     def step(self, step: Step) -> None: ...
 

@@ -28,7 +28,9 @@ class Root:
         self.parameters = {id(parameter) for parameter in module.parameters()}
         kinds = list(module.modules())
         self.batch_statistics = any(isinstance(kind, nn.modules.batchnorm._BatchNorm) for kind in kinds)
-        self.stochastic = self.batch_statistics or any(isinstance(kind, nn.modules.dropout._DropoutNd) and kind.p > 0 for kind in kinds)
+        self.stochastic = self.batch_statistics or any(
+            isinstance(kind, nn.modules.dropout._DropoutNd) and kind.p > 0 for kind in kinds
+        )
         self._owned: bool | None = None
 
     def forget(self) -> None:
@@ -37,7 +39,11 @@ class Root:
     def owned(self, optimizers: dict) -> bool:
         """Does an optimizer train any of its parameters?"""
         if self._owned is None:
-            self._owned = any(id(parameter) in self.parameters for watched in optimizers.values() for parameter in watched.parameters())
+            self._owned = any(
+                id(parameter) in self.parameters
+                for watched in optimizers.values()
+                for parameter in watched.parameters()
+            )
         return self._owned
 
 
@@ -66,7 +72,9 @@ def size(gradients: list[Tensor], exact: bool) -> Tensor:
     matters, ``exact``: the largest absolute value.
     """
     dense = [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
-    dense = [torch.view_as_real(gradient) if gradient.is_complex() else gradient for gradient in dense if gradient.numel()]
+    dense = [
+        torch.view_as_real(gradient) if gradient.is_complex() else gradient for gradient in dense if gradient.numel()
+    ]
     if not dense:
         return torch.zeros(())
     first = dense[0].device
@@ -117,7 +125,10 @@ def sample(parameter: Tensor) -> Tensor:
 @torch.no_grad()
 def moved(before: list[tuple[Tensor, Tensor]]) -> Tensor:
     """How many of the parameters are not what they were []."""
-    changed = [(kept != (parameter if kept.shape == parameter.shape else sample(parameter))).any() for parameter, kept in before]
+    changed = [
+        (kept != (parameter if kept.shape == parameter.shape else sample(parameter))).any()
+        for parameter, kept in before
+    ]
     return torch.stack([one.to(changed[0].device) for one in changed]).sum()
 
 
@@ -139,7 +150,9 @@ class Inputs:
     def __init__(self):
         self.trained: set[int] = set()
         self.evaluated: list[list[int]] = []
-        self.met: set[int] = set()  # evaluated after they had been trained on; before, it may be an action whose outcome is learned
+        self.met: set[int] = (
+            set()
+        )  # evaluated after they had been trained on; before, it may be an action whose outcome is learned
         self.place = 0  # batches evaluated since the last one of training
         self.places: Counter[tuple[int, bool]] = Counter()  # {(place, was a sample of the batch trained on?): batches}
         self.size = 0

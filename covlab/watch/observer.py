@@ -52,11 +52,15 @@ class Observer(Conditioning):
         self.inputs = measure.Inputs()
         self.roots: weakref.WeakKeyDictionary[nn.Module, measure.Root] = weakref.WeakKeyDictionary()
         self.called: set[int] = set()  # ids of modules that ran with the gradient on
-        self.replacements: dict[tuple[Site | None, str], list] = {}  # (where, what): [calls, numbers that say whether one met a non-finite value]
+        self.replacements: dict[
+            tuple[Site | None, str], list
+        ] = {}  # (where, what): [calls, numbers that say whether one met a non-finite value]
         self.scaler = {"disabled": 0, "used": 0}
         self.counts = {"forwards": 0, "backwards": 0, "steps": 0, "evaluations": 0, "evaluation_mode": 0}
         self.since_backward: dict[Site | None, int] = {}
-        self.unevaluated: dict[Site | None, int] = {}  # longest run of forwards in training mode without a gradient or a backward
+        self.unevaluated: dict[
+            Site | None, int
+        ] = {}  # longest run of forwards in training mode without a gradient or a backward
         self.orphans: dict[str, set[str]] = {}
         self.astray: Counter[Site | None] = Counter()  # backwards that reached no parameter of an optimizer
         self.failures: dict[str, Exception] = {}
@@ -73,7 +77,11 @@ class Observer(Conditioning):
         patch, functions = self.patches.method, self.patches.function
         functions(torch.autograd, "backward", self._wrap_backward)
         patch(nn.Module, "__call__", self._wrap_call)
-        patch(nn.Module, "zero_grad", self._around("clear", before=lambda module, *_, **__: self._clear(list(module.parameters()))))
+        patch(
+            nn.Module,
+            "zero_grad",
+            self._around("clear", before=lambda module, *_, **__: self._clear(list(module.parameters()))),
+        )
         optimizer = torch.optim.Optimizer
         patch(optimizer, "__init__", self._around("optimizer", after=lambda own, *_, **__: self.adopt(own)))
         patch(optimizer, "zero_grad", self._around("clear", before=lambda own, *_, **__: self._clear(optimizer=own)))
@@ -85,18 +93,29 @@ class Observer(Conditioning):
         patch(scaler, "unscale_", self._around("scaler", before=self._unscale, after=self._unscaled))
         patch(scaler, "step", self._around("scaler", before=self._scaler_step, after=self._scaler_stepped))
         patch(scaler, "update", self._around("scaler", before=lambda *_, **__: self._scaler_update()))
-        for kind in {kind for kind in vars(lr_scheduler).values() if isinstance(kind, type) and hasattr(kind, "step") and "step" in vars(kind)}:
+        for kind in {
+            kind
+            for kind in vars(lr_scheduler).values()
+            if isinstance(kind, type) and hasattr(kind, "step") and "step" in vars(kind)
+        }:
             patch(kind, "step", self._around("schedule", before=self._schedule))
         for name in ("nan_to_num", "nan_to_num_"):
             functions(torch, name, self._around("replacement", before=self._replace))
             patch(Tensor, name, self._around("replacement", before=self._replace))
-        self.handles = [register_optimizer_step_pre_hook(self._pre_step), register_optimizer_step_post_hook(self._post_step)]
+        self.handles = [
+            register_optimizer_step_pre_hook(self._pre_step),
+            register_optimizer_step_post_hook(self._post_step),
+        ]
 
     def withdraw(self) -> None:
         """See nothing any more and have no hook anywhere."""
         self.on = False
         used = (handle for forward in self.forwards for handle in forward.handles)
-        for handle in [*self.handles, *used, *(handle for watched in self.optimizers.values() for handle in watched.handles)]:
+        for handle in [
+            *self.handles,
+            *used,
+            *(handle for watched in self.optimizers.values() for handle in watched.handles),
+        ]:
             handle.remove()
         self.handles.clear()
         for watched in self.optimizers.values():
@@ -140,7 +159,9 @@ class Observer(Conditioning):
     def _mine(self) -> bool:
         return self.on and threading.get_ident() == self.thread and not imagined()
 
-    def _around(self, part: str, before: Callable | None = None, after: Callable | None = None) -> Callable[[Callable], Callable]:
+    def _around(
+        self, part: str, before: Callable | None = None, after: Callable | None = None
+    ) -> Callable[[Callable], Callable]:
         def wrap(original):
             def wrapper(*args, **kwargs):
                 if torch.compiler.is_compiling():
@@ -198,7 +219,16 @@ class Observer(Conditioning):
         self.called.add(id(module))
         outputs = measure.outputs(result)
         half = any(output.dtype == torch.float16 for output in outputs)
-        forward = Forward(site, root.number, module.training, root.stochastic and owned, root.batch_statistics, half, bool(outputs), self.counts["backwards"])
+        forward = Forward(
+            site,
+            root.number,
+            module.training,
+            root.stochastic and owned,
+            root.batch_statistics,
+            half,
+            bool(outputs),
+            self.counts["backwards"],
+        )
         self.counts["forwards"] += 1
         self.forwards.append(forward)
         if module.training and owned and not self.light:
@@ -241,7 +271,9 @@ class Observer(Conditioning):
         for watched in self.optimizers.values():
             watched.touched = False
             if watched.pending:
-                if not any(parameter.grad is not None for parameter in watched.parameters() if id(parameter) in watched.got):
+                if not any(
+                    parameter.grad is not None for parameter in watched.parameters() if id(parameter) in watched.got
+                ):
                     self._cleared(watched, None)
                 elif watched.consumed and watched.carried is None:
                     watched.carried = self._size(watched)
@@ -289,7 +321,14 @@ class Observer(Conditioning):
         unread = watched.written is None or watched.versions() == watched.written
         if lost and not watched.consumed and not watched.skipped and not self.stepping and unread:
             self.events.append(Cleared(watched.number, site, lost, self._size(watched), watched.attempts))
-        watched.taken, watched.pending, watched.consumed, watched.skipped, watched.carried, watched.written = 0, [], False, False, None, None
+        watched.taken, watched.pending, watched.consumed, watched.skipped, watched.carried, watched.written = (
+            0,
+            [],
+            False,
+            False,
+            None,
+            None,
+        )
         watched.pointers = watched.sample = None
         watched.factors = []
         watched.clips.clear()
@@ -348,7 +387,14 @@ class Observer(Conditioning):
         """The gradients are complete: what the optimizer is about to take."""
         optimizer = watched.ref()
         watched.attempts += 1
-        step = watched.step = Step(watched.number, watched.attempts, site, watched.pending[watched.taken :], list(self.forwards), closure=closure)
+        step = watched.step = Step(
+            watched.number,
+            watched.attempts,
+            site,
+            watched.pending[watched.taken :],
+            list(self.forwards),
+            closure=closure,
+        )
         rates = [group["lr"] for group in optimizer.param_groups]
         step.rates = [self.pending.number(rate.clone()) if isinstance(rate, Tensor) else rate for rate in rates]
         found = getattr(optimizer, "found_inf", None)
@@ -360,7 +406,12 @@ class Observer(Conditioning):
         watched.clips = []
         step.carried, step.carried_size = watched.consumed and bool(watched.pending), watched.carried
         step.measured = not self.light or watched.attempts % SAMPLING == 1
-        if step.backwards and not watched.unscaled and not watched.scaling and getattr(optimizer, "grad_scale", None) is None:
+        if (
+            step.backwards
+            and not watched.unscaled
+            and not watched.scaling
+            and getattr(optimizer, "grad_scale", None) is None
+        ):
             step.raw = step.backwards[-1].scale
         watched.compare(self.pending)
         step.factors, watched.factors, watched.sample = watched.factors, [], None
@@ -368,7 +419,9 @@ class Observer(Conditioning):
         step.hooked = any(parameter._backward_hooks for parameter in watched.parameters())
         if step.measured:
             step.size = self._size(watched)
-            half = any(forward.half for forward in step.forwards) or any(p.dtype == torch.float16 for p in watched.parameters())
+            half = any(forward.half for forward in step.forwards) or any(
+                p.dtype == torch.float16 for p in watched.parameters()
+            )
             if half and not any(backward.scale for backward in step.backwards):
                 zeros, tiny = measure.underflow(gradients(watched))
                 step.zeros, step.tiny = self.pending.number(zeros), self.pending.number(tiny)
@@ -428,16 +481,26 @@ class Observer(Conditioning):
         watched.trainable = {id(parameter) for parameter in watched.parameters() if parameter.requires_grad}
         watched.got |= {id(parameter) for parameter in watched.parameters() if parameter.grad is not None}
         for module in list(self.roots):
-            watched.names |= {id(parameter): name for name, parameter in module.named_parameters() if id(parameter) in watched.trainable}
+            watched.names |= {
+                id(parameter): name
+                for name, parameter in module.named_parameters()
+                if id(parameter) in watched.trainable
+            }
             parts = [part for part in module.modules() if id(part) in self.called]
             watched.ran |= {id(parameter) for part in parts for parameter in part.parameters(recurse=False)}
 
     def _look_for_orphans(self) -> None:
         """Parameters of models in training that get gradients, and that no optimizer holds."""
-        held = self.formerly.union(id(parameter) for watched in self.optimizers.values() for parameter in watched.parameters())
+        held = self.formerly.union(
+            id(parameter) for watched in self.optimizers.values() for parameter in watched.parameters()
+        )
         for module in list(self.roots):
             if module.training and id(module) in self.called:
-                names = {name for name, p in module.named_parameters() if p.requires_grad and p.grad is not None and id(p) not in held}
+                names = {
+                    name
+                    for name, p in module.named_parameters()
+                    if p.requires_grad and p.grad is not None and id(p) not in held
+                }
                 if names:
                     kept = any(id(parameter) in held for parameter in module.parameters())
                     self.orphans.setdefault(f"{type(module).__name__}{'' if kept else '*'}", set()).update(names)

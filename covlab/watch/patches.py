@@ -47,7 +47,9 @@ class Patches:
         while self._functions:
             _get_builtin_table().pop(id(self._functions.pop()[1]), None)
         rules = sys.modules.get("torch._dynamo.trace_rules")
-        if hasattr(rules, "clear_lru_cache"):  # of functions that a compiler knows by what torch's names meant when it first looked
+        if hasattr(
+            rules, "clear_lru_cache"
+        ):  # of functions that a compiler knows by what torch's names meant when it first looked
             rules.clear_lru_cache()
 
 

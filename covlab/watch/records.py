@@ -148,7 +148,9 @@ class Term:
     kind: str  #: "mean", "sum" or "other"
     weight: Number  #: d(root)/d(reduction)
     count: Number  #: of the elements that a sum adds up; 1 otherwise
-    inside: list[tuple[bool, Number]] = field(default_factory=list)  #: (divided?, factor) that every element was scaled by
+    inside: list[tuple[bool, Number]] = field(
+        default_factory=list
+    )  #: (divided?, factor) that every element was scaled by
     masked: bool = False  #: elements were weighed one by one, or what they are a mean of cannot be told
     classes: int = 0  #: of a cross-entropy
 
@@ -189,7 +191,9 @@ class Step:
     carried_size: Number | None = None  #: their size absolute value, where nobody was seen to clear them
     schedules: list[tuple[int, Site | None]] = field(default_factory=list)  #: calls of schedules since the step before
     clips: list[tuple[Site | None, bool]] = field(default_factory=list)  #: (where, still scaled?)
-    factors: list[Number] = field(default_factory=list)  #: by which the gradients were multiplied by hand since the last backward
+    factors: list[Number] = field(
+        default_factory=list
+    )  #: by which the gradients were multiplied by hand since the last backward
     raw: Number | None = None  #: the loss scale that nobody was seen to take out of the gradients
     assigned: bool = False  #: the loop put tensors of its own in the gradients' place
     hooked: bool = False  #: hooks on the parameters may have changed their gradients

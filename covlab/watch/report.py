@@ -49,9 +49,14 @@ class Report:
     @property
     def summary(self) -> str:
         counts = [(verdict, sum(finding.verdict == verdict for finding in self.findings)) for verdict in VERDICTS]
-        found = ", ".join(f"{count} {verdict}{'s' * (count > 1)}" for verdict, count in counts if count) or "nothing found"
+        found = (
+            ", ".join(f"{count} {verdict}{'s' * (count > 1)}" for verdict, count in counts if count) or "nothing found"
+        )
         checked = len(TITLES) - len(self.unchecked)
-        seen = ", ".join(f"{self.seen[name]} {name if self.seen[name] != 1 else name[:-1]}" for name in ("forwards", "backwards", "steps", "evaluations"))
+        seen = ", ".join(
+            f"{self.seen[name]} {name if self.seen[name] != 1 else name[:-1]}"
+            for name in ("forwards", "backwards", "steps", "evaluations")
+        )
         return f"{found}; {checked} of {len(TITLES)} invariants checked on {seen}"
 
     def __str__(self) -> str:
@@ -82,14 +87,24 @@ class Report:
         for code, why in self.unchecked.items():
             reasons.setdefault(why, []).append(code)
         rows = [f"{' '.join(codes)}: {why}" for why, codes in reasons.items()]
-        return ["not checked", *(line for row in rows for line in textwrap.wrap(row, width, initial_indent="    ", subsequent_indent="      "))]
+        return [
+            "not checked",
+            *(
+                line
+                for row in rows
+                for line in textwrap.wrap(row, width, initial_indent="    ", subsequent_indent="      ")
+            ),
+        ]
 
     def __rich_console__(self, console, options):
         from rich.text import Text
 
         yield Text(f"{self.title}: {self.summary}", style="bold")
         for finding in self.findings:
-            yield Text(f"\n{MARKS[finding.verdict]} {finding.verdict.upper():7} {finding.code}  {finding.title}", style=STYLES[finding.verdict])
+            yield Text(
+                f"\n{MARKS[finding.verdict]} {finding.verdict.upper():7} {finding.code}  {finding.title}",
+                style=STYLES[finding.verdict],
+            )
             for line in self._body(finding, min(120, options.max_width)):
                 yield Text(line, style="green" if line.lstrip().startswith("→") else "")
         if self.unchecked:
@@ -100,7 +115,9 @@ class Report:
         rows = []
         for finding in self.findings:
             where = "" if finding.site is None else f"<code>{html.escape(finding.site.quoted)}</code><br>"
-            follows = "".join(f"<br>↳ {one.code} {html.escape(one.title)}: {html.escape(one.says)}" for one in finding.follows)
+            follows = "".join(
+                f"<br>↳ {one.code} {html.escape(one.title)}: {html.escape(one.says)}" for one in finding.follows
+            )
             rows.append(
                 f'<tr><th scope="row" style="text-align: left; color: {colours[finding.verdict]}; white-space: nowrap">'
                 f"{MARKS[finding.verdict]} {finding.verdict} {finding.code}</th>"
@@ -109,11 +126,18 @@ class Report:
             )
         unchecked = "".join(f"<br>{html.escape(line)}" for line in self._unchecked()) if self.unchecked else ""
         table = f"<table><tbody>{''.join(rows)}</tbody></table>" if rows else ""
-        return f"<div><b>{html.escape(self.title)}:</b> {html.escape(self.summary)}{table}<small>{unchecked}</small></div>"
+        return (
+            f"<div><b>{html.escape(self.title)}:</b> {html.escape(self.summary)}{table}<small>{unchecked}</small></div>"
+        )
 
     def row(self) -> dict:
         """As plain values."""
-        return {"worst": self.worst, "seen": self.seen, "findings": [finding.row() for finding in self.findings], "unchecked": self.unchecked}
+        return {
+            "worst": self.worst,
+            "seen": self.seen,
+            "findings": [finding.row() for finding in self.findings],
+            "unchecked": self.unchecked,
+        }
 
     def write_json(self, path: Path | str) -> None:
         Path(path).write_text(json.dumps(self.row(), indent=1) + "\n")
@@ -124,7 +148,14 @@ class Report:
         bad = VERDICTS[: VERDICTS.index(fail_on) + 1] if fail_on in VERDICTS else ()
         failed = [code for code, finding in worst.items() if finding is not None and finding.verdict in bad]
         skipped = [code for code in self.unchecked if code not in failed]
-        suite = ElementTree.Element("testsuite", name=self.title, tests=str(len(TITLES)), failures=str(len(failed)), errors="0", skipped=str(len(skipped)))
+        suite = ElementTree.Element(
+            "testsuite",
+            name=self.title,
+            tests=str(len(TITLES)),
+            failures=str(len(failed)),
+            errors="0",
+            skipped=str(len(skipped)),
+        )
         for code, title in TITLES.items():
             case = ElementTree.SubElement(suite, "testcase", classname=self.title, name=f"{code} {title}")
             finding = worst[code]

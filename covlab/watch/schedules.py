@@ -78,7 +78,12 @@ class Scheduled(Invariant):
         self.histories[step.optimizer].add(step)
 
     def finish(self, observer) -> list[Finding]:
-        found = [finding for history in self.histories.values() for seen in history.calls.values() for finding in self._judge(seen, history.steps - 1)]
+        found = [
+            finding
+            for history in self.histories.values()
+            for seen in history.calls.values()
+            for finding in self._judge(seen, history.steps - 1)
+        ]
         return found or [finding for history in self.histories.values() for finding in self._by_hand(history)]
 
     def _by_hand(self, history: History) -> list[Finding]:
@@ -88,8 +93,19 @@ class Scheduled(Invariant):
             return []
         skipped = changes[False, True] + changes[False, False]
         says = f"the learning rate, set by hand with every step, went on after {wrong.count} of {skipped} steps that did not run"
-        return [Finding("W05", "warning", wrong.count, says, "count the steps that ran, not the windows", history.site,
-                        wrong.count, wrong.first, wrong.last)]  # fmt: skip
+        return [
+            Finding(
+                "W05",
+                "warning",
+                wrong.count,
+                says,
+                "count the steps that ran, not the windows",
+                history.site,
+                wrong.count,
+                wrong.first,
+                wrong.last,
+            )
+        ]
 
     def _judge(self, seen: Calls, pairs: int) -> list[Finding]:
         """Of one schedule, beside an optimizer with so many ``pairs`` of steps that follow each other."""
@@ -106,8 +122,19 @@ class Scheduled(Invariant):
             fix = "advance only if the step ran: compare scaler.get_scale() before and after update(), it falls after a skip"
             return [Finding("W05", "fault", wrong.count, says, fix, seen.site, wrong.count, wrong.first, wrong.last)]
         if seen.early == 1 and seen.after:  # several: a run that is resumed winds its schedule on
-            says = "the schedule advanced before the first step, which so never runs at the schedule's first learning rate"
-            return [Finding("W05", "note", 1, says, "call the schedule's step() after the optimizer's, unless you meant to skip that rate", seen.site)]
+            says = (
+                "the schedule advanced before the first step, which so never runs at the schedule's first learning rate"
+            )
+            return [
+                Finding(
+                    "W05",
+                    "note",
+                    1,
+                    says,
+                    "call the schedule's step() after the optimizer's, unless you meant to skip that rate",
+                    seen.site,
+                )
+            ]
         return []
 
     def unchecked(self) -> str | None:

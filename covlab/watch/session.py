@@ -16,15 +16,33 @@ from covlab.watch.report import Report
 from covlab.watch.schedules import Scheduled
 from covlab.watch.shares import Shares, share
 from covlab.watch.whole import AllTrained, Held, Led, Modes, NoBatchStatistics, NothingReplaced, Unseen
-from covlab.watch.windows import ClearedBetween, Clipped, FiniteSteps, HalfScaled, Moving, NotAllZero, NothingLost, ScaleHeld
+from covlab.watch.windows import (
+    ClearedBetween,
+    Clipped,
+    FiniteSteps,
+    HalfScaled,
+    Moving,
+    NotAllZero,
+    NothingLost,
+    ScaleHeld,
+)
 
 ROWS = 4096  # of the ledger that stay in memory
 
 # Which part of the observer an invariant depends on: where that part failed, the invariant was not checked.
 PARTS = {
-    "W01": ("backward", "forward"), "W03": ("clear", "backward"), "W05": ("schedule",), "W06": ("clip", "scaler"), "W09": ("scaler",),
-    "W11": ("forward",), "W13": ("forward",), "W15": ("replacement",), "W16": ("forward",), "W17": ("forward",), "W18": ("clear",),
-}  # fmt: skip
+    "W01": ("backward", "forward"),
+    "W03": ("clear", "backward"),
+    "W05": ("schedule",),
+    "W06": ("clip", "scaler"),
+    "W09": ("scaler",),
+    "W11": ("forward",),
+    "W13": ("forward",),
+    "W15": ("replacement",),
+    "W16": ("forward",),
+    "W17": ("forward",),
+    "W18": ("clear",),
+}
 _open: "watch | None" = None
 
 
@@ -69,7 +87,17 @@ class Logged(Invariant):
     def finish(self, observer) -> list[Finding]:
         fix = "add up the loss of every micro-batch, not yet divided for the accumulation, and log the sum over their number"
         return [
-            Finding("W14", "fault" if at.count > 1 else "warning", self.ratios[says], says, fix, None, at.count, at.first, at.last)
+            Finding(
+                "W14",
+                "fault" if at.count > 1 else "warning",
+                self.ratios[says],
+                says,
+                fix,
+                None,
+                at.count,
+                at.first,
+                at.last,
+            )
             for says, at in self.found.items()
         ]
 
@@ -92,11 +120,39 @@ class watch:
         TypeError: an argument is neither a model nor an optimizer.
     """
 
-    def __init__(self, *models_and_optimizers, scaler=None, light: bool = False, ledger: Path | str | None = None, steps: int | None = None):
+    def __init__(
+        self,
+        *models_and_optimizers,
+        scaler=None,
+        light: bool = False,
+        ledger: Path | str | None = None,
+        steps: int | None = None,
+    ):
         if steps is not None and (not isinstance(steps, int) or steps < 1):
             raise ValueError(f"steps must be a whole number of at least 1 or None, got {steps!r}")
-        self.invariants = [kind() for kind in (Shares, FiniteSteps, NothingLost, Moving, Scheduled, Clipped, AllTrained, Held, ScaleHeld, NotAllZero, Led,
-                                               HalfScaled, NoBatchStatistics, Logged, NothingReplaced, Unseen, Modes, ClearedBetween)]  # fmt: skip
+        self.invariants = [
+            kind()
+            for kind in (
+                Shares,
+                FiniteSteps,
+                NothingLost,
+                Moving,
+                Scheduled,
+                Clipped,
+                AllTrained,
+                Held,
+                ScaleHeld,
+                NotAllZero,
+                Led,
+                HalfScaled,
+                NoBatchStatistics,
+                Logged,
+                NothingReplaced,
+                Unseen,
+                Modes,
+                ClearedBetween,
+            )
+        ]
         self.broken: dict[str, Exception] = {}
         self.observer = Observer(self._receive, light, steps)
         self.rows: deque[dict] = deque(maxlen=ROWS)
@@ -155,7 +211,9 @@ class watch:
             if invariant.code in self.broken:
                 continue
             try:
-                invariant.step(event) if isinstance(event, Step) else getattr(invariant, "cleared", lambda _: None)(event)
+                invariant.step(event) if isinstance(event, Step) else getattr(invariant, "cleared", lambda _: None)(
+                    event
+                )
             except Exception as error:  # the loop goes on, this invariant does not
                 self.broken[invariant.code] = error
         row = self._row(event)
@@ -165,7 +223,11 @@ class watch:
 
     @staticmethod
     def _row(event: Step | Cleared) -> dict:
-        common = {"optimizer": event.optimizer, "site": str(event.site) if event.site else None, "micro_batches": len(event.backwards)}
+        common = {
+            "optimizer": event.optimizer,
+            "site": str(event.site) if event.site else None,
+            "micro_batches": len(event.backwards),
+        }
         if isinstance(event, Cleared):
             return {"event": "cleared", **common, "after_step": event.after, "gradient_size": _plain(value(event.size))}
         shares = [share(backward) for backward in event.backwards]
@@ -175,7 +237,9 @@ class watch:
             **common,
             "ran": event.ran,
             "losses": [_plain(value(backward.loss)) for backward in event.backwards],
-            "loss_scale": _plain(next((backward.scale.value for backward in event.backwards if backward.scale is not None), None)),
+            "loss_scale": _plain(
+                next((backward.scale.value for backward in event.backwards if backward.scale is not None), None)
+            ),
             "weights": [part and part.value for part in shares],
             "gradient_size": _plain(value(event.size)),
             "moved": None if value(event.moved) is None else bool(value(event.moved)),
@@ -186,10 +250,14 @@ class watch:
     def _judge(self) -> Report:
         observer, findings, unchecked = self.observer, [], {}
         if observer.blind:
-            return Report([], dict.fromkeys(TITLES, observer.blind), {name: int(count) for name, count in observer.counts.items()})
+            return Report(
+                [], dict.fromkeys(TITLES, observer.blind), {name: int(count) for name, count in observer.counts.items()}
+            )
         for invariant in self.invariants:
             code = invariant.code
-            failed = next((part for part in (*PARTS.get(code, ()), "step", "numbers") if part in observer.failures), None)
+            failed = next(
+                (part for part in (*PARTS.get(code, ()), "step", "numbers") if part in observer.failures), None
+            )
             error = self.broken.get(code) or (observer.failures[failed] if failed else None)
             if error is None:
                 try:
@@ -206,7 +274,11 @@ class watch:
                 unchecked[code] = "the GradScaler is disabled, as one for CUDA is on a CPU"
         if not any(observer.counts.values()) and not observer.failures:
             unchecked = dict.fromkeys(TITLES, "no training was seen in this process")
-        return Report(rank(findings), dict(sorted(unchecked.items())), {name: int(count) for name, count in observer.counts.items()})
+        return Report(
+            rank(findings),
+            dict(sorted(unchecked.items())),
+            {name: int(count) for name, count in observer.counts.items()},
+        )
 
 
 def _plain(number: float | None) -> float | None:

@@ -99,9 +99,15 @@ class Shares:
         uses = Counter(number for _, numbers in used for number in numbers)
         prints = [tuple(forward.print) for forward, numbers in used if forward.print and numbers]
         alike = any(len(numbers) > 1 for _, numbers in used)
-        alike |= bool(uses) and all(forward.after < min(own) for forward, numbers in used if numbers)  # losses gathered first
+        alike |= bool(uses) and all(
+            forward.after < min(own) for forward, numbers in used if numbers
+        )  # losses gathered first
         alike |= len(prints) > 1 and len(set(prints)) < len(prints) and max(uses.values(), default=0) == 1
-        factor = math.prod(math.nan if number.value is None else number.value for number in step.factors) if step.factors else None
+        factor = (
+            math.prod(math.nan if number.value is None else number.value for number in step.factors)
+            if step.factors
+            else None
+        )
         factor = factor if factor is not None and math.isfinite(factor) else None
         self.windows[step.optimizer, site].append(_Window(step.number, shares, alike, partly, factor))
 
@@ -112,7 +118,13 @@ class Shares:
         several = any(len(window.shares) > 1 for windows in self.windows.values() for window in windows)
         if several:
             return None
-        return self.reasons.most_common(1)[0][0] if self.reasons else "one backward a window" if self.windows else "no backward led to a step"
+        return (
+            self.reasons.most_common(1)[0][0]
+            if self.reasons
+            else "one backward a window"
+            if self.windows
+            else "no backward led to a step"
+        )
 
     def _judge(self, site: Site | None, windows: list[_Window]) -> list[Finding]:
         usual = Counter(len(window.shares) for window in windows).most_common(1)[0][0]
@@ -137,10 +149,22 @@ class Shares:
             if not wrong:
                 again = close(factor, 1 / usual)
                 says = f"{factor:.4g}: the losses of a window sum to 1 already, and {by_hand}"
-                return finding("fault" if again and certain else "note", factor, says, "divide once: the losses, or the gradients", off)
+                return finding(
+                    "fault" if again and certain else "note",
+                    factor,
+                    says,
+                    "divide once: the losses, or the gradients",
+                    off,
+                )
             typical = sorted(window.total for window in off)[len(off) // 2]
             says = f"the weights of a window of {usual} sum to {typical:.4g}, not to 1: {by_hand}"
-            return finding("note" if not constant or not certain else "warning", typical, says, "divide by the micro-batches that the window really has", off)
+            return finding(
+                "note" if not constant or not certain else "warning",
+                typical,
+                says,
+                "divide by the micro-batches that the window really has",
+                off,
+            )
         if not wrong:
             return []
         several = [window for window in wrong if len(window.shares) > 1]
@@ -154,13 +178,27 @@ class Shares:
             if not certain or len(several) < 2 or ones < len(values):
                 return []
             says = f"{typical:.2f} = your {usual} backwards a window at this line, beside those at others: a division by their number would be missing in an accumulation"
-            return finding("warning", typical, says, f"divide the loss by the number of micro-batches in its window: (loss / {usual}).backward()", several)
+            return finding(
+                "warning",
+                typical,
+                says,
+                f"divide the loss by the number of micro-batches in its window: (loss / {usual}).backward()",
+                several,
+            )
         if certain and len(several) > 1 and ones == len(values):
             says = f"{typical:.2f} = your {usual} micro-batches: the division by the accumulation count is missing"
-            return finding("fault", typical, says, f"divide the loss by the number of micro-batches in its window: (loss / {usual}).backward()", several)
+            return finding(
+                "fault",
+                typical,
+                says,
+                f"divide the loss by the number of micro-batches in its window: (loss / {usual}).backward()",
+                several,
+            )
         if certain and len(several) > 1 and parts and ones and ones + parts == len(values):
             says = f"{typical:.2f}: {parts} of {len(values)} losses were divided by {usual}, the others not at all"
-            return finding("fault", typical, says, "divide every micro-batch's loss, not only where a condition holds", several)
+            return finding(
+                "fault", typical, says, "divide every micro-batch's loss, not only where a condition holds", several
+            )
         full = [window for window in windows if len(window.shares) == usual]
         if certain and all(close(window.sum, 1) for window in full) and parts == len(values):
             brief = wrong[-1]
@@ -170,6 +208,10 @@ class Shares:
             )
             return finding("fault", brief.sum, says, "divide by the micro-batches that the window really has", wrong)
         kinds = {share.kind for window in windows for share in window.shares}
-        reading = "a sum, or weights by length" if kinds == {"sum"} else "a weight of the loss, a division by another number, or a hook on a parameter"
+        reading = (
+            "a sum, or weights by length"
+            if kinds == {"sum"}
+            else "a weight of the loss, a division by another number, or a hook on a parameter"
+        )
         says = f"the weights of a window of {usual} sum to {typical:.4g}, not to 1: {reading} would explain it"
         return finding("note", typical, says, "nothing, if that is what you meant", wrong)

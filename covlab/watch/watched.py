@@ -37,10 +37,14 @@ class Watched:
         self.last: Step | None = None
         self.pointers: set[int] | None = None  # of the gradients' storage
         self.accumulates = False  # some window had several backwards
-        self.sample: tuple[Tensor, Tensor] | None = None  # (parameter, some of its gradient's elements as the last backward left them)
+        self.sample: tuple[Tensor, Tensor] | None = (
+            None  # (parameter, some of its gradient's elements as the last backward left them)
+        )
         self.left: int | None = None  # id of the first gradient, as the last backward left it
         self.factors: list[Number] = []  # by which they were multiplied by hand since
-        self.norm: tuple[Tensor, int] | None = None  # of the gradients, as clipping measured it, and their versions then
+        self.norm: tuple[Tensor, int] | None = (
+            None  # of the gradients, as clipping measured it, and their versions then
+        )
         self.hook()
 
     def hook(self) -> None:
@@ -61,7 +65,11 @@ class Watched:
 
     def parameters(self) -> list[Tensor]:
         optimizer = self.ref()
-        return [] if optimizer is None else [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        return (
+            []
+            if optimizer is None
+            else [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        )
 
     def versions(self) -> int:
         return sum(parameter._version for parameter in self.parameters())
@@ -71,7 +79,9 @@ class Watched:
 
     def keep(self) -> None:
         """Take a sample of the gradients, to see later what was done to them."""
-        found = [parameter for parameter in self.parameters() if parameter.grad is not None and not parameter.grad.is_sparse]
+        found = [
+            parameter for parameter in self.parameters() if parameter.grad is not None and not parameter.grad.is_sparse
+        ]
         largest = max(found, key=Tensor.numel, default=None)
         gradient = None if largest is None else plain(largest.grad)
         self.sample = None if gradient is None or not gradient.numel() else (largest, measure.sample(gradient).clone())

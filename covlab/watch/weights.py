@@ -11,7 +11,22 @@ from covlab.watch.records import Backward, Number, Pending, Term
 
 SCALINGS = frozenset(
     f"{name}Backward{number}"
-    for name in ("Mul", "Div", "Neg", "ToCopy", "View", "Reshape", "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "Alias", "Clone", "Mean", "Sum")
+    for name in (
+        "Mul",
+        "Div",
+        "Neg",
+        "ToCopy",
+        "View",
+        "Reshape",
+        "ReshapeAlias",
+        "UnsafeView",
+        "Squeeze",
+        "Unsqueeze",
+        "Alias",
+        "Clone",
+        "Mean",
+        "Sum",
+    )
     for number in range(5)
 )
 SUMS = frozenset(f"{name}Backward{number}" for name in ("Add", "Sub", "Rsub") for number in range(3))
@@ -109,7 +124,11 @@ def term(node: Node, name: str, weight: Number, pending: Pending) -> Term:
         return Term("sum", weight, pending.number(other.detach().sum()))
     if name.startswith(("MeanBackward", "SumBackward")) and size is not None:
         mean = name.startswith("Mean")
-        found = Term("mean", weight, one) if mean else Term("sum", weight, Number(float(size.numel())), masked=per_sample(size))
+        found = (
+            Term("mean", weight, one)
+            if mean
+            else Term("sum", weight, Number(float(size.numel())), masked=per_sample(size))
+        )
         look_inside(below, found, pending)
         return found
     return Term("other", weight, one)

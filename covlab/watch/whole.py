@@ -43,8 +43,16 @@ class AllTrained(Invariant):
             verdict = "note" if steps < RUN else "fault" if cut else "warning"
             says = f"{len(without)} of {len(watched.trainable)} tensors never got a gradient in {steps} steps: "
             says += named(watched, without)
-            says += "; their modules ran, so something between them and the loss cuts the graph" if cut else "; their modules were not seen to run"
-            fix = "look for detach(), .data, .item(), .tolist(), .numpy() or no_grad() between them and the loss" if cut else "use them, or set requires_grad=False"
+            says += (
+                "; their modules ran, so something between them and the loss cuts the graph"
+                if cut
+                else "; their modules were not seen to run"
+            )
+            fix = (
+                "look for detach(), .data, .item(), .tolist(), .numpy() or no_grad() between them and the loss"
+                if cut
+                else "use them, or set requires_grad=False"
+            )
             found.append(Finding(self.code, verdict, len(without), says, fix, None, 1, 1, steps))
         return found
 
@@ -58,7 +66,9 @@ class AllTrained(Invariant):
         if astray:
             says += f"; {astray.total()} backwards ended before any parameter"
         fix = "look for detach(), .data, .item(), no_grad(), argmax() or a new tensor between the model's output and the loss"
-        return [Finding(self.code, "fault" if empty >= RUN else "note", empty, says, fix, site, empty, 1, watched.attempts)]
+        return [
+            Finding(self.code, "fault" if empty >= RUN else "note", empty, says, fix, site, empty, 1, watched.attempts)
+        ]
 
     def unchecked(self) -> str | None:
         return None if any(self.steps.values()) else "no step was seen"
@@ -78,8 +88,24 @@ class Held(Invariant):
                 says += f"; {idle[0].name} holds {len(idle[0].trainable)} tensors that got no gradient"
             else:
                 says = f"{len(missing)} trainable tensors of {model} get gradients and are in no optimizer: {few(list(missing))}"
-            site = next((step.site for step in [watched.last for watched in (idle or observer.optimizers.values())] if step is not None), None)
-            found.append(Finding(self.code, verdict, len(missing), says, "make the optimizer after the model is complete, from model.parameters()", site))
+            site = next(
+                (
+                    step.site
+                    for step in [watched.last for watched in (idle or observer.optimizers.values())]
+                    if step is not None
+                ),
+                None,
+            )
+            found.append(
+                Finding(
+                    self.code,
+                    verdict,
+                    len(missing),
+                    says,
+                    "make the optimizer after the model is complete, from model.parameters()",
+                    site,
+                )
+            )
         return found
 
 
@@ -116,8 +142,19 @@ class Led(Invariant):
             n = self.counts[site].most_common(1)[0][0]
             verdict = "fault" if windows.count >= 3 and windows.count >= 0.5 * self.steps else "note"
             says = f"{n} forwards and one backward a window, on the last: {n - 1} of {n} micro-batches do not train"
-            found.append(Finding(self.code, verdict, n, says, "indent backward() into the loop over the micro-batches", site,
-                                 windows.count, windows.first, windows.last))  # fmt: skip
+            found.append(
+                Finding(
+                    self.code,
+                    verdict,
+                    n,
+                    says,
+                    "indent backward() into the loop over the micro-batches",
+                    site,
+                    windows.count,
+                    windows.first,
+                    windows.last,
+                )
+            )
         made, optimizers = observer.counts, any(watched.attempts == 0 for watched in observer.optimizers.values())
         if not made["steps"] and optimizers:
             training = [forward for forward in observer.forwards if forward.training and forward.visible]
@@ -125,12 +162,32 @@ class Led(Invariant):
             if len(idle) >= RUN:
                 place = Counter(forward.site for forward in idle).most_common(1)[0][0]
                 says = f"{made['forwards']} training forwards, {made['backwards']} backwards and no step"
-                found.append(Finding(self.code, "fault", made["backwards"], says, "call backward() and step() in the loop itself, not in a branch that is never taken", place,
-                                     len(idle)))  # fmt: skip
+                found.append(
+                    Finding(
+                        self.code,
+                        "fault",
+                        made["backwards"],
+                        says,
+                        "call backward() and step() in the loop itself, not in a branch that is never taken",
+                        place,
+                        len(idle),
+                    )
+                )
         if not made["backwards"] and self.fed.count >= RUN:
             says = f"{self.fed.count} steps followed training forwards, and no backward came between: they found no gradient"
-            found.append(Finding(self.code, "fault", 0, says, "call loss.backward() before optimizer.step()", self.place,
-                                 self.fed.count, self.fed.first, self.fed.last))  # fmt: skip
+            found.append(
+                Finding(
+                    self.code,
+                    "fault",
+                    0,
+                    says,
+                    "call loss.backward() before optimizer.step()",
+                    self.place,
+                    self.fed.count,
+                    self.fed.first,
+                    self.fed.last,
+                )
+            )
         return found
 
     def unchecked(self) -> str | None:
@@ -159,8 +216,19 @@ class NoBatchStatistics(Invariant):
             return []
         n, windows = self.most, self.windows
         says = f"batch normalization takes its statistics of a micro-batch, {n} times a window: not those of the large batch"
-        return [Finding(self.code, "warning", n, says, "use GroupNorm or LayerNorm, or freeze the statistics", self.site,
-                        windows.count, windows.first, windows.last)]  # fmt: skip
+        return [
+            Finding(
+                self.code,
+                "warning",
+                n,
+                says,
+                "use GroupNorm or LayerNorm, or freeze the statistics",
+                self.site,
+                windows.count,
+                windows.first,
+                windows.last,
+            )
+        ]
 
     def unchecked(self) -> str | None:
         return None if self.windows.count else "no window of several backwards"
@@ -173,7 +241,12 @@ class NothingReplaced(Invariant):
         found = []
         for (site, where), (calls, numbers) in observer.replacements.items():
             met = sum(bool(number.value) for number in numbers)
-            what = {"gradient": "gradients", "loss": "the loss", "losses": "values on their way to the loss", "model": "values inside the model"}[where]
+            what = {
+                "gradient": "gradients",
+                "loss": "the loss",
+                "losses": "values on their way to the loss",
+                "model": "values inside the model",
+            }[where]
             if met and where != "model":
                 verdict = "fault" if where in ("gradient", "loss") else "warning"
                 says = f"{met} of {calls} calls replaced NaN or infinity in {what}: what went wrong is hidden, and the step is taken all the same"
@@ -219,9 +292,15 @@ class Unseen(Invariant):
         elif share > 0.9:
             verdict = "fault"
         elif nothing and wholly and wholly + nothing >= len(inputs.evaluated) - 1:
-            verdict, says = "note", f"{says}: {wholly} batches wholly, {nothing} not at all, as where training and validation are both measured"
+            verdict, says = (
+                "note",
+                f"{says}: {wholly} batches wholly, {nothing} not at all, as where training and validation are both measured",
+            )
         elif self._apart(inputs.places):
-            verdict, says = "note", f"{says}, all of them in one part of every evaluation, as where training and validation are both measured"
+            verdict, says = (
+                "note",
+                f"{says}, all of them in one part of every evaluation, as where training and validation are both measured",
+            )
         else:
             verdict = "warning" if len(both) > 1 else "note"
         if verdict == "note":
@@ -252,20 +331,46 @@ class Modes(Invariant):
         wrong = [forward for forward in step.forwards if forward.used and not forward.training and forward.stochastic]
         own = {backward.number for backward in step.backwards}
         wrong = [forward for forward in wrong if own.intersection(forward.used)]
-        if wrong and not any(forward.training and forward.used and forward.module == wrong[0].module for forward in step.forwards):
+        if wrong and not any(
+            forward.training and forward.used and forward.module == wrong[0].module for forward in step.forwards
+        ):
             self.at(wrong[0].site, step.number)
 
     def finish(self, observer) -> list[Finding]:
         found = []
         for site, at in self.places.items():
-            says = f"{at.count} of {self.steps} steps trained a model with dropout or batch statistics in evaluation mode"
+            says = (
+                f"{at.count} of {self.steps} steps trained a model with dropout or batch statistics in evaluation mode"
+            )
             verdict = "fault" if at.count >= 3 else "note"
-            found.append(Finding(self.code, verdict, at.count, says, "call model.train() before training goes on", site, at.count, at.first, at.last))
+            found.append(
+                Finding(
+                    self.code,
+                    verdict,
+                    at.count,
+                    says,
+                    "call model.train() before training goes on",
+                    site,
+                    at.count,
+                    at.first,
+                    at.last,
+                )
+            )
         runs = [(run, site) for site, run in observer.unevaluated.items() if run >= 3]
         if runs and not observer.counts["evaluation_mode"]:
             run, site = max(runs, key=lambda entry: entry[0])
             says = f"{run} forwards in a row without gradients, in training mode: dropout or batch statistics take part in the evaluation"
-            found.append(Finding(self.code, "warning", run, says, "call model.eval() before evaluating, model.train() after", site, run))
+            found.append(
+                Finding(
+                    self.code,
+                    "warning",
+                    run,
+                    says,
+                    "call model.eval() before evaluating, model.train() after",
+                    site,
+                    run,
+                )
+            )
         return found
 
     def unchecked(self) -> str | None:

@@ -20,7 +20,10 @@ class FiniteSteps(Invariant):
         self.steps = self.seen = 0
         self.skips, self.place = Span(), None
         self.needless, self.where = Span(), None
-        self.latest, self.scaled = 0, True  # when the latest skip was, in steps of all optimizers; were all under a loss scale?
+        self.latest, self.scaled = (
+            0,
+            True,
+        )  # when the latest skip was, in steps of all optimizers; were all under a loss scale?
 
     def step(self, step: Step) -> None:
         size = value(step.size)
@@ -43,25 +46,66 @@ class FiniteSteps(Invariant):
 
     def skip(self, number: int, event: Step | Cleared) -> None:
         self.skips.add(number)
-        self.latest, self.scaled = self.steps, self.scaled and any(backward.scale is not None for backward in event.backwards)
+        self.latest, self.scaled = (
+            self.steps,
+            self.scaled and any(backward.scale is not None for backward in event.backwards),
+        )
         self.place = event.backwards[-1].site if event.backwards else event.site
 
     def finish(self, observer) -> list[Finding]:
-        found = self.findings("fault", math.inf, "the step ran although a gradient was NaN or infinite",
-                              "skip such a step: with a GradScaler, call scaler.step(optimizer); without, step only if the gradient's norm is finite")  # fmt: skip
+        found = self.findings(
+            "fault",
+            math.inf,
+            "the step ran although a gradient was NaN or infinite",
+            "skip such a step: with a GradScaler, call scaler.step(optimizer); without, step only if the gradient's norm is finite",
+        )
         needless, skipped = self.needless, self.skips.count
         if needless.count:
-            says = f"{needless.count} of {self.steps} steps were skipped although every gradient was finite when they were"
-            found.append(Finding(self.code, "fault", needless.count, says, "let the finiteness of the gradient alone decide whether a step runs",
-                                 self.where, needless.count, needless.first, needless.last))  # fmt: skip
+            says = (
+                f"{needless.count} of {self.steps} steps were skipped although every gradient was finite when they were"
+            )
+            found.append(
+                Finding(
+                    self.code,
+                    "fault",
+                    needless.count,
+                    says,
+                    "let the finiteness of the gradient alone decide whether a step runs",
+                    self.where,
+                    needless.count,
+                    needless.first,
+                    needless.last,
+                )
+            )
         if skipped >= RUN and skipped >= 0.9 * self.steps:
-            verdict, says = "fault", f"{skipped} of {self.steps} windows had a gradient that was NaN or infinite: next to nothing is trained"
-        elif skipped > max(2, 0.2 * self.steps) and not (self.scaled and self.latest < 0.6 * self.steps):  # a loss scale has settled
-            verdict, says = "note", f"{skipped} of {self.steps} steps were skipped for gradients that are not finite, as where a loss scale settles"
+            verdict, says = (
+                "fault",
+                f"{skipped} of {self.steps} windows had a gradient that was NaN or infinite: next to nothing is trained",
+            )
+        elif skipped > max(2, 0.2 * self.steps) and not (
+            self.scaled and self.latest < 0.6 * self.steps
+        ):  # a loss scale has settled
+            verdict, says = (
+                "note",
+                f"{skipped} of {self.steps} steps were skipped for gradients that are not finite, as where a loss scale settles",
+            )
         else:
             return found
         fix = "find the first operation that is not finite: torch.autograd.set_detect_anomaly(True)"
-        return [*found, Finding(self.code, verdict, skipped / self.steps, says, fix, self.place, skipped, self.skips.first, self.skips.last)]
+        return [
+            *found,
+            Finding(
+                self.code,
+                verdict,
+                skipped / self.steps,
+                says,
+                fix,
+                self.place,
+                skipped,
+                self.skips.first,
+                self.skips.last,
+            ),
+        ]
 
     def unchecked(self) -> str | None:
         return None if self.seen else "no step with gradients was seen"
@@ -95,7 +139,9 @@ class NothingLost(Invariant):
         super().__init__()
         self.losses: dict[tuple[int, Site | None], Lost] = Last(Lost)
         self.steps = 0
-        self.latest: dict[int, Site | None] = Last(lambda: None)  #: of each optimizer, where gradients were lost since its last step
+        self.latest: dict[int, Site | None] = Last(
+            lambda: None
+        )  #: of each optimizer, where gradients were lost since its last step
         self.between: Counter[Site | None] = Counter()  #: steps that found nothing but what a clearing here left
 
     def step(self, step: Step) -> None:
@@ -124,7 +170,9 @@ class NothingLost(Invariant):
             times, attempts, apart, backwards = lost.span.count, self.steps, lost.apart, lost.backwards
             if not times:
                 continue
-            leftover = times > 1 and len(apart) == 1 and min(apart) > 1  # the same number of steps between: an epoch's end
+            leftover = (
+                times > 1 and len(apart) == 1 and min(apart) > 1
+            )  # the same number of steps between: an epoch's end
             repeated = times >= 3 and times >= 0.2 * attempts
             verdict = "fault" if repeated or leftover else "note"
             says = f"{times} times, finite gradients were cleared before a step took them, of {backwards} backwards in all; {attempts} steps were made"
@@ -137,7 +185,9 @@ class NothingLost(Invariant):
                 fix = "make a step of the last, shorter window too, its losses divided by their own number"
             elif not attempts:
                 fix = "call optimizer.step() between backward() and the clearing, under no condition but that the gradients are finite"
-            found.append(Finding(self.code, verdict, backwards, says, fix, site, times, lost.span.first, lost.span.last))
+            found.append(
+                Finding(self.code, verdict, backwards, says, fix, site, times, lost.span.first, lost.span.last)
+            )
         return found
 
 
@@ -168,7 +218,10 @@ class Moving(Invariant):
             if run.length >= RUN:
                 verdict, says = "fault", f"{run.length} steps in a row moved no parameter; {why}"
             elif zero and first:
-                verdict, says = "note", f"the first {run.length} steps moved nothing: {why}, as where a warm-up starts at zero"
+                verdict, says = (
+                    "note",
+                    f"the first {run.length} steps moved nothing: {why}, as where a warm-up starts at zero",
+                )
             else:
                 verdict, says = "note", f"{run.length} steps in a row moved no parameter; {why}"
             if zero and verdict == "fault":
@@ -177,7 +230,11 @@ class Moving(Invariant):
                 fix = "let the warm-up's first factor be 1/steps, not 0"
             else:
                 fix = "look at the gradient's size and at the parameters' precision"
-            found.append(Finding(self.code, verdict, run.length, says, fix, run.first.site, run.length, run.first.number, run.last))
+            found.append(
+                Finding(
+                    self.code, verdict, run.length, says, fix, run.first.site, run.length, run.first.number, run.last
+                )
+            )
         return found
 
     def unchecked(self) -> str | None:
@@ -198,15 +255,32 @@ class Clipped(Invariant):
                 self.at(site, step.number)
                 self.scales.append(scale.value)
         factors = [number.value for number in step.factors]
-        if step.ran and value(step.raw) not in (None, 1.0) and factors and None not in factors and abs(math.prod(factors) - 1) < 0.5:
+        if (
+            step.ran
+            and value(step.raw) not in (None, 1.0)
+            and factors
+            and None not in factors
+            and abs(math.prod(factors) - 1) < 0.5
+        ):
             self.taken.add(step.number)
             self.raw, self.place = step.raw.value, step.site
 
     def finish(self, observer) -> list[Finding]:
         if self.taken.count:
             says = f"{self.raw:g} = the loss scale that was still in the gradients when the step took them"
-            return [Finding(self.code, "fault", self.raw, says, "call scaler.step(optimizer) and scaler.update() in place of optimizer.step()", self.place,
-                            self.taken.count, self.taken.first, self.taken.last)]  # fmt: skip
+            return [
+                Finding(
+                    self.code,
+                    "fault",
+                    self.raw,
+                    says,
+                    "call scaler.step(optimizer) and scaler.update() in place of optimizer.step()",
+                    self.place,
+                    self.taken.count,
+                    self.taken.first,
+                    self.taken.last,
+                )
+            ]
         if not self.scales:
             return []
         scale = sorted(self.scales)[len(self.scales) // 2]
@@ -222,7 +296,9 @@ class ScaleHeld(Invariant):
         self.seen, self.ratio = 0, 1.0
 
     def step(self, step: Step) -> None:
-        scales = [backward.scale.value for backward in step.backwards if backward.scale is not None and backward.scale.value]
+        scales = [
+            backward.scale.value for backward in step.backwards if backward.scale is not None and backward.scale.value
+        ]
         self.seen += len(scales) > 1
         if len(set(scales)) > 1:
             self.at(step.backwards[-1].site, step.number)
@@ -292,8 +368,19 @@ class HalfScaled(Invariant):
         lost = middle > 0.1 and tiny > 0.5  # an underflow leaves few bits to what it does not take to zero
         verdict = "fault" if lost and len(self.shares) >= RUN else "note"
         says = f"float16 and no loss scale: {middle:.0%} of the gradients' elements are exactly 0, and {tiny:.0%} of the others are too small for all their bits"
-        return [Finding(self.code, verdict, middle, says, "scale the loss: scaler.scale(loss).backward(), scaler.step(optimizer), scaler.update(); or use bfloat16",
-                        self.site, self.span.count, self.span.first, self.span.last)]  # fmt: skip
+        return [
+            Finding(
+                self.code,
+                verdict,
+                middle,
+                says,
+                "scale the loss: scaler.scale(loss).backward(), scaler.step(optimizer), scaler.update(); or use bfloat16",
+                self.site,
+                self.span.count,
+                self.span.first,
+                self.span.last,
+            )
+        ]
 
     def unchecked(self) -> str | None:
         return None if self.shares else "nothing was seen to run in float16 without a loss scale"
@@ -315,7 +402,12 @@ class ClearedBetween(Invariant):
     def finish(self, observer) -> list[Finding]:
         times = sum(at.count for at in self.places.values())
         says = f"{times} of {self.attempts} steps took gradients again that an earlier step had taken already"
-        return self.findings("fault" if times > 1 else "note", times, says, "call optimizer.zero_grad() once a window, before its first backward")
+        return self.findings(
+            "fault" if times > 1 else "note",
+            times,
+            says,
+            "call optimizer.zero_grad() once a window, before its first backward",
+        )
 
     def unchecked(self) -> str | None:
         return None if self.attempts > 1 else "fewer than two steps were seen"

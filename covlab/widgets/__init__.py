@@ -71,7 +71,9 @@ class Explorer:
         from IPython.display import display
 
         self.guarded(self.first_draw)()
-        controls = ipywidgets.Box([control.widget for control in self.controls.values()], layout={"flex_flow": "row wrap"})
+        controls = ipywidgets.Box(
+            [control.widget for control in self.controls.values()], layout={"flex_flow": "row wrap"}
+        )
         heading = ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")
         whole = ipywidgets.VBox([heading, controls, *self.extra, self.note, self.picture, *self.below])
         whole.add_class("covlab-explorer")
@@ -131,7 +133,11 @@ class Explorer:
 
     def say(self, text: str = "") -> None:
         """A note beside the picture, in plain text; nothing to take it away."""
-        self.note.value = f'<p role="status" style="border-left: 4px solid; padding-left: 8px">{html.escape(text)}</p>' if text else ""
+        self.note.value = (
+            f'<p role="status" style="border-left: 4px solid; padding-left: 8px">{html.escape(text)}</p>'
+            if text
+            else ""
+        )
 
     def guarded(self, callback: Callable) -> Callable:
         """``callback``, whose errors are shown in the explorer. The auditor of a lesson's run finds them there."""

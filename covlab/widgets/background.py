@@ -30,8 +30,14 @@ class Background:
 
     def __init__(self, what: str, refresh: Callable[[], None], fail: Callable[[Exception], None]):
         self.what, self.refresh, self.fail = what, refresh, fail
-        self.stop_button, self.bar = ipywidgets.Button(description="Stop", layout={"display": "none"}), ipywidgets.HTML()
-        self.row = ipywidgets.HBox([self.bar, self.stop_button], layout={"min_height": "calc(var(--jp-widgets-inline-height) + 8px)", "align_items": "center"})
+        self.stop_button, self.bar = (
+            ipywidgets.Button(description="Stop", layout={"display": "none"}),
+            ipywidgets.HTML(),
+        )
+        self.row = ipywidgets.HBox(
+            [self.bar, self.stop_button],
+            layout={"min_height": "calc(var(--jp-widgets-inline-height) + 8px)", "align_items": "center"},
+        )
         self.stop_button.on_click(lambda button: self.stop())
         self.thread: threading.Thread | None = None
         self.ticket: threading.Event | None = None  # of the work under way; set: it is to stop
@@ -50,7 +56,9 @@ class Background:
         except RuntimeError:
             self._do(work, ticket, lambda report, *arguments: report(*arguments), math.inf)
         else:
-            self.thread = threading.Thread(target=self._after, args=(self.thread, work, ticket, loop.call_soon_threadsafe, REFRESH), daemon=True)
+            self.thread = threading.Thread(
+                target=self._after, args=(self.thread, work, ticket, loop.call_soon_threadsafe, REFRESH), daemon=True
+            )
             self.thread.start()
 
     def stop(self) -> None:
@@ -94,7 +102,9 @@ class Background:
         self.fail(error)
 
     def _say(self, share: float, words: str) -> None:
-        self.bar.value = f'<progress max="1" value="{share:.3f}" aria-label="{self.what}"></progress> {self.what}: {words}'
+        self.bar.value = (
+            f'<progress max="1" value="{share:.3f}" aria-label="{self.what}"></progress> {self.what}: {words}'
+        )
 
 
 def windows_of(trainer: Trainer) -> Iterator[float]:

@@ -23,14 +23,29 @@ class Number:
         whole: only whole numbers make sense; what is typed in between is rounded.
     """
 
-    def __init__(self, label: str, value: float, grid: Sequence[float], words: dict[float, str] | None = None, label_width: str = LABEL_WIDTH, whole: bool = False):
+    def __init__(
+        self,
+        label: str,
+        value: float,
+        grid: Sequence[float],
+        words: dict[float, str] | None = None,
+        label_width: str = LABEL_WIDTH,
+        whole: bool = False,
+    ):
         self.grid, self.words, self.whole = sorted({*grid, value}), words or {}, whole
         self.box = ipywidgets.BoundedFloatText(
-            value=value, min=self.grid[0], max=self.grid[-1], step=None, description=label, style={"description_width": label_width},
+            value=value,
+            min=self.grid[0],
+            max=self.grid[-1],
+            step=None,
+            description=label,
+            style={"description_width": label_width},
             layout={"width": f"calc({label_width} + 6.5em)"},
-        )  # fmt: skip
+        )
         self.slider = ipywidgets.SelectionSlider(
-            options=self._options(self.grid), index=self.grid.index(value), layout={"width": "14em", "margin": "2px 2px 2px 8px"}
+            options=self._options(self.grid),
+            index=self.grid.index(value),
+            layout={"width": "14em", "margin": "2px 2px 2px 8px"},
         )
         self.widget = ipywidgets.HBox([self.box, self.slider], layout={"flex_flow": "row wrap"})
         self.widget.add_class("covlab-number")
@@ -44,7 +59,9 @@ class Number:
     @value.setter
     def value(self, value: float) -> None:
         if not self.grid[0] <= value <= self.grid[-1]:
-            raise ValueError(f"{self.box.description} must be from {self.grid[0]:g} to {self.grid[-1]:g}, got {value!r}")
+            raise ValueError(
+                f"{self.box.description} must be from {self.grid[0]:g} to {self.grid[-1]:g}, got {value!r}"
+            )
         if self.whole and value != round(value):
             raise ValueError(f"{self.box.description} must be a whole number, got {value!r}")
         self.box.value = value
@@ -58,7 +75,9 @@ class Number:
             self.box.value = round(change["new"])
             return
         values = [value for value, _ in self._shown()]
-        if change["new"] not in values:  # a value that was typed gets a place on the slider, so that the readout never lies
+        if (
+            change["new"] not in values
+        ):  # a value that was typed gets a place on the slider, so that the readout never lies
             values = sorted({*self.grid, change["new"]})
             self.slider.unobserve(self._follow_slider, "index")
             with self.slider.hold_sync():
@@ -80,10 +99,19 @@ class Number:
 class Choice:
     """One of a few: radio buttons, or a list where ``options`` are many. (Toggle buttons show by colour alone which one is pressed.)"""
 
-    def __init__(self, label: str, value: str, options: Sequence[str], many: bool = False, label_width: str = LABEL_WIDTH):
+    def __init__(
+        self, label: str, value: str, options: Sequence[str], many: bool = False, label_width: str = LABEL_WIDTH
+    ):
         kind = ipywidgets.Dropdown if many else ipywidgets.RadioButtons
         across = {} if many else {"orientation": "horizontal"}
-        self.box = kind(description=label, value=value, options=list(options), style={"description_width": label_width}, layout={"width": "auto", "margin": "2px 24px 2px 2px"}, **across)
+        self.box = kind(
+            description=label,
+            value=value,
+            options=list(options),
+            style={"description_width": label_width},
+            layout={"width": "auto", "margin": "2px 24px 2px 2px"},
+            **across,
+        )
         self.widget = self.box
 
     @property

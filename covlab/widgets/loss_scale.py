@@ -43,8 +43,12 @@ class LossScaleExplorer(Explorer):
         width = "15em"
         super().__init__(
             {
-                "scale": Number("loss scale at the start, log₂", 16.0, [float(power) for power in range(33)], label_width=width),
-                "growth": Number("windows before it doubles", 2000.0, [1, 2, 4, 8, 16, 2000], label_width=width, whole=True),
+                "scale": Number(
+                    "loss scale at the start, log₂", 16.0, [float(power) for power in range(33)], label_width=width
+                ),
+                "growth": Number(
+                    "windows before it doubles", 2000.0, [1, 2, 4, 8, 16, 2000], label_width=width, whole=True
+                ),
                 "network": Choice("gradients of a network", NETWORKS[0], NETWORKS, label_width=width),
             }
         )
@@ -93,10 +97,14 @@ class LossScaleExplorer(Explorer):
     def _picture(self, state: dict) -> tuple[Figure, str]:
         seen = scaled(self.gradients[state["network"]], 2.0 ** state["scale"])
         rows = self._run(state).ledger.rows
-        scales = [2.0 ** state["scale"], *(row["loss_scale"] for row in rows)]  # a row holds the scale that its window left
+        scales = [
+            2.0 ** state["scale"],
+            *(row["loss_scale"] for row in rows),
+        ]  # a row holds the scale that its window left
         path = [(scale, bool(row["ran"])) for scale, row in zip(scales, rows, strict=False)]
         told = "; ".join(
-            f"{what}: {seen.lost[what]:.1%} become zero, {seen.blurred[what]:.1%} lose precision, {seen.overflown[what]:.2%} overflow" for what in seen.shares
+            f"{what}: {seen.lost[what]:.1%} become zero, {seen.blurred[what]:.1%} lose precision, {seen.overflown[what]:.2%} overflow"
+            for what in seen.shares
         )
         skipped = sum(not ran for _, ran in path)
         end = f" It ends at 2^{math.log2(scales[-1]):.0f}." if path else ""

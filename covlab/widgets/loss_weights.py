@@ -42,13 +42,17 @@ class LossWeightsExplorer(Explorer):
         self.seed = seed
         self.runs: list[tuple[str, Trainer]] = []
         weights = LossWeights().values()
-        super().__init__({name: Number(name, weight, [0.0, *decades(-4, 2)], words={0: "off"}) for name, weight in weights.items()})
+        super().__init__(
+            {name: Number(name, weight, [0.0, *decades(-4, 2)], words={0: "off"}) for name, weight in weights.items()}
+        )
         self.windows = Number("windows to train", windows, [20, 40, 60, 100, 200, 400], whole=True)
         self.train_button = ipywidgets.Button(description="Train", button_style="primary")
         self.train_button.on_click(self.guarded(lambda button: self.train()))
         self.background = Background("training", self.guarded(self.redraw_curve), self.fail)
         self.curve = ipywidgets.HTML()
-        row = ipywidgets.Box([self.windows.widget, self.train_button, self.background.row], layout={"flex_flow": "row wrap"})
+        row = ipywidgets.Box(
+            [self.windows.widget, self.train_button, self.background.row], layout={"flex_flow": "row wrap"}
+        )
         self.extra = [row, self.curve]
 
     @cached_property
@@ -60,12 +64,15 @@ class LossWeightsExplorer(Explorer):
     def draw(self, state: dict) -> tuple[Figure, str]:
         seen = self.terms.weighted(state)
         on = [name for name, weight in state.items() if weight > 0]
-        told = "; ".join(f"{name} {seen.loss_shares[name]:.1%} of the loss, gradient {seen.norms[name]:.3g}" for name in on)
+        told = "; ".join(
+            f"{name} {seen.loss_shares[name]:.1%} of the loss, gradient {seen.norms[name]:.3g}" for name in on
+        )
         alt = (
             f"Left, each term's share of the loss and its gradient's share. {told or 'Every term is off'}. Off: {', '.join(sorted(set(state) - set(on))) or 'none'}. "
             f"Loss {seen.loss:.4g}, length of its gradient {seen.norm:.4g}. Right, cosines between the terms' gradients and with the whole: "
-            + ", ".join(f"{name} {seen.with_total[name]:.2f} with the whole" for name in on) + "."
-        )  # fmt: skip
+            + ", ".join(f"{name} {seen.with_total[name]:.2f} with the whole" for name in on)
+            + "."
+        )
         return term_shares(self.terms, seen, state), alt
 
     def redraw(self) -> None:
@@ -101,7 +108,9 @@ class LossWeightsExplorer(Explorer):
 
     def _curves(self) -> tuple[Figure, str]:
         reached = [(name, run.history[-1]["validation"]) for name, run in self.runs if run.history]
-        alt = "Held-out NMSE over the windows of each training, whatever its weights. " + "; ".join(f"{name}: {value:.3f}" for name, value in reached)
+        alt = "Held-out NMSE over the windows of each training, whatever its weights. " + "; ".join(
+            f"{name}: {value:.3f}" for name, value in reached
+        )
         return weighted_runs(self.runs), alt
 
     def _trainer(self, weights: dict[str, float], windows: int) -> Trainer:
@@ -109,5 +118,9 @@ class LossWeightsExplorer(Explorer):
 
     @staticmethod
     def _name(weights: dict[str, float]) -> str:
-        changed = [f"{name} = {weights[name]:g}" for name, default in LossWeights().values().items() if weights[name] != default]
+        changed = [
+            f"{name} = {weights[name]:g}"
+            for name, default in LossWeights().values().items()
+            if weights[name] != default
+        ]
         return ", ".join(changed) or "defaults"

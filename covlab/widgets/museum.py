@@ -62,8 +62,11 @@ def describe(name: str) -> str:
     """The exhibit's label as HTML: what the fault is, and right code against wrong."""
     fault = FAULTS[name]
     parts = {
-        "Changes": fault.changes, "Innocent": fault.innocent, "Convicted by": OBSERVABLES[fault.observable].question, "Seen in": fault.seen_in,
-    }  # fmt: skip
+        "Changes": fault.changes,
+        "Innocent": fault.innocent,
+        "Convicted by": OBSERVABLES[fault.observable].question,
+        "Seen in": fault.seen_in,
+    }
     words = "".join(f"<dt><b>{key}</b></dt><dd>{marked(text)}</dd>" for key, text in parts.items())
     return f"<p><b>{html.escape(fault.title)}</b></p>{difference(name)}<dl>{words}</dl>"
 
@@ -73,8 +76,9 @@ def difference(name: str, size: str = "inherit") -> str:
     colours = {"-": "#fbe3d6", "+": "#d9e8f5"}
     lines = [
         f'<span style="display: block; background: {colours.get(line[:1], "none")}">{html.escape(line) or " "}</span>'
-        for line in FAULTS[name].diff().splitlines()[2:] if not line.startswith("@@")
-    ]  # fmt: skip
+        for line in FAULTS[name].diff().splitlines()[2:]
+        if not line.startswith("@@")
+    ]
     return (
         f'<pre style="font-family: monospace; font-size: {size}; line-height: 1.35; white-space: pre-wrap" aria-label="difference: minus is right, plus is wrong">'
         f"<span>− right: {FAULTS[name].place}    + wrong: {name}</span>\n{''.join(lines)}</pre>"

@@ -40,7 +40,9 @@ class NMSEExplorer(Explorer):
         self.seed = seed
         super().__init__(
             {
-                "scale": Number("scale s", 2.0, [value for value in decades(-2, 2) if value >= 0.05], label_width=WIDTH),
+                "scale": Number(
+                    "scale s", 2.0, [value for value in decades(-2, 2) if value >= 0.05], label_width=WIDTH
+                ),
                 "angle": Number("angle α from R, degrees", 30.0, steps(-120, 120, 49), label_width=WIDTH),
                 "noise": Number("perturbation p, shares of ‖R‖", 0.0, steps(0, 1, 21), label_width=WIDTH),
             }
@@ -78,7 +80,9 @@ class NMSEExplorer(Explorer):
         if math.isnan(normalized):
             verdict = f"The trace is {relative_trace(estimate[None]).item():.2f} times the norm, so nothing can be normalized: the normalized error is NaN."
         else:
-            along = abs(_inner(normalized_slope, estimate)) / (torch.linalg.matrix_norm(normalized_slope) * torch.linalg.matrix_norm(estimate) + 1e-300)
+            along = abs(_inner(normalized_slope, estimate)) / (
+                torch.linalg.matrix_norm(normalized_slope) * torch.linalg.matrix_norm(estimate) + 1e-300
+            )
             verdict = (
                 f"Normalized error {normalized:.4g}, whatever the scale. Its gradient has no part along the estimate (cosine {along:.1e})."
                 if normalized > 1e-9
@@ -110,6 +114,8 @@ def _inner(one: Tensor, other: Tensor) -> Tensor:
 
 def _at_right_angles(direction: Tensor, basis: list[Tensor]) -> Tensor:
     """The part of ``direction`` that is at right angles to all of ``basis``, of norm 1."""
-    rows = torch.view_as_real(torch.stack([*basis, direction])).flatten(1)  # real inner products are those of ``_inner``
+    rows = torch.view_as_real(torch.stack([*basis, direction])).flatten(
+        1
+    )  # real inner products are those of ``_inner``
     orthonormal = torch.linalg.qr(rows.T).Q.T
     return torch.view_as_complex(orthonormal[-1].unflatten(0, (*direction.shape, 2)).contiguous())

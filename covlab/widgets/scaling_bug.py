@@ -32,7 +32,10 @@ class ScalingBugExplorer(Explorer):
         ("The bug under AdamW, never clipped", {"bug": "on", "optimizer": "adamw", "clip": 0.0}),
         ("The bug under AdamW, clipped at 1", {"bug": "on", "optimizer": "adamw", "clip": 1.0}),
         ("The bug under SGD, never clipped", {"bug": "on", "optimizer": "sgd", "clip": 0.0}),
-        ("One micro-batch a window: a division by one, or none", {"bug": "on", "optimizer": "adamw", "clip": 1.0, "accumulation": 1.0}),
+        (
+            "One micro-batch a window: a division by one, or none",
+            {"bug": "on", "optimizer": "adamw", "clip": 1.0, "accumulation": 1.0},
+        ),
     )
 
     def __init__(self, fault: str = "division_in_debug_block", seed: int = 0):
@@ -44,8 +47,16 @@ class ScalingBugExplorer(Explorer):
             {
                 "bug": Choice("the bug", "on", BUG),
                 "optimizer": Choice("optimizer", "adamw", OPTIMIZERS),
-                "accumulation": Number("micro-batches a window", 4.0, [float(count) for count in range(1, 9)], label_width="13.5em", whole=True),
-                "clip": Number("clip the gradient at", 1.0, [0.0, *decades(-1, 1)], words={0: "never"}, label_width="13.5em"),
+                "accumulation": Number(
+                    "micro-batches a window",
+                    4.0,
+                    [float(count) for count in range(1, 9)],
+                    label_width="13.5em",
+                    whole=True,
+                ),
+                "clip": Number(
+                    "clip the gradient at", 1.0, [0.0, *decades(-1, 1)], words={0: "never"}, label_width="13.5em"
+                ),
             }
         )
         self.background = Background("training", self.guarded(self.paint), self.fail)
@@ -80,9 +91,13 @@ class ScalingBugExplorer(Explorer):
         if key not in self.pairs:
             accumulation, optimizer = int(state["accumulation"]), state["optimizer"]
             setting = {
-                "optimizer": optimizer, "learning_rate": LEARNING_RATES[optimizer], "weight_decay": 0.0, "accumulation": accumulation,
-                "clip": state["clip"] or None, "windows": EPOCHS * math.ceil(MICRO_BATCHES / accumulation),
-            }  # fmt: skip
+                "optimizer": optimizer,
+                "learning_rate": LEARNING_RATES[optimizer],
+                "weight_decay": 0.0,
+                "accumulation": accumulation,
+                "clip": state["clip"] or None,
+                "windows": EPOCHS * math.ceil(MICRO_BATCHES / accumulation),
+            }
             off = state["bug"] == "off"
             self.pairs[key] = {
                 "clean": exhibit(self.fault, self.seed, without=True, **setting),

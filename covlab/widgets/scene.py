@@ -37,7 +37,10 @@ class SceneExplorer(Explorer):
     STILLS = (
         ("Near, true R: plane waves miss the source", {"azimuth": 20.0, "range": 0.7, "R of": "true R"}),
         ("Far, true R: plane waves do", {"azimuth": 20.0, "range": 10.0, "R of": "true R"}),
-        ("Two sources in nearly one direction, at different ranges", {"azimuth": -25.0, "range": 0.7, "R of": "true R"}),
+        (
+            "Two sources in nearly one direction, at different ranges",
+            {"azimuth": -25.0, "range": 0.7, "R of": "true R"},
+        ),
         ("From 16 snapshots at 20 dB", {"azimuth": 20.0, "range": 0.7, "snr": 20.0, "R of": "sample covariance"}),
         ("From 16 snapshots at -5 dB", {"azimuth": 20.0, "range": 0.7, "snr": -5.0, "R of": "sample covariance"}),
     )
@@ -58,11 +61,16 @@ class SceneExplorer(Explorer):
         azimuth = torch.tensor([[state["azimuth"], OTHER[0]]]).deg2rad()
         range_m = torch.tensor([[state["range"], OTHER[1]]])
         half, level = torch.full((1, 2), 0.5), torch.tensor([state["snr"]])
-        batch = self.simulator.observe(azimuth, torch.zeros(1, 2), range_m, half, level, scene_generator(self.seed, "explorer"))
+        batch = self.simulator.observe(
+            azimuth, torch.zeros(1, 2), range_m, half, level, scene_generator(self.seed, "explorer")
+        )
         if state["R of"] == FROM[0]:
             R, title = batch.covariance(), "|R|, the truth"
         else:
-            R, title = sample_covariance(batch, self.simulator.G).covariance(), f"|R̂| from {self.scenario.snapshots} snapshots"
+            R, title = (
+                sample_covariance(batch, self.simulator.G).covariance(),
+                f"|R̂| from {self.scenario.snapshots} snapshots",
+            )
             R = R * (len(R[0]) / R.diagonal(dim1=1, dim2=2).real.sum())
 
         angles, ranges = torch.linspace(-75, 75, 151), torch.linspace(0.4, 10, 97)
@@ -70,14 +78,27 @@ class SceneExplorer(Explorer):
             "spherical waves": self._music(R, angles.deg2rad(), torch.full_like(angles, state["range"])),
             "plane waves": self._music(R, angles.deg2rad(), None),
         }
-        over_range = {"spherical waves": self._music(R, torch.full_like(ranges, math.radians(state["azimuth"])), ranges)}
+        over_range = {
+            "spherical waves": self._music(R, torch.full_like(ranges, math.radians(state["azimuth"])), ranges)
+        }
         figure = covariance_and_spectra(
-            R[0].abs().numpy(), title,
+            R[0].abs().numpy(),
+            title,
             [
-                Spectra(angles.numpy(), "azimuth φ, degrees", {name: spectrum.numpy() for name, spectrum in over_angle.items()}, [state["azimuth"], OTHER[0]]),
-                Spectra(ranges.numpy(), f"range r at φ = {state['azimuth']:g}°, metres", {name: line.numpy() for name, line in over_range.items()}, [state["range"]]),
+                Spectra(
+                    angles.numpy(),
+                    "azimuth φ, degrees",
+                    {name: spectrum.numpy() for name, spectrum in over_angle.items()},
+                    [state["azimuth"], OTHER[0]],
+                ),
+                Spectra(
+                    ranges.numpy(),
+                    f"range r at φ = {state['azimuth']:g}°, metres",
+                    {name: line.numpy() for name, line in over_range.items()},
+                    [state["range"]],
+                ),
             ],
-        )  # fmt: skip
+        )
         found = {name: angles[spectrum.argmax()].item() for name, spectrum in over_angle.items()}
         fraunhofer = self.scenario.fraunhofer_distance_m
         alt = (
@@ -91,5 +112,7 @@ class SceneExplorer(Explorer):
     def _music(self, R: Tensor, azimuth: Tensor, range_m: Tensor | None) -> Tensor:
         """MUSIC's spectrum for two sources at places [G], in dB [G]; without ranges, of plane waves."""
         scenario = self.scenario if range_m is not None else replace(self.scenario, near_field=False)
-        steering = steering_vectors(scenario, azimuth, torch.zeros_like(azimuth), torch.ones_like(azimuth) if range_m is None else range_m)
+        steering = steering_vectors(
+            scenario, azimuth, torch.zeros_like(azimuth), torch.ones_like(azimuth) if range_m is None else range_m
+        )
         return 10 * music(R, torch.tensor([2]), steering.mT)[0].log10()

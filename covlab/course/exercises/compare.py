@@ -25,7 +25,11 @@ def complaint(got: Any, expected: Any, what: str = "it returns") -> str | None:
         if not isinstance(got, Tensor):
             return f"{what} {kind(got)}, expected {kind(expected)}"
         if got.shape != expected.shape:
-            came = f"a tensor of shape {list(got.shape)}, expected" if got.ndim else "one number, expected a tensor of shape"
+            came = (
+                f"a tensor of shape {list(got.shape)}, expected"
+                if got.ndim
+                else "one number, expected a tensor of shape"
+            )
             return f"{what} {came} {list(expected.shape)}"
         for property, test in (("complex", Tensor.is_complex), ("boolean", lambda t: t.dtype == torch.bool)):
             if test(got) != test(expected):

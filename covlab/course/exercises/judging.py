@@ -51,8 +51,12 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
     if exercise.draw is None:
         return _judge_value(exercise, answer)
     if not callable(answer):
-        return Judgement(False, f"check wants the function itself, got {kind(answer)}: write `{exercise.name}` without "
-                                "parentheses behind it.", ran=False)
+        return Judgement(
+            False,
+            f"check wants the function itself, got {kind(answer)}: write `{exercise.name}` without "
+            "parentheses behind it.",
+            ran=False,
+        )
     cases = _cases(exercise)
     names = _names(exercise, cases[0])
     trials, changed = [], None
@@ -67,15 +71,20 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
             return Judgement(False, _raised(error, exercise, noted), ran=False)
         expected = _own(exercise, exercise.right, arguments, number)
         trials.append(_trial(exercise, dict(zip(names, arguments, strict=True)), got, expected))
-        changed = changed or next((name for name, one, other in zip(names, arguments, mine, strict=True) if not same(one, other)), None)
+        changed = changed or next(
+            (name for name, one, other in zip(names, arguments, mine, strict=True) if not same(one, other)), None
+        )
 
     wrong = [trial for trial in trials if not trial.error <= exercise.tolerance]  # NaN is wrong
     if wrong:
         told = _telling(wrong)
         return Judgement(False, _finding(told, wrong, len(trials)), _hint(exercise, told, trials, wrong, cases))
     if changed:
-        return Judgement(False, f"The results are right, but the function changes its argument `{changed}` in place: "
-                                "whoever called it goes on with other data than they had.")
+        return Judgement(
+            False,
+            f"The results are right, but the function changes its argument `{changed}` in place: "
+            "whoever called it goes on with other data than they had.",
+        )
     return Judgement(True, f"Holds on {len(trials)} random inputs.")
 
 
@@ -84,7 +93,11 @@ def _judge_value(exercise: Exercise, answer: Any) -> Judgement:
         answer = answer.strip()
     wrong_form = complaint(answer, exercise.right, f"`{exercise.name}` is")
     if exercise.choices and (wrong_form or answer not in exercise.choices):
-        return Judgement(False, f"`{exercise.name}` is {kind(answer)}; it should be one of {', '.join(map(repr, exercise.choices))}.", ran=False)
+        return Judgement(
+            False,
+            f"`{exercise.name}` is {kind(answer)}; it should be one of {', '.join(map(repr, exercise.choices))}.",
+            ran=False,
+        )
     if wrong_form:
         return Judgement(False, wrong_form + ".", ran=False)
     if exercise.compare(answer, exercise.right) <= exercise.tolerance:
@@ -125,7 +138,9 @@ def _silence():
 def _names(exercise: Exercise, arguments: tuple) -> list[str]:
     # With `run` it is that function which takes the arguments, after the answer.
     parameters = list(inspect.signature(exercise.run or exercise.right).parameters)[1 if exercise.run else 0 :]
-    return [*parameters, *(f"argument {number + 1}" for number in range(len(parameters), len(arguments)))][: len(arguments)]
+    return [*parameters, *(f"argument {number + 1}" for number in range(len(parameters), len(arguments)))][
+        : len(arguments)
+    ]
 
 
 def _trial(exercise: Exercise, arguments: dict, got: Any, expected: Any) -> Trial:
@@ -196,12 +211,17 @@ class _Noted:
 def _raised(error: BaseException, exercise: Exercise, noted: _Noted) -> str:
     """What the answer raised, and where in it; or that it could not be called so, or returned what the exercise cannot use."""
     file = getattr(getattr(inspect.unwrap(noted.answer), "__code__", None), "co_filename", None)
-    frames = itertools.dropwhile(lambda each: each[0].f_code is not _Noted.__call__.__code__, traceback.walk_tb(error.__traceback__))
+    frames = itertools.dropwhile(
+        lambda each: each[0].f_code is not _Noted.__call__.__code__, traceback.walk_tb(error.__traceback__)
+    )
     lines = [(frame, line) for frame, line in frames if frame.f_code.co_filename == file]
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if noted.returned:  # it came to its end, and the exercise stumbled over what came back
         got = noted.returned[0]
-        return _sentence(complaint(got, object(), "It returns") or f"It returns {kind(got)}, with which the exercise cannot go on: {said}")
+        return _sentence(
+            complaint(got, object(), "It returns")
+            or f"It returns {kind(got)}, with which the exercise cannot go on: {said}"
+        )
     if not lines:
         if isinstance(error, TypeError):
             names = list(inspect.signature(exercise.right).parameters)  # it is called as the answer is
@@ -241,4 +261,10 @@ def _rounded(value: Any) -> Any:
 
 
 def _share(error: float) -> str:
-    return f"{error:.3g} times the right one's size" if error >= 10 else f"{100 * error:.2g} %" if error < 0.1 else f"{100 * error:.0f} %"
+    return (
+        f"{error:.3g} times the right one's size"
+        if error >= 10
+        else f"{100 * error:.2g} %"
+        if error < 0.1
+        else f"{100 * error:.0f} %"
+    )

@@ -26,31 +26,59 @@ covariance = Exercise(
     draw=_covariance_case,
     right=lambda steering, power: torch.einsum("mk,k,nk->mn", steering, power.to(steering.dtype), steering.conj()),
     hints=[
-        Hint("this is the transpose of R: Hermitian, with the right trace and eigenvalues, and a mirror image. On which of the two factors does the conjugate belong?",
-             mistake=lambda steering, power: (steering.conj() * power) @ steering.mT),
-        Hint("without any conjugate it is not even Hermitian: look at R[n, n].", mistake=lambda steering, power: (steering * power) @ steering.mT),
-        Hint("each source comes in with its power squared.", mistake=lambda steering, power: (steering * power) @ (steering * power).mH),
-        Hint("each source comes in with the root of its power.", mistake=lambda steering, power: (steering * power.sqrt()) @ steering.mH),
+        Hint(
+            "this is the transpose of R: Hermitian, with the right trace and eigenvalues, and a mirror image. On which of the two factors does the conjugate belong?",
+            mistake=lambda steering, power: (steering.conj() * power) @ steering.mT,
+        ),
+        Hint(
+            "without any conjugate it is not even Hermitian: look at R[n, n].",
+            mistake=lambda steering, power: (steering * power) @ steering.mT,
+        ),
+        Hint(
+            "each source comes in with its power squared.",
+            mistake=lambda steering, power: (steering * power) @ (steering * power).mH,
+        ),
+        Hint(
+            "each source comes in with the root of its power.",
+            mistake=lambda steering, power: (steering * power.sqrt()) @ steering.mH,
+        ),
         Hint("all sources come in with the same power.", mistake=lambda steering, power: steering @ steering.mH),
-        Hint("this sums over the elements; the sum runs over the sources.", mistake=lambda steering, power: (steering * power).mH @ steering),
+        Hint(
+            "this sums over the elements; the sum runs over the sources.",
+            mistake=lambda steering, power: (steering * power).mH @ steering,
+        ),
     ],
-)  # fmt: skip
+)
 
 
 as_contract = Exercise(
     id="01.as_contract",
     law="y[b, l, m] holds real and imaginary part of what antenna m received in snapshot l of scene b.",
-    draw=lambda generator: (_complex(generator, _size(generator, 1, 3), _size(generator, 2, 5), _size(generator, 6, 9)),),
+    draw=lambda generator: (
+        _complex(generator, _size(generator, 1, 3), _size(generator, 2, 5), _size(generator, 6, 9)),
+    ),
     right=lambda received: torch.stack([received.mT.real, received.mT.imag], dim=-1),
     hints=[
-        Hint("the shape is right, and the numbers are those received, but they lie at other places. What does `reshape` do to the order in memory?",
-             mistake=lambda received: torch.view_as_real(received).reshape(len(received), received.shape[2], received.shape[1], 2)),
-        Hint("antennas and snapshots are still in the receiver's order.", mistake=lambda received: torch.view_as_real(received)),
-        Hint("every imaginary part has the opposite sign: `.mH` transposes and does one thing more.",
-             mistake=lambda received: torch.view_as_real(received.mH.resolve_conj())),
-        Hint("the last axis holds the imaginary part first.", mistake=lambda received: torch.view_as_real(received.mT.contiguous()).flip(-1)),
+        Hint(
+            "the shape is right, and the numbers are those received, but they lie at other places. What does `reshape` do to the order in memory?",
+            mistake=lambda received: torch.view_as_real(received).reshape(
+                len(received), received.shape[2], received.shape[1], 2
+            ),
+        ),
+        Hint(
+            "antennas and snapshots are still in the receiver's order.",
+            mistake=lambda received: torch.view_as_real(received),
+        ),
+        Hint(
+            "every imaginary part has the opposite sign: `.mH` transposes and does one thing more.",
+            mistake=lambda received: torch.view_as_real(received.mH.resolve_conj()),
+        ),
+        Hint(
+            "the last axis holds the imaginary part first.",
+            mistake=lambda received: torch.view_as_real(received.mT.contiguous()).flip(-1),
+        ),
     ],
-)  # fmt: skip
+)
 
 
 def _codes_case(generator):
@@ -91,14 +119,29 @@ codes_fit = Exercise(
     right=lambda codes, H, G: bool((_residuals(codes, H, G) < 1e-6).all()),
     cases=40,
     hints=[
-        Hint("it says True to everything: no shape differs here, since there are as many snapshots as elements.", mistake=lambda codes, H, G: True),
-        Hint("it says False even to right codes. Does it want every last digit, where float32 rounds? Or is it another product than G c that H is held against?",
-             mistake=lambda codes, H, G: False),
-        Hint("a single spoilt scene passes: is the check taken over all scenes, or over their average or their first?",
-             mistake=lambda codes, H, G: bool(_residuals(codes, H, G)[0] < 1e-6)),
-        Hint("it cannot tell H from −H: the sizes agree, and the phases are never compared.",
-             mistake=lambda codes, H, G: bool((_residuals(codes, H, G) < 1e-6).all() or (_residuals(codes, -H, G) < 1e-6).all())),
-        Hint("codes that are one snapshot late pass: differences of either sign cancel in a mean.",
-             mistake=lambda codes, H, G: bool((torch.view_as_complex(H) - torch.view_as_complex(codes) @ G.T).mean().abs() < 1e-3)),
+        Hint(
+            "it says True to everything: no shape differs here, since there are as many snapshots as elements.",
+            mistake=lambda codes, H, G: True,
+        ),
+        Hint(
+            "it says False even to right codes. Does it want every last digit, where float32 rounds? Or is it another product than G c that H is held against?",
+            mistake=lambda codes, H, G: False,
+        ),
+        Hint(
+            "a single spoilt scene passes: is the check taken over all scenes, or over their average or their first?",
+            mistake=lambda codes, H, G: bool(_residuals(codes, H, G)[0] < 1e-6),
+        ),
+        Hint(
+            "it cannot tell H from −H: the sizes agree, and the phases are never compared.",
+            mistake=lambda codes, H, G: bool(
+                (_residuals(codes, H, G) < 1e-6).all() or (_residuals(codes, -H, G) < 1e-6).all()
+            ),
+        ),
+        Hint(
+            "codes that are one snapshot late pass: differences of either sign cancel in a mean.",
+            mistake=lambda codes, H, G: bool(
+                (torch.view_as_complex(H) - torch.view_as_complex(codes) @ G.T).mean().abs() < 1e-3
+            ),
+        ),
     ],
-)  # fmt: skip
+)

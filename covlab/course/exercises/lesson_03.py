@@ -20,18 +20,28 @@ pull = Exercise(
     draw=_weighted_gradients,
     right=lambda weights, gradients: (weights @ gradients).norm(),
     hints=[
-        Hint("the lengths are added. Lengths add only where all gradients point the same way; do these?",
-             mistake=lambda weights, gradients: (weights * gradients.norm(dim=1)).sum()),
-        Hint("this is Pythagoras, right for gradients at right angles to each other. Are they?",
-             mistake=lambda weights, gradients: (weights * gradients.norm(dim=1)).norm()),
+        Hint(
+            "the lengths are added. Lengths add only where all gradients point the same way; do these?",
+            mistake=lambda weights, gradients: (weights * gradients.norm(dim=1)).sum(),
+        ),
+        Hint(
+            "this is Pythagoras, right for gradients at right angles to each other. Are they?",
+            mistake=lambda weights, gradients: (weights * gradients.norm(dim=1)).norm(),
+        ),
         Hint("the weights are missing.", mistake=lambda weights, gradients: gradients.sum(dim=0).norm()),
-        Hint("the weights are taken as shares: divided by their sum. A loss does not do that.",
-             mistake=lambda weights, gradients: (weights / weights.sum() @ gradients).norm()),
-        Hint("exactly {ratio:.2f}× the right length: a loss adds its terms, it does not average them.",
-             mistake=lambda weights, gradients: (weights @ gradients).norm() / len(weights)),
-        Hint("this is the square of the length.", mistake=lambda weights, gradients: (weights @ gradients).square().sum()),
+        Hint(
+            "the weights are taken as shares: divided by their sum. A loss does not do that.",
+            mistake=lambda weights, gradients: (weights / weights.sum() @ gradients).norm(),
+        ),
+        Hint(
+            "exactly {ratio:.2f}× the right length: a loss adds its terms, it does not average them.",
+            mistake=lambda weights, gradients: (weights @ gradients).norm() / len(weights),
+        ),
+        Hint(
+            "this is the square of the length.", mistake=lambda weights, gradients: (weights @ gradients).square().sum()
+        ),
     ],
-)  # fmt: skip
+)
 
 # ---------------------------------------------------------------- a sum that refuses
 
@@ -104,17 +114,31 @@ total_loss = Exercise(
     right=_strict,
     compare=_difference,
     hints=[
-        Hint("a weight whose name fits no term counts as zero, and nobody hears of it. In some of these cases, it is the main weight.",
-             mistake=lambda terms, weights: sum(weights.get(f"lam_{name}", 0.0) * term for name, term in terms.items())),
-        Hint("a term without a weight counts as 1. It was to be off.",
-             mistake=lambda terms, weights: _strict(terms, weights) + sum(term for name, term in terms.items() if f"lam_{name}" not in weights)),
-        Hint("it refuses, and does not say what: whoever misspelt a name wants to read it in the message.", mistake=_nameless),
+        Hint(
+            "a weight whose name fits no term counts as zero, and nobody hears of it. In some of these cases, it is the main weight.",
+            mistake=lambda terms, weights: sum(weights.get(f"lam_{name}", 0.0) * term for name, term in terms.items()),
+        ),
+        Hint(
+            "a term without a weight counts as 1. It was to be off.",
+            mistake=lambda terms, weights: (
+                _strict(terms, weights) + sum(term for name, term in terms.items() if f"lam_{name}" not in weights)
+            ),
+        ),
+        Hint(
+            "it refuses, and does not say what: whoever misspelt a name wants to read it in the message.",
+            mistake=_nameless,
+        ),
         Hint("an assert is gone where Python runs with -O; whoever refuses for good raises.", mistake=_asserting),
-        Hint("it stops at a term that nobody weighs, which is allowed, and names that one; of the weight that fits no term it says nothing.",
-             mistake=lambda terms, weights: sum(weights[f"lam_{name}"] * term for name, term in terms.items())),
-        Hint("a term that nobody weighs is refused too. Switching a term off is allowed; misspelling it is not.", mistake=_refusing_what_is_off),
+        Hint(
+            "it stops at a term that nobody weighs, which is allowed, and names that one; of the weight that fits no term it says nothing.",
+            mistake=lambda terms, weights: sum(weights[f"lam_{name}"] * term for name, term in terms.items()),
+        ),
+        Hint(
+            "a term that nobody weighs is refused too. Switching a term off is allowed; misspelling it is not.",
+            mistake=_refusing_what_is_off,
+        ),
     ],
-)  # fmt: skip
+)
 
 # ---------------------------------------------------------------- which silence
 
@@ -124,7 +148,13 @@ silence = Exercise(
     right="broken",
     choices=("switched off", "satisfied", "broken"),
     hints=[
-        Hint("a term that is switched off is not computed, and has no value in the ledger. This one has: 0.", mistake="switched off"),
-        Hint("a hinge is satisfied scene by scene. Would it be exactly zero in all 120 scenes, before the network has learned anything?", mistake="satisfied"),
+        Hint(
+            "a term that is switched off is not computed, and has no value in the ledger. This one has: 0.",
+            mistake="switched off",
+        ),
+        Hint(
+            "a hinge is satisfied scene by scene. Would it be exactly zero in all 120 scenes, before the network has learned anything?",
+            mistake="satisfied",
+        ),
     ],
 )

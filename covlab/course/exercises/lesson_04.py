@@ -45,11 +45,13 @@ full_precision_loss = Exercise(
     run=_under_autocast,
     right=lambda estimate, truth: _outside(estimate.float(), truth.float()),
     hints=[
-        Hint("a product is still taken in half precision: either for the region it stands in, or for what goes into it. Both have a say.",
-             mistake=lambda estimate, truth: _error(estimate.float(), truth.float())),
+        Hint(
+            "a product is still taken in half precision: either for the region it stands in, or for what goes into it. Both have a say.",
+            mistake=lambda estimate, truth: _error(estimate.float(), truth.float()),
+        ),
         Hint("the products are cast after they were taken: what was rounded stays rounded.", mistake=_cast_too_late),
     ],
-)  # fmt: skip
+)
 
 
 # ---------------------------------------------------------------- the largest loss scale
@@ -63,22 +65,38 @@ def _scale_for(size):
 largest_scale = Exercise(
     id="04.largest_scale",
     law="The loss scale is the largest power of two at which no entry of the gradient goes beyond fp16's largest number.",
-    draw=lambda generator: (torch.randn(50, generator=generator) * 2.0 ** float(8 * torch.randn((), generator=generator)),),
+    draw=lambda generator: (
+        torch.randn(50, generator=generator) * 2.0 ** float(8 * torch.randn((), generator=generator)),
+    ),
     right=lambda gradient: _scale_for(gradient.abs().max()),
     hints=[
-        Hint("this fits the typical entry. Which entry overflows first?", mistake=lambda gradient: _scale_for(gradient.abs().mean())),
+        Hint(
+            "this fits the typical entry. Which entry overflows first?",
+            mistake=lambda gradient: _scale_for(gradient.abs().mean()),
+        ),
         Hint("a large negative entry overflows too.", mistake=lambda gradient: _scale_for(gradient.max())),
-        Hint("this brings the smallest entry as far as fp16 reaches; the others are beyond it by then.",
-             mistake=lambda gradient: _scale_for(gradient.abs().min())),
-        Hint("a norm is longer than any entry: with this scale all of them fit, and a larger one would do too.",
-             mistake=lambda gradient: _scale_for(gradient.norm())),
-        Hint("this is the exponent: the scale is two to the power of it.", mistake=lambda gradient: math.log2(_scale_for(gradient.abs().max()))),
-        Hint("exactly twice the right scale: the power of two was rounded up, and the largest entry overflows.",
-             mistake=lambda gradient: 2 * _scale_for(gradient.abs().max())),
-        Hint("that is as far as fp16 reaches, but no power of two: scaling by it, and back, would round every entry.",
-             mistake=lambda gradient: LARGEST / gradient.abs().max().item()),
+        Hint(
+            "this brings the smallest entry as far as fp16 reaches; the others are beyond it by then.",
+            mistake=lambda gradient: _scale_for(gradient.abs().min()),
+        ),
+        Hint(
+            "a norm is longer than any entry: with this scale all of them fit, and a larger one would do too.",
+            mistake=lambda gradient: _scale_for(gradient.norm()),
+        ),
+        Hint(
+            "this is the exponent: the scale is two to the power of it.",
+            mistake=lambda gradient: math.log2(_scale_for(gradient.abs().max())),
+        ),
+        Hint(
+            "exactly twice the right scale: the power of two was rounded up, and the largest entry overflows.",
+            mistake=lambda gradient: 2 * _scale_for(gradient.abs().max()),
+        ),
+        Hint(
+            "that is as far as fp16 reaches, but no power of two: scaling by it, and back, would round every entry.",
+            mistake=lambda gradient: LARGEST / gradient.abs().max().item(),
+        ),
     ],
-)  # fmt: skip
+)
 
 
 # ---------------------------------------------------------------- the order of unscaling and clipping
@@ -100,14 +118,23 @@ clipped_gradient = Exercise(
     draw=_scaled_gradient,
     right=lambda scaled, scale, most: _clip(scaled / scale, most),
     hints=[
-        Hint("the direction is right, and the gradient never longer than the threshold over the loss scale, here {scale:g}. "
-             "How long was it when it met the threshold?", mistake=lambda scaled, scale, most: _clip(scaled, most) / scale),
-        Hint("every gradient comes out exactly as long as the threshold. Either the loss scale was never taken out, so that all were too long; or short ones are stretched.",
-             mistake=lambda scaled, scale, most: _clip(scaled, most)),
-        Hint("entry by entry: that turns the gradient. It is the length of the whole that is at most `most`.",
-             mistake=lambda scaled, scale, most: (scaled / scale).clamp(-most, most)),
+        Hint(
+            "the direction is right, and the gradient never longer than the threshold over the loss scale, here {scale:g}. "
+            "How long was it when it met the threshold?",
+            mistake=lambda scaled, scale, most: _clip(scaled, most) / scale,
+        ),
+        Hint(
+            "every gradient comes out exactly as long as the threshold. Either the loss scale was never taken out, so that all were too long; or short ones are stretched.",
+            mistake=lambda scaled, scale, most: _clip(scaled, most),
+        ),
+        Hint(
+            "entry by entry: that turns the gradient. It is the length of the whole that is at most `most`.",
+            mistake=lambda scaled, scale, most: (scaled / scale).clamp(-most, most),
+        ),
         Hint("the loss scale is out, and nothing is clipped.", mistake=lambda scaled, scale, most: scaled / scale),
-        Hint("clipped at the right place, but the gradient still has the loss scale in it: {ratio:g}× too long.",
-             mistake=lambda scaled, scale, most: _clip(scaled, most * scale)),
+        Hint(
+            "clipped at the right place, but the gradient still has the loss scale in it: {ratio:g}× too long.",
+            mistake=lambda scaled, scale, most: _clip(scaled, most * scale),
+        ),
     ],
-)  # fmt: skip
+)

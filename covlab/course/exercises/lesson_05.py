@@ -17,16 +17,26 @@ window_weights = Exercise(
     draw=_counts,
     right=lambda counts: counts / counts.sum(),
     hints=[
-        Hint("every micro-batch counts the same, however few scenes it has. What should a scene in a small one be worth?",
-             mistake=lambda counts: torch.full(counts.shape, 1 / len(counts))),
-        Hint("the largest micro-batch counts as 1, so the weights sum to more than 1: the gradient is {ratio:.2f}× as long as it should be.",
-             mistake=lambda counts: counts / counts.max()),
-        Hint("the weights are exactly {ratio:.2f}× the right ones: what should they sum to, whatever the counts?",
-             mistake=lambda counts: counts / len(counts), recognize=lambda trial: abs(trial.ratio) > 0),
-        Hint("small micro-batches count more than large ones: the scenes were to count the same, not the micro-batches.",
-             mistake=lambda counts: 1 / counts, recognize=lambda trial: ratio(trial.got, 1 / trial.arguments["counts"]) > 0),
+        Hint(
+            "every micro-batch counts the same, however few scenes it has. What should a scene in a small one be worth?",
+            mistake=lambda counts: torch.full(counts.shape, 1 / len(counts)),
+        ),
+        Hint(
+            "the largest micro-batch counts as 1, so the weights sum to more than 1: the gradient is {ratio:.2f}× as long as it should be.",
+            mistake=lambda counts: counts / counts.max(),
+        ),
+        Hint(
+            "the weights are exactly {ratio:.2f}× the right ones: what should they sum to, whatever the counts?",
+            mistake=lambda counts: counts / len(counts),
+            recognize=lambda trial: abs(trial.ratio) > 0,
+        ),
+        Hint(
+            "small micro-batches count more than large ones: the scenes were to count the same, not the micro-batches.",
+            mistake=lambda counts: 1 / counts,
+            recognize=lambda trial: ratio(trial.got, 1 / trial.arguments["counts"]) > 0,
+        ),
     ],
-)  # fmt: skip
+)
 
 
 # ---------------------------------------------------------------- an epoch whose last window is short
@@ -35,7 +45,10 @@ window_weights = Exercise(
 def _epoch(generator):
     accumulation = int(torch.randint(2, 5, (), generator=generator))
     full, left = (int(torch.randint(1, most, (), generator=generator)) for most in (4, accumulation))
-    micro_batches = [(torch.randn(4, 3, generator=generator), torch.randn(4, generator=generator)) for _ in range(full * accumulation + left)]
+    micro_batches = [
+        (torch.randn(4, 3, generator=generator), torch.randn(4, generator=generator))
+        for _ in range(full * accumulation + left)
+    ]
     return torch.randn(3, generator=generator), micro_batches, accumulation
 
 
@@ -79,18 +92,31 @@ trained_epoch = Exercise(
     draw=_epoch,
     right=_trained(lambda window, accumulation: 1),
     hints=[
-        Hint("the parameters are those before the last window: its micro-batches never reach a step.",
-             mistake=_trained(lambda window, accumulation: 1, lambda parts, most: [w for w in _windows(parts, most) if len(w) == most])),
-        Hint("the last window's step is too short: it was divided by {accumulation}, and has fewer micro-batches than that.",
-             mistake=_trained(lambda window, accumulation: len(window) / accumulation)),
-        Hint("every step is as many times too long as its window has micro-batches: a sum, not yet a mean.",
-             mistake=_trained(lambda window, accumulation: len(window))),
-        Hint("every step is too short: the losses were divided by the micro-batches of the whole epoch, not of their window.", mistake=_divided_by_all),
-        Hint("there is a step after every micro-batch: nothing is accumulated.",
-             mistake=_trained(lambda window, accumulation: 1, lambda parts, most: [[part] for part in parts])),
+        Hint(
+            "the parameters are those before the last window: its micro-batches never reach a step.",
+            mistake=_trained(
+                lambda window, accumulation: 1, lambda parts, most: [w for w in _windows(parts, most) if len(w) == most]
+            ),
+        ),
+        Hint(
+            "the last window's step is too short: it was divided by {accumulation}, and has fewer micro-batches than that.",
+            mistake=_trained(lambda window, accumulation: len(window) / accumulation),
+        ),
+        Hint(
+            "every step is as many times too long as its window has micro-batches: a sum, not yet a mean.",
+            mistake=_trained(lambda window, accumulation: len(window)),
+        ),
+        Hint(
+            "every step is too short: the losses were divided by the micro-batches of the whole epoch, not of their window.",
+            mistake=_divided_by_all,
+        ),
+        Hint(
+            "there is a step after every micro-batch: nothing is accumulated.",
+            mistake=_trained(lambda window, accumulation: 1, lambda parts, most: [[part] for part in parts]),
+        ),
         Hint("a window's gradient still holds that of the windows before it. What clears it?", mistake=_never_cleared),
     ],
-)  # fmt: skip
+)
 
 
 # ---------------------------------------------------------------- a threshold for the window
@@ -125,17 +151,34 @@ clipped_gradient = Exercise(
     run=_after,
     right=lambda parameter, micro_batches, most: _clip(_gradient(parameter, micro_batches), most),
     hints=[
-        Hint("the gradient is cut back after every micro-batch, so the last ones count most. How often may a window be clipped?",
-             mistake=_clipped_on_the_way),
-        Hint("each micro-batch's gradient is clipped for itself. Their sum points elsewhere, and may be longer than the threshold.",
-             mistake=lambda parameter, parts, most: sum(_clip(_gradient(parameter, [part]) / len(parts), most) for part in parts)),
-        Hint("each micro-batch's gradient is clipped for itself, before it is divided. Their mean points elsewhere.",
-             mistake=lambda parameter, parts, most: sum(_clip(_gradient(parameter, [part]), most) for part in parts) / len(parts)),
-        Hint("entry by entry: that turns the gradient. It is the length of the whole that is clipped.",
-             mistake=lambda parameter, parts, most: _gradient(parameter, parts).clamp(-most, most)),
-        Hint("the last micro-batch's gradient alone is left. What clears the others?",
-             mistake=lambda parameter, parts, most: _clip(_gradient(parameter, parts[-1:]) / len(parts), most)),
-        Hint("the direction is right, and the gradient is {ratio:.2f}× as long as it should be: nothing, or not enough, was clipped.",
-             mistake=lambda parameter, parts, most: _gradient(parameter, parts), recognize=lambda trial: trial.ratio > 1),
+        Hint(
+            "the gradient is cut back after every micro-batch, so the last ones count most. How often may a window be clipped?",
+            mistake=_clipped_on_the_way,
+        ),
+        Hint(
+            "each micro-batch's gradient is clipped for itself. Their sum points elsewhere, and may be longer than the threshold.",
+            mistake=lambda parameter, parts, most: sum(
+                _clip(_gradient(parameter, [part]) / len(parts), most) for part in parts
+            ),
+        ),
+        Hint(
+            "each micro-batch's gradient is clipped for itself, before it is divided. Their mean points elsewhere.",
+            mistake=lambda parameter, parts, most: (
+                sum(_clip(_gradient(parameter, [part]), most) for part in parts) / len(parts)
+            ),
+        ),
+        Hint(
+            "entry by entry: that turns the gradient. It is the length of the whole that is clipped.",
+            mistake=lambda parameter, parts, most: _gradient(parameter, parts).clamp(-most, most),
+        ),
+        Hint(
+            "the last micro-batch's gradient alone is left. What clears the others?",
+            mistake=lambda parameter, parts, most: _clip(_gradient(parameter, parts[-1:]) / len(parts), most),
+        ),
+        Hint(
+            "the direction is right, and the gradient is {ratio:.2f}× as long as it should be: nothing, or not enough, was clipped.",
+            mistake=lambda parameter, parts, most: _gradient(parameter, parts),
+            recognize=lambda trial: trial.ratio > 1,
+        ),
     ],
-)  # fmt: skip
+)

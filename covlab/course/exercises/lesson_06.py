@@ -41,20 +41,35 @@ window_gradient = Exercise(
     run=_gradient_left,
     right=_in_one_batch,
     hints=[
-        Hint("your gradient is exactly {ratio:.2f}× the right one, which is the number of micro-batches: their sum is not a mean yet.",
-             mistake=_divided(lambda number, count: 1)),
-        Hint("the first micro-batch counts less than the others. Which micro-batches reach the division?",
-             mistake=_divided(lambda number, count: count if number == 0 else 1)),
-        Hint("the last micro-batch counts less than the others. Which micro-batches reach the division?",
-             mistake=_divided(lambda number, count: count if number == count - 1 else 1)),
-        Hint("it is right in windows of four micro-batches alone: how many does this one have?", mistake=_divided(lambda number, count: 4)),
-        Hint("your gradient is exactly {ratio:.2f}× the right one, one over the number of micro-batches: it is divided twice.",
-             mistake=_divided(lambda number, count: count**2)),
-        Hint("your gradient is that of the last micro-batch alone. What becomes of the others' gradients?",
-             mistake=lambda parameter, micro_batches: _in_one_batch(parameter, micro_batches[-1:]),
-             recognize=lambda trial: math.isfinite(ratio(trial.got, _in_one_batch(trial.arguments["start"], trial.arguments["micro_batches"][-1:])))),
+        Hint(
+            "your gradient is exactly {ratio:.2f}× the right one, which is the number of micro-batches: their sum is not a mean yet.",
+            mistake=_divided(lambda number, count: 1),
+        ),
+        Hint(
+            "the first micro-batch counts less than the others. Which micro-batches reach the division?",
+            mistake=_divided(lambda number, count: count if number == 0 else 1),
+        ),
+        Hint(
+            "the last micro-batch counts less than the others. Which micro-batches reach the division?",
+            mistake=_divided(lambda number, count: count if number == count - 1 else 1),
+        ),
+        Hint(
+            "it is right in windows of four micro-batches alone: how many does this one have?",
+            mistake=_divided(lambda number, count: 4),
+        ),
+        Hint(
+            "your gradient is exactly {ratio:.2f}× the right one, one over the number of micro-batches: it is divided twice.",
+            mistake=_divided(lambda number, count: count**2),
+        ),
+        Hint(
+            "your gradient is that of the last micro-batch alone. What becomes of the others' gradients?",
+            mistake=lambda parameter, micro_batches: _in_one_batch(parameter, micro_batches[-1:]),
+            recognize=lambda trial: math.isfinite(
+                ratio(trial.got, _in_one_batch(trial.arguments["start"], trial.arguments["micro_batches"][-1:]))
+            ),
+        ),
     ],
-)  # fmt: skip
+)
 
 
 def mystery_run(seed: int, device: str = "cpu"):
@@ -71,13 +86,29 @@ which_fault = Exercise(
     id="06.which_fault",
     law="The answer explains every column: what is logged, the gradient, and the update.",
     right="schedule_per_micro_batch",
-    choices=("division_in_debug_block", "last_batch_only", "main_weight_zero", "schedule_per_epoch", "schedule_per_micro_batch"),
+    choices=(
+        "division_in_debug_block",
+        "last_batch_only",
+        "main_weight_zero",
+        "schedule_per_epoch",
+        "schedule_per_micro_batch",
+    ),
     hints=[
-        Hint("that bug makes logged loss and gradient several times too large in every window. Compare the logged loss with the measured one.",
-             mistake="division_in_debug_block"),
-        Hint("then steps would go on being taken, on a fraction of the scenes. Look at the update norm in the later epochs.", mistake="last_batch_only"),
-        Hint("then the gradient would be zero, and the logged loss too. Look at the gradient norm.", mistake="main_weight_zero"),
-        Hint("that would make the learning rate change too slowly. Here something is over too early: after which share of the run?",
-             mistake="schedule_per_epoch"),
+        Hint(
+            "that bug makes logged loss and gradient several times too large in every window. Compare the logged loss with the measured one.",
+            mistake="division_in_debug_block",
+        ),
+        Hint(
+            "then steps would go on being taken, on a fraction of the scenes. Look at the update norm in the later epochs.",
+            mistake="last_batch_only",
+        ),
+        Hint(
+            "then the gradient would be zero, and the logged loss too. Look at the gradient norm.",
+            mistake="main_weight_zero",
+        ),
+        Hint(
+            "that would make the learning rate change too slowly. Here something is over too early: after which share of the run?",
+            mistake="schedule_per_epoch",
+        ),
     ],
-)  # fmt: skip
+)

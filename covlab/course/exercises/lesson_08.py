@@ -22,16 +22,24 @@ back_projection = Exercise(
     draw=_snapshots,
     right=lambda y, codes, B: codes.conj() * (y @ B.T),
     hints=[
-        Hint("every phase of the code is still in it, and twice now. What has to be done to e^jψ so that it takes e^jψ out?",
-             mistake=lambda y, codes, B: codes * (y @ B.T)),
-        Hint("the code has not been taken out at all: fresh random codes scramble every phase of this.",
-             mistake=lambda y, codes, B: y @ B.T),
-        Hint("the code is taken out, and the channel is undone with B's conjugate.",
-             mistake=lambda y, codes, B: codes.conj() * (y @ B.mH)),
-        Hint("this is the right answer's conjugate: whose phases may be turned, and whose may not?",
-             mistake=lambda y, codes, B: (codes.conj() * (y @ B.T)).conj()),
+        Hint(
+            "every phase of the code is still in it, and twice now. What has to be done to e^jψ so that it takes e^jψ out?",
+            mistake=lambda y, codes, B: codes * (y @ B.T),
+        ),
+        Hint(
+            "the code has not been taken out at all: fresh random codes scramble every phase of this.",
+            mistake=lambda y, codes, B: y @ B.T,
+        ),
+        Hint(
+            "the code is taken out, and the channel is undone with B's conjugate.",
+            mistake=lambda y, codes, B: codes.conj() * (y @ B.mH),
+        ),
+        Hint(
+            "this is the right answer's conjugate: whose phases may be turned, and whose may not?",
+            mistake=lambda y, codes, B: (codes.conj() * (y @ B.T)).conj(),
+        ),
     ],
-)  # fmt: skip
+)
 
 
 def _covariance(generator):
@@ -50,17 +58,29 @@ noise_projector = Exercise(
     draw=_covariance,
     right=_projector(lambda vectors, sources: vectors[:, : len(vectors) - sources]),
     hints=[
-        Hint("rows have been chosen here. Does an eigenvector of torch.linalg.eigh stand in a row, or in a column?",
-             mistake=lambda R, sources: (lambda rows: rows.mH @ rows)(torch.linalg.eigh(R).eigenvectors[: len(R) - sources])),
-        Hint("some eigenvectors of the sources are in it. In which order does torch.linalg.eigh sort?",
-             mistake=_projector(lambda vectors, sources: vectors[:, sources:]),
-             recognize=lambda trial: abs(torch.trace(trial.got - trial.expected).item()) < 1e-6),
-        Hint("this projects onto the sources' subspace, and what you want is the rest.",
-             mistake=_projector(lambda vectors, sources: vectors[:, len(vectors) - sources :])),
-        Hint("it has as many dimensions as there are sources; how many has the rest?",
-             mistake=_projector(lambda vectors, sources: vectors[:, :sources]),
-             recognize=lambda trial: abs(torch.trace(trial.got).item() - trial.arguments["sources"]) < 1e-6),
-        Hint("a projector of complex vectors is U Uᴴ. Is something missing from your second U?",
-             mistake=_projector(lambda vectors, sources: vectors[:, : len(vectors) - sources], lambda U: U @ U.T)),
+        Hint(
+            "rows have been chosen here. Does an eigenvector of torch.linalg.eigh stand in a row, or in a column?",
+            mistake=lambda R, sources: (lambda rows: rows.mH @ rows)(
+                torch.linalg.eigh(R).eigenvectors[: len(R) - sources]
+            ),
+        ),
+        Hint(
+            "some eigenvectors of the sources are in it. In which order does torch.linalg.eigh sort?",
+            mistake=_projector(lambda vectors, sources: vectors[:, sources:]),
+            recognize=lambda trial: abs(torch.trace(trial.got - trial.expected).item()) < 1e-6,
+        ),
+        Hint(
+            "this projects onto the sources' subspace, and what you want is the rest.",
+            mistake=_projector(lambda vectors, sources: vectors[:, len(vectors) - sources :]),
+        ),
+        Hint(
+            "it has as many dimensions as there are sources; how many has the rest?",
+            mistake=_projector(lambda vectors, sources: vectors[:, :sources]),
+            recognize=lambda trial: abs(torch.trace(trial.got).item() - trial.arguments["sources"]) < 1e-6,
+        ),
+        Hint(
+            "a projector of complex vectors is U Uᴴ. Is something missing from your second U?",
+            mistake=_projector(lambda vectors, sources: vectors[:, : len(vectors) - sources], lambda U: U @ U.T),
+        ),
     ],
-)  # fmt: skip
+)

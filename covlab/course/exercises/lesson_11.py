@@ -9,7 +9,10 @@ from covlab.course.exercises import Exercise, Hint
 def _case(generator):
     accumulation = int(torch.randint(2, 5, (), generator=generator))
     windows = int(torch.randint(3, 6, (), generator=generator))
-    micro_batches = [(torch.randn(4, 3, generator=generator), torch.randn(4, 1, generator=generator)) for _ in range(windows * accumulation)]
+    micro_batches = [
+        (torch.randn(4, 3, generator=generator), torch.randn(4, 1, generator=generator))
+        for _ in range(windows * accumulation)
+    ]
     return torch.randn(1, 3, generator=generator), micro_batches, accumulation
 
 
@@ -33,7 +36,9 @@ def _after_epoch(epoch, start, micro_batches, accumulation):
     return torch.cat([model.weight.detach().flatten(), torch.tensor([optimizer.param_groups[0]["lr"]])])
 
 
-def _epoch(divide=True, advance="after the step", clear=True, step=lambda number, accumulation: number % accumulation == 0):
+def _epoch(
+    divide=True, advance="after the step", clear=True, step=lambda number, accumulation: number % accumulation == 0
+):
     def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
         for number, (inputs, targets) in enumerate(micro_batches, 1):
             loss = nn.functional.mse_loss(model(inputs), targets)
@@ -61,19 +66,36 @@ mended_epoch = Exercise(
     run=_after_epoch,
     right=_epoch(),
     hints=[
-        Hint("nothing is mended yet. Watch it: which two lines does the report name?", mistake=_epoch(divide=False, advance="every micro-batch")),
-        Hint("the losses are weighed rightly; the learning rate is not what it should be. How often is the schedule called in a window of {accumulation}?",
-             mistake=_epoch(advance="every micro-batch")),
-        Hint("the schedule is right; a window's gradient is still {accumulation} times too long.", mistake=_epoch(divide=False)),
+        Hint(
+            "nothing is mended yet. Watch it: which two lines does the report name?",
+            mistake=_epoch(divide=False, advance="every micro-batch"),
+        ),
+        Hint(
+            "the losses are weighed rightly; the learning rate is not what it should be. How often is the schedule called in a window of {accumulation}?",
+            mistake=_epoch(advance="every micro-batch"),
+        ),
+        Hint(
+            "the schedule is right; a window's gradient is still {accumulation} times too long.",
+            mistake=_epoch(divide=False),
+        ),
         Hint("a window's gradient still holds those of the windows before it.", mistake=_epoch(clear=False)),
-        Hint("the schedule advances once, at the end. How many steps were there?", mistake=_epoch(advance="every epoch")),
+        Hint(
+            "the schedule advances once, at the end. How many steps were there?", mistake=_epoch(advance="every epoch")
+        ),
         Hint("the learning rate stays as it was: who advances the schedule?", mistake=_epoch(advance="never")),
-        Hint("the first step is already taken with the second learning rate.", mistake=_epoch(advance="before the step")),
-        Hint("a step is taken after every micro-batch: where is the window of {accumulation}?", mistake=_epoch(step=lambda number, accumulation: True)),
-        Hint("the steps come one micro-batch too early or too late: after which one is a window full?",
-             mistake=_epoch(step=lambda number, accumulation: number % accumulation == 1)),
+        Hint(
+            "the first step is already taken with the second learning rate.", mistake=_epoch(advance="before the step")
+        ),
+        Hint(
+            "a step is taken after every micro-batch: where is the window of {accumulation}?",
+            mistake=_epoch(step=lambda number, accumulation: True),
+        ),
+        Hint(
+            "the steps come one micro-batch too early or too late: after which one is a window full?",
+            mistake=_epoch(step=lambda number, accumulation: number % accumulation == 1),
+        ),
     ],
-)  # fmt: skip
+)
 
 
 # ---------------------------------------------------------------- a step under a loss scale
@@ -123,15 +145,26 @@ mended_step = Exercise(
     run=_after_step,
     right=_step(),
     hints=[
-        Hint("the gradient was still multiplied by the loss scale when it was clipped. What takes the scale out, and when?", mistake=_step(early=True)),
+        Hint(
+            "the gradient was still multiplied by the loss scale when it was clipped. What takes the scale out, and when?",
+            mistake=_step(early=True),
+        ),
         Hint("the step is as long as if nothing had been clipped.", mistake=_step(clip=False)),
-        Hint("the optimizer stepped on gradients that still held the loss scale: who should call its step?", mistake=_never_unscaled),
-        Hint("the parameters are right, and the scaler knows nothing of this step: without it small gradients are lost, and untold it never finds its scale.",
-             mistake=_step(scale=False)),
-        Hint("no step was taken: the parameters are where they were.", mistake=_step(step=False),
-             recognize=lambda trial: torch.equal(trial.got[:3], trial.arguments["start"].flatten())),
+        Hint(
+            "the optimizer stepped on gradients that still held the loss scale: who should call its step?",
+            mistake=_never_unscaled,
+        ),
+        Hint(
+            "the parameters are right, and the scaler knows nothing of this step: without it small gradients are lost, and untold it never finds its scale.",
+            mistake=_step(scale=False),
+        ),
+        Hint(
+            "no step was taken: the parameters are where they were.",
+            mistake=_step(step=False),
+            recognize=lambda trial: torch.equal(trial.got[:3], trial.arguments["start"].flatten()),
+        ),
     ],
-)  # fmt: skip
+)
 
 invisible = Exercise(
     id="11.invisible",
@@ -139,7 +172,10 @@ invisible = Exercise(
     right="weights_reset",
     choices=("weights_reset", "clip_before_unscale", "last_batch_only", "validation_in_training"),
     hints=[
-        Hint("clipping is a call, and a watch sees every call of it with the scale that is still in.", mistake="clip_before_unscale"),
+        Hint(
+            "clipping is a call, and a watch sees every call of it with the scale that is still in.",
+            mistake="clip_before_unscale",
+        ),
         Hint("forwards without a backward are counted.", mistake="last_batch_only"),
         Hint("the inputs of training and evaluation have fingerprints.", mistake="validation_in_training"),
     ],

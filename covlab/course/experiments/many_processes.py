@@ -35,7 +35,10 @@ def on_ranks(size: int, job: Callable, **arguments) -> list:
     with tempfile.TemporaryDirectory() as folder:
         torch.save({"job": job.__name__, "size": size, "arguments": arguments}, Path(folder) / "task.pt")
         command = [sys.executable, "-m", __name__, folder]
-        ranks = [subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for rank in range(size)]
+        ranks = [
+            subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            for rank in range(size)
+        ]
         said = [rank.communicate()[0] for rank in ranks]
         if failed := [number for number, rank in enumerate(ranks) if rank.returncode]:
             raise RuntimeError("\n".join(f"rank {number} failed: {said[number].strip()[-500:]}" for number in failed))
@@ -51,7 +54,9 @@ def train(ranks: int, folder: Path, **options) -> tuple[list[dict], list[dict]]:
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     settings = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     command = [*launcher, "-m", "covlab", "train", "--folder", str(folder), *settings]
-    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         try:
             said, _ = process.communicate()
         except KeyboardInterrupt:
@@ -108,14 +113,18 @@ def gradients(rank: int, size: int, seed: int, windows: dict[str, list[list[int]
     return found
 
 
-def reductions_in_order(rank: int, size: int, seed: int, micro_batches: list[int], windows: int, patience: float) -> tuple[list[int], bool]:
+def reductions_in_order(
+    rank: int, size: int, seed: int, micro_batches: list[int], windows: int, patience: float
+) -> tuple[list[int], bool]:
     """Without no_sync: the windows, from 1, of this rank's reductions one after the other, and whether it then waited in vain.
 
     Args:
         micro_batches: of each rank, in every window.
         patience: seconds until a reduction that nobody comes to is given up.
     """
-    parallel = DistributedDataParallel(small_network(seed), process_group=dist.new_group(timeout=timedelta(seconds=patience)))
+    parallel = DistributedDataParallel(
+        small_network(seed), process_group=dist.new_group(timeout=timedelta(seconds=patience))
+    )
     scenes = Simulator(preset("student")).draw(4, scene_generator(seed, "windows"))
     met, in_vain = [], False
     dist.barrier()  # nobody's patience is spent on a slow start

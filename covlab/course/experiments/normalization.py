@@ -86,7 +86,13 @@ class Walk:
     validation: dict[int, float]  #: {steps taken: mean NMSE over held-out scenes}
 
 
-def walk(make_optimizer: Callable[[list[Tensor]], torch.optim.Optimizer], seed: int, steps: int = 1000, start: float = 1.0, device="cpu") -> Walk:
+def walk(
+    make_optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
+    seed: int,
+    steps: int = 1000,
+    start: float = 1.0,
+    device="cpu",
+) -> Walk:
     """Minimize the mean NMSE over batches of 16 scenes, from ``start`` times a noisy identity."""
     scenes = Simulator(STUDENT, device).draw(SCENES, scene_generator(seed, "walk", device=device)).covariance()
     held_out = Simulator(STUDENT, device).draw(512, scene_generator(seed, "walk held out", device=device)).covariance()

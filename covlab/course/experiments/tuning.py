@@ -13,7 +13,20 @@ def another_worker(study: str, storage: str, trials: int) -> Iterator[list[str]]
     Raises:
         RuntimeError: the worker failed; the message is what it wrote.
     """
-    command = [sys.executable, "-m", "covlab", "tune", "--study", study, "--storage", storage, "--trials", str(trials), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "covlab",
+        "tune",
+        "--study",
+        study,
+        "--storage",
+        storage,
+        "--trials",
+        str(trials),
+        "--device",
+        "cpu",
+    ]
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     said: list[str] = []
     try:

@@ -44,7 +44,9 @@ class Look:
 
 def looks(seed: int, at: tuple[int, ...] = (0, 2, 5, 10, 20, 40, 80, 120)) -> list[Look]:
     """Train with the default weights, and look at every term ``at`` these windows."""
-    everything = stage(seed=seed, weights=dict.fromkeys(DEFAULTS, 1.0), windows=1, fresh=True, blend=BLEND)  # weighs nothing, only looks
+    everything = stage(
+        seed=seed, weights=dict.fromkeys(DEFAULTS, 1.0), windows=1, fresh=True, blend=BLEND
+    )  # weighs nothing, only looks
     batch = concatenate(list(everything.scenes.micro_batches(0)))
     run = stage(seed=seed, weights=DEFAULTS, windows=max(at), fresh=True, blend=BLEND)
 

@@ -51,8 +51,21 @@ def serve(fault: str, seed: int, browser: bool) -> None:
     spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=spec), folder / "dashboard.ipynb")
     here = str(Path(__file__).parent)
-    os.environ["JUPYTER_PATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("JUPYTER_PATH")])])  # where voila looks for templates
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(
+        [here, *filter(None, [os.environ.get("JUPYTER_PATH")])]
+    )  # where voila looks for templates
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    command = [sys.executable, "-m", "voila", str(folder / "dashboard.ipynb"), "--token", "--Voila.ip=127.0.0.1", "--template=covlab", "--theme=light"]
-    command.append("--VoilaConfiguration.extension_denylist=jupyterlab-jupytext")  # made for another JupyterLab than voila's own
+    command = [
+        sys.executable,
+        "-m",
+        "voila",
+        str(folder / "dashboard.ipynb"),
+        "--token",
+        "--Voila.ip=127.0.0.1",
+        "--template=covlab",
+        "--theme=light",
+    ]
+    command.append(
+        "--VoilaConfiguration.extension_denylist=jupyterlab-jupytext"
+    )  # made for another JupyterLab than voila's own
     os.execv(sys.executable, command if browser else [*command, "--no-browser"])
