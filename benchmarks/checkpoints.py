@@ -63,11 +63,13 @@ def write(name: str, folder: Path) -> None:
     )
     error = scores.std() / len(scores) ** 0.5
     print(
-        f"{name}: NMSE {scores.mean():.4f} ± {error:.4f}, median {scores.median():.4f}, {card['seconds']:.0f} s of processor time"
+        f"{name}: NMSE {scores.mean():.4f} ± {error:.4f}, median {scores.median():.4f}, {card['seconds']:.0f} s of "
+        "processor time"
     )
     for row in by_snr(batch, scores):
         print(
-            f"  SNR {row['low_db']:3.0f} to {row['high_db']:2.0f} dB  mean {row['mean']:.4f}, median {row['median']:.4f}"
+            f"  SNR {row['low_db']:3.0f} to {row['high_db']:2.0f} dB  mean {row['mean']:.4f}, median "
+            f"{row['median']:.4f}"
         )
 
 

@@ -2,14 +2,16 @@
 
     covlab bench estimators --preset full [--scenes 1024] [--only "grid ML" --only genie] [--positions]
 
-One thread; processor time, in pieces of 32 scenes, without what is computed once for a scenario. Intervals are 95 % bootstrap intervals over the
-scenes. G is calibrated from the contract tensors of 16 other scenes. Writes benchmarks/results/estimators_<preset>.json; --only replaces
-the named rows of that file and keeps the others. --positions measures, instead, root mean square position errors of one source at azimuth 20°,
-elevation 10° and 1 m, against the Cramér-Rao bound.
+One thread; processor time, in pieces of 32 scenes, without what is computed once for a scenario. Intervals are 95 %
+bootstrap intervals over the scenes. G is calibrated from the contract tensors of 16 other scenes. Writes
+benchmarks/results/estimators_<preset>.json; --only replaces the named rows of that file and keeps the others.
+--positions measures, instead, root mean square position errors of one source at azimuth 20°, elevation 10° and 1 m,
+against the Cramér-Rao bound.
 """
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import math
 import os
@@ -74,7 +76,7 @@ def measure(name: str, estimate, batch: Batch, parameters: int | None) -> dict:
         scores.append(found.nmse(piece))
     scores = torch.cat(scores)
     by_snr = []
-    for low, high in zip(SNR_BINS_DB, SNR_BINS_DB[1:], strict=False):
+    for low, high in itertools.pairwise(SNR_BINS_DB):
         inside = scores[(batch.snr_db >= low) & (batch.snr_db <= high)]
         if len(inside):
             by_snr.append({"low_db": low, "high_db": high, **interval(inside)})
@@ -103,7 +105,9 @@ def calibration(scenario: Scenario) -> list[dict]:
 
 
 def network(scenario: Scenario) -> dict:
-    """{name: (estimate, parameters)} of the trained network that comes with the package, if it has one for this preset."""
+    """{name: (estimate, parameters)} of the trained network that comes with the package, if it has one for this
+    preset.
+    """
     try:
         trained = pretrained(scenario.name)
     except CheckpointError as error:
@@ -117,9 +121,11 @@ def network(scenario: Scenario) -> dict:
 
 
 def positions(scenario: Scenario, site: Tensor, scenes: int) -> list[dict]:
-    """Root mean square error in metres of the place of one source that stands at ``PLACE``, by SNR, and the root mean square of its bound.
+    """Root mean square error in metres of the place of one source that stands at ``PLACE``, by SNR, and the root mean
+    square of its bound.
 
-    The estimators know K = 1 and where the preset's sources may stand; symbols, codes and noise differ from scene to scene.
+    The estimators know K = 1 and where the preset's sources may stand; symbols, codes and noise differ from scene to
+    scene.
     """
     one, rows = replace(scenario, max_sources=1), []
     greedy, refined, grid, trained = (
@@ -190,7 +196,10 @@ def main() -> None:
         "preset": scenario.name,
         "seed": SEED,
         "versions": {package: importlib.metadata.version(package) for package in ("covlab", "torch")},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores shared with other work, one thread used; milliseconds are of processor time",
+        "machine": (
+            f"{platform.machine()}, {os.cpu_count()} cores shared with other work, one thread used; "
+            "milliseconds are of processor time"
+        ),
         "calibration": calibration(scenario),
     }
     command = f"covlab bench estimators --preset {scenario.name} --scenes {options.scenes}"

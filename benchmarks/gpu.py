@@ -1,11 +1,13 @@
-"""Everything on one device: scenes simulated, windows trained, waits for it, what its arithmetic allows, and what is learned.
+"""Everything on one device: scenes simulated, windows trained, waits for it, what its arithmetic allows, and what is
+learned.
 
     python benchmarks/gpu.py [--preset full] [--minutes 10] [--json benchmarks/results/gpu.json]
 
 Runs from a checkout with nothing installed but torch, numpy and what `covlab train` needs; on a machine without a GPU
 it measures the CPU. Floors: a window cannot take less than its operations over what a large matrix product reaches
 here, nor less than the bytes its operations read and write over what a large copy reaches here. Both rates are
-measured, in the same precision. Operations that a compiler fuses move fewer bytes than counted: a share may then pass 100 %.
+measured, in the same precision. Operations that a compiler fuses move fewer bytes than counted: a share may then pass
+100 %.
 """
 
 import argparse
@@ -19,17 +21,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import covlab  # noqa: E402, F401  (sets the thread policy, which must happen before torch loads)
-import torch  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from covlab.configuration import NETWORKS, build, configure, windows_within  # noqa: E402
-from covlab.loss import LossWeights  # noqa: E402
-from covlab.model import Estimate  # noqa: E402
-from covlab.progress import Silent  # noqa: E402
-from covlab.recipe import PRECISIONS, Recipe  # noqa: E402
-from covlab.scenario import PRESETS, preset  # noqa: E402
+import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
+from covlab.configuration import NETWORKS, build, configure, windows_within
+from covlab.loss import LossWeights
+from covlab.model import Estimate
+from covlab.progress import Silent
+from covlab.recipe import PRECISIONS, Recipe
+from covlab.scenario import PRESETS, preset
 
 WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors", "masked_select", "_unique2")
 
@@ -76,7 +78,9 @@ def rate(device, seconds, step) -> float:
 
 
 def ceilings(device, seconds, size) -> dict[str, float]:
-    """What this device reaches: operations a second in each precision, by a matrix product of ``size``², and bytes a second, by a copy."""
+    """What this device reaches: operations a second in each precision, by a matrix product of ``size``², and bytes a
+    second, by a copy.
+    """
     reached = {}
     for precision, dtype in PRECISIONS.items():
         matrix = torch.randn(size, size, device=device, dtype=dtype or torch.float32)
@@ -99,7 +103,9 @@ def compiled(run, sample):
 
 
 def graphed(run, sample):
-    """Forward and backward of the network as CUDA graphs; shapes are static, since fresh scenes come in equal micro-batches."""
+    """Forward and backward of the network as CUDA graphs; shapes are static, since fresh scenes come in equal
+    micro-batches.
+    """
 
     class Tensors(torch.nn.Module):
         def __init__(self, network):
@@ -164,7 +170,9 @@ def measured(options, precision, how, reached) -> dict:
 
 
 def count_waits(device, step, windows=16) -> float:
-    """Waits for the device a window, simulation included: as CUDA reports them, or operations that would wait on the CPU."""
+    """Waits for the device a window, simulation included: as CUDA reports them, or operations that would wait on the
+    CPU.
+    """
     if not device.startswith("cuda"):
         with Operations() as seen:
             for _ in range(windows):
@@ -262,33 +270,39 @@ def main() -> None:
         for how in ways:
             try:
                 rows.append(measured(options, precision, how, reached))
-            except Exception as error:  # one way that fails must not cost the others their lent minutes
+            except Exception as error:  # noqa: BLE001 - one way that fails must not cost the others their lent minutes
                 missing.append(
-                    f"{precision}, {how.__name__ if how else 'eager'}: {type(error).__name__}: {str(error).splitlines()[0]}"
+                    f"{precision}, {how.__name__ if how else 'eager'}: {type(error).__name__}: "
+                    f"{str(error).splitlines()[0]}"
                 )
     result = learned(options)
 
     print(
-        f"{name}, torch {torch.__version__}, {options.preset}, {options.network}, windows of {options.accumulation} × {options.micro_batch} scenes"
+        f"{name}, torch {torch.__version__}, {options.preset}, {options.network}, windows of {options.accumulation} × "
+        f"{options.micro_batch} scenes"
     )
     print("ceilings: " + ", ".join(f"{key} {value / 1e12:.3g} T/s" for key, value in reached.items()))
     for row in simulations:
         print(f"simulated: {row['scenes_per_second']:12,.0f} scenes/s in batches of {row['batch']}")
     print(
-        f"{'':16}{'windows/s':>10}{'scenes/s':>12}{'waits':>7}{'ms':>8}   {'operations → floor':>24}{'share':>7}   {'bytes → floor':>24}{'share':>7}"
+        f"{'':16}{'windows/s':>10}{'scenes/s':>12}{'waits':>7}{'ms':>8}   {'operations → floor':>24}{'share':>7}   "
+        f"{'bytes → floor':>24}{'share':>7}"
     )
     for row in rows:
         operations = f"{row['operations'] / 1e9:.3g} G → {row['floor_operations_ms']:.3g} ms"
         moved = f"{row['bytes'] / 1e6:.3g} MB → {row['floor_bytes_ms']:.3g} ms"
         print(
-            f"{row['precision'] + ', ' + row['how']:16}{row['windows_per_second']:10.1f}{row['scenes_per_second']:12,.0f}{row['waits']:7.2f}"
-            f"{row['window_ms']:8.2f}   {operations:>24}{row['share_operations']:7.1%}   {moved:>24}{row['share_bytes']:7.1%}"
+            f"{row['precision'] + ', ' + row['how']:16}{row['windows_per_second']:10.1f}"
+            f"{row['scenes_per_second']:12,.0f}{row['waits']:7.2f}"
+            f"{row['window_ms']:8.2f}   {operations:>24}{row['share_operations']:7.1%}   "
+            f"{moved:>24}{row['share_bytes']:7.1%}"
         )
     for line in missing:
         print(f"not measured: {line}")
     print(
-        f"held-out NMSE {result['nmse']:.4f} (median {result['median']:.4f}) after {result['minutes']:.2f} minutes, {result['windows']} windows, "
-        f"{result['scenes']:,} scenes, {result['parameters']:,} parameters, {result['precision']}"
+        f"held-out NMSE {result['nmse']:.4f} (median {result['median']:.4f}) after {result['minutes']:.2f} minutes, "
+        f"{result['windows']} windows, {result['scenes']:,} scenes, {result['parameters']:,} parameters, "
+        f"{result['precision']}"
     )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

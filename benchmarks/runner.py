@@ -52,8 +52,8 @@ def main() -> None:
         )
     wall, processor = (statistics.median(column) for column in zip(*ratios, strict=True))
     print(
-        f"{len(lessons)} lessons, {chosen.rounds} rounds, median ratios: wall clock {wall:.3f}, processor {processor:.3f} "
-        "(goal: at most 1.05)"
+        f"{len(lessons)} lessons, {chosen.rounds} rounds, median ratios: wall clock {wall:.3f}, processor "
+        f"{processor:.3f} (goal: at most 1.05)"
     )
 
 

@@ -57,7 +57,9 @@ def make(scenario, micro_batch, accumulation=1, ranks=ALONE):
 
 
 def milliseconds(run, windows):
-    """Median processor time of drawing a window, and of training on it; megabytes of parameters, gradients and moments."""
+    """Median processor time of drawing a window, and of training on it; megabytes of parameters, gradients and
+    moments.
+    """
     source, draw, train = run.draw_windows(0), [], []
     for number in range(windows + 2):
         began = time.process_time()
@@ -91,7 +93,8 @@ def grown(name, values, make_run, windows, beyond):
     for value in beyond:
         line = {"grows": name, "value": value, "extrapolated": True}
         for column in ("draw_ms", "train_ms", "state_mb"):
-            # Relative errors are fitted: a line that is right only for the largest row would go below zero for the smallest.
+            # Relative errors are fitted: a line that is right only for the largest row would go below zero for the
+            # smallest.
             y = torch.tensor([row[column] for row in measured], dtype=torch.float64)
             a, b = (
                 torch.linalg.lstsq(x / y[:, None], torch.ones(len(y), 1, dtype=torch.float64))
@@ -132,7 +135,9 @@ def one_rank(size, number, folder, windows):
 
 
 def by_ranks(sizes, windows):
-    """Four micro-batches of 32 a window at full size, dealt out: processor time of the slowest rank, and of its part of the sum."""
+    """Four micro-batches of 32 a window at full size, dealt out: processor time of the slowest rank, and of its part of
+    the sum.
+    """
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
@@ -172,7 +177,10 @@ def where(windows):
 def text(found) -> str:
     lines = [
         BEGIN,
-        f"`{found['command']}`, torch {found['torch']}, {found['processor']}, one thread. Milliseconds of processor time a window; * extrapolated.",
+        (
+            f"`{found['command']}`, torch {found['torch']}, {found['processor']}, one thread. Milliseconds of "
+            "processor time a window; * extrapolated."
+        ),
         "",
     ]
     lines += [
@@ -182,11 +190,15 @@ def text(found) -> str:
     for row in found["grown"]:
         mark = "*" if row["extrapolated"] else ""
         lines.append(
-            f"| {row['grows']} | {row['value']:,}{mark} | {row['draw_ms']:,.1f} ms | {row['train_ms']:,.1f} ms | {row['state_mb']:,.0f} MB |"
+            f"| {row['grows']} | {row['value']:,}{mark} | {row['draw_ms']:,.1f} ms | {row['train_ms']:,.1f} ms | "
+            f"{row['state_mb']:,.0f} MB |"
         )
     lines += [
         "",
-        "| ranks | processor time of the slowest rank, a window of 4 × 32 | of which the sum over ranks | over one rank |",
+        (
+            "| ranks | processor time of the slowest rank, a window of 4 × 32 | of which the sum over ranks | over one "
+            "rank |"
+        ),
         "|---|---|---|---|",
     ]
     one = found["ranks"][0]["window_ms"]

@@ -2,9 +2,12 @@
 
     covlab bench simulator [--batch 512] [--rounds 7] [--json FILE]
 
-For each preset, with the factors of R and with R formed, on one thread and on two: processor time a scene (of all threads, the
-least of the rounds: other work on the machine can only add to it) and scenes a second by the clock. The floor is what a scene
-cannot do without, at rates measured beside it: random numbers, arithmetic, and writing what is handed over into fresh memory.
+For each preset, with the factors of R and with R formed, on one thread and on two: processor time a scene (of all
+    threads, the
+least of the rounds: other work on the machine can only add to it) and scenes a second by the clock. The floor is what a
+    scene
+cannot do without, at rates measured beside it: random numbers, arithmetic, and writing what is handed over into fresh
+    memory.
 Where the rest goes is told operation by operation.
 """
 
@@ -27,7 +30,9 @@ FLOPS_OF = {"multiply": 6, "multiply-add": 8}  # real operations in one complex 
 
 
 class Spent(TorchDispatchMode):
-    """Processor time of every operation by name. (PyTorch's profiler goes by the clock, and a busy machine's clock charges whom it likes.)"""
+    """Processor time of every operation by name. (PyTorch's profiler goes by the clock, and a busy machine's clock
+    charges whom it likes.)
+    """
 
     def __init__(self):
         super().__init__()
@@ -86,11 +91,13 @@ def main() -> None:
     torch.set_num_threads(1)
     speed = rates(options.rounds)
     print(
-        f"one thread: {speed['operations'] / 1e9:.0f} G operations, {speed['random'] / 1e6:.0f} M random numbers, {speed['bytes'] / 1e9:.1f} GB into fresh memory a second"
+        f"one thread: {speed['operations'] / 1e9:.0f} G operations, {speed['random'] / 1e6:.0f} M random numbers, "
+        f"{speed['bytes'] / 1e9:.1f} GB into fresh memory a second"
     )
     rows = []
     print(
-        f"{'':12}{'':9}{'threads':>8}{'µs a scene':>12}{'scenes/s':>10}{'floor':>8}{'off by':>8}   floor = operations + random numbers + memory, µs"
+        f"{'':12}{'':9}{'threads':>8}{'µs a scene':>12}{'scenes/s':>10}{'floor':>8}{'off by':>8}   floor = "
+        "operations + random numbers + memory, µs"
     )
     for name in PRESETS:
         for handed_over, form in HANDED_OVER.items():
@@ -100,7 +107,11 @@ def main() -> None:
             for threads in (1, 2):
                 torch.set_num_threads(threads)
                 simulator, generator = Simulator(preset(name)), scene_generator(0, "benchmark")
-                processor, clock = least(lambda: form(simulator.draw(options.batch, generator)), options.rounds)
+
+                def scenes(simulator=simulator, generator=generator, form=form):
+                    return form(simulator.draw(options.batch, generator))
+
+                processor, clock = least(scenes, options.rounds)
                 cost = 1e6 * processor / options.batch
                 row = {
                     "preset": name,
@@ -112,7 +123,8 @@ def main() -> None:
                 rows.append(row | {"needs": need, "floor": parts, "off_by": cost / floor})
                 shown = " + ".join(f"{part:.1f}" for part in parts.values())
                 print(
-                    f"{name:12}{handed_over:9}{threads:8}{cost:12.1f}{options.batch / clock:10.0f}{floor:8.1f}{cost / floor:8.1f}   {shown}"
+                    f"{name:12}{handed_over:9}{threads:8}{cost:12.1f}"
+                    f"{options.batch / clock:10.0f}{floor:8.1f}{cost / floor:8.1f}   {shown}"
                 )
 
     torch.set_num_threads(1)

@@ -3,8 +3,8 @@
     covlab bench trainer [--rounds 10] [--preset student]
 
 The same network, scenes, optimizer (AdamW, fused, two groups), clipping, schedule and arithmetic; ours also keeps its
-ledger. Rounds are interleaved in one process, and every round's processor times (all threads) are divided by that round's raw loop's. Peers that are
-not installed are left out (``pip install covlab[bench]``).
+ledger. Rounds are interleaved in one process, and every round's processor times (all threads) are divided by that
+round's raw loop's. Peers that are not installed are left out (``pip install covlab[bench]``).
 """
 
 import argparse
@@ -293,7 +293,8 @@ def main() -> None:
             }
         )
     print(
-        f"{scenario.name}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds} rounds of {options.windows} windows"
+        f"{scenario.name}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds} rounds of "
+        f"{options.windows} windows"
     )
     print(f"{'':26}{'ms/window':>10}{'ratio':>8}{'(10-90 %)':>16}{'ops':>8}{'waits':>7}{'short window':>14}")
     for row in rows:

@@ -18,7 +18,6 @@ from covlab.scenario import preset
 from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
 from covlab.trainer import Trainer
 
-
 NMSE = LossWeights.only(lam_cov=1.0)
 
 
@@ -40,7 +39,8 @@ def held_out(name: str, windows: int, seed: int) -> None:
     seconds = time.perf_counter() - began
     scores = run.evaluate()
     print(
-        f"{name}, held out: NMSE {start:.3f} -> {scores.mean():.3f} (median {scores.median():.3f}) in {windows} windows, {seconds:.0f} s"
+        f"{name}, held out: NMSE {start:.3f} -> {scores.mean():.3f} (median {scores.median():.3f}) in {windows} "
+        f"windows, {seconds:.0f} s"
     )
     for low, high in ((-5, 0), (0, 5), (5, 10), (10, 15), (15, 20)):
         inside = (validation.snr_db >= low) & (validation.snr_db < high)
@@ -65,7 +65,8 @@ def overfit(name: str, seed: int) -> None:
     memorized, seconds = run.history[-1]["validation"], time.perf_counter() - began
     run.validation = simulator.draw(2048, scene_generator(seed, "validation"))
     print(
-        f"{name}, overfit test: NMSE {memorized:.4f} on its own 512 scenes after 30 epochs, {run.evaluate().mean():.3f} held out, {seconds:.0f} s"
+        f"{name}, overfit test: NMSE {memorized:.4f} on its own 512 scenes after 30 epochs, "
+        f"{run.evaluate().mean():.3f} held out, {seconds:.0f} s"
     )
 
 

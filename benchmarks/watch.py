@@ -3,10 +3,12 @@
     covlab bench watch [--json FILE] [--rounds 8] [--only cost|loops|trainer]
 
 Cost: processor time of a step watched over that of the same step alone, alternating, ten million parameters.
-Loops: the textbook loops of tests/watch_faulty.py and a few correct ones, each tool with what it is made for: torch-audit
-through its autopatch, torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm and learning rate
-a step. Each finding counts from a warning on; what a tool also says of the loop's twin without the bug (tests/watch_mended.py) convicts nobody.
-A peer that is not installed is left out, and said to be. Trainer: the museum's faults in the project's own trainer.
+Loops: the textbook loops of tests/watch_faulty.py and a few correct ones, each tool with what it is made for:
+    torch-audit
+through its autopatch, torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm and learning
+rate a step. Each finding counts from a warning on; what a tool also says of the loop's twin without the bug
+(tests/watch_mended.py) convicts nobody. A peer that is not installed is left out, and said to be. Trainer: the museum's
+faults in the project's own trainer.
 """
 
 import argparse
@@ -24,20 +26,19 @@ import time
 import warnings
 from pathlib import Path
 
-import covlab  # noqa: F401  (tells threads how to wait, before torch loads)
-
 import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+import covlab  # noqa: F401  (tells threads how to wait, before torch loads)
 from covlab.faults import FAULTS
 from covlab.faults.stage import exhibit, finish
 from covlab.watch import TITLES, watch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from watch_faulty import FAULTY  # noqa: E402
-from watch_healthy import HEALTHY  # noqa: E402
-from watch_mended import mended  # noqa: E402
+from watch_faulty import FAULTY
+from watch_healthy import HEALTHY
+from watch_mended import mended
 
 CORRECT = (
     "raw",
@@ -51,11 +52,15 @@ CORRECT = (
     "half_precision_with_skips",
     "sharpness_aware",
 )
-# True of these loops, and not about what a step does: no visible progress (their labels are random and they are short), dimensions that are no
+# True of these loops, and not about what a step does: no visible progress (their labels are random and they are short),
+# dimensions that are no
 # multiple of 8, weight decay on biases, a bias before a normalization.
 REMARKS = {"TP-DEAD-RUN", "TA200", "TA402", "TA400"}
 NOT_RUN = {
-    "traincheck 0.2": "needs the trace of a right run of the same script and invariants inferred from it, about half a minute of processor time a loop"
+    "traincheck 0.2": (
+        "needs the trace of a right run of the same script and invariants inferred from it, about half "
+        "a minute of processor time a loop"
+    )
 }
 
 
@@ -181,7 +186,7 @@ def said(tool, loop) -> list[str]:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
             return tool(loop)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a tool that fails on a loop is a row of the table
             return [f"failed: {type(error).__name__}: {error}"[:120]]
 
 
@@ -276,7 +281,10 @@ def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: int = 8) -
             }
         )
         print(
-            f"{'light' if light else 'full':6} {row['ratio']:.3f} ({row['low']:.3f}-{row['high']:.3f}) of {rows[-1]['milliseconds']:.0f} ms a step",
+            (
+                f"{'light' if light else 'full':6} {row['ratio']:.3f} ({row['low']:.3f}-{row['high']:.3f}) of "
+                f"{rows[-1]['milliseconds']:.0f} ms a step"
+            ),
             flush=True,
         )
     return rows

@@ -2,15 +2,17 @@
 
     covlab bench widgets [--rounds 5]
 
-For each explorer, a control is moved to and fro: processor time in the kernel until the HTML with the picture in it is ready (the
-goal is 200 ms), how much of that is drawing and saving, and the size of what goes to the browser. Two empty panels are drawn beside it:
-the least that any of them could take. Work that goes on in the background is not part of it.
+For each explorer, a control is moved to and fro: processor time in the kernel until the HTML with the picture in it is
+    ready (the
+goal is 200 ms), how much of that is drawing and saving, and the size of what goes to the browser. Two empty panels are
+drawn beside it: the least that any of them could take. Work that goes on in the background is not part of it.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from matplotlib.figure import Figure
@@ -53,14 +55,16 @@ def main() -> None:
             explorer.state = {control: value}
         times, least = [], []
         for number in range(2 * rounds):
-            times.append(
-                milliseconds(lambda value=values[number % 2]: explorer.controls[control].__setattr__("value", value))
-            )
+            move = partial(setattr, explorer.controls[control], "value", values[number % 2])
+            times.append(milliseconds(move))
             least.append(milliseconds(two_panels))
         ratio = statistics.median(mine / bare for mine, bare in zip(times, least, strict=True))
         sent = len(explorer.picture.value) / 1000
         print(
-            f"{name:24} {control:10} {statistics.median(times):8.0f} ms {max(times):6.0f} ms {ratio:20.1f} × {sent:5.0f} kB",
+            (
+                f"{name:24} {control:10} {statistics.median(times):8.0f} ms {max(times):6.0f} ms {ratio:20.1f} × "
+                f"{sent:5.0f} kB"
+            ),
             flush=True,
         )
     print(f"processor time of one thread; the goal is {GOAL_MS} ms")

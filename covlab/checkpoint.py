@@ -67,7 +67,8 @@ def refuse_faults(path: Path, faults: list[str], allowed: bool) -> None:
 
 
 class RunFolder:
-    """One run's files: ``config.json``, ``ledger.jsonl``, ``epochs.json``, ``last.pt``, ``previous.pt`` and ``best.pt``.
+    """One run's files: ``config.json``, ``ledger.jsonl``, ``epochs.json``, ``last.pt``, ``previous.pt`` and
+    ``best.pt``.
 
     ``writes`` False: look only, and leave writing to another process.
     """
@@ -130,7 +131,8 @@ class RunFolder:
             if previous or not (self.path / "previous.pt").exists():
                 raise
             raise CheckpointError(
-                f"{error}; the one before it is {self.path / 'previous.pt'}: resume with previous=True, or --previous in a shell"
+                f"{error}; the one before it is {self.path / 'previous.pt'}: resume with previous=True, or "
+                "--previous in a shell"
             ) from error
 
 

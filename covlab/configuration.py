@@ -32,7 +32,9 @@ def configure(
     weights: LossWeights,
     width: int | None = None,
 ) -> dict:
-    """The configuration of a run, as :func:`build` takes it; ``network`` is a class's name, and ``width`` None the network's own."""
+    """The configuration of a run, as :func:`build` takes it; ``network`` is a class's name, and ``width`` None the
+    network's own.
+    """
     scenes = {"micro_batch": micro_batch, "seed": seed}
     scenes |= (
         {"kind": "fixed", "scenes": OVERFIT_SCENES}

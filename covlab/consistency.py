@@ -13,7 +13,8 @@ from covlab.simulator import Batch
 def channel_residual(H: Tensor, codes: Tensor, G: Tensor) -> float:
     """‖H − G c‖ / ‖H‖ over all scenes and snapshots: 0 (to rounding) where H_l = G c_l.
 
-    H [B, L, M, 2] and codes [B, L, N, 2] as real pairs, G [M, N] complex. Codes that do not fit G's elements give a shape error of torch.
+    H [B, L, M, 2] and codes [B, L, N, 2] as real pairs, G [M, N] complex. Codes that do not fit G's elements give a
+    shape error of torch.
     """
     right = torch.view_as_complex(codes.contiguous()) @ G.T
     H = torch.view_as_complex(H.contiguous())

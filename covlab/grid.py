@@ -14,7 +14,9 @@ from covlab.site import ris_positions, steering_vectors
 
 
 def default_step(scenario: Scenario) -> float:
-    """RMS phase in radians between neighbours on the default grid; coarser at `full`, where half of it costs ten times the time."""
+    """RMS phase in radians between neighbours on the default grid; coarser at `full`, where half of it costs ten times
+    the time.
+    """
     return 0.9 if scenario.name == "full" else 0.6
 
 
@@ -59,7 +61,9 @@ class Grid:
         return math.prod(self.shape)
 
     def to(self, device) -> "Grid":
-        """The same grid with its tensors on ``device``: itself, with all that it has computed, where they are there already."""
+        """The same grid with its tensors on ``device``: itself, with all that it has computed, where they are there
+        already.
+        """
         if self.steering.device == torch.device(device):
             return self
         moved = copy(self)
@@ -80,12 +84,13 @@ class Grid:
 
 
 def default_grid(scenario: Scenario, near: bool = True, step: float | None = None) -> Grid:
-    """A grid over all places ``scenario`` draws sources from; ``near=False``, or a scenario of plane waves: of plane waves.
+    """A grid over all places ``scenario`` draws sources from; ``near=False``, or a scenario of plane waves: of plane
+    waves.
 
     Even in sin φ, sin θ and 1/r, in which the phase of a steering vector is about linear. Neighbours along any
-    axis differ in phase by at most ``step`` radians RMS (None: :func:`default_step`) over the aperture (seen from broadside, up to a common
-    phase), so |d_gᴴd_h|²/N² ≈ exp(−step²). Angles stand in the middle of their cells; ranges reach both ends,
-    since most sources are far.
+    axis differ in phase by at most ``step`` radians RMS (None: :func:`default_step`) over the aperture (seen from
+    broadside, up to a common phase), so |d_gᴴd_h|²/N² ≈ exp(−step²). Angles stand in the middle of their cells; ranges
+    reach both ends, since most sources are far.
 
     Raises:
         ValueError: ``step`` is not positive.

@@ -76,7 +76,9 @@ class Ledger:
 
 
 class WindowLosses:
-    """What was seen of a window's micro-batches, on all ``ranks``, for its row: gathered as it comes, reduced once, never waited for."""
+    """What was seen of a window's micro-batches, on all ``ranks``, for its row: gathered as it comes, reduced once,
+    never waited for.
+    """
 
     def __init__(self, ranks: Ranks = ALONE):
         self._ranks = ranks
@@ -104,7 +106,9 @@ class WindowLosses:
         )
 
     def device(self) -> dict[str, Tensor]:
-        """The loss, each term's weighted mean, the smallest relative trace, the first scene whose loss is not finite (or -1)."""
+        """The loss, each term's weighted mean, the smallest relative trace, the first scene whose loss is not finite
+        (or -1).
+        """
         return self._row
 
     @cached_property
@@ -126,7 +130,9 @@ class WindowLosses:
         }
 
     def _of_all_ranks(self) -> dict[str, Tensor]:
-        """The row that one process would have, from one of every rank's own; in order, so the first bad scene is the same."""
+        """The row that one process would have, from one of every rank's own; in order, so the first bad scene is the
+        same.
+        """
         own, weights = self._own(), torch.cat(self._weights)
         others = {name: own.pop(name) for name in ("bad_scene", "smallest_relative_trace")}
         counts = (weights.sum(), weights.new_tensor(len(weights)), weights.new_tensor(len(self._weights)))

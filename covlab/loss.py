@@ -20,7 +20,9 @@ from covlab.simulator import Batch, scene_generator
 from covlab.site import steering_vectors
 
 TRACE_SHARE = 1e-3
-"""A trace at or below this share of the Frobenius norm cannot normalize a matrix. (A covariance has a share of at least 1.)"""
+"""A trace at or below this share of the Frobenius norm cannot normalize a matrix. (A covariance has a share of at least
+1.)
+"""
 
 EIGENGAP = 0.03
 """The gap λ_K − λ_{K+1} that the eigengap term asks for, in shares of the trace."""
@@ -181,7 +183,9 @@ class Loss:
         return estimate.nmse(batch)
 
     def cov_pred(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """NMSE of what the network said on its way: of R_pred, before a blend; of a network in stages, the mean over these."""
+        """NMSE of what the network said on its way: of R_pred, before a blend; of a network in stages, the mean over
+        these.
+        """
         said = estimate.stages or (estimate.prediction,)
         return sum(stage.nmse(batch) for stage in said) / len(said)
 

@@ -17,9 +17,11 @@ MOST_SOURCES = 6
 
 
 def by_snr(batch: Batch, scores: Tensor) -> list[dict[str, float]]:
-    """Per-scene ``scores`` [B] by SNR bin: low and high edge in dB, scenes, mean and median; empty bins are left out."""
+    """Per-scene ``scores`` [B] by SNR bin: low and high edge in dB, scenes, mean and median; empty bins are left
+    out.
+    """
     rows = []
-    for low, high in zip(SNR_BINS_DB, SNR_BINS_DB[1:], strict=False):
+    for low, high in itertools.pairwise(SNR_BINS_DB):
         inside = scores[
             (batch.snr_db >= low) & ((batch.snr_db < high) | (high == SNR_BINS_DB[-1]) & (batch.snr_db == high))
         ]
@@ -39,8 +41,9 @@ def by_snr(batch: Batch, scores: Tensor) -> list[dict[str, float]]:
 def bures_wasserstein(one: Tensor, other: Tensor) -> Tensor:
     """The Bures–Wasserstein distance of two covariances, both scaled to trace N first: two [B, N, N] -> [B].
 
-    d² = tr R₁ + tr R₂ − 2 tr (R₁^½ R₂ R₁^½)^½, the Riemannian distance that is finite for covariances of any rank (Bhatia, Jain and Lim 2019),
-    and at most (2N)^½ here. The last trace is the sum of singular values of F₁ᴴF₂ with R = F Fᴴ.
+    d² = tr R₁ + tr R₂ − 2 tr (R₁^½ R₂ R₁^½)^½, the Riemannian distance that is finite for covariances of any rank
+    (Bhatia, Jain and Lim 2019), and at most (2N)^½ here. The last trace is the sum of singular values of F₁ᴴF₂ with R =
+    F Fᴴ.
 
     Raises:
         ValueError: the shapes differ or are not [B, N, N].
@@ -61,8 +64,8 @@ def _root(R: Tensor) -> Tensor:
 def principal_angles(one: Tensor, other: Tensor) -> Tensor:
     """Angles between two column spaces in radians, smallest first: [B, N, p] and [B, N, q] -> [B, min(p, q)].
 
-    Small angles are read off their sines and large ones off their cosines, so that both keep their digits (Björck and Golub 1973).
-    The columns of either must be linearly independent.
+    Small angles are read off their sines and large ones off their cosines, so that both keep their digits (Björck and
+    Golub 1973). The columns of either must be linearly independent.
     """
     first, second = torch.linalg.qr(one).Q, torch.linalg.qr(other).Q
     if first.shape[2] < second.shape[2]:
@@ -73,7 +76,9 @@ def principal_angles(one: Tensor, other: Tensor) -> Tensor:
 
 
 def subspace_overlap(R: Tensor, batch: Batch) -> Tensor:
-    """‖ÛᴴU‖²_F / K of the true sources' subspace and R's K leading eigenvectors [B, N, N] -> [B]: 1 is the same, K/N is chance."""
+    """‖ÛᴴU‖²_F / K of the true sources' subspace and R's K leading eigenvectors [B, N, N] -> [B]: 1 is the same, K/N is
+    chance.
+    """
     elements = R.shape[-1]
     K = batch.source_count
     present = (batch.power > 0).unsqueeze(1)
@@ -93,7 +98,8 @@ def places(azimuth: Tensor, elevation: Tensor, range_m: Tensor) -> Tensor:
 
 
 def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
-    """The one-to-one assignment of least total cost, by trying them all: [B, true, guessed] -> least total [B], guess of each true one [B, true].
+    """The one-to-one assignment of least total cost, by trying them all: [B, true, guessed] -> least total [B], guess
+    of each true one [B, true].
 
     Raises:
         ValueError: there are fewer guesses than true ones, or more than ``MOST_SOURCES`` guesses.
@@ -110,11 +116,12 @@ def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def position_errors(guess: Tensor, batch: Batch) -> Tensor:
-    """Distance in metres from each true source to its guess, under the assignment of least squared error: [B, K_max]; NaN for absent sources.
+    """Distance in metres from each true source to its guess, under the assignment of least squared error: [B, K_max];
+    NaN for absent sources.
 
     Args:
-        guess: (φ, θ, r) in radians and metres [B, K_max, 3], in any order; a place that is NaN is none, and is taken for
-            the RIS itself, so that a missed source costs its range.
+        guess: (φ, θ, r) in radians and metres [B, K_max, 3], in any order; a place that is NaN is none, and is taken
+            for the RIS itself, so that a missed source costs its range.
     """
     found = places(*guess.nan_to_num(0.0).unbind(dim=2))
     truth = places(batch.azimuth, batch.elevation, batch.range_m)

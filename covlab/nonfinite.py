@@ -20,7 +20,8 @@ def check_inputs(window: list[Batch], name: str, device: torch.device) -> None:
             finite = getattr(micro_batch, tensor).isfinite().view(len(micro_batch), -1).all(dim=1)
             if not finite.all():
                 raise ValueError(
-                    f"{tensor} of {name} holds NaN or inf, first in scene {(~finite).nonzero()[0].item()} of a micro-batch of {len(finite)}"
+                    f"{tensor} of {name} holds NaN or inf, first in scene {(~finite).nonzero()[0].item()} of a "
+                    f"micro-batch of {len(finite)}"
                 )
 
 

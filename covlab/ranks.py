@@ -7,8 +7,8 @@ weighed by the ranks' scenes, the mean over all scenes, which is what one proces
 
 Why that and not ``DistributedDataParallel``: it gives every rank the same weight, whatever it holds; it waits for a
 backward of every rank, also of one that has no micro-batch; and it arranges its buckets anew after the first window
-of a process, so that a run that was taken up again adds in another order. It would overlap the sum with the last backward:
-``benchmarks/README.md`` has what the sum costs.
+of a process, so that a run that was taken up again adds in another order. It would overlap the sum with the last
+backward: ``benchmarks/README.md`` has what the sum costs.
 """
 
 import os
@@ -42,7 +42,9 @@ class Ranks:
         return self.number == 0
 
     def share(self, numbers: range) -> range:
-        """This rank's part of ``numbers``; the ranks' parts in order are the whole, and differ in length by at most one."""
+        """This rank's part of ``numbers``; the ranks' parts in order are the whole, and differ in length by at most
+        one.
+        """
         return numbers[len(numbers) * self.number // self.size : len(numbers) * (self.number + 1) // self.size]
 
     def deal(self, scenes, epoch: int, window: range) -> list[Batch]:
@@ -50,7 +52,9 @@ class Ranks:
         return list(scenes.micro_batches(epoch, window.start, window.stop))
 
     def average(self, parameters: list[nn.Parameter], weight: Tensor) -> Tensor:
-        """Make every gradient the mean of the ranks' gradients, each weighed by its rank's ``weight`` []; the weight of all []."""
+        """Make every gradient the mean of the ranks' gradients, each weighed by its rank's ``weight`` []; the weight of
+        all [].
+        """
         return weight
 
     def gather(self, row: Tensor) -> Tensor:
@@ -74,7 +78,8 @@ class Ranks:
 
 
 class ProcessGroup(Ranks):
-    """This process among those of torch's default process group. Every method is called by all ranks, in the same order.
+    """This process among those of torch's default process group. Every method is called by all ranks, in the same
+    order.
 
     Raises:
         RankLost: from any method, when another rank is gone.
@@ -122,7 +127,7 @@ class ProcessGroup(Ranks):
         if self.first:
             try:
                 outcome = [(function(), None)]
-            except Exception as error:  # to be raised on every rank, this one too
+            except Exception as error:  # noqa: BLE001 - to be raised on every rank, this one too
                 outcome = [(None, error)]
         self._together(dist.broadcast_object_list, outcome, 0, device=torch.device("cpu"))
         result, error = outcome[0]
@@ -139,7 +144,8 @@ class ProcessGroup(Ranks):
             collective(*args, **kwargs)
         except RuntimeError as error:
             raise RankLost(
-                f"rank {self.number} of {self.size}: another rank has ended or does not answer ({str(error).splitlines()[0]})"
+                f"rank {self.number} of {self.size}: another rank has ended or does not answer "
+                f"({str(error).splitlines()[0]})"
             ) from error
 
 
@@ -152,12 +158,13 @@ def device_of_rank(device: str) -> str:
     Raises:
         ValueError: there are not as many GPUs.
     """
-    rank = int(os.environ.get("LOCAL_RANK", 0))
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device != "cuda" or _started() == 1:
         return device
     if rank >= torch.cuda.device_count():
         raise ValueError(
-            f"device must leave a GPU for every rank on a machine, got {torch.cuda.device_count()} for rank {rank}; or use --device cpu"
+            f"device must leave a GPU for every rank on a machine, got {torch.cuda.device_count()} for rank {rank}; or "
+            "use --device cpu"
         )
     torch.cuda.set_device(rank)
     return f"cuda:{rank}"
@@ -165,7 +172,9 @@ def device_of_rank(device: str) -> str:
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """The ranks that torchrun started, connected (gloo on CPU, nccl on CUDA); ``ALONE`` where it did not, or one only."""
+    """The ranks that torchrun started, connected (gloo on CPU, nccl on CUDA); ``ALONE`` where it did not, or one
+    only.
+    """
     if _started() == 1:
         yield ALONE
         return
@@ -178,4 +187,4 @@ def joined(device: str) -> Iterator[Ranks]:
 
 
 def _started() -> int:
-    return int(os.environ.get("WORLD_SIZE", 1))
+    return int(os.environ.get("WORLD_SIZE", "1"))

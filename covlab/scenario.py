@@ -54,7 +54,8 @@ class Scenario:
     scatterers: int = 64  #: of the site channel
     site_seed: int = 0  #: draws what stands still: scatterers, fixed codebook, faulty elements, calibration error
 
-    codebook: str = "random"  #: "random" phases anew for every scene; "fixed": once, for all scenes; "dft": L of the N orthogonal DFT codes
+    #: "random" phases anew for every scene; "fixed": once, for all scenes; "dft": L of the N orthogonal DFT codes
+    codebook: str = "random"
     phase_bits: int | None = None  #: the surface knows 2^b phases, and codes are rounded to them; None: any phase
     source_correlation: float = 0.0  #: |ρ| between the symbols of any two sources of a scene; 1 is coherent
     correlation_phase: tuple[float, float] = ANY_PHASE  #: phase of each source's symbols relative to the first source's
@@ -115,7 +116,8 @@ class Scenario:
             raise ValueError(f"Scenario.source_correlation must be from 0 to 1, got {self.source_correlation!r}")
         if self.phase_bits is not None and not (type(self.phase_bits) is int and 1 <= self.phase_bits <= 16):
             raise ValueError(
-                f"Scenario.phase_bits must be a whole number from 1 to 16, or None for any phase, got {self.phase_bits!r}"
+                "Scenario.phase_bits must be a whole number from 1 to 16, or None for any phase, got "
+                f"{self.phase_bits!r}"
             )
         self._refuse_contradictions()
 
@@ -123,11 +125,13 @@ class Scenario:
         """A setting that another one makes impossible, or silently without effect, is refused."""
         if self.codebook == "dft" and self.snapshots > self.ris_elements:
             raise ValueError(
-                f"Scenario.snapshots must be at most N = {self.ris_elements} with codebook 'dft' (there are no more orthogonal codes), got {self.snapshots}"
+                f"Scenario.snapshots must be at most N = {self.ris_elements} with codebook 'dft' (there are no more "
+                f"orthogonal codes), got {self.snapshots}"
             )
         if self.source_correlation > 0 and self.max_sources == 1:
             raise ValueError(
-                f"Scenario.source_correlation must be 0 with max_sources 1 (nothing to correlate with), got {self.source_correlation!r}"
+                "Scenario.source_correlation must be 0 with max_sources 1 (nothing to correlate with), got "
+                f"{self.source_correlation!r}"
             )
         if self.source_correlation == 0 and self.correlation_phase != ANY_PHASE:
             raise ValueError(
@@ -135,15 +139,18 @@ class Scenario:
             )
         if self.site == "per_scene" and self.rician_factor_db == math.inf:
             raise ValueError(
-                "Scenario.site must be 'fixed' with rician_factor_db inf (scenes differ by their scatterers), got 'per_scene'"
+                "Scenario.site must be 'fixed' with rician_factor_db inf (scenes differ by their scatterers), got "
+                "'per_scene'"
             )
         if self.stuck_elements + self.dead_elements > self.ris_elements:
             raise ValueError(
-                f"Scenario.stuck_elements and dead_elements must be at most N = {self.ris_elements} together, got {self.stuck_elements} and {self.dead_elements}"
+                f"Scenario.stuck_elements and dead_elements must be at most N = {self.ris_elements} together, got "
+                f"{self.stuck_elements} and {self.dead_elements}"
             )
         if self.dead_elements == self.ris_elements:
             raise ValueError(
-                f"Scenario.dead_elements must be below N = {self.ris_elements} (nothing would reach the receiver), got {self.dead_elements}"
+                f"Scenario.dead_elements must be below N = {self.ris_elements} (nothing would reach the receiver), "
+                f"got {self.dead_elements}"
             )
 
     @property

@@ -4,11 +4,13 @@ A replacement belongs to the *objects* made while the fault is injected, in that
 on unharmed beside them, and so does every object made before or after.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from types import MethodType
+from types import MappingProxyType, MethodType
 
-replaced_seams: ContextVar[dict[str, tuple[str, Callable]]] = ContextVar("replaced_seams", default={})
+replaced_seams: ContextVar[Mapping[str, tuple[str, Callable]]] = ContextVar(
+    "replaced_seams", default=MappingProxyType({})
+)
 """{"Class.method": (fault, replacement)} for the objects made in this context; empty unless a fault was injected."""
 
 

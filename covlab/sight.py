@@ -1,7 +1,7 @@
 """What a known site makes of sources at any place: likelihood of snapshots, its slope and its information.
 
-A source of power p at a place x adds p·e eᴴ to the covariance of a snapshot, S_l = Σ_k p_k e_lk e_lkᴴ + ε G Gᴴ + σ²I with
-e_lk = G diag(c_l) a(x_k), and y_l ~ CN(0, S_l). Places are (sin φ, sin θ, 1/r) in cells of a grid: in these
+A source of power p at a place x adds p·e eᴴ to the covariance of a snapshot, S_l = Σ_k p_k e_lk e_lkᴴ + ε G Gᴴ + σ²I
+with e_lk = G diag(c_l) a(x_k), and y_l ~ CN(0, S_l). Places are (sin φ, sin θ, 1/r) in cells of a grid: in these
 coordinates the phase of a steering vector is about linear, and a step of 1 about equally large along each.
 """
 
@@ -17,7 +17,8 @@ from covlab.site import phasors, ris_positions
 
 
 class Chart(nn.Module):
-    """Places as coordinates (sin φ, sin θ, 1/r) in cells of an even ``grid`` of near-field points (``default_grid`` makes one).
+    """Places as coordinates (sin φ, sin θ, 1/r) in cells of an even ``grid`` of near-field points (``default_grid``
+    makes one).
 
     Attributes:
         cell: what a step of 1 means: in sin φ, in sin θ, in 1/m [3].
@@ -50,7 +51,9 @@ class Chart(nn.Module):
         return torch.minimum(torch.maximum(places, self.low), self.high)
 
     def nearest(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers of the nearest grid points of ``places`` [B, 3, P], and of their directions in a layer of one range [B, P] each."""
+        """Numbers of the nearest grid points of ``places`` [B, 3, P], and of their directions in a layer of one range
+        [B, P] each.
+        """
         steps = (places - self.points[:, :1]).round()
         azimuth, elevation, r = (
             step.clamp(0, n - 1).long() for step, n in zip(steps.unbind(1), self.shape[::-1], strict=True)
@@ -59,7 +62,9 @@ class Chart(nn.Module):
         return r * self.shape[1] * self.shape[2] + direction, direction
 
     def parameters_of(self, places: Tensor) -> Tensor:
-        """(φ, θ, log r) of ``places`` [B, 3, P] -> [B, P, 3], radians and metres; ranges above a kilometre are given as one."""
+        """(φ, θ, log r) of ``places`` [B, 3, P] -> [B, P, 3], radians and metres; ranges above a kilometre are given as
+        one.
+        """
         s, v, w = (places * self.cell.unsqueeze(1)).unbind(1)
         return torch.stack([s.asin(), v.asin(), -w.clamp(min=1e-3).log()], dim=2)
 
@@ -68,7 +73,9 @@ class Chart(nn.Module):
         return phasors(self._path(places)[0])
 
     def waves_and_slopes(self, places: Tensor) -> Tensor:
-        """Steering vectors of ``places`` [B, 3, P] and their derivatives by the three coordinates -> complex [B, N, 4, P]."""
+        """Steering vectors of ``places`` [B, 3, P] and their derivatives by the three coordinates -> complex [B, N, 4,
+        P].
+        """
         phase, h, path, square, along, by_s, by_v, w = self._path(places)
         by_w = (square - path * (w * square - along) / h) / (h + 1)
         slopes = torch.stack([-by_s / h, -by_v / h, by_w], dim=2) * self.cell.view(3, 1)
@@ -136,7 +143,8 @@ class Sight:
         return torch.cholesky_inverse(torch.linalg.cholesky_ex(S)[0]).expand(-1, self.y.shape[1], -1, -1)
 
     def matched(self, precision: Tensor, steering: Tensor) -> Tensor:
-        """The whitened matched filter at the waves D [N, G], log of Σ_l |e_lᴴ S_l⁻¹ y_l|² over its mean over all places [B, G].
+        """The whitened matched filter at the waves D [N, G], log of Σ_l |e_lᴴ S_l⁻¹ y_l|² over its mean over all places
+        [B, G].
 
         That mean is its expectation Σ_l tr(S_l⁻¹ G Gᴴ) for a wave at random, exact for random codes. A twentieth of it
         is added above and below.
@@ -171,7 +179,8 @@ class Sight:
         ee = e.mH @ (precision @ e)  # [B, L, k, m]
         vv = (v.mH @ W_v).unflatten(3, (4, P)).unflatten(2, (4, P))  # [B, L, a, k, b, m]
         score = 2 * (v_w.conj() * e_w.unsqueeze(2) - ev.diagonal(dim1=2, dim2=4)).real.sum(dim=1)
-        # Σ_l Re of products, one real matrix product for each pair of sources (k, m): Re(xy) = (Re x, Im x)·(Re y, −Im y).
+        # Σ_l Re of products, one real matrix product for each pair of sources (k, m): Re(xy) = (Re x, Im x)·(Re y, −Im
+        # y).
         last_first, first_last = ev.permute(0, 4, 2, 3, 1).conj(), ev.permute(0, 2, 4, 3, 1)  # [B, k, m, a or b, L]
         crossed = _as_real(last_first) @ _as_real(first_last).mT  # [B, k, m, a, b]
         straight = (

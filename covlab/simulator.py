@@ -33,7 +33,6 @@ from covlab.site import (
     to_surface_phases,
 )
 
-
 CONTRACT = ("y", "H", "codes", "snr_db")
 """The tensors of a batch that a network may read."""
 
@@ -85,7 +84,8 @@ class Batch:
         for name, shape in expected.items():
             if tuple(getattr(self, name).shape) != shape:
                 raise ValueError(
-                    f"Batch.{name} must be {list(shape)} beside y {list(self.y.shape)}, got {list(getattr(self, name).shape)}"
+                    f"Batch.{name} must be {list(shape)} beside y {list(self.y.shape)}, got "
+                    f"{list(getattr(self, name).shape)}"
                 )
 
     def __len__(self) -> int:
@@ -205,7 +205,9 @@ class Simulator:
         snr_db: Tensor,
         generator: torch.Generator,
     ) -> Batch:
-        """Scenes with sources at given places [B, K_max] each, in radians and metres, of powers that sum to 1; snr_db [B]."""
+        """Scenes with sources at given places [B, K_max] each, in radians and metres, of powers that sum to 1; snr_db
+        [B].
+        """
         s, B = self.scenario, len(snr_db)
         steering = steering_vectors(s, azimuth, elevation, range_m).mT
         codes = self.codes(B, generator)
@@ -287,7 +289,8 @@ class Simulator:
 
     def _arrive(self, G: Tensor, codes: Tensor, factor: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
         """What reaches the antennas but for the noise [B, L, M], and the mean over (l, m) of its expected power [B]."""
-        # On a CPU in pieces that stay in its cache: fresh memory for all scenes' products would cost as much as the products.
+        # On a CPU in pieces that stay in its cache: fresh memory for all scenes' products would cost as much as the
+        # products.
         products = codes[0].numel() * factor.shape[2] * codes.element_size()
         piece = max(1, CACHE_BYTES // products) if self.device.type == "cpu" else len(codes)
         sites = itertools.repeat(G.mT) if G.ndim == 2 else G.mT.unsqueeze(1).split(piece)

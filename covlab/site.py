@@ -30,7 +30,9 @@ def directions(azimuth: Tensor, elevation: Tensor) -> Tensor:
 
 
 def phasors(phase: Tensor) -> Tensor:
-    """e^jφ of ``phase`` in radians, complex, of its shape. (On a CPU ``torch.polar`` takes three times as long, ``exp`` eleven times.)"""
+    """e^jφ of ``phase`` in radians, complex, of its shape. (On a CPU ``torch.polar`` takes three times as long, ``exp``
+    eleven times.)
+    """
     return torch.complex(phase.cos(), phase.sin())
 
 
@@ -65,7 +67,8 @@ def site_channel(scenario: Scenario) -> Tensor:
     """
     if scenario.site != "fixed":
         raise ValueError(
-            f"scenario.site must be 'fixed' for a channel that can be known, got {scenario.site!r}: what is known of a scene's own is its H"
+            f"scenario.site must be 'fixed' for a channel that can be known, got {scenario.site!r}: what is known of a "
+            "scene's own is its H"
         )
     rng = np.random.default_rng(scenario.site_seed)
     bearings = rng.standard_normal((scenario.scatterers, 3))
@@ -77,7 +80,9 @@ def site_channel(scenario: Scenario) -> Tensor:
 
 
 def fresh_site_channels(scenario: Scenario, sites: int, generator: torch.Generator) -> Tensor:
-    """G of so many sites with scatterers of their own, by the rule of :func:`site_channel` [sites, M, N], complex128."""
+    """G of so many sites with scatterers of their own, by the rule of :func:`site_channel` [sites, M, N],
+    complex128.
+    """
     shape, exactly = (
         (sites, scenario.scatterers),
         {"generator": generator, "device": generator.device, "dtype": torch.float64},
@@ -91,7 +96,9 @@ def fresh_site_channels(scenario: Scenario, sites: int, generator: torch.Generat
 
 
 def channel_of_scatterers(scenario: Scenario, scatterers: Tensor, gains: Tensor) -> Tensor:
-    """G with scatterers at [..., S, 3] metres of complex ``gains`` [..., S]: [..., M, N]; each of its two parts alone has mean |G|² = 1/N."""
+    """G with scatterers at [..., S, 3] metres of complex ``gains`` [..., S]: [..., M, N]; each of its two parts alone
+    has mean |G|² = 1/N.
+    """
     elements = ris_positions(scenario).to(scatterers.device)
     antennas = torch.zeros(scenario.bs_antennas, 3, dtype=torch.float64, device=scatterers.device)
     antennas[:, 1] = scenario.spacing_m * (
@@ -136,7 +143,8 @@ def miscalibrated(scenario: Scenario, G: Tensor, error: Tensor) -> Tensor:
 
 
 def codebook(scenario: Scenario) -> Tensor | None:
-    """The codes that a scene's L are taken from, complex128, unit modulus: None where they are drawn at random for every scene.
+    """The codes that a scene's L are taken from, complex128, unit modulus: None where they are drawn at random for
+    every scene.
 
     "fixed": the one set of L random codes [L, N]. "dft": the N columns of the two-dimensional DFT over rows
     and columns of the surface [N, N], orthogonal unless ``phase_bits`` rounds them (a 4×4 surface needs 2 bits).
@@ -164,7 +172,9 @@ def to_surface_phases(scenario: Scenario, phase: Tensor) -> Tensor:
 
 
 def faulty_elements(scenario: Scenario) -> tuple[Tensor, Tensor]:
-    """Which elements are faulty [N], bool, and what those reflect instead of their code [N], complex128: e^jψ if stuck, 0 if dead."""
+    """Which elements are faulty [N], bool, and what those reflect instead of their code [N], complex128: e^jψ if stuck,
+    0 if dead.
+    """
     rng = _still(scenario, "faulty elements")
     stuck, dead = scenario.stuck_elements, scenario.dead_elements
     order = torch.from_numpy(rng.permutation(scenario.ris_elements))

@@ -151,7 +151,8 @@ def train(
                 config = _stored_config(folder)
                 if config["ranks"] != ranks.size:
                     raise ValueError(
-                        f"the run in {folder} is one of {_processes(config['ranks'])}, and this is {_processes(ranks.size)}: {_command(folder, config['ranks'])}"
+                        f"the run in {folder} is one of {_processes(config['ranks'])}, and this is "
+                        f"{_processes(ranks.size)}: {_command(folder, config['ranks'])}"
                     )
             else:
                 check_whole_number("epoch", windows_per_epoch, least=1)
@@ -220,7 +221,8 @@ def _best(study: str, storage: str | None):
     except StudyError as error:
         raise click.ClickException(str(error)) from error
     click.echo(
-        f"study {study}, trial {found.trial}: NMSE {found.nmse:.4f}, learning rate {found.learning_rate:.3g}, width {found.width or 'as usual'}"
+        f"study {study}, trial {found.trial}: NMSE {found.nmse:.4f}, learning rate {found.learning_rate:.3g}, width "
+        f"{found.width or 'as usual'}"
     )
     return found
 
@@ -251,7 +253,8 @@ def _summary(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None
         generator = scene_generator(trainer.scenes.seed, "validation", device=trainer.device)
         trainer.validation = Simulator(trainer.model.scenario, trainer.device).draw(VALIDATION_SCENES, generator)
         say(
-            f"NMSE on {VALIDATION_SCENES} held-out scenes: mean {trainer.evaluate().mean():.4f} (the overfit test says nothing about these)"
+            f"NMSE on {VALIDATION_SCENES} held-out scenes: mean {trainer.evaluate().mean():.4f} (the overfit test "
+            "says nothing about these)"
         )
     if trainer.history and trainer.ranks.first:
         figures = folder / "figures"

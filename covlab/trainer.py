@@ -30,7 +30,9 @@ from covlab.simulator import Batch, FixedScenes, FreshScenes
 
 VALIDATION_CHUNK = 256
 NORMS_A_RUN = 500
-"""How often a run measures the norms of update and parameters, which cost a pass over all parameters: what a curve can show."""
+"""How often a run measures the norms of update and parameters, which cost a pass over all parameters: what a curve can
+show.
+"""
 
 
 class Trainer:
@@ -242,7 +244,9 @@ class Trainer:
             self.counters["average_count"] += ran
 
     def movement(self) -> dict[str, Tensor]:
-        """Norms of the last update and of the parameters, ``NORMS_A_RUN`` times a run; nothing in the windows between."""
+        """Norms of the last update and of the parameters, ``NORMS_A_RUN`` times a run; nothing in the windows
+        between.
+        """
         norms = {}
         if (self.window - 1) % self.norms_every == 0:
             moved = [
@@ -304,7 +308,9 @@ class Trainer:
                 group["lr"] = group["peak"] * factor.item()
 
     def learning_rate_factors(self) -> Tensor:
-        """Linear warm-up, then a cosine to zero: the share of the peak rate after n counts of the schedule [windows + 1]."""
+        """Linear warm-up, then a cosine to zero: the share of the peak rate after n counts of the schedule [windows +
+        1].
+        """
         counts = torch.arange(self.recipe.windows + 1, dtype=torch.float64)
         factors = 0.5 * (1 + torch.cos(math.pi * counts / self.recipe.windows))
         if self.recipe.warmup:
@@ -407,7 +413,8 @@ class Trainer:
         counts = "".join(f" {name} {last[name]}" for name in ("skipped", "nonfinite") if last[name])
         stamp = " BUGGED" if self.faults else ""
         self.progress.say(
-            f"Epoch {self.epoch + 1:03d}/{self.epochs:03d}: train {last['train']:.6f} val {last['validation']:.6f}{counts}{stamp}"
+            f"Epoch {self.epoch + 1:03d}/{self.epochs:03d}: train {last['train']:.6f} val "
+            f"{last['validation']:.6f}{counts}{stamp}"
         )
 
     # ---------------------------------------------------------------- state
@@ -443,7 +450,8 @@ class Trainer:
         if self.ranks.any(state is not None):
             if state is None:
                 raise CheckpointError(
-                    f"{self.folder.path}: rank {self.ranks.number} finds no checkpoint there; all ranks must see the same folder"
+                    f"{self.folder.path}: rank {self.ranks.number} finds no checkpoint there; all ranks must see the "
+                    "same folder"
                 )
             check_same_run(state["config"], self.config())
             refuse_faults(self.folder.path, sorted(set(state["faults"]) ^ set(self.faults)), allow_faults)

@@ -48,9 +48,9 @@ SEARCH = {
     "lam_subspace_align": (1e-3, 1.0),
     "lam_peak_contrast": (1e-3, 1.0),
 }
-"""What is searched unless a study says otherwise: low and high of each, on a logarithmic scale. ``lam_cov`` stays 1: under
-AdamW a common factor of all weights changes nothing. ``lam_cov_pred`` weighs the same error in a network without blend or
-stages. The width is searched from a quarter of the network's own to twice that."""
+"""What is searched unless a study says otherwise: low and high of each, on a logarithmic scale. ``lam_cov`` stays 1:
+under AdamW a common factor of all weights changes nothing. ``lam_cov_pred`` weighs the same error in a network without
+blend or stages. The width is searched from a quarter of the network's own to twice that."""
 
 
 class StudyError(RuntimeError):
@@ -96,7 +96,8 @@ class Settings:
                 raise ValueError(f"search must name some of {', '.join(sorted(known))}, got {name!r}")
             if not (0 < low <= high < math.inf or low == high == 0):
                 raise ValueError(
-                    f"search of {name} must be (low, high) with 0 < low <= high, or one value twice, got ({low!r}, {high!r})"
+                    f"search of {name} must be (low, high) with 0 < low <= high, or one value twice, got ({low!r}, "
+                    f"{high!r})"
                 )
             LossWeights(**{end: value for value in (low, high) for end in [name] if end.startswith("lam_")})
         for end in self.search.get("width", ()):
@@ -259,10 +260,12 @@ def _database(storage: str, heartbeat: int | None = None) -> RDBStorage:
         except ImportError as error:
             raise StudyError(f"{_shown(storage)} needs a database driver: {error.__cause__ or error}") from error
         except sqlalchemy.exc.SQLAlchemyError as error:
-            # Workers that begin together make the tables together, and all but one of them fail; the next time they are there.
+            # Workers that begin together make the tables together, and all but one of them fail; the next time they are
+            # there.
             if attempt == 5:
                 raise StudyError(f"{_shown(storage)} cannot be opened: {getattr(error, 'orig', error)}") from error
             time.sleep(attempt * random.random())
+    return None
 
 
 def _shown(storage: str) -> str:
@@ -279,10 +282,11 @@ def work(
     device: str = "cpu",
     say: Callable[[str], None] = print,
 ) -> None:
-    """Run trials until the study holds ``trials`` of them that are complete or pruned, whoever ran them, or for ``minutes``.
+    """Run trials until the study holds ``trials`` of them that are complete or pruned, whoever ran them, or for
+    ``minutes``.
 
-    A trial that has begun is finished first. On SIGINT it goes back to the study; if its worker is killed, another finds the
-    heartbeat missing and begins it again.
+    A trial that has begun is finished first. On SIGINT it goes back to the study; if its worker is killed, another
+    finds the heartbeat missing and begins it again.
 
     Raises:
         ValueError: ``trials`` or ``minutes`` is out of range.
@@ -422,7 +426,8 @@ def tune(name, storage, trials, minutes, device, **given):
     try:
         study = open_study(storage, name, **{key: value for key, value in given.items() if value not in (None, {})})
         click.echo(
-            f"study {name} in {_shown(storage)}; another worker joins with: covlab tune --study {name} --storage {_shown(storage)} --minutes 10"
+            f"study {name} in {_shown(storage)}; another worker joins with: covlab tune --study {name} --storage "
+            f"{_shown(storage)} --minutes 10"
         )
         work(study, trials, minutes, device, click.echo)
         found = best(storage, name)
@@ -431,7 +436,8 @@ def tune(name, storage, trials, minutes, device, **given):
     except KeyboardInterrupt:
         raise click.ClickException("interrupted; the trial goes back to the study") from None
     click.echo(
-        f"best: trial {found.trial}, NMSE {found.nmse:.4f} after {found.settings.windows} windows, learning rate {found.learning_rate:.3g}, width {found.width}"
+        f"best: trial {found.trial}, NMSE {found.nmse:.4f} after {found.settings.windows} windows, learning rate "
+        f"{found.learning_rate:.3g}, width {found.width}"
     )
     for weight, value in found.weights.values().items():
         click.echo(f"  {weight:<20}{value:<10.3g}{found.weights.provenance[weight]}")

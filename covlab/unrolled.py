@@ -26,7 +26,9 @@ SCORED_SCENES = 2048
 
 
 class Look(nn.Module):
-    """A picture of the grid [B, channels, n_θ, n_φ] -> features [B, width, n_θ, n_φ] and a number for every point [B, n_r, n_θ, n_φ]."""
+    """A picture of the grid [B, channels, n_θ, n_φ] -> features [B, width, n_θ, n_φ] and a number for every point [B,
+    n_r, n_θ, n_φ].
+    """
 
     def __init__(self, channels: int, width: int, ranges: int):
         super().__init__()
@@ -77,7 +79,8 @@ class Sources(NamedTuple):
 
 
 class UnrolledNet(nn.Module):
-    """Looks at the grid in stages, takes the peaks, steps off the grid by Fisher scoring, and looks again at what is left.
+    """Looks at the grid in stages, takes the peaks, steps off the grid by Fisher scoring, and looks again at what is
+    left.
 
     A *look* is a small convolution over the angles of the grid (ranges are its channels). What it sees is the matched
     filter, whitened by the covariance S_l of y_l under the current estimate. The first looks update log-powers
@@ -181,7 +184,9 @@ class UnrolledNet(nn.Module):
             return sight.precision(sight.see(self.grid.steering.T[index].mT), power, 1 - power.sum(dim=1))
 
     def picture(self, matched: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor) -> Tensor:
-        """What a look sees [B, 3 n_r + 2, n_θ, n_φ]: the matched filter, the powers, their beam spectrum; SNR and white power."""
+        """What a look sees [B, 3 n_r + 2, n_θ, n_φ]: the matched filter, the powers, their beam spectrum; SNR and white
+        power.
+        """
         with self.exact():
             # Not under no_grad: the spectrum is kept, and the stage's loss needs its gradient.
             power, spectrum, level = on_grid.power.detach(), on_grid.beam_spectrum.detach(), on_grid.loading.detach()
@@ -192,7 +197,8 @@ class UnrolledNet(nn.Module):
 
     @torch.no_grad()
     def join(self, sources: Sources | None, power: Tensor, count: int) -> Sources:
-        """Let ``count`` more sources stand at the peaks of ``power`` [B, G]; what the first ones leave of a total of 1 is white.
+        """Let ``count`` more sources stand at the peaks of ``power`` [B, G]; what the first ones leave of a total of 1
+        is white.
 
         A source's place is the centre of the power around its peak, so it starts off the grid.
         """
@@ -214,7 +220,9 @@ class UnrolledNet(nn.Module):
 
     @torch.no_grad()
     def climb(self, sight: Sight, sources: Sources) -> Sources:
-        """Fisher scoring: the log-power and place of every source at once, each by at most 1.5 a step, and the spread they end with."""
+        """Fisher scoring: the log-power and place of every source at once, each by at most 1.5 a step, and the spread
+        they end with.
+        """
         with self.exact():
             places, log_power, left, P = sources.places, sources.log_power, sources.left, sources.log_power.shape[1]
             # What is known before any snapshot, as precisions: a log-power to about 2, a place to about 4 cells.
@@ -252,7 +260,8 @@ class UnrolledNet(nn.Module):
         return torch.cat([seen, deviations, common, own], dim=2), scene
 
     def compose(self, sources: Sources, trust: Tensor, logits: Tensor, scene: Tensor) -> tuple[Tensor, Estimate]:
-        """The sources, each spread over its uncertainty, the strongest points of the grid, and white power; and the grid's powers [B, G].
+        """The sources, each spread over its uncertainty, the strongest points of the grid, and white power; and the
+        grid's powers [B, G].
 
         A source is six waves, √3 standard deviations from its place either way along the columns of a root of its
         covariance: mean and covariance are those of the Gaussian (the sigma points of the unscented transform).
@@ -276,8 +285,8 @@ class UnrolledNet(nn.Module):
 def pretrained(name: str, scenario: Scenario | None = None) -> UnrolledNet:
     """The network trained for the preset ``name``, in evaluation mode, as it comes with the package.
 
-    ``scenario`` puts it elsewhere without training it again: a variation of the preset with another site or other codes,
-    say. (What it learned are looks at a grid, and no site.)
+    ``scenario`` puts it elsewhere without training it again: a variation of the preset with another site or other
+    codes, say. (What it learned are looks at a grid, and no site.)
 
     Its ``card`` tells how it was made and what it reaches: ``command`` (which trains it again), ``seconds`` (of
     processor time, one thread), ``scores`` (NMSE of every scene of :func:`scored_scenes`), ``versions``.
@@ -293,5 +302,7 @@ def pretrained(name: str, scenario: Scenario | None = None) -> UnrolledNet:
 
 
 def scored_scenes(name: str) -> Batch:
-    """The scenes that a pretrained network's card gives the scores of: of a stream that nothing was trained or chosen on."""
+    """The scenes that a pretrained network's card gives the scores of: of a stream that nothing was trained or chosen
+    on.
+    """
     return Simulator(preset(name)).draw(SCORED_SCENES, scene_generator(0, "score"))

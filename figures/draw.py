@@ -4,6 +4,9 @@ import json
 from contextlib import nullcontext
 from pathlib import Path
 
+import matplotlib.pyplot as plt  # torch and its kin come after covlab, which tells threads how to wait
+import torch
+
 from covlab import plots
 from covlab.faults import FAULTS, inject, matrix
 from covlab.loss import LossWeights
@@ -17,9 +20,6 @@ from covlab.recipe import Recipe
 from covlab.scenario import PRESETS, preset
 from covlab.simulator import FixedScenes, Simulator, scene_generator
 from covlab.trainer import Trainer
-
-import matplotlib.pyplot as plt  # torch and its kin come after covlab, which tells threads how to wait
-import torch
 
 HERE = Path(__file__).parent
 NMSE = LossWeights.only(lam_cov=1.0)
@@ -42,7 +42,7 @@ def overfit_run(fault: str | None, **recipe) -> Trainer:
 
 
 def scaling_bug() -> None:
-    optimizers = {"AdamW": dict(optimizer="adamw"), "SGD": dict(optimizer="sgd", learning_rate=0.3)}
+    optimizers = {"AdamW": {"optimizer": "adamw"}, "SGD": {"optimizer": "sgd", "learning_rate": 0.3}}
     runs = {
         title: {"right": overfit_run(None, **recipe), "with the bug": overfit_run("division_in_debug_block", **recipe)}
         for title, recipe in optimizers.items()

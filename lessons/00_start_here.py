@@ -11,10 +11,12 @@
 #
 # **Question.** Is my machine ready, and what will I be able to do?
 #
-# This course is about bugs in training loops that raise no exception: the loop runs, numbers are printed, and they are wrong.
-# Twenty minutes to work through, half a minute to run on two cores. You need some Python and a first acquaintance with PyTorch.
+# This course is about bugs in training loops that raise no exception: the loop runs, numbers are printed, and they are
+# wrong. Twenty minutes to work through, half a minute to run on two cores. You need some Python and a first
+# acquaintance with PyTorch.
 #
-# Run a cell with Shift+Enter, from top to bottom. Code that only draws or measures is folded: a click on **•••** shows it.
+# Run a cell with Shift+Enter, from top to bottom. Code that only draws or measures is folded: a click on **•••** shows
+# it.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -25,22 +27,22 @@ seed = 0
 
 # %%
 from covlab import plots
-from covlab.course import band, check, choose_device, outcome, predict
-from covlab.course import reference_trainer, show_machine, show_progress
+from covlab.course import band, check, choose_device, outcome, predict, reference_trainer, show_machine, show_progress
 
 show_machine()
 device = choose_device(profile)
 
 # %% [markdown]
-# "To do" comes with what to do. A "note" is no obstacle. A GPU is never needed. Where you have one, set `profile = "gpu"` in
-# the first cell of a lesson: lessons 04, 05, 06, 08 and 09 then run at full size, on arrays nine times as large. Without one such a lesson says so,
-# and runs on the CPU.
+# "To do" comes with what to do. A "note" is no obstacle. A GPU is never needed. Where you have one, set
+# `profile = "gpu"` in the first cell of a lesson: lessons 04, 05, 06, 08 and 09 then run at full size, on arrays nine
+# times as large. Without one such a lesson says so, and runs on the CPU.
 #
 # ## Move something
 #
-# The whole course estimates one thing, a matrix R, and measures how far an estimate is from it. In this picture R is the
-# star, and you may scale the estimate, turn it away from R, and add noise. Move the scale, by its slider or its box, and watch
-# both errors. Below the explorer stand two of its pictures, at scales 1 and 10, with the estimate turned by 40 degrees.
+# The whole course estimates one thing, a matrix R, and measures how far an estimate is from it. In this picture R is
+# the star, and you may scale the estimate, turn it away from R, and add noise. Move the scale, by its slider or its
+# box, and watch both errors. Below the explorer stand two of its pictures, at scales 1 and 10, with the estimate turned
+# by 40 degrees.
 
 # %%
 from covlab.widgets import NMSEExplorer
@@ -60,8 +62,8 @@ for scale in (1, 10):
 # ## Predict, run, explain
 #
 # Every lesson asks for a guess before it measures. A guess costs a minute, and a wrong one is worth more than a right
-# one. Here is the first. A small network of random first parameters is to memorize 512 scenes. Untrained, its error (NMSE) is
-# about 1: it knows nothing. It will see every scene 30 times.
+# one. Here is the first. A small network of random first parameters is to memorize 512 scenes. Untrained, its error
+# (NMSE) is about 1: it knows nothing. It will see every scene 30 times.
 
 # %%
 CHOICES = ["about a half", "about a tenth", "a hundredth or less"]
@@ -82,15 +84,16 @@ outcome(
 band("overfit", run)
 
 # %% [markdown]
-# The band in the picture is made of 16 runs that are known to be right, from other random numbers than yours. Your curve should
-# lie in it. (Here the network is validated on the very scenes that it memorizes, so both panels say the same.) When a loop is
-# broken, it often leaves the band in a telling way: times a factor, late, or not moving at all. You will use `band` again.
+# The band in the picture is made of 16 runs that are known to be right, from other random numbers than yours. Your
+# curve should lie in it. (Here the network is validated on the very scenes that it memorizes, so both panels say the
+# same.) When a loop is broken, it often leaves the band in a telling way: times a factor, late, or not moving at all.
+# You will use `band` again.
 #
 # ## Exercises: find and mend
 #
 # The code of an exercise runs, and is wrong. You mend it, and `check` tries it on inputs that nobody chose. It
-# never shows the answer, but it knows typical mistakes by their arithmetic. Run these two cells as they are first, and read
-# what it says.
+# never shows the answer, but it knows typical mistakes by their arithmetic. Run these two cells as they are first, and
+# read what it says.
 
 # %% tags=["exercise"]
 import torch
@@ -116,8 +119,8 @@ check("00.in_decibels", in_decibels)
 # %% [markdown]
 # Stuck? After three different answers that ran, `check("00.in_decibels", in_decibels).solution()` shows one way.
 #
-# Your copies of the notebooks are in `work/`, and nothing overwrites them. `make reset LESSON=00` puts a fresh copy beside yours.
-# What you solve and predict is kept in `work/.progress.json` on this machine, and sent nowhere. So far:
+# Your copies of the notebooks are in `work/`, and nothing overwrites them. `make reset LESSON=00` puts a fresh copy
+# beside yours. What you solve and predict is kept in `work/.progress.json` on this machine, and sent nowhere. So far:
 
 # %%
 show_progress()
@@ -139,7 +142,8 @@ show_progress()
 # | 10 | [many processes](10_many_processes.ipynb) | What changes when several processes share a batch? |
 # | 11 | [watch your own loop](11_watch_your_own_loop.ipynb) | Which of these bugs are in *your* training loop? |
 #
-# At the end you can take a training run that prints nonsense, say which bugs could have caused it, and measure which one did.
+# At the end you can take a training run that prints nonsense, say which bugs could have caused it, and measure which
+# one did.
 #
 # ## Glossary: symbols and words
 #
@@ -180,7 +184,7 @@ show_progress()
 # | maximum likelihood on a grid | the classical rival: of all places on a grid, the powers that explain the snapshots best |
 # | claim | a number in the text that every run measures again: the lines `measured …` |
 #
-# **In three lines.** The machine is ready, or you know what it lacks. You guessed, measured, and compared yourself with runs that are known to be
-# right. You mended a first function, and were told why it was wrong.
+# **In three lines.** The machine is ready, or you know what it lacks. You guessed, measured, and compared yourself with
+# runs that are known to be right. You mended a first function, and were told why it was wrong.
 #
 # **Onward:** [01 · Data and shapes](01_data_shapes.ipynb), where a test that everybody trusts is passed by nonsense.

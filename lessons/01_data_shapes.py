@@ -12,8 +12,8 @@
 # **Question.** What are y, H, codes, snr_db and R, and what would break if one axis were swapped?
 #
 # You will be able to say what each axis of the data means, to swap one so that every shape check passes, to see which
-# familiar test does not notice, and to write a check that does. About 45 minutes to work through; half a minute to run on two
-# cores. It needs nothing but lesson 00.
+# familiar test does not notice, and to write a check that does. About 45 minutes to work through; half a minute to run
+# on two cores. It needs nothing but lesson 00.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -22,21 +22,24 @@ seed = 0
 # %% [markdown]
 # ## One scene
 #
-# Up to K sources send radio waves. A *reconfigurable intelligent surface* (RIS), a panel of N small reflecting elements,
-# passes them on to a base station (BS) with M antennas, by a fixed channel G. Each element shifts the phase of what it
-# reflects, and the shifts are set anew for each of L *snapshots*: one column of numbers a snapshot, the *code* $c_l$.
+# Up to K sources send radio waves. A *reconfigurable intelligent surface* (RIS), a panel of N small reflecting
+# elements, passes them on to a base station (BS) with M antennas, by a fixed channel G. Each element shifts the phase
+# of what it reflects, and the shifts are set anew for each of L *snapshots*: one column of numbers a snapshot,
+# the *code* $c_l$.
 #
 # $$y_l = G \, \mathrm{diag}(c_l) \, x_l + n_l, \qquad x_l = A s_l, \qquad R = E[x_l x_l^H] = A P A^H$$
 #
 # Column k of A is the *steering vector* of source k: the phases with which its wave reaches the N elements. P holds the
-# sources' powers. R is the spatial covariance at the RIS. Nobody measures it; it is what the network is to estimate from a
-# few noisy $y_l$.
+# sources' powers. R is the spatial covariance at the RIS. Nobody measures it; it is what the network is to estimate
+# from a few noisy $y_l$.
 #
-# Beware when you read elsewhere: many authors call the *sensors* N and the *sources* M. Here M and N are antennas and elements,
-# L snapshots, K sources, always.
+# Beware when you read elsewhere: many authors call the *sensors* N and the *sources* M. Here M and N are antennas and
+# elements, L snapshots, K sources, always.
 
 # %%
 from dataclasses import replace
+
+import torch  # after covlab, which tells it how threads should wait
 
 from covlab import plots
 from covlab.consistency import channel_residual, whitened_power
@@ -47,8 +50,6 @@ from covlab.plots.course import contract_tensors, memorized_and_held_out, scene_
 from covlab.scenario import preset
 from covlab.simulator import FixedScenes, Simulator, scene_generator
 
-import torch  # after covlab, which tells it how threads should wait
-
 device = choose_device(profile)
 student = preset("student")
 simulator = Simulator(student, device)
@@ -58,8 +59,9 @@ two_sources = int((held_out.source_count == 2).nonzero()[0])
 # %% tags=["hide-input"]
 plots.show(
     scene_from_above(simulator, held_out.to("cpu"), two_sources),
-    "The site from above: the RIS at the origin, the base station four metres before it and three to the side, a sector of 120 "
-    "degrees before the RIS in which sources may stand up to ten metres away, and two sources of one scene in it.",
+    "The site from above: the RIS at the origin, the base station four metres before it and three to the side, a "
+    "sector of 120 degrees before the RIS in which sources may stand up to ten metres away, and two sources of one "
+    "scene in it.",
 )
 
 # %% [markdown]
@@ -91,16 +93,19 @@ plots.table(
 )
 plots.show(
     contract_tensors(held_out.to("cpu"), two_sources),
-    "Four images of this scene: the size of y and of H over 16 snapshots and 8 antennas, the phase of the codes over 16 snapshots and "
-    "16 elements, which looks like noise, and the size of R over 16 by 16 elements, in stripes.",
+    "Four images of this scene: the size of y and of H over 16 snapshots and 8 antennas, the phase of the codes over "
+    "16 snapshots and 16 elements, which looks like noise, and the size of R over 16 by 16 elements, in stripes.",
 )
 
 # %% [markdown]
-# **Move a source** and watch R. It is bright where the waves of both sources agree on the phase between two elements. Move it onto
-# the other source, to φ = −30° and r = 3 m: now there is one wave, nobody disagrees, and R is 1 everywhere.
+# **Move a source** and watch R. It is bright where the waves of both sources agree on the phase between two elements.
+# Move it onto the other source, to φ = −30° and r = 3 m: now there is one wave, nobody disagrees, and R is 1
+# everywhere.
 #
-# (The other two panels are a first look at lesson 08: where a classical method, MUSIC, finds the sources from R. It may take waves for
-# *spherical*, as they are, or for *plane*, as they look from far away: bring the source near, and the dashed peak sinks.)
+# (The other two panels are a first look at lesson 08: where a classical method, MUSIC, finds the sources from R. It may
+# take waves for
+# *spherical*, as they are, or for *plane*, as they look from far away: bring the source near, and the dashed peak
+# sinks.)
 
 # %%
 from covlab.widgets import SceneExplorer
@@ -129,8 +134,8 @@ predict("01.overfit_test", "With the axes of the codes swapped, the network …"
 # %% [markdown]
 # ## The experiment
 #
-# The same network, the same 512 scenes, the same first parameters; 30 epochs each. Only the codes differ. Then both networks are
-# asked about 1024 scenes that they have never seen, each given the codes in the form it learned from.
+# The same network, the same 512 scenes, the same first parameters; 30 epochs each. Only the codes differ. Then both
+# networks are asked about 1024 scenes that they have never seen, each given the codes in the form it learned from.
 
 
 # %%
@@ -163,8 +168,9 @@ for name, (run, others) in runs.items():
 # %% tags=["hide-input"]
 plots.show(
     memorized_and_held_out(scores),
-    "Two rows of two dots on a logarithmic axis. With right codes the error is below 0.01 on memorized scenes and about 0.3 on others. With "
-    "swapped codes it is even lower on memorized scenes, and above 1, worse than knowing nothing, on others.",
+    "Two rows of two dots on a logarithmic axis. With right codes the error is below 0.01 on memorized scenes and "
+    "about 0.3 on others. With swapped codes it is even lower on memorized scenes, and above 1, worse than knowing "
+    "nothing, on others.",
 )
 
 # %%
@@ -184,14 +190,17 @@ measure("01.held_out_right", right[1])
 measure("01.held_out_swapped", wrong[1])
 
 # %% [markdown]
-# No error was raised. The overfit test is passed: <span data-claim="01.memorized_swapped">0.0048</span> with swapped codes, against
-# <span data-claim="01.memorized_right">0.0085</span> with the right ones. Only scenes that were never seen tell them apart:
-# <span data-claim="01.held_out_right">0.3</span> with the right codes, <span data-claim="01.held_out_swapped">1.1</span> with the swapped ones, where 1 is
-# about what one gets by always answering "the same power from everywhere".
+# No error was raised. The overfit test is passed: <span data-claim="01.memorized_swapped">0.0048</span> with swapped
+# codes, against
+# <span data-claim="01.memorized_right">0.0085</span> with the right ones. Only scenes that were never seen tell them
+# apart:
+# <span data-claim="01.held_out_right">0.3</span> with the right codes,
+# <span data-claim="01.held_out_swapped">1.1</span> with the swapped ones, where 1 is about what one gets by always
+# answering "the same power from everywhere".
 #
-# **Why.** The network multiplies what it received by the conjugate of the code, to undo what the RIS did, *before* it averages over the snapshots.
-# With another snapshot's code it undoes something that was never done, and the phases, in which directions are written, average away. The
-# shapes agreed because two axes happened to be equally long.
+# **Why.** The network multiplies what it received by the conjugate of the code, to undo what the RIS did, *before* it
+# averages over the snapshots. With another snapshot's code it undoes something that was never done, and the phases, in
+# which directions are written, average away. The shapes agreed because two axes happened to be equally long.
 #
 # **At another size** the same slip is caught at once:
 
@@ -204,18 +213,21 @@ except ValueError as error:
     print("ValueError:", error)
 
 # %% [markdown]
-# A cheap habit follows: **test with sizes that are all different.** It costs nothing, and turns a silent swap into an error message.
+# A cheap habit follows: **test with sizes that are all different.** It costs nothing, and turns a silent swap into an
+# error message.
 #
 # ## A law sees what a shape cannot
 #
-# Shapes are about lengths. What the axes *mean* is in the model, and the model can be asked. Two laws hold of right data:
+# Shapes are about lengths. What the axes *mean* is in the model, and the model can be asked. Two laws hold of right
+# data:
 #
 # 1. $H_l = G c_l$: so $\|H - G c\| / \|H\|$ is zero, to rounding.
-# 2. $y_l$ is a complex Gaussian of covariance $C_l = G\,\mathrm{diag}(c_l)\, R \,\mathrm{diag}(c_l)^H G^H + \sigma^2 I$. So
+# 2. $y_l$ is a complex Gaussian of covariance
+#    $C_l = G\,\mathrm{diag}(c_l)\, R \,\mathrm{diag}(c_l)^H G^H + \sigma^2 I$. So
 #    $y_l^H C_l^{-1} y_l / M$ is 1 on average. It takes y, codes, G, R and the noise together, and needs no network.
 #
-# Here are ten slips, and an eleventh below, to be held against shapes, against both laws, and against the network that learned
-# from the right data.
+# Here are ten slips, and an eleventh below, to be held against shapes, against both laws, and against the network that
+# learned from the right data.
 
 
 # %%
@@ -238,7 +250,8 @@ slips = {
 }
 
 # %% [markdown]
-# The eleventh is in the label: R transposed. `check_contract` raises where a shape is wrong; for each slip it says nothing.
+# The eleventh is in the label: R transposed. `check_contract` raises where a shape is wrong; for each slip it says
+# nothing.
 
 # %%
 trained, G = runs["right codes"][0], simulator.G
@@ -267,12 +280,13 @@ measure("01.whitened_least_wrong", min(power[name] for name in power if name.sta
 
 # %% [markdown]
 # Read down the columns. *Shapes* never speak. The first law sees what is wrong with codes and H. The whitened power is
-# <span data-claim="01.whitened_right">1.00</span> for right data and at least <span data-claim="01.whitened_least_wrong">10</span> for every slip of y,
-# codes or label, before anything was trained.
+# <span data-claim="01.whitened_right">1.00</span> for right data and at least
+# <span data-claim="01.whitened_least_wrong">10</span> for every slip of y, codes or label, before anything was trained.
 #
-# And read the two lines before the last with care: another scene's H, or another scene's snr_db, and the error hardly moves, or not
-# at all. This network does not read H, since the site is known to it, and makes little of snr_db. **What a network does not use, its
-# error cannot test.** The first law tests H; nothing in this table looks at snr_db. Which law would do that?
+# And read the two lines before the last with care: another scene's H, or another scene's snr_db, and the error hardly
+# moves, or not at all. This network does not read H, since the site is known to it, and makes little of snr_db. **What
+# a network does not use, its error cannot test.** The first law tests H; nothing in this table looks at snr_db. Which
+# law would do that?
 #
 # ## Find and mend: the label
 #
@@ -303,8 +317,8 @@ check("01.covariance", covariance)
 # %% [markdown]
 # ## Find and mend: the loader
 #
-# The receiver's files hold one complex array a scene, antennas first: [B, M, L]. The contract wants pairs, snapshots first. The shape that
-# comes out of this loader is right.
+# The receiver's files hold one complex array a scene, antennas first: [B, M, L]. The contract wants pairs, snapshots
+# first. The shape that comes out of this loader is right.
 
 # %% tags=["exercise"]
 import torch
@@ -331,7 +345,8 @@ check("01.as_contract", as_contract)
 # %% [markdown]
 # ## Find and mend: the check
 #
-# This one guards a loader. It has never complained. It is tried on right and on spoilt codes; there are as many snapshots as elements.
+# This one guards a loader. It has never complained. It is tried on right and on spoilt codes; there are as many
+# snapshots as elements.
 
 # %% tags=["exercise"]
 import torch
@@ -360,13 +375,14 @@ check("01.codes_fit", codes_fit)
 # ## Where this happened to others
 #
 # - **Informer**, a network for long time series whose paper won an award at AAAI 2021: its attention turned
-#   [B, L, H, D] into [B, H, L, D] by `view`, which keeps the order in memory and scrambles heads and time. The shapes agreed. A reader
-#   asked why no `permute`; the authors answered that it was an error of the current branch, and would be mended
-#   (`zhouhaoyi/Informer2020#59`, March 2021, closed).
+#   [B, L, H, D] into [B, H, L, D] by `view`, which keeps the order in memory and scrambles heads and time. The shapes
+#   agreed. A reader asked why no `permute`; the authors answered that it was an error of the current branch, and would
+#   be mended (`zhouhaoyi/Informer2020#59`, March 2021, closed).
 # - PyTorch's own documentation of `view` was questioned for inviting just this
 #   (`pytorch/pytorch#16560`, January 2019, closed; a warning example was offered).
-# - **The case of this course** (lesson 06): a steering helper in one loss term returned the *conjugate*. The right vector and this one had the same shape,
-#   type and length; their overlap was <span data-quoted="the case file">0.037</span> instead of 1.
+# - **The case of this course** (lesson 06): a steering helper in one loss term returned the *conjugate*. The right
+#   vector and this one had the same shape, type and length; their overlap was
+#   <span data-quoted="the case file">0.037</span> instead of 1.
 #
 # ## In three lines
 #
@@ -374,5 +390,5 @@ check("01.codes_fit", codes_fit)
 # - An overfit test shows that a network can memorize, and a scramble is as easy to memorize as the truth.
 # - Write down one law that ties the tensors together, and try it on the data before you train.
 #
-# **Onward.** Estimates and labels are compared by their NMSE, after both were scaled to the same trace. What that buys, and what
-# it costs: [02 · What scale invariance buys](02_nmse_trace_normalization.ipynb).
+# **Onward.** Estimates and labels are compared by their NMSE, after both were scaled to the same trace. What that buys,
+# and what it costs: [02 · What scale invariance buys](02_nmse_trace_normalization.ipynb).

@@ -11,8 +11,8 @@
 #
 # **Question.** What does fp16 lose, what does the loss scale save, and why must the loss leave autocast?
 #
-# Mixed precision runs a network's layers in half precision and everything else in single. It is fast, and mostly harmless.
-# You will measure where it is not, and afterwards be able to
+# Mixed precision runs a network's layers in half precision and everything else in single. It is fast, and mostly
+# harmless. You will measure where it is not, and afterwards be able to
 #
 # - say from its size whether a gradient survives fp16;
 # - choose a loss scale, and know how wrong it may be;
@@ -27,8 +27,8 @@ seed = 0
 # %% [markdown]
 # ## Predict
 #
-# Half precision has 16 bits a number in place of 32: fp16 or bf16. PyTorch's `autocast` makes layers compute in it. A *loss scale*
-# multiplies the loss before `backward` and is divided out of the gradient after it; why, you will see.
+# Half precision has 16 bits a number in place of 32: fp16 or bf16. PyTorch's `autocast` makes layers compute in it.
+# A *loss scale* multiplies the loss before `backward` and is divided out of the gradient after it; why, you will see.
 
 # %%
 from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
@@ -52,9 +52,9 @@ predict(
 # A floating-point number spends its bits on digits and on range, and half precision has few bits.
 
 # %%
-from covlab import plots
-
 import torch  # after covlab, which tells it how threads should wait
+
+from covlab import plots
 
 formats = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -73,15 +73,16 @@ plots.table(
 # - **fp16** rounds well, but its range is short: beyond 65504 is infinity, below 3e-8 is zero.
 # - **bf16** has the range of fp32, and eight times the rounding error of fp16.
 #
-# A gradient is a *small* number: it is divided by the number of scenes, multiplied by small weights, handed down through many
-# layers. So in fp16 the lower end is what matters. The **loss scale** moves the whole gradient up: multiply the loss by S before
+# A gradient is a *small* number: it is divided by the number of scenes, multiplied by small weights, handed down
+# through many layers. So in fp16 the lower end is what matters. The **loss scale** moves the whole gradient up:
+# multiply the loss by S before
 # `backward`, divide the gradient by S after it. In exact arithmetic this changes nothing.
 
 # %% [markdown]
 # ## The experiment
 #
-# One gradient, in four lines: layers under autocast, the loss outside it, backward with the scale, and the scale taken out
-# again in a precision that can hold it.
+# One gradient, in four lines: layers under autocast, the loss outside it, backward with the scale, and the scale taken
+# out again in a precision that can hold it.
 
 # %%
 from covlab.model import BackProjectionNet
@@ -116,9 +117,10 @@ from covlab.plots.precision import error_over_scale
 
 plots.show(
     error_over_scale(powers, errors, "loss scale", {0: "no loss scale", 16: "GradScaler starts here"}),
-    "Error of the gradient over the loss scale. In fp16 it is a trough: at scales below about 2 to the minus 12 the gradient is all zeros and the error is one; it "
-    "falls to the rounding error near a scale of one, stays flat over some twenty powers of two, and beyond about 2 to the 24 the gradient is infinite. In bf16 the error is the "
-    "same at every scale, several times that of fp16's flat floor.",
+    "Error of the gradient over the loss scale. In fp16 it is a trough: at scales below about 2 to the minus 12 the "
+    "gradient is all zeros and the error is one; it falls to the rounding error near a scale of one, stays flat over "
+    "some twenty powers of two, and beyond about 2 to the 24 the gradient is infinite. In bf16 the error is the same "
+    "at every scale, several times that of fp16's flat floor.",
 )
 
 
@@ -145,12 +147,14 @@ measure("04.plateau", max(good) - min(good))
 #
 # - **On the right**, some entry passes 65504 and becomes infinite. One is enough to spoil the step.
 # - **On the flat floor** only rounding is left, <span data-claim="04.floor">0.06</span> % of the gradient. It is about
-#   <span data-claim="04.plateau">20</span> powers of two wide. So a loss scale need not be *right*; it needs to be somewhere in there.
-# - **On the left**, entries lose digits and then vanish. The last thing to vanish is the largest, and then the gradient is zero: no
-#   error, no NaN, just a network that no longer learns.
+#   <span data-claim="04.plateau">20</span> powers of two wide. So a loss scale need not be *right*; it needs to be
+#   somewhere in there.
+# - **On the left**, entries lose digits and then vanish. The last thing to vanish is the largest, and then the gradient
+#   is zero: no error, no NaN, just a network that no longer learns.
 #
-# Without a loss scale this network is off by <span data-claim="04.unscaled_error">0.1</span> %. It needs none, but it stands
-# close to the slope: divide its loss by 4096, or by a few more layers, and it goes down. **The loss scale is a reserve.** bf16 needs none, and pays with
+# Without a loss scale this network is off by <span data-claim="04.unscaled_error">0.1</span> %. It needs none, but it
+# stands close to the slope: divide its loss by 4096, or by a few more layers, and it goes down. **The loss scale is a
+# reserve.** bf16 needs none, and pays with
 # <span data-claim="04.bf16_over_fp16">8</span> times the rounding, everywhere.
 #
 # ## Find and mend, 1: the largest loss scale
@@ -181,9 +185,9 @@ def largest_scale(gradient):
 check("04.largest_scale", largest_scale)
 
 # %% [markdown]
-# A `GradScaler` does not compute this. It *tries*: it starts at 2¹⁶, halves the scale whenever something overflowed (and skips
-# that step), and doubles it after 2000 steps without. Move the scale below, and look at the gradient's exponents pass fp16's two
-# ends, and at what a scaler that starts there does.
+# A `GradScaler` does not compute this. It *tries*: it starts at 2¹⁶, halves the scale whenever something overflowed
+# (and skips that step), and doubles it after 2000 steps without. Move the scale below, and look at the gradient's
+# exponents pass fp16's two ends, and at what a scaler that starts there does.
 
 # %%
 from covlab.widgets import LossScaleExplorer
@@ -200,7 +204,8 @@ explorer.still()
 # %% [markdown]
 # ## Why the loss must leave autocast
 #
-# A loss should be computed in single precision. Somebody leaves it inside the autocast region, and casts what goes into it.
+# A loss should be computed in single precision. Somebody leaves it inside the autocast region, and casts what goes into
+# it.
 
 # %%
 predict(
@@ -233,11 +238,12 @@ outcome(
 )
 
 # %% [markdown]
-# Autocast does not look at what comes in. It looks at the *operation*: inside the region, a matrix product is taken in fp16.
+# Autocast does not look at what comes in. It looks at the *operation*: inside the region, a matrix product is taken in
+# fp16.
 #
-# Mind the fourth line. **Complex** products ignore autocast, so covlab's loss, in complex arithmetic, would come to no harm inside (covlab
-# takes it outside all the same). The pipeline that lesson 06 looks at took its loss inside, behind a `.float()`, and a review called that
-# "FP32". Here is such a loss in real products, beside covlab's:
+# Mind the fourth line. **Complex** products ignore autocast, so covlab's loss, in complex arithmetic, would come to no
+# harm inside (covlab takes it outside all the same). The pipeline that lesson 06 looks at took its loss inside, behind
+# a `.float()`, and a review called that "FP32". Here is such a loss in real products, beside covlab's:
 
 # %%
 from covlab.faults import FAULTS
@@ -246,8 +252,8 @@ inside = FAULTS["loss_inside_autocast"]
 print(inside.diff())
 
 # %% [markdown]
-# The NMSE scales both matrices to the same trace, so the scale of the estimate must not matter, neither to the loss nor (but for a
-# factor) to its gradient. Train a network for a moment, multiply its estimate by a power of two, and look.
+# The NMSE scales both matrices to the same trace, so the scale of the estimate must not matter, neither to the loss nor
+# (but for a factor) to its gradient. Train a network for a moment, multiply its estimate by a power of two, and look.
 
 # %%
 from dataclasses import replace
@@ -287,9 +293,10 @@ print(f"largest error outside autocast: {outside:.0e}")
 # %% tags=["hide-input"]
 plots.show(
     error_over_scale(stretches, errors, "factor of the estimate", {0: "as trained"}),
-    "Error of the loss's gradient inside autocast over the factor of the estimate. With a loss scale it is near 1 in a thousand over more than ten powers of two around the "
-    "trained network's own scale; on either side, from 2 to the 8 up and from 2 to the minus 7 down, the gradient is infinite or NaN. Without a loss scale "
-    "the error climbs from factor one on, to the whole gradient at 2 to the 6.",
+    "Error of the loss's gradient inside autocast over the factor of the estimate. With a loss scale it is near 1 in a "
+    "thousand over more than ten powers of two around the trained network's own scale; on either side, from 2 to the 8 "
+    "up and from 2 to the minus 7 down, the gradient is infinite or NaN. Without a loss scale the error climbs from "
+    "factor one on, to the whole gradient at 2 to the 6.",
 )
 
 # %% tags=["hide-input"]
@@ -301,12 +308,13 @@ if outside > 1e-5:
     raise RuntimeError("outside autocast the gradient should not depend on the estimate's scale")
 
 # %% [markdown]
-# Outside autocast the factor changes nothing. Inside, the trained network's loss is off by some <span data-claim="04.loss_error_inside">0.005</span> %, its
-# gradient by <span data-claim="04.gradient_error_inside">0.08</span> %: nobody would see it. But the network
-# stands between two cliffs. At 2 to the <span data-claim="04.first_nan">8</span> times its scale the products pass 65504, and
-# infinity over infinity is NaN. No loss scale helps, since it is the *forward* pass that overflows. On the other side the estimate is
-# small, so its gradient is large (one over the factor), and the loss scale on top takes that beyond 65504. A network is free to choose
-# its scale, as the NMSE does not care for it; nothing keeps a run away from either edge.
+# Outside autocast the factor changes nothing. Inside, the trained network's loss is off by some
+# <span data-claim="04.loss_error_inside">0.005</span> %, its gradient by
+# <span data-claim="04.gradient_error_inside">0.08</span> %: nobody would see it. But the network stands between two
+# cliffs. At 2 to the <span data-claim="04.first_nan">8</span> times its scale the products pass 65504, and infinity
+# over infinity is NaN. No loss scale helps, since it is the *forward* pass that overflows. On the other side the
+# estimate is small, so its gradient is large (one over the factor), and the loss scale on top takes that beyond 65504.
+# A network is free to choose its scale, as the NMSE does not care for it; nothing keeps a run away from either edge.
 #
 # **The mend is a region, not a cast**: leave autocast, *and* cast what comes in.
 #
@@ -385,23 +393,25 @@ plots.table(["run", "NMSE reached"], [(name, f"{value:.4f}") for name, value in 
 measure("04.spread_of_runs", 100 * (max(reached.values()) / min(reached.values()) - 1))
 
 # %% [markdown]
-# All five end within some <span data-claim="04.spread_of_runs">8</span> % of each other. The one at the foot of the slope is a little behind, as a
-# slower run would be; the one with a half-precision loss is not behind at all. AdamW takes what is left of a gradient for a gradient. **A curve cannot acquit a loop**: measure the gradient, and the
-# dtype of the products.
+# All five end within some <span data-claim="04.spread_of_runs">8</span> % of each other. The one at the foot of the
+# slope is a little behind, as a slower run would be; the one with a half-precision loss is not behind at all. AdamW
+# takes what is left of a gradient for a gradient. **A curve cannot acquit a loop**: measure the gradient, and the dtype
+# of the products.
 #
 # ## Where this happened to others
 #
-# - **The product behind a `.float()`.** `NVIDIA/apex#973` (2020, open as last seen): a style loss is NaN, because `f.bmm(f_T)` runs in half although both
-#   inputs are float32. It is the Gram matrix, the same product as here.
-# - **Clipped before unscaled.** `milesial/Pytorch-UNet#470`, merged in 2023, and `Lightning-AI/pytorch-lightning#9606`, merged in 2021, each mend
-#   just that.
+# - **The product behind a `.float()`.** `NVIDIA/apex#973` (2020, open as last seen): a style loss is NaN, because
+#   `f.bmm(f_T)` runs in half although both inputs are float32. It is the Gram matrix, the same product as here.
+# - **Clipped before unscaled.** `milesial/Pytorch-UNet#470`, merged in 2023, and `Lightning-AI/pytorch-lightning#9606`,
+#   merged in 2021, each mend just that.
 #
 # ## In three lines
 #
-# - fp16 loses small numbers first, and says nothing; the loss scale moves them up, and has twenty powers of two to be wrong in.
+# - fp16 loses small numbers first, and says nothing; the loss scale moves them up, and has twenty powers of two to be
+#   wrong in.
 # - Inside autocast the operation decides, not the input: a loss leaves the region *and* casts what comes in.
 # - Unscale before you look at a gradient, and do not trust the curve to tell you that you forgot.
 #
-# **Onward.** A batch that is too large even in half precision is cut into pieces: [05 · Gradient accumulation](05_gradient_accumulation.ipynb).
-# And a scaler learns from overflows. What if somebody mends them before it sees them?
-# [07 · Overflow and sanitization](07_overflow_and_sanitization.ipynb)
+# **Onward.** A batch that is too large even in half precision is cut into pieces:
+# [05 · Gradient accumulation](05_gradient_accumulation.ipynb). And a scaler learns from overflows. What if somebody
+# mends them before it sees them? [07 · Overflow and sanitization](07_overflow_and_sanitization.ipynb)

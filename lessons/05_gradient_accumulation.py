@@ -65,14 +65,14 @@ predict(
 # is in these lines: `backward` *adds* to what is there, and each micro-batch has a share.
 
 # %%
+import torch  # after covlab, which tells it how threads should wait
+
 from covlab import plots
 from covlab.course.experiments.accumulation import cut, with_batch_norm
 from covlab.faults.stage import finish, stage
 from covlab.model import BackProjectionNet
 from covlab.plots.accumulation import gradient_errors, ratios_by_window
 from covlab.simulator import Simulator, scene_generator
-
-import torch  # after covlab, which tells it how threads should wait
 
 device = choose_device(profile)
 scenario = choose_scenario(device)
@@ -128,9 +128,10 @@ measured = errors(gradients)
 # %% tags=["hide-input"]
 plots.show(
     gradient_errors(measured, equal=1e-5),
-    "Four rules, three windows each, on a logarithmic axis of the gradient's error. Without a division all three windows are wrong, by one to four "
-    "times the gradient. Divided by 4, the even window is equal but for rounding, near 1e-7; the ragged and the short one are off by about a half. Divided by "
-    "the number of micro-batches, only the ragged one is off. Divided by scenes, all three are equal.",
+    "Four rules, three windows each, on a logarithmic axis of the gradient's error. Without a division all three "
+    "windows are wrong, by one to four times the gradient. Divided by 4, the even window is equal but for rounding, "
+    "near 1e-7; the ragged and the short one are off by about a half. Divided by the number of micro-batches, only the "
+    "ragged one is off. Divided by scenes, all three are equal.",
 )
 
 # %% [markdown]
@@ -173,19 +174,22 @@ if max(measured["divide by scenes: nᵢ / Σn"].values()) > 1e-5:
     raise RuntimeError("the right rule no longer gives the gradient of the big batch")
 
 # %% [markdown]
-# **Why.** Call $\ell_i$ the mean loss of micro-batch $i$, of $n_i$ scenes. The mean over all scenes, and what "divide by 4" makes of it:
+# **Why.** Call $\ell_i$ the mean loss of micro-batch $i$, of $n_i$ scenes. The mean over all scenes, and what "divide
+# by 4" makes of it:
 #
 # $$\frac{n_1\ell_1 + \dots + n_m\ell_m}{n_1 + \dots + n_m} \qquad\text{and}\qquad \frac{\ell_1 + \dots + \ell_m}{4}$$
 #
 # - **Even**: the two are the same formula.
 # - **Short**: two micro-batches, each given a quarter. The direction is right, the length is
 #   <span data-claim="05.short_length">0.50</span> of what it should be.
-# - **Ragged**: a scene in the micro-batch of 4 counts eight times as much as one in a micro-batch of 32. So the *direction* turns,
-#   here by some <span data-claim="05.ragged_angle">33</span>°, and no learning rate can turn it back.
+# - **Ragged**: a scene in the micro-batch of 4 counts eight times as much as one in a micro-batch of 32. So
+#   the *direction* turns, here by some <span data-claim="05.ragged_angle">33</span>°, and no learning rate can turn it
+#   back.
 #
-# The right rule needs to know the window's scenes *before* its first backward. That is why covlab's trainer pulls a whole
-# window of micro-batches first, and then each loss is `torch.dot(losses.total, micro_batch.weight) / window_weight`. (Or sum
-# the scenes' losses, and divide the gradient just before the step.)
+# The right rule needs to know the window's scenes *before* its first backward. That is why covlab's trainer pulls a
+# whole window of micro-batches first, and then each loss is
+# `torch.dot(losses.total, micro_batch.weight) / window_weight`. (Or sum the scenes' losses, and divide the gradient
+# just before the step.)
 
 # %% [markdown]
 # ## Find and mend, 1: the weights of a window
@@ -235,8 +239,8 @@ if entries.max() < 100 * error(g, reference):
 
 # %% [markdown]
 # Single precision adds in another order and rounds differently. An entry that nearly cancels to zero keeps the
-# rounding and loses the value, so its own relative error says nothing. The norm over all entries does not care. In single
-# precision, hold ‖g₁ − g₂‖ / ‖g₂‖ against 1e-5.
+# rounding and loses the value, so its own relative error says nothing. The norm over all entries does not care. In
+# single precision, hold ‖g₁ − g₂‖ / ‖g₂‖ against 1e-5.
 #
 # ## What no division can mend
 #
@@ -258,15 +262,16 @@ plots.table(
 measure("05.batch_norm_error", by_mode["training mode"]["even"])
 
 # %% [markdown]
-# In training mode even the even window is off by about <span data-claim="05.batch_norm_error">0.2</span> of its gradient. Nothing is wrong with
-# the shares: cut differently, it is another function. With fixed statistics (evaluation mode) they are equal again. So there are **two
-# conditions**: the loss is a mean over scenes, each of which is computed without the others; and every scene has the same weight.
+# In training mode even the even window is off by about <span data-claim="05.batch_norm_error">0.2</span> of its
+# gradient. Nothing is wrong with the shares: cut differently, it is another function. With fixed statistics (evaluation
+# mode) they are equal again. So there are **two conditions**: the loss is a mean over scenes, each of which is computed
+# without the others; and every scene has the same weight.
 #
 # ## What the optimizer makes of it
 #
-# Now let the wrong gradients take steps. An epoch of ten micro-batches, four to a window: every third window is short. Two
-# bugs of covlab's museum: *no division*, and *the short last window divided by 4*. Each is held against the right run from the same
-# seed.
+# Now let the wrong gradients take steps. An epoch of ten micro-batches, four to a window: every third window is short.
+# Two bugs of covlab's museum: *no division*, and *the short last window divided by 4*. Each is held against the right
+# run from the same seed.
 
 # %%
 optimizers = {
@@ -289,9 +294,10 @@ for name, recipe in optimizers.items():
 # %% tags=["hide-input"]
 plots.show(
     ratios_by_window(runs, {"gradient_norm": "gradient", "update_norm": "step taken"}),
-    "Four panels: gradient norm and update norm over twelve windows, each of two bugged runs over the right run. The gradients are a saw in either row: "
-    "4, 4, 2 times without division, and 1, 1, one half with the short window divided by 4. Under SGD the steps taken are the same saw. Under AdamW the steps "
-    "of both bugged runs are as long as the right ones in every window.",
+    "Four panels: gradient norm and update norm over twelve windows, each of two bugged runs over the right run. The "
+    "gradients are a saw in either row: 4, 4, 2 times without division, and 1, 1, one half with the short window "
+    "divided by 4. Under SGD the steps taken are the same saw. Under AdamW the steps of both bugged runs are as long "
+    "as the right ones in every window.",
 )
 
 
@@ -312,14 +318,19 @@ measure("05.sgd_first_step", step_ratio("SGD", "no division", 0))
 measure("05.sgd_short_step", step_ratio("SGD", "short window by 4", 2))
 
 # %% [markdown]
-# - **SGD** hands the error on: the first step is <span data-claim="05.sgd_first_step">4.0</span>&nbsp;times as long without the division, and
+# - **SGD** hands the error on: the first step is <span data-claim="05.sgd_first_step">4.0</span>&nbsp;times as long
+#   without the division, and
 #   <span data-claim="05.sgd_short_step">0.5</span> of the right length in a short window divided by 4.
-# - **AdamW** hides both. It divides the running mean of the gradient by its running size, so a constant factor cancels (first step:
-#   <span data-claim="05.adamw_first_step">1.00</span>). The factor of the short window is *not* constant, and hides all the same (its step:
-#   <span data-claim="05.adamw_short_step">1.00</span>): the running mean holds nine parts of old gradient to one of new.
+# - **AdamW** hides both. It divides the running mean of the gradient by its running size, so a constant factor cancels
+#   (first step:
+#   <span data-claim="05.adamw_first_step">1.00</span>). The factor of the short window is *not* constant, and hides all
+#   the same (its step:
+#   <span data-claim="05.adamw_short_step">1.00</span>): the running mean holds nine parts of old gradient to one of
+#   new.
 # - In AdamW's eyes the two bugs are even one and the same: 4, 4, 2 is four times 1, 1, ½.
 #
-# A run that looks healthy under AdamW is no evidence of a right window. **The gradient's saw is**: look at the left column.
+# A run that looks healthy under AdamW is no evidence of a right window. **The gradient's saw is**: look at the left
+# column.
 #
 # Try it: the division left out, under either optimizer, with as many micro-batches and as much clipping as you like.
 
@@ -338,7 +349,8 @@ explorer.still()
 # %% [markdown]
 # ## Where clipping shows it
 #
-# A threshold is a number of its own, and knows nothing of your factor. With the threshold at the right run's median gradient norm:
+# A threshold is a number of its own, and knows nothing of your factor. With the threshold at the right run's median
+# gradient norm:
 
 # %%
 norms = sorted(runs["AdamW"][0].ledger.columns()["gradient_norm"])
@@ -356,14 +368,16 @@ measure("05.clipped_right", clipped["right"])
 measure("05.clipped_without_division", clipped["no division"])
 
 # %% [markdown]
-# The right run is clipped in about <span data-claim="05.clipped_right">5</span> of 12 windows, the one without division in about
-# <span data-claim="05.clipped_without_division">12</span>. Clipping is a second reading of the same fault, and it costs nothing: log the norm
+# The right run is clipped in about <span data-claim="05.clipped_right">5</span> of 12 windows, the one without division
+# in about
+# <span data-claim="05.clipped_without_division">12</span>. Clipping is a second reading of the same fault, and it costs
+# nothing: log the norm
 # *before* clipping, and how often it was clipped.
 #
 # ## Find and mend, 2: the last window
 #
-# Somebody's epoch for a linear model: plain SGD with a rate of `0.1`, all micro-batches of the same size. It trains. It is not
-# what its docstring says.
+# Somebody's epoch for a linear model: plain SGD with a rate of `0.1`, all micro-batches of the same size. It trains. It
+# is not what its docstring says.
 
 
 # %% tags=["exercise"]
@@ -433,12 +447,13 @@ check("05.clipped_gradient", clipped_gradient)
 # %% [markdown]
 # ## Where this happened to others
 #
-# - **The short window.** `Lightning-AI/pytorch-lightning#19987` (2024) finds the end of an epoch divided by the configured count; as last
-#   seen it was open. `modelscope/ms-swift#10084`, merged in 2026, mends the same: "with a configured window of four and an actual window of
-#   two, this produces half the full-batch reference gradient". You have just measured that half.
-# - **Ragged micro-batches, in disguise.** A language model's loss is a mean over *tokens*, and texts differ in length. So equal numbers of texts
-#   are ragged micro-batches, and a mean of their means is not the mean over tokens. `huggingface/transformers#34191` (merged, October 2024)
-#   divides by the window's tokens.
+# - **The short window.** `Lightning-AI/pytorch-lightning#19987` (2024) finds the end of an epoch divided by the
+#   configured count; as last seen it was open. `modelscope/ms-swift#10084`, merged in 2026, mends the same: "with a
+#   configured window of four and an actual window of two, this produces half the full-batch reference gradient". You
+#   have just measured that half.
+# - **Ragged micro-batches, in disguise.** A language model's loss is a mean over *tokens*, and texts differ in length.
+#   So equal numbers of texts are ragged micro-batches, and a mean of their means is not the mean over tokens.
+#   `huggingface/transformers#34191` (merged, October 2024) divides by the window's tokens.
 #
 # ## In three lines
 #
@@ -446,4 +461,5 @@ check("05.clipped_gradient", clipped_gradient)
 # - Compare whole gradients, ‖g₁ − g₂‖ / ‖g₂‖; a loss curve under AdamW proves nothing.
 # - Raggedness turns the gradient, a wrong divisor stretches it; SGD and clipping show what AdamW hides.
 #
-# **Onward.** [06 · The scaling bug](06_the_scaling_bug.ipynb): a review blames a frozen run on a missing division. You now know what such a bug can do. Could it?
+# **Onward.** [06 · The scaling bug](06_the_scaling_bug.ipynb): a review blames a frozen run on a missing division. You
+# now know what such a bug can do. Could it?

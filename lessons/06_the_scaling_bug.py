@@ -12,8 +12,8 @@
 # **Question.** A code review looked at a training run that printed the same two numbers for 30 epochs, and
 # named one bug. Can that bug cause that symptom?
 #
-# You will run the right training loop and the wrong one from the same seed, side by side, and hold the review's claims against
-# what you measure. You will afterwards be able to
+# You will run the right training loop and the wrong one from the same seed, side by side, and hold the review's claims
+# against what you measure. You will afterwards be able to
 #
 # - say what a missing division changes, and what each optimizer makes of it;
 # - ask of any bug what it *would* change, and measure just that;
@@ -77,6 +77,8 @@ predict("06.frozen", "Can this bug hold the validation value still, to six digit
 # %%
 from contextlib import nullcontext
 
+import torch  # after covlab, which tells it how threads should wait
+
 from covlab import plots
 from covlab.faults import FAULTS, case, inject, matrix
 from covlab.faults.convictions import OBSERVABLES
@@ -90,8 +92,6 @@ from covlab.simulator import FixedScenes, Simulator, scene_generator
 from covlab.trainer import Trainer
 from covlab.widgets import FaultMuseumExplorer, ScalingBugExplorer
 
-import torch  # after covlab, which tells it how threads should wait
-
 bug = FAULTS["division_in_debug_block"]
 print(bug.diff())
 
@@ -99,8 +99,8 @@ print(bug.diff())
 # ## The experiment
 #
 # The same 512 scenes, the same first parameters, 30 epochs, micro-batches of 32, four to a window. Only the
-# switch, the optimizer and the clipping differ; weight decay is off, so that the gradient alone moves anything. Training and
-# validation use the *same* scenes, as in the source's own test: this measures memory, not skill.
+# switch, the optimizer and the clipping differ; weight decay is off, so that the gradient alone moves anything.
+# Training and validation use the *same* scenes, as in the source's own test: this measures memory, not skill.
 
 # %%
 device = choose_device(profile)
@@ -149,8 +149,8 @@ plots.show(
     figure,
     "Twelve panels: logged loss, gradient norm and update norm over 120 windows, for AdamW and SGD, each with and "
     "without clipping. In every row the run with the bug logs several times the loss and the gradient norm of the "
-    "right one, and both fall together. The updates hardly differ under AdamW, and not visibly without clipping; under SGD "
-    "they are several times longer too.",
+    "right one, and both fall together. The updates hardly differ under AdamW, and not visibly without clipping; under "
+    "SGD they are several times longer too.",
 )
 
 # %% [markdown]
@@ -232,24 +232,28 @@ outcome(
 # %% [markdown]
 # **Why.** Without the division a window's gradient is the *sum* of its micro-batches' mean gradients instead of
 # their mean: with four micro-batches, four times too long, in the same direction, and so is the loss in the log
-# (<span data-claim="06.logged_ratio">4.00</span>&nbsp;times the measured one). In the first window one of the four *is* divided, and the gradient there is
-# about <span data-claim="06.first_gradient_ratio">3.3</span>&nbsp;times too long: a quarter and three wholes.
+# (<span data-claim="06.logged_ratio">4.00</span>&nbsp;times the measured one). In the first window one of the four *is*
+# divided, and the gradient there is about <span data-claim="06.first_gradient_ratio">3.3</span>&nbsp;times too long: a
+# quarter and three wholes.
 #
 # - **AdamW** divides the gradient by its own running size, so a constant factor cancels: without clipping, the first
-#   step is as long as the right one (ratio <span data-claim="06.adamw_first_step_ratio">1.00</span>), and after 30 epochs the error is the
-#   same but for chance (ratio <span data-claim="06.adamw_reached_ratio">1.0</span>). With clipping, the bug decides how often the
-#   threshold is met, and the run goes another way (not always a worse one: look at the last row).
-# - **SGD** passes the factor on: the first step is <span data-claim="06.sgd_first_step_ratio">3.3</span>&nbsp;times as long, as the gradient is,
-#   and the rest is a run with four times the learning rate. Whether that hurts depends on the recipe: without clipping, five seeds
-#   ended with <span data-quoted="covlab course check 06 --seeds 5">1.2 to 3.6</span>&nbsp;times the right run's error; clipped, with
-#   <span data-quoted="covlab course check 06 --seeds 5">0.5 to 0.7</span>&nbsp;times it. Four times the gradient under the same threshold is
-#   four times the learning rate under a *quarter* of the threshold, and that happens to suit this run: the bugged one is *better*.
-#   A bug that helps is still a bug, and one more reason not to judge a loop by its final error.
+#   step is as long as the right one (ratio <span data-claim="06.adamw_first_step_ratio">1.00</span>), and after 30
+#   epochs the error is the same but for chance (ratio <span data-claim="06.adamw_reached_ratio">1.0</span>). With
+#   clipping, the bug decides how often the threshold is met, and the run goes another way (not always a worse one: look
+#   at the last row).
+# - **SGD** passes the factor on: the first step is <span data-claim="06.sgd_first_step_ratio">3.3</span>&nbsp;times as
+#   long, as the gradient is, and the rest is a run with four times the learning rate. Whether that hurts depends on the
+#   recipe: without clipping, five seeds ended with <span data-quoted="covlab course check 06 --seeds 5">1.2
+#   to 3.6</span>&nbsp;times the right run's error; clipped, with
+#   <span data-quoted="covlab course check 06 --seeds 5">0.5 to 0.7</span>&nbsp;times it. Four times the gradient under
+#   the same threshold is four times the learning rate under a *quarter* of the threshold, and that happens to suit this
+#   run: the bugged one is *better*. A bug that helps is still a bug, and one more reason not to judge a loop by its
+#   final error.
 #
 # None of them is a network that does not learn.
 #
-# Try it: the bug on and off, under either optimizer, with more micro-batches in a window or just one. The runs are shorter here, and what
-# is new is trained while you watch.
+# Try it: the bug on and off, under either optimizer, with more micro-batches in a window or just one. The runs are
+# shorter here, and what is new is trained while you watch.
 
 # %%
 explorer = ScalingBugExplorer(bug.name, seed)
@@ -264,8 +268,8 @@ explorer.still_of("One micro-batch a window: the bug divides by one", {"accumula
 # %% [markdown]
 # ## Find and mend
 #
-# A loop of somebody's own, for a linear model. Its results are wrong, and no line of it raises. Find why, and mend it; then run
-# the cell below, which tries your loop on windows of random length.
+# A loop of somebody's own, for a linear model. Its results are wrong, and no line of it raises. Find why, and mend it;
+# then run the cell below, which tries your loop on windows of random length.
 
 
 # %% tags=["exercise"]
@@ -294,12 +298,14 @@ check("06.window_gradient", window_gradient)
 # %% [markdown]
 # ## Which bug is this?
 #
-# Here is a run of 10 epochs with another bug of covlab's museum, and the right run beside it. Nothing is wrong with the network or the
-# scenes. Read the columns from left to right, as above: what is logged, the gradient, what reached the parameters.
+# Here is a run of 10 epochs with another bug of covlab's museum, and the right run beside it. Nothing is wrong with the
+# network or the scenes. Read the columns from left to right, as above: what is logged, the gradient, what reached the
+# parameters.
 
 # %%
 from covlab.course import reference_trainer
-from covlab.course.exercises.lesson_06 import mystery_run, which_fault as exercise
+from covlab.course.exercises.lesson_06 import mystery_run
+from covlab.course.exercises.lesson_06 import which_fault as exercise
 
 mystery, healthy = mystery_run(seed, device), reference_trainer("overfit", seed, device=device, windows=40).fit()
 
@@ -331,7 +337,8 @@ plots.table(
 plots.table(["name", "what it does"], [(name, FAULTS[name].title) for name in exercise.choices])
 
 # %% [markdown]
-# The museum has each of them, right code against wrong. (Its numbers were measured before, in other runs than this one. In a terminal,
+# The museum has each of them, right code against wrong. (Its numbers were measured before, in other runs than this one.
+# In a terminal,
 # `covlab faults show NAME` says the same.)
 
 # %%
@@ -349,7 +356,8 @@ check("06.which_fault", which_fault)
 # %% [markdown]
 # ## With the source's own setting
 #
-# The run that was blamed on this bug accumulated over *one* micro-batch. Then the bug divides by one. In small, on 120 scenes for 30 epochs:
+# The run that was blamed on this bug accumulated over *one* micro-batch. Then the bug divides by one. In small, on 120
+# scenes for 30 epochs:
 
 # %%
 single = {
@@ -391,12 +399,15 @@ plots.table(
         ),
         ("right, measured here", arrow(adamw_clean, "train"), arrow(adamw_clean, "validation"), "this notebook, AdamW"),
     ],
-    "What was said, and what was measured: the first epochs and the last. The network and the scenes here are covlab's own.",
+    (
+        "What was said, and what was measured: the first epochs and the last. The network and the scenes here are "
+        "covlab's own."
+    ),
 )
 
 # %% [markdown]
-# The second row is no measurement. The very same block of numbers stands in a report of three days before, on *another* bug, and its
-# first number was one batch's error in a debug print. What was recorded after the mend is the third row.
+# The second row is no measurement. The very same block of numbers stands in a report of three days before, on *another*
+# bug, and its first number was one batch's error in a debug print. What was recorded after the mend is the third row.
 
 
 # %%
@@ -436,9 +447,9 @@ if smallest_train < 5e-7 or values_printed == 1 or not identical:
 # %% [markdown]
 # ## The same bug in every combination
 #
-# Four recipes are four anecdotes. `covlab faults matrix` runs every bug of the museum under either optimizer, with and without clipping,
-# in single and half precision, with several seeds, in runs much shorter than those above. Here is what it measured of this bug. The
-# first row is measured again, now.
+# Four recipes are four anecdotes. `covlab faults matrix` runs every bug of the museum under either optimizer, with and
+# without clipping, in single and half precision, with several seeds, in runs much shorter than those above. Here is
+# what it measured of this bug. The first row is measured again, now.
 
 # %%
 published = [row for row in matrix.load() if row["fault"] == bug.name]
@@ -462,15 +473,16 @@ plots.table(["what convicts it, in every row", "which is"], [(name, OBSERVABLES[
 measure("06.matrix_gradient_ratio", again["gradient_norm"] / again["clean_gradient_norm"])
 
 # %% [markdown]
-# Under AdamW the gradient norm is <span data-claim="06.matrix_gradient_ratio">3.6</span>&nbsp;times the right one on average (a window in
-# these runs may be short, and the first holds the one division). The last column says little, and the second table a lot: hold the
-# gradient of a window against the same scenes in one batch, and the bug is convicted, whatever the optimizer makes of it.
+# Under AdamW the gradient norm is <span data-claim="06.matrix_gradient_ratio">3.6</span>&nbsp;times the right one on
+# average (a window in these runs may be short, and the first holds the one division). The last column says little, and
+# the second table a lot: hold the gradient of a window against the same scenes in one batch, and the bug is convicted,
+# whatever the optimizer makes of it.
 #
 # ## What else the review called correct
 #
-# The review found one bug and passed everything else. Here are the items that can be measured in the loop, each with a measurement of
-# its own. (Two more are for other lessons: shape checks for [01](01_data_shapes.ipynb), the network's convolutions for
-# [08](08_training_for_real.ipynb).)
+# The review found one bug and passed everything else. Here are the items that can be measured in the loop, each with a
+# measurement of its own. (Two more are for other lessons: shape checks for [01](01_data_shapes.ipynb), the network's
+# convolutions for [08](08_training_for_real.ipynb).)
 
 # %%
 plots.table(
@@ -481,15 +493,17 @@ plots.table(
 # %% [markdown]
 # ## What can print those two numbers?
 #
-# Two effects must come together. Nothing reaches the running sum: hence the zero. And no step moves anything: hence the constant. The
-# pipeline's reports and its public code, five weeks younger than the review, hold these parts:
+# Two effects must come together. Nothing reaches the running sum: hence the zero. And no step moves anything: hence the
+# constant. The pipeline's reports and its public code, five weeks younger than the review, hold these parts:
 #
-# - a term of the loss, with a weight of `0.002`, whose gradient is NaN (lesson [07](07_overflow_and_sanitization.ipynb) has it);
+# - a term of the loss, with a weight of `0.002`, whose gradient is NaN (lesson [07](07_overflow_and_sanitization.ipynb)
+#   has it);
 # - a gate that skips the step then, silently;
 # - a running sum that stands in the branch of a step that ran;
 # - a batch loop that was de-dented: loss, backward and step come once, after it, and see the last batch alone.
 #
-# Here they are, alone and together, on 120 scenes for 30 epochs, and beside them the whole body of the loop, displaced into a debug block after it.
+# Here they are, alone and together, on 120 scenes for 30 epochs, and beside them the whole body of the loop, displaced
+# into a debug block after it.
 
 # %%
 nan_term, running_sum = "gradient_through_singular_vectors", "running_sum_in_step_branch"
@@ -512,24 +526,27 @@ if any(symptom.reproduced for symptom in alone) or not all(symptom.reproduced fo
     raise RuntimeError("the text below no longer follows from the runs above")
 
 # %% [markdown]
-# The NaN term alone freezes the run and logs an honest loss. The displaced sum alone does nothing at all, as long as steps run. *Together*
-# they print what the case's log shows, a zero and a constant. (So would a main weight of zero; but the source's own prints showed it at 1.)
-# Which of these it was in October, nobody can say: of that month's code there are only reports. But each part has a trace of its own,
-# a step that moves nothing, a sum that never grows, and whoever had measured *those* would have found it.
+# The NaN term alone freezes the run and logs an honest loss. The displaced sum alone does nothing at all, as long as
+# steps run. *Together* they print what the case's log shows, a zero and a constant. (So would a main weight of zero;
+# but the source's own prints showed it at 1.) Which of these it was in October, nobody can say: of that month's code
+# there are only reports. But each part has a trace of its own, a step that moves nothing, a sum that never grows, and
+# whoever had measured *those* would have found it.
 #
-# `covlab faults case`, in a terminal, runs more combinations, and `covlab faults reports` the ten reports of those days, each with another culprit.
+# `covlab faults case`, in a terminal, runs more combinations, and `covlab faults reports` the ten reports of those
+# days, each with another culprit.
 #
 # ## Conclusion
 #
 # The line the review found is wrong, and worth mending: it makes the loss and the gradient of every window too
-# large by the accumulation count, and under SGD it is another learning rate. But it cannot print a train value of zero, cannot
-# freeze validation, and in the blamed run it divided by one. The review named a real bug and pinned the wrong symptom on it.
+# large by the accumulation count, and under SGD it is another learning rate. But it cannot print a train value of zero,
+# cannot freeze validation, and in the blamed run it divided by one. The review named a real bug and pinned the wrong
+# symptom on it.
 #
 # ## Where this happened to others
 #
-# **The missing division.** `karpathy/nanoGPT#168` (2023, as last seen open, and mended in the loop that year) reports it of one of the most-read
-# training loops there is. Its author answers what you have measured: under Adam the factor is harmless, and the clipping
-# threshold is silently divided by it.
+# **The missing division.** `karpathy/nanoGPT#168` (2023, as last seen open, and mended in the loop that year) reports
+# it of one of the most-read training loops there is. Its author answers what you have measured: under Adam the factor
+# is harmless, and the clipping threshold is silently divided by it.
 #
 # ## In three lines
 #

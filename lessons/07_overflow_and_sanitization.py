@@ -11,8 +11,8 @@
 #
 # **Question.** How does hiding an overflow kill a run?
 #
-# Somebody's gradient is NaN now and then, so they mend it: `torch.nan_to_num(gradient, nan=0, posinf=1, neginf=-1)`. The NaNs are
-# gone. So is something else. You will afterwards be able to
+# Somebody's gradient is NaN now and then, so they mend it: `torch.nan_to_num(gradient, nan=0, posinf=1, neginf=-1)`.
+# The NaNs are gone. So is something else. You will afterwards be able to
 #
 # - say what a loss scaler must see, and when;
 # - tell three ways of mending apart by the scale, the norm and the update;
@@ -37,8 +37,8 @@ seed = 0
 # update      halves the scale if so; doubles it after many windows without
 # ```
 #
-# So an infinity is a message. The pipeline that lesson 06 looks at "sanitized" its gradients, and the review called that correct. What
-# gets lost depends on where in this list it is done.
+# So an infinity is a message. The pipeline that lesson 06 looks at "sanitized" its gradients, and the review called
+# that correct. What gets lost depends on where in this list it is done.
 #
 # Here is an honest scaler at work. Let it start elsewhere, or double its scale more often.
 
@@ -90,13 +90,13 @@ predict(
 # Each bug replaces one method of the trainer. First, before unscale:
 
 # %%
+import torch  # after covlab, which tells it how threads should wait
+
 from covlab import plots
 from covlab.course.experiments.overflow import mystery_run, watch_overflows
 from covlab.faults import FAULTS
 from covlab.faults.stage import finish, stage
 from covlab.plots.overflow import overflow_history
-
-import torch  # after covlab, which tells it how threads should wait
 
 choose_device(profile)  # these runs are small, and stay on the CPU
 print(FAULTS["sanitize_before_unscale"].diff())
@@ -108,8 +108,9 @@ print(FAULTS["sanitize_before_unscale"].diff())
 print("\n".join(FAULTS["sanitize_after_unscale"].diff().splitlines()[3:9]))
 
 # %% [markdown]
-# Three runs from one seed, 32 windows in fp16. The scale may double after every 4 windows without an overflow (PyTorch's default is
-# 2000; we have no time to wait). An onlooker notes which windows overflowed, before anybody can mend them.
+# Three runs from one seed, 32 windows in fp16. The scale may double after every 4 windows without an overflow
+# (PyTorch's default is 2000; we have no time to wait). An onlooker notes which windows overflowed, before anybody can
+# mend them.
 
 
 # %%
@@ -130,9 +131,11 @@ runs = {
 # %% tags=["hide-input"]
 plots.show(
     overflow_history(runs),
-    "Three runs, each with its loss scale, gradient norm and update over 32 windows. Honest: the scale falls from 2 to the 28 to about 2 to the 21; the windows that overflow are "
-    "skipped and move nothing. Mended before unscale: nearly every window overflows and every step runs; the scale climbs, the norm sinks to zero, the updates shrink. "
-    "Mended after unscale: the scale falls as in the honest run, but the windows that overflow are stepped on, at first with norms a hundred times the others'.",
+    "Three runs, each with its loss scale, gradient norm and update over 32 windows. Honest: the scale falls from 2 to "
+    "the 28 to about 2 to the 21; the windows that overflow are skipped and move nothing. Mended before unscale: "
+    "nearly every window overflows and every step runs; the scale climbs, the norm sinks to zero, the updates shrink. "
+    "Mended after unscale: the scale falls as in the honest run, but the windows that overflow are stepped on, at "
+    "first with norms a hundred times the others'.",
 )
 
 
@@ -185,24 +188,28 @@ measure("07.after_stepped_on", stepped_on(after, after_overflowed))
 measure("07.after_nmse", reached(after))
 
 # %% [markdown]
-# **Why.** Read the rows of the figure. (That all updates shrink at the end is the schedule's doing. That there are any where the gradient is
-# zero is AdamW's, whose running mean remembers the first windows for a while.)
+# **Why.** Read the rows of the figure. (That all updates shrink at the end is the schedule's doing. That there are any
+# where the gradient is zero is AdamW's, whose running mean remembers the first windows for a while.)
 #
-# - **Honest.** <span data-claim="07.honest_skips">11</span> steps of 32 are skipped. That is the price, and it buys the right scale: the run reaches
+# - **Honest.** <span data-claim="07.honest_skips">11</span> steps of 32 are skipped. That is the price, and it buys the
+#   right scale: the run reaches
 #   <span data-claim="07.honest_nmse">0.6</span>.
 # - **Mended before unscale.** No step is skipped, the log is spotless, the scale climbs to 2 to the
-#   <span data-claim="07.before_power">36</span>. Each infinity became a 1, which the scale then divides by hundreds of millions, and each NaN a 0. Soon
-#   every number overflows and the gradient is zero. The run ends at <span data-claim="07.before_nmse">0.90</span>: it learned next to nothing,
-#   and **nothing in the log is red**.
-# - **Mended after unscale.** The scaler has seen the overflow, so the scale comes down. But each infinity is now a 1, in a gradient whose honest
-#   *norm* is <span data-claim="07.honest_norm">0.05</span>: the mended one's is <span data-claim="07.after_first_norm">67</span>. It is finite, so
-#   <span data-claim="07.after_stepped_on">11</span> steps go in directions that `nan_to_num` made up. This run survives them, at
+#   <span data-claim="07.before_power">36</span>. Each infinity became a 1, which the scale then divides by hundreds of
+#   millions, and each NaN a 0. Soon every number overflows and the gradient is zero. The run ends at
+#   <span data-claim="07.before_nmse">0.90</span>: it learned next to nothing, and **nothing in the log is red**.
+# - **Mended after unscale.** The scaler has seen the overflow, so the scale comes down. But each infinity is now a 1,
+#   in a gradient whose honest
+#   *norm* is <span data-claim="07.honest_norm">0.05</span>: the mended one's is
+#   <span data-claim="07.after_first_norm">67</span>. It is finite, so
+#   <span data-claim="07.after_stepped_on">11</span> steps go in directions that `nan_to_num` made up. This run survives
+#   them, at
 #   <span data-claim="07.after_nmse">0.68</span>. It need not.
 #
 # ## Who is asked?
 #
-# "After unscale it changes nothing", one may object: PyTorch's own `scaler.step` skips. So it does, as long as *it* is the one who
-# takes the step:
+# "After unscale it changes nothing", one may object: PyTorch's own `scaler.step` skips. So it does, as long as *it* is
+# the one who takes the step:
 
 
 # %%
@@ -231,15 +238,17 @@ plots.table(
 )
 
 # %% [markdown]
-# Every loop with a gate of its own (to skip outliers, say) is the second kind. And even in the first, norm, clipping and log see made-up
-# numbers. So it was in the pipeline of lesson 06: its scaler, which remembered, skipped every step, while the loop's own log reported each
-# as taken.
+# Every loop with a gate of its own (to skip outliers, say) is the second kind. And even in the first, norm, clipping
+# and log see made-up numbers. So it was in the pipeline of lesson 06: its scaler, which remembered, skipped every step,
+# while the loop's own log reported each as taken.
 #
 # ## Find and mend, 1: an honest step
 #
 # A scaler in four lines, with plain numbers. It never skips anything.
 
 # %% tags=["exercise"]
+import itertools
+
 import torch
 
 
@@ -265,9 +274,10 @@ check("07.honest_step", honest_step)
 # %% [markdown]
 # ## A NaN that no scale can cure
 #
-# In the pipeline of lesson 06 the NaNs were no overflows at all. A term of the loss, with a weight of `0.002`, went backward through singular
-# vectors, whose derivative divides by differences of singular values; equal ones give NaN. Here is such a term, with an honest scaler,
-# with mending, and in single precision without a scaler. The scale starts at 2¹⁶, as PyTorch's does; weight decay is off.
+# In the pipeline of lesson 06 the NaNs were no overflows at all. A term of the loss, with a weight of `0.002`, went
+# backward through singular vectors, whose derivative divides by differences of singular values; equal ones give NaN.
+# Here is such a term, with an honest scaler, with mending, and in single precision without a scaler. The scale starts
+# at 2¹⁶, as PyTorch's does; weight decay is off.
 
 # %%
 aligned = dict(weights={"lam_cov": 1.0, "lam_subspace_align": 0.002}, start=2.0**16, weight_decay=0.0)
@@ -300,7 +310,7 @@ plots.table(
 
 # %%
 suffering = sick["honest, fp16"][0].ledger.rows
-falls = sum(late["loss_scale"] < early["loss_scale"] for early, late in zip(suffering, suffering[1:]))
+falls = sum(late["loss_scale"] < early["loss_scale"] for early, late in itertools.pairwise(suffering))
 happened = "fall for ever" if falls == len(suffering) - 1 else "fall a few times" if falls else "stay"
 outcome("07.nan", happened, because="NaN divided by two is NaN: no scale is small enough.")
 mended = sick["mended before unscale, fp16"][0].ledger.rows
@@ -310,11 +320,13 @@ measure("07.sick_moved", sum(row["update_norm"] > 0 for row in mended))
 # %% [markdown]
 # None of the three learns. But look at what each *says*:
 #
-# - The **honest** one skips every step, and its scale falls for ever. That is loud, and it is a diagnosis: an overflow is cured by a few
-#   halvings, **a scale that only falls means NaN**.
-# - The **mended** ones report <span data-claim="07.sick_steps_taken">32</span> steps taken. Steps that moved a parameter:
-#   <span data-claim="07.sick_moved">0</span>. Since one NaN spreads through backward to every parameter before it, what is mended is a gradient of
-#   zeros. Validation is the same to six digits in every epoch. This is half of what the source's log shows; lesson 06 has the other half.
+# - The **honest** one skips every step, and its scale falls for ever. That is loud, and it is a diagnosis: an overflow
+#   is cured by a few halvings, **a scale that only falls means NaN**.
+# - The **mended** ones report <span data-claim="07.sick_steps_taken">32</span> steps taken. Steps that moved a
+#   parameter:
+#   <span data-claim="07.sick_moved">0</span>. Since one NaN spreads through backward to every parameter before it, what
+#   is mended is a gradient of zeros. Validation is the same to six digits in every epoch. This is half of what the
+#   source's log shows; lesson 06 has the other half.
 #
 # ## Find and mend, 2: a diagnosis
 #
@@ -343,8 +355,8 @@ check("07.diagnosis", diagnosis)
 # %% [markdown]
 # ## Find and mend, 3: the line in the log
 #
-# The same mending, one floor up: a NaN in the *loss* is taken for zero, so that the log looks tidy. (covlab's own log is stricter than what you
-# are to write: one such window makes the epoch's value NaN, and the count stands beside it.)
+# The same mending, one floor up: a NaN in the *loss* is taken for zero, so that the log looks tidy. (covlab's own log
+# is stricter than what you are to write: one such window makes the epoch's value NaN, and the count stands beside it.)
 
 # %% tags=["exercise"]
 import torch
@@ -368,18 +380,22 @@ check("07.epoch_line", epoch_line)
 # %% [markdown]
 # ## Where this happened to others
 #
-# - **In a famous loop.** `NVlabs/stylegan3`, `training/training_loop.py`, passes every gradient through `nan_to_num` with 0 and ±1e5, right before the
-#   step. It has no loss scaler to blind, and its networks train; but nothing counts how often it happens.
-# - **A scale that climbed to infinity.** `pytorch/pytorch#98828` (2023, closed). A PyTorch developer proposed a cap there, and warned that if the scale has gone
-#   that large, something else may have gone wrong already. You have just built one such something.
-# - **In the log alone.** `huggingface/transformers#13619` (merged, 2021) lets NaN losses be replaced in the log. `huggingface/trl#6702` (2026, closed) reports what that
-#   costs: a corrupted run with a clean loss curve.
+# - **In a famous loop.** `NVlabs/stylegan3`, `training/training_loop.py`, passes every gradient through `nan_to_num`
+#   with 0 and ±1e5, right before the step. It has no loss scaler to blind, and its networks train; but nothing counts
+#   how often it happens.
+# - **A scale that climbed to infinity.** `pytorch/pytorch#98828` (2023, closed). A PyTorch developer proposed a cap
+#   there, and warned that if the scale has gone that large, something else may have gone wrong already. You have just
+#   built one such something.
+# - **In the log alone.** `huggingface/transformers#13619` (merged, 2021) lets NaN losses be replaced in the log.
+#   `huggingface/trl#6702` (2026, closed) reports what that costs: a corrupted run with a clean loss curve.
 #
 # ## In three lines
 #
 # - An infinity is a message from the gradient to the scaler; whoever mends it first has cut the line.
-# - Mended before unscale the scale climbs and updates vanish; mended after, made-up steps are taken; a scale that only falls means NaN.
+# - Mended before unscale the scale climbs and updates vanish; mended after, made-up steps are taken; a scale that only
+#   falls means NaN.
 # - Never mend: skip, count, and find out where it comes from.
 #
 # **Onward.** All of these leave a trace that can be read from any loop, without changing it:
-# [11 · Watch your own loop](11_watch_your_own_loop.ipynb). The whole case is in [06 · The scaling bug](06_the_scaling_bug.ipynb).
+# [11 · Watch your own loop](11_watch_your_own_loop.ipynb). The whole case is in
+# [06 · The scaling bug](06_the_scaling_bug.ipynb).

@@ -9,17 +9,18 @@
 # %% [markdown]
 # # 08 · Training for real
 #
-# **Question.** The review promised an error of <span data-quoted="the review's table">0.187</span>. What would it take to keep that promise, and
-# would it mean anything?
+# **Question.** The review promised an error of <span data-quoted="the review's table">0.187</span>. What would it take
+# to keep that promise, and would it mean anything?
 #
-# You will keep it in seconds, see that this proves nothing, and then do the real thing: scenes nobody has seen, estimators with
-# decades of theory behind them, and places of sources on a map. You will afterwards be able to
+# You will keep it in seconds, see that this proves nothing, and then do the real thing: scenes nobody has seen,
+# estimators with decades of theory behind them, and places of sources on a map. You will afterwards be able to
 #
 # - say what an overfit test tells, and what it does not;
 # - tell a network that is still learning from one that cannot say what it was asked;
 # - judge an error beside its rivals, and an estimate by what it is for.
 #
-# 50 minutes to read, about a minute and a half to run. [02](02_nmse_trace_normalization.ipynb) and [06](06_the_scaling_bug.ipynb) help.
+# 50 minutes to read, about a minute and a half to run. [02](02_nmse_trace_normalization.ipynb) and
+# [06](06_the_scaling_bug.ipynb) help.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -27,6 +28,8 @@ seed = 0
 
 # %%
 from dataclasses import replace
+
+import torch  # after covlab, which tells it how threads should wait
 
 from covlab import plots
 from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
@@ -47,8 +50,6 @@ from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generato
 from covlab.trainer import Trainer
 from covlab.unrolled import pretrained
 
-import torch  # after covlab, which tells it how threads should wait
-
 device = choose_device(profile)
 scenario = choose_scenario(device)
 simulator = Simulator(scenario, device)
@@ -58,13 +59,16 @@ NMSE = LossWeights.only(lam_cov=1.0)
 # %% [markdown]
 # ## The promise
 #
-# The review's run was an *overfit test*: 512 fixed scenes, over and over, judged on those same scenes. It is a good test of a
-# loop. A healthy loop and a network with enough parameters pass it.
+# The review's run was an *overfit test*: 512 fixed scenes, over and over, judged on those same scenes. It is a good
+# test of a loop. A healthy loop and a network with enough parameters pass it.
 
 # %%
 predict(
     "08.overfit",
-    "A network memorizes 512 scenes until their error is far below the promise. On scenes it has never seen, its error is …",
+    (
+        "A network memorizes 512 scenes until their error is far below the promise. On scenes it has never seen, its "
+        "error is …"
+    ),
     ["about the same", "many times larger", "that of one who knows nothing"],
 )
 
@@ -125,16 +129,18 @@ outcome(
 )
 
 # %% [markdown]
-# So the promise is kept: <span data-claim="08.memorized">0.009</span>, where <span data-quoted="the review's table">0.187</span> was
-# promised. But with *wrong* answers the same test is passed as well (<span data-claim="08.memorized_wrong">0.006</span>). An
-# overfit test tells a loop that trains from one that does not, and nothing else. What the network makes of new scenes, about
-# <span data-claim="08.memorized_held_out">0.3</span>, has to be asked separately, and always stands beside it in covlab's reports.
+# So the promise is kept: <span data-claim="08.memorized">0.009</span>, where
+# <span data-quoted="the review's table">0.187</span> was promised. But with *wrong* answers the same test is passed as
+# well (<span data-claim="08.memorized_wrong">0.006</span>). An overfit test tells a loop that trains from one that does
+# not, and nothing else. What the network makes of new scenes, about
+# <span data-claim="08.memorized_held_out">0.3</span>, has to be asked separately, and always stands beside it in
+# covlab's reports.
 #
 # ## Stuck
 #
 # The reviewed pipeline's own network convolves the snapshots, the channels and the codes *apart*, and averages.
-# Here it is on fresh scenes: once with fresh random codes in every scene, once with one fixed set of codes; and beside it a network that first
-# multiplies each snapshot with the conjugate of its code, and then squares.
+# Here it is on fresh scenes: once with fresh random codes in every scene, once with one fixed set of codes; and beside
+# it a network that first multiplies each snapshot with the conjugate of its code, and then squares.
 
 # %%
 predict(
@@ -170,9 +176,9 @@ figure.axes[0].annotate(
 )
 plots.show(
     figure,
-    "Training and validation error over the epochs. The convolutional network with fresh codes lies on a dotted line, the best constant answer, "
-    "from its first epoch on. With one fixed set of codes it begins to fall. The network that multiplies and squares "
-    "starts far below both and goes on falling.",
+    "Training and validation error over the epochs. The convolutional network with fresh codes lies on a dotted line, "
+    "the best constant answer, from its first epoch on. With one fixed set of codes it begins to fall. The network "
+    "that multiplies and squares starts far below both and goes on falling.",
 )
 
 # %% tags=["hide-input"]
@@ -193,16 +199,18 @@ outcome(
 )
 
 # %% [markdown]
-# **Why.** A snapshot is $y_l = G\,\mathrm{diag}(c_l)\,x_l + n_l$, and the phases of $c_l$ are drawn anew each time. On average over the codes,
+# **Why.** A snapshot is $y_l = G\,\mathrm{diag}(c_l)\,x_l + n_l$, and the phases of $c_l$ are drawn anew each time. On
+# average over the codes,
 # $y_l$ says nothing of $x_l$, and neither does any function that looks at $y$ and at $c$ apart. Only their
-# *product*, $c_l^* \cdot (B\,y_l)$, has the sources' phases in it. And the sources' symbols are random too, so that the mean of that
-# product is zero: $R$ shows in its *square*. A convolution does neither. It ends at the score of the best constant answer
-# (<span data-claim="08.constant">0.85</span>; ratio <span data-claim="08.stuck_over_constant">1.00</span>), with the very loop that trains its
-# neighbour to <span data-claim="08.learned">0.20</span>. With one fixed set of codes the phases can be learned by heart, and the error starts to move
-# (<span data-claim="08.fixed_codes">0.80</span> so far).
+# *product*, $c_l^* \cdot (B\,y_l)$, has the sources' phases in it. And the sources' symbols are random too, so that the
+# mean of that product is zero: $R$ shows in its *square*. A convolution does neither. It ends at the score of the best
+# constant answer (<span data-claim="08.constant">0.85</span>; ratio
+# <span data-claim="08.stuck_over_constant">1.00</span>), with the very loop that trains its neighbour to
+# <span data-claim="08.learned">0.20</span>. With one fixed set of codes the phases can be learned by heart, and the
+# error starts to move (<span data-claim="08.fixed_codes">0.80</span> so far).
 #
-# Mark the order of these findings: no bug in the loop, no bad learning rate. *This network cannot say what it was asked.*
-# More training would not have told.
+# Mark the order of these findings: no bug in the loop, no bad learning rate. *This network cannot say what it was
+# asked.* More training would not have told.
 #
 # ## Mend it: take the code out
 #
@@ -232,10 +240,10 @@ check("08.back_projection", back_projection)
 # %% [markdown]
 # ## The ladder
 #
-# Is such an error good? That question has no answer without rivals. Here they are, on the same scenes, all with the same knowledge of
-# the site: constants; what the snapshots say without any model; maximum likelihood on a grid of places, the honest rival; the network
-# just trained; one that was trained for minutes, unrolls the likelihood's own statistics and ships with covlab; and a genie who is told where the
-# sources are, and still has to find their powers.
+# Is such an error good? That question has no answer without rivals. Here they are, on the same scenes, all with the
+# same knowledge of the site: constants; what the snapshots say without any model; maximum likelihood on a grid of
+# places, the honest rival; the network just trained; one that was trained for minutes, unrolls the likelihood's own
+# statistics and ships with covlab; and a genie who is told where the sources are, and still has to find their powers.
 
 # %%
 jury = unseen[:256]
@@ -267,8 +275,9 @@ plots.show(
         {name: (error.mean().item(), error.median().item()) for name, error in errors.items()},
         {"promised, for memory": 0.187},
     ),
-    "Bars of mean error on 256 unseen scenes, with the median as a diamond, from the scaled identity near 0.9 at the top down to the genie. "
-    "The network trained here lies near the dashed line of the promise, grid maximum likelihood and the shipped network well to its left.",
+    "Bars of mean error on 256 unseen scenes, with the median as a diamond, from the scaled identity near 0.9 at the "
+    "top down to the genie. The network trained here lies near the dashed line of the promise, grid maximum likelihood "
+    "and the shipped network well to its left.",
 )
 
 # %% tags=["hide-input"]
@@ -283,10 +292,12 @@ for claim, name in (
     measure(f"08.{claim}", mean[name])
 
 # %% [markdown]
-# Read from the top: whoever says nothing scores <span data-claim="08.identity">0.91</span>. The snapshots alone, back-projected and averaged, score
-# <span data-claim="08.samples">0.62</span>: sixteen snapshots of eight antennas are few. The likelihood on a grid, which needs no training at all,
-# reaches <span data-claim="08.grid">0.11</span>, and that is the bar: a network that only beats the lines above it
-# proves nothing. The shipped one reaches <span data-claim="08.shipped">0.06</span>; nobody can expect less than the genie's
+# Read from the top: whoever says nothing scores <span data-claim="08.identity">0.91</span>. The snapshots alone,
+# back-projected and averaged, score
+# <span data-claim="08.samples">0.62</span>: sixteen snapshots of eight antennas are few. The likelihood on a grid,
+# which needs no training at all, reaches <span data-claim="08.grid">0.11</span>, and that is the bar: a network that
+# only beats the lines above it proves nothing. The shipped one reaches <span data-claim="08.shipped">0.06</span>;
+# nobody can expect less than the genie's
 # <span data-claim="08.genie">0.02</span>.
 #
 # The table that settles such questions has confidence intervals, all sizes and the time each estimator takes:
@@ -294,8 +305,8 @@ for claim, name in (
 #
 # ## Where are they?
 #
-# A covariance is not the end. MUSIC splits its eigenvectors into those of the sources and the rest, and asks of each place how much of its
-# steering vector lies in the rest. Mend the step it stands on:
+# A covariance is not the end. MUSIC splits its eigenvectors into those of the sources and the rest, and asks of each
+# place how much of its steering vector lies in the rest. Mend the step it stands on:
 
 # %% tags=["exercise"]
 import torch
@@ -340,15 +351,17 @@ with torch.no_grad():
     }
 plots.show(
     direction_spectra(spectra, fine, scene.to("cpu")),
-    "Five maps of the MUSIC spectrum over azimuth and elevation, with a cross at each of the two sources. From the true covariance there are two sharp "
-    "peaks under the crosses; from the back-projected samples two broad hills on a high plateau; the better the estimate, the sharper the peaks "
-    "and the closer to the crosses.",
+    "Five maps of the MUSIC spectrum over azimuth and elevation, with a cross at each of the two sources. From the "
+    "true covariance there are two sharp peaks under the crosses; from the back-projected samples two broad hills on a "
+    "high plateau; the better the estimate, the sharper the peaks and the closer to the crosses.",
 )
 
 
 # %%
 def direction_error(R):
-    """Angle from a source to the MUSIC peak that is taken for it, in degrees, median over scenes of the RMS over sources."""
+    """Angle from a source to the MUSIC peak that is taken for it, in degrees, median over scenes of the RMS over
+    sources.
+    """
     few = zip(R.split(16), jury.source_count.split(16))  # a spectrum of all scenes at once would fill the memory
     found = torch.cat(
         [locate(music(some, sources, fine.steering), fine, scenario.max_sources) for some, sources in few]
@@ -369,13 +382,14 @@ measure("08.direction_trained", degrees["network, trained here"])
 measure("08.direction_shipped", degrees["network, shipped"])
 
 # %% [markdown]
-# A smaller error of $R$ need not be a better map. The network trained here has a third of the samples' error, and directions that are no
-# better: off by <span data-claim="08.direction_trained">3.9</span>° against <span data-claim="08.direction_samples">3.5</span>°. Its error was
-# trained on all of $R$, most of which MUSIC throws away. The shipped network, which steps off the grid along the likelihood,
-# is off by <span data-claim="08.direction_shipped">1.6</span>°. Judge an estimate by what it is for.
+# A smaller error of $R$ need not be a better map. The network trained here has a third of the samples' error, and
+# directions that are no better: off by <span data-claim="08.direction_trained">3.9</span>° against
+# <span data-claim="08.direction_samples">3.5</span>°. Its error was trained on all of $R$, most of which MUSIC throws
+# away. The shipped network, which steps off the grid along the likelihood, is off by
+# <span data-claim="08.direction_shipped">1.6</span>°. Judge an estimate by what it is for.
 #
-# Try it: take the sample covariance, move a source towards the other one at −30°, and see when MUSIC takes the two for one; then let
-# the SNR fall.
+# Try it: take the sample covariance, move a source towards the other one at −30°, and see when MUSIC takes the two for
+# one; then let the SNR fall.
 
 # %%
 from covlab.widgets import SceneExplorer
@@ -395,16 +409,18 @@ explorer.still_of(
 # %% [markdown]
 # ## Where this happened to others
 #
-# That networks memorize anything was shown at scale by Zhang and others (*Understanding deep learning requires rethinking
-# generalization*, ICLR 2017): standard image networks fit *random labels* without error, as yours did above. And that an
-# overfit test belongs at the start of every project, as a test of the loop and before any hope, is the third step of Karpathy's *A
-# Recipe for Training Neural Networks* (2019), whose second is what the reviewed pipeline lacked: simple baselines to hold the number against.
+# That networks memorize anything was shown at scale by Zhang and others (*Understanding deep learning requires
+# rethinking generalization*, ICLR 2017): standard image networks fit *random labels* without error, as yours did above.
+# And that an overfit test belongs at the start of every project, as a test of the loop and before any hope, is the
+# third step of Karpathy's *A Recipe for Training Neural Networks* (2019), whose second is what the reviewed pipeline
+# lacked: simple baselines to hold the number against.
 #
 # ## In three lines
 #
 # - An overfit test says that a loop trains; it is passed with wrong answers too.
-# - A network that is stuck at the best constant answer may be unable to say anything else: look at what it computes before you tune it.
+# - A network that is stuck at the best constant answer may be unable to say anything else: look at what it computes
+#   before you tune it.
 # - A number is good or bad beside its rivals, on scenes nobody has seen.
 #
-# **Onward.** [09 · Tuning the weights](09_tuning_the_weights.ipynb) lets many processes search for better ones, and keeps a record of where
-# each came from.
+# **Onward.** [09 · Tuning the weights](09_tuning_the_weights.ipynb) lets many processes search for better ones, and
+# keeps a record of where each came from.

@@ -17,7 +17,8 @@
 # - run one study from several processes at once;
 # - tell of every weight of a run where it came from, and how much of a study's lead is luck.
 #
-# 40 minutes to read, less than a minute to run. [Lesson 03](03_loss_terms_and_weights.ipynb) has the terms that are weighed.
+# 40 minutes to read, less than a minute to run. [Lesson 03](03_loss_terms_and_weights.ipynb) has the terms that are
+# weighed.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -28,6 +29,7 @@ import tempfile
 from pathlib import Path
 
 import optuna
+import torch  # after covlab, which tells it how threads should wait
 
 from covlab import plots
 from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
@@ -41,8 +43,6 @@ from covlab.recipe import Recipe
 from covlab.simulator import FreshScenes, Simulator, scene_generator
 from covlab.trainer import Trainer
 from covlab.tune import best, open_study, work
-
-import torch  # after covlab, which tells it how threads should wait
 
 device = choose_device(profile)
 scenario = choose_scenario(device)
@@ -62,7 +62,8 @@ def train(weights, learning_rate=3e-3, seed=seed):
 # %% [markdown]
 # ## Who is the judge?
 #
-# Three runs that differ in one weight, that of the peak contrast. Each logs its loss; each can be asked for its error on unseen scenes.
+# Three runs that differ in one weight, that of the peak contrast. Each logs its loss; each can be asked for its error
+# on unseen scenes.
 
 # %%
 predict(
@@ -92,18 +93,23 @@ happened = {min(contrasts): "the smallest weight", max(contrasts): "the largest 
 outcome(
     "09.judge",
     happened,
-    because=f"A small weight makes a small loss, whatever is learned; the lowest error here belongs to the weight {winner:g}.",
+    because=(
+        "A small weight makes a small loss, whatever is learned; the lowest error here belongs to the weight "
+        f"{winner:g}."
+    ),
 )
 
 # %% [markdown]
-# The logged loss of the heaviest weight is <span data-claim="09.logged_ratio">1.7</span>&nbsp;times that of the lightest; their errors
-# are in the ratio <span data-claim="09.error_ratio">1.1</span>. A search that minimizes the weighted loss turns every weight down, and
-# would report a splendid result. So a study's judge is the one thing that no weight can move: the NMSE on held-out scenes.
+# The logged loss of the heaviest weight is <span data-claim="09.logged_ratio">1.7</span>&nbsp;times that of the
+# lightest; their errors are in the ratio <span data-claim="09.error_ratio">1.1</span>. A search that minimizes the
+# weighted loss turns every weight down, and would report a splendid result. So a study's judge is the one thing that no
+# weight can move: the NMSE on held-out scenes.
 #
 # ## One study, two workers
 #
-# A study stands in a *storage*, here a file, and may as well be a database that many machines reach. Whoever knows its name joins. Below,
-# this kernel and a second process (`covlab tune`, as you would type it in another shell) work until it holds eight finished trials.
+# A study stands in a *storage*, here a file, and may as well be a database that many machines reach. Whoever knows its
+# name joins. Below, this kernel and a second process (`covlab tune`, as you would type it in another shell) work until
+# it holds eight finished trials.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -131,16 +137,18 @@ def numbers(lines):
 finished = study.get_trials(states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED))
 plots.show(
     trials_of(finished, {"this kernel": numbers(mine), "second process": numbers(theirs)}),
-    "Left, two lanes of numbered bars over time: both workers run trials of the one study at the same time. Right, the held-out error of every "
-    "trial after each epoch, all falling, the best one thick; a trial that was stopped early would be short and dashed.",
+    "Left, two lanes of numbered bars over time: both workers run trials of the one study at the same time. Right, the "
+    "held-out error of every trial after each epoch, all falling, the best one thick; a trial that was stopped early "
+    "would be short and dashed.",
 )
 if not (numbers(mine) and numbers(theirs)):
     raise RuntimeError("one of the two workers ran no trial; the text says that both do")
 
 # %% [markdown]
-# No number is run twice, and nobody handed them out: a trial is a row of the storage, and whoever asks next gets the next. A worker that is killed
-# loses its own trial and no other: its heartbeat stops, and another worker begins that trial again. And a trial that
-# does worse than the *median* of the others after as many epochs is stopped early, so that time goes to those with prospects.
+# No number is run twice, and nobody handed them out: a trial is a row of the storage, and whoever asks next gets the
+# next. A worker that is killed loses its own trial and no other: its heartbeat stops, and another worker begins that
+# trial again. And a trial that does worse than the *median* of the others after as many epochs is stopped early, so
+# that time goes to those with prospects.
 #
 # ## Mend it: when to stop a trial
 
@@ -166,7 +174,9 @@ check("09.should_stop", should_stop)
 
 # %% tags=["exercise"]
 def best_trial(losses, held_out, pruned):
-    """Final weighted losses, held-out errors, and whether stopped early, of trials 1, 2, … [n] each -> the number of the best."""
+    """Final weighted losses, held-out errors, and whether stopped early, of trials 1, 2, … [n] each -> the number of
+    the best.
+    """
     return losses.argmin() + 1
 
 
@@ -175,7 +185,9 @@ import torch
 
 
 def best_trial(losses, held_out, pruned):
-    """Final weighted losses, held-out errors, and whether stopped early, of trials 1, 2, … [n] each -> the number of the best."""
+    """Final weighted losses, held-out errors, and whether stopped early, of trials 1, 2, … [n] each -> the number of
+    the best.
+    """
     return held_out.masked_fill(pruned, torch.inf).argmin() + 1
 
 
@@ -185,7 +197,8 @@ check("09.best_trial", best_trial)
 # %% [markdown]
 # ## Where did this weight come from?
 #
-# What a study found goes into `LossWeights`, the one place where a weight is set, and each weight remembers where it came from.
+# What a study found goes into `LossWeights`, the one place where a weight is set, and each weight remembers where it
+# came from.
 
 # %%
 tuned = best(storage, "weights")
@@ -195,10 +208,11 @@ plots.table(
 )
 
 # %% [markdown]
-# The first trial, number 0, of a study of covlab's is always the default: a search may end with the finding that there was nothing to find.
+# The first trial, number 0, of a study of covlab's is always the default: a search may end with the finding that there
+# was nothing to find.
 #
-# That record is no ornament. In the reviewed pipeline the weights were set back to their defaults *after* tuned ones had been loaded:
-# no exception, a run that trains, and a search that was for nothing. covlab has that bug as a switch:
+# That record is no ornament. In the reviewed pipeline the weights were set back to their defaults *after* tuned ones
+# had been loaded: no exception, a run that trains, and a search that was for nothing. covlab has that bug as a switch:
 
 # %%
 found = LossWeights().updated("study last week, trial 7", lam_peak_contrast=0.4, lam_subspace_align=0.01)
@@ -224,8 +238,8 @@ if any(reset.loss.active[name] == found.values()[f"lam_{name}"] for name in term
 # %% [markdown]
 # ## Has anything been won?
 #
-# The best of several trials is the best *on the scenes that chose it*, and some of its lead is luck. So the last word is given to scenes that no
-# trial has seen, and to another seed.
+# The best of several trials is the best *on the scenes that chose it*, and some of its lead is luck. So the last word
+# is given to scenes that no trial has seen, and to another seed.
 
 
 # %%
@@ -247,15 +261,16 @@ plots.table(
 )
 
 # %% [markdown]
-# Read the rows from left to right (they are one and the same where the default won). Other scenes are easier or harder for both; what the
-# chosen trial loses *more* than the default does was luck. Whatever lead it keeps may be worth having, and wants more seeds before
-# anybody is told.
+# Read the rows from left to right (they are one and the same where the default won). Other scenes are easier or harder
+# for both; what the chosen trial loses *more* than the default does was luck. Whatever lead it keeps may be worth
+# having, and wants more seeds before anybody is told.
 #
 # ## Where this happened to others
 #
-# That a criterion can be over-fitted by choosing, just as training scenes can by training, was measured by Cawley and Talbot (*On
-# Over-fitting in Model Selection and Subsequent Selection Bias in Performance Evaluation*, JMLR 11, 2010): the bias is often as large as the differences
-# between the methods compared. Their cure is the one above: scenes that had no say in the choice.
+# That a criterion can be over-fitted by choosing, just as training scenes can by training, was measured by Cawley and
+# Talbot (*On Over-fitting in Model Selection and Subsequent Selection Bias in Performance Evaluation*, JMLR 11, 2010):
+# the bias is often as large as the differences between the methods compared. Their cure is the one above: scenes that
+# had no say in the choice.
 #
 # ## In three lines
 #

@@ -11,15 +11,16 @@
 #
 # **Question.** When do two processes take the step of one?
 #
-# With more than one process (a *rank* each), every rank has its own part of a window: the micro-batches of one optimizer
-# step. The ranks' gradients are brought together, and all take the same step. You will start two real processes on your own
-# machine, and afterwards be able to
+# With more than one process (a *rank* each), every rank has its own part of a window: the micro-batches of one
+# optimizer step. The ranks' gradients are brought together, and all take the same step. You will start two real
+# processes on your own machine, and afterwards be able to
 #
 # - weigh the losses of ranks that do not have the same number of scenes;
 # - say what `no_sync` saves, and when a run *stands still* without it;
 # - show, by one number a window, that two processes trained as one.
 #
-# 40 minutes to read, a minute to run. [Lesson 05](05_gradient_accumulation.ipynb) helps: this is its window, in two hands.
+# 40 minutes to read, a minute to run. [Lesson 05](05_gradient_accumulation.ipynb) helps: this is its window, in two
+# hands.
 
 # %% tags=["parameters", "unread"]
 profile = "cpu"
@@ -28,8 +29,9 @@ seed = 0
 # %% [markdown]
 # ## Predict
 #
-# Torch's `DistributedDataParallel` gives every rank the **mean over ranks** of their gradients. The usual loop on each rank is
-# the one you know: the loss is the mean over the rank's own scenes. A window has 128 scenes. Rank 0 has 96 of them, rank 1 has 32.
+# Torch's `DistributedDataParallel` gives every rank the **mean over ranks** of their gradients. The usual loop on each
+# rank is the one you know: the loss is the mean over the rank's own scenes. A window has 128 scenes. Rank 0 has 96 of
+# them, rank 1 has 32.
 
 # %%
 from covlab.course import check, measure, outcome, predict
@@ -40,14 +42,20 @@ predict("10.uneven", "Held against one process that has all 128 scenes, this gra
 # %%
 predict(
     "10.without_no_sync",
-    "Each rank has two micro-batches, and you forget `no_sync`, which keeps the ranks from talking in all but the last. The window's gradient is …",
+    (
+        "Each rank has two micro-batches, and you forget `no_sync`, which keeps the ranks from talking in all but the "
+        "last. The window's gradient is …"
+    ),
     ["the same, and the ranks talk twice as often", "twice as long", "that of the last micro-batch alone"],
 )
 
 # %%
 predict(
     "10.two_logs",
-    "You train for 30 windows, once with one process and once with two, from the same seed, weighed rightly. The logged losses …",
+    (
+        "You train for 30 windows, once with one process and once with two, from the same seed, weighed rightly. The "
+        "logged losses …"
+    ),
     ["agree to rounding", "agree on average", "go apart: each rank draws scenes of its own"],
 )
 
@@ -62,18 +70,18 @@ import inspect
 import tempfile
 from pathlib import Path
 
+import torch  # after covlab, which tells it how threads should wait
+
 from covlab import plots
 from covlab.course.experiments.many_processes import gradients, on_ranks, reductions_in_order, train, window_on_ranks
 from covlab.plots.accumulation import gradient_errors
 from covlab.plots.ranks import same_run
 
-import torch  # after covlab, which tells it how threads should wait
-
 print(inspect.getsource(window_on_ranks))
 
 # %% [markdown]
-# Three windows, from rank 0's micro-batches and rank 1's. `on_ranks` starts two processes, lets them meet, and brings back what
-# each of them found. The reference is one process with all scenes in one batch.
+# Three windows, from rank 0's micro-batches and rank 1's. `on_ranks` starts two processes, lets them meet, and brings
+# back what each of them found. The reference is one process with all scenes in one batch.
 
 # %%
 windows = {
@@ -113,9 +121,10 @@ errors = {label: {name: error(name, rule) for name in windows} for rule, label i
 # %% tags=["hide-input"]
 plots.show(
     gradient_errors(errors, equal=1e-5),
-    "Three rules, three windows each, on a logarithmic axis of the gradient's error. With each rank's own mean, the even window is equal but for rounding, "
-    "near 1e-7, the uneven and the ragged one are off by 0.1 to 0.4 of the gradient. With one over all scenes, all three windows are off by a half. With R over all "
-    "scenes, all three are equal.",
+    "Three rules, three windows each, on a logarithmic axis of the gradient's error. With each rank's own mean, the "
+    "even window is equal but for rounding, near 1e-7, the uneven and the ragged one are off by 0.1 to 0.4 of the "
+    "gradient. With one over all scenes, all three windows are off by a half. With R over all scenes, all three are "
+    "equal.",
 )
 
 # %%
@@ -147,25 +156,27 @@ if max(errors["share = R / all scenes"].values()) > 1e-5:
     raise RuntimeError("the right rule no longer gives the gradient of one process")
 
 # %% [markdown]
-# **Why.** Let rank $r$ of $R$ have $n_r$ scenes, with a mean loss of $\ell_r$. Torch takes the gradient of the first of these, whatever each
-# rank has; one process takes that of the second:
+# **Why.** Let rank $r$ of $R$ have $n_r$ scenes, with a mean loss of $\ell_r$. Torch takes the gradient of the first of
+# these, whatever each rank has; one process takes that of the second:
 #
-# $$\frac{\ell_1 + \dots + \ell_R}{R} \qquad\text{and}\qquad \frac{n_1 \ell_1 + \dots + n_R\,\ell_R}{n_1 + \dots + n_R}.$$
+# $$\frac{\ell_1 + \dots + \ell_R}{R} \qquad\text{and}\qquad
+# \frac{n_1 \ell_1 + \dots + n_R\,\ell_R}{n_1 + \dots + n_R}.$$
 #
 # - **Even**: the same formula.
 # - **Uneven**: a scene on rank 1 counts three times as much as one on rank 0. The gradient is off by
-#   <span data-claim="10.uneven_error">0.30</span> of itself and turned by about <span data-claim="10.uneven_angle">16</span>°.
-# - The repair has **two** halves. Divide by the scenes of *all* ranks, and multiply by R, since torch will divide by R once more.
-#   Half a repair is a gradient of <span data-claim="10.without_ranks_length">0.50</span> of its length, in every window: under AdamW you would
-#   never see it (lesson 05 says why).
+#   <span data-claim="10.uneven_error">0.30</span> of itself and turned by about
+#   <span data-claim="10.uneven_angle">16</span>°.
+# - The repair has **two** halves. Divide by the scenes of *all* ranks, and multiply by R, since torch will divide by R
+#   once more. Half a repair is a gradient of <span data-claim="10.without_ranks_length">0.50</span> of its length, in
+#   every window: under AdamW you would never see it (lesson 05 says why).
 #
-# So before its first backward a rank must know the number of scenes on all ranks. That is one number to send, or a rule by which the window
-# was dealt out.
+# So before its first backward a rank must know the number of scenes on all ranks. That is one number to send, or a rule
+# by which the window was dealt out.
 #
 # ## Find and mend, 1: the weight of a rank
 #
-# `counts` holds each rank's number of scenes. Each rank multiplies the *mean* loss over its own scenes by its factor; then torch takes the mean
-# over ranks.
+# `counts` holds each rank's number of scenes. Each rank multiplies the *mean* loss over its own scenes by its factor;
+# then torch takes the mean over ranks.
 
 # %% tags=["exercise"]
 import torch
@@ -191,8 +202,8 @@ check("10.rank_factors", rank_factors)
 # %% [markdown]
 # ## What `no_sync` is for
 #
-# The backward of a `DistributedDataParallel` network brings the ranks' gradients together *every time*. In the even window each rank has two
-# micro-batches. How often did the ranks talk, and what came of it?
+# The backward of a `DistributedDataParallel` network brings the ranks' gradients together *every time*. In the even
+# window each rank has two micro-batches. How often did the ranks talk, and what came of it?
 
 # %%
 talks = {rule: found["even"][rule][1] for rule in ("mean over all scenes", "without no_sync")}
@@ -216,12 +227,13 @@ measure("10.talks_loud", talks["without no_sync"])
 measure("10.megabytes", megabytes)
 
 # %% [markdown]
-# With `no_sync` on all micro-batches but the last there is <span data-claim="10.talks_hushed">1</span>&nbsp;reduction a window; without it
-# there are <span data-claim="10.talks_loud">2</span>, of <span data-claim="10.megabytes">0.07</span>&nbsp;MB each. The gradient is the same. Here
-# it is a waste, no more: this network is small.
+# With `no_sync` on all micro-batches but the last there is <span data-claim="10.talks_hushed">1</span>&nbsp;reduction a
+# window; without it there are <span data-claim="10.talks_loud">2</span>, of
+# <span data-claim="10.megabytes">0.07</span>&nbsp;MB each. The gradient is the same. Here it is a waste, no more: this
+# network is small.
 #
-# The *uneven* window is another matter. There rank 0 has three backwards, and rank 1 has one. Let them go through three such windows
-# without `no_sync`, and note in which window each of them is when they talk:
+# The *uneven* window is another matter. There rank 0 has three backwards, and rank 1 has one. Let them go through three
+# such windows without `no_sync`, and note in which window each of them is when they talk:
 
 # %%
 (met_0, waited_0), (met_1, waited_1) = on_ranks(
@@ -236,12 +248,13 @@ if (met_0, met_1, waited_0, waited_1) != ([1, 1, 1], [1, 2, 3], True, False):
     raise RuntimeError("the text below no longer follows from what the ranks did")
 
 # %% [markdown]
-# Reductions are matched by their *order*, and nobody in between knows of windows. So rank 0's second micro-batch is averaged with rank 1's
-# next window, its third with the one after: **windows mix, without an error**. And when rank 1 has come to its end, rank 0
-# waits for it: **the run stands still**, until a timeout ends it (five seconds here; gloo's own is half an hour).
+# Reductions are matched by their *order*, and nobody in between knows of windows. So rank 0's second micro-batch is
+# averaged with rank 1's next window, its third with the one after: **windows mix, without an error**. And when rank 1
+# has come to its end, rank 0 waits for it: **the run stands still**, until a timeout ends it (five seconds here; gloo's
+# own is half an hour).
 #
-# The same happens where a rank has *nothing* in a window: seven micro-batches, dealt to two ranks in fours, end with such
-# windows sooner or later. Two rules follow:
+# The same happens where a rank has *nothing* in a window: seven micro-batches, dealt to two ranks in fours, end with
+# such windows sooner or later. Two rules follow:
 #
 # - every rank takes part in every reduction of every window, also with nothing to add;
 # - the forward belongs inside `no_sync` too: torch decides there whether the backward will talk.
@@ -270,9 +283,10 @@ check("10.my_micro_batches", my_micro_batches)
 # %% [markdown]
 # ## Two processes, one run
 #
-# covlab's trainer does what you have just mended. It deals a window's micro-batches out to the ranks, so that together they see the very scenes one process
-# would see (a micro-batch is drawn by its number, not by its rank). A rank that has nothing does another's micro-batch and counts for nothing. One sum a window carries
-# every rank's gradient, times its scenes, and the scenes. All you write is
+# covlab's trainer does what you have just mended. It deals a window's micro-batches out to the ranks, so that together
+# they see the very scenes one process would see (a micro-batch is drawn by its number, not by its rank). A rank that
+# has nothing does another's micro-batch and counts for nothing. One sum a window carries every rank's gradient, times
+# its scenes, and the scenes. All you write is
 #
 # ```console
 # $ torchrun --nproc-per-node 2 -m covlab train --preset student --windows 300
@@ -289,8 +303,9 @@ with tempfile.TemporaryDirectory() as folder:
 # %% tags=["hide-input"]
 plots.show(
     same_run({"one process": one, "two ranks": two}, "loss", "loss as logged"),
-    "Above, the logged loss of thirty windows: a line of one process and crosses of two ranks, which lie on it. Below, the relative difference of the two "
-    "on a logarithmic axis: between 1e-8 and 1e-5 in every window, about the size of a single rounding.",
+    "Above, the logged loss of thirty windows: a line of one process and crosses of two ranks, which lie on it. Below, "
+    "the relative difference of the two on a logarithmic axis: between 1e-8 and 1e-5 in every window, about the size "
+    "of a single rounding.",
 )
 
 # %%
@@ -318,25 +333,33 @@ if apart > 1e-4:
     raise RuntimeError("two ranks no longer train as one process")
 
 # %% [markdown]
-# (A dot at the lower edge: equal, or as good as.) The two runs differ by the order in which numbers are added, and by nothing else. This is
-# the strongest test that a parallel loop can be given, and it costs one run: **same seed, one process and R, hold the logs side by side**. A wrong weight, a scene seen twice, a dropped remainder, a validation that
-# takes the mean of means: each would show in the third digit or before.
+# (A dot at the lower edge: equal, or as good as.) The two runs differ by the order in which numbers are added, and by
+# nothing else. This is the strongest test that a parallel loop can be given, and it costs one run: **same seed, one
+# process and R, hold the logs side by side**. A wrong weight, a scene seen twice, a dropped remainder, a validation
+# that takes the mean of means: each would show in the third digit or before.
 #
-# Resumed with the same number of ranks, such a run ends with the very same bits; with another number it is refused, because the order of adding is part of
-# the run. If a rank dies, the others end with a message, and the run can be taken up.
+# Resumed with the same number of ranks, such a run ends with the very same bits; with another number it is refused,
+# because the order of adding is part of the run. If a rank dies, the others end with a message, and the run can be
+# taken up.
 #
 # ## Where this happened to others
 #
-# - **Uneven ranks.** `huggingface/transformers#34242` (October 2024, closed): after the famous repair of gradient accumulation, "token averaging in DDP seems to have
-#   the same issue". `#34373` brought the count of all ranks, as an option; `#39392` (July 2025) asks to make it the default, since it was off.
-# - **The factor R, without the count.** `NVIDIA-NeMo/Automodel#3846` (September 2026, closed): the loss was a mean over a rank's *own* scenes *and*
-#   multiplied by the number of ranks, to cancel a division that was already right. With 4 ranks and 2 micro-batches its reporter measured a gradient
-#   <span data-quoted="NVIDIA-NeMo/Automodel#3830">8.00</span> times too long. Half a repair in either direction is a bug.
+# - **Uneven ranks.** `huggingface/transformers#34242` (October 2024, closed): after the famous repair of gradient
+#   accumulation, "token averaging in DDP seems to have the same issue". `#34373` brought the count of all ranks, as an
+#   option; `#39392` (July 2025) asks to make it the default, since it was off.
+# - **The factor R, without the count.** `NVIDIA-NeMo/Automodel#3846` (September 2026, closed): the loss was a mean over
+#   a rank's *own* scenes *and* multiplied by the number of ranks, to cancel a division that was already right. With 4
+#   ranks and 2 micro-batches its reporter measured a gradient
+#   <span data-quoted="NVIDIA-NeMo/Automodel#3830">8.00</span> times too long. Half a repair in either direction is a
+#   bug.
 #
 # ## In three lines
 #
-# - Torch takes the mean over ranks; a step of one process needs the mean over scenes. Divide by all ranks' scenes, multiply by R.
-# - `no_sync` saves talk where ranks are even, and keeps their windows together where they are not; every rank takes part in every reduction.
+# - Torch takes the mean over ranks; a step of one process needs the mean over scenes. Divide by all ranks' scenes,
+#   multiply by R.
+# - `no_sync` saves talk where ranks are even, and keeps their windows together where they are not; every rank takes
+#   part in every reduction.
 # - One process and R ranks, same seed, logs side by side: if they part before the fifth digit, something is wrong.
 #
-# **Onward.** [11 · Watch your own loop](11_watch_your_own_loop.ipynb): which of these faults can be seen from outside, in anybody's loop?
+# **Onward.** [11 · Watch your own loop](11_watch_your_own_loop.ipynb): which of these faults can be seen from outside,
+# in anybody's loop?

@@ -11,9 +11,9 @@
 #
 # **Question.** A run does not learn and raises no exception. What can the loop itself tell you?
 #
-# A training step has laws that hold whatever the model is: a window's losses count as one, a step runs if and only if its gradients
-# are finite, a step moves something. `covlab.watch` checks eighteen of them in *any* PyTorch loop, without a change to it, and
-# names the line. You will afterwards be able to
+# A training step has laws that hold whatever the model is: a window's losses count as one, a step runs if and only if
+# its gradients are finite, a step moves something. `covlab.watch` checks eighteen of them in *any* PyTorch loop,
+# without a change to it, and names the line. You will afterwards be able to
 #
 # - watch a loop of your own, in a notebook and from a shell;
 # - read a finding: its number, its line, and how sure it is;
@@ -29,7 +29,8 @@ seed = 0
 # %% [markdown]
 # ## Predict
 #
-# The loop below forgets to divide the loss by the number of micro-batches in a window. It runs under AdamW, without clipping.
+# The loop below forgets to divide the loss by the number of micro-batches in a window. It runs under AdamW, without
+# clipping.
 
 # %%
 from covlab.course import check, choose_device, measure, outcome, predict
@@ -43,18 +44,19 @@ predict(
 # %% [markdown]
 # ## The experiment
 #
-# A small classifier, random data, four micro-batches a window: a loop as textbooks have it. Replace it by your own, if you like.
+# A small classifier, random data, four micro-batches a window: a loop as textbooks have it. Replace it by your own, if
+# you like.
 
 # %%
 import warnings
 
-from covlab import plots
-from covlab.plots.watch import window_shares
-from covlab.watch import watch
-
 import torch  # after covlab, which tells it how threads should wait
 from torch import nn
 from torch.nn.utils import parameters_to_vector
+
+from covlab import plots
+from covlab.plots.watch import window_shares
+from covlab.watch import watch
 
 device = choose_device(profile)
 
@@ -95,14 +97,15 @@ with watch(model, optimizer) as w:
 w.report()
 
 # %% [markdown]
-# Read it from the left. *Fault* means that no innocent reading is left; a *warning* has one, a *note* says only what was seen. Then
-# the arithmetic, the line, how often, and a way out. Below stands what could **not** be checked, and why: no scaler, no
-# schedule, no evaluation in this loop. A watch that keeps silent about what it skipped would be one more bug without an exception.
+# Read it from the left. *Fault* means that no innocent reading is left; a *warning* has one, a *note* says only what
+# was seen. Then the arithmetic, the line, how often, and a way out. Below stands what could **not** be checked, and
+# why: no scaler, no schedule, no evaluation in this loop. A watch that keeps silent about what it skipped would be one
+# more bug without an exception.
 #
 # ## The picture
 #
-# While the loop runs, the watch reads from every backward how much a loss counts in the value that `backward()` was called on, with the loss
-# scale taken out. Four ways to divide:
+# While the loop runs, the watch reads from every backward how much a loss counts in the value that `backward()` was
+# called on, with the loss scale taken out. Four ways to divide:
 
 # %%
 rules = {
@@ -123,9 +126,10 @@ for title, share in rules.items():
 # %% tags=["hide-input"]
 plots.show(
     window_shares({title: w.rows for title, w in watched.items()}),
-    "Four bar charts, one a rule of division, each with six windows; a bar is stacked of a window's micro-batches, a dashed line stands at 1. Without "
-    "division the bars reach 4, the last one, of two micro-batches, 2. Divided in the first batch only, the first bar is a little above 3, the others as before. "
-    "Divided by 4 always, all bars end at 1 but the last, at one half. Divided by the window's own micro-batches, every bar ends at 1.",
+    "Four bar charts, one a rule of division, each with six windows; a bar is stacked of a window's micro-batches, a "
+    "dashed line stands at 1. Without division the bars reach 4, the last one, of two micro-batches, 2. Divided in the "
+    "first batch only, the first bar is a little above 3, the others as before. Divided by 4 always, all bars end at 1 "
+    "but the last, at one half. Divided by the window's own micro-batches, every bar ends at 1.",
 )
 
 # %%
@@ -145,7 +149,8 @@ outcome(
     else "in how far the parameters moved"
     if farther > 1.3
     else "in the weights of the window's losses",
-    because=f"The four losses lie within {apart:.2f} of each other, and the parameters moved {farther:.2f} times as far at the most as at the "
+    because=f"The four losses lie within {apart:.2f} of each other, and the parameters moved {farther:.2f} times as "
+    "far at the most as at the "
     "least: AdamW divides by the gradient's size, and takes nearly the same steps.",
 )
 
@@ -157,9 +162,10 @@ if found["by the window"] is not None or "4" not in found["first batch only"].sa
 
 # %% [markdown]
 # **Why so sure?** The same line ran backward several times in a window; its losses are means; and their weights sum to
-# <span data-claim="11.no_division">4.00</span>, the number of micro-batches. A *sum* over tasks would look alike, so the watch
-# also looks at the inputs: here they differ from one micro-batch to the next. Where they do not, or where the loss is a sum, it
-# says what it saw as a note. The short window sums to <span data-claim="11.short_window">0.50</span>, two quarters.
+# <span data-claim="11.no_division">4.00</span>, the number of micro-batches. A *sum* over tasks would look alike, so
+# the watch also looks at the inputs: here they differ from one micro-batch to the next. Where they do not, or where the
+# loss is a sum, it says what it saw as a note. The short window sums to <span data-claim="11.short_window">0.50</span>,
+# two quarters.
 #
 # ## Find and mend, 1: an epoch with two bugs
 #
@@ -181,14 +187,17 @@ def watched_epoch(epoch):
 
 
 # %% [markdown]
-# Run the next cell, and `watched_epoch(mended_epoch)` in a cell of your own. Mend what the report names, and watch again.
+# Run the next cell, and `watched_epoch(mended_epoch)` in a cell of your own. Mend what the report names, and watch
+# again.
 
 # %% tags=["exercise"]
 import torch
 
 
 def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
-    """One epoch: a step a window, an advance of the schedule a step; micro_batches: (inputs [4, 3], targets [4, 1]) each."""
+    """One epoch: a step a window, an advance of the schedule a step; micro_batches: (inputs [4, 3], targets [4, 1])
+    each.
+    """
     for number, (inputs, targets) in enumerate(micro_batches, 1):
         loss = torch.nn.functional.mse_loss(model(inputs), targets)
         loss.backward()
@@ -203,7 +212,9 @@ import torch
 
 
 def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
-    """One epoch: a step a window, an advance of the schedule a step; micro_batches: (inputs [4, 3], targets [4, 1]) each."""
+    """One epoch: a step a window, an advance of the schedule a step; micro_batches: (inputs [4, 3], targets [4, 1])
+    each.
+    """
     for number, (inputs, targets) in enumerate(micro_batches, 1):
         loss = torch.nn.functional.mse_loss(model(inputs), targets) / accumulation
         loss.backward()
@@ -241,8 +252,8 @@ if {finding.code for finding in report.findings if finding.verdict == "fault"} !
 # %% [markdown]
 # ## Find and mend, 2: a step under a loss scale
 #
-# In half precision the loss is multiplied by a scale, so that small gradients survive. This step clips them to a norm of `most`. What does
-# it clip?
+# In half precision the loss is multiplied by a scale, so that small gradients survive. This step clips them to a norm
+# of `most`. What does it clip?
 
 # %% tags=["exercise"]
 import torch
@@ -275,9 +286,11 @@ check("11.mended_step", mended_step)
 # %% [markdown]
 # ## What no watch can see
 #
-# A watch knows what was *done*. That a formula is not the one you meant, that an epoch's schedule was to be a step's: none of this breaks a
-# law of the step. Four bugs of covlab's museum are `clip_before_unscale`, `last_batch_only`, `validation_in_training` and
-# `weights_reset`. One of them leaves no trace in any step. Which? Look them up, here or with `covlab faults show NAME` in a terminal:
+# A watch knows what was *done*. That a formula is not the one you meant, that an epoch's schedule was to be a step's:
+# none of this breaks a law of the step. Four bugs of covlab's museum are `clip_before_unscale`, `last_batch_only`,
+# `validation_in_training` and
+# `weights_reset`. One of them leaves no trace in any step. Which? Look them up, here or with `covlab faults show NAME`
+# in a terminal:
 
 # %%
 from covlab.widgets import FaultMuseumExplorer
@@ -302,15 +315,15 @@ check("11.invisible", invisible)
 # $ python -m covlab.watch --steps 50 train.py --its-arguments
 # ```
 #
-# The exit code is 1 where a fault was found, so this is a smoke test for CI (`--junit FILE`, `--fail-on warning`). A watched run computes
-# the very same parameters, to the bit. Needed is PyTorch, and nothing else of covlab.
+# The exit code is 1 where a fault was found, so this is a smoke test for CI (`--junit FILE`, `--fail-on warning`). A
+# watched run computes the very same parameters, to the bit. Needed is PyTorch, and nothing else of covlab.
 #
 # ## Where this happened to others
 #
-# - **Clipped before unscaling.** `milesial/Pytorch-UNet#468`, mended in `#470`: the gradients were clipped while the loss scale was still in
-#   them. The watch calls it W06.
-# - **The schedule of micro-batches.** `Lightning-AI/pytorch-lightning#1476` and `huggingface/accelerate#963`: with accumulation, the schedule
-#   advanced with every batch. The watch calls it W05.
+# - **Clipped before unscaling.** `milesial/Pytorch-UNet#468`, mended in `#470`: the gradients were clipped while the
+#   loss scale was still in them. The watch calls it W06.
+# - **The schedule of micro-batches.** `Lightning-AI/pytorch-lightning#1476` and `huggingface/accelerate#963`: with
+#   accumulation, the schedule advanced with every batch. The watch calls it W05.
 #
 # ## In three lines
 #

@@ -1,4 +1,6 @@
-"""A real JupyterLab in a real browser, for tests: starting both, reading a kernel's state, keeping evidence of a failure."""
+"""A real JupyterLab in a real browser, for tests: starting both, reading a kernel's state, keeping evidence of a
+failure.
+"""
 
 import os
 import re

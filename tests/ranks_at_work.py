@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
-import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+import covlab
 import covlab.checkpoint
 import covlab.ledger
 from covlab.model import BackProjectionNet

@@ -6,11 +6,11 @@ import sys
 
 import nbformat
 import pytest
+from toys import CHECK, EXERCISE, SOLUTION, TITLE, write_lesson
 
 from covlab.course.auditor import audit
 from covlab.course.editions import read_lesson
 from covlab.course.runner import Run, run_all
-from toys import CHECK, EXERCISE, SOLUTION, TITLE, write_lesson
 
 # name -> (cells, kind of the finding, words of its message)
 TRAPS = {
@@ -213,7 +213,8 @@ INNOCENT = {
     from ipykernel.iostream import IOPubThread
     kernel, schedule = get_ipython().kernel, IOPubThread.schedule
     def late(channel, send):
-        if threading.current_thread() is kernel.control_thread and kernel._shutdown_message and send.__name__ == "_flush":
+        shutting_down = threading.current_thread() is kernel.control_thread and kernel._shutdown_message
+        if shutting_down and send.__name__ == "_flush":
             channel._event_pipe.close()
         schedule(channel, send)
     IOPubThread.schedule = late

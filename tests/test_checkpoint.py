@@ -220,7 +220,7 @@ def _kill_after(folder, seconds):
     seen = len((folder / "ledger.jsonl").read_text()) if (folder / "ledger.jsonl").exists() else None
     process = subprocess.Popen([*COVLAB, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and (
-        not (folder / "last.pt").exists() or seen is not None and len((folder / "ledger.jsonl").read_text()) == seen
+        not (folder / "last.pt").exists() or (seen is not None and len((folder / "ledger.jsonl").read_text()) == seen)
     ):
         time.sleep(0.005)
     time.sleep(seconds)

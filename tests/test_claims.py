@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 from nbconvert.filters import markdown2html
+from toys import TITLE, write_lesson
 
 from covlab.cli import main
 from covlab.course import measure
@@ -24,7 +25,6 @@ from covlab.course.claims import (
 from covlab.course.editions import LessonError, read_lesson
 from covlab.course.parameters import check_overrides, defaults
 from covlab.course.prose import Stated, render, statements
-from toys import TITLE, write_lesson
 
 # Parameters
 

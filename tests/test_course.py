@@ -15,6 +15,7 @@ import nbformat
 import psutil
 import pytest
 from click.testing import CliRunner
+from toys import CHECK, EXERCISE, HEADER, PARAMETERS, SOLUTION, TITLE, write_lesson
 
 from covlab.cli import main
 from covlab.course import workspace
@@ -28,8 +29,6 @@ from covlab.course.editions import (
     write_student_editions,
 )
 from covlab.course.runner import GRACE, Run, run_all
-
-from toys import CHECK, EXERCISE, HEADER, PARAMETERS, SOLUTION, TITLE, write_lesson
 
 ROOT = Path(__file__).parents[1]
 
@@ -250,7 +249,8 @@ def test_a_run_that_is_stopped_leaves_a_report_and_no_process(tmp_path, stop):
     # As from a keyboard, also where these tests run in the background and inherit a SIGINT that is ignored.
     heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [sys.executable, "-m", "covlab", "course", "run", "--root", str(tmp_path)], preexec_fn=heard
+        [sys.executable, "-m", "covlab", "course", "run", "--root", str(tmp_path)],
+        preexec_fn=heard,  # noqa: PLW1509 - one thread
     )
     pid = tmp_path / "build/course/scratch/02_long/pid"
     while process.poll() is None and not (pid.exists() and pid.read_text()):

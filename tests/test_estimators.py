@@ -224,7 +224,9 @@ def snapshot_covariances(scenes, theta):
 
 
 def test_gradient_and_information_are_those_of_the_likelihood():
-    """Against automatic differentiation of −log likelihood and of C_l, written out: F_ij = Σ_l tr(C⁻¹ ∂_iC C⁻¹ ∂_jC)."""
+    """Against automatic differentiation of −log likelihood and of C_l, written out: F_ij = Σ_l tr(C⁻¹ ∂_iC C⁻¹
+    ∂_jC).
+    """
     batch, scenes = double(3)
     theta = parameters(batch)
     gradient, fisher, cost = information(scenes, STUDENT, theta[..., :3].detach(), theta[..., 3].exp().detach())
@@ -262,7 +264,7 @@ def test_information_is_the_covariance_of_the_gradient_at_the_truth():
 
 def replace_sources(batch):
     """New snapshots of the first scene's sources behind every scene's own codes, at 5 dB."""
-    first = [i for i in range(len(batch)) if batch.source_count[i] == 2][0]
+    first = next(i for i in range(len(batch)) if batch.source_count[i] == 2)
     still = {
         name: getattr(batch, name)[first].expand_as(getattr(batch, name))
         for name in ("azimuth", "elevation", "range_m", "power", "steering")
@@ -285,7 +287,7 @@ def replace_sources(batch):
 
 def test_the_best_point_is_the_best_of_all_points_and_powers():
     """Against trying every point with many powers, the cost computed anew for each."""
-    batch, scenes = double(2)
+    _batch, scenes = double(2)
     grid = default_grid(STUDENT, step=1.2)
     responses = scenes.responses(grid.steering.to(torch.complex128))
     taken, power = responses[..., 7:8], 0.3 * torch.ones(2, 1, dtype=torch.float64)
@@ -369,7 +371,9 @@ def test_greedy_likelihood_counts_loud_sources():
 
 
 def test_bound_is_the_closed_form_of_stoica_and_nehorai_for_one_source_and_one_code():
-    """With the same code in all snapshots, C_l = C. The place's block of F⁻¹ is then (2L/σ² · p² dᴴC⁻¹d · Re DᴴΠ⊥D)⁻¹, also for plane waves."""
+    """With the same code in all snapshots, C_l = C. The place's block of F⁻¹ is then (2L/σ² · p² dᴴC⁻¹d · Re DᴴΠ⊥D)⁻¹,
+    also for plane waves.
+    """
     for near_field in (True, False):
         scenario = replace(STUDENT, max_sources=1, near_field=near_field)
         batch, site = draw(8, scenario, torch.complex128), site_channel(scenario)
@@ -382,8 +386,8 @@ def test_bound_is_the_closed_form_of_stoica_and_nehorai_for_one_source_and_one_c
         channel = scenes.channels[:, 0]
         for i in range(8):
             slopes = torch.autograd.functional.jacobian(
-                lambda c: torch.view_as_real(steering_at(scenario, c)), coordinates[i, 0]
-            )  # noqa: B023
+                lambda c, scenario=scenario: torch.view_as_real(steering_at(scenario, c)), coordinates[i, 0]
+            )
             D = channel[i] @ torch.view_as_complex(slopes.movedim(1, 2).contiguous())[:, free[:-1]]
             d = channel[i] @ batch.steering[i]
             projector = torch.eye(8) - d @ d.mH / (d.mH @ d)
@@ -394,7 +398,9 @@ def test_bound_is_the_closed_form_of_stoica_and_nehorai_for_one_source_and_one_c
 
 
 def test_position_bound_falls_with_snapshots_and_noise_and_greedy_comes_near_it():
-    """Var ∝ 1/L and, far above the noise, ∝ σ². The greedy estimate of a loud near source has about the error of the bound."""
+    """Var ∝ 1/L and, far above the noise, ∝ σ². The greedy estimate of a loud near source has about the error of the
+    bound.
+    """
     scenario = replace(STUDENT, max_sources=1, snr_db=(30.0, 30.0), range_m=(0.5, 1.5))
     batch, site = draw(128, scenario), site_channel(scenario)
     bound = position_bound(batch, site, scenario)
@@ -405,7 +411,8 @@ def test_position_bound_falls_with_snapshots_and_noise_and_greedy_comes_near_it(
     found = GreedyLikelihood(scenario)(batch, SITE).positions
     found = torch.cat([found[..., :2], found[..., 2:].exp()], dim=2)
     ratio = (rmspe(found, batch) / bound.squeeze(1)).square()
-    # Normal errors at the bound have a weighted χ² of mean 1 here: its median lies between 0.455 (one axis) and 0.79 (three alike).
+    # Normal errors at the bound have a weighted χ² of mean 1 here: its median lies between 0.455 (one axis) and 0.79
+    # (three alike).
     assert 0.3 < ratio.median() < 1.1
 
 
@@ -444,7 +451,9 @@ def test_music_and_mvdr_peak_at_the_sources_of_the_true_covariance():
 
 @pytest.mark.filterwarnings("ignore:We detected that Numpy")  # on its own threads, which are not the subject
 def test_mvdr_is_acoulars_near_field_beamformer():
-    """Acoular's Capon beamformer on our covariance. Its 'classic' steering vectors are phases of a spherical wave over M, and it multiplies M² back."""
+    """Acoular's Capon beamformer on our covariance. Its 'classic' steering vectors are phases of a spherical wave over
+    M, and it multiplies M² back.
+    """
     import acoular
 
     acoular.config.global_caching = "none"
@@ -537,7 +546,9 @@ def test_bad_input_is_named(call, message):
 
 
 def test_the_benchmark_stores_every_scene_once(tmp_path):
-    """Bins of SNR and of K are partitions of the scenes, means lie in their intervals, and --only keeps the other rows."""
+    """Bins of SNR and of K are partitions of the scenes, means lie in their intervals, and --only keeps the other
+    rows.
+    """
     target = tmp_path / "results.json"
 
     def bench(*arguments):

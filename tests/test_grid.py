@@ -37,7 +37,9 @@ def test_columns_are_the_steering_vectors_of_the_points(name, near):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_source_has_a_neighbour_on_the_grid(name):
-    """A source lies at most half a step from a point along each axis, so its wave front is well correlated with one of them."""
+    """A source lies at most half a step from a point along each axis, so its wave front is well correlated with one of
+    them.
+    """
     grid, batch = default_grid(preset(name)), Simulator(preset(name)).draw(200, scene_generator(0, "test"))
     waves = batch.steering.mT.reshape(-1, len(grid.steering))
     best = ((waves.conj() @ grid.steering).abs() / len(grid.steering)).square().max(dim=1).values
@@ -112,7 +114,7 @@ def test_axis_that_is_none_is_refused_by_name(axis, wrong):
 
 def test_grid_moves_to_a_device_with_all_its_tensors():
     grid = default_grid(STUDENT)
-    grid.overlap
+    assert grid.overlap.device.type == "cpu"
     moved = grid.to("meta")
     assert {moved.steering.device.type, moved.azimuth.device.type, moved.overlap.device.type} == {"meta"}
     assert grid.steering.device.type == "cpu" and moved.shape == grid.shape

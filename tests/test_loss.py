@@ -227,8 +227,8 @@ def test_gradient_is_finite_where_eigenvalues_coincide():
     """A scaled identity and a perfect estimate have whole groups of equal eigenvalues; no term may mind."""
     batch, _ = scenes_and_guess()
     equal = torch.eye(16, dtype=torch.complex64).expand(6, 16, 16)
-    for factor in (equal, batch.factor()):
-        factor = factor.clone().requires_grad_()
+    for values in (equal, batch.factor()):
+        factor = values.clone().requires_grad_()
         estimate = Estimate(factor, torch.full((6,), 0.1), torch.zeros(6, 2), torch.zeros(6, 2, 3))
         Loss(STUDENT, LossWeights(**ALL))(estimate, batch).total.sum().backward()
         assert torch.isfinite(torch.view_as_real(factor.grad)).all()

@@ -1,4 +1,6 @@
-"""The estimators that come with the package: their scores are what their cards say, and they read what they are given."""
+"""The estimators that come with the package: their scores are what their cards say, and they read what they are
+given.
+"""
 
 import re
 from dataclasses import replace
@@ -71,23 +73,24 @@ def test_more_signal_is_never_worse(student):
 
 @pytest.mark.parametrize("tensor", ["y", "codes"])
 def test_snapshots_of_other_scenes_spoil_everything(student, tensor):
-    """R is read off the products y·conj(c). With y of one scene and the codes of another they are noise, and a confident
-    estimate from noise is worse than the scaled identity, whose error is about 0.9."""
+    """R is read off the products y·conj(c). With y of one scene and the codes of another they are noise, and a
+    confident estimate from noise is worse than the scaled identity, whose error is about 0.9."""
     network, batch = student
     assert score(network, batch) < 0.1
     assert score(network, batch, **{tensor: getattr(batch, tensor).roll(1, dims=0)}) > 0.9
 
 
 def test_another_site_spoils_everything(student):
-    """Two sites share the line of sight, half of the channel's power (κ = 0 dB). What came over the scatterers is then explained by
+    """Two sites share the line of sight, half of the channel's power (κ = 0 dB). What came over the scatterers is then
+    explained by
     sources that are not there, and at a high SNR no noise may excuse it: no better than knowing nothing (about 0.9)."""
     _, batch = student
     assert 0.8 < score(pretrained("student", replace(STUDENT, site_seed=1)), batch) < 1.3
 
 
 def test_fixed_codebook_says_as_much_as_fresh_codes(student):
-    """The network has learned neither codes nor a site by heart: sixteen random codes, the same in every scene, do as well as fresh ones, but for
-    the luck of one draw."""
+    """The network has learned neither codes nor a site by heart: sixteen random codes, the same in every scene, do as
+    well as fresh ones, but for the luck of one draw."""
     network, batch = student
     scores = []
     for site_seed in range(4):  # each draws another codebook, and another site with it
@@ -97,8 +100,8 @@ def test_fixed_codebook_says_as_much_as_fresh_codes(student):
 
 
 def test_one_code_for_all_snapshots_hides_half_of_the_covariance(student):
-    """All snapshots see the surface through the same M = 8 antennas' combinations of its N = 16 elements: eight dimensions of
-    R are never seen, however many snapshots there are."""
+    """All snapshots see the surface through the same M = 8 antennas' combinations of its N = 16 elements: eight
+    dimensions of R are never seen, however many snapshots there are."""
     network, batch = student
     generator = scene_generator(0, "one code")
     codes = batch.codes[:, :1].expand_as(batch.codes).contiguous()

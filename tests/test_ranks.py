@@ -1,4 +1,6 @@
-"""Several processes train as one would: same scenes, same gradient, same log; and none is left waiting for a dead one."""
+"""Several processes train as one would: same scenes, same gradient, same log; and none is left waiting for a dead
+one.
+"""
 
 import json
 import os
@@ -33,7 +35,7 @@ def seen(tmp_path_factory):
     """{"alone": …, (ranks, number): …}: what real ranks saw; see ranks_at_work.py."""
     folder = tmp_path_factory.mktemp("ranks")
     done = subprocess.run(
-        [sys.executable, HERE / "ranks_at_work.py", folder], capture_output=True, text=True, timeout=300
+        [sys.executable, HERE / "ranks_at_work.py", folder], check=False, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     numbers = [(size, number) for size in (2, 3) for number in range(size)]
@@ -54,7 +56,9 @@ def relative_distance(a, b):
 @SIZES
 @pytest.mark.parametrize("accumulation", [2, 3, 4])
 def test_gradient_of_a_window_is_that_of_one_process(seen, size, accumulation):
-    """Uneven ranks, a rank with nothing (two micro-batches for three), ragged micro-batches, short last windows, weighted scenes."""
+    """Uneven ranks, a rank with nothing (two micro-batches for three), ragged micro-batches, short last windows,
+    weighted scenes.
+    """
     expected = seen["alone"]["gradients"][accumulation]
     assert len(expected) == -(-7 // accumulation)  # a hundred scenes are six micro-batches of sixteen and one of four
     for number in range(size):
@@ -68,7 +72,9 @@ def test_gradient_of_a_window_is_that_of_one_process(seen, size, accumulation):
 
 
 def test_gradient_is_that_of_torch_where_torch_is_exact(seen):
-    """DistributedDataParallel with no_sync, on equal shares; it weighs ranks alike whatever they hold, so on no others."""
+    """DistributedDataParallel with no_sync, on equal shares; it weighs ranks alike whatever they hold, so on no
+    others.
+    """
     for number in range(2):
         torchs, ours = seen[2, number]["by_torch"]
         assert relative_distance(ours, torchs) <= 1e-5
@@ -90,8 +96,8 @@ def test_validation_is_that_of_one_process_to_the_bit(seen, size):
 def test_the_ledger_is_that_of_one_process(seen, size, precision):
     """Counts, the first bad scene and whether the step ran exactly; numbers as far as another order of adding goes.
 
-    In half precision a rank's gradient is rounded before it is weighed, and parameters that then differ are rounded apart; so
-    there the first window's numbers are held, to one unit of half precision.
+    In half precision a rank's gradient is rounded before it is weighed, and parameters that then differ are rounded
+    apart; so there the first window's numbers are held, to one unit of half precision.
     """
     expected = seen["alone"][precision]
     assert any(row["bad_scene"] >= 0 for row in expected)
@@ -248,17 +254,24 @@ def test_a_killed_run_of_two_ranks_is_taken_up_and_equals_one_that_was_not(tmp_p
     killed.wait(60)
     message = killed.stderr.read()
     assert killed.returncode != 0 and re.search(
-        rf"another rank has ended .*to take the run up: torchrun --nproc-per-node 2 -m covlab train --resume {tmp_path}/killed|exitcode *: -9",
+        r"another rank has ended .*to take the run up: torchrun --nproc-per-node 2 -m covlab train "
+        rf"--resume {tmp_path}/killed|exitcode *: -9",
         message,
     )
     assert len(json.loads(history.read_text())) < 12
 
     other = subprocess.run(
-        [sys.executable, "-m", "covlab", "train", "--resume", tmp_path / "killed"], capture_output=True, text=True
+        [sys.executable, "-m", "covlab", "train", "--resume", tmp_path / "killed"],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     assert (
         other.returncode == 1
-        and f"is one of 2 ranks, and this is one process: torchrun --nproc-per-node 2 -m covlab train --resume {tmp_path}/killed"
+        and (
+            "is one of 2 ranks, and this is one process: torchrun --nproc-per-node 2 -m covlab train --resume "
+            f"{tmp_path}/killed"
+        )
         in other.stderr
     )
     again = torchrun("--resume", tmp_path / "killed")

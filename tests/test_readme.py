@@ -7,17 +7,38 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from watch_healthy import HEALTHY
 
 from covlab.cli import main
 from covlab.faults import FAULTS
 from covlab.scenario import PRESETS
 from covlab.watch import TITLES
 
-from watch_healthy import HEALTHY
-
 WORDS = dict(
     enumerate(
-        "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty".split()
+        [
+            "no",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+            "twenty",
+        ]
     )
 )
 WORDS |= {
@@ -30,8 +51,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 LINES = [
     line.partition(" #")[0].strip()
-    for block in re.findall(r"```console\n(.*?)```", README, re.S)
-    for line in re.findall(r"^\$ (.*)$", block, re.M)
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in re.findall(r"^\$ (.*)$", block, re.MULTILINE)
 ]
 COMMANDS = {
     line[line.index("covlab ") + 7 :]
@@ -61,16 +82,16 @@ def test_make_targets_exist():
         if "=" not in target
     }
     makefile = (ROOT / "Makefile").read_text()
-    assert named and all(re.search(rf"^{target}:", makefile, re.M) for target in named)
+    assert named and all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)
 
 
 def test_pictures_exist_and_are_described():
-    pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", README, re.S)
+    pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", README, re.DOTALL)
     assert pictures and all(alt.strip() and (ROOT / path).is_file() for alt, path in pictures)
 
 
 def test_example_runs(tmp_path, monkeypatch):
-    [code] = re.findall(r"```python\n(.*?)```", README, re.S)
+    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     small, changes = re.subn(
         r"windows=1500|micro_batches=400|draw\(1024", lambda found: re.sub(r"\d+", "4", found[0]), code
@@ -83,7 +104,7 @@ def test_example_runs(tmp_path, monkeypatch):
 
 
 def test_estimators_do_what_was_measured():
-    table = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) against (\d+) \|", README, re.M)
+    table = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) against (\d+) \|", README, re.MULTILINE)
     assert [preset for preset, *_ in table] == list(PRESETS)
     for preset, *shown in table:
         rows = {
@@ -117,9 +138,9 @@ def test_what_watch_and_its_peers_find_is_what_was_measured():
         in said
     )
     assert (
-        f"covlab.watch finds {found['covlab.watch']} of the faults and raises {'no false alarm' if not alarms['covlab.watch'] else alarms}"
-        in said
-    )
+        f"covlab.watch finds {found['covlab.watch']} of the faults and raises "
+        f"{'no false alarm' if not alarms['covlab.watch'] else alarms}"
+    ) in said
     for tool in found.keys() - {"covlab.watch"}:
         assert re.search(rf"{tool}( finds)? {WORDS[found[tool]]}\b", said), (tool, found[tool])
     assert f"{WORDS[sum(count > 0 for count in alarms.values())]} of these with a false alarm" in said

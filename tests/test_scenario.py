@@ -45,7 +45,9 @@ def draw(scenes=64, seed=0, dtype=torch.complex128, **settings):
 
 
 def true_channels(simulator, batch):
-    """G diag(what the surface reflects) of every snapshot [B, L, M, N]; a scene's own G is what takes its N = L codes to H."""
+    """G diag(what the surface reflects) of every snapshot [B, L, M, N]; a scene's own G is what takes its N = L codes
+    to H.
+    """
     codes, H = torch.view_as_complex(batch.codes), torch.view_as_complex(batch.H)
     G = torch.linalg.solve(codes, H).mT.unsqueeze(1) if simulator.G is None else simulator.G
     return G * simulator.reflected(codes).unsqueeze(2)
@@ -71,7 +73,8 @@ def test_snapshots_have_the_covariance_and_the_snr_of_the_model(settings):
 
 @pytest.mark.parametrize("name", [name for name in SETTINGS if name not in ("line of sight", "dead", "all at once")])
 def test_waves_at_the_surface_have_covariance_r(name):
-    """With M = N antennas and no noise x_l = diag(c)⁻¹ G⁻¹ y_l, and the sample covariance errs by E‖R̂ − R‖²_F = tr(R)²/L: no more and no less.
+    """With M = N antennas and no noise x_l = diag(c)⁻¹ G⁻¹ y_l, and the sample covariance errs by E‖R̂ − R‖²_F =
+    tr(R)²/L: no more and no less.
 
     (Without a dead element, or a pure line of sight, either of which hides a part of x for good.)
     """
@@ -101,7 +104,8 @@ def test_factor_and_powers_agree_with_the_covariance(settings):
 def test_coherent_sources_leave_one_dimension(correlation, rank):
     scenario = replace(preset("near_field"), source_correlation=correlation)
     batch = Simulator(scenario, dtype=torch.complex128).draw(200, scene_generator(3, "test"))
-    # a covariance's rank is seen in the small K×K matrix, whose conditioning does not depend on how near the sources are
+    # a covariance's rank is seen in the small K×K matrix, whose conditioning does not depend on how near the sources
+    # are
     amplitude = batch.power.sqrt().unsqueeze(2).to(torch.complex128)
     root = amplitude * (torch.eye(3).to(amplitude) if batch.mixing is None else batch.mixing)
     expected = batch.source_count if rank == "K" else torch.ones_like(batch.source_count)

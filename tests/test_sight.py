@@ -1,4 +1,6 @@
-"""The statistics of a known site, against their definitions: slopes by automatic differentiation, matrices by forming them."""
+"""The statistics of a known site, against their definitions: slopes by automatic differentiation, matrices by forming
+them.
+"""
 
 from dataclasses import replace
 

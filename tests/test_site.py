@@ -4,11 +4,11 @@ import zipfile
 
 import pytest
 from click.testing import CliRunner
+from toys import CHECK, EXERCISE, SOLUTION, write_lesson
 
 from covlab.cli import main
 from covlab.course.editions import read_lessons
 from covlab.course.site import SiteError, build_site, site_complaints
-from toys import CHECK, EXERCISE, SOLUTION, write_lesson
 
 PICTURE = """# %%
 import matplotlib.pyplot as plt

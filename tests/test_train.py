@@ -32,7 +32,7 @@ def run(tmp_path_factory):
 def test_run_says_what_it_does_and_where_it_put_it(run):
     folder, output = run
     assert output.startswith(f"folder {folder}\n[DEBUG] Loss is finite")
-    epochs = re.findall(r"^Epoch (\d{3})/003: train \d\.\d{6} val \d\.\d{6}$", output, re.M)
+    epochs = re.findall(r"^Epoch (\d{3})/003: train \d\.\d{6} val \d\.\d{6}$", output, re.MULTILINE)
     assert epochs == ["001", "002", "003"]
     assert re.search(r"NMSE on 2048 held-out scenes: mean 0\.\d{4}, median 0\.\d{4}\n  SNR  -5 to  0 dB", output)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}

@@ -1,6 +1,8 @@
 """Laws of the training loop."""
 
+import functools
 import math
+import operator
 import re
 from dataclasses import replace
 
@@ -287,7 +289,9 @@ class Synchronizations(TorchDispatchMode):
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_no_window_waits_for_the_device(optimizer, precision):
-    """With scaler, clipping, schedule, average and ledger on; only the eigengap must ask LAPACK whether it converged."""
+    """With scaler, clipping, schedule, average and ledger on; only the eigengap must ask LAPACK whether it
+    converged.
+    """
     weights = LossWeights(**(dict.fromkeys(LossWeights().values(), 0.1) | {"lam_gap": 0.0}))
     run = trainer(optimizer=optimizer, precision=precision, ema_decay=0.9, windows=8, weights=weights)
     windows = list(run.draw_windows(0))
@@ -332,7 +336,9 @@ def test_ledger_has_a_column_for_everything():
 
 
 def test_a_long_run_measures_its_steps_as_a_short_one_does_but_not_each(monkeypatch):
-    """Where it measures, the norms are those that every window's measurement gives; and a picture joins what was measured."""
+    """Where it measures, the norms are those that every window's measurement gives; and a picture joins what was
+    measured.
+    """
     dense = trainer(windows=6).fit().ledger.rows
     monkeypatch.setattr("covlab.trainer.NORMS_A_RUN", 3)
     run = trainer(windows=6).fit()
@@ -386,7 +392,8 @@ def test_wrong_dtype_is_refused_before_any_step():
 def test_run_whose_loss_stays_nonfinite_stops_and_says_where(tmp_path):
     """Windows 1 and 3 on are bad: the first of the streak is named, not the first ever.
 
-    A NaN that is written over one scene's term leaves the others' gradient finite, so steps run, and the message says so.
+    A NaN that is written over one scene's term leaves the others' gradient finite, so steps run, and the message says
+    so.
     """
     run = trainer(windows=40, nonfinite_limit=3, folder=tmp_path)
     honest = run.loss.subspace_align
@@ -398,7 +405,8 @@ def test_run_whose_loss_stays_nonfinite_stops_and_says_where(tmp_path):
     run.loss.subspace_align = fails_but_in_window_2
     with pytest.raises(
         NonFiniteLoss,
-        match=r"3 windows running; first in window 3, by the term subspace_align, in scene 1 of 64; 3 of these steps were taken, and .*last\.pt is from before",
+        match=r"3 windows running; first in window 3, by the term subspace_align, in scene 1 of 64; 3 of these steps "
+        r"were taken, and .*last\.pt is from before",
     ):
         run.fit()
     assert torch.isfinite(run.vector).all()
@@ -462,7 +470,7 @@ def test_progress_bar_follows_the_windows(monkeypatch):
     model = BackProjectionNet(STUDENT, beams=32, width=32, rank=4)
     Trainer(model, FixedScenes(SCENES, 16, seed=0), SCENES[:8], Recipe(windows=5), progress=Recorder()).fit()
     assert shown[0] == (0, 5) and shown[-1] == "end"
-    assert sum(shown[1:-1], []) == [1, 2, 3, 4, 5]
+    assert functools.reduce(operator.iadd, shown[1:-1], []) == [1, 2, 3, 4, 5]
 
 
 def test_status_line():

@@ -156,7 +156,7 @@ def postgresql():
     try:
         ready = [binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-d", "postgres", "-U", "covlab"]
         for _ in range(300):
-            if subprocess.run(ready, capture_output=True).returncode == 0:
+            if subprocess.run(ready, check=False, capture_output=True).returncode == 0:
                 break
             assert server.poll() is None, (folder / "log").read_text()
             time.sleep(0.1)
@@ -201,7 +201,9 @@ def test_a_study_of_something_else_is_refused(storage, monkeypatch):
 
 
 def test_what_is_minimized_is_the_held_out_error_and_it_can_be_had_again(storage):
-    """Scaling every weight scales the loss and leaves the minimized value where it was; training again gives it to the bit."""
+    """Scaling every weight scales the loss and leaves the minimized value where it was; training again gives it to the
+    bit.
+    """
     study = open_study(storage, "mine", **TINY)
     quietly(study, trials=2)
     assert study.trials[0].params == {"learning_rate": 3e-3, "lam_gap": 0.012}  # the defaults come first

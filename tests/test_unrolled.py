@@ -1,4 +1,6 @@
-"""The unrolled network: its laws in the trainer, what it is blind to by construction, and what it must not be blind to."""
+"""The unrolled network: its laws in the trainer, what it is blind to by construction, and what it must not be blind
+to.
+"""
 
 from dataclasses import replace
 

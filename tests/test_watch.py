@@ -400,7 +400,11 @@ def script(tmp_path):
 
 def command(*arguments, cwd=None, module="covlab.watch"):
     return subprocess.run(
-        [sys.executable, "-m", *module.split(), *map(str, arguments)], capture_output=True, text=True, cwd=cwd
+        [sys.executable, "-m", *module.split(), *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
     )
 
 
@@ -471,7 +475,13 @@ def test_a_module_runs_as_python_would_run_it(script):
 
 @pytest.mark.slow
 def test_importing_it_takes_torch_and_the_standard_library_alone():
-    code = "import sys, covlab.watch; print(*sorted({name.split('.')[0] for name in sys.modules} & {'rich', 'matplotlib', 'click', 'covlab', 'IPython'}))"
-    rooms = "print(*sorted(name for name in sys.modules if name.startswith('covlab.') and not name.startswith('covlab.watch')))"
+    code = (
+        "import sys, covlab.watch; print(*sorted({name.split('.')[0] for name in sys.modules} & {'rich', "
+        "'matplotlib', 'click', 'covlab', 'IPython'}))"
+    )
+    rooms = (
+        "print(*sorted(name for name in sys.modules if name.startswith('covlab.') and not "
+        "name.startswith('covlab.watch')))"
+    )
     ran = subprocess.run([sys.executable, "-c", f"{code}; {rooms}"], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines() == ["covlab", ""]

@@ -1,4 +1,6 @@
-"""Catching: each textbook loop's bug is found, and nothing but its consequences beside it, at the line it is in; the rest is said to be invisible."""
+"""Catching: each textbook loop's bug is found, and nothing but its consequences beside it, at the line it is in; the
+rest is said to be invisible.
+"""
 
 import re
 from pathlib import Path

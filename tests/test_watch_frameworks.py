@@ -1,4 +1,6 @@
-"""Loops that others run: torch.compile, DDP on gloo, Accelerate, Fabric, Lightning. Correct ones get no warning, bugs are found."""
+"""Loops that others run: torch.compile, DDP on gloo, Accelerate, Fabric, Lightning. Correct ones get no warning, bugs
+are found.
+"""
 
 import importlib.util
 import os

@@ -1,4 +1,6 @@
-"""Loops that compile, trace, export, fake, transform, wrap or intercept: each does the same for being watched, and is not accused."""
+"""Loops that compile, trace, export, fake, transform, wrap or intercept: each does the same for being watched, and is
+not accused.
+"""
 
 import copy
 import pickle
@@ -261,7 +263,9 @@ def sharded():
 
 @loop
 def captured():
-    """As under torch.cuda.graph: what is recorded is played again and again, and has to be the loop's alone. (Here it also runs, without a GPU.)"""
+    """As under torch.cuda.graph: what is recorded is played again and again, and has to be the loop's alone. (Here it
+    also runs, without a GPU.)
+    """
     recorded = []
 
     class Capture(TorchDispatchMode):

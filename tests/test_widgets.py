@@ -117,7 +117,7 @@ def test_an_error_in_a_callback_is_shown_and_marked(explorer, monkeypatch):
 
 def test_names_are_lazy_and_unknown_ones_are_refused():
     with pytest.raises(AttributeError, match="Nonsense"):
-        widgets.Nonsense
+        _ = widgets.Nonsense
     assert all(inspect.isclass(getattr(widgets, name)) for name in EXPLORERS)
 
 
@@ -163,7 +163,9 @@ def test_a_choice_refuses_what_it_does_not_offer():
 
 
 def in_loop(work, **how):
-    """Run ``work`` in the background of an event loop; returns (threads that refreshed, errors, the bar's last text)."""
+    """Run ``work`` in the background of an event loop; returns (threads that refreshed, errors, the bar's last
+    text).
+    """
     refreshed, errors = [], []
 
     async def main():

@@ -4,6 +4,7 @@ Every function trains something small for a few windows, as people write it; not
 """
 
 import copy
+import itertools
 import math
 
 import torch
@@ -625,7 +626,7 @@ def replayed():
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     states = [torch.randn(1, 8) for _ in range(41)]
     memory = [(torch.randn(1, 8), torch.tensor([number % 4]), torch.randn(1, 8)) for number in range(40)]
-    for state, after in zip(states, states[1:], strict=False):
+    for state, after in itertools.pairwise(states):
         with torch.no_grad():
             action = model(state).argmax(1)
         memory.append((state, action, after))
@@ -643,7 +644,9 @@ def replayed():
 
 @healthy
 def crops_of_both_sets():
-    """A language model: the loss is estimated on random crops of training and of validation text, some of which were seen."""
+    """A language model: the loss is estimated on random crops of training and of validation text, some of which were
+    seen.
+    """
     torch.manual_seed(0)
     text = {"train": torch.randn(300, 8), "val": torch.randn(300, 8)}
     model = network(dropout=0.1)

@@ -1,7 +1,7 @@
 """The twin of every faulty textbook loop: the same loop without its bug, as a difference.
 
-``MENDS`` {name of the loop: what the advice of its finding changes}, in the notation of ``diff``; hunks stand apart by an
-empty line, and each is at one place in the loop or in what it calls. ``mended(name)`` is the loop so changed.
+``MENDS`` {name of the loop: what the advice of its finding changes}, in the notation of ``diff``; hunks stand apart by
+an empty line, and each is at one place in the loop or in what it calls. ``mended(name)`` is the loop so changed.
 """
 
 import inspect

@@ -1,8 +1,8 @@
 """The course: lessons as text, their editions as notebooks, and the runner that proves them.
 
 All that a lesson needs has its name here: `measure` for claims, `check` for exercises, `predict` and `outcome`,
-`choose_device`, `choose_scenario`, `show_progress`. What they record travels in the executed notebook itself, as an output of the cell that
-called them.
+`choose_device`, `choose_scenario`, `show_progress`. What they record travels in the executed notebook itself, as an
+output of the cell that called them.
 """
 
 import math
@@ -66,7 +66,10 @@ def card(title: str, lines: list[str], look: str, *, record: dict | None = None,
     body = "".join(f"<p style='margin: .3em 0'>{marked(line)}</p>" for line in lines)
     if code:
         body += f"<pre style='margin: .5em 0; white-space: pre; overflow-x: auto'>{escape(code)}</pre>"
-    html = f"<div style='border-left: 4px solid {colour}; padding: .2em .9em; margin: .6em 0; max-width: 48em'><b>{escape(title)}</b>{body}</div>"
+    html = (
+        f"<div style='border-left: 4px solid {colour}; padding: .2em .9em; margin: .6em 0; max-width: "
+        f"48em'><b>{escape(title)}</b>{body}</div>"
+    )
     _show(VERDICT if record else None, record, "\n".join([title, *lines, *code.splitlines()]), html)
 
 

@@ -1,7 +1,7 @@
 """The reference band: a student's own learning curve, drawn over those of runs that are known to be right.
 
-The runs were made by `covlab course band --update` and are shipped as data, `reference_runs.json`. Curves are compared on
-a logarithmic scale, on which a factor is a distance:
+The runs were made by `covlab course band --update` and are shipped as data, `reference_runs.json`. Curves are compared
+on a logarithmic scale, on which a factor is a distance:
 
     inside    the whole curve lies in the band
     scaled    the right curve times one factor: what is logged is scaled, the learning is not
@@ -22,7 +22,8 @@ import numpy as np
 
 DATA = Path(__file__).with_name("reference_runs.json")
 COLUMNS = ("train", "validation")
-# Half a band is so many standard deviations of the references' logarithms. Of 16 references, each held against the band of the
+# Half a band is so many standard deviations of the references' logarithms. Of 16 references, each held against the band
+# of the
 # others, the largest deviation of any epoch is mostly 2 to 3 standard deviations, and 4.7 at most.
 WIDTH = 5.0
 LEAST = 0.02  # the least standard deviation of a logarithm believed of so few references: 2 %
@@ -30,8 +31,8 @@ LEAST = 0.02  # the least standard deviation of a logarithm believed of so few r
 
 @dataclass(frozen=True)
 class Position:
-    """Where a curve lies. kind: as above. amount: the factor of "scaled", the epochs of "shifted" (above 0: late), the first
-    epoch (from 1) out of the band of any other."""
+    """Where a curve lies. kind: as above. amount: the factor of "scaled", the epochs of "shifted" (above 0: late), the
+    first epoch (from 1) out of the band of any other."""
 
     kind: str
     amount: float
@@ -56,14 +57,24 @@ class Position:
         if self.kind == "shifted":
             late = "late" if amount > 0 else "early"
             return (
-                f"the right curve, {abs(amount):.0f} epochs {late}: it learns the same, {'slower' if amount > 0 else 'faster'}. Look at the learning rate, "
+                f"the right curve, {abs(amount):.0f} epochs {late}: it learns the same, "
+                f"{'slower' if amount > 0 else 'faster'}. Look at the learning rate, "
                 "its warm-up and schedule, and at skipped steps."
             )
         if self.kind == "still":
-            return "hardly moves: no step is effective, or what is evaluated is not what is trained. Look at the norm of the updates, and at skipped steps."
+            return (
+                "hardly moves: no step is effective, or what is evaluated is not what is trained. Look at the "
+                "norm of the updates, and at skipped steps."
+            )
         if self.kind == "diverged":
-            return f"diverges, out of the band from epoch {amount:.0f} on: look at the learning rate, at the sign of the loss, and at gradients that are not finite."
-        return f"leaves the band at epoch {amount:.0f}, by no single factor and no delay. Look at that epoch, and at what differs from the reference's settings."
+            return (
+                f"diverges, out of the band from epoch {amount:.0f} on: look at the learning rate, at the sign of "
+                "the loss, and at gradients that are not finite."
+            )
+        return (
+            f"leaves the band at epoch {amount:.0f}, by no single factor and no delay. Look at that epoch, and at "
+            "what differs from the reference's settings."
+        )
 
 
 @dataclass(frozen=True)
@@ -155,7 +166,8 @@ SETUPS: dict[str, Callable] = {"overfit": _overfit, "fresh": _fresh}
 
 
 def reference_trainer(name: str, seed: int, *, device: str = "cpu", **recipe):
-    """A trainer of the set-up ``name``, "overfit" or "fresh": `student` size, NMSE alone, AdamW, windows of 4 × 32 scenes.
+    """A trainer of the set-up ``name``, "overfit" or "fresh": `student` size, NMSE alone, AdamW, windows of 4 × 32
+    scenes.
 
     recipe: what differs, as of :class:`covlab.recipe.Recipe`. Raises ValueError for a name that is none.
     """
@@ -183,7 +195,8 @@ def reference_trainer(name: str, seed: int, *, device: str = "cpu", **recipe):
 def band(name: str, run) -> Positions:
     """Draw a run's curves over the band of right runs and say where they lie; returns {column: position}.
 
-    name: the set-up, "overfit" or "fresh". run: a trainer that has been run, or {"train": values, "validation": values}, one
+    name: the set-up, "overfit" or "fresh". run: a trainer that has been run, or {"train": values, "validation":
+        values}, one
     value an epoch, either may be left out, or one sequence of validation values.
     Raises ValueError for an unknown name or column, an empty curve or one that is too long.
     """

@@ -43,8 +43,10 @@ class Checked:
             card(
                 f"{self.exercise}: the solution",
                 [
-                    f"{left} more {'tries' if left > 1 else 'try'}, then it opens. What counts is a "
-                    "different answer that runs."
+                    (
+                        f"{left} more {'tries' if left > 1 else 'try'}, then it opens. What counts is a "
+                        "different answer that runs."
+                    )
                 ],
                 "open",
             )
@@ -69,7 +71,8 @@ class Checked:
 
 
 def check(exercise: str, answer: Any) -> Checked:
-    """Try an answer, a function or a value, and show a card: whether it holds, what was tested, and a hint if it is known.
+    """Try an answer, a function or a value, and show a card: whether it holds, what was tested, and a hint if it is
+    known.
 
     exercise: its id, such as "05.window_weights". The runner finds the verdict in the notebook.
     """

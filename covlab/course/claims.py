@@ -70,8 +70,10 @@ def prose_complaints(stated: Iterable[Stated], claims: dict[str, Claim]) -> list
             complaints.append(
                 (
                     None,
-                    f"the decimal {each.text} stands in prose without a marker: wrap it in "
-                    f'<span data-claim="…">{each.text}</span>, or data-quoted="source"',
+                    (
+                        f"the decimal {each.text} stands in prose without a marker: wrap it in "
+                        f'<span data-claim="…">{each.text}</span>, or data-quoted="source"'
+                    ),
                 )
             )
         elif each.claim not in claims:
@@ -94,11 +96,11 @@ def measurement_complaints(
     """(claim, what is wrong) for claims never measured or out of tolerance, and measurements without a claim."""
     complaints = [(claim.id, f"claim {claim.id} was never measured") for claim in due if claim.id not in measured]
     for claim in due:
-        for value in measured.get(claim.id, []):
-            if not claim.holds(value):
-                complaints.append(
-                    (claim.id, f"claim {claim.id} is {claim.value:g} ± {claim.tolerance:g}, measured {value:.6g}")
-                )
+        complaints += [
+            (claim.id, f"claim {claim.id} is {claim.value:g} ± {claim.tolerance:g}, measured {value:.6g}")
+            for value in measured.get(claim.id, [])
+            if not claim.holds(value)
+        ]
     complaints += [
         (name, f"measured {name!r}, which lessons/claims.toml does not have") for name in measured if name not in known
     ]

@@ -16,7 +16,6 @@ from covlab.course import editions, workspace
 from covlab.course.claims import read_claims
 from covlab.environment import provenance
 
-
 root_option = click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -236,8 +235,8 @@ def band(update, seeds):
     for name, entry in json.loads(bands.DATA.read_text(encoding="utf-8")).items():
         ends = sorted(curve[-1] for curve in entry["validation"])
         click.echo(
-            f"{name}: {len(ends)} runs of {len(entry['train'][0])} epochs, validation {ends[0]:.4f} to {ends[-1]:.4f} at the end; "
-            f"{entry['made']['command']}, torch {entry['made']['environment']['versions']['torch']}"
+            f"{name}: {len(ends)} runs of {len(entry['train'][0])} epochs, validation {ends[0]:.4f} to {ends[-1]:.4f} "
+            f"at the end; {entry['made']['command']}, torch {entry['made']['environment']['versions']['torch']}"
         )
 
 

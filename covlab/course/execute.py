@@ -5,7 +5,8 @@ kernel, its memory or its time, the runner and the other lessons go on.
 
 The job is a dictionary: input, output, events, folder (paths), parameters, budget and limit
 (seconds). One JSON object a line goes to `events`: {"cell": id} as a cell starts, and at the end
-{"status": ..., "message": ..., "text": the traceback or what was printed last}. What the kernel prints is echoed to stdout and
+{"status": ..., "message": ..., "text": the traceback or what was printed last}. What the kernel prints is echoed to
+stdout and
 stderr: nbclient drops whatever a thread or child process says after the last cell.
 """
 
@@ -22,7 +23,9 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 OUTPUT_SECONDS = 60
-"""How late a cell's outputs may come after its end. nbclient waits for four seconds, then drops them without a word: too little on a busy machine."""
+"""How late a cell's outputs may come after its end. nbclient waits for four seconds, then drops them without a word:
+too little on a busy machine.
+"""
 
 
 class ThisPython(AsyncKernelManager):

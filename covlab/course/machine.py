@@ -20,7 +20,8 @@ DISK_GB = 1.0  # notebooks with their pictures, and run folders
 
 @dataclass(frozen=True)
 class Line:
-    """One thing a lesson needs of a machine. ok: False where something is to be done first, None where it only should be known.
+    """One thing a lesson needs of a machine. ok: False where something is to be done first, None where it only should
+    be known.
 
     advice: what to do, or what it means; empty where nothing is.
     """
@@ -47,8 +48,10 @@ def choose_device(profile: str) -> str:
     card(
         "No GPU here",
         [
-            'You asked for the profile "gpu", and PyTorch sees no GPU on this machine: this lesson runs on the CPU. '
-            "It shows the same, at the student's size."
+            (
+                'You asked for the profile "gpu", and PyTorch sees no GPU on this machine: '
+                "this lesson runs on the CPU. It shows the same, at the student's size."
+            )
         ],
         "plain",
     )
@@ -56,15 +59,20 @@ def choose_device(profile: str) -> str:
 
 
 def choose_scenario(device: str) -> Scenario:
-    """What a lesson's scenes are drawn from: the student's arrays on a CPU; on a GPU the full ones, and that is shown."""
+    """What a lesson's scenes are drawn from: the student's arrays on a CPU; on a GPU the full ones, and that is
+    shown.
+    """
     if device == "cpu":
         return preset("student")
     scenario = preset("full")
     card(
         "Full size",
         [
-            f"On this GPU the lesson runs with {scenario.ris_elements} elements, {scenario.bs_antennas} antennas and up to "
-            f"{scenario.max_sources} sources. The text speaks of what it shows at the student's size; your numbers stand below the cells as `measured …`."
+            (
+                f"On this GPU the lesson runs with {scenario.ris_elements} elements, {scenario.bs_antennas} antennas "
+                f"and up to {scenario.max_sources} sources. The text speaks of what it shows at the student's size; "
+                "your numbers stand below the cells as `measured …`."
+            )
         ],
         "plain",
     )
@@ -137,7 +145,10 @@ def _lock() -> Line:
         "tested versions",
         f"{len(differences)} differ: {'; '.join(differences[:3])}{' …' if len(differences) > 3 else ''}",
         None,
-        "Lessons mostly run all the same, but numbers may differ: `make lab` installs the tested ones; `covlab env` lists all differences.",
+        (
+            "Lessons mostly run all the same, but numbers may differ: `make lab` installs the tested ones; `covlab "
+            "env` lists all differences."
+        ),
     )
 
 
@@ -150,7 +161,10 @@ def _threads() -> Line:
             "threads",
             found,
             None,
-            "torch was loaded before covlab, so waiting threads spin: import covlab first; it may be many times faster.",
+            (
+                "torch was loaded before covlab, so waiting threads spin: import covlab first; it may be many times "
+                "faster."
+            ),
         )
     if torch.get_num_threads() > 1:
         return Line(

@@ -53,7 +53,8 @@ def page(results: dict, executed: dict[str, Path]) -> str:
 
 def _lessons(lessons: list[dict]) -> str:
     rows = [
-        f'<tr><td><a href="#{escape(each["lesson"])}">{escape(each["lesson"])}</a></td><td>{escape(each["edition"])}</td>'
+        "<tr><td><a "
+        f'href="#{escape(each["lesson"])}">{escape(each["lesson"])}</a></td><td>{escape(each["edition"])}</td>'
         f'<td class="{_class(each["status"] == "passed")}">{escape(each["status"])}</td>'
         f'<td class="number">{each["seconds"]:.1f} s</td><td class="number">{each["budget"]:g} s</td>'
         f"<td>{escape(', '.join(f'{name} = {value!r}' for name, value in each['parameters'].items()))}</td></tr>"
@@ -94,7 +95,8 @@ def _claims(claims: list[dict]) -> str:
 def for_reading(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The same notebook, changed in place, with what a page without scripts can show.
 
-    A control is left to the HTML in its own output, or to the still picture beside it; a measurement or verdict to its words.
+    A control is left to the HTML in its own output, or to the still picture beside it; a measurement or verdict to its
+    words.
     """
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:

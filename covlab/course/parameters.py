@@ -24,8 +24,8 @@ def defaults(source: str, later: list[str], *, unread: bool = False) -> dict:
             values[target.id] = ast.literal_eval(statement.value)
         except (AttributeError, ValueError):
             raise ValueError(
-                f"the parameters cell holds {ast.unparse(statement)!r}; "
-                "expected only lines such as seed = 0, with plain literals"
+                f"the parameters cell holds {ast.unparse(statement)!r}; expected only lines such as seed = 0, with "
+                "plain literals"
             ) from None
     _check_profile(values)
     loaded = set().union(*map(_names_loaded, later))

@@ -67,7 +67,7 @@ def mathml_or_code(tex: str, display: bool) -> str:
     """MathML of a formula, or the formula itself, marked, where it cannot be read."""
     try:
         return mathml(tex, display="block" if display else "inline")
-    except Exception as error:  # latex2mathml has no base class for its many errors
+    except Exception as error:  # noqa: BLE001 - latex2mathml has no base class for its many errors
         return f'<code data-unreadable="{type(error).__name__}">{escape(tex)}</code>'
 
 

@@ -2,7 +2,7 @@
 
 import json
 import xml.etree.ElementTree as xml
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from covlab.course.claims import Claim
@@ -17,7 +17,7 @@ def write_report(runs: list[Run], claims: dict[str, Claim], folder: Path, second
     """
     results = {
         "passed": bool(runs) and all(run.status == "passed" for run in runs),
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
         "environment": environment,
         "lessons": [_lesson(run) for run in runs],

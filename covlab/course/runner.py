@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,8 +30,8 @@ class Run:
     """One run of one edition of a lesson.
 
     folder: where the executed notebook goes. overrides: parameters given in place of the lesson's
-    own. budget: seconds it may take (None: the lesson's own); at three times as many it is stopped. edition: "instructor"
-    or "student". status: waiting, running, passed, failed, timed out, kernel died or interrupted.
+    own. budget: seconds it may take (None: the lesson's own); at three times as many it is stopped. edition:
+    "instructor" or "student". status: waiting, running, passed, failed, timed out, kernel died or interrupted.
     cell: id of the cell that began last. findings: all that is wrong. measured: claim id -> values.
     Raises ValueError for overrides the lesson does not have.
     """
@@ -242,10 +243,8 @@ class _Process:
         except psutil.NoSuchProcess:
             return
         for member in family:
-            try:
+            with suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
                 member.kill()
-            except psutil.NoSuchProcess:
-                pass  # it ended by itself meanwhile
         self.process.wait()
 
     def _new_events(self) -> list[dict]:

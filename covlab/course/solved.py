@@ -34,8 +34,8 @@ def show_progress() -> None:
         else "only remembered until this kernel ends: this notebook does not run in work/"
     )
     lessons = []
-    for lesson, exercises in groupby(rows, key=lambda row: row[0][:2]):
-        exercises = list(exercises)
+    for lesson, group in groupby(rows, key=lambda row: row[0][:2]):
+        exercises = list(group)
         solved = sum(state.startswith("solved") for _, state, _ in exercises)
         lessons.append((lesson, f"{solved} of {len(exercises)}", ", ".join(_in_words(*row) for row in exercises)))
     plots.table(["lesson", "solved", "exercises"], lessons, f"{summary(rows)}; {where}.")

@@ -21,7 +21,8 @@ def calibrate(batch: Batch) -> Tensor:
     rank = torch.linalg.matrix_rank(codes, rtol=max(codes.shape) * torch.finfo(batch.codes.dtype).eps).item()
     if rank < elements:
         raise ValueError(
-            f"batch must hold codes of rank N = {elements} to determine G, got rank {rank} from {len(codes)} snapshots: pool more scenes, with fresh codes"
+            f"batch must hold codes of rank N = {elements} to determine G, got rank {rank} from {len(codes)} "
+            "snapshots: pool more scenes, with fresh codes"
         )
     return (
         torch.linalg.lstsq(codes, channels.to(torch.complex128), driver="gels" if batch.y.is_cuda else "gelsd")

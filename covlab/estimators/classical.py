@@ -1,7 +1,8 @@
 """Estimators of R without a grid: what knowing nothing costs, and what the snapshots alone are worth.
 
 All of them are called with a batch and the site's channel G [M, N], and read the four contract tensors of the batch
-and nothing else of it. None depends on the scale of y (but for the scale of its R̂), nor on the other scenes of the batch.
+and nothing else of it. None depends on the scale of y (but for the scale of its R̂), nor on the other scenes of the
+batch.
 """
 
 import torch
@@ -23,7 +24,8 @@ def snr(batch: Batch) -> Tensor:
 def noise_power(batch: Batch) -> Tensor:
     """σ̂² = mean |y|² / (1 + SNR) [B].
 
-    The SNR is the expected noise-free power at an antenna over σ², so the expected power of y is (1 + SNR) σ². The mean over these
+    The SNR is the expected noise-free power at an antenna over σ², so the expected power of y is (1 + SNR) σ². The mean
+    over these
     L snapshots scatters with their symbols: by a quarter for one source, 16 snapshots and no noise.
     """
     return batch.y.square().sum(dim=3).mean(dim=(1, 2)) / (1 + snr(batch))
@@ -50,7 +52,9 @@ def scaled_identity(batch: Batch, site: Tensor) -> Estimate:
 
 
 class MeanCovariance:
-    """R̂ = mean of R over the scenario's prior, from ``PRIOR_SCENES`` scenes: the best answer that looks at no snapshot."""
+    """R̂ = mean of R over the scenario's prior, from ``PRIOR_SCENES`` scenes: the best answer that looks at no
+    snapshot.
+    """
 
     def __init__(self, scenario: Scenario, seed: int = 0):
         factor = Simulator(scenario, dtype=torch.complex128).draw(PRIOR_SCENES, scene_generator(seed, "prior")).factor()
@@ -73,14 +77,17 @@ def sample_covariance(batch: Batch, site: Tensor) -> Estimate:
 def ledoit_wolf(batch: Batch, site: Tensor) -> Estimate:
     """Back-projected snapshots, shrunk towards the identity as in Ledoit and Wolf (2004).
 
-    The share of the identity, ρ = min(1, (1/L²) Σ_l ‖x_l x_lᴴ − S‖² / ‖S − μI‖²), holds for real and complex data alike.
+    The share of the identity, ρ = min(1, (1/L²) Σ_l ‖x_l x_lᴴ − S‖² / ‖S − μI‖²), holds for real and complex data
+    alike.
     """
     snapshots = back_project(batch, site)
     return _shrunk(snapshots, ledoit_wolf_share(snapshots))
 
 
 def oas(batch: Batch, site: Tensor) -> Estimate:
-    """Back-projected snapshots, shrunk by the oracle-approximating share (Chen, Wiesel, Eldar and Hero 2010), derived for complex data."""
+    """Back-projected snapshots, shrunk by the oracle-approximating share (Chen, Wiesel, Eldar and Hero 2010), derived
+    for complex data.
+    """
     snapshots = back_project(batch, site)
     return _shrunk(snapshots, oas_share(snapshots))
 
@@ -94,10 +101,11 @@ def ledoit_wolf_share(snapshots: Tensor) -> Tensor:
 
 
 def oas_share(snapshots: Tensor) -> Tensor:
-    """ρ = min(1, (tr²S − tr(S²)/N) / ((L − 1/N) (tr(S²) − tr²S/N))) for zero-mean complex Gaussian snapshots [B, N, L] -> [B].
+    """ρ = min(1, (tr²S − tr(S²)/N) / ((L − 1/N) (tr(S²) − tr²S/N))) for zero-mean complex Gaussian snapshots [B, N, L]
+    -> [B].
 
-    Chen et al. derive the real case. The steps are theirs with the moments of a complex Gaussian, E tr(S²) = tr(Σ²) + tr²Σ/L and
-    E tr²S = tr²Σ + tr(Σ²)/L: the fixed point of the oracle share when Σ is replaced by its own estimate.
+    Chen et al. derive the real case. The steps are theirs with the moments of a complex Gaussian, E tr(S²) = tr(Σ²) +
+    tr²Σ/L and E tr²S = tr²Σ + tr(Σ²)/L: the fixed point of the oracle share when Σ is replaced by its own estimate.
     """
     N, L = snapshots.shape[1:]
     trace, square = _moments(snapshots)

@@ -17,10 +17,12 @@ STRAYS = 1e-6
 
 
 class MatchingPursuit:
-    """Greedy maximum likelihood on the grid: covariance learning by orthogonal matching pursuit (Ollila 2024), for coded snapshots.
+    """Greedy maximum likelihood on the grid: covariance learning by orthogonal matching pursuit (Ollila 2024), for
+    coded snapshots.
 
-    Source by source, the grid point that raises the likelihood most at its own best power is taken, and the powers of all sources taken so far are
-    fitted anew. K is where −log likelihood + 2 K log(L M) is least (BIC: four real numbers a source, L M complex samples).
+    Source by source, the grid point that raises the likelihood most at its own best power is taken, and the powers of
+    all sources taken so far are fitted anew. K is where −log likelihood + 2 K log(L M) is least (BIC: four real numbers
+    a source, L M complex samples).
     """
 
     off_grid = False
@@ -65,19 +67,22 @@ class MatchingPursuit:
 
 
 class GreedyLikelihood(MatchingPursuit):
-    """Greedy maximum likelihood off the grid: as :class:`MatchingPursuit`, but after each new source all places and powers are refined together.
+    """Greedy maximum likelihood off the grid: as :class:`MatchingPursuit`, but after each new source all places and
+    powers are refined together.
 
-    Refined by Fisher scoring of (sin φ, sin θ, 1/r, log p), damped, within the scenario's ranges. ``positions`` of the estimate holds the sources;
-    NaN where fewer than K_max were found.
+    Refined by Fisher scoring of (sin φ, sin θ, 1/r, log p), damped, within the scenario's ranges. ``positions`` of the
+    estimate holds the sources; NaN where fewer than K_max were found.
     """
 
     off_grid = True
 
 
 class Genie:
-    """Reads the truth: the true places of the sources are given, and only their powers are estimated, by maximum likelihood.
+    """Reads the truth: the true places of the sources are given, and only their powers are estimated, by maximum
+    likelihood.
 
-    A yardstick and no estimator: what is left is the error that L snapshots' symbols make. (Whoever shrinks powers towards what scenes are drawn
+    A yardstick and no estimator: what is left is the error that L snapshots' symbols make. (Whoever shrinks powers
+        towards what scenes are drawn
     from may do a little better at high SNR.)
     """
 
@@ -96,8 +101,8 @@ class Genie:
 def best_point(scenes: CodedSnapshots, responses: Tensor, taken: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
     """The grid point that lowers the cost most beside the sources already taken, and its power [B] each.
 
-    A source of power γ at point g changes the cost by Σ_l log(1 + γ s_l) − γ q_l / (1 + γ s_l), with s_l = dᴴC_l⁻¹d and q_l = |dᴴC_l⁻¹y_l|². Its
-    least is found by a few scoring steps in γ ≥ 0, for all points at once.
+    A source of power γ at point g changes the cost by Σ_l log(1 + γ s_l) − γ q_l / (1 + γ s_l), with s_l = dᴴC_l⁻¹d and
+    q_l = |dᴴC_l⁻¹y_l|². Its least is found by a few scoring steps in γ ≥ 0, for all points at once.
     """
     T, _ = scenes.whitener(taken, power)
     white = T @ responses
@@ -119,8 +124,8 @@ def information(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient of the cost, Fisher information and cost at (sin φ, sin θ, 1/r, log p), σ² known.
 
-    ∂C_l/∂θ_i = x_i d_kᴴ + d_k x_iᴴ, with x_i = p_k ∂d_k/∂θ_i for a coordinate of the place and x_i = p_k d_k / 2 for log p_k. After whitening,
-    the gradient is Σ_l tr ∂C − zᴴ ∂C z and the information Σ_l tr(∂C_i ∂C_j).
+    ∂C_l/∂θ_i = x_i d_kᴴ + d_k x_iᴴ, with x_i = p_k ∂d_k/∂θ_i for a coordinate of the place and x_i = p_k d_k / 2 for
+    log p_k. After whitening, the gradient is Σ_l tr ∂C − zᴴ ∂C z and the information Σ_l tr(∂C_i ∂C_j).
 
     Args:
         coordinates: [B, K, 3].
@@ -129,7 +134,7 @@ def information(
     Returns:
         [B, 4K], [B, 4K, 4K], [B]; the four numbers of a source stand together.
     """
-    B, K = power.shape
+    _B, _K = power.shape
     along = [
         torch.zeros_like(coordinates).index_fill(2, torch.tensor(axis, device=coordinates.device), 1.0)
         for axis in range(3)

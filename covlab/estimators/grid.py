@@ -1,6 +1,7 @@
 """Estimators on a grid of possible sources: R̂ = D diag(p) Dᴴ with p ≥ 0, one power a point.
 
-All points have a power at once here; ``greedy.py`` takes a point at a time. σ² is taken from the SNR. All are deterministic,
+All points have a power at once here; ``greedy.py`` takes a point at a time. σ² is taken from the SNR. All are
+deterministic,
 and scale with y: ten times y gives a hundred times R̂.
 """
 
@@ -20,8 +21,8 @@ from covlab.site import steering_vectors
 class CovarianceFit:
     """Nonnegative least squares on the grid: min Σ_l ‖y_l y_lᴴ − σ²I − Σ_g p_g d_lg d_lgᴴ‖²_F over p ≥ 0.
 
-    By the multiplicative rule p_g ← p_g · Σ_l |d_lgᴴ y_l|² / Σ_l d_lgᴴ C_l d_lg, which lowers the sum in every step and needs no
-    step size (Lee and Seung 2001).
+    By the multiplicative rule p_g ← p_g · Σ_l |d_lgᴴ y_l|² / Σ_l d_lgᴴ C_l d_lg, which lowers the sum in every step and
+    needs no step size (Lee and Seung 2001).
     """
 
     def __init__(self, grid: Grid, iterations: int = 30):
@@ -42,11 +43,14 @@ class CovarianceFit:
 
 
 class GridLikelihood:
-    """Maximum likelihood on the grid: min Σ_l log det C_l + y_lᴴ C_l⁻¹ y_l over p ≥ 0; also known as sparse Bayesian learning.
+    """Maximum likelihood on the grid: min Σ_l log det C_l + y_lᴴ C_l⁻¹ y_l over p ≥ 0; also known as sparse Bayesian
+    learning.
 
-    By the rule p_g ← p_g · Σ_l |d_lgᴴ C_l⁻¹ y_l|² / Σ_l d_lgᴴ C_l⁻¹ d_lg (Abeida, Zhang, Li and Merabtine 2013, for snapshots of one
-    covariance). Its square root is the rule of LIKES (Stoica and Babu 2012), which is monotone and takes twice the steps. Most powers die
-    early: after a few steps only the strongest points are kept. More steps raise the likelihood and not the accuracy: stopping early regularizes.
+    By the rule p_g ← p_g · Σ_l |d_lgᴴ C_l⁻¹ y_l|² / Σ_l d_lgᴴ C_l⁻¹ d_lg (Abeida, Zhang, Li and Merabtine 2013, for
+    snapshots of one covariance). Its square root is the rule of LIKES (Stoica and Babu 2012), which is monotone and
+    takes twice the steps. Most powers die
+    early: after a few steps only the strongest points are kept. More steps raise the likelihood and not the accuracy:
+        stopping early regularizes.
 
     Args:
         iterations: steps in all.
@@ -73,8 +77,9 @@ class GridLikelihood:
 class RefinedGridLikelihood:
     """Maximum likelihood on a coarse grid that is refined where the power is (Malioutov, Çetin and Willsky 2005).
 
-    The rule is that of :class:`GridLikelihood`. After a few steps only the strongest points are kept, and each is split into eight,
-    half a cell apart in sin φ, sin θ and 1/r. Sharper than a fixed grid of the same cost; at low SNR, sharp may be wrong.
+    The rule is that of :class:`GridLikelihood`. After a few steps only the strongest points are kept, and each is split
+    into eight, half a cell apart in sin φ, sin θ and 1/r. Sharper than a fixed grid of the same cost; at low SNR, sharp
+    may be wrong.
 
     Args:
         levels: how many times points are split.

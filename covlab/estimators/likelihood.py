@@ -1,7 +1,8 @@
 """The likelihood of coded snapshots: y_l ~ CN(0, C_l), C_l = G diag(c_l) R diag(c_l)ᴴ Gᴴ + σ²I.
 
 Each snapshot has a covariance of its own, of which it is the only sample: no sample covariance stands in for the data.
-With R = A diag(p) Aᴴ, C_l is the sum of p_k d_lk d_lkᴴ and σ²I, where d_lk = G diag(c_l) a_k is the response of snapshot l to place k.
+With R = A diag(p) Aᴴ, C_l is the sum of p_k d_lk d_lkᴴ and σ²I, where d_lk = G diag(c_l) a_k is the response of
+snapshot l to place k.
 """
 
 import math

@@ -19,7 +19,8 @@ def music(R: Tensor, sources: Tensor, steering: Tensor) -> Tensor:
     elements = R.shape[-1]
     if sources.min() < 1 or sources.max() >= elements:
         raise ValueError(
-            f"sources must lie in 1 … {elements - 1} for R of {elements} elements, got {sources.min().item()} … {sources.max().item()}"
+            f"sources must lie in 1 … {elements - 1} for R of {elements} elements, got {sources.min().item()} … "
+            f"{sources.max().item()}"
         )
     _, vectors = torch.linalg.eigh((R + R.mH) / 2)
     rank = torch.arange(elements, device=R.device)
@@ -44,8 +45,10 @@ def mvdr(R: Tensor, steering: Tensor, loading: float = 1e-3) -> Tensor:
 def peaks(spectrum: Tensor, axes: tuple[Tensor, ...], count: int) -> Tensor:
     """The ``count`` highest local maxima of a spectrum over a product grid, highest first: -> [B, count, len(axes)].
 
-    A peak is at least as high as its neighbours (3 points an axis, diagonals included). Its place is refined on each axis by the parabola through
-    the reciprocals of three points: both MUSIC and MVDR are reciprocals of quadratic forms. Where a scene has fewer peaks, the rest are NaN.
+    A peak is at least as high as its neighbours (3 points an axis, diagonals included). Its place is refined on each
+    axis by the parabola through
+    the reciprocals of three points: both MUSIC and MVDR are reciprocals of quadratic forms. Where a scene has fewer
+        peaks, the rest are NaN.
 
     Args:
         spectrum: [B, G], G the product of the axes' lengths, the last axis running fastest.
@@ -71,7 +74,8 @@ def peaks(spectrum: Tensor, axes: tuple[Tensor, ...], count: int) -> Tensor:
 
 
 def locate(spectrum: Tensor, grid: Grid, count: int) -> Tensor:
-    """(φ, θ, r) of the ``count`` highest peaks of a spectrum [B, G] over ``grid``, in radians and metres [B, count, 3]; NaN where there are fewer.
+    """(φ, θ, r) of the ``count`` highest peaks of a spectrum [B, G] over ``grid``, in radians and metres [B, count, 3];
+    NaN where there are fewer.
 
     Places are refined in sin φ, sin θ and 1/r, in which the grid is about even.
 
@@ -89,7 +93,9 @@ def locate(spectrum: Tensor, grid: Grid, count: int) -> Tensor:
 
 
 def _parabola(valley: Tensor, places: Tensor, index: Tensor, axis: Tensor, stride: int) -> Tensor:
-    """Where the parabola through a valley's point and its two neighbours on ``axis`` is lowest; at the axis' ends, the grid point."""
+    """Where the parabola through a valley's point and its two neighbours on ``axis`` is lowest; at the axis' ends, the
+    grid point.
+    """
     if len(axis) < 3:
         return axis[index]
     inner = (index > 0) & (index < len(axis) - 1)
@@ -105,10 +111,11 @@ def _parabola(valley: Tensor, places: Tensor, index: Tensor, axis: Tensor, strid
 
 
 def source_count(eigenvalues: Tensor, snapshots: int, criterion: str = "mdl") -> Tensor:
-    """K by Wax and Kailath's (1985) criterion from the eigenvalues [B, N] of a sample covariance of L snapshots: -> [B], 0 … N − 1.
+    """K by Wax and Kailath's (1985) criterion from the eigenvalues [B, N] of a sample covariance of L snapshots: ->
+    [B], 0 … N − 1.
 
-    For snapshots that share one covariance and white noise, L > N. The snapshots behind changing codes are no such data: there
-    the greedy estimator counts by the likelihood of its own model.
+    For snapshots that share one covariance and white noise, L > N. The snapshots behind changing codes are no such
+    data: there the greedy estimator counts by the likelihood of its own model.
 
     Raises:
         ValueError: ``criterion`` is neither "mdl" nor "aic", or L ≤ N.

@@ -118,7 +118,10 @@ def reports(seed: int = 0) -> Iterator[Finding]:
     yield Finding(
         "23 Oct",
         "half-precision labels demote the FP32 loss",
-        f"half with float gives {_name(promoted)}; the loss with labels rounded to half differs by {abs(demoted / loss - 1):.1e}",
+        (
+            f"half with float gives {_name(promoted)}; the loss with labels rounded to half differs by "
+            f"{abs(demoted / loss - 1):.1e}"
+        ),
         "false: promotion goes to the higher precision",
         False,
     )
@@ -127,7 +130,10 @@ def reports(seed: int = 0) -> Iterator[Finding]:
     yield Finding(
         "23 Oct",
         "the sample covariance is not trace-normalized, hence a loss of 1.7e25",
-        f"an estimate 1e12 times too large: {raw.mean():.1e} without normalization, {nmse(1e12 * estimate, R).mean():.3f} with it",
+        (
+            f"an estimate 1e12 times too large: {raw.mean():.1e} without normalization, "
+            f"{nmse(1e12 * estimate, R).mean():.3f} with it"
+        ),
         "true",
         True,
     )
@@ -137,7 +143,10 @@ def reports(seed: int = 0) -> Iterator[Finding]:
         "24 Oct",
         "the main weight is not passed",
         f"with a weight of 0: {weightless}; with 1: {clean}",
-        "false: it would print the zero, and hold validation but for weight decay, but the source's prints showed a weight of 1",
+        (
+            "false: it would print the zero, and hold validation but for weight decay, but the source's prints showed "
+            "a weight of 1"
+        ),
         False,
     )
 
@@ -193,8 +202,8 @@ def reports(seed: int = 0) -> Iterator[Finding]:
     yield Finding(
         "27 Oct",
         "the warm-up starts at zero",
-        f"steps that move nothing: {still[0]} of {cold.run.window}; with one step an epoch and a warm-up of 24: {still[1]} of {cold_epoch.run.window}, "
-        f"and a rate of {reached:.0%} of its peak in epoch 12",
+        f"steps that move nothing: {still[0]} of {cold.run.window}; with one step an epoch and a warm-up of 24: "
+        f"{still[1]} of {cold_epoch.run.window}, and a rate of {reached:.0%} of its peak in epoch 12",
         "real, costs one step; with one step an epoch it stretches the warm-up over the epochs",
         True,
     )
@@ -204,7 +213,10 @@ def reports(seed: int = 0) -> Iterator[Finding]:
     yield Finding(
         "later",
         "the gate wants both groups' gradients above zero",
-        f"alone it skips {_skipped(gated)}; with the gate mended and the NaN term left: skips {_skipped(ungated)}, val {ungated.run.history[-1]['validation']:.6f}",
+        (
+            f"alone it skips {_skipped(gated)}; with the gate mended and the NaN term left: skips {_skipped(ungated)}, "
+            f"val {ungated.run.history[-1]['validation']:.6f}"
+        ),
         "real; mended, the parameters still do not move",
         True,
     )
@@ -216,7 +228,10 @@ def reports(seed: int = 0) -> Iterator[Finding]:
     yield Finding(
         "later",
         "sanitization masks overflow; AMP is broken",
-        f"NaN term and sanitization: skips {_skipped(masked)}, {masked}; the same precision without the term: {half_clean}",
+        (
+            f"NaN term and sanitization: skips {_skipped(masked)}, {masked}; the same precision without the term: "
+            f"{half_clean}"
+        ),
         "half true: it masks the NaN of the alignment term, and half precision works",
         True,
     )

@@ -58,7 +58,9 @@ def show(name, measure, seed):
     facts = {
         "changes": fault.changes,
         "innocent": fault.innocent,
-        "convicted by": f"{fault.observable}: {OBSERVABLES[fault.observable].question} (honest: {clean[0]:g} to {clean[1]:g})",
+        "convicted by": (
+            f"{fault.observable}: {OBSERVABLES[fault.observable].question} (honest: {clean[0]:g} to {clean[1]:g})"
+        ),
         "shows with": ", ".join(f"{key}={value}" for key, value in fault.setting.items()) or "any run",
         "seen in": fault.seen_in,
     }

@@ -18,7 +18,10 @@ fault = partial(fault, group="data")
     changes="every validation scene is a training scene, some epochs later",
     innocent="each scene by itself; the training",
     observable="validation_seen",
-    seen_in="the reviewed pipeline: seeds seed + i and seed + 123 + i, 512 of 512 scenes; mll-lab-nu/RAGEN#101 asks the same of its own seeds",
+    seen_in=(
+        "the reviewed pipeline: seeds seed + i and seed + 123 + i, 512 of 512 scenes; mll-lab-nu/RAGEN#101 asks "
+        "the same of its own seeds"
+    ),
     setting={"fresh": True, "windows": 40},
 )
 def validation_in_training(self, stream, epoch, index):

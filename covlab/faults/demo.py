@@ -182,7 +182,9 @@ def _curves(runs: dict[str, Trainer]) -> Columns:
 
 
 def chart(series: Sequence[Sequence[float]], width: int = 2 * EPOCHS, height: int = 10) -> str:
-    """Curves in characters on a logarithmic axis; where they meet, an asterisk. Values that have no logarithm sit at the edge."""
+    """Curves in characters on a logarithmic axis; where they meet, an asterisk. Values that have no logarithm sit at
+    the edge.
+    """
     shown = [value for values in series for value in values if 0 < value < math.inf]
     if not shown:
         return "\n" * (height - 1)
@@ -235,10 +237,8 @@ def _verdict(console: Console, clean: Trainer, bugged: Trainer, fault) -> None:
         console.print("No observable tells the two runs apart: with these settings the fault does nothing.")
     symptom, ratio = Symptom(bugged), bugged.history[-1]["validation"] / clean.history[-1]["validation"]
     console.print(f"Verdict: {'prints' if symptom.train_is_zero else 'does not print'} train 0.000000; ", end="")
-    console.print(
-        f"{'holds validation still' if symptom.validations == 1 else f'validation takes {symptom.validations} values'} in {len(bugged.history)} epochs; ",
-        end="",
-    )
+    held = "holds validation still" if symptom.validations == 1 else f"validation takes {symptom.validations} values"
+    console.print(f"{held} in {len(bugged.history)} epochs; ", end="")
     console.print(f"ends at {ratio:.2f} times the clean run's NMSE.", style="bold")
     console.print(f"Innocent: {fault.innocent}.")
 

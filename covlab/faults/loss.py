@@ -17,7 +17,10 @@ fault = partial(fault, group="loss")
     changes="loss and gradient are exactly zero; only weight decay moves the parameters",
     innocent="the terms in the ledger, and the weights that the configuration shows",
     observable="zero_gradient",
-    seen_in="suspected in the reviewed pipeline's second report of 24 October 2025, and wrongly: its prints showed a weight of 1",
+    seen_in=(
+        "suspected in the reviewed pipeline's second report of 24 October 2025, and wrongly: its prints showed a "
+        "weight of 1"
+    ),
 )
 def main_weight_zero(self, weights):
     found = weights.values() | {"lam_cov": weights.values().get("lambda_cov", 0.0)}
@@ -51,7 +54,9 @@ def guard_by_assert(self):
 @fault(
     "Loss.subspace_align",
     title="A gradient flows through singular vectors",
-    changes="the gradient is NaN wherever two singular values are equal, as in every matrix of low rank plus a diagonal",
+    changes=(
+        "the gradient is NaN wherever two singular values are equal, as in every matrix of low rank plus a diagonal"
+    ),
     innocent="the value of the term, which is finite and sensible",
     observable="term_gradients",
     seen_in="the reviewed pipeline: weight 0.002, 64 parameter tensors entirely NaN; pytorch/pytorch#49886",
@@ -59,7 +64,7 @@ def guard_by_assert(self):
 )
 def gradient_through_singular_vectors(self, estimate, batch):
     A = batch.steering * (batch.power > 0).unsqueeze(1)
-    vectors, values, _ = torch.linalg.svd(estimate.covariance())
+    vectors, _values, _ = torch.linalg.svd(estimate.covariance())
     own = vectors * (torch.arange(A.shape[1], device=A.device) < batch.source_count.unsqueeze(1)).unsqueeze(1)
     return 1 - torch.view_as_real(own.mH @ A).square().sum(dim=(1, 2, 3)) / torch.view_as_real(A).square().sum(
         dim=(1, 2, 3)
@@ -106,5 +111,5 @@ def swallowed_exception(self, estimate, batch):
     try:
         error = estimate.covariance - batch.covariance()  # no call: a TypeError, always
         return (error - torch.diag_embed(error.diagonal(dim1=1, dim2=2))).abs().square().sum(dim=(1, 2))
-    except Exception:
+    except Exception:  # noqa: BLE001 - the bug itself
         return torch.zeros(len(batch), device=batch.y.device)

@@ -41,17 +41,21 @@ SILENT = {
 """Why a fault leaves no trace in some cells."""
 
 ALIKE = {
-    (
-        "schedule_per_step",
-    ): "both count wrongly; the value tells them apart: as many times too often as a window has micro-batches, or a share of it",
-    (
-        "hidden_overflow",
-    ): "without a loss scale all sanitize the same gradient; what they do to the scale is the only difference between them",
+    ("schedule_per_step",): (
+        "both count wrongly; the value tells them apart: as many times too often as a window has micro-batches, or a "
+        "share of it"
+    ),
+    ("hidden_overflow",): (
+        "without a loss scale all sanitize the same gradient; what they do to the scale is the only difference "
+        "between them"
+    ),
 }
 """Why the same observables convict several faults."""
 
 NUMBERS = ("train", "validation", "gradient_norm", "skipped", "clipped", "update_norm")
-"""Of the last epoch: train, validation. Medians over the windows: gradient norm before clipping, update norm. Shares: skipped, clipped."""
+"""Of the last epoch: train, validation. Medians over the windows: gradient norm before clipping, update norm. Shares:
+skipped, clipped.
+"""
 
 
 def measure(
@@ -88,7 +92,9 @@ def measure(
 
 
 def confusion(seeds: Iterable[int] = range(5), workers: int = 2) -> dict[str, dict[str, float]]:
-    """{fault: {observable: share of seeds in which it convicts}}, each fault in the setting of its exhibit; and "clean"."""
+    """{fault: {observable: share of seeds in which it convicts}}, each fault in the setting of its exhibit; and
+    "clean".
+    """
     seeds = tuple(seeds)
     honest = [(name, True, None, seed) for name in sorted(set(_first_alike(tuple(FAULTS)).values())) for seed in seeds]
     results = _run_all([(name, False, None, seed) for name in FAULTS for seed in seeds] + honest, workers)

@@ -18,7 +18,9 @@ whose scale has grown."""
 @fault(
     "Trainer.sanitize",
     title="Gradients are sanitized before the loss scale is taken out",
-    changes="an overflow becomes zeros and ones, the scaler never learns of it, no step is skipped, the scale never falls",
+    changes=(
+        "an overflow becomes zeros and ones, the scaler never learns of it, no step is skipped, the scale never falls"
+    ),
     innocent="every window whose gradient is finite",
     observable="scale_falls",
     seen_in="the reviewed pipeline: nan_to_num(nan=0, posinf=1, neginf=-1) between backward and unscale",
@@ -46,7 +48,10 @@ def sanitize_without_scaler(self):
 @fault(
     "Trainer.condition",
     title="Gradients are sanitized after the loss scale is taken out",
-    changes="the scaler has seen the overflow and lowers the scale, but norm and gate see a mended gradient, and the step runs",
+    changes=(
+        "the scaler has seen the overflow and lowers the scale, but norm and gate see a mended gradient, and the "
+        "step runs"
+    ),
     innocent="the loss scale; every window whose gradient is finite",
     observable="hidden_overflow",
     seen_in="the order that the reviewed pipeline's review recommended",
@@ -80,7 +85,10 @@ def nan_loss_sanitized(self, losses, micro_batch, window_weight):
 @fault(
     "Trainer.condition",
     title="Gradients are clipped before the loss scale is taken out",
-    changes="every gradient is clipped to the threshold divided by the loss scale; under SGD little but weight decay is left",
+    changes=(
+        "every gradient is clipped to the threshold divided by the loss scale; under SGD little but weight decay "
+        "is left"
+    ),
     innocent="the direction; single precision; under AdamW the steps, as far as its epsilon lets them",
     observable="clip_share",
     seen_in="milesial/Pytorch-UNet#468 (mended in #470), Lightning-AI/pytorch-lightning#9599",
@@ -100,7 +108,9 @@ def clip_before_unscale(self):
 @fault(
     "Trainer.backward",
     title="The loss scale is chosen anew after every micro-batch",
-    changes="a window adds gradients of different scales and takes one scale out: its micro-batches no longer count alike",
+    changes=(
+        "a window adds gradients of different scales and takes one scale out: its micro-batches no longer count alike"
+    ),
     innocent="windows of one micro-batch; single precision",
     observable="scales_in_window",
     seen_in="what the gradient accumulation section of PyTorch's AMP examples warns of",
@@ -114,7 +124,10 @@ def scale_updated_inside_window(self, loss):
 @fault(
     "Loss.cov",
     title="The loss is computed inside autocast, behind a .float() that is no island",
-    changes="the products of the NMSE are taken in half precision: it is wrong in the fourth digit, and no longer free of scale",
+    changes=(
+        "the products of the NMSE are taken in half precision: it is wrong in the fourth digit, and no longer "
+        "free of scale"
+    ),
     innocent="a loss in complex arithmetic, which autocast leaves alone (covlab's own: bit for bit)",
     observable="loss_rounding",
     seen_in="the reviewed pipeline; its review called the loss FP32 because of the .float()",
@@ -143,7 +156,9 @@ def _as_real(factor):
     changes="it always says that there was no overflow, and the step runs with infinite gradients",
     innocent="every window whose gradient is finite; single precision",
     observable="overflow_stepped_on",
-    seen_in="the reviewed pipeline, which asked under the optimizer and not its id; there only the log believed the answer",
+    seen_in=(
+        "the reviewed pipeline, which asked under the optimizer and not its id; there only the log believed the answer"
+    ),
     setting=HALF,
 )
 def overflow_probe_wrong_key(self, gradient_norm):

@@ -23,7 +23,10 @@ def review(seed: int = 0) -> Iterator[Finding]:
     yield Finding(
         "gradient accumulation",
         "dividing every micro-batch's loss by the accumulation count is right",
-        f"short last window of 3 micro-batches: gradient {short:.3f} of what it should be (covlab: {short_window(clean):.3f})",
+        (
+            f"short last window of 3 micro-batches: gradient {short:.3f} of what it should be (covlab: "
+            f"{short_window(clean):.3f})"
+        ),
         "right for full windows only",
         False,
     )
@@ -32,8 +35,9 @@ def review(seed: int = 0) -> Iterator[Finding]:
     yield Finding(
         "the logged loss",
         "the mean of the batches' mean losses, scaled back, is the train loss",
-        f"100 scenes in batches of 16, the last of 4: {mean_of_means:.4f}, their mean {scene_mean:.4f}; reading each batch's loss "
-        f"waits for the device {_waits(clean, each=True)} times a window, keeping it there {_waits(clean, each=False)}",
+        f"100 scenes in batches of 16, the last of 4: {mean_of_means:.4f}, their mean {scene_mean:.4f}; reading each "
+        f"batch's loss waits for the device {_waits(clean, each=True)} times a window, keeping it there "
+        f"{_waits(clean, each=False)}",
         "off by the short batch, and a wait for the device in every micro-batch",
         False,
     )
@@ -47,8 +51,8 @@ def review(seed: int = 0) -> Iterator[Finding]:
     yield Finding(
         "the loss in FP32",
         "with autocast switched off, the loss is computed in FP32",
-        f"with autocast off x.float() @ y.float() is {island.dtype}, error of an NMSE so computed: {loss_rounding(clean):.0e}; "
-        f"a .float() under autocast: {inside.dtype}, error {rounding:.1e}",
+        f"with autocast off x.float() @ y.float() is {island.dtype}, error of an NMSE so computed: "
+        f"{loss_rounding(clean):.0e}; a .float() under autocast: {inside.dtype}, error {rounding:.1e}",
         "right, and a .float() alone would not do",
         True,
     )
@@ -80,7 +84,10 @@ def review(seed: int = 0) -> Iterator[Finding]:
         "hard guards",
         "asserts keep the main weight from being zero",
         "; ".join(
-            f"{'python ' + option if option.startswith('-') else option}: a weight of 0 is {'accepted' if yes else 'refused'}"
+            (
+                f"{'python ' + option if option.startswith('-') else option}: a weight of 0 is "
+                f"{'accepted' if yes else 'refused'}"
+            )
             for option, yes in accepted.items()
         ),
         "not under -O" if accepted["-O"] else "they do",
@@ -107,7 +114,10 @@ def review(seed: int = 0) -> Iterator[Finding]:
     yield Finding(
         "weight management",
         "the weight in force is the one that was tuned",
-        f"with defaults, configuration and tuned file each setting it: the last to speak wins; {differing} terms in force that the configuration switched off",
+        (
+            f"with defaults, configuration and tuned file each setting it: the last to speak wins; {differing} terms "
+            "in force that the configuration switched off"
+        ),
         "three sources of truth are none",
         False,
     )
@@ -143,8 +153,13 @@ def _waits(run: Trainer, each: bool) -> int:
 
 
 def _accepts_zero_weight(option: str) -> bool:
-    program = "from covlab.faults import inject\nfrom covlab.loss import LossWeights\nwith inject('guard_by_assert'): LossWeights(lam_cov=0.0)"
+    program = (
+        "from covlab.faults import inject\nfrom covlab.loss import LossWeights\nwith "
+        "inject('guard_by_assert'): LossWeights(lam_cov=0.0)"
+    )
     return (
-        subprocess.run([sys.executable, *([option] if option else []), "-c", program], capture_output=True).returncode
+        subprocess.run(
+            [sys.executable, *([option] if option else []), "-c", program], check=False, capture_output=True
+        ).returncode
         == 0
     )

@@ -39,7 +39,8 @@ def stage(
 
     Args:
         faults: names; they must be of different places.
-        seed: of scenes and first parameters; with the same seed, runs with and without a fault differ by the fault alone.
+        seed: of scenes and first parameters; with the same seed, runs with and without a fault differ by the fault
+            alone.
         scenes: memorized and validated on; or, of ``fresh`` ones, drawn for an epoch.
         weights: the loss terms that are switched on; None: the NMSE alone.
         fresh: train on new scenes every epoch and validate on held-out ones.
@@ -77,7 +78,8 @@ def stage(
 
 
 def exhibit(name: str, seed: int = 0, without: bool = False, **setting) -> Trainer:
-    """The trainer that shows the fault ``name``: what the fault needs to show is set, unless ``setting`` says otherwise.
+    """The trainer that shows the fault ``name``: what the fault needs to show is set, unless ``setting`` says
+    otherwise.
 
     ``without``: the same trainer without the fault.
     """

@@ -1,4 +1,6 @@
-"""Every picture, drawn from the project's own data objects, by subject; here what they share, and the one way to show one."""
+"""Every picture, drawn from the project's own data objects, by subject; here what they share, and the one way to show
+one.
+"""
 
 import base64
 import html

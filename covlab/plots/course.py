@@ -16,11 +16,12 @@ def over_band(
 
     Args:
         bands: {column: covlab.course.bands.Band}.
-        curves: {column: one value an epoch}; values that are not finite, or not above 0, are left out and marked at the top.
+        curves: {column: one value an epoch}; values that are not finite, or not above 0, are left out and marked at the
+            top.
         kinds: {column: the verdict in a word}.
     """
     figure, panels = plt.subplots(1, len(curves), figsize=(4.8 * len(curves), 3.6), layout="constrained", squeeze=False)
-    for axes, (column, values) in zip(panels[0], curves.items(), strict=True):
+    for axes, (column, curve) in zip(panels[0], curves.items(), strict=True):
         band = bands[column]
         epochs = np.arange(1, len(band.middle) + 1)
         axes.fill_between(
@@ -32,7 +33,7 @@ def over_band(
             label="right runs",
         )
         axes.plot(epochs, np.exp(band.middle), "--", color=COLOURS[0], linewidth=1, label="their mean")
-        values = np.asarray(values, dtype=float)
+        values = np.asarray(curve, dtype=float)
         drawn = np.where(np.isfinite(values) & (values > 0), values, np.nan)
         axes.plot(
             epochs[: len(values)],
@@ -138,7 +139,8 @@ def contract_tensors(batch, scene: int = 0) -> Figure:
 
 
 def memorized_and_held_out(scores: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Dots on a logarithmic axis: for each network its error on the scenes it learned from and on others; 1 knows nothing.
+    """Dots on a logarithmic axis: for each network its error on the scenes it learned from and on others; 1 knows
+    nothing.
 
     Args:
         scores: {network: {what on: NMSE}}.

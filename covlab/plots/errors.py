@@ -15,7 +15,9 @@ TOP = 2.5
 
 @dataclass(frozen=True)
 class Plane:
-    """An estimate in the plane of the truth R = (1, 0) and a direction of trace 0 at right angles to it, in lengths of R."""
+    """An estimate in the plane of the truth R = (1, 0) and a direction of trace 0 at right angles to it, in lengths of
+    R.
+    """
 
     estimate: tuple[float, float]
     plain_pull: tuple[float, float]  #: against the gradient of the plain error

@@ -11,7 +11,8 @@ CURVES = ("sample covariance", "grid ML, far field", "grid ML", "grid ML, refine
 
 
 def estimator_table(results: Mapping) -> Figure:
-    """What `covlab bench estimators` stored: left, NMSE by SNR with 95 % intervals; right, mean, median and time a scene.
+    """What `covlab bench estimators` stored: left, NMSE by SNR with 95 % intervals; right, mean, median and time a
+    scene.
 
     Drawn as curves: the networks and a selection of the ladder (``CURVES``); as rows: everything.
     """
@@ -111,10 +112,12 @@ def ladder(rows: Mapping[str, tuple[float, float]], lines: Mapping[str, float]) 
 
 
 def position_errors(results: Sequence[Mapping]) -> Figure:
-    """What `covlab bench estimators --positions` stored, a panel a preset: error of a place against SNR, over the Cramér-Rao bound.
+    """What `covlab bench estimators --positions` stored, a panel a preset: error of a place against SNR, over the
+    Cramér-Rao bound.
 
     Args:
-        results: of each preset: "preset" and "positions", with "rows" of {"snr_db", "bound", estimator: error}, in metres.
+        results: of each preset: "preset" and "positions", with "rows" of {"snr_db", "bound", estimator: error}, in
+            metres.
     """
     figure, panels = plt.subplots(
         1, len(results), figsize=(4.1 * len(results), 4.4), sharey=True, squeeze=False, layout="constrained"

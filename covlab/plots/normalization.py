@@ -78,7 +78,9 @@ def walks(runs: Mapping[str, Sequence[Walk]], labels: Sequence[str]) -> Figure:
 
 
 def scale_range(curves: Mapping[str, Mapping[float, float]]) -> Figure:
-    """The computed error of a right estimate over its scale, one panel a precision; what is not finite is marked at the top."""
+    """The computed error of a right estimate over its scale, one panel a precision; what is not finite is marked at the
+    top.
+    """
     figure, panels = plt.subplots(
         1, len(curves), figsize=(3.6 * len(curves), 3.6), layout="constrained", sharey=True, squeeze=False
     )

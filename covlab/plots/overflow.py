@@ -18,7 +18,8 @@ KINDS = (
 
 
 def overflow_history(runs: Mapping[str, tuple[Trainer, Sequence[bool]]]) -> Figure:
-    """Loss scale, gradient norm and update over the windows: a row of panels a run, a mark for what became of each window.
+    """Loss scale, gradient norm and update over the windows: a row of panels a run, a mark for what became of each
+    window.
 
     A gradient norm that is not finite stands at the top of its panel, and an update or norm of zero at the bottom.
 

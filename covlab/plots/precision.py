@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from covlab.plots import COLOURS, LINES
 
 SMALLEST, NORMAL, LARGEST = -24, -14, 16
-"""Powers of two between which fp16 lives: its smallest number, its smallest with full precision, and where it ends (65504)."""
+"""Powers of two between which fp16 lives: its smallest number, its smallest with full precision, and where it ends
+(65504).
+"""
 
 EXPONENTS = np.arange(-60, 41)
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -28,7 +30,9 @@ class ScaledGradients:
 
 
 def exponents_and_path(seen: ScaledGradients, scale: float, path: Sequence[tuple[float, bool]], windows: int) -> Figure:
-    """Left the exponents against fp16's limits, right the scaler's path: (loss scale, did the step run?) window by window."""
+    """Left the exponents against fp16's limits, right the scaler's path: (loss scale, did the step run?) window by
+    window.
+    """
     figure = Figure(figsize=(9.2, 3.8))
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.15, top=0.8, wspace=0.22)
@@ -84,7 +88,8 @@ def _draw_path(axes, path: Sequence[tuple[float, bool]], windows: int) -> None:
 def error_over_scale(
     powers: Sequence[int], errors: Mapping[str, Sequence[float]], what: str, names: Mapping[int, str]
 ) -> Figure:
-    """Relative gradient error over ``what``, 2^power, both logarithmic; an error that is not finite is a cross at the top.
+    """Relative gradient error over ``what``, 2^power, both logarithmic; an error that is not finite is a cross at the
+    top.
 
     Args:
         powers: of two.

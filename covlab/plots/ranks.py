@@ -9,7 +9,8 @@ from covlab.plots import COLOURS
 
 
 def same_run(runs: Mapping[str, Sequence[dict]], column: str, name: str) -> Figure:
-    """Above, a ledger column of two runs, window by window; below, how far the second is from the first, relative to it.
+    """Above, a ledger column of two runs, window by window; below, how far the second is from the first, relative to
+    it.
 
     Args:
         runs: {label: ledger rows}, two of them.

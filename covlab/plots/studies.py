@@ -9,7 +9,8 @@ from covlab.plots import COLOURS, plain_figures
 
 
 def trials_of(trials: Sequence, workers: Mapping[str, set[int]]) -> Figure:
-    """Left, the trials of each worker over time; right, each trial's held-out error after each epoch, pruned ones dashed.
+    """Left, the trials of each worker over time; right, each trial's held-out error after each epoch, pruned ones
+    dashed.
 
     Args:
         trials: Optuna's, finished.

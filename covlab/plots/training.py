@@ -119,7 +119,9 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0) ->
 def _log_axis(
     axes: Axes, values: Sequence[float], title: str, below: str, letters: float, room: str = "lower left"
 ) -> None:
-    """A logarithmic axis around ``values``, labelled 1, 2, 5, … in plain figures: matplotlib's own superscripts are slow to set."""
+    """A logarithmic axis around ``values``, labelled 1, 2, 5, … in plain figures: matplotlib's own superscripts are
+    slow to set.
+    """
     shown = [value for value in values if 0 < value < math.inf]
     low, high = (min(shown) * 0.4, max(shown) * 1.5) if shown else (0.1, 1)
     axes.set(yscale="log", ylim=(low, high))

@@ -34,7 +34,8 @@ def window_shares(rows: Mapping[str, Sequence[Mapping]], windows: int = 6) -> Fi
 
 
 def confusion(trainer: Sequence[Mapping], loops: Sequence[Mapping], invariants: Mapping[str, str]) -> Figure:
-    """Which invariant convicts which fault of the museum: T in the trainer, L in a textbook loop; what a right run gets too is left out.
+    """Which invariant convicts which fault of the museum: T in the trainer, L in a textbook loop; what a right run gets
+    too is left out.
 
     trainer, loops: as `covlab bench watch` writes them.
     """
@@ -48,9 +49,8 @@ def confusion(trainer: Sequence[Mapping], loops: Sequence[Mapping], invariants: 
     textbook = {row["loop"]: row for row in loops if row["bug"]}
     faults = [row["fault"] for row in trainer if row["injected"]]
     for fault in faults:
-        for finding in textbook.get(fault, {}).get("new", {}).get("covlab.watch", []) + [
-            textbook.get(fault, {}).get("expected") or ""
-        ]:
+        loop = textbook.get(fault, {})
+        for finding in [*loop.get("new", {}).get("covlab.watch", []), loop.get("expected") or ""]:
             if finding:
                 code, verdict = finding.split()
                 cells.setdefault((fault, code), {})["L"] = verdict

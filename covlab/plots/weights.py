@@ -111,7 +111,9 @@ def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> F
 
 
 def weighted_runs(runs: Sequence[tuple[str, Trainer]]) -> Figure:
-    """The held-out NMSE of runs with different weights: a number that does not depend on them. The last is drawn thicker."""
+    """The held-out NMSE of runs with different weights: a number that does not depend on them. The last is drawn
+    thicker.
+    """
     figure = Figure(figsize=(9.4, 3.4))
     axes = figure.subplots()
     figure.subplots_adjust(left=0.08, right=0.99, bottom=0.15, top=0.9)

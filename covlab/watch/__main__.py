@@ -27,7 +27,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m covlab.watch",
         usage=usage,
-        description="Run a training script as Python would, and say which invariants of a training step it breaks, and where.",
+        description=(
+            "Run a training script as Python would, and say which invariants of a training step it breaks, and where."
+        ),
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

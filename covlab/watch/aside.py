@@ -1,4 +1,6 @@
-"""When to look away, and how to look without being seen: by a compiler, a tracer, a transform, or a mode of the user's."""
+"""When to look away, and how to look without being seen: by a compiler, a tracer, a transform, or a mode of the
+user's.
+"""
 
 import sys
 from collections.abc import Callable
@@ -11,7 +13,9 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 
 def unseen(function: Callable) -> Callable:
-    """``function``, so that torch.compile does not compile it and no ``__torch_function__`` of the user's hears of it."""
+    """``function``, so that torch.compile does not compile it and no ``__torch_function__`` of the user's hears of
+    it.
+    """
 
     @wraps(function)
     def run(*args, **kwargs):
@@ -37,7 +41,9 @@ def uncompiled(function: Callable) -> Callable:
 
 @uncompiled
 def imagined() -> bool:
-    """Does what runs now make no numbers: is it traced, exported, faked, transformed (grad, vmap) or captured by a CUDA graph?"""
+    """Does what runs now make no numbers: is it traced, exported, faked, transformed (grad, vmap) or captured by a CUDA
+    graph?
+    """
     if torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None:
         return True
     if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():

@@ -1,4 +1,6 @@
-"""What is done to losses, gradients and learning rates beside backward and step: scaling, clipping, schedules, replacements."""
+"""What is done to losses, gradients and learning rates beside backward and step: scaling, clipping, schedules,
+replacements.
+"""
 
 import torch
 from torch import Tensor
@@ -95,9 +97,9 @@ class Conditioning:
     def _clip(self, parameters) -> None:
         given = {id(parameter) for parameter in ([parameters] if isinstance(parameters, Tensor) else parameters)}
         for watched in self.optimizers.values():
-            if watched.pending and not watched.unscaled and watched.pending[-1].scale is not None:
-                if any(id(parameter) in given for parameter in watched.parameters()):
-                    watched.clips.append([caller(), watched.pending[-1].scale, False])
+            scaled = watched.pending and not watched.unscaled and watched.pending[-1].scale is not None
+            if scaled and any(id(parameter) in given for parameter in watched.parameters()):
+                watched.clips.append([caller(), watched.pending[-1].scale, False])
         for watched in self._sampled(given):
             watched.compare(self.pending)
 

@@ -151,7 +151,7 @@ class Observer(Conditioning):
             return None
         try:
             return function(*args, **kwargs)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the loop goes on
             self.failures[part] = error
             return None
 
@@ -180,7 +180,7 @@ class Observer(Conditioning):
     # ---------------------------------------------------------------- forwards
 
     def _wrap_call(self, original):
-        def __call__(module, *args, **kwargs):
+        def __call__(module, *args, **kwargs):  # noqa: N807 - it replaces nn.Module.__call__
             if torch.compiler.is_compiling():
                 return original(module, *args, **kwargs)
             if self.depth or self.backward is not None or not self._mine():

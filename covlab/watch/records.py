@@ -41,7 +41,9 @@ class Site:
 
 
 def short(file: str) -> str:
-    """The path as seen from the current folder, if it lies below it; else its last two parts; a notebook's cell as such."""
+    """The path as seen from the current folder, if it lies below it; else its last two parts; a notebook's cell as
+    such.
+    """
     path = Path(file)
     if "ipykernel_" in file or file.startswith("<ipython-input"):
         return "a cell of this notebook"
@@ -52,7 +54,7 @@ def short(file: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _kind(file: str) -> str:
-    if file.startswith((_TORCH, _HERE)) or file.startswith("<frozen") or file == "<string>":
+    if file.startswith((_TORCH, _HERE, "<frozen")) or file == "<string>":
         return "machinery"
     if "site-packages" in file or "dist-packages" in file:
         return "library"
@@ -99,7 +101,9 @@ class Pending:
 
     @torch.no_grad()
     def number(self, tensor: Tensor) -> Number:
-        """A number that will have the value which ``tensor`` [] or [1] has now, if nobody writes into it; None if it cannot be read."""
+        """A number that will have the value which ``tensor`` [] or [1] has now, if nobody writes into it; None if it
+        cannot be read.
+        """
         return self.fill(Number(), tensor)
 
     def fill(self, number: Number, tensor: Tensor) -> Number:

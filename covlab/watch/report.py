@@ -121,7 +121,8 @@ class Report:
             rows.append(
                 f'<tr><th scope="row" style="text-align: left; color: {colours[finding.verdict]}; white-space: nowrap">'
                 f"{MARKS[finding.verdict]} {finding.verdict} {finding.code}</th>"
-                f'<td style="text-align: left"><b>{html.escape(finding.title)}</b><br>{html.escape(finding.says)}<br>{where}'
+                '<td style="text-align: '
+                f'left"><b>{html.escape(finding.title)}</b><br>{html.escape(finding.says)}<br>{where}'
                 f"{html.escape(finding.when)}<br>→ {html.escape(finding.fix)}{follows}</td></tr>"
             )
         unchecked = "".join(f"<br>{html.escape(line)}" for line in self._unchecked()) if self.unchecked else ""

@@ -92,7 +92,10 @@ class Scheduled(Invariant):
         if self.any or not wrong.count or changes[True, True] < 0.6 * (changes[True, True] + changes[True, False]):
             return []
         skipped = changes[False, True] + changes[False, False]
-        says = f"the learning rate, set by hand with every step, went on after {wrong.count} of {skipped} steps that did not run"
+        says = (
+            f"the learning rate, set by hand with every step, went on after {wrong.count} of {skipped} steps that "
+            "did not run"
+        )
         return [
             Finding(
                 "W05",
@@ -113,13 +116,19 @@ class Scheduled(Invariant):
         if many.count > 1 and many.count >= 0.5 * pairs:
             calls = sorted(seen.times.elements())[many.count // 2]
             why = f"your {calls} micro-batches" if seen.alike > many.count / 2 else "calls a step"
-            says = f"{calls:.2f} = {why}: the schedule advances {calls} times a step, and ends after 1/{calls} of the steps"
+            says = (
+                f"{calls:.2f} = {why}: the schedule advances {calls} times a step, and ends after 1/{calls} of "
+                "the steps"
+            )
             fix = "call the schedule's step() where the optimizer's step is called"
             return [Finding("W05", "fault", calls, says, fix, seen.site, many.count, many.first, many.last)]
         habit = seen.after >= 0.6 * pairs and pairs > 1
         if habit and wrong.count:
             says = f"{wrong.count} of {seen.after} advances followed a step that the loss scaler had skipped"
-            fix = "advance only if the step ran: compare scaler.get_scale() before and after update(), it falls after a skip"
+            fix = (
+                "advance only if the step ran: compare scaler.get_scale() before and after update(), it falls "
+                "after a skip"
+            )
             return [Finding("W05", "fault", wrong.count, says, fix, seen.site, wrong.count, wrong.first, wrong.last)]
         if seen.early == 1 and seen.after:  # several: a run that is resumed winds its schedule on
             says = (

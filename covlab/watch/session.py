@@ -79,13 +79,19 @@ class Logged(Invariant):
         if abs(logged) < 1e-12:
             says = "the logged loss is 0, the loss that was seen is not"
         elif n > 1 and min(abs(ratio - n) / n, abs(ratio - 1 / n) * n) < 0.02:
-            says = f"{ratio:.2f}: the logged loss is that many times the mean of the losses seen, with {n} micro-batches a window"
+            says = (
+                f"{ratio:.2f}: the logged loss is that many times the mean of the losses seen, with {n} "
+                "micro-batches a window"
+            )
         if says:
             self.found[says].add(number)
             self.ratios[says] = ratio
 
     def finish(self, observer) -> list[Finding]:
-        fix = "add up the loss of every micro-batch, not yet divided for the accumulation, and log the sum over their number"
+        fix = (
+            "add up the loss of every micro-batch, not yet divided for the accumulation, and log the sum over "
+            "their number"
+        )
         return [
             Finding(
                 "W14",
@@ -105,7 +111,7 @@ class Logged(Invariant):
         return None if self.entries else "the loop did not hand over what it logs: w.log(value)"
 
 
-class watch:
+class watch:  # noqa: N801 - it is called as a function is
     """Watch the training loop in this context, whatever it is made of.
 
     Args:
@@ -214,7 +220,7 @@ class watch:
                 invariant.step(event) if isinstance(event, Step) else getattr(invariant, "cleared", lambda _: None)(
                     event
                 )
-            except Exception as error:  # the loop goes on, this invariant does not
+            except Exception as error:  # noqa: BLE001 - the loop goes on, this invariant does not
                 self.broken[invariant.code] = error
         row = self._row(event)
         self.rows.append(row)
@@ -266,7 +272,7 @@ class watch:
                     if why:
                         unchecked[code] = why
                     continue
-                except Exception as failure:
+                except Exception as failure:  # noqa: BLE001 - reported as not checked
                     error = failure
             unchecked[code] = f"the check itself failed: {type(error).__name__}: {error}"
         if observer.scaler["disabled"] and not observer.scaler["used"]:

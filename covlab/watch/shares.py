@@ -55,7 +55,9 @@ def share(backward: Backward) -> Share | None:
 class _Window:
     step: int
     shares: list[Share]
-    alike: bool  #: its losses are of the same inputs, or were all there before the first backward: a sum of several, not an accumulation
+    #: its losses are of the same inputs, or were all there before the first backward: a sum of several, not an
+    #: accumulation
+    alike: bool
     partly: bool  #: other places ran backward in it too
     factor: float | None  #: by which the gradients were multiplied by hand
 
@@ -142,7 +144,7 @@ class Shares:
         if any(abs(factor - 1) > 0.01 for factor in factors):  # gradients were multiplied by hand
             off = [window for window in windows if window.factor is not None and not close(window.total, 1)]
             constant = all(close(factor, factors[0]) for factor in factors)
-            if not off or not wrong and not constant:  # divided there, or clipped there
+            if not off or (not wrong and not constant):  # divided there, or clipped there
                 return []
             factor = sorted(factors)[len(factors) // 2]
             by_hand = f"the loop multiplied the gradients by {factor:.4g} before the step"
@@ -170,14 +172,20 @@ class Shares:
         several = [window for window in wrong if len(window.shares) > 1]
         typical = sorted(window.sum for window in wrong)[len(wrong) // 2]
         if any(window.alike for window in windows):
-            says = f"{typical:.2f}: a window adds {usual} losses of the same inputs, or that were all computed first; meant as a sum over tasks, this is right"
+            says = (
+                f"{typical:.2f}: a window adds {usual} losses of the same inputs, or that were all computed "
+                "first; meant as a sum over tasks, this is right"
+            )
             return finding("note", typical, says, "if a mean was meant, divide by the number of losses", wrong)
         ones = sum(close(value, 1) for value in values)
         parts = sum(close(value, 1 / usual) for value in values)
         if any(window.partly for window in windows):
             if not certain or len(several) < 2 or ones < len(values):
                 return []
-            says = f"{typical:.2f} = your {usual} backwards a window at this line, beside those at others: a division by their number would be missing in an accumulation"
+            says = (
+                f"{typical:.2f} = your {usual} backwards a window at this line, beside those at others: a "
+                "division by their number would be missing in an accumulation"
+            )
             return finding(
                 "warning",
                 typical,
@@ -203,8 +211,8 @@ class Shares:
         if certain and all(close(window.sum, 1) for window in full) and parts == len(values):
             brief = wrong[-1]
             says = (
-                f"{brief.sum:.2f} = {len(brief.shares)}/{usual}: a window of {len(brief.shares)} micro-batches was divided by {usual}; "
-                "full windows sum to 1"
+                f"{brief.sum:.2f} = {len(brief.shares)}/{usual}: a window of {len(brief.shares)} micro-batches was "
+                f"divided by {usual}; full windows sum to 1"
             )
             return finding("fault", brief.sum, says, "divide by the micro-batches that the window really has", wrong)
         kinds = {share.kind for window in windows for share in window.shares}

@@ -61,11 +61,17 @@ class AllTrained(Invariant):
         empty = self.empty[watched.number]
         if not empty:  # gradients were put there by hand
             return []
-        says = f"{empty} steps of {watched.name} found no gradient: no backward ever reached any of its {len(watched.trainable)} tensors: {named(watched, watched.trainable)}"
+        says = (
+            f"{empty} steps of {watched.name} found no gradient: no backward ever reached any of its "
+            f"{len(watched.trainable)} tensors: {named(watched, watched.trainable)}"
+        )
         site = astray.most_common(1)[0][0] if astray else watched.last.site
         if astray:
             says += f"; {astray.total()} backwards ended before any parameter"
-        fix = "look for detach(), .data, .item(), no_grad(), argmax() or a new tensor between the model's output and the loss"
+        fix = (
+            "look for detach(), .data, .item(), no_grad(), argmax() or a new tensor between the model's output and "
+            "the loss"
+        )
         return [
             Finding(self.code, "fault" if empty >= RUN else "note", empty, says, fix, site, empty, 1, watched.attempts)
         ]
@@ -87,7 +93,10 @@ class Held(Invariant):
                 says = f"none of the parameters that {model} trains with is in an optimizer: {few(list(missing))}"
                 says += f"; {idle[0].name} holds {len(idle[0].trainable)} tensors that got no gradient"
             else:
-                says = f"{len(missing)} trainable tensors of {model} get gradients and are in no optimizer: {few(list(missing))}"
+                says = (
+                    f"{len(missing)} trainable tensors of {model} get gradients and are in no optimizer: "
+                    f"{few(list(missing))}"
+                )
             site = next(
                 (
                     step.site
@@ -174,7 +183,10 @@ class Led(Invariant):
                     )
                 )
         if not made["backwards"] and self.fed.count >= RUN:
-            says = f"{self.fed.count} steps followed training forwards, and no backward came between: they found no gradient"
+            says = (
+                f"{self.fed.count} steps followed training forwards, and no backward came between: they found no "
+                "gradient"
+            )
             found.append(
                 Finding(
                     self.code,
@@ -215,7 +227,10 @@ class NoBatchStatistics(Invariant):
         if not self.found:
             return []
         n, windows = self.most, self.windows
-        says = f"batch normalization takes its statistics of a micro-batch, {n} times a window: not those of the large batch"
+        says = (
+            f"batch normalization takes its statistics of a micro-batch, {n} times a window: not those of the "
+            "large batch"
+        )
         return [
             Finding(
                 self.code,
@@ -249,14 +264,20 @@ class NothingReplaced(Invariant):
             }[where]
             if met and where != "model":
                 verdict = "fault" if where in ("gradient", "loss") else "warning"
-                says = f"{met} of {calls} calls replaced NaN or infinity in {what}: what went wrong is hidden, and the step is taken all the same"
+                says = (
+                    f"{met} of {calls} calls replaced NaN or infinity in {what}: what went wrong is hidden, and "
+                    "the step is taken all the same"
+                )
             elif met:
                 verdict, says = "note", f"{met} of {calls} calls replaced NaN or infinity in {what}"
             elif where != "model":
                 verdict, says = "note", f"{calls} calls would replace NaN or infinity in {what}; none was met"
             else:
                 continue
-            fix = "take the replacement out, skip a step whose gradients are not finite as scaler.step(optimizer) does, and find out where they come from"
+            fix = (
+                "take the replacement out, skip a step whose gradients are not finite as scaler.step(optimizer) "
+                "does, and find out where they come from"
+            )
             if where == "model":
                 fix = "nothing, if that is what you meant"
             found.append(Finding(self.code, verdict, met, says, fix, site, calls))
@@ -294,19 +315,28 @@ class Unseen(Invariant):
         elif nothing and wholly and wholly + nothing >= len(inputs.evaluated) - 1:
             verdict, says = (
                 "note",
-                f"{says}: {wholly} batches wholly, {nothing} not at all, as where training and validation are both measured",
+                (
+                    f"{says}: {wholly} batches wholly, {nothing} not at all, as where training and validation are both "
+                    "measured"
+                ),
             )
         elif self._apart(inputs.places):
             verdict, says = (
                 "note",
-                f"{says}, all of them in one part of every evaluation, as where training and validation are both measured",
+                (
+                    f"{says}, all of them in one part of every evaluation, as where training and validation are both "
+                    "measured"
+                ),
             )
         else:
             verdict = "warning" if len(both) > 1 else "note"
         if verdict == "note":
             fix = "nothing, if that is what you meant"
         else:
-            fix = "evaluate samples that are kept out of training: split once, before shuffling, or seed the two sets apart"
+            fix = (
+                "evaluate samples that are kept out of training: split once, before shuffling, or seed the two "
+                "sets apart"
+            )
         return [Finding(self.code, verdict, share, says, fix, None, len(both))]
 
     @staticmethod
@@ -359,7 +389,10 @@ class Modes(Invariant):
         runs = [(run, site) for site, run in observer.unevaluated.items() if run >= 3]
         if runs and not observer.counts["evaluation_mode"]:
             run, site = max(runs, key=lambda entry: entry[0])
-            says = f"{run} forwards in a row without gradients, in training mode: dropout or batch statistics take part in the evaluation"
+            says = (
+                f"{run} forwards in a row without gradients, in training mode: dropout or batch statistics take "
+                "part in the evaluation"
+            )
             found.append(
                 Finding(
                     self.code,

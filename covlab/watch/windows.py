@@ -57,7 +57,10 @@ class FiniteSteps(Invariant):
             "fault",
             math.inf,
             "the step ran although a gradient was NaN or infinite",
-            "skip such a step: with a GradScaler, call scaler.step(optimizer); without, step only if the gradient's norm is finite",
+            (
+                "skip such a step: with a GradScaler, call scaler.step(optimizer); without, step only if the "
+                "gradient's norm is finite"
+            ),
         )
         needless, skipped = self.needless, self.skips.count
         if needless.count:
@@ -80,14 +83,20 @@ class FiniteSteps(Invariant):
         if skipped >= RUN and skipped >= 0.9 * self.steps:
             verdict, says = (
                 "fault",
-                f"{skipped} of {self.steps} windows had a gradient that was NaN or infinite: next to nothing is trained",
+                (
+                    f"{skipped} of {self.steps} windows had a gradient that was NaN or infinite: next to nothing is "
+                    "trained"
+                ),
             )
         elif skipped > max(2, 0.2 * self.steps) and not (
             self.scaled and self.latest < 0.6 * self.steps
         ):  # a loss scale has settled
             verdict, says = (
                 "note",
-                f"{skipped} of {self.steps} steps were skipped for gradients that are not finite, as where a loss scale settles",
+                (
+                    f"{skipped} of {self.steps} steps were skipped for gradients that are not finite, as where a loss "
+                    "scale settles"
+                ),
             )
         else:
             return found
@@ -175,16 +184,31 @@ class NothingLost(Invariant):
             )  # the same number of steps between: an epoch's end
             repeated = times >= 3 and times >= 0.2 * attempts
             verdict = "fault" if repeated or leftover else "note"
-            says = f"{times} times, finite gradients were cleared before a step took them, of {backwards} backwards in all; {attempts} steps were made"
-            fix = "clear gradients only after the step that takes them; let no condition on that step ask more of them than to be finite"
+            says = (
+                f"{times} times, finite gradients were cleared before a step took them, of {backwards} backwards "
+                f"in all; {attempts} steps were made"
+            )
+            fix = (
+                "clear gradients only after the step that takes them; let no condition on that step ask more of "
+                "them than to be finite"
+            )
             if self.between[site] > 0.5 * times:
-                says = f"{self.between[site]} steps found no gradient: those of {backwards} backwards were cleared between backward and step"
+                says = (
+                    f"{self.between[site]} steps found no gradient: those of {backwards} backwards were cleared "
+                    "between backward and step"
+                )
                 fix = "clear the gradients before backward() or after step(), not between them"
             elif leftover:
-                says = f"every {min(apart)} steps, {backwards / times:g} micro-batches are left over and their gradients cleared without a step"
+                says = (
+                    f"every {min(apart)} steps, {backwards / times:g} micro-batches are left over and their "
+                    "gradients cleared without a step"
+                )
                 fix = "make a step of the last, shorter window too, its losses divided by their own number"
             elif not attempts:
-                fix = "call optimizer.step() between backward() and the clearing, under no condition but that the gradients are finite"
+                fix = (
+                    "call optimizer.step() between backward() and the clearing, under no condition but that the "
+                    "gradients are finite"
+                )
             found.append(
                 Finding(self.code, verdict, backwards, says, fix, site, times, lost.span.first, lost.span.last)
             )
@@ -225,7 +249,10 @@ class Moving(Invariant):
             else:
                 verdict, says = "note", f"{run.length} steps in a row moved no parameter; {why}"
             if zero and verdict == "fault":
-                fix = "look where the rate is set: a division of integers, a warm-up whose first factor is 0, a schedule past its end"
+                fix = (
+                    "look where the rate is set: a division of integers, a warm-up whose first factor is 0, a "
+                    "schedule past its end"
+                )
             elif zero:
                 fix = "let the warm-up's first factor be 1/steps, not 0"
             else:
@@ -284,7 +311,10 @@ class Clipped(Invariant):
         if not self.scales:
             return []
         scale = sorted(self.scales)[len(self.scales) // 2]
-        says = f"{scale:g} = the loss scale that was still in the gradients: the threshold is {scale:g} times smaller than meant"
+        says = (
+            f"{scale:g} = the loss scale that was still in the gradients: the threshold is {scale:g} times "
+            "smaller than meant"
+        )
         return self.findings("fault", scale, says, "call scaler.unscale_(optimizer) once a step, before clipping")
 
 
@@ -305,7 +335,10 @@ class ScaleHeld(Invariant):
             self.ratio = max(self.ratio, max(scales) / min(scales))
 
     def finish(self, observer) -> list[Finding]:
-        says = f"{self.ratio:.4g}: the loss scale changed by this factor between micro-batches of one window, whose gradients are added"
+        says = (
+            f"{self.ratio:.4g}: the loss scale changed by this factor between micro-batches of one window, whose "
+            "gradients are added"
+        )
         return self.findings("fault", self.ratio, says, "call scaler.update() once a window, after the step")
 
     def unchecked(self) -> str | None:
@@ -367,14 +400,20 @@ class HalfScaled(Invariant):
         middle, tiny = (sorted(column)[len(self.shares) // 2] for column in zip(*self.shares, strict=True))
         lost = middle > 0.1 and tiny > 0.5  # an underflow leaves few bits to what it does not take to zero
         verdict = "fault" if lost and len(self.shares) >= RUN else "note"
-        says = f"float16 and no loss scale: {middle:.0%} of the gradients' elements are exactly 0, and {tiny:.0%} of the others are too small for all their bits"
+        says = (
+            f"float16 and no loss scale: {middle:.0%} of the gradients' elements are exactly 0, and {tiny:.0%} of "
+            "the others are too small for all their bits"
+        )
         return [
             Finding(
                 self.code,
                 verdict,
                 middle,
                 says,
-                "scale the loss: scaler.scale(loss).backward(), scaler.step(optimizer), scaler.update(); or use bfloat16",
+                (
+                    "scale the loss: scaler.scale(loss).backward(), scaler.step(optimizer), scaler.update(); or use "
+                    "bfloat16"
+                ),
                 self.site,
                 self.span.count,
                 self.span.first,

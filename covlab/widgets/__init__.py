@@ -29,7 +29,7 @@ EXPLORERS = {
 }
 """{class: its module}"""
 
-__all__ = ["EXPLORERS", "Explorer", *EXPLORERS]
+__all__ = ["EXPLORERS", "Explorer", *EXPLORERS]  # noqa: PLE0604 - strings all
 
 
 def __getattr__(name: str):
@@ -146,7 +146,7 @@ class Explorer:
         def careful(*arguments):
             try:
                 return callback(*arguments)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - shown in the widget, and fails the lesson
                 self.fail(error)
 
         return careful
@@ -157,5 +157,6 @@ class Explorer:
         trace = html.escape("".join(traceback.format_exception(error)))
         self.note.value = (
             f'<div role="alert" {WIDGET_ERROR}="{headline}" style="border-left: 4px solid #a3151f; padding-left: 8px">'
-            f"<b>This explorer failed.</b> {headline}<details><summary>Where</summary><pre>{trace}</pre></details></div>"
+            "<b>This explorer failed.</b> "
+            f"{headline}<details><summary>Where</summary><pre>{trace}</pre></details></div>"
         )

@@ -1,4 +1,6 @@
-"""Work that takes longer than a picture: in a thread, so that the controls stay alive; its results come to the front safely."""
+"""Work that takes longer than a picture: in a thread, so that the controls stay alive; its results come to the front
+safely.
+"""
 
 import asyncio
 import math
@@ -18,12 +20,13 @@ REFRESH = 0.3
 class Background:
     """Runs one generator at a time beside the kernel. What it yields is the share that is done, from 0 to 1.
 
-    ``refresh`` is called by the kernel's own thread, every ``REFRESH`` seconds and at the end; ``fail`` takes what the generator
-    raises. Where no event loop runs (in a script), the work is done in place, and ``refresh`` called at the end.
+    ``refresh`` is called by the kernel's own thread, every ``REFRESH`` seconds and at the end; ``fail`` takes what the
+    generator raises. Where no event loop runs (in a script), the work is done in place, and ``refresh`` called at the
+    end.
 
     Attributes:
-        stop_button, bar: widgets, the button seen only while there is something to stop; the bar is native HTML, so it has a name and is whole
-            in a saved notebook.
+        stop_button, bar: widgets, the button seen only while there is something to stop; the bar is native HTML, so it
+            has a name and is whole in a saved notebook.
         row: both of them, of a height that stays, so that nothing below it jumps.
         running: is there work under way?
     """
@@ -68,7 +71,9 @@ class Background:
             self._finish(self.ticket, "stopped")
 
     def _after(self, before: threading.Thread | None, *arguments) -> None:
-        """The next work may go on with the very run that the last one was told to leave: two threads must not train it."""
+        """The next work may go on with the very run that the last one was told to leave: two threads must not train
+        it.
+        """
         if before is not None:
             before.join()
         self._do(*arguments)
@@ -83,7 +88,7 @@ class Background:
                     told = time.monotonic()
                     post(self._report, ticket, share)
             post(self._finish, ticket, "done")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - shown in the widget, and fails the lesson
             post(self._fail, ticket, error)
 
     def _report(self, ticket: threading.Event, share: float) -> None:

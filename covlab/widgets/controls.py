@@ -97,7 +97,9 @@ class Number:
 
 
 class Choice:
-    """One of a few: radio buttons, or a list where ``options`` are many. (Toggle buttons show by colour alone which one is pressed.)"""
+    """One of a few: radio buttons, or a list where ``options`` are many. (Toggle buttons show by colour alone which one
+    is pressed.)
+    """
 
     def __init__(
         self, label: str, value: str, options: Sequence[str], many: bool = False, label_width: str = LABEL_WIDTH

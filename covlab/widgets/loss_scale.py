@@ -21,7 +21,8 @@ NETWORKS = ("untrained", "trained for 60 windows")
 
 
 class LossScaleExplorer(Explorer):
-    """Exponents of the gradients of a window, taken in single precision and moved by the loss scale; beside them a run in fp16.
+    """Exponents of the gradients of a window, taken in single precision and moved by the loss scale; beside them a run
+    in fp16.
 
     The run is :class:`covlab.trainer.Trainer`'s in fp16 with a ``GradScaler`` that starts at the chosen scale.
 
@@ -103,20 +104,26 @@ class LossScaleExplorer(Explorer):
         ]  # a row holds the scale that its window left
         path = [(scale, bool(row["ran"])) for scale, row in zip(scales, rows, strict=False)]
         told = "; ".join(
-            f"{what}: {seen.lost[what]:.1%} become zero, {seen.blurred[what]:.1%} lose precision, {seen.overflown[what]:.2%} overflow"
+            (
+                f"{what}: {seen.lost[what]:.1%} become zero, {seen.blurred[what]:.1%} lose precision, "
+                f"{seen.overflown[what]:.2%} overflow"
+            )
             for what in seen.shares
         )
         skipped = sum(not ran for _, ran in path)
         end = f" It ends at 2^{math.log2(scales[-1]):.0f}." if path else ""
         alt = (
-            f"Left, exponents of the gradients of a network, {state['network']}, times a loss scale of 2^{state['scale']:g} against fp16's limits. {told}. "
-            f"Right, the loss scale over {len(path)} windows of a run in fp16: {skipped} were skipped for an overflow.{end}"
+            f"Left, exponents of the gradients of a network, {state['network']}, times a loss scale of "
+            f"2^{state['scale']:g} against fp16's limits. {told}. Right, the loss scale over {len(path)} windows of a "
+            f"run in fp16: {skipped} were skipped for an overflow.{end}"
         )
         return exponents_and_path(seen, 2.0 ** state["scale"], path, WINDOWS), alt
 
 
 def gradients_of(run: Trainer) -> dict[str, Tensor]:
-    """Gradients of a window's mean loss: by the real layers' weights, and by their outputs, which live in half precision too."""
+    """Gradients of a window's mean loss: by the real layers' weights, and by their outputs, which live in half
+    precision too.
+    """
     batch = concatenate(next(run.draw_windows(0)))
     layers = [layer for layer in run.model.modules() if isinstance(layer, nn.Linear)]
     outputs: list[Tensor] = []
@@ -137,7 +144,9 @@ def gradients_of(run: Trainer) -> dict[str, Tensor]:
 
 
 def scaled(gradients: dict[str, Tensor], scale: float) -> ScaledGradients:
-    """What becomes of gradients in half precision, times ``scale``; entries that are zero by themselves do not count."""
+    """What becomes of gradients in half precision, times ``scale``; entries that are zero by themselves do not
+    count.
+    """
     shares, lost, blurred, overflown = {}, {}, {}, {}
     for what, gradient in gradients.items():
         exact = gradient[gradient != 0].double() * scale

@@ -31,7 +31,7 @@ class LossWeightsExplorer(Explorer):
     title = "The weights of the loss: what each one weighs"
     STILLS = (
         ("The defaults", {}),
-        ("The NMSE alone", {name: 0.0 for name in LossWeights().values()} | {"lam_cov": 1.0}),
+        ("The NMSE alone", dict.fromkeys(LossWeights().values(), 0.0) | {"lam_cov": 1.0}),
         ("lam_cross at 1: the off-diagonal part of what lam_cov weighs already", {"lam_cross": 1.0}),
         ("lam_ortho at 1: a term that has nothing to do with the truth takes the lead", {"lam_ortho": 1.0}),
     )
@@ -68,8 +68,9 @@ class LossWeightsExplorer(Explorer):
             f"{name} {seen.loss_shares[name]:.1%} of the loss, gradient {seen.norms[name]:.3g}" for name in on
         )
         alt = (
-            f"Left, each term's share of the loss and its gradient's share. {told or 'Every term is off'}. Off: {', '.join(sorted(set(state) - set(on))) or 'none'}. "
-            f"Loss {seen.loss:.4g}, length of its gradient {seen.norm:.4g}. Right, cosines between the terms' gradients and with the whole: "
+            f"Left, each term's share of the loss and its gradient's share. {told or 'Every term is off'}. Off: "
+            f"{', '.join(sorted(set(state) - set(on))) or 'none'}. Loss {seen.loss:.4g}, length of its gradient "
+            f"{seen.norm:.4g}. Right, cosines between the terms' gradients and with the whole: "
             + ", ".join(f"{name} {seen.with_total[name]:.2f} with the whole" for name in on)
             + "."
         )

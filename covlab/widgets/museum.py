@@ -42,7 +42,10 @@ class FaultMuseumExplorer(Explorer):
         convicted = self.confusion.get(fault.name, {})
         ratios = "; ".join(f"{row['optimizer']}, {row['clipping']}, {row['precision']}: " + _ratio(row) for row in rows)
         told = ", ".join(f"{name} in {share:.0%} of seeds" for name, share in convicted.items()) or "none"
-        alt = f"{fault.name}. Left, the NMSE reached with the fault over that without it. {ratios}. Right, the observables that convict it: {told}."
+        alt = (
+            f"{fault.name}. Left, the NMSE reached with the fault over that without it. {ratios}. Right, the "
+            f"observables that convict it: {told}."
+        )
         return one_fault(fault.name, rows, convicted, fault.observable), alt
 
     def redraw(self) -> None:
@@ -80,7 +83,8 @@ def difference(name: str, size: str = "inherit") -> str:
         if not line.startswith("@@")
     ]
     return (
-        f'<pre style="font-family: monospace; font-size: {size}; line-height: 1.35; white-space: pre-wrap" aria-label="difference: minus is right, plus is wrong">'
+        f'<pre style="font-family: monospace; font-size: {size}; line-height: 1.35; white-space: pre-wrap" '
+        'aria-label="difference: minus is right, plus is wrong">'
         f"<span>− right: {FAULTS[name].place}    + wrong: {name}</span>\n{''.join(lines)}</pre>"
     )
 

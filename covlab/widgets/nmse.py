@@ -18,7 +18,8 @@ WIDTH = "16em"
 
 
 class NMSEExplorer(Explorer):
-    """R̂ = s · (cos α · R + sin α · ‖R‖ D + p ‖R‖ E), with D and E of trace 0 and norm 1, at right angles to R and each other.
+    """R̂ = s · (cos α · R + sin α · ‖R‖ D + p ‖R‖ E), with D and E of trace 0 and norm 1, at right angles to R and each
+    other.
 
     The plane of R and D is drawn; E is noise that leaves it. Errors and gradients are those of
     :func:`covlab.loss.nmse` and of ‖R̂ − R‖² / ‖R‖².
@@ -78,19 +79,26 @@ class NMSEExplorer(Explorer):
         plane = Plane(on_plane(estimate), on_plane(-plain_slope), on_plane(-normalized_slope), plain, normalized)
         figure = error_geometry(plane, state["scale"])
         if math.isnan(normalized):
-            verdict = f"The trace is {relative_trace(estimate[None]).item():.2f} times the norm, so nothing can be normalized: the normalized error is NaN."
+            verdict = (
+                f"The trace is {relative_trace(estimate[None]).item():.2f} times the norm, so nothing can be "
+                "normalized: the normalized error is NaN."
+            )
         else:
             along = abs(_inner(normalized_slope, estimate)) / (
                 torch.linalg.matrix_norm(normalized_slope) * torch.linalg.matrix_norm(estimate) + 1e-300
             )
             verdict = (
-                f"Normalized error {normalized:.4g}, whatever the scale. Its gradient has no part along the estimate (cosine {along:.1e})."
+                (
+                    f"Normalized error {normalized:.4g}, whatever the scale. Its gradient has no part along the "
+                    f"estimate (cosine {along:.1e})."
+                )
                 if normalized > 1e-9
                 else "Normalized error 0: but for its scale the estimate is right, and there is no gradient."
             )
         alt = (
-            f"Left, the plane through the truth R: the estimate at {state['scale']:g} times R's length, {state['angle']:g} degrees off, "
-            f"perturbation {state['noise']:g}, with arrows against both gradients. Right, both errors over the scale. Plain error {plain:.4g}. {verdict}"
+            f"Left, the plane through the truth R: the estimate at {state['scale']:g} times R's length, "
+            f"{state['angle']:g} degrees off, perturbation {state['noise']:g}, with arrows against both gradients. "
+            f"Right, both errors over the scale. Plain error {plain:.4g}. {verdict}"
         )
         return figure, alt
 

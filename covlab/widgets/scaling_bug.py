@@ -113,7 +113,10 @@ class ScalingBugExplorer(Explorer):
         if state["bug"] == "off":
             return "The bug is off: two runs from one seed are one and the same."
         if not bugged.ledger.rows:
-            return f"With the bug on, no step is taken: it logs {bugged.history[-1]['train']:.6f}, and the NMSE stays {bugged.history[-1]['validation']:.3f}."
+            return (
+                f"With the bug on, no step is taken: it logs {bugged.history[-1]['train']:.6f}, and the NMSE "
+                f"stays {bugged.history[-1]['validation']:.3f}."
+            )
 
         def ratio(value) -> str:
             over = value(bugged) / value(clean) if value(clean) else math.nan
@@ -123,7 +126,8 @@ class ScalingBugExplorer(Explorer):
             f"The bug on, against clean: logged loss {ratio(lambda run: run.history[-1]['train'])}, "
             f"gradient norm {ratio(lambda run: median(row['gradient_norm'] for row in run.ledger.rows))}, "
             f"update norm {ratio(lambda run: median(row['update_norm'] for row in run.ledger.rows))}, "
-            f"NMSE reached {ratio(lambda run: run.history[-1]['validation'])}. Windows clipped: clean {clip_rate(clean):.0%}, bug on {clip_rate(bugged):.0%}."
+            f"NMSE reached {ratio(lambda run: run.history[-1]['validation'])}. Windows clipped: clean "
+            f"{clip_rate(clean):.0%}, bug on {clip_rate(bugged):.0%}."
         )
 
     def _picture(self, state: dict) -> tuple[Figure, str]:
@@ -131,8 +135,9 @@ class ScalingBugExplorer(Explorer):
         reached = ", ".join(f"{name} {run.history[-1]['validation']:.3f}" for name, run in pair.items() if run.history)
         clip = f"clipped at {state['clip']:g}" if state["clip"] else "never clipped"
         alt = (
-            f"{self.fault} {state['bug']}, {state['optimizer']}, {state['accumulation']:g} micro-batches a window, {clip}. Logged loss and NMSE over the epochs, "
-            f"left as it should be, in the middle with the bug {state['bug']}; right, both gradient norms over the windows. NMSE: {reached}. {self.verdict(state)}"
+            f"{self.fault} {state['bug']}, {state['optimizer']}, {state['accumulation']:g} micro-batches a window, "
+            f"{clip}. Logged loss and NMSE over the epochs, left as it should be, in the middle with the bug "
+            f"{state['bug']}; right, both gradient norms over the windows. NMSE: {reached}. {self.verdict(state)}"
         )
         return self._figure(pair), alt
 

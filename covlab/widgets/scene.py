@@ -102,9 +102,10 @@ class SceneExplorer(Explorer):
         found = {name: angles[spectrum.argmax()].item() for name, spectrum in over_angle.items()}
         fraunhofer = self.scenario.fraunhofer_distance_m
         alt = (
-            f"Left, {title} as a heat map. Middle, MUSIC over azimuth: highest at {found['spherical waves']:.0f} degrees with spherical waves, at "
-            f"{found['plane waves']:.0f} degrees with plane waves; the sources are at {state['azimuth']:g} and {OTHER[0]:g} degrees. Right, MUSIC over "
-            f"range: highest at {ranges[over_range['spherical waves'].argmax()].item():.1f} m; the source is at {state['range']:g} m, "
+            f"Left, {title} as a heat map. Middle, MUSIC over azimuth: highest at {found['spherical waves']:.0f} "
+            f"degrees with spherical waves, at {found['plane waves']:.0f} degrees with plane waves; the sources are at "
+            f"{state['azimuth']:g} and {OTHER[0]:g} degrees. Right, MUSIC over range: highest at "
+            f"{ranges[over_range['spherical waves'].argmax()].item():.1f} m; the source is at {state['range']:g} m, "
             f"{state['range'] / fraunhofer:.2f} of the Fraunhofer distance. SNR {state['snr']:g} dB."
         )
         return figure, alt

@@ -34,8 +34,8 @@ class Hint:
     text: a sentence that points, and never gives the answer; `{ratio:.2f}` stands for the student's result over the
     right one, and a parameter of the exercise's `right`, such as `{accumulation}`, for that argument of the case.
     mistake: an answer that has it: a function like the student's, or a value. recognize: tells from one `Trial`
-    whether it has the mistake, and must in every case that is wrong; it is asked only of results of the right form. None:
-    wherever the results are the mistake's own, in every case and of whatever form.
+    whether it has the mistake, and must in every case that is wrong; it is asked only of results of the right form.
+    None: wherever the results are the mistake's own, in every case and of whatever form.
     """
 
     text: str

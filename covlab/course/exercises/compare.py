@@ -13,7 +13,8 @@ from torch import Tensor
 def complaint(got: Any, expected: Any, what: str = "it returns") -> str | None:
     """What is wrong with the form of `got`, as a sentence's beginning, or None: kind, shape, length, keys.
 
-    Precision is no matter of form, and a tensor of one number passes for that number, as a number does for a tensor of shape [].
+    Precision is no matter of form, and a tensor of one number passes for that number, as a number does for a tensor of
+    shape [].
     """
     if got is ...:
         return f"{what} `...`: a blank is still to be filled"

@@ -36,7 +36,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What came of an answer. finding: one or two sentences; hint: one more, where the mistake is known; ran: to the end."""
+    """What came of an answer. finding: one or two sentences; hint: one more, where the mistake is known; ran: to the
+    end.
+    """
 
     passed: bool
     finding: str
@@ -67,7 +69,7 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
             # What it prints and warns of is worth reading once.
             with contextlib.nullcontext() if number == 0 else _silence():
                 got = _call(exercise, noted, mine, number)
-        except (Exception, SystemExit) as error:  # the student's code, which may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the student's code, which may raise anything
             return Judgement(False, _raised(error, exercise, noted), ran=False)
         expected = _own(exercise, exercise.right, arguments, number)
         trials.append(_trial(exercise, dict(zip(names, arguments, strict=True)), got, expected))
@@ -167,7 +169,10 @@ def _finding(told: Trial, wrong: list[Trial], of: int) -> str:
         return f"{bad} of {len(vector(told.got))} numbers are NaN or infinite when called {_called(told)}."
     count = f"Of {of} random inputs, {len(wrong)} give{'s' * (len(wrong) == 1)} a wrong result"
     if isinstance(told.expected, str | bool | int):
-        return f"{count}, for instance {told.got.item() if isinstance(told.got, torch.Tensor) else told.got!r}, called {_called(told)}."
+        return (
+            f"{count}, for instance {told.got.item() if isinstance(told.got, torch.Tensor) else told.got!r}, "
+            f"called {_called(told)}."
+        )
     if all(math.isclose(trial.ratio, told.ratio, rel_tol=1e-3) for trial in wrong):  # no NaN is close to anything
         return f"{count}, each {told.ratio:.4g} times the right one, called {_called(told)}."
     if not math.isfinite(told.error):
@@ -209,7 +214,9 @@ class _Noted:
 
 
 def _raised(error: BaseException, exercise: Exercise, noted: _Noted) -> str:
-    """What the answer raised, and where in it; or that it could not be called so, or returned what the exercise cannot use."""
+    """What the answer raised, and where in it; or that it could not be called so, or returned what the exercise cannot
+    use.
+    """
     file = getattr(getattr(inspect.unwrap(noted.answer), "__code__", None), "co_filename", None)
     frames = itertools.dropwhile(
         lambda each: each[0].f_code is not _Noted.__call__.__code__, traceback.walk_tb(error.__traceback__)
@@ -225,7 +232,10 @@ def _raised(error: BaseException, exercise: Exercise, noted: _Noted) -> str:
     if not lines:
         if isinstance(error, TypeError):
             names = list(inspect.signature(exercise.right).parameters)  # it is called as the answer is
-            return f"It should take {len(names)} argument{'s' * (len(names) != 1)} ({', '.join(names)}), and cannot be called so: {error}."
+            return (
+                f"It should take {len(names)} argument{'s' * (len(names) != 1)} ({', '.join(names)}), and cannot "
+                f"be called so: {error}."
+            )
         return f"It could not be called: {said}."
     frame, line = lines[-1]
     source = linecache.getline(frame.f_code.co_filename, line).strip()

@@ -19,7 +19,10 @@ in_decibels = Exercise(
             mistake=torch.log10,
         ),
         Hint(
-            "your result is {ratio:.4f}× the right one, and 2.3026 is the natural logarithm of 10: which logarithm is this?",
+            (
+                "your result is {ratio:.4f}× the right one, and 2.3026 is the natural logarithm of 10: which logarithm "
+                "is this?"
+            ),
             mistake=lambda power_ratio: 10 * torch.log(power_ratio),
         ),
         Hint(

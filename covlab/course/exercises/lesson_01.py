@@ -27,7 +27,10 @@ covariance = Exercise(
     right=lambda steering, power: torch.einsum("mk,k,nk->mn", steering, power.to(steering.dtype), steering.conj()),
     hints=[
         Hint(
-            "this is the transpose of R: Hermitian, with the right trace and eigenvalues, and a mirror image. On which of the two factors does the conjugate belong?",
+            (
+                "this is the transpose of R: Hermitian, with the right trace and eigenvalues, and a mirror image. On "
+                "which of the two factors does the conjugate belong?"
+            ),
             mistake=lambda steering, power: (steering.conj() * power) @ steering.mT,
         ),
         Hint(
@@ -60,14 +63,17 @@ as_contract = Exercise(
     right=lambda received: torch.stack([received.mT.real, received.mT.imag], dim=-1),
     hints=[
         Hint(
-            "the shape is right, and the numbers are those received, but they lie at other places. What does `reshape` do to the order in memory?",
+            (
+                "the shape is right, and the numbers are those received, but they lie at other places. What does "
+                "`reshape` do to the order in memory?"
+            ),
             mistake=lambda received: torch.view_as_real(received).reshape(
                 len(received), received.shape[2], received.shape[1], 2
             ),
         ),
         Hint(
             "antennas and snapshots are still in the receiver's order.",
-            mistake=lambda received: torch.view_as_real(received),
+            mistake=torch.view_as_real,
         ),
         Hint(
             "every imaginary part has the opposite sign: `.mH` transposes and does one thing more.",
@@ -82,7 +88,9 @@ as_contract = Exercise(
 
 
 def _codes_case(generator):
-    """Square on purpose: N = L. Most cases are spoilt, in one scene or in all. H comes from double precision: no product in single is it to the last digit."""
+    """Square on purpose: N = L. Most cases are spoilt, in one scene or in all. H comes from double precision: no
+    product in single is it to the last digit.
+    """
     scenes, size, antennas = 3, 6, 4
     G = _complex(generator, antennas, size)
     phase = 6.28 * torch.rand(scenes, size, size, generator=generator)
@@ -124,7 +132,10 @@ codes_fit = Exercise(
             mistake=lambda codes, H, G: True,
         ),
         Hint(
-            "it says False even to right codes. Does it want every last digit, where float32 rounds? Or is it another product than G c that H is held against?",
+            (
+                "it says False even to right codes. Does it want every last digit, where float32 rounds? Or is it "
+                "another product than G c that H is held against?"
+            ),
             mistake=lambda codes, H, G: False,
         ),
         Hint(

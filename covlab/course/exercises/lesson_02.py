@@ -36,21 +36,33 @@ def _only_the_estimate(estimates, truths):
 
 normalized_error = Exercise(
     id="02.normalized_error",
-    law="The mean over scenes of ‖R̂ − R‖² / ‖R‖², each scene's R̂ and R scaled to trace N: no scene's scale matters, nor any other scene's.",
+    law=(
+        "The mean over scenes of ‖R̂ − R‖² / ‖R‖², each scene's R̂ and R scaled to trace N: no scene's scale "
+        "matters, nor any other scene's."
+    ),
     draw=lambda generator: (_covariances(generator, 4), _covariances(generator, 4)),
     right=_error(lambda matrices: matrices.shape[1] / _traces(matrices)),
     hints=[
         Hint(
-            "all scenes share one scale: make one of them ten times as large, and the others' errors change. Over which dimensions is the trace summed?",
+            (
+                "all scenes share one scale: make one of them ten times as large, and the others' errors change. Over "
+                "which dimensions is the trace summed?"
+            ),
             mistake=_error(lambda matrices: matrices.shape[1] / matrices.diagonal(dim1=1, dim2=2).real.sum()),
         ),
         Hint(
-            "this is 2 − 2·cosine: both matrices lie on the unit sphere, so you divided by the norm and not by the trace.",
+            (
+                "this is 2 − 2·cosine: both matrices lie on the unit sphere, so you divided by the norm and not by the "
+                "trace."
+            ),
             mistake=_error(lambda matrices: 1 / torch.linalg.matrix_norm(matrices).view(-1, 1, 1)),
         ),
         Hint("only R̂ is normalized: the error still depends on the scale of the truth.", mistake=_only_the_estimate),
         Hint(
-            "this is the sum of the errors over the sum of the powers, not the mean of the scenes' ratios: scenes of large ‖R‖ count more.",
+            (
+                "this is the sum of the errors over the sum of the powers, not the mean of the scenes' ratios: scenes "
+                "of large ‖R‖ count more."
+            ),
             mistake=_error(
                 lambda matrices: matrices.shape[1] / _traces(matrices),
                 mean=lambda error, power: error.sum() / power.sum(),
@@ -83,7 +95,10 @@ def _steps(generator):
 
 norm_after = Exercise(
     id="02.norm_after",
-    law="Each step lies at right angles to R̂, so the squares of the steps' lengths, learning rate times gradient norm, add to the square of the norm.",
+    law=(
+        "Each step lies at right angles to R̂, so the squares of the steps' lengths, learning rate times gradient "
+        "norm, add to the square of the norm."
+    ),
     draw=_steps,
     right=lambda norm, learning_rate, gradients: math.sqrt(
         norm**2 + sum((learning_rate * each) ** 2 for each in gradients)
@@ -94,7 +109,10 @@ norm_after = Exercise(
             mistake=lambda norm, learning_rate, gradients: norm,
         ),
         Hint(
-            "the steps are laid end to end along R̂: their lengths add to the norm. At right angles lengths add otherwise.",
+            (
+                "the steps are laid end to end along R̂: their lengths add to the norm. At right angles lengths add "
+                "otherwise."
+            ),
             mistake=lambda norm, learning_rate, gradients: norm + learning_rate * sum(gradients),
         ),
         Hint(
@@ -156,28 +174,42 @@ def _refusing(holds):
 
 
 def _has_a_unit(trial):
-    """A good covariance is refused, or a trace of nothing but rounding passes: what any threshold for the trace alone comes to."""
+    """A good covariance is refused, or a trace of nothing but rounding passes: what any threshold for the trace alone
+    comes to.
+    """
     R, refused = trial.arguments["R"], bool(trial.got.isnan().any())
     return refused or bool(_trace(R).abs() < 1e-6 * torch.linalg.matrix_norm(R))
 
 
 trace_normalized = Exercise(
     id="02.trace_normalized",
-    law="R is scaled to trace N where its trace is above a thousandth of its norm, whatever its scale, and is NaN where it is not.",
+    law=(
+        "R is scaled to trace N where its trace is above a thousandth of its norm, whatever its scale, and is NaN "
+        "where it is not."
+    ),
     draw=_any_matrix,
     compare=_difference,
     right=_refusing(lambda R: _trace(R) > 1e-3 * torch.linalg.matrix_norm(R)),
     hints=[
         Hint(
-            "a negative trace is clamped to 1e-8: the matrix comes out enormous instead of refused; and a small matrix, which is a fine covariance, comes out too small.",
+            (
+                "a negative trace is clamped to 1e-8: the matrix comes out enormous instead of refused; and a small "
+                "matrix, which is a fine covariance, comes out too small."
+            ),
             mistake=_guarded(lambda R: _trace(R).clamp(min=1e-8)),
         ),
         Hint(
-            "with the absolute value a negative trace passes for a positive one, and what is no covariance gets an error like any other.",
+            (
+                "with the absolute value a negative trace passes for a positive one, and what is no covariance gets an "
+                "error like any other."
+            ),
             mistake=_guarded(lambda R: _trace(R).abs()),
         ),
         Hint(
-            "an eps in the denominator refuses nothing, and sets a scale of its own: below it every matrix comes out too small.",
+            (
+                "an eps in the denominator refuses nothing, and sets a scale of its own: below it every matrix comes "
+                "out too small."
+            ),
             mistake=_guarded(lambda R: _trace(R) + 1e-8),
         ),
         Hint(
@@ -193,7 +225,10 @@ trace_normalized = Exercise(
             mistake=_refusing(lambda R: _trace(R) > 0),
         ),
         Hint(
-            "the threshold is a number with a unit: a good covariance of small scale is refused, or noise of large scale passes. Held against what can a trace be small?",
+            (
+                "the threshold is a number with a unit: a good covariance of small scale is refused, or noise of large "
+                "scale passes. Held against what can a trace be small?"
+            ),
             mistake=_refusing(lambda R: _trace(R) > 1e-8),
             recognize=_has_a_unit,
         ),

@@ -108,14 +108,20 @@ def _difference(got, right):
 
 total_loss = Exercise(
     id="03.total_loss",
-    law="Σ λ_i · term_i over the weights given. A weight that fits no term is refused with a ValueError or KeyError that names it; a term without a weight is off.",
+    law=(
+        "Σ λ_i · term_i over the weights given. A weight that fits no term is refused with a ValueError or KeyError "
+        "that names it; a term without a weight is off."
+    ),
     draw=_terms_and_weights,
     run=_outcome,
     right=_strict,
     compare=_difference,
     hints=[
         Hint(
-            "a weight whose name fits no term counts as zero, and nobody hears of it. In some of these cases, it is the main weight.",
+            (
+                "a weight whose name fits no term counts as zero, and nobody hears of it. In some of these cases, it "
+                "is the main weight."
+            ),
             mistake=lambda terms, weights: sum(weights.get(f"lam_{name}", 0.0) * term for name, term in terms.items()),
         ),
         Hint(
@@ -130,7 +136,10 @@ total_loss = Exercise(
         ),
         Hint("an assert is gone where Python runs with -O; whoever refuses for good raises.", mistake=_asserting),
         Hint(
-            "it stops at a term that nobody weighs, which is allowed, and names that one; of the weight that fits no term it says nothing.",
+            (
+                "it stops at a term that nobody weighs, which is allowed, and names that one; of the weight that fits "
+                "no term it says nothing."
+            ),
             mistake=lambda terms, weights: sum(weights[f"lam_{name}"] * term for name, term in terms.items()),
         ),
         Hint(
@@ -144,7 +153,10 @@ total_loss = Exercise(
 
 silence = Exercise(
     id="03.silence",
-    law="A weight of zero: no value in the log. A satisfied hinge: exactly zero in some scenes, above in others. A broken term: exactly zero in every scene, value and gradient.",
+    law=(
+        "A weight of zero: no value in the log. A satisfied hinge: exactly zero in some scenes, above in others. A "
+        "broken term: exactly zero in every scene, value and gradient."
+    ),
     right="broken",
     choices=("switched off", "satisfied", "broken"),
     hints=[
@@ -153,7 +165,10 @@ silence = Exercise(
             mistake="switched off",
         ),
         Hint(
-            "a hinge is satisfied scene by scene. Would it be exactly zero in all 120 scenes, before the network has learned anything?",
+            (
+                "a hinge is satisfied scene by scene. Would it be exactly zero in all 120 scenes, before the network "
+                "has learned anything?"
+            ),
             mistake="satisfied",
         ),
     ],

@@ -46,7 +46,10 @@ full_precision_loss = Exercise(
     right=lambda estimate, truth: _outside(estimate.float(), truth.float()),
     hints=[
         Hint(
-            "a product is still taken in half precision: either for the region it stands in, or for what goes into it. Both have a say.",
+            (
+                "a product is still taken in half precision: either for the region it stands in, or for what goes into "
+                "it. Both have a say."
+            ),
             mistake=lambda estimate, truth: _error(estimate.float(), truth.float()),
         ),
         Hint("the products are cast after they were taken: what was rounded stays rounded.", mistake=_cast_too_late),
@@ -64,7 +67,10 @@ def _scale_for(size):
 
 largest_scale = Exercise(
     id="04.largest_scale",
-    law="The loss scale is the largest power of two at which no entry of the gradient goes beyond fp16's largest number.",
+    law=(
+        "The loss scale is the largest power of two at which no entry of the gradient goes beyond fp16's largest "
+        "number."
+    ),
     draw=lambda generator: (
         torch.randn(50, generator=generator) * 2.0 ** float(8 * torch.randn((), generator=generator)),
     ),
@@ -114,17 +120,23 @@ def _clip(gradient, most):
 
 clipped_gradient = Exercise(
     id="04.clipped_gradient",
-    law="The gradient that a step sees has no loss scale in it, and is cut to a length of `most` only where it is longer.",
+    law=(
+        "The gradient that a step sees has no loss scale in it, and is cut to a length of `most` only where it is "
+        "longer."
+    ),
     draw=_scaled_gradient,
     right=lambda scaled, scale, most: _clip(scaled / scale, most),
     hints=[
         Hint(
-            "the direction is right, and the gradient never longer than the threshold over the loss scale, here {scale:g}. "
-            "How long was it when it met the threshold?",
+            "the direction is right, and the gradient never longer than the threshold over the loss scale, here "
+            "{scale:g}. How long was it when it met the threshold?",
             mistake=lambda scaled, scale, most: _clip(scaled, most) / scale,
         ),
         Hint(
-            "every gradient comes out exactly as long as the threshold. Either the loss scale was never taken out, so that all were too long; or short ones are stretched.",
+            (
+                "every gradient comes out exactly as long as the threshold. Either the loss scale was never taken out, "
+                "so that all were too long; or short ones are stretched."
+            ),
             mistake=lambda scaled, scale, most: _clip(scaled, most),
         ),
         Hint(

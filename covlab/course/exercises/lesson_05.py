@@ -18,11 +18,17 @@ window_weights = Exercise(
     right=lambda counts: counts / counts.sum(),
     hints=[
         Hint(
-            "every micro-batch counts the same, however few scenes it has. What should a scene in a small one be worth?",
+            (
+                "every micro-batch counts the same, however few scenes it has. What should a scene in a small one be "
+                "worth?"
+            ),
             mistake=lambda counts: torch.full(counts.shape, 1 / len(counts)),
         ),
         Hint(
-            "the largest micro-batch counts as 1, so the weights sum to more than 1: the gradient is {ratio:.2f}× as long as it should be.",
+            (
+                "the largest micro-batch counts as 1, so the weights sum to more than 1: the gradient is {ratio:.2f}× "
+                "as long as it should be."
+            ),
             mistake=lambda counts: counts / counts.max(),
         ),
         Hint(
@@ -99,7 +105,10 @@ trained_epoch = Exercise(
             ),
         ),
         Hint(
-            "the last window's step is too short: it was divided by {accumulation}, and has fewer micro-batches than that.",
+            (
+                "the last window's step is too short: it was divided by {accumulation}, and has fewer micro-batches "
+                "than that."
+            ),
             mistake=_trained(lambda window, accumulation: len(window) / accumulation),
         ),
         Hint(
@@ -107,7 +116,10 @@ trained_epoch = Exercise(
             mistake=_trained(lambda window, accumulation: len(window)),
         ),
         Hint(
-            "every step is too short: the losses were divided by the micro-batches of the whole epoch, not of their window.",
+            (
+                "every step is too short: the losses were divided by the micro-batches of the whole epoch, not of "
+                "their window."
+            ),
             mistake=_divided_by_all,
         ),
         Hint(
@@ -152,11 +164,17 @@ clipped_gradient = Exercise(
     right=lambda parameter, micro_batches, most: _clip(_gradient(parameter, micro_batches), most),
     hints=[
         Hint(
-            "the gradient is cut back after every micro-batch, so the last ones count most. How often may a window be clipped?",
+            (
+                "the gradient is cut back after every micro-batch, so the last ones count most. How often may a window "
+                "be clipped?"
+            ),
             mistake=_clipped_on_the_way,
         ),
         Hint(
-            "each micro-batch's gradient is clipped for itself. Their sum points elsewhere, and may be longer than the threshold.",
+            (
+                "each micro-batch's gradient is clipped for itself. Their sum points elsewhere, and may be longer than "
+                "the threshold."
+            ),
             mistake=lambda parameter, parts, most: sum(
                 _clip(_gradient(parameter, [part]) / len(parts), most) for part in parts
             ),
@@ -176,7 +194,10 @@ clipped_gradient = Exercise(
             mistake=lambda parameter, parts, most: _clip(_gradient(parameter, parts[-1:]) / len(parts), most),
         ),
         Hint(
-            "the direction is right, and the gradient is {ratio:.2f}× as long as it should be: nothing, or not enough, was clipped.",
+            (
+                "the direction is right, and the gradient is {ratio:.2f}× as long as it should be: nothing, or not "
+                "enough, was clipped."
+            ),
             mistake=lambda parameter, parts, most: _gradient(parameter, parts),
             recognize=lambda trial: trial.ratio > 1,
         ),

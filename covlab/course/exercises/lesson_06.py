@@ -42,7 +42,10 @@ window_gradient = Exercise(
     right=_in_one_batch,
     hints=[
         Hint(
-            "your gradient is exactly {ratio:.2f}× the right one, which is the number of micro-batches: their sum is not a mean yet.",
+            (
+                "your gradient is exactly {ratio:.2f}× the right one, which is the number of micro-batches: their sum "
+                "is not a mean yet."
+            ),
             mistake=_divided(lambda number, count: 1),
         ),
         Hint(
@@ -58,7 +61,10 @@ window_gradient = Exercise(
             mistake=_divided(lambda number, count: 4),
         ),
         Hint(
-            "your gradient is exactly {ratio:.2f}× the right one, one over the number of micro-batches: it is divided twice.",
+            (
+                "your gradient is exactly {ratio:.2f}× the right one, one over the number of micro-batches: it is "
+                "divided twice."
+            ),
             mistake=_divided(lambda number, count: count**2),
         ),
         Hint(
@@ -95,11 +101,17 @@ which_fault = Exercise(
     ),
     hints=[
         Hint(
-            "that bug makes logged loss and gradient several times too large in every window. Compare the logged loss with the measured one.",
+            (
+                "that bug makes logged loss and gradient several times too large in every window. Compare the logged "
+                "loss with the measured one."
+            ),
             mistake="division_in_debug_block",
         ),
         Hint(
-            "then steps would go on being taken, on a fraction of the scenes. Look at the update norm in the later epochs.",
+            (
+                "then steps would go on being taken, on a fraction of the scenes. Look at the update norm in the later "
+                "epochs."
+            ),
             mistake="last_batch_only",
         ),
         Hint(
@@ -107,7 +119,10 @@ which_fault = Exercise(
             mistake="main_weight_zero",
         ),
         Hint(
-            "that would make the learning rate change too slowly. Here something is over too early: after which share of the run?",
+            (
+                "that would make the learning rate change too slowly. Here something is over too early: after which "
+                "share of the run?"
+            ),
             mistake="schedule_per_epoch",
         ),
     ],

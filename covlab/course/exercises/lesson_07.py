@@ -36,7 +36,10 @@ def _step(parameter, scaled, scale):
 
 honest_step = Exercise(
     id="07.honest_step",
-    law="Where a number of the gradient is not finite, the parameter stays and the scale is halved; where all are, a step is taken and the scale stays.",
+    law=(
+        "Where a number of the gradient is not finite, the parameter stays and the scale is halved; where all are, a "
+        "step is taken and the scale stays."
+    ),
     draw=_overflowing,
     compare=_worst,
     right=lambda parameter, scaled, scale: (
@@ -44,7 +47,10 @@ honest_step = Exercise(
     ),
     hints=[
         Hint(
-            "every step is taken and the scale never falls: by the time you ask, there is nothing left that is not finite.",
+            (
+                "every step is taken and the scale never falls: by the time you ask, there is nothing left that is not "
+                "finite."
+            ),
             mistake=lambda parameter, scaled, scale: (_step(parameter, _mended(scaled), scale), scale),
         ),
         Hint(
@@ -88,7 +94,10 @@ honest_step = Exercise(
             ),
         ),
         Hint(
-            "some numbers of the parameter take their step and others do not. A step of a part of a gradient goes nowhere in particular.",
+            (
+                "some numbers of the parameter take their step and others do not. A step of a part of a gradient goes "
+                "nowhere in particular."
+            ),
             mistake=lambda parameter, scaled, scale: (
                 torch.where(scaled.isfinite(), _step(parameter, scaled, scale), parameter),
                 scale if _finite(scaled) else scale / 2,

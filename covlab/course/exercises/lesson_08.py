@@ -23,7 +23,10 @@ back_projection = Exercise(
     right=lambda y, codes, B: codes.conj() * (y @ B.T),
     hints=[
         Hint(
-            "every phase of the code is still in it, and twice now. What has to be done to e^jψ so that it takes e^jψ out?",
+            (
+                "every phase of the code is still in it, and twice now. What has to be done to e^jψ so that it takes "
+                "e^jψ out?"
+            ),
             mistake=lambda y, codes, B: codes * (y @ B.T),
         ),
         Hint(
@@ -54,7 +57,10 @@ def _projector(choose, finish=lambda vectors: vectors @ vectors.mH):
 
 noise_projector = Exercise(
     id="08.noise_projector",
-    law="U Uᴴ over the N − K eigenvectors of R that belong to its smallest eigenvalues: the projector onto what no source reaches.",
+    law=(
+        "U Uᴴ over the N − K eigenvectors of R that belong to its smallest eigenvalues: the projector onto what no "
+        "source reaches."
+    ),
     draw=_covariance,
     right=_projector(lambda vectors, sources: vectors[:, : len(vectors) - sources]),
     hints=[

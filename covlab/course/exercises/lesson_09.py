@@ -9,7 +9,8 @@ def _trials(generator):
     count = 7
     losses, held_out = torch.rand(count, generator=generator), torch.rand(count, generator=generator)
     pruned = torch.zeros(count, dtype=torch.bool)
-    # The lowest error and the lowest loss belong to trials that were stopped or not, as chance will have it: each slip must show.
+    # The lowest error and the lowest loss belong to trials that were stopped or not, as chance will have it: each slip
+    # must show.
     pruned[held_out.argmin()] = True
     pruned[torch.randint(0, count, (2,), generator=generator)] = True
     losses[held_out.masked_fill(pruned, 2.0).argmin()] = 1.5
@@ -23,7 +24,10 @@ best_trial = Exercise(
     right=lambda losses, held_out, pruned: int(held_out.masked_fill(pruned, torch.inf).argmin()) + 1,
     hints=[
         Hint(
-            "it takes the trial with the lowest weighted loss, and the weights are what was tuned: small ones make a small loss.",
+            (
+                "it takes the trial with the lowest weighted loss, and the weights are what was tuned: small ones make "
+                "a small loss."
+            ),
             mistake=lambda losses, held_out, pruned: int(losses.argmin()) + 1,
         ),
         Hint(
@@ -39,7 +43,10 @@ best_trial = Exercise(
             mistake=lambda losses, held_out, pruned: int(held_out.masked_fill(pruned, torch.inf).argmin()),
         ),
         Hint(
-            "it counts among the complete trials, after the others have been taken out. Which number did that trial have before?",
+            (
+                "it counts among the complete trials, after the others have been taken out. Which number did that "
+                "trial have before?"
+            ),
             mistake=lambda losses, held_out, pruned: int(held_out[~pruned].argmin()) + 1,
         ),
         Hint(
@@ -58,7 +65,10 @@ def _epochs(generator):
 
 should_stop = Exercise(
     id="09.should_stop",
-    law="A trial is stopped when its error after so many epochs is above the median of the others' errors after as many.",
+    law=(
+        "A trial is stopped when its error after so many epochs is above the median of the others' errors after as "
+        "many."
+    ),
     draw=_epochs,
     right=lambda own, others: bool(own[-1] > others[:, len(own) - 1].median()),
     hints=[
@@ -75,7 +85,10 @@ should_stop = Exercise(
             mistake=lambda own, others: bool(own[-1] > others[:, len(own) - 1].mean()),
         ),
         Hint(
-            "the median is taken over all epochs so far. The early ones are long past: what did the others have at this trial's age?",
+            (
+                "the median is taken over all epochs so far. The early ones are long past: what did the others have at "
+                "this trial's age?"
+            ),
             mistake=lambda own, others: bool(own[-1] > others[:, : len(own)].median()),
         ),
         Hint(

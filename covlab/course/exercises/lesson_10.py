@@ -17,16 +17,25 @@ def _counts(generator):
 
 rank_factors = Exercise(
     id="10.rank_factors",
-    law="After torch has taken the mean over ranks, every scene of every rank counts the same, and the weights of all scenes sum to 1.",
+    law=(
+        "After torch has taken the mean over ranks, every scene of every rank counts the same, and the weights of "
+        "all scenes sum to 1."
+    ),
     draw=_counts,
     right=lambda counts: len(counts) * counts / counts.sum(),
     hints=[
         Hint(
-            "every rank counts the same, however few scenes it has: a scene on a nearly empty rank is worth more than the others.",
-            mistake=lambda counts: torch.ones_like(counts),
+            (
+                "every rank counts the same, however few scenes it has: a scene on a nearly empty rank is worth more "
+                "than the others."
+            ),
+            mistake=torch.ones_like,
         ),
         Hint(
-            "the weights are right among themselves and {ratio:.2f}× the right ones, which is 1/R: who else divides by the number of ranks?",
+            (
+                "the weights are right among themselves and {ratio:.2f}× the right ones, which is 1/R: who else "
+                "divides by the number of ranks?"
+            ),
             mistake=lambda counts: counts / counts.sum(),
         ),
         Hint(
@@ -57,7 +66,9 @@ def _deal(generator):
 
 
 def _all_hands(hand, count, ranks):
-    """In how many hands each micro-batch is [count], the hands' sizes from small to large [ranks], and how many numbers do not exist [1]."""
+    """In how many hands each micro-batch is [count], the hands' sizes from small to large [ranks], and how many numbers
+    do not exist [1].
+    """
     hands = [[int(number) for number in hand(count, ranks, rank)] for rank in range(ranks)]
     times = torch.tensor([sum(mine.count(number) for mine in hands) for number in range(count)])
     strangers = sum(not 0 <= number < count for mine in hands for number in mine)
@@ -85,7 +96,10 @@ my_micro_batches = Exercise(
             recognize=lambda trial: trial.got[-1] > 0,
         ),
         Hint(
-            "every micro-batch is in one hand, but the hands are not alike: one rank has two more than another, or all that is left over, and the others wait for it.",
+            (
+                "every micro-batch is in one hand, but the hands are not alike: one rank has two more than another, or "
+                "all that is left over, and the others wait for it."
+            ),
             mistake=lambda count, ranks, rank: range(
                 rank * (count // ranks), count if rank == ranks - 1 else (rank + 1) * (count // ranks)
             ),

@@ -31,7 +31,8 @@ def _after_epoch(epoch, start, micro_batches, accumulation):
     model = _linear(start)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
-    optimizer.step()  # of no gradients: it moves nothing, and PyTorch does not warn of a schedule that advances before any step
+    # of no gradients: it moves nothing, and PyTorch does not warn of a schedule that advances before any step
+    optimizer.step()
     epoch(model, optimizer, schedule, micro_batches, accumulation)
     return torch.cat([model.weight.detach().flatten(), torch.tensor([optimizer.param_groups[0]["lr"]])])
 
@@ -71,7 +72,10 @@ mended_epoch = Exercise(
             mistake=_epoch(divide=False, advance="every micro-batch"),
         ),
         Hint(
-            "the losses are weighed rightly; the learning rate is not what it should be. How often is the schedule called in a window of {accumulation}?",
+            (
+                "the losses are weighed rightly; the learning rate is not what it should be. How often is the schedule "
+                "called in a window of {accumulation}?"
+            ),
             mistake=_epoch(advance="every micro-batch"),
         ),
         Hint(
@@ -140,13 +144,19 @@ def _never_unscaled(model, optimizer, scaler, loss, most):
 
 mended_step = Exercise(
     id="11.mended_step",
-    law="The gradient that is clipped is the gradient of the loss, not of the loss times its scale; the scaler takes the step, and is told that it is over.",
+    law=(
+        "The gradient that is clipped is the gradient of the loss, not of the loss times its scale; the scaler takes "
+        "the step, and is told that it is over."
+    ),
     draw=_scaled,
     run=_after_step,
     right=_step(),
     hints=[
         Hint(
-            "the gradient was still multiplied by the loss scale when it was clipped. What takes the scale out, and when?",
+            (
+                "the gradient was still multiplied by the loss scale when it was clipped. What takes the scale out, "
+                "and when?"
+            ),
             mistake=_step(early=True),
         ),
         Hint("the step is as long as if nothing had been clipped.", mistake=_step(clip=False)),
@@ -155,7 +165,10 @@ mended_step = Exercise(
             mistake=_never_unscaled,
         ),
         Hint(
-            "the parameters are right, and the scaler knows nothing of this step: without it small gradients are lost, and untold it never finds its scale.",
+            (
+                "the parameters are right, and the scaler knows nothing of this step: without it small gradients are "
+                "lost, and untold it never finds its scale."
+            ),
             mistake=_step(scale=False),
         ),
         Hint(

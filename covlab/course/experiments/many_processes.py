@@ -13,13 +13,13 @@ from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
-import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
+import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
 from covlab.course.experiments.accumulation import cut
 from covlab.model import BackProjectionNet
 from covlab.scenario import preset
@@ -46,7 +46,8 @@ def on_ranks(size: int, job: Callable, **arguments) -> list:
 
 
 def train(ranks: int, folder: Path, **options) -> tuple[list[dict], list[dict]]:
-    """What `covlab train` logs, a row a window and a row an epoch, on so many ranks; ``options`` as in ``micro_batch=8``.
+    """What `covlab train` logs, a row a window and a row an epoch, on so many ranks; ``options`` as in
+    ``micro_batch=8``.
 
     Raises:
         RuntimeError: the command failed; the message is the end of what it said.
@@ -75,7 +76,9 @@ def small_network(seed: int) -> BackProjectionNet:
 
 
 def window_on_ranks(parallel: nn.Module, mine: list[Batch], share: float, hush: bool = True) -> Tensor:
-    """What one window leaves in the gradient [P]. Each scene's loss counts ``share``; ``hush``: no_sync for all but the last."""
+    """What one window leaves in the gradient [P]. Each scene's loss counts ``share``; ``hush``: no_sync for all but the
+    last.
+    """
     parallel.zero_grad()
     for number, batch in enumerate(mine):
         last = number == len(mine) - 1
@@ -86,7 +89,8 @@ def window_on_ranks(parallel: nn.Module, mine: list[Batch], share: float, hush: 
 
 
 def gradients(rank: int, size: int, seed: int, windows: dict[str, list[list[int]]]) -> dict:
-    """{window: {rule: (gradient, reductions)}} by torch's own DistributedDataParallel, and of one process on all scenes.
+    """{window: {rule: (gradient, reductions)}} by torch's own DistributedDataParallel, and of one process on all
+    scenes.
 
     ``windows``: {name: numbers of scenes of each rank's micro-batches}.
     """
@@ -116,7 +120,8 @@ def gradients(rank: int, size: int, seed: int, windows: dict[str, list[list[int]
 def reductions_in_order(
     rank: int, size: int, seed: int, micro_batches: list[int], windows: int, patience: float
 ) -> tuple[list[int], bool]:
-    """Without no_sync: the windows, from 1, of this rank's reductions one after the other, and whether it then waited in vain.
+    """Without no_sync: the windows, from 1, of this rank's reductions one after the other, and whether it then waited
+    in vain.
 
     Args:
         micro_batches: of each rank, in every window.

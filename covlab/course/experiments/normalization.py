@@ -124,7 +124,9 @@ def walk(
 
 
 def half_error(scale: float, dtype: torch.dtype, seed: int, eps: float = EPS) -> float:
-    """The NMSE of R̂ = scale · R, which is right, with every operation in ``dtype`` and N / (tr R̂ + eps) for normalization."""
+    """The NMSE of R̂ = scale · R, which is right, with every operation in ``dtype`` and N / (tr R̂ + eps) for
+    normalization.
+    """
     truth = torch.view_as_real(two_truths(seed)[0])
     estimate, truth = (scale * truth).to(dtype), truth.to(dtype)
     trace = estimate[..., 0].diagonal().sum()

@@ -6,7 +6,8 @@ from covlab.trainer import Trainer
 
 
 def watch_overflows(trainer: Trainer) -> list[bool]:
-    """A list that will say, window by window, whether backward left a number that is not finite in ``trainer``'s gradient.
+    """A list that will say, window by window, whether backward left a number that is not finite in ``trainer``'s
+    gradient.
 
     It is asked before anything can be mended, and changes nothing.
     """

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def another_worker(study: str, storage: str, trials: int) -> Iterator[list[str]]:
-    """Let a second process join ``study`` until it holds ``trials`` finished trials; the list holds what it said, once it has ended.
+    """Let a second process join ``study`` until it holds ``trials`` finished trials; the list holds what it said, once
+    it has ended.
 
     Raises:
         RuntimeError: the worker failed; the message is what it wrote.

@@ -20,7 +20,9 @@ NOTEBOOK = "from covlab.widgets.dashboard import Dashboard\nDashboard({fault!r},
 
 
 class Dashboard(ScalingBugExplorer):
-    """:class:`ScalingBugExplorer` in large type; the difference stays hidden until it is asked for, and comes below the picture."""
+    """:class:`ScalingBugExplorer` in large type; the difference stays hidden until it is asked for, and comes below the
+    picture.
+    """
 
     title = "The same training loop twice, from one seed. What is different?"
 
