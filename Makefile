@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
           done)
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-slow lab reset dashboard figures notebooks site handout lock clean
+.PHONY: help check course test test-slow lab reset dashboard figures notebooks site handout lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -17,6 +17,11 @@ help:  ## list the targets
 
 course: $(VENV)/installed  ## run every lesson with its solutions; report in build/course/index.html
 	$(BIN)/covlab course run
+
+check: $(VENV)/installed  ## format, lint and types (a minute)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 test: $(VENV)/installed  ## run the tests (minutes)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
@@ -66,7 +71,7 @@ lock:  ## resolve every dependency anew and pin it in requirements.lock
 	python3.11 -m venv --clear build/lock
 	build/lock/bin/python -m pip install --quiet --dry-run --ignore-installed --report build/lock/report.json \
 	    --python-version 3.11.0 --only-binary :all: --target build/lock/none \
-	    "torch==$(TORCH)" "setuptools>=77" ".[course,tune,dashboard,site,test]"
+	    "torch==$(TORCH)" "setuptools>=77" ".[course,tune,dashboard,site,test,check]"
 	sed -n '/^#/p' requirements.lock > build/lock/new
 	build/lock/bin/python -c 'import json; \
 	    found = [item["metadata"] for item in json.load(open("build/lock/report.json"))["install"]]; \
@@ -76,5 +81,5 @@ lock:  ## resolve every dependency anew and pin it in requirements.lock
 	rm -rf build/lock
 
 clean:  ## remove what was built (.venv, build/, caches); never work/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -path ./work -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
