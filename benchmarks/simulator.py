@@ -3,11 +3,9 @@
     covlab bench simulator [--batch 512] [--rounds 7] [--json FILE]
 
 For each preset, with the factors of R and with R formed, on one thread and on two: processor time a scene (of all
-    threads, the
-least of the rounds: other work on the machine can only add to it) and scenes a second by the clock. The floor is what a
-    scene
-cannot do without, at rates measured beside it: random numbers, arithmetic, and writing what is handed over into fresh
-    memory.
+threads, the least of the rounds: other work on the machine can only add to it) and scenes a second by the clock. The
+floor is what a scene cannot do without, at rates measured beside it: random numbers, arithmetic, and writing what is
+handed over into fresh memory.
 Where the rest goes is told operation by operation.
 """
 

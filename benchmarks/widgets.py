@@ -3,9 +3,9 @@
     covlab bench widgets [--rounds 5]
 
 For each explorer, a control is moved to and fro: processor time in the kernel until the HTML with the picture in it is
-    ready (the
-goal is 200 ms), how much of that is drawing and saving, and the size of what goes to the browser. Two empty panels are
-drawn beside it: the least that any of them could take. Work that goes on in the background is not part of it.
+ready (the goal is 200 ms), how much of that is drawing and saving, and the size of what goes to the browser. Two empty
+panels are drawn beside it: the least that any of them could take. Work that goes on in the background is not part of
+it.
 """
 
 import argparse

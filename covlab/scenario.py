@@ -48,9 +48,8 @@ class Scenario:
     snr_db: tuple[float, float] = (-5.0, 20.0)
     power: tuple[float, float] = (0.2, 1.0)
     near_field: bool = True  #: spherical waves; False: plane waves, and ranges do not matter
-    rician_factor_db: float = (
-        0.0  #: κ of the site, line of sight over scattered power; -inf: no line of sight, +inf: nothing else
-    )
+    #: κ of the site, line of sight over scattered power; -inf: no line of sight, +inf: nothing else
+    rician_factor_db: float = 0.0
     scatterers: int = 64  #: of the site channel
     site_seed: int = 0  #: draws what stands still: scatterers, fixed codebook, faulty elements, calibration error
 
@@ -59,12 +58,10 @@ class Scenario:
     phase_bits: int | None = None  #: the surface knows 2^b phases, and codes are rounded to them; None: any phase
     source_correlation: float = 0.0  #: |ρ| between the symbols of any two sources of a scene; 1 is coherent
     correlation_phase: tuple[float, float] = ANY_PHASE  #: phase of each source's symbols relative to the first source's
-    site: str = (
-        "fixed"  #: "fixed": one channel G, which estimators know; "per_scene": fresh scatterers, and H is all they know
-    )
-    calibration_error_db: float | None = (
-        None  #: ‖Ĝ − G‖²/‖G‖² of the channel Ĝ that the receiver believes in; None: Ĝ = G
-    )
+    #: "fixed": one channel G, which estimators know; "per_scene": fresh scatterers, and H is all they know
+    site: str = "fixed"
+    #: ‖Ĝ − G‖²/‖G‖² of the channel Ĝ that the receiver believes in; None: Ĝ = G
+    calibration_error_db: float | None = None
     stuck_elements: int = 0  #: RIS elements that keep one random phase whatever code is asked for
     dead_elements: int = 0  #: RIS elements that reflect nothing
 

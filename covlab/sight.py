@@ -97,9 +97,8 @@ class Slope(NamedTuple):
 
     score: Tensor  #: ∂ℓ by log p, then by each coordinate [B, 4, P]
     information: Tensor  #: Fisher's, E[score scoreᵀ] of the same numbers in the same order [B, 4P, 4P]
-    fit: (
-        Tensor  #: log of Σ_l |e_lᴴ S_l⁻¹ y_l|² over its expectation Σ_l e_lᴴ S_l⁻¹ e_l; 0 where a power is right [B, P]
-    )
+    #: log of Σ_l |e_lᴴ S_l⁻¹ y_l|² over its expectation Σ_l e_lᴴ S_l⁻¹ e_l; 0 where a power is right [B, P]
+    fit: Tensor
     precision: Tensor  #: S_l⁻¹ [B, L, M, M]
 
 

@@ -59,9 +59,8 @@ class Batch:
     range_m: Tensor  #: r in metres [B, K_max]
     power: Tensor  #: source powers, such that tr(R) = N; so they sum to 1 where sources are uncorrelated [B, K_max]
     steering: Tensor  #: A, complex, ‖a_k‖² = N [B, N, K_max]
-    mixing: Tensor | None = (
-        None  #: W, complex, W Wᴴ the sources' correlation [B, K_max, K_max]; None: uncorrelated, W = I
-    )
+    #: W, complex, W Wᴴ the sources' correlation [B, K_max, K_max]; None: uncorrelated, W = I
+    mixing: Tensor | None = None
 
     def __post_init__(self):
         scenes, snapshots, antennas = _shape_of("y", self.y, "[B, L, M, 2]")[:3]

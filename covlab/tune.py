@@ -72,14 +72,12 @@ class Settings:
     micro_batch: int = 32
     accumulation: int = 4
     precision: str = "fp32"
-    seed: int = (
-        0  #: of scenes and first parameters, the same for all trials, so that they differ by their settings alone
-    )
+    #: of scenes and first parameters, the same for all trials, so that they differ by their settings alone
+    seed: int = 0
     validation: int = 1024  #: scenes, from a stream of their own: those that ``covlab train`` validates on stay unseen
     heartbeat: int = 30  #: seconds between a worker's signs of life; after two missed ones its trial goes to another
-    search: dict[str, tuple[float, float]] | None = (
-        None  #: {name: (low, high)}, low = high: held there; None: ``SEARCH`` and the width
-    )
+    #: {name: (low, high)}, low = high: held there; None: ``SEARCH`` and the width
+    search: dict[str, tuple[float, float]] | None = None
 
     def __post_init__(self):
         for name, choices in (("preset", PRESETS), ("network", tuple(NETWORKS)), ("precision", tuple(PRECISIONS))):

@@ -73,9 +73,8 @@ class Sources(NamedTuple):
     log_power: Tensor  #: [B, P]
     left: Tensor  #: white power that no source explains [B]
     slope: Slope | None = None  #: of the likelihood there
-    spread: Tensor | None = (
-        None  #: covariance of each source's (log p, place), by Fisher's information and a wide prior [B, P, 4, 4]
-    )
+    #: covariance of each source's (log p, place), by Fisher's information and a wide prior [B, P, 4, 4]
+    spread: Tensor | None = None
 
 
 class UnrolledNet(nn.Module):

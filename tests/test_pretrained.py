@@ -82,8 +82,8 @@ def test_snapshots_of_other_scenes_spoil_everything(student, tensor):
 
 def test_another_site_spoils_everything(student):
     """Two sites share the line of sight, half of the channel's power (κ = 0 dB). What came over the scatterers is then
-    explained by
-    sources that are not there, and at a high SNR no noise may excuse it: no better than knowing nothing (about 0.9)."""
+    explained by sources that are not there, and at a high SNR no noise may excuse it: no better than knowing nothing
+    (about 0.9)."""
     _, batch = student
     assert 0.8 < score(pretrained("student", replace(STUDENT, site_seed=1)), batch) < 1.3
 

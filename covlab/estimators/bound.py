@@ -16,8 +16,8 @@ def position_bound(batch: Batch, site: Tensor, scenario: Scenario) -> Tensor:
 
     The root of the trace of a place's block of F⁻¹ in Cartesian coordinates, F the Fisher information of all places and
     powers from L snapshots, y_l ~ CN(0, C_l), with K and σ² known (Stoica and Nehorai 1990 for snapshots of one
-    covariance). Reads the truth, and knows nothing of
-    the ranges the scenario draws from: for a far source the bound may be kilometres.
+    covariance). Reads the truth, and knows nothing of the ranges the scenario draws from: for a far source the bound
+    may be kilometres.
 
     Raises:
         ValueError: the scenario's waves are plane, and tell no range.

@@ -25,8 +25,7 @@ def noise_power(batch: Batch) -> Tensor:
     """σ̂² = mean |y|² / (1 + SNR) [B].
 
     The SNR is the expected noise-free power at an antenna over σ², so the expected power of y is (1 + SNR) σ². The mean
-    over these
-    L snapshots scatters with their symbols: by a quarter for one source, 16 snapshots and no noise.
+    over these L snapshots scatters with their symbols: by a quarter for one source, 16 snapshots and no noise.
     """
     return batch.y.square().sum(dim=3).mean(dim=(1, 2)) / (1 + snr(batch))
 

@@ -1,8 +1,7 @@
 """Estimators on a grid of possible sources: R̂ = D diag(p) Dᴴ with p ≥ 0, one power a point.
 
 All points have a power at once here; ``greedy.py`` takes a point at a time. σ² is taken from the SNR. All are
-deterministic,
-and scale with y: ten times y gives a hundred times R̂.
+deterministic, and scale with y: ten times y gives a hundred times R̂.
 """
 
 import math
@@ -50,7 +49,7 @@ class GridLikelihood:
     snapshots of one covariance). Its square root is the rule of LIKES (Stoica and Babu 2012), which is monotone and
     takes twice the steps. Most powers die
     early: after a few steps only the strongest points are kept. More steps raise the likelihood and not the accuracy:
-        stopping early regularizes.
+    stopping early regularizes.
 
     Args:
         iterations: steps in all.

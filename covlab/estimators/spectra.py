@@ -46,9 +46,8 @@ def peaks(spectrum: Tensor, axes: tuple[Tensor, ...], count: int) -> Tensor:
     """The ``count`` highest local maxima of a spectrum over a product grid, highest first: -> [B, count, len(axes)].
 
     A peak is at least as high as its neighbours (3 points an axis, diagonals included). Its place is refined on each
-    axis by the parabola through
-    the reciprocals of three points: both MUSIC and MVDR are reciprocals of quadratic forms. Where a scene has fewer
-        peaks, the rest are NaN.
+    axis by the parabola through the reciprocals of three points: both MUSIC and MVDR are reciprocals of quadratic
+    forms. Where a scene has fewer peaks, the rest are NaN.
 
     Args:
         spectrum: [B, G], G the product of the axes' lengths, the last axis running fastest.

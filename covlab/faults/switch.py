@@ -31,9 +31,8 @@ class Fault:
     observable: str  #: the key, in :mod:`covlab.faults.convictions`, of what convicts it
     seen_in: str  #: where it happened
     replacement: Callable
-    setting: dict = field(
-        default_factory=dict
-    )  #: what a run needs for the fault to show, for :func:`covlab.faults.stage.stage`
+    #: what a run needs for the fault to show, for :func:`covlab.faults.stage.stage`
+    setting: dict = field(default_factory=dict)
 
     @property
     def original(self) -> Callable:
