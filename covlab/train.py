@@ -200,7 +200,8 @@ def train(
             if trainer.window < trainer.recipe.windows and not trainer.out_of_patience():
                 say(f"to go on: {_command(folder, ranks.size)}")
     except RankLost as error:
-        raise click.ClickException(f"{error}; to take the run up: {_command(folder, ranks.size)}") from error
+        again = "" if folder is None else f"; to take the run up: {_command(folder, ranks.size)}"
+        raise click.ClickException(f"{error}{again}") from error
     except (ValueError, FileExistsError, CheckpointError, NonFiniteLoss) as error:
         raise click.ClickException(str(error)) from error
 
