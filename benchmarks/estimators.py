@@ -17,8 +17,10 @@ import math
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,12 +33,15 @@ from covlab.estimators.classical import sample_covariance
 from covlab.estimators.greedy import GreedyLikelihood
 from covlab.estimators.grid import RefinedGridLikelihood
 from covlab.estimators.spectra import locate, music
-from covlab.grid import default_grid
+from covlab.grid import DictionaryEstimate, default_grid
 from covlab.metrics import SNR_BINS_DB, position_errors
+from covlab.model import Estimate
 from covlab.scenario import PRESETS, Scenario, preset
 from covlab.simulator import Batch, Simulator, scene_generator
 from covlab.site import site_channel
 from covlab.unrolled import pretrained
+
+Contender = Callable[[Batch], Estimate | DictionaryEstimate]
 
 SEED, PIECE, RESAMPLES = 0, 32, 2000
 PLACE = (math.radians(20), math.radians(10), 1.0)
@@ -46,7 +51,7 @@ SHARE = {"covariance fit, grid": 0.25, "grid ML, half the step": 0.25}
 RESULTS = Path(__file__).parent / "results"
 
 
-def interval(scores: Tensor) -> dict[str, float | int]:
+def interval(scores: Tensor) -> dict[str, Any]:
     """Scenes, mean and median with 95 % bootstrap intervals."""
     picks = torch.randint(len(scores), (RESAMPLES, len(scores)), generator=torch.Generator().manual_seed(0))
     drawn = scores.double()[picks]
@@ -64,17 +69,17 @@ def interval(scores: Tensor) -> dict[str, float | int]:
     }
 
 
-def measure(name: str, estimate, batch: Batch, parameters: int | None) -> dict:
+def measure(name: str, estimate: Contender, batch: Batch, parameters: int | None) -> dict[str, Any]:
     """One row: ``estimate(piece)`` on every piece of the batch."""
     estimate(batch[:1])  # whatever is made once
-    scores, seconds = [], 0.0
+    pieces, seconds = [], 0.0
     for start in range(0, len(batch), PIECE):
         piece = batch[start : start + PIECE]
         began = time.process_time()
         found = estimate(piece)
         seconds += time.process_time() - began
-        scores.append(found.nmse(piece))
-    scores = torch.cat(scores)
+        pieces.append(found.nmse(piece))
+    scores = torch.cat(pieces)
     by_snr = []
     for low, high in itertools.pairwise(SNR_BINS_DB):
         inside = scores[(batch.snr_db >= low) & (batch.snr_db <= high)]
@@ -104,7 +109,7 @@ def calibration(scenario: Scenario) -> list[dict]:
     return rows
 
 
-def network(scenario: Scenario) -> dict:
+def network(scenario: Scenario) -> dict[str, tuple[Contender, int | None]]:
     """{name: (estimate, parameters)} of the trained network that comes with the package, if it has one for this
     preset.
     """
@@ -114,7 +119,7 @@ def network(scenario: Scenario) -> dict:
         print(f"no network: {error}")
         return {}
 
-    def estimate(piece: Batch):
+    def estimate(piece: Batch) -> Estimate:
         return trained(piece.y, piece.H, piece.codes, piece.snr_db)
 
     return {"unrolled network": (estimate, sum(parameter.numel() for parameter in trained.parameters()))}
@@ -135,17 +140,15 @@ def positions(scenario: Scenario, site: Tensor, scenes: int) -> list[dict]:
         pretrained(scenario.name),
     )
     for snr_db in (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0):
-        there = replace(
-            one,
-            **{name: (value, value) for name, value in zip(("azimuth", "elevation", "range_m"), PLACE, strict=True)},
-            snr_db=(snr_db, snr_db),
-        )
+        azimuth, elevation, range_m = ((value, value) for value in PLACE)
+        there = replace(one, azimuth=azimuth, elevation=elevation, range_m=range_m, snr_db=(snr_db, snr_db))
         batch = Simulator(there).draw(scenes, scene_generator(SEED, "positions"))
         places = {}
         for name, found in (
             ("greedy ML, off grid", greedy(batch, site)),
             ("unrolled network", trained(batch.y, batch.H, batch.codes, batch.snr_db)),
         ):
+            assert found.positions is not None  # both say where the sources are
             strongest = found.positions[:, :1]
             places[name] = torch.cat([strongest[..., :2], strongest[..., 2:].exp()], dim=2)
         for name, estimate in (
@@ -210,14 +213,14 @@ def main() -> None:
         results["positions"] = {"command": f"{command} --positions", "scenes": options.scenes, "rows": rows}
         target.write_text(json.dumps(results, indent=1) + "\n")
         return
-    rows = {row["name"]: row for row in results.get("rows", []) if options.only}
+    kept = {row["name"]: row for row in results.get("rows", []) if options.only}
     bins = "".join(f"{f'{low:g} dB':>8}" for low in SNR_BINS_DB[:-1])
     print(f"{'':26}{'mean NMSE':>10}{'(95 %)':>16}{'median':>9}{bins}{'ms/scene':>10}{'parameters':>12}")
     for name in names:
         estimate, parameters = contenders[name]
         scenes = batch[: max(1, int(SHARE.get(name, 1.0) * len(batch)))]
         with torch.no_grad():
-            row = rows[name] = {**measure(name, estimate, scenes, parameters), "command": command}
+            row = kept[name] = {**measure(name, estimate, scenes, parameters), "command": command}
         spread = f"({row['mean_95'][0]:.3f}-{row['mean_95'][1]:.3f})"
         means = {part["low_db"]: f"{part['mean']:.3f}" for part in row["by_snr"]}
         print(
@@ -226,7 +229,7 @@ def main() -> None:
             + f"{row['milliseconds']:10.2f}{row['parameters'] or '':>12}",
             flush=True,
         )
-        results["rows"] = [rows[known] for known in contenders if known in rows]
+        results["rows"] = [kept[known] for known in contenders if known in kept]
         target.write_text(json.dumps(results, indent=1) + "\n")
 
 

@@ -17,33 +17,49 @@ import sys
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
 from covlab.configuration import NETWORKS, build, configure, windows_within
 from covlab.loss import LossWeights
-from covlab.model import Estimate
+from covlab.model import Estimate, Network
 from covlab.progress import Silent
 from covlab.recipe import PRECISIONS, Recipe
 from covlab.scenario import PRESETS, preset
+from covlab.simulator import Batch
+from covlab.trainer import Trainer
 
 WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors", "masked_select", "_unique2")
+
+Way = Callable[[Trainer, Batch], None]  # changes how a trainer runs its network; a batch is there to look at
 
 
 class Operations(TorchDispatchMode):
     """Counts operations that wait for the device, and the bytes that operations read and write."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.waits, self.bytes = Counter(), 0
+        self.waits: Counter[str] = Counter()
+        self.bytes = 0
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        function: OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         result = function(*args, **(kwargs or {}))
         name = function.overloadpacket.__name__
         self.waits[name] += name in WAITS
@@ -58,12 +74,12 @@ class Operations(TorchDispatchMode):
         return result
 
 
-def synchronize(device):
+def synchronize(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.synchronize()
 
 
-def rate(device, seconds, step) -> float:
+def rate(device: str, seconds: float, step: Callable[[], object]) -> float:
     """Calls of ``step`` a second, over at least ``seconds``, after a few to warm up."""
     for _ in range(3):
         step()
@@ -77,42 +93,44 @@ def rate(device, seconds, step) -> float:
     return count / (time.perf_counter() - began)
 
 
-def ceilings(device, seconds, size) -> dict[str, float]:
+def ceilings(device: str, seconds: float, size: int) -> dict[str, float]:
     """What this device reaches: operations a second in each precision, by a matrix product of ``size``², and bytes a
     second, by a copy.
     """
     reached = {}
     for precision, dtype in PRECISIONS.items():
         matrix = torch.randn(size, size, device=device, dtype=dtype or torch.float32)
-        reached[precision] = 2 * size**3 * rate(device, seconds, lambda matrix=matrix: matrix @ matrix)
+        reached[precision] = 2 * size**3 * rate(device, seconds, partial(torch.matmul, matrix, matrix))
     source = torch.randn(16 * size * size, device=device)
     target = torch.empty_like(source)
     reached["bytes"] = 2 * source.numel() * 4 * rate(device, seconds, lambda: target.copy_(source))
     return reached
 
 
-def make(options, precision, windows=100_000, micro_batches=100):
+def make(
+    options: argparse.Namespace, precision: str, windows: int = 100_000, micro_batches: int = 100
+) -> dict[str, Any]:
     recipe = Recipe(windows=windows, accumulation=options.accumulation, precision=precision)
     weights = LossWeights.only(lam_cov=1.0)
     kind = NETWORKS[options.network].__name__
     return configure(preset(options.preset), kind, False, 0, options.micro_batch, micro_batches, recipe, weights)
 
 
-def compiled(run, sample):
+def compiled(run: Trainer, sample: Batch) -> None:
     run.model.compile()
 
 
-def graphed(run, sample):
+def graphed(run: Trainer, sample: Batch) -> None:
     """Forward and backward of the network as CUDA graphs; shapes are static, since fresh scenes come in equal
     micro-batches.
     """
 
     class Tensors(torch.nn.Module):
-        def __init__(self, network):
+        def __init__(self, network: Network) -> None:
             super().__init__()
             self.network = network
 
-        def forward(self, *contract):
+        def forward(self, *contract: Tensor) -> tuple[Tensor, Tensor]:
             with torch.autocast(
                 "cuda", PRECISIONS[run.recipe.precision], enabled=run.recipe.precision != "fp32", cache_enabled=False
             ):
@@ -120,11 +138,16 @@ def graphed(run, sample):
             return estimate.factor, estimate.loading
 
     contract = tuple(tensor.clone() for tensor in (sample.y, sample.H, sample.codes, sample.snr_db))
-    replay = torch.cuda.make_graphed_callables(Tensors(run.model), contract, allow_unused_input=True)
-    run.estimate = lambda model, batch: Estimate(*replay(batch.y, batch.H, batch.codes, batch.snr_db))
+    replay = Tensors(run.model)
+    torch.cuda.make_graphed_callables(replay, contract, allow_unused_input=True)  # from now on its forward is a graph
+
+    def estimate(model: Callable[..., Estimate], batch: Batch) -> Estimate:
+        return Estimate(*replay(batch.y, batch.H, batch.codes, batch.snr_db))
+
+    run.estimate = estimate  # type: ignore[method-assign]  # of this run alone
 
 
-def measured(options, precision, how, reached) -> dict:
+def measured(options: argparse.Namespace, precision: str, how: Way | None, reached: dict[str, float]) -> dict[str, Any]:
     """A row: windows a second with fresh scenes each, waits a window, and the shares of the two floors."""
     device = options.device
     run = build(make(options, precision), device, progress=Silent())
@@ -133,7 +156,7 @@ def measured(options, precision, how, reached) -> dict:
         how(run, kept[0])
     windows = iter(lambda: next(iter(run.draw_windows(0))), None)
 
-    def step():
+    def step() -> None:
         run.train_window(next(windows))
         run.window_of_epoch = run.window_of_epoch % 50
         if run.ledger.pending == 64:
@@ -169,7 +192,7 @@ def measured(options, precision, how, reached) -> dict:
     }
 
 
-def count_waits(device, step, windows=16) -> float:
+def count_waits(device: str, step: Callable[[], object], windows: int = 16) -> float:
     """Waits for the device a window, simulation included: as CUDA reports them, or operations that would wait on the
     CPU.
     """
@@ -194,7 +217,7 @@ def count_waits(device, step, windows=16) -> float:
     return sum(places.values()) / windows
 
 
-def simulated(options) -> list[dict]:
+def simulated(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Scenes a second by size of the batch drawn."""
     from covlab.simulator import Simulator, scene_generator
 
@@ -205,13 +228,13 @@ def simulated(options) -> list[dict]:
             {
                 "batch": scenes,
                 "scenes_per_second": scenes
-                * rate(options.device, options.seconds, lambda n=scenes, g=generator: simulator.draw(n, g)),
+                * rate(options.device, options.seconds, partial(simulator.draw, scenes, generator)),
             }
         )
     return rows
 
 
-def learned(options) -> dict:
+def learned(options: argparse.Namespace) -> dict[str, Any]:
     """NMSE on held-out scenes after ``--minutes`` of training, validations included."""
     precision = "bf16" if options.device.startswith("cuda") else "fp32"
     config = make(options, precision)
@@ -261,7 +284,7 @@ def main() -> None:
     reached = ceilings(options.device, options.seconds, options.size or (8192 if cuda else 1024))
     simulations = simulated(options)
     rows, missing = [], []
-    ways = [
+    ways: list[Way | None] = [
         None,
         *([compiled] if options.compile else []),
         *([graphed] if cuda and options.network == "back-projection" else []),

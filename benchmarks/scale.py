@@ -15,18 +15,21 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from covlab.loss import LossWeights
 from covlab.model import BackProjectionNet
 from covlab.progress import Silent
-from covlab.ranks import ALONE, joined
+from covlab.ranks import ALONE, Ranks, joined
 from covlab.recipe import Recipe
-from covlab.scenario import preset
+from covlab.scenario import Scenario, preset
 from covlab.simulator import FreshScenes, Simulator, scene_generator
 from covlab.trainer import Trainer
 
@@ -36,11 +39,11 @@ FULL = preset("full")
 BEGIN, END = "<!-- scale: written by benchmarks/scale.py -->", "<!-- scale: end -->"
 
 
-def surface(side):
+def surface(side: int) -> Scenario:
     return replace(FULL, name=f"{side}x{side}", ris_rows=side, ris_columns=side)
 
 
-def make(scenario, micro_batch, accumulation=1, ranks=ALONE):
+def make(scenario: Scenario, micro_batch: int, accumulation: int = 1, ranks: Ranks = ALONE) -> Trainer:
     torch.manual_seed(0)
     simulator = Simulator(scenario)
     recipe = Recipe(windows=100_000, accumulation=accumulation)
@@ -56,11 +59,13 @@ def make(scenario, micro_batch, accumulation=1, ranks=ALONE):
     )
 
 
-def milliseconds(run, windows):
+def milliseconds(run: Trainer, windows: int) -> tuple[float, float, float]:
     """Median processor time of drawing a window, and of training on it; megabytes of parameters, gradients and
     moments.
     """
-    source, draw, train = run.draw_windows(0), [], []
+    source = run.draw_windows(0)
+    draw: list[float] = []
+    train: list[float] = []
     for number in range(windows + 2):
         began = time.process_time()
         window = next(source)
@@ -73,9 +78,11 @@ def milliseconds(run, windows):
     return 1e3 * statistics.median(draw), 1e3 * statistics.median(train), state
 
 
-def grown(name, values, make_run, windows, beyond):
+def grown(
+    name: str, values: Sequence[int], make_run: Callable[[int], Trainer], windows: int, beyond: Sequence[int]
+) -> list[dict[str, Any]]:
     """Rows of one quantity that grows: measured, then extrapolated by a line through the measured rows."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for value in values:
         draw, train, state = milliseconds(make_run(value), windows)
         rows.append(
@@ -91,7 +98,7 @@ def grown(name, values, make_run, windows, beyond):
     x = torch.tensor([[1.0, row["value"]] for row in rows], dtype=torch.float64)
     measured = list(rows)
     for value in beyond:
-        line = {"grows": name, "value": value, "extrapolated": True}
+        line: dict[str, Any] = {"grows": name, "value": value, "extrapolated": True}
         for column in ("draw_ms", "train_ms", "state_mb"):
             # Relative errors are fitted: a line that is right only for the largest row would go below zero for the
             # smallest.
@@ -106,7 +113,7 @@ def grown(name, values, make_run, windows, beyond):
     return rows
 
 
-def one_rank(size, number, folder, windows):
+def one_rank(size: int, number: int, folder: Path, windows: int) -> None:
     os.environ.update(
         WORLD_SIZE=str(size),
         RANK=str(number),
@@ -119,22 +126,22 @@ def one_rank(size, number, folder, windows):
         spent = {"average": 0.0}
         honest = ranks.average
 
-        def average(*args):
+        def average(parameters: list[nn.Parameter], weight: Tensor) -> Tensor:
             ranks.any(False)  # wait for the others here, so that only the sum itself is counted
             began = time.process_time()
-            result = honest(*args)
+            result = honest(parameters, weight)
             spent["average"] += time.process_time() - began
             return result
 
         if size > 1:
-            ranks.average = average
+            ranks.average = average  # type: ignore[method-assign]  # in this process alone
         draw, train, _ = milliseconds(run, windows)
         (folder / f"{size}-{number}.json").write_text(
             json.dumps({"window_ms": draw + train, "sum_ms": 1e3 * spent["average"] / (windows + 2)})
         )
 
 
-def by_ranks(sizes, windows):
+def by_ranks(sizes: Sequence[int], windows: int) -> list[dict[str, Any]]:
     """Four micro-batches of 32 a window at full size, dealt out: processor time of the slowest rank, and of its part of
     the sum.
     """
@@ -157,7 +164,7 @@ def by_ranks(sizes, windows):
     return rows
 
 
-def where(windows):
+def where(windows: int) -> list[dict[str, Any]]:
     """Shares of the processor time, by operation, of windows at full size."""
     run = make(FULL, 32, accumulation=4)
     source = run.draw_windows(0)
@@ -174,7 +181,7 @@ def where(windows):
     ]
 
 
-def text(found) -> str:
+def text(found: dict[str, Any]) -> str:
     lines = [
         BEGIN,
         (

@@ -14,10 +14,14 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from covlab.scenario import PRESETS, Scenario, preset
@@ -32,18 +36,24 @@ class Spent(TorchDispatchMode):
     charges whom it likes.)
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.seconds = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        function: OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         began = time.process_time()
         result = function(*args, **(kwargs or {}))
         self.seconds[function.overloadpacket.__name__] += time.process_time() - began
         return result
 
 
-def least(function, rounds: int) -> tuple[float, float]:
+def least(function: Callable[[], object], rounds: int) -> tuple[float, float]:
     """Seconds of processor time and of the clock that one call takes, the least of ``rounds``."""
     function()
     times = []
@@ -106,7 +116,11 @@ def main() -> None:
                 torch.set_num_threads(threads)
                 simulator, generator = Simulator(preset(name)), scene_generator(0, "benchmark")
 
-                def scenes(simulator=simulator, generator=generator, form=form):
+                def scenes(
+                    simulator: Simulator = simulator,
+                    generator: torch.Generator = generator,
+                    form: Callable[[Batch], Tensor] = form,
+                ) -> Tensor:
                     return form(simulator.draw(options.batch, generator))
 
                 processor, clock = least(scenes, options.rounds)
@@ -130,7 +144,9 @@ def main() -> None:
     with Spent() as spent:
         for _ in range(options.rounds):
             simulator.draw(options.batch, generator).factor()
-    shares = {name: seconds / spent.seconds.total() for name, seconds in spent.seconds.most_common(6)}
+    total = sum(spent.seconds.values())
+    longest = sorted(spent.seconds.items(), key=lambda item: item[1], reverse=True)[:6]
+    shares = {name: seconds / total for name, seconds in longest}
     print(
         "full, factors, one thread, by operation: " + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     )

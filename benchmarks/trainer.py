@@ -16,20 +16,25 @@ import statistics
 import time
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch._ops import OpOverload
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from covlab.loss import LossWeights
-from covlab.model import BackProjectionNet, Estimate
+from covlab.model import BackProjectionNet, Estimate, Network
 from covlab.progress import Silent
 from covlab.recipe import Recipe
 from covlab.scenario import PRESETS, Scenario, preset
-from covlab.simulator import FixedScenes, Simulator, scene_generator
-from covlab.trainer import Trainer
+from covlab.simulator import Batch, FixedScenes, Simulator, scene_generator
+from covlab.trainer import Trainer, gradients
 
 ACCUMULATION, CLIP, BUDGET = 4, 1.0, 100_000
 WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors")
@@ -38,35 +43,49 @@ WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check
 class Factors(nn.Module):
     """The network with plain tensors for output: Fabric refuses a frozen dataclass."""
 
-    def __init__(self, network):
+    def __init__(self, network: Network) -> None:
         super().__init__()
         self.network, self.head = network, network.head
 
-    def forward(self, *contract):
+    def forward(self, *contract: Tensor) -> tuple[Tensor, Tensor]:
         estimate = self.network(*contract)
         return estimate.factor, estimate.loading
 
 
-def new_network(scenario: Scenario):
+def new_network(scenario: Scenario) -> BackProjectionNet:
     torch.manual_seed(0)
     return BackProjectionNet(scenario)
 
 
-def new_optimizer(network):
+def new_optimizer(network: Factors) -> tuple[torch.optim.AdamW, LambdaLR]:
     head = set(network.head.parameters())
     groups = [{"params": [p for p in network.parameters() if p not in head]}, {"params": list(head)}]
     optimizer = torch.optim.AdamW(groups, lr=3e-3, weight_decay=1e-2, fused=True)
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 20))
+    return optimizer, LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 20))
 
 
-def mean_loss(network, batch):
+def mean_loss(network: nn.Module, batch: Batch) -> Tensor:
     return Estimate(*network(batch.y, batch.H, batch.codes, batch.snr_db)).nmse(batch).mean()
 
 
-class Ours:
+class Contender:
+    """One way to train the network. ``module``: what must be installed for it."""
+
+    name: str
+    module = "torch"
+    optimizer: Optimizer
+
+    def __init__(self, scenario: Scenario, scenes: Batch) -> None:
+        raise NotImplementedError
+
+    def train(self, micro_batches: list[Batch]) -> None:
+        raise NotImplementedError
+
+
+class Ours(Contender):
     name = "covlab, with its ledger"
 
-    def __init__(self, scenario, scenes):
+    def __init__(self, scenario: Scenario, scenes: Batch) -> None:
         recipe = Recipe(windows=BUDGET, accumulation=ACCUMULATION, clip=CLIP)
         self.trainer = Trainer(
             new_network(scenario),
@@ -78,20 +97,20 @@ class Ours:
         )
         self.optimizer = self.trainer.optimizer
 
-    def train(self, micro_batches):
+    def train(self, micro_batches: list[Batch]) -> None:
         for window in _windows(micro_batches):
             self.trainer.train_window(window)
         self.trainer.ledger.flush()
 
 
-class Raw:
+class Raw(Contender):
     name = "raw loop"
 
-    def __init__(self, scenario, scenes):
+    def __init__(self, scenario: Scenario, scenes: Batch) -> None:
         self.network = Factors(new_network(scenario))
         self.optimizer, self.schedule = new_optimizer(self.network)
 
-    def train(self, micro_batches):
+    def train(self, micro_batches: list[Batch]) -> None:
         for window in _windows(micro_batches):
             for batch in window:
                 (mean_loss(self.network, batch) / ACCUMULATION).backward()
@@ -101,10 +120,10 @@ class Raw:
             self.optimizer.zero_grad()
 
 
-class Fabric:
+class Fabric(Contender):
     name, module = "Lightning Fabric", "lightning"
 
-    def __init__(self, scenario, scenes):
+    def __init__(self, scenario: Scenario, scenes: Batch) -> None:
         from lightning.fabric import Fabric as LightningFabric
 
         self.fabric = LightningFabric(accelerator="cpu", devices=1)
@@ -112,7 +131,7 @@ class Fabric:
         optimizer, self.schedule = new_optimizer(network)
         self.network, self.optimizer = self.fabric.setup(network, optimizer)
 
-    def train(self, micro_batches):
+    def train(self, micro_batches: list[Batch]) -> None:
         for window in _windows(micro_batches):
             for position, batch in enumerate(window, start=1):
                 with self.fabric.no_backward_sync(self.network, enabled=position < len(window)):
@@ -123,20 +142,18 @@ class Fabric:
             self.optimizer.zero_grad()
 
 
-class Accelerate:
+class Accelerate(Contender):
     name, module = "Accelerate", "accelerate"
 
-    def __init__(self, scenario, scenes):
+    def __init__(self, scenario: Scenario, scenes: Batch) -> None:
         from accelerate import Accelerator
 
         self.accelerator = Accelerator(cpu=True, gradient_accumulation_steps=ACCUMULATION)
         network = Factors(new_network(scenario))
         self.network, self.optimizer, self.schedule = self.accelerator.prepare(network, *new_optimizer(network))
 
-    def train(self, micro_batches):
-        for batch in self.accelerator.prepare_data_loader(
-            DataLoader(micro_batches, batch_size=None), device_placement=False
-        ):
+    def train(self, micro_batches: list[Batch]) -> None:
+        for batch in self.accelerator.prepare_data_loader(_loader(micro_batches), device_placement=False):
             with self.accelerator.accumulate(self.network):
                 self.accelerator.backward(mean_loss(self.network, batch))
                 if self.accelerator.sync_gradients:
@@ -146,39 +163,39 @@ class Accelerate:
                 self.optimizer.zero_grad()
 
 
-class Lightning:
+class Lightning(Contender):
     name, module = "Lightning", "lightning"
 
-    def __init__(self, scenario, scenes):
+    def __init__(self, scenario: Scenario, scenes: Batch) -> None:
         import lightning
 
         class Module(lightning.LightningModule):
-            def __init__(self):
+            def __init__(self) -> None:
                 super().__init__()
                 self.network = Factors(new_network(scenario))
                 self.made = new_optimizer(self.network)
 
-            def training_step(self, batch, index):
+            def training_step(self, batch: Batch, index: int) -> Tensor:
                 return mean_loss(self.network, batch)
 
-            def transfer_batch_to_device(self, batch, device, index):
+            def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:
                 return batch
 
-            def configure_optimizers(self):
+            def configure_optimizers(self) -> dict[str, Any]:
                 optimizer, schedule = self.made
                 return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
         class Clock(lightning.Callback):
-            def on_train_start(self, trainer, module):
+            def on_train_start(self, trainer: object, module: object) -> None:
                 self.began = time.process_time()
 
-            def on_train_end(self, trainer, module):
+            def on_train_end(self, trainer: object, module: object) -> None:
                 self.seconds = time.process_time() - self.began
 
-        self.lightning, self.module, self.clock = lightning, Module(), Clock()
-        self.optimizer = self.module.made[0]
+        self.lightning, self.wrapped, self.clock = lightning, Module(), Clock()
+        self.optimizer = self.wrapped.made[0]
 
-    def train(self, micro_batches):
+    def train(self, micro_batches: list[Batch]) -> None:
         """Its set-up is not counted: ``clock.seconds`` is what lies between its own start and end of training."""
         trainer = self.lightning.Trainer(
             max_epochs=1,
@@ -192,33 +209,44 @@ class Lightning:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(self.module, DataLoader(micro_batches, batch_size=None))
+        trainer.fit(self.wrapped, _loader(micro_batches))
 
 
-def _windows(micro_batches):
+def _loader(micro_batches: list[Batch]) -> DataLoader[Batch]:
+    return DataLoader(micro_batches, batch_size=None)  # type: ignore[arg-type]  # a list is dataset enough
+
+
+def _windows(micro_batches: list[Batch]) -> list[list[Batch]]:
     return [micro_batches[start : start + ACCUMULATION] for start in range(0, len(micro_batches), ACCUMULATION)]
 
 
 class Operations(TorchDispatchMode):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.count, self.waits = 0, Counter()
+        self.count = 0
+        self.waits: Counter[str] = Counter()
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        function: OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
         name = function.overloadpacket.__name__
         self.count += 1
         self.waits[name] += name in WAITS
         return function(*args, **(kwargs or {}))
 
 
-def seconds(contender, micro_batches) -> float:
+def seconds(contender: Contender, micro_batches: list[Batch]) -> float:
     began = time.process_time()
     contender.train(micro_batches)
     elapsed = time.process_time() - began
     return contender.clock.seconds if isinstance(contender, Lightning) else elapsed
 
 
-def operations(contender, micro_batches) -> tuple[float, float]:
+def operations(contender: Contender, micro_batches: list[Batch]) -> tuple[float, float]:
     """Operations and waits for the device, a window."""
     with Operations() as seen:
         contender.train(micro_batches)
@@ -226,7 +254,7 @@ def operations(contender, micro_batches) -> tuple[float, float]:
     return seen.count / windows, sum(seen.waits.values()) / windows
 
 
-def short_window_gradient(kind, scenario, scenes) -> float:
+def short_window_gradient(kind: type[Contender], scenario: Scenario, scenes: Batch) -> float:
     """Gradient norm of a last window of 3 of 4 micro-batches, over the exact mean's."""
     micro_batches = [scenes[start : start + 32] for start in range(0, 7 * 32, 32)]
     exact = Factors(new_network(scenario))
@@ -238,18 +266,18 @@ def short_window_gradient(kind, scenario, scenes) -> float:
         schedule = getattr(contender.schedule, "scheduler", contender.schedule)
         schedule.base_lrs = [0.0 for _ in schedule.base_lrs]
     if isinstance(contender, Lightning):
-        contender.module.made[1].base_lrs = [0.0 for _ in contender.module.made[1].base_lrs]
-    norms = []
+        contender.wrapped.made[1].base_lrs = [0.0 for _ in contender.wrapped.made[1].base_lrs]
+    norms: list[float] = []
 
-    def record(optimizer, *_):
-        gradients = [p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]
-        norms.append(torch.cat(gradients).norm().item())
+    def record(optimizer: Optimizer, *_: object) -> None:
+        held = [p.grad.flatten() for group in optimizer.param_groups for p in group["params"]]
+        norms.append(torch.cat(held).norm().item())
 
     inner = getattr(contender.optimizer, "optimizer", contender.optimizer)
     inner.register_step_post_hook(record)
     contender.train(micro_batches)
     mean_loss(exact, scenes[4 * 32 : 7 * 32]).backward()
-    reference = torch.cat([p.grad.flatten() for p in exact.parameters()]).norm().item()
+    reference = torch.cat([gradient.flatten() for gradient in gradients(list(exact.parameters()))]).norm().item()
     return norms[-1] / reference
 
 
@@ -266,11 +294,8 @@ def main() -> None:
     scenes = Simulator(scenario).draw(32 * ACCUMULATION * 4, scene_generator(0, "benchmark"))
     pieces = [scenes[start : start + 32] for start in range(0, len(scenes), 32)]
     micro_batches = (pieces * (options.windows // 4 + 1))[: options.windows * ACCUMULATION]
-    kinds = [
-        kind
-        for kind in (Raw, Ours, Fabric, Accelerate, Lightning)
-        if importlib.util.find_spec(getattr(kind, "module", "torch"))
-    ]
+    every: tuple[type[Contender], ...] = (Raw, Ours, Fabric, Accelerate, Lightning)
+    kinds = [kind for kind in every if importlib.util.find_spec(kind.module)]
     contenders = [kind(scenario, scenes) for kind in kinds]
     for contender in contenders:
         contender.train(micro_batches)

@@ -24,10 +24,14 @@ import statistics
 import sys
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import covlab  # noqa: F401  (tells threads how to wait, before torch loads)
@@ -39,6 +43,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from watch_faulty import FAULTY
 from watch_healthy import HEALTHY
 from watch_mended import mended
+
+Loop = Callable[..., object]  # takes ``log``, which takes the loss
 
 CORRECT = (
     "raw",
@@ -67,18 +73,18 @@ NOT_RUN = {
 # ---------------------------------------------------------------- what each tool says of a loop
 
 
-def ours(loop) -> list[str]:
+def ours(loop: Loop) -> list[str]:
     with watch() as w:
         loop(log=w.log)
     return [f"{finding.code} {finding.verdict}" for finding in w.report().flat if finding.verdict != "note"]
 
 
 @contextlib.contextmanager
-def every_optimizer(attach):
+def every_optimizer(attach: Callable[[nn.Module, Optimizer], object]) -> Iterator[None]:
     """``attach(model, optimizer)`` for every optimizer that is made, with the model whose parameters it holds."""
-    original = torch.optim.Optimizer.__init__
+    original = Optimizer.__init__
 
-    def init(self, *args, **kwargs):
+    def init(self: Optimizer, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         held = {id(parameter) for group in self.param_groups for parameter in group["params"]}
         models = [
@@ -89,26 +95,23 @@ def every_optimizer(attach):
         if models:
             waiting.append((max(models, key=lambda model: sum(1 for _ in model.modules())), self))
 
-    waiting = []
-    torch.optim.Optimizer.__init__ = init
+    waiting: list[tuple[nn.Module, Optimizer]] = []
     call = nn.Module.__call__
 
-    def first_call(module, *args, **kwargs):  # the subclass has finished its own __init__ by now
+    def first_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        # By now the subclass has finished its own __init__.
         while waiting:
             attach(*waiting.pop(0))
         return call(module, *args, **kwargs)
 
-    nn.Module.__call__ = first_call
-    try:
+    with mock.patch.object(Optimizer, "__init__", init), mock.patch.object(nn.Module, "__call__", first_call):
         yield
-    finally:
-        torch.optim.Optimizer.__init__, nn.Module.__call__ = original, call
 
 
-def torch_audit(loop) -> list[str]:
+def torch_audit(loop: Loop) -> list[str]:
     import torch_audit as peer
 
-    auditors = []
+    auditors: list[Any] = []
     with every_optimizer(
         lambda model, optimizer: auditors.append(
             peer.autopatch(model, optimizer=optimizer, every_n_steps=1, suppress_internal_errors=True)
@@ -119,12 +122,12 @@ def torch_audit(loop) -> list[str]:
     return sorted(rule for rule, severity in found if "INFO" not in severity.upper())
 
 
-def torcheck(loop) -> list[str]:
+def torcheck(loop: Loop) -> list[str]:
     from torcheck.registry import Registry
 
     registry = Registry()
 
-    def attach(model, optimizer):
+    def attach(model: nn.Module, optimizer: Optimizer) -> None:
         registry.register(optimizer)
         registry.add_module_changing_check(model, module_name="model")
         registry.add_module_nan_check(model, module_name="model")
@@ -138,12 +141,12 @@ def torcheck(loop) -> list[str]:
     return []
 
 
-def trainproof(loop) -> list[str]:
+def trainproof(loop: Loop) -> list[str]:
     from trainproof.epoch import check_records
 
-    records = []
+    records: list[dict[str, Any]] = []
 
-    def before(optimizer, args, kwargs):
+    def before(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         norms = [p.grad.norm() for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = float(torch.stack(norms).norm()) if norms else 0.0
         records.append(
@@ -155,25 +158,25 @@ def trainproof(loop) -> list[str]:
             }
         )
 
-    losses, original = [], torch.autograd.backward
+    losses: list[float] = []
+    original = torch.autograd.backward
 
-    def backward(tensors, *args, **kwargs):
+    def backward(tensors: Tensor, *args: Any, **kwargs: Any) -> None:
         losses.append(float(tensors.detach()))
-        return original(tensors, *args, **kwargs)
+        original(tensors, *args, **kwargs)
 
     handle = register_optimizer_step_pre_hook(before)
-    torch.autograd.backward = backward
     try:
-        loop(log=lambda value: None)
+        with mock.patch.object(torch.autograd, "backward", backward):
+            loop(log=lambda value: None)
     finally:
-        torch.autograd.backward = original
         handle.remove()
     return sorted(
         {finding["id"] for finding in check_records(records)["findings"] if finding["level"] in ("WARN", "FAIL")}
     )
 
 
-TOOLS = {
+TOOLS: dict[str, tuple[Callable[[Loop], list[str]], str]] = {
     "covlab.watch": (ours, "covlab"),
     "torch-audit": (torch_audit, "torch_audit"),
     "trainproof": (trainproof, "trainproof"),
@@ -181,7 +184,7 @@ TOOLS = {
 }
 
 
-def said(tool, loop) -> list[str]:
+def said(tool: Callable[[Loop], list[str]], loop: Loop) -> list[str]:
     torch.manual_seed(0)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
@@ -193,7 +196,7 @@ def said(tool, loop) -> list[str]:
 def loops() -> list[dict]:
     installed = {name: tool for name, (tool, module) in TOOLS.items() if importlib.util.find_spec(module)}
 
-    def row(name: str, loop, expected: str | None = None, twin=None) -> dict:
+    def row(name: str, loop: Loop, expected: str | None = None, twin: Loop | None = None) -> dict[str, Any]:
         says = {tool: said(call, loop) for tool, call in installed.items()}
         known = {tool: said(call, twin) if twin else [] for tool, call in installed.items()}
         failed = {
@@ -225,7 +228,7 @@ def museum() -> list[dict]:
         for bugged in (False, True):
             with watch() as w:
                 finish(exhibit(name, without=not bugged))
-            found = {}
+            found: dict[str, str] = {}
             for finding in w.report().flat:
                 found.setdefault(finding.code, finding.verdict)
             rows.append({"fault": name, "injected": bugged, "found": found})
@@ -304,8 +307,8 @@ def write_matrix(results: dict, path: Path) -> None:
             ]
     for row in results.get("loops", []):
         if row["bug"]:
-            found = sorted({*row["new"]["covlab.watch"], *([row["expected"]] if row["expected"] else [])})
-            rows += [(row["loop"], "textbook loop", *finding.split()) for finding in found] or [
+            findings = sorted({*row["new"]["covlab.watch"], *([row["expected"]] if row["expected"] else [])})
+            rows += [(row["loop"], "textbook loop", *finding.split()) for finding in findings] or [
                 (row["loop"], "textbook loop", "", "no trace")
             ]
     path.write_text("".join(",".join(row) + "\n" for row in [("fault", "where", "invariant", "verdict"), *rows]))
@@ -321,7 +324,11 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    parts = {"cost": lambda: cost(options.rounds), "loops": loops, "trainer": museum}
+    parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "cost": lambda: cost(options.rounds),
+        "loops": loops,
+        "trainer": museum,
+    }
     results = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     for name, part in parts.items():
         if options.only in (None, name):

@@ -3,18 +3,27 @@
 import json
 import os
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from covlab.loss import LossWeights
+    from covlab.model import Network
+    from covlab.recipe import Recipe
+    from covlab.simulator import FixedScenes, FreshScenes
+    from covlab.trainer import Trainer
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint is missing, damaged, or of another run; the message names the file and the reason."""
 
 
-def write_atomically(path: Path, write) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Call ``write(temporary path)``, then put the result in place of ``path`` in one move."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -96,7 +105,7 @@ class RunFolder:
         self.ledger.write_text("")  # there before the first checkpoint, which may be resumed from before any row
         self.write_json("config.json", config)
 
-    def write_json(self, name: str, content) -> None:
+    def write_json(self, name: str, content: object) -> None:
         if self.writes:
             write_atomically(self.path / name, lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
 
@@ -136,7 +145,7 @@ class RunFolder:
             ) from error
 
 
-def capture(trainer) -> dict:
+def capture(trainer: "Trainer") -> dict[str, Any]:
     """Everything an exact resume of a :class:`covlab.trainer.Trainer` needs, in tensors and plain values."""
     return {
         "config": trainer.config(),
@@ -153,7 +162,7 @@ def capture(trainer) -> dict:
     }
 
 
-def restore(trainer, state: dict) -> None:
+def restore(trainer: "Trainer", state: dict[str, Any]) -> None:
     """Put ``trainer`` where it was when ``state`` was captured, its ledger included."""
     trainer.model.load_state_dict(state["model"])
     trainer.optimizer.load_state_dict(state["optimizer"])
@@ -175,14 +184,17 @@ def restore(trainer, state: dict) -> None:
     trainer.ledger.cut_back_to(trainer.window)
 
 
-def describe(model: nn.Module, scenes, recipe, weights) -> dict[str, dict | str | int | None]:
+def describe(
+    model: "Network", scenes: "FreshScenes | FixedScenes", recipe: "Recipe", weights: "LossWeights"
+) -> dict[str, dict | str | int | None]:
     """The configuration of a run, in plain values: what must agree before it may be resumed."""
-    parts = {"scenario": model.scenario, "recipe": recipe, "weights": weights}
     return {
         "network": type(model).__name__,
         "width": getattr(model, "width", None),
         "scenes": scenes.identity,
-        **{name: asdict(part) for name, part in parts.items()},
+        "scenario": asdict(model.scenario),
+        "recipe": asdict(recipe),
+        "weights": asdict(weights),
     }
 
 

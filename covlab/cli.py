@@ -19,16 +19,16 @@ COMMANDS = {
 
 
 class _Lazy(click.Group):
-    def list_commands(self, context):
+    def list_commands(self, context: click.Context) -> list[str]:
         return sorted(COMMANDS)
 
-    def get_command(self, context, name):
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
         module, attribute = COMMANDS[name][0].split(":")
         return getattr(import_module(module), attribute)
 
-    def format_commands(self, context, formatter):
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(context)])
 
@@ -37,7 +37,7 @@ class _Lazy(click.Group):
     add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def watch(arguments):
+def watch(arguments: tuple[str, ...]) -> None:
     """The same as `python -m covlab.watch`, which needs no click."""
     from covlab.watch.__main__ import main as run
 
@@ -47,5 +47,5 @@ def watch(arguments):
 
 @click.group(cls=_Lazy)
 @click.version_option(package_name="covlab")
-def main():
+def main() -> None:
     """A course and workbench about training bugs that raise no exception."""

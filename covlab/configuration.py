@@ -2,11 +2,12 @@
 
 import time
 from dataclasses import asdict
+from typing import Any
 
 import torch
 
 from covlab.loss import LossWeights
-from covlab.model import BackProjectionNet, SnapshotConvNet
+from covlab.model import BackProjectionNet, Network, SnapshotConvNet
 from covlab.progress import Silent
 from covlab.ranks import ALONE, Ranks
 from covlab.recipe import Recipe
@@ -15,7 +16,11 @@ from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generato
 from covlab.trainer import Trainer
 from covlab.unrolled import UnrolledNet
 
-NETWORKS = {"back-projection": BackProjectionNet, "snapshot-conv": SnapshotConvNet, "unrolled": UnrolledNet}
+NETWORKS: dict[str, type[Network]] = {
+    "back-projection": BackProjectionNet,
+    "snapshot-conv": SnapshotConvNet,
+    "unrolled": UnrolledNet,
+}
 VALIDATION_SCENES = 2048
 OVERFIT_SCENES = 512
 WARM_UP_SECONDS = 3.0
@@ -31,11 +36,11 @@ def configure(
     recipe: Recipe,
     weights: LossWeights,
     width: int | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """The configuration of a run, as :func:`build` takes it; ``network`` is a class's name, and ``width`` None the
     network's own.
     """
-    scenes = {"micro_batch": micro_batch, "seed": seed}
+    scenes: dict[str, str | int] = {"micro_batch": micro_batch, "seed": seed}
     scenes |= (
         {"kind": "fixed", "scenes": OVERFIT_SCENES}
         if overfit
@@ -51,16 +56,18 @@ def configure(
     }
 
 
-def build(config: dict, device: str, **trainer) -> Trainer:
+def build(config: dict[str, Any], device: str, **trainer: Any) -> Trainer:
     """The trainer that ``config`` (a run folder's ``config.json``) describes.
 
     Other arguments go to :class:`covlab.trainer.Trainer`.
     """
-    scenario = Scenario(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in config["scenario"].items()}
-    )
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config["scenario"].items()
+    }
+    scenario = Scenario(**fields)
     simulator, scenes = Simulator(scenario, device), config["scenes"]
     seed = scenes["seed"]
+    source: FreshScenes | FixedScenes
     if scenes["kind"] == "fixed":
         validation = simulator.draw(scenes["scenes"], scene_generator(seed, "overfit", device=device))
         source = FixedScenes(validation, scenes["micro_batch"], seed)
@@ -73,7 +80,7 @@ def build(config: dict, device: str, **trainer) -> Trainer:
     return Trainer(network, source, validation, Recipe(**config["recipe"]), LossWeights(**config["weights"]), **trainer)
 
 
-def windows_within(config: dict, minutes: float, device: str, ranks: Ranks = ALONE) -> int:
+def windows_within(config: dict[str, Any], minutes: float, device: str, ranks: Ranks = ALONE) -> int:
     """How many windows, validations included, fit into ``minutes`` here: measured on a trainer that is thrown away."""
     probe = build(config, device, progress=Silent(), ranks=ranks)
     windows = [window for window, _ in zip(probe.draw_windows(0), range(2), strict=False)]

@@ -71,7 +71,7 @@ def _version(name: str) -> str | None:
     show_default=True,
     help="The lock to compare with.",
 )
-def env(lock):
+def env(lock: Path) -> None:
     """Show versions, device and threads, and whether they are the tested ones."""
     found = provenance()
     click.echo(f"Python   {found['python']}  ({sys.executable})")

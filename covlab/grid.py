@@ -60,7 +60,7 @@ class Grid:
         """G, the number of points."""
         return math.prod(self.shape)
 
-    def to(self, device) -> "Grid":
+    def to(self, device: str | torch.device) -> "Grid":
         """The same grid with its tensors on ``device``: itself, with all that it has computed, where they are there
         already.
         """

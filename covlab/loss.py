@@ -88,7 +88,7 @@ class LossWeights:
     lam_aux: float = 0.0
     provenance: dict[str, str] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         take_seams(self)
         for name, weight in self.values().items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
@@ -154,7 +154,7 @@ class Loss:
     scale of R̂.
     """
 
-    def __init__(self, scenario: Scenario, weights: LossWeights, device="cpu"):
+    def __init__(self, scenario: Scenario, weights: LossWeights, device: str | torch.device = "cpu"):
         take_seams(self)
         self.active = self.switched_on(weights)
         self.orders = torch.tensor(list(itertools.permutations(range(scenario.max_sources))), device=device)
@@ -187,7 +187,7 @@ class Loss:
         these.
         """
         said = estimate.stages or (estimate.prediction,)
-        return sum(stage.nmse(batch) for stage in said) / len(said)
+        return reduce(torch.add, (stage.nmse(batch) for stage in said)) / len(said)
 
     def ortho(self, estimate: Estimate, batch: Batch) -> Tensor:
         """‖ÂᴴÂ − I‖²_F, with Â the predicted factor's columns scaled to norm 1."""

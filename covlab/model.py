@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from covlab.grid import DictionaryEstimate
 from covlab.scenario import Scenario
 from covlab.simulator import Batch
 from covlab.site import believed_site
@@ -27,7 +28,8 @@ class Estimate:
     source_logits: Tensor | None = None  #: log-odds of K = 1 … K_max [B, K_max]; None without a head for it
     positions: Tensor | None = None  #: (φ, θ, log r) of each source, in any order [B, K_max, 3]; None likewise
     unblended: "Estimate | None" = None  #: the network's own R_pred, where this estimate is a blend
-    stages: tuple = ()  #: what the network said on its way here, where it works in stages
+    #: what the network said on its way here, where it works in stages
+    stages: "tuple[Estimate | DictionaryEstimate, ...]" = ()
 
     @property
     def prediction(self) -> "Estimate":
@@ -100,6 +102,15 @@ def check_contract(scenario: Scenario, y: Tensor, H: Tensor, codes: Tensor, snr_
             raise ValueError(f"{name} must be torch.float32, got {tensor.dtype}")
 
 
+class Network(nn.Module):
+    """What a network here has besides its layers: the scenario it was made for, and a head that may learn at a rate of
+    its own.
+    """
+
+    scenario: Scenario
+    head: nn.Module
+
+
 class EstimateHead(nn.Module):
     """Features in, :class:`Estimate` out; starts near the scaled identity, which is what knowing nothing looks like."""
 
@@ -123,7 +134,7 @@ class EstimateHead(nn.Module):
         )
 
 
-class BackProjectionNet(nn.Module):
+class BackProjectionNet(Network):
     """Back-project, look along learned beams, square, average over snapshots, predict the factors of R.
 
     The squaring matters: R is a second-order quantity of the snapshots, and the product with conj(c_l)
@@ -140,6 +151,8 @@ class BackProjectionNet(nn.Module):
     Raises:
         ValueError: ``blend`` is not in [0, 1).
     """
+
+    back_projection: Tensor
 
     def __init__(
         self,
@@ -181,7 +194,7 @@ class BackProjectionNet(nn.Module):
         return estimate.blend(x.mT, self.blend) if self.blend else estimate
 
 
-class SnapshotConvNet(nn.Module):
+class SnapshotConvNet(Network):
     """The network of the reviewed pipeline: convolutions along the snapshots, for y, H and the codes apart.
 
     Each branch sees its tensor as a sequence [B, 2·channels, L]: pointwise → depthwise → pointwise with

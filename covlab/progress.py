@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -15,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class Lines:
     """One line an epoch, for a log. ``write`` takes each line."""
 
-    def __init__(self, write=print):
+    def __init__(self, write: Callable[[str], object] = print):
         self.say = write
 
     def begin(self, done: int, total: int) -> None:
@@ -31,14 +32,14 @@ class Lines:
 class Silent(Lines):
     """Nothing at all."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(lambda line: None)
 
 
 class TerminalBar(Lines):
     """A live bar below the epochs' lines: loss, NMSE in dB, scenes a second, time left."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.console = Console()
         super().__init__(lambda line: self.console.print(line, highlight=False, markup=False))
 
@@ -80,7 +81,7 @@ class NotebookBar(Lines):
 class Pace:
     """Turns ledger rows into a status: loss, NMSE in dB, scenes a second."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.since = time.monotonic()
 
     def status(self, rows: list[dict[str, float]]) -> str:
@@ -111,7 +112,7 @@ def interrupt_as_flag(agreed: Callable[[bool], bool] = bool) -> Iterator[Callabl
         yield lambda: agreed(flag.is_set())
         return
 
-    def raise_flag(number, frame):
+    def raise_flag(number: int, frame: FrameType | None) -> None:
         if flag.is_set():
             raise KeyboardInterrupt
         flag.set()

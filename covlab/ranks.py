@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from covlab.simulator import Batch
+from covlab.simulator import Batch, FixedScenes, FreshScenes
+
+T = TypeVar("T")
 
 SILENCE_SECONDS = 120
 """A rank that dies ends the others at once, for its connections close; one that falls silent, after so many seconds."""
@@ -47,7 +50,7 @@ class Ranks:
         """
         return numbers[len(numbers) * self.number // self.size : len(numbers) * (self.number + 1) // self.size]
 
-    def deal(self, scenes, epoch: int, window: range) -> list[Batch]:
+    def deal(self, scenes: FreshScenes | FixedScenes, epoch: int, window: range) -> list[Batch]:
         """This rank's share of the micro-batches whose numbers are ``window``."""
         return list(scenes.micro_batches(epoch, window.start, window.stop))
 
@@ -69,7 +72,7 @@ class Ranks:
         """Is ``flag`` set on any rank?"""
         return flag
 
-    def once(self, function: Callable):
+    def once(self, function: Callable[[], T]) -> T:
         """What ``function`` returns on the first rank, where alone it is called; what it raises, all ranks raise."""
         return function()
 
@@ -85,10 +88,10 @@ class ProcessGroup(Ranks):
         RankLost: from any method, when another rank is gone.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.size, self.number = dist.get_world_size(), dist.get_rank()
 
-    def deal(self, scenes, epoch: int, window: range) -> list[Batch]:
+    def deal(self, scenes: FreshScenes | FixedScenes, epoch: int, window: range) -> list[Batch]:
         share = self.share(window)
         if share:
             return list(scenes.micro_batches(epoch, share.start, share.stop))
@@ -122,24 +125,24 @@ class ProcessGroup(Ranks):
         )  # between the hosts, also where the devices have a way of their own
         return bool(flags)
 
-    def once(self, function: Callable):
-        outcome = [(None, None)]
+    def once(self, function: Callable[[], T]) -> T:
+        outcome: list[tuple[Any, Exception | None]] = [(None, None)]
         if self.first:
             try:
                 outcome = [(function(), None)]
             except Exception as error:  # noqa: BLE001 - to be raised on every rank, this one too
                 outcome = [(None, error)]
         self._together(dist.broadcast_object_list, outcome, 0, device=torch.device("cpu"))
-        result, error = outcome[0]
-        if error is not None:
-            raise error
+        result, raised = outcome[0]
+        if raised is not None:
+            raise raised
         return result
 
     def begin_alike(self, model: nn.Module) -> None:
         for tensor in model.state_dict().values():
             self._together(dist.broadcast, tensor, 0)
 
-    def _together(self, collective: Callable, *args, **kwargs) -> None:
+    def _together(self, collective: Callable[..., object], *args: object, **kwargs: object) -> None:
         try:
             collective(*args, **kwargs)
         except RuntimeError as error:

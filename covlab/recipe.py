@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +36,7 @@ class Recipe:
     patience: int | None = None  #: epochs without a better validation before stopping early; None: never
     nonfinite_limit: int = 10  #: consecutive windows of non-finite loss that stop the run
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in (
             ("windows", 1),
             ("accumulation", 1),
@@ -61,7 +62,7 @@ class Recipe:
 def make_optimizer(recipe: Recipe, groups: dict[str, list[nn.Parameter]]) -> torch.optim.Optimizer:
     """The recipe's optimizer over ``groups``, {"backbone": parameters, "head": parameters}."""
     peaks = {"backbone": recipe.learning_rate, "head": recipe.head_learning_rate or recipe.learning_rate}
-    settings = []
+    settings: list[dict[str, Any]] = []
     for name, parameters in groups.items():
         # A learning rate on the device follows the schedule there; only the fused kernels can read it.
         rate = torch.tensor(peaks[name], device=parameters[0].device) if recipe.fused else peaks[name]

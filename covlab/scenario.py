@@ -13,13 +13,13 @@ SITES = ("fixed", "per_scene")
 ANY_PHASE = (-math.pi, math.pi)
 
 
-def check_whole_number(name: str, number: int, least: int) -> None:
+def check_whole_number(name: str, number: object, least: int) -> None:
     """Raises ValueError, naming ``name``, unless ``number`` is a whole number of at least ``least``."""
     if not isinstance(number, int) or isinstance(number, bool) or number < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {number!r}")
 
 
-def _is_number(value) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 
 
@@ -65,7 +65,7 @@ class Scenario:
     stuck_elements: int = 0  #: RIS elements that keep one random phase whatever code is asked for
     dead_elements: int = 0  #: RIS elements that reflect nothing
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in ("ris_rows", "ris_columns", "bs_antennas", "snapshots", "max_sources", "scatterers"):
             check_whole_number(f"Scenario.{field}", getattr(self, field), least=1)
         for field in ("site_seed", "stuck_elements", "dead_elements"):

@@ -26,6 +26,12 @@ class Chart(nn.Module):
         low, high: the ends of where ``scenario`` draws sources [3, 1].
     """
 
+    elements: Tensor
+    cell: Tensor
+    points: Tensor
+    low: Tensor
+    high: Tensor
+
     def __init__(self, scenario: Scenario, grid: Grid):
         super().__init__()
         self.wavenumber, self.shape = scenario.wavenumber, grid.shape
@@ -136,7 +142,7 @@ class Sight:
         )
         S = (
             floor.unsqueeze(1)
-            if seen is None
+            if seen is None or power is None
             else (seen * power.view(len(power), 1, 1, -1)) @ seen.mH + floor.unsqueeze(1)
         )
         return torch.cholesky_inverse(torch.linalg.cholesky_ex(S)[0]).expand(-1, self.y.shape[1], -1, -1)

@@ -62,11 +62,11 @@ class Batch:
     #: W, complex, W Wᴴ the sources' correlation [B, K_max, K_max]; None: uncorrelated, W = I
     mixing: Tensor | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         scenes, snapshots, antennas = _shape_of("y", self.y, "[B, L, M, 2]")[:3]
         elements = _shape_of("codes", self.codes, "[B, L, N, 2]")[2]
         sources = _shape_of("power", self.power, "[B, K_max]")[1]
-        expected = {
+        expected: dict[str, tuple[int, ...]] = {
             "H": (scenes, snapshots, antennas, 2),
             "codes": (scenes, snapshots, elements, 2),
             "snr_db": (scenes,),
@@ -90,16 +90,16 @@ class Batch:
     def __len__(self) -> int:
         return self.y.shape[0]
 
-    def __getitem__(self, scenes) -> "Batch":
+    def __getitem__(self, scenes: slice | Tensor) -> "Batch":
         """The chosen scenes, by slice or by index tensor [b]."""
         return self._each(lambda tensor: tensor[scenes])
 
-    def to(self, device) -> "Batch":
+    def to(self, device: str | torch.device) -> "Batch":
         return self._each(lambda tensor: tensor.to(device))
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> "Batch":
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Batch(**{name: None if tensor is None else function(tensor) for name, tensor in tensors.items()})
+        return Batch(**{name: function(tensor) for name, tensor in tensors.items() if tensor is not None})
 
     @property
     def source_count(self) -> Tensor:
@@ -129,10 +129,10 @@ def concatenate(batches: list[Batch]) -> Batch:
     absent = [tensor is None for tensor in columns["mixing"]]
     if any(absent) != all(absent):
         raise ValueError("batches must all have correlated sources or none of them, got both")
-    return Batch(**{name: None if tensors[0] is None else torch.cat(tensors) for name, tensors in columns.items()})
+    return Batch(**{name: torch.cat(tensors) for name, tensors in columns.items() if tensors[0] is not None})
 
 
-def scene_generator(seed: int, stream: str, *index: int, device="cpu") -> torch.Generator:
+def scene_generator(seed: int, stream: str, *index: int, device: str | torch.device = "cpu") -> torch.Generator:
     """A generator for one independent stretch of scenes.
 
     ``stream`` names what the scenes are for ("training", "validation", …) and ``index`` which stretch
@@ -160,7 +160,9 @@ class Simulator:
         dtype: complex64, or complex128 for tests.
     """
 
-    def __init__(self, scenario: Scenario, device="cpu", dtype: torch.dtype = torch.complex64):
+    def __init__(
+        self, scenario: Scenario, device: str | torch.device = "cpu", dtype: torch.dtype = torch.complex64
+    ) -> None:
         if dtype not in (torch.complex64, torch.complex128):
             raise ValueError(f"dtype must be torch.complex64 or torch.complex128, got {dtype}")
         self.scenario = scenario
@@ -171,7 +173,8 @@ class Simulator:
             self._own(site_channel(scenario)) if known else None
         )  #: the true channel [M, N]; None: every scene has its own
         self.believed = self._own(believed_site(scenario)) if known else None  #: Ĝ, which makes H [M, N]; None likewise
-        self.codebook = self._own(codebook(scenario))  #: what codes are taken from [·, N]; None: drawn at random
+        codes = codebook(scenario)
+        self.codebook = None if codes is None else self._own(codes)  #: what codes come from [·, N]; None: at random
         faulty, reflection = faulty_elements(scenario)
         self.faulty = faulty.to(self.device) if faulty.any() else None  #: which elements are [N]; None: all work
         self.reflection = self._own(reflection)  #: what the faulty ones reflect [N]
@@ -241,13 +244,13 @@ class Simulator:
     def codes(self, scenes: int, generator: torch.Generator) -> Tensor:
         """c_l, the codes that are asked of the surface, unit modulus [B, L, N]."""
         s = self.scenario
+        if self.codebook is None:
+            phase = self._uniform((0.0, 2 * math.pi), generator, scenes, s.snapshots, s.ris_elements)
+            return phasors(to_surface_phases(s, phase))
         if s.codebook == "fixed":
             return self.codebook.repeat(scenes, 1, 1)
-        if s.codebook == "dft":
-            order = torch.rand(scenes, s.ris_elements, generator=generator, device=self.device).argsort(dim=1)
-            return self.codebook[order[:, : s.snapshots]]
-        phase = to_surface_phases(s, self._uniform((0.0, 2 * math.pi), generator, scenes, s.snapshots, s.ris_elements))
-        return phasors(phase)
+        order = torch.rand(scenes, s.ris_elements, generator=generator, device=self.device).argsort(dim=1)
+        return self.codebook[order[:, : s.snapshots]]
 
     def reflected(self, codes: Tensor) -> Tensor:
         """What the surface does when asked for ``codes`` [..., N]: faulty elements do what they can."""
@@ -281,7 +284,7 @@ class Simulator:
     def site(self, scenes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """G and Ĝ of these scenes: [M, N] each, or [B, M, N] where every scene has its own."""
         s = self.scenario
-        if s.site == "fixed":
+        if self.G is not None and self.believed is not None:
             return self.G, self.believed
         G = self._own(fresh_site_channels(s, scenes, generator))
         return G, G if s.calibration_error_db is None else miscalibrated(s, G, self._normal(generator, *G.shape))
@@ -302,8 +305,8 @@ class Simulator:
             powers.append(torch.view_as_real(arrivals).square().flatten(1).sum(dim=1) / arrivals[0, :, 0].numel())
         return torch.cat(signals), torch.cat(powers)
 
-    def _own(self, tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.to(self.device, self.dtype)
+    def _own(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, self.dtype)
 
     def _uniform(self, bounds: tuple[float, float], generator: torch.Generator, *shape: int) -> Tensor:
         low, high = bounds

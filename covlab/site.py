@@ -83,16 +83,14 @@ def fresh_site_channels(scenario: Scenario, sites: int, generator: torch.Generat
     """G of so many sites with scatterers of their own, by the rule of :func:`site_channel` [sites, M, N],
     complex128.
     """
-    shape, exactly = (
-        (sites, scenario.scatterers),
-        {"generator": generator, "device": generator.device, "dtype": torch.float64},
-    )
-    bearings = torch.randn(*shape, 3, **exactly)
+    shape, device = (sites, scenario.scatterers), generator.device
+    bearings = torch.randn(*shape, 3, generator=generator, device=device, dtype=torch.float64)
     bearings[..., 0].abs_()
     bearings /= torch.linalg.vector_norm(bearings, dim=-1, keepdim=True)
     near, far = SCATTERER_RANGE_M
-    scatterers = bearings * (near + (far - near) * torch.rand(*shape, 1, **exactly))
-    return channel_of_scatterers(scenario, scatterers, torch.view_as_complex(torch.randn(*shape, 2, **exactly)))
+    distances = near + (far - near) * torch.rand(*shape, 1, generator=generator, device=device, dtype=torch.float64)
+    gains = torch.randn(*shape, 2, generator=generator, device=device, dtype=torch.float64)
+    return channel_of_scatterers(scenario, bearings * distances, torch.view_as_complex(gains))
 
 
 def channel_of_scatterers(scenario: Scenario, scatterers: Tensor, gains: Tensor) -> Tensor:
@@ -113,11 +111,12 @@ def channel_of_scatterers(scenario: Scenario, scatterers: Tensor, gains: Tensor)
     to_antennas, to_elements = wave(torch.cdist(antennas, scatterers)), wave(torch.cdist(scatterers, elements))
     scattered = (to_antennas * gains.unsqueeze(-2)) @ to_elements
     balance = math.tanh(scenario.rician_factor_db * math.log(10) / 20)  # (κ - 1) / (κ + 1), also for ±inf dB
-    paths = (((1 + balance) / 2, line_of_sight), ((1 - balance) / 2, scattered))
-    return sum(
-        math.sqrt(share / scenario.ris_elements) * path / path.abs().square().mean(dim=(-2, -1), keepdim=True).sqrt()
-        for share, path in paths
-    )
+
+    def scaled(share: float, path: Tensor) -> Tensor:
+        level = path.abs().square().mean(dim=(-2, -1), keepdim=True).sqrt()
+        return math.sqrt(share / scenario.ris_elements) * path / level
+
+    return scaled((1 + balance) / 2, line_of_sight) + scaled((1 - balance) / 2, scattered)
 
 
 def believed_site(scenario: Scenario) -> Tensor:
@@ -137,7 +136,11 @@ def believed_site(scenario: Scenario) -> Tensor:
 
 
 def miscalibrated(scenario: Scenario, G: Tensor, error: Tensor) -> Tensor:
-    """G plus ``error`` scaled to the power of ``scenario.calibration_error_db`` relative to G, both [..., M, N]."""
+    """G plus ``error`` scaled to the power of ``scenario.calibration_error_db`` relative to G, both [..., M, N];
+    G itself where the scenario has no such error.
+    """
+    if scenario.calibration_error_db is None:
+        return G
     scale = 10 ** (scenario.calibration_error_db / 20) * torch.linalg.matrix_norm(G) / torch.linalg.matrix_norm(error)
     return G + scale[..., None, None] * error
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import torch
@@ -19,8 +20,11 @@ from covlab.scenario import PRESETS, check_whole_number, preset
 from covlab.simulator import FixedScenes, Simulator, scene_generator
 from covlab.trainer import Trainer
 
+if TYPE_CHECKING:
+    from covlab.tune import Tuned
 
-def _weights(context, parameter, settings: tuple[str, ...]) -> dict[str, float]:
+
+def _weights(context: click.Context, parameter: click.Parameter, settings: tuple[str, ...]) -> dict[str, float]:
     names = LossWeights().values()
     weights = {}
     for setting in settings:
@@ -99,31 +103,31 @@ def _weights(context, parameter, settings: tuple[str, ...]) -> dict[str, float]:
     "--debug", is_flag=True, help="Also say whether the first loss is finite, and each epoch's gradient norms."
 )
 def train(
-    preset_name,
-    network,
-    windows,
-    minutes,
-    overfit,
-    seed,
-    micro_batch,
-    accumulation,
-    windows_per_epoch,
-    optimizer,
-    learning_rate,
-    clip,
-    precision,
-    ema_decay,
-    patience,
-    weights,
-    study,
-    storage,
-    nmse_only,
-    device,
-    folder,
-    resume,
-    previous,
-    debug,
-):
+    preset_name: str,
+    network: str | None,
+    windows: int | None,
+    minutes: float | None,
+    overfit: bool,
+    seed: int,
+    micro_batch: int,
+    accumulation: int,
+    windows_per_epoch: int,
+    optimizer: str,
+    learning_rate: float,
+    clip: float,
+    precision: str,
+    ema_decay: float | None,
+    patience: int | None,
+    weights: dict[str, Any],
+    study: str | None,
+    storage: str | None,
+    nmse_only: bool,
+    device: str,
+    folder: Path | None,
+    resume: Path | None,
+    previous: bool,
+    debug: bool,
+) -> None:
     """Train a network; leave config, ledger, checkpoints and figures in a folder."""
     if windows is not None and minutes is not None:
         raise click.UsageError("give --windows or --minutes, not both")
@@ -156,10 +160,8 @@ def train(
                     )
             else:
                 check_whole_number("epoch", windows_per_epoch, least=1)
-                width, loss_weights = (
-                    None,
-                    LossWeights.only(**({"lam_cov": 1.0} | weights)) if nmse_only else LossWeights(**weights),
-                )
+                width: int | None = None
+                loss_weights = LossWeights.only(**({"lam_cov": 1.0} | weights)) if nmse_only else LossWeights(**weights)
                 if study is not None:
                     if clash := [name for name in ("network", "learning_rate", "weights", "nmse_only") if _given(name)]:
                         raise click.UsageError(f"--study brings its own; leave out {', '.join(clash)}")
@@ -214,7 +216,7 @@ def _processes(ranks: int) -> str:
     return "one process" if ranks == 1 else f"{ranks} ranks"
 
 
-def _best(study: str, storage: str | None):
+def _best(study: str, storage: str | None) -> "Tuned":
     from covlab.tune import STORAGE, StudyError, best
 
     try:
@@ -232,7 +234,7 @@ def _given(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
 
 
-def _stored_config(folder: Path) -> dict:
+def _stored_config(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "config.json").read_text())
     except FileNotFoundError:

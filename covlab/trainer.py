@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm, parameters_to_
 from covlab.checkpoint import CheckpointError, RunFolder, capture, check_same_run, describe, refuse_faults, restore
 from covlab.ledger import Ledger, WindowLosses
 from covlab.loss import Loss, Losses, LossWeights
-from covlab.model import Estimate
+from covlab.model import Estimate, Network
 from covlab.nonfinite import NonFiniteLoss, check_inputs, explain
 from covlab.progress import Lines, Silent, interrupt_as_flag, suited
 from covlab.ranks import ALONE, Ranks
@@ -57,7 +58,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Network,
         scenes: FreshScenes | FixedScenes,
         validation: Batch,
         recipe: Recipe,
@@ -97,9 +98,10 @@ class Trainer:
         self.before = [parameter.detach().clone() for parameter in self.parameters]
         self.norms_every = max(1, recipe.windows // NORMS_A_RUN)
         self.average = None if recipe.ema_decay is None else self.vector
-        self.best, self.history = math.inf, []
+        self.best = math.inf
+        self.history: list[dict[str, Any]] = []
         self.folder = None if folder is None else RunFolder(folder, writes=ranks.first)
-        self.ledger = Ledger(self.folder and self.folder.ledger, writes=ranks.first)
+        self.ledger = Ledger(None if self.folder is None else self.folder.ledger, writes=ranks.first)
         self.streak, self.resumed = 0, False
 
         self.faults = tuple(sorted({*injected_faults(), *scenes.faults}))
@@ -144,7 +146,7 @@ class Trainer:
 
     def train_window(self, window: list[Batch]) -> None:
         """Accumulate the gradient of the window's mean loss, then take one step, if it may run."""
-        window_weight = sum(micro_batch.weight.sum() for micro_batch in window)
+        window_weight = reduce(torch.add, (micro_batch.weight.sum() for micro_batch in window))
         seen = WindowLosses(self.ranks)
         for micro_batch in window:
             losses = self.losses(micro_batch)
@@ -229,7 +231,7 @@ class Trainer:
         """Step, unless the gate said no; adapt the loss scale; clear the gradient."""
         if self.recipe.fused:
             # The fused kernels read this flag on the device and leave everything as it was if it is set.
-            self.optimizer.found_inf = (~ran).float()
+            self.optimizer.found_inf = (~ran).float()  # type: ignore[attr-defined]  # theirs, and not in their types
             self.optimizer.step()
         elif ran:
             self.optimizer.step()
@@ -239,7 +241,7 @@ class Trainer:
 
     def update_average(self, ran: Tensor) -> None:
         """Move the averaged parameters towards the new ones, if the step ran."""
-        if self.average is not None:
+        if self.average is not None and self.recipe.ema_decay is not None:
             self.average.lerp_(self.vector, (1 - self.recipe.ema_decay) * ran)
             self.counters["average_count"] += ran
 
@@ -359,8 +361,9 @@ class Trainer:
     def begin(self) -> None:
         """Refuse what can be refused before the first step, and leave a checkpoint to fall back on."""
         check_inputs(next(iter(self.draw_windows(self.epoch)), []), "the first window", self.device)
-        if self.folder is not None and not self.resumed:
-            self.ranks.once(lambda: self.folder.begin(self.config() | {"faults": list(self.faults)}))
+        folder = self.folder
+        if folder is not None and not self.resumed:
+            self.ranks.once(lambda: folder.begin(self.config() | {"faults": list(self.faults)}))
             self.save()
         self.resumed = True
         self.model.train()

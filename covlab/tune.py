@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import click
 import torch
@@ -32,7 +33,7 @@ from covlab.nonfinite import NonFiniteLoss
 from covlab.progress import Silent
 from covlab.recipe import PRECISIONS, Recipe
 from covlab.scenario import PRESETS, check_whole_number, preset
-from covlab.simulator import scene_generator
+from covlab.simulator import FreshScenes, scene_generator
 from covlab.trainer import Trainer
 
 STORAGE = "sqlite:///studies.db"
@@ -79,7 +80,7 @@ class Settings:
     #: {name: (low, high)}, low = high: held there; None: ``SEARCH`` and the width
     search: dict[str, tuple[float, float]] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, choices in (("preset", PRESETS), ("network", tuple(NETWORKS)), ("precision", tuple(PRECISIONS))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
@@ -89,7 +90,7 @@ class Settings:
         if self.search is None:
             object.__setattr__(self, "search", SEARCH | {"width": (max(1, self._width // 4), 2 * self._width)})
         known = {"learning_rate", "width", *LossWeights().values()}
-        for name, (low, high) in self.search.items():
+        for name, (low, high) in self.bounds.items():
             if name not in known:
                 raise ValueError(f"search must name some of {', '.join(sorted(known))}, got {name!r}")
             if not (0 < low <= high < math.inf or low == high == 0):
@@ -97,16 +98,23 @@ class Settings:
                     f"search of {name} must be (low, high) with 0 < low <= high, or one value twice, got ({low!r}, "
                     f"{high!r})"
                 )
-            LossWeights(**{end: value for value in (low, high) for end in [name] if end.startswith("lam_")})
-        for end in self.search.get("width", ()):
+            if name.startswith("lam_"):
+                LossWeights().updated("search", **{name: high})
+        for end in self.bounds.get("width", ()):
             check_whole_number("search of width", end, least=1)
-        object.__setattr__(self, "search", {name: tuple(bounds) for name, bounds in sorted(self.search.items())})
+        object.__setattr__(self, "search", {name: tuple(bounds) for name, bounds in sorted(self.bounds.items())})
+
+    @property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Low and high of everything that is searched or held."""
+        assert self.search is not None  # filled in where it was left out
+        return self.search
 
     @property
     def default(self) -> dict[str, float]:
         """The values a plain run would have, moved into the search where they lie outside: the first trial."""
         plain = LossWeights().values() | {"learning_rate": Recipe(windows=1).learning_rate, "width": self._width}
-        return {name: min(max(plain[name], low), high) for name, (low, high) in self.search.items() if low < high}
+        return {name: min(max(plain[name], low), high) for name, (low, high) in self.bounds.items() if low < high}
 
     @property
     def _width(self) -> int:
@@ -114,17 +122,22 @@ class Settings:
 
     def ask(self, trial: Trial) -> dict[str, float]:
         """A value for everything that is searched, and those that are held."""
-        values = {}
-        for name, (low, high) in self.search.items():
-            suggest = trial.suggest_int if name == "width" else trial.suggest_float
-            values[name] = suggest(name, low, high, log=True) if low < high else low
+        values: dict[str, float] = {}
+        for name, (low, high) in self.bounds.items():
+            if not low < high:
+                values[name] = low
+            elif name == "width":
+                values[name] = trial.suggest_int(name, int(low), int(high), log=True)
+            else:
+                values[name] = trial.suggest_float(name, low, high, log=True)
         return values
 
-    def config(self, values: dict[str, float], origin: str) -> dict:
+    def config(self, values: dict[str, float], origin: str) -> dict[str, Any]:
         """The configuration of a run with ``values``, as :func:`covlab.configuration.build` takes it."""
         recipe = Recipe(windows=self.windows, accumulation=self.accumulation, precision=self.precision)
         if "learning_rate" in values:
             recipe = replace(recipe, learning_rate=values["learning_rate"])
+        width = values.get("width")
         weights = LossWeights().updated(
             origin, **{name: value for name, value in values.items() if name.startswith("lam_")}
         )
@@ -137,7 +150,7 @@ class Settings:
             self.epoch,
             recipe,
             weights,
-            values.get("width"),
+            None if width is None else int(width),
         )
 
 
@@ -157,7 +170,9 @@ class Tuned:
 # ---------------------------------------------------------------- a study in its storage
 
 
-def open_study(storage: str, name: str, sampler: optuna.samplers.BaseSampler | None = None, **given) -> optuna.Study:
+def open_study(
+    storage: str, name: str, sampler: optuna.samplers.BaseSampler | None = None, **given: Any
+) -> optuna.Study:
     """Join the study ``name`` in ``storage``; or make it, with the settings ``given`` (fields of :class:`Settings`).
 
     Args:
@@ -226,14 +241,20 @@ def best(storage: str, name: str) -> Tuned:
         raise StudyError(
             f"study {name!r} has no complete trial yet ({len(study.get_trials(deepcopy=False))} begun or waiting)"
         )
-    trial = min(complete, key=lambda trial: trial.value)
-    values = {key: trial.params.get(key, low) for key, (low, _) in settings.search.items()}
+    trial = min(complete, key=_error)
+    values = {key: trial.params.get(key, low) for key, (low, _) in settings.bounds.items()}
     config = settings.config(values, f"study {name}, trial {trial.number}")
     weights, learning_rate = LossWeights(**config["weights"]), config["recipe"]["learning_rate"]
-    return Tuned(name, trial.number, trial.value, settings, weights, learning_rate, config["width"])
+    return Tuned(name, trial.number, _error(trial), settings, weights, learning_rate, config["width"])
 
 
-def _settings(given: dict) -> Settings:
+def _error(trial: FrozenTrial) -> float:
+    """The NMSE that a complete trial ended with."""
+    assert trial.value is not None  # a trial without a value is not complete
+    return trial.value
+
+
+def _settings(given: dict[str, Any]) -> Settings:
     try:
         return Settings(**given)
     except TypeError as error:
@@ -243,7 +264,9 @@ def _settings(given: dict) -> Settings:
 def _database(storage: str, heartbeat: int | None = None) -> RDBStorage:
     """The storage, its tables made; with a heartbeat, the trials of dead workers are found in it and begun again."""
     file = storage.startswith("sqlite")
-    for attempt in range(1, 6):
+    attempt = 0
+    while True:
+        attempt += 1
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
@@ -251,7 +274,9 @@ def _database(storage: str, heartbeat: int | None = None) -> RDBStorage:
                     storage,
                     engine_kwargs={"connect_args": {"timeout": 60}} if file else {"pool_pre_ping": True},
                     heartbeat_interval=heartbeat,
-                    heartbeat_stale_trial_callback=heartbeat and RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+                    heartbeat_stale_trial_callback=(
+                        None if heartbeat is None else RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
+                    ),
                 )
         except sqlalchemy.exc.ArgumentError as error:
             raise StudyError(f"storage must be a URL such as {STORAGE}, got {storage!r}") from error
@@ -263,7 +288,6 @@ def _database(storage: str, heartbeat: int | None = None) -> RDBStorage:
             if attempt == 5:
                 raise StudyError(f"{_shown(storage)} cannot be opened: {getattr(error, 'orig', error)}") from error
             time.sleep(attempt * random.random())
-    return None
 
 
 def _shown(storage: str) -> str:
@@ -324,6 +348,7 @@ def held_out_error(trial: Trial, settings: Settings, device: str) -> float:
         run = build(
             settings.config(values, f"study {trial.study.study_name}, trial {trial.number}"), device, progress=Silent()
         )
+        assert isinstance(run.scenes, FreshScenes)  # as ``Settings.config`` has it
         run.validation = run.scenes.simulator.draw(
             settings.validation, scene_generator(settings.seed, "tuning", device=device)
         )
@@ -343,33 +368,35 @@ def report_epochs(run: Trainer, trial: Trial) -> None:
     """After each epoch of ``run``, tell the study of its validation, and stop if the pruner says so."""
     honest = run.end_epoch
 
-    def end_epoch():
+    def end_epoch() -> None:
         honest()
         trial.report(run.history[-1]["validation"], step=run.epoch)
         if run.window < run.recipe.windows and trial.should_prune():
             raise optuna.TrialPruned
 
-    run.end_epoch = end_epoch
+    run.end_epoch = end_epoch  # type: ignore[method-assign]  # of this run alone
 
 
 def _line(study: optuna.Study, trial: FrozenTrial) -> str:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    best = min(complete, key=lambda trial: trial.value, default=None)
+    best = min(complete, key=_error, default=None)
     what = (
-        f"NMSE {trial.value:.4f}"
+        f"NMSE {_error(trial):.4f}"
         if trial.state == TrialState.COMPLETE
         else f"{trial.state.name.lower()} after epoch {trial.last_step}"
     )
     values = ", ".join(f"{name} {value:.3g}" for name, value in trial.params.items())
     return f"trial {trial.number}: {what} ({values})" + (
-        f"; best {best.value:.4f}, trial {best.number}" if best else ""
+        f"; best {_error(best):.4f}, trial {best.number}" if best else ""
     )
 
 
 # ---------------------------------------------------------------- the command
 
 
-def _search(context, parameter, entries: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+def _search(
+    context: click.Context, parameter: click.Parameter, entries: tuple[str, ...]
+) -> dict[str, tuple[float, float]]:
     search = {}
     for entry in entries:
         name, _, bounds = entry.partition("=")
@@ -416,7 +443,7 @@ def _search(context, parameter, entries: tuple[str, ...]) -> dict[str, tuple[flo
     default=lambda: "cuda" if torch.cuda.is_available() else "cpu",
     help="[default: cuda where there is one, else cpu]",
 )
-def tune(name, storage, trials, minutes, device, **given):
+def tune(name: str, storage: str, trials: int | None, minutes: float | None, device: str, **given: Any) -> None:
     """Tune loss weights, learning rate and width; any number of workers join one study by name."""
     if trials is None and minutes is None:
         raise click.UsageError("give --trials, --minutes or both")

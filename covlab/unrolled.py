@@ -7,7 +7,7 @@ the network learns what a whitened matched filter looks like where sources are, 
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from covlab.checkpoint import load_parameters, read_checkpoint
 from covlab.grid import DictionaryEstimate, default_grid
-from covlab.model import Estimate, check_contract
+from covlab.model import Estimate, Network, check_contract
 from covlab.scenario import Scenario, check_whole_number, preset
 from covlab.sight import Chart, Sight, Slope
 from covlab.simulator import Batch, Simulator, scene_generator
@@ -23,6 +23,8 @@ from covlab.site import believed_site
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SCORED_SCENES = 2048
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 class Look(nn.Module):
@@ -58,26 +60,35 @@ class Verdict(nn.Module):
         return self.source(sources).float(), self.scene(scene).float()
 
 
-def _quiet(layer: nn.Module) -> nn.Module:
+def _quiet(layer: Layer) -> Layer:
     """Start near zero: an untrained network changes little of what the statistics say."""
     with torch.no_grad():
         layer.weight.mul_(0.1)
-        layer.bias.zero_()
+        if layer.bias is not None:
+            layer.bias.zero_()
     return layer
 
 
 class Sources(NamedTuple):
-    """P sources off the grid, and what the likelihood says where they stand."""
+    """P sources off the grid."""
 
     places: Tensor  #: in cells of the grid [B, 3, P]
     log_power: Tensor  #: [B, P]
     left: Tensor  #: white power that no source explains [B]
-    slope: Slope | None = None  #: of the likelihood there
+
+
+class Settled(NamedTuple):
+    """P sources off the grid that have climbed the likelihood, and what it says where they stand."""
+
+    places: Tensor  #: in cells of the grid [B, 3, P]
+    log_power: Tensor  #: [B, P]
+    left: Tensor  #: white power that no source explains [B]
+    slope: Slope  #: of the likelihood there
     #: covariance of each source's (log p, place), by Fisher's information and a wide prior [B, P, 4, 4]
-    spread: Tensor | None = None
+    spread: Tensor
 
 
-class UnrolledNet(nn.Module):
+class UnrolledNet(Network):
     """Looks at the grid in stages, takes the peaks, steps off the grid by Fisher scoring, and looks again at what is
     left.
 
@@ -101,6 +112,9 @@ class UnrolledNet(nn.Module):
     Raises:
         ValueError: a number is not a positive whole number, or every scene of the scenario has a site of its own.
     """
+
+    site: Tensor
+    card: dict[str, Any]  #: of a pretrained network, see :func:`pretrained`
 
     def __init__(
         self,
@@ -145,7 +159,7 @@ class UnrolledNet(nn.Module):
             y.new_full((len(y), len(self.grid)), 0.5 / len(self.grid)), torch.full_like(snr_db, 0.5)
         )
 
-        logits, stages = 0, []
+        logits, stages = torch.zeros_like(on_grid.power), list[Estimate | DictionaryEstimate]()
         for look, floor in zip(self.looks, self.floors, strict=True):
             if stages:
                 precision = self.whitening(sight, on_grid)
@@ -164,11 +178,12 @@ class UnrolledNet(nn.Module):
             trust, scene = verdict(*self.about(sources, features, on_grid, snr_db))
             power, estimate = self.compose(sources, trust, logits + change.flatten(1), scene)
             stages.append(estimate)
+        assert sources is not None  # there is at least one round
         strongest = sources.log_power.topk(self.scenario.max_sources, dim=1).indices
         positions = self.chart.parameters_of(sources.places.gather(2, strongest.unsqueeze(1).expand(-1, 3, -1)))
         return replace(estimate, source_logits=scene[:, 2:], positions=positions, stages=tuple(stages[:-1]))
 
-    def exact(self):
+    def exact(self) -> torch.autocast:
         """Statistics are computed in single precision, whatever the layers use."""
         return torch.autocast(self.site.device.type, enabled=False)
 
@@ -195,7 +210,7 @@ class UnrolledNet(nn.Module):
             return torch.cat([maps.view(len(power), -1, *self.grid.shape[1:]), scene], dim=1)
 
     @torch.no_grad()
-    def join(self, sources: Sources | None, power: Tensor, count: int) -> Sources:
+    def join(self, sources: Settled | None, power: Tensor, count: int) -> Sources:
         """Let ``count`` more sources stand at the peaks of ``power`` [B, G]; what the first ones leave of a total of 1
         is white.
 
@@ -218,7 +233,7 @@ class UnrolledNet(nn.Module):
         )
 
     @torch.no_grad()
-    def climb(self, sight: Sight, sources: Sources) -> Sources:
+    def climb(self, sight: Sight, sources: Sources) -> Settled:
         """Fisher scoring: the log-power and place of every source at once, each by at most 1.5 a step, and the spread
         they end with.
         """
@@ -240,10 +255,10 @@ class UnrolledNet(nn.Module):
                 .unflatten(1, (4, P))
                 .unflatten(3, (4, P))
             )
-            return Sources(places, log_power, left, slope, spread.diagonal(dim1=2, dim2=4).movedim(3, 1))
+            return Settled(places, log_power, left, slope, spread.diagonal(dim1=2, dim2=4).movedim(3, 1))
 
     def about(
-        self, sources: Sources, features: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor
+        self, sources: Settled, features: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor
     ) -> tuple[Tensor, Tensor]:
         """All that is known of each source [B, P, width + 10], and of the scene [B, width + P + 2]."""
         features, power, left = features.float(), sources.log_power, sources.left
@@ -258,7 +273,7 @@ class UnrolledNet(nn.Module):
         scene = torch.cat([features.mean(dim=(2, 3)), ranked, snr_db.unsqueeze(1) / 10, left.unsqueeze(1)], dim=1)
         return torch.cat([seen, deviations, common, own], dim=2), scene
 
-    def compose(self, sources: Sources, trust: Tensor, logits: Tensor, scene: Tensor) -> tuple[Tensor, Estimate]:
+    def compose(self, sources: Settled, trust: Tensor, logits: Tensor, scene: Tensor) -> tuple[Tensor, Estimate]:
         """The sources, each spread over its uncertainty, the strongest points of the grid, and white power; and the
         grid's powers [B, G].
 

@@ -3,6 +3,7 @@
 import json
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt  # torch and its kin come after covlab, which tells threads how to wait
 import torch
@@ -26,7 +27,7 @@ NMSE = LossWeights.only(lam_cov=1.0)
 STUDENT = preset("student")
 
 
-def overfit_run(fault: str | None, **recipe) -> Trainer:
+def overfit_run(fault: str | None, **recipe: Any) -> Trainer:
     scenes = Simulator(STUDENT).draw(512, scene_generator(0, "overfit"))
     torch.manual_seed(0)
     with inject(fault) if fault else nullcontext():
@@ -42,7 +43,10 @@ def overfit_run(fault: str | None, **recipe) -> Trainer:
 
 
 def scaling_bug() -> None:
-    optimizers = {"AdamW": {"optimizer": "adamw"}, "SGD": {"optimizer": "sgd", "learning_rate": 0.3}}
+    optimizers: dict[str, dict[str, Any]] = {
+        "AdamW": {"optimizer": "adamw"},
+        "SGD": {"optimizer": "sgd", "learning_rate": 0.3},
+    }
     runs = {
         title: {"right": overfit_run(None, **recipe), "with the bug": overfit_run("division_in_debug_block", **recipe)}
         for title, recipe in optimizers.items()

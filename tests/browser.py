@@ -11,10 +11,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import nbformat
 import pytest
 from jupyter_client import BlockingKernelClient
+from playwright.sync_api import ConsoleMessage, Error, Page
 
 ROOT = Path(__file__).parents[1]
 EVIDENCE = ROOT / "build" / "browser"
@@ -32,6 +34,8 @@ CONTROLS = {
     "image",
 }
 """Roles that nobody can use without a name."""
+Role = Literal["slider", "spinbutton", "combobox", "radio"]
+"""Of the controls that a test moves."""
 
 
 def chromium() -> str:
@@ -53,10 +57,11 @@ class Server:
         log: all it said on stderr.
     """
 
-    def __init__(self, command: list[str], folder: Path):
+    def __init__(self, command: list[str], folder: Path) -> None:
         private = {f"JUPYTER_{kind.upper()}_DIR": str(folder / kind) for kind in ("config", "data", "runtime")}
         environment = os.environ | private | {"IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": str(ROOT)}
-        self.runtime, self.log = folder / "runtime", []
+        self.runtime = folder / "runtime"
+        self.log: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", *command],
             env=environment,
@@ -65,6 +70,7 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
         )
+        assert self.process.stderr is not None
         for line in self.process.stderr:
             self.log.append(line)
             if found := re.search(r"(http://127\.0\.0\.1:\d+)/\S*\?token=(\w+)", line):
@@ -72,7 +78,7 @@ class Server:
                 break
         else:
             pytest.fail("the server ended before it served:\n" + "".join(self.log[-30:]))
-        threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
+        threading.Thread(target=self.log.extend, args=(self.process.stderr,), daemon=True).start()
 
     def stop(self) -> None:
         self.process.terminate()
@@ -88,7 +94,7 @@ class Server:
         return client
 
 
-def value_of(kernel: BlockingKernelClient, expression: str) -> object:
+def value_of(kernel: BlockingKernelClient, expression: str) -> Any:
     """What an expression is worth in the kernel; it must have a literal's repr."""
     message = kernel.execute("", silent=True, user_expressions={"it": expression})
     result = kernel.get_shell_msg(timeout=60)
@@ -107,7 +113,7 @@ def write_notebook(path: Path, *cells: str) -> None:
 
 
 @contextmanager
-def evidence(page, name: str) -> Iterator[None]:
+def evidence(page: Page, name: str) -> Iterator[None]:
     """Where the test fails, a screenshot and a trace stay in build/browser/."""
     page.context.tracing.start(screenshots=True, snapshots=True)
     try:
@@ -121,22 +127,26 @@ def evidence(page, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def quiet(page) -> Iterator[None]:
+def quiet(page: Page) -> Iterator[None]:
     """The browser's console has no error, and no script fails."""
-    said = []
-    heard = {
-        "console": lambda message: said.append(message.text) if message.type == "error" else None,
-        "pageerror": lambda error: said.append(str(error)),
-    }
-    for event, listener in heard.items():
-        page.on(event, listener)
+    said: list[str] = []
+
+    def printed(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            said.append(message.text)
+
+    def failed(error: Error) -> None:
+        said.append(str(error))
+
+    page.on("console", printed)
+    page.on("pageerror", failed)
     yield
-    for event, listener in heard.items():
-        page.remove_listener(event, listener)
+    page.remove_listener("console", printed)
+    page.remove_listener("pageerror", failed)
     assert not said, said
 
 
-def nameless(page, selector: str, number: int = 0) -> list[str]:
+def nameless(page: Page, selector: str, number: int = 0) -> list[str]:
     """What assistive technology finds without a name below an element: "role 'value'"."""
     session = page.context.new_cdp_session(page)
     element = session.send("Runtime.evaluate", {"expression": f"document.querySelectorAll({selector!r})[{number}]"})[
@@ -148,14 +158,14 @@ def nameless(page, selector: str, number: int = 0) -> list[str]:
     return [role for role, name in found if role in CONTROLS and not name.strip()]
 
 
-def run_all(page) -> None:
+def run_all(page: Page) -> None:
     """Run every cell, as a student would, and wait for the last."""
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=120_000)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 
 
-def tab_to(page, name: str, role: str, most: int = 80) -> None:
+def tab_to(page: Page, name: str, role: Role, most: int = 80) -> None:
     """Press Tab until the control of that name has the focus."""
     wanted = page.locator(".covlab-explorer").get_by_role(role, name=name, exact=True)
     for _ in range(most):

@@ -10,24 +10,28 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import torch
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 import covlab
 import covlab.checkpoint
 import covlab.ledger
-from covlab.model import BackProjectionNet
+from covlab.model import BackProjectionNet, Estimate
 from covlab.progress import Silent
-from covlab.ranks import ALONE, RankLost, joined
+from covlab.ranks import ALONE, RankLost, Ranks, joined
 from covlab.recipe import Recipe
 from covlab.scenario import preset
-from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
+from covlab.simulator import Batch, FixedScenes, FreshScenes, Simulator, scene_generator
 from covlab.trainer import Trainer
+from covlab.trainer import gradients as gradients_of
 
 STUDENT = preset("student")
 SIMULATOR = Simulator(STUDENT)
@@ -36,31 +40,37 @@ SCENES = replace(DRAWN, weight=torch.linspace(0.1, 3.0, 100))
 VALIDATION = SIMULATOR.draw(700, scene_generator(1, "test"))  # three chunks: an uneven share for two ranks
 
 
-def trainer(ranks, folder=None, scenes=None, **recipe):
+def trainer(
+    ranks: Ranks, folder: Path | None = None, scenes: FixedScenes | FreshScenes | None = None, **recipe: Any
+) -> Trainer:
     torch.manual_seed(0 if ranks.first else 1)  # the ranks begin alike all the same
     model = BackProjectionNet(STUDENT, beams=16, width=16, rank=2)
-    recipe = Recipe(**({"windows": 6, "warmup": 2, "ema_decay": 0.9} | recipe))
     return Trainer(
         model,
         scenes or FixedScenes(SCENES, 16, seed=0),
         VALIDATION,
-        recipe,
+        Recipe(**({"windows": 6, "warmup": 2, "ema_decay": 0.9} | recipe)),
         folder=folder,
         progress=Silent(),
         ranks=ranks,
     )
 
 
-def gradients(ranks, accumulation):
+def gradients(ranks: Ranks, accumulation: int) -> list[Tensor]:
     """The gradient of each window of an epoch, at parameters that stay where they are."""
-    run, seen = trainer(ranks, accumulation=accumulation, optimizer="sgd", learning_rate=1e-30, windows=20), []
-    run.sanitize = lambda: seen.append(torch.cat([parameter.grad.flatten() for parameter in run.parameters]))
-    for window in run.draw_windows(0):
-        run.train_window(window)
+    run = trainer(ranks, accumulation=accumulation, optimizer="sgd", learning_rate=1e-30, windows=20)
+    seen: list[Tensor] = []
+
+    def keep() -> None:
+        seen.append(torch.cat([gradient.flatten() for gradient in gradients_of(run.parameters)]))
+
+    with mock.patch.object(run, "sanitize", keep):
+        for window in run.draw_windows(0):
+            run.train_window(window)
     return seen
 
 
-def drawn(ranks, accumulation):
+def drawn(ranks: Ranks, accumulation: int) -> list[Tensor]:
     """Which scenes this rank draws for each window of an epoch, leaving out those that count for nothing."""
     run = trainer(ranks, scenes=FreshScenes(SIMULATOR, 4, 7, seed=0), accumulation=accumulation)
     return [
@@ -69,17 +79,19 @@ def drawn(ranks, accumulation):
     ]
 
 
-def rows(ranks, **recipe):
+def rows(ranks: Ranks, **recipe: Any) -> list[dict[str, float]]:
     """The ledger of a run in which one scene's loss is not finite."""
     run = trainer(ranks, **recipe)
     honest, culprit = run.loss.subspace_align, SCENES.snr_db[70]
-    run.loss.subspace_align = lambda estimate, batch: torch.where(
-        batch.snr_db == culprit, torch.nan, honest(estimate, batch)
-    )
-    return run.fit().ledger.rows
+
+    def spoilt(estimate: Estimate, batch: Batch) -> Tensor:
+        return torch.where(batch.snr_db == culprit, torch.nan, honest(estimate, batch))
+
+    with mock.patch.object(run.loss, "subspace_align", spoilt):
+        return run.fit().ledger.rows
 
 
-def by_torch(ranks):
+def by_torch(ranks: Ranks) -> tuple[Tensor, Tensor]:
     """The gradient of one window by torch's own DistributedDataParallel: equal micro-batches, two a rank."""
     torch.manual_seed(0)
     model = BackProjectionNet(STUDENT, beams=16, width=16, rank=2)
@@ -93,33 +105,37 @@ def by_torch(ranks):
             estimate = parallel(batch.y, batch.H, batch.codes, batch.snr_db)
             (run.loss(estimate, batch).total.mean() / len(mine)).backward()
     ours = trainer(ranks, scenes=FixedScenes(DRAWN[:64], 16, seed=0))
-    with mock.patch.object(ours.scenes, "_order", lambda epoch: torch.arange(64).split(16)):
-        seen = []
-        ours.sanitize = lambda: seen.append(torch.cat([parameter.grad.flatten() for parameter in ours.parameters]))
+    seen: list[Tensor] = []
+
+    def keep() -> None:
+        seen.append(torch.cat([gradient.flatten() for gradient in gradients_of(ours.parameters)]))
+
+    in_order = mock.patch.object(ours.scenes, "_order", lambda epoch: torch.arange(64).split(16))
+    with in_order, mock.patch.object(ours, "sanitize", keep):
         ours.train_window(next(ours.draw_windows(0)))
-    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()]), seen[0]
+    return torch.cat([gradient.flatten() for gradient in gradients_of(list(model.parameters()))]), seen[0]
 
 
-def interrupted_and_resumed(ranks, folder):
+def interrupted_and_resumed(ranks: Ranks, folder: Path) -> int:
     """A run that only the last rank interrupts, in the middle of an epoch, and what comes of it when it is taken up."""
     part = trainer(ranks, folder)
     honest = part.account
 
-    def account(*args):
+    def account(*args: Any) -> None:
         honest(*args)
         if part.window == 3 and ranks.number == ranks.size - 1:
             signal.raise_signal(signal.SIGINT)
 
-    part.account = account
-    part.fit()
+    with mock.patch.object(part, "account", account):
+        part.fit()
     stopped = part.window
     trainer(ranks, folder).resume().fit()
     return stopped
 
 
-def refusals(ranks, folder):
+def refusals(ranks: Ranks, folder: Path) -> list[str]:
     messages = []
-    for attempt in (lambda: trainer(ranks, folder).fit(), lambda: ranks.once(lambda: {}["nothing"])):
+    for attempt in (lambda: trainer(ranks, folder).fit(), lambda: ranks.once(lambda: dict[str, None]()["nothing"])):
         try:
             attempt()
         except (FileExistsError, KeyError) as error:
@@ -127,7 +143,7 @@ def refusals(ranks, folder):
     return messages
 
 
-def work(folder, size, number, port):
+def work(folder: Path, size: int, number: int, port: int) -> None:
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE=str(size), RANK=str(number), LOCAL_RANK=str(number)
     )
@@ -137,7 +153,7 @@ def work(folder, size, number, port):
                 stack.enter_context(
                     mock.patch.object(module, "write_atomically", side_effect=AssertionError("this rank wrote a file"))
                 )
-        seen = {
+        seen: dict[str, Any] = {
             "gradients": {accumulation: gradients(ranks, accumulation) for accumulation in (2, 3, 4)},
             "drawn": drawn(ranks, 3),
             "fp32": rows(ranks, weight_decay=0.0),
@@ -162,7 +178,7 @@ def work(folder, size, number, port):
         ranks.any(False)
 
 
-def die(folder, size, number, port):
+def die(folder: Path, size: int, number: int, port: int) -> None:
     """The last rank is killed in its third window; what the others say of it."""
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE=str(size), RANK=str(number), LOCAL_RANK=str(number)
@@ -171,19 +187,19 @@ def die(folder, size, number, port):
         run = trainer(ranks, folder / "killed")
         honest = run.account
 
-        def account(*args):
+        def account(*args: Any) -> None:
             honest(*args)
             if run.window == 3 and number == size - 1:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        run.account = account
         try:
-            run.fit()
+            with mock.patch.object(run, "account", account):
+                run.fit()
         except RankLost as error:
             (folder / f"lost-{number}").write_text(f"{run.window} {error}")
 
 
-def start(function, folder, size):
+def start(function: Callable[[Path, int, int, int], None], folder: Path, size: int) -> list[int | None]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

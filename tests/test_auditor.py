@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -13,7 +14,7 @@ from covlab.course.editions import read_lesson
 from covlab.course.runner import Run, run_all
 
 # name -> (cells, kind of the finding, words of its message)
-TRAPS = {
+TRAPS: dict[str, tuple[list[str] | None, str, str]] = {
     "error_inside_interact": (
         [
             """
@@ -222,8 +223,8 @@ INNOCENT = {
 }
 
 
-def cells(name) -> list[str]:
-    return SPECIAL.get(name) or ["# %%\n" + dedent(code) for code in TRAPS[name][0]]
+def cells(name: str) -> list[str]:
+    return SPECIAL.get(name) or ["# %%\n" + dedent(code) for code in TRAPS[name][0] or []]
 
 
 def dedent(code: str) -> str:
@@ -233,7 +234,7 @@ def dedent(code: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> dict[str, Run]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """Every trap, and two lessons that only look like one, executed once."""
     folder = tmp_path_factory.mktemp("traps")
     found = {}
@@ -245,7 +246,7 @@ def runs(tmp_path_factory) -> dict[str, Run]:
 
 
 @pytest.mark.parametrize("name", TRAPS)
-def test_trap_fails_although_papermill_passes(runs, name):
+def test_trap_fails_although_papermill_passes(runs: dict[str, Run], name: str) -> None:
     run, (_, kind, words) = runs[name], TRAPS[name]
     papermill_says = json.loads((run.scratch / "events.jsonl").read_text().splitlines()[-1])
     assert papermill_says["status"] == "passed"
@@ -255,22 +256,22 @@ def test_trap_fails_although_papermill_passes(runs, name):
 
 
 @pytest.mark.parametrize("name", INNOCENT)
-def test_what_only_looks_like_a_trap_passes(runs, name):
+def test_what_only_looks_like_a_trap_passes(runs: dict[str, Run], name: str) -> None:
     assert runs[name].status == "passed", runs[name].findings
 
 
-def test_the_kernel_that_ends_badly_says_so_on_stderr(runs):
+def test_the_kernel_that_ends_badly_says_so_on_stderr(runs: dict[str, Run]) -> None:
     assert "Socket operation on non-socket" in (runs["kernel_closes_early"].scratch / "stderr.txt").read_text()
 
 
-def test_a_widget_error_names_the_cell_that_shows_the_widget(runs):
+def test_a_widget_error_names_the_cell_that_shows_the_widget(runs: dict[str, Run]) -> None:
     for name in ("error_inside_interact", "error_inside_an_output_widget"):
         [finding] = runs[name].findings
         assert runs[name].place(finding).endswith(":17")
         assert finding.lines
 
 
-def test_a_student_edition_must_leave_every_exercise_open(tmp_path):
+def test_a_student_edition_must_leave_every_exercise_open(tmp_path: Path) -> None:
     lesson = read_lesson(write_lesson(tmp_path, "01_open", EXERCISE, SOLUTION, CHECK))
     given_away = read_lesson(write_lesson(tmp_path, "02_solved", EXERCISE.replace("None", "42"), SOLUTION, CHECK))
     runs = [Run(each, tmp_path / "out", edition="student") for each in (lesson, given_away)]
@@ -279,7 +280,7 @@ def test_a_student_edition_must_leave_every_exercise_open(tmp_path):
     assert "passes without a solution" in runs[1].findings[0].message
 
 
-def test_a_slow_cell_is_reported_but_does_not_fail_the_lesson(tmp_path):
+def test_a_slow_cell_is_reported_but_does_not_fail_the_lesson(tmp_path: Path) -> None:
     slow = '# %% covlab={"budget": 0.2}\nimport time; time.sleep(0.3)'
     run = Run(read_lesson(write_lesson(tmp_path, "01_slow", slow)), tmp_path / "out")
     run_all([run], {})
@@ -287,7 +288,7 @@ def test_a_slow_cell_is_reported_but_does_not_fail_the_lesson(tmp_path):
     assert [each.kind for each in run.findings] == ["slow"]
 
 
-def test_pictures_in_markdown_need_words_too():
+def test_pictures_in_markdown_need_words_too() -> None:
     cell = nbformat.v4.new_markdown_cell
     notebook = nbformat.v4.new_notebook(cells=[cell("![a line](a.png)"), cell("![](b.png)"), cell('<img src="c.png">')])
     assert [each.kind for each in audit(notebook, "", 90)] == ["alt", "alt"]
@@ -295,7 +296,7 @@ def test_pictures_in_markdown_need_words_too():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAPS)
-def test_plain_papermill_passes_the_trap(tmp_path, name):
+def test_plain_papermill_passes_the_trap(tmp_path: Path, name: str) -> None:
     lesson = read_lesson(write_lesson(tmp_path, "01_trap", TITLE, *cells(name)))
     nbformat.write(lesson.instructor, tmp_path / "trap.ipynb")
     subprocess.run(

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from covlab.course.bands import COLUMNS, SETUPS, Band, band, load, reference_trainer
 from covlab.faults import inject
@@ -11,13 +12,13 @@ from covlab.faults import inject
 NAMES = [(name, column) for name in SETUPS for column in COLUMNS]
 
 
-def reference(name, column):
+def reference(name: str, column: str) -> tuple[Band, np.ndarray]:
     this = Band.of(load()[name][column])
     return this, np.exp(this.middle)
 
 
 @pytest.mark.parametrize("name, column", NAMES)
-def test_each_right_run_lies_in_the_band_of_the_others(name, column):
+def test_each_right_run_lies_in_the_band_of_the_others(name: str, column: str) -> None:
     curves = load()[name][column]
     assert len(curves) >= 5
     for number in range(len(curves)):
@@ -26,7 +27,7 @@ def test_each_right_run_lies_in_the_band_of_the_others(name, column):
 
 
 @pytest.mark.parametrize("name, column", NAMES)
-def test_a_curve_that_is_spoilt_in_one_way_is_called_by_its_name(name, column):
+def test_a_curve_that_is_spoilt_in_one_way_is_called_by_its_name(name: str, column: str) -> None:
     band, right = reference(name, column)
     assert band.place(right).kind == "inside"
     assert band.place(right[:3]).kind == "inside"  # a run that was stopped early
@@ -46,7 +47,7 @@ def test_a_curve_that_is_spoilt_in_one_way_is_called_by_its_name(name, column):
 
 
 @pytest.mark.parametrize("curve, said", [([], "got shape"), ([[1.0]], "got shape"), (np.ones(1000), "1 to 30 epochs")])
-def test_a_curve_that_cannot_be_compared_is_refused(curve, said):
+def test_a_curve_that_cannot_be_compared_is_refused(curve: ArrayLike, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         reference("overfit", "train")[0].place(curve)
     with pytest.raises(ValueError, match="overfit, fresh"):
@@ -56,7 +57,7 @@ def test_a_curve_that_cannot_be_compared_is_refused(curve, said):
 
 
 @pytest.fixture
-def quiet(monkeypatch):
+def quiet(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     shown = []
     monkeypatch.setattr(
         "IPython.display.display",
@@ -65,7 +66,7 @@ def quiet(monkeypatch):
     return shown
 
 
-def test_a_right_run_of_an_unseen_seed_is_inside(quiet):
+def test_a_right_run_of_an_unseen_seed_is_inside(quiet: list[str]) -> None:
     positions = band("overfit", reference_trainer("overfit", 0).fit())
     assert {column: position.kind for column, position in positions.items()} == {
         "train": "inside",
@@ -74,7 +75,7 @@ def test_a_right_run_of_an_unseen_seed_is_inside(quiet):
     assert "inside the band" in quiet[-1] and 'alt="' in quiet[0]
 
 
-def test_the_missing_division_is_a_factor_of_what_is_logged_alone(quiet):
+def test_the_missing_division_is_a_factor_of_what_is_logged_alone(quiet: list[str]) -> None:
     with inject("missing_division"):
         trainer = reference_trainer("overfit", 0, clip=None)
     positions = band("overfit", trainer.fit())
@@ -85,7 +86,7 @@ def test_the_missing_division_is_a_factor_of_what_is_logged_alone(quiet):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETUPS)
 @pytest.mark.parametrize("seed", range(1, 5))
-def test_right_runs_of_more_unseen_seeds_are_inside(quiet, name, seed):
+def test_right_runs_of_more_unseen_seeds_are_inside(quiet: list[str], name: str, seed: int) -> None:
     assert {position.kind for position in band(name, reference_trainer(name, seed).fit()).values()} == {"inside"}
 
 
@@ -102,7 +103,7 @@ def test_right_runs_of_more_unseen_seeds_are_inside(quiet, name, seed):
         ("conjugated_steering", None),
     ],
 )
-def test_faults_lie_outside_where_they_show(quiet, fault, column):
+def test_faults_lie_outside_where_they_show(quiet: list[str], fault: str, column: str | None) -> None:
     with inject(fault):
         trainer = reference_trainer("overfit", 0)
     kinds = {name: position.kind for name, position in band("overfit", trainer.fit()).items()}

@@ -1,15 +1,18 @@
 """As a student would: JupyterLab as `make lab` opens it, in a real browser, by keyboard."""
 
 import re
+from collections.abc import Iterator
 
 import pytest
+from jupyter_client import BlockingKernelClient
 
 playwright = pytest.importorskip("playwright.sync_api")
 
-from browser import ROOT, Server, chromium, evidence, nameless, quiet, run_all, tab_to, value_of, write_notebook  # noqa: E402
+from browser import ROOT, Role, Server, chromium, evidence, nameless, quiet, run_all, tab_to, value_of, write_notebook  # noqa: E402
+from playwright.sync_api import BrowserContext, Page  # noqa: E402
 
 # explorer -> keyboard moves: (role, name of the control, keys, {control: value} in the kernel afterwards)
-MOVES = {
+MOVES: dict[str, list[tuple[Role, str, list[str], dict[str, object]]]] = {
     "NMSEExplorer": [
         ("spinbutton", "scale s", ["Control+a", "7", "Tab"], {"scale": 7.0}),
         ("slider", "angle α from R, degrees, slider", ["ArrowRight"], {"angle": 35.0}),
@@ -43,7 +46,7 @@ LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser() -> Iterator[BrowserContext]:
     with playwright.sync_playwright() as started:
         # Chromium's sandbox refuses root, which is what CI often is.
         context = started.chromium.launch(executable_path=chromium(), args=["--no-sandbox"]).new_context(
@@ -54,7 +57,7 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, browser):
+def lab(tmp_path_factory: pytest.TempPathFactory, browser: BrowserContext) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("lab")
     cells = [f"from covlab.widgets import {name}\n{name}_ = {name}()\n{name}_.show()" for name in MOVES]
     write_notebook(folder / "notebooks" / "explorers.ipynb", *cells)
@@ -66,7 +69,7 @@ def lab(tmp_path_factory, browser):
 
 
 @pytest.fixture(scope="module")
-def explorers(lab, browser):
+def explorers(lab: Server, browser: BrowserContext) -> Iterator[tuple[Page, BlockingKernelClient]]:
     """(page, kernel) of the notebook of all explorers, run from top to bottom."""
     page = browser.new_page()
     with quiet(page), evidence(page, "explorers"):
@@ -81,7 +84,7 @@ def explorers(lab, browser):
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_explorer_by_keyboard(explorers, lab, name):
+def test_explorer_by_keyboard(explorers: tuple[Page, BlockingKernelClient], lab: Server, name: str) -> None:
     page, kernel = explorers
     number = list(MOVES).index(name)
     picture = page.locator(".covlab-explorer").nth(number).locator("img").first
@@ -105,7 +108,9 @@ def test_explorer_by_keyboard(explorers, lab, name):
         assert not [line for line in lab.log if "Traceback" in line]
 
 
-def test_weights_are_trained_in_the_background_while_the_controls_stay_alive(explorers):
+def test_weights_are_trained_in_the_background_while_the_controls_stay_alive(
+    explorers: tuple[Page, BlockingKernelClient],
+) -> None:
     """After lam_cov went to zero: the guard speaks, and with its weight back the run can be stopped halfway."""
     page, kernel = explorers
     explorer = page.locator(".covlab-explorer").filter(has=page.get_by_text("The weights of the loss"))
@@ -131,10 +136,10 @@ def test_weights_are_trained_in_the_background_while_the_controls_stay_alive(exp
         explorer.get_by_role("button", name="Stop").click()
         explorer.get_by_text("training: stopped").wait_for()
         assert 0 < value_of(kernel, "LossWeightsExplorer_.runs[-1][1].window") < 400
-        assert "Held-out NMSE" in explorer.locator("img").first.get_attribute("alt")
+        assert "Held-out NMSE" in (explorer.locator("img").first.get_attribute("alt") or "")
 
 
-def select_cell(page, number: int) -> None:
+def select_cell(page: Page, number: int) -> None:
     """Make a cell the active one, by keyboard, from wherever the focus is in the notebook."""
     page.locator(".jp-Notebook").focus()
     page.keyboard.press("Escape")
@@ -148,7 +153,7 @@ def select_cell(page, number: int) -> None:
     "lesson",
     [pytest.param(path.name, marks=() if path.name[:2] == "00" else pytest.mark.slow) for path in LESSONS],
 )
-def test_lesson_runs_from_top_to_bottom(lab, browser, lesson):
+def test_lesson_runs_from_top_to_bottom(lab: Server, browser: BrowserContext, lesson: str) -> None:
     """Every cell runs, nothing goes wrong on the page, and nothing sticks out of it."""
     page = browser.new_page()
     with quiet(page), evidence(page, lesson.removesuffix(".ipynb")):
@@ -170,13 +175,13 @@ def test_lesson_runs_from_top_to_bottom(lab, browser, lesson):
 
 
 @pytest.fixture(scope="module")
-def dashboard(tmp_path_factory):
+def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(["covlab", "demo", "dashboard", "--no-browser"], tmp_path_factory.mktemp("dashboard"))
     yield server
     server.stop()
 
 
-def test_dashboard(dashboard, browser):
+def test_dashboard(dashboard: Server, browser: BrowserContext) -> None:
     page, fetched = browser.new_page(), []
     page.on("request", lambda request: fetched.append(request.url))
     assert "/login" in page.request.get(dashboard.address).url, "anybody gets in without the token"
@@ -190,13 +195,14 @@ def test_dashboard(dashboard, browser):
             if not url.startswith((dashboard.address, dashboard.address.replace("http", "ws"), "data:", "blob:"))
         ] == []
         assert page.locator(".jp-InputArea").count() == 0, "code is shown"
-        assert picture.bounding_box()["width"] > 1100
+        box = picture.bounding_box()
+        assert box is not None and box["width"] > 1100
         before, words = picture.get_attribute("src"), picture.get_attribute("alt")
-        assert "division_in_debug_block on" in words
+        assert words is not None and "division_in_debug_block on" in words
         page.get_by_role("radio", name="sgd").check()
         page.wait_for_function("before => document.querySelector('.covlab-explorer img').src !== before", arg=before)
         page.get_by_text("training: done").wait_for()
-        assert "sgd" in picture.get_attribute("alt")
+        assert "sgd" in (picture.get_attribute("alt") or "")
         assert page.get_by_text("right: Trainer.weigh").count() == 0
         page.get_by_role("button", name="Reveal the difference").click()
         page.get_by_text("right: Trainer.weigh").wait_for()

@@ -1,5 +1,7 @@
 """The case of `train 0.000000`, by measurement."""
 
+from typing import Any
+
 import pytest
 import torch
 from click.testing import CliRunner
@@ -20,7 +22,7 @@ from covlab.faults.review import review
     ],
     ids=["M", "N", "pair", "weight of zero"],
 )
-def test_these_combinations_print_what_was_printed(faults, setting, seed):
+def test_these_combinations_print_what_was_printed(faults: tuple[str, ...], setting: dict[str, Any], seed: int) -> None:
     symptom = case.overfit(*faults, seed=seed, **setting)
     assert len(symptom.run.history) == 30
     assert {f"{row['train']:.6f}" for row in symptom.run.history} == {"0.000000"}
@@ -28,7 +30,7 @@ def test_these_combinations_print_what_was_printed(faults, setting, seed):
     assert symptom.reproduced and symptom.run.faults == tuple(sorted(faults))
 
 
-def test_under_weight_decay_a_main_weight_of_zero_holds_validation_still_to_five_digits_not_six():
+def test_under_weight_decay_a_main_weight_of_zero_holds_validation_still_to_five_digits_not_six() -> None:
     symptom = case.overfit("main_weight_zero", seed=1)
     values = [row["validation"] for row in symptom.run.history]
     assert symptom.train_is_zero and 0 < max(values) - min(values) < 1e-5
@@ -38,7 +40,7 @@ def test_under_weight_decay_a_main_weight_of_zero_holds_validation_still_to_five
 @pytest.mark.parametrize(
     "optimizer", [{}, {"optimizer": "sgd", "learning_rate": 0.3}, {"precision": "fp16"}, {"clip": None}], ids=str
 )
-def test_the_reviewed_bug_cannot(accumulation, optimizer):
+def test_the_reviewed_bug_cannot(accumulation: int, optimizer: dict[str, Any]) -> None:
     symptom = case.overfit(*case.BLAMED, accumulation=accumulation, epochs=10, **optimizer)
     assert min(row["train"] for row in symptom.run.history) > 0.01 and symptom.validations == 10
     if accumulation == 1:
@@ -47,17 +49,17 @@ def test_the_reviewed_bug_cannot(accumulation, optimizer):
 
 
 @pytest.mark.parametrize("part", case.M[1:] + case.M[:1])
-def test_no_part_of_the_first_combination_does_it_alone(part):
+def test_no_part_of_the_first_combination_does_it_alone(part: str) -> None:
     assert not case.overfit(part, epochs=6, **case.ALIGNED).reproduced
 
 
-def test_a_clean_run_learns():
+def test_a_clean_run_learns() -> None:
     symptom = case.overfit()
     assert not symptom.reproduced and symptom.run.history[-1]["validation"] < 0.15
 
 
 @pytest.mark.slow
-def test_every_report_gets_its_verdict():
+def test_every_report_gets_its_verdict() -> None:
     """True or real: the normalization, the division, the running sum, the warm-up, the gate, the masking."""
     findings = list(case.reports())
     assert len(findings) == 10
@@ -66,7 +68,7 @@ def test_every_report_gets_its_verdict():
     assert "train 0.000000, val 0.9158" in findings[5].measured
 
 
-def test_what_the_review_called_correct():
+def test_what_the_review_called_correct() -> None:
     findings = {finding.subject: finding for finding in review()}
     assert {subject for subject, finding in findings.items() if finding.holds} == {
         "the loss in FP32",
@@ -82,6 +84,6 @@ def test_what_the_review_called_correct():
 @pytest.mark.parametrize(
     "command", ["case", pytest.param("reports", marks=pytest.mark.slow), pytest.param("review", marks=pytest.mark.slow)]
 )
-def test_tables_from_a_shell(command):
+def test_tables_from_a_shell(command: str) -> None:
     table = CliRunner().invoke(main, ["faults", command])
     assert table.exit_code == 0 and "verdict" in table.output

@@ -5,6 +5,9 @@ import json
 import os
 import re
 import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -12,6 +15,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from covlab.cli import main
 from covlab.course import VERDICT, card, check, memory, outcome, predict
@@ -34,7 +38,7 @@ CHOICE = Exercise(
 
 
 @pytest.fixture
-def shown(monkeypatch):
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every bundle that was displayed."""
     bundles = []
     monkeypatch.setattr("IPython.display.display", lambda bundle, raw: bundles.append(bundle))
@@ -42,11 +46,11 @@ def shown(monkeypatch):
     return bundles
 
 
-def raising(values, count):
+def raising(values: Tensor, count: int) -> Tensor:
     return values + torch.zeros(1)[5]
 
 
-def spoiling(values, count):
+def spoiling(values: Tensor, count: int) -> Tensor:
     values *= 2
     return values
 
@@ -74,7 +78,7 @@ def spoiling(values, count):
         (lambda values, count: 2e6 * values.abs(), "off by 1e+06 times the right one's size"),
     ],
 )
-def test_whatever_is_wrong_with_an_answer_is_a_sentence(answer, said):
+def test_whatever_is_wrong_with_an_answer_is_a_sentence(answer: Any, said: str) -> None:
     judgement = judge(SCALED, answer)
     assert not judgement.passed
     assert said in judgement.finding
@@ -88,7 +92,7 @@ def test_whatever_is_wrong_with_an_answer_is_a_sentence(answer, said):
     )
 )
 @settings(max_examples=60, deadline=None)
-def test_no_value_passes_for_a_result_or_for_a_function_or_raises(value):
+def test_no_value_passes_for_a_result_or_for_a_function_or_raises(value: object) -> None:
     assert not judge(SCALED, value).passed
     assert not judge(SCALED, lambda values, count: value).passed
     assert not judge(CHOICE, value).passed or value == "b"
@@ -113,16 +117,18 @@ LOOPED = Exercise(
         (lambda value, factor: value[5], "Your function stops in line "),
     ],
 )
-def test_where_the_exercise_calls_the_answer_itself_what_is_wrong_is_still_told_of_the_answer(answer, said):
+def test_where_the_exercise_calls_the_answer_itself_what_is_wrong_is_still_told_of_the_answer(
+    answer: Any, said: str
+) -> None:
     assert judge(LOOPED, answer).finding.startswith(said)
 
 
-def test_a_warning_of_the_answer_is_shown_once_and_one_of_a_mistake_never(recwarn):
-    def warning(values, count):
+def test_a_warning_of_the_answer_is_shown_once_and_one_of_a_mistake_never(recwarn: pytest.WarningsRecorder) -> None:
+    def warning(values: Tensor, count: int) -> Tensor:
         warnings.warn("mine", stacklevel=1)
         return -values
 
-    def mistaken(values, count):
+    def mistaken(values: Tensor, count: int) -> Tensor:
         warnings.warn("its", stacklevel=1)
         return values
 
@@ -131,7 +137,7 @@ def test_a_warning_of_the_answer_is_shown_once_and_one_of_a_mistake_never(recwar
     assert [str(each.message) for each in recwarn] == ["mine"]
 
 
-def test_a_wrong_whole_number_is_told_and_not_measured_in_percent():
+def test_a_wrong_whole_number_is_told_and_not_measured_in_percent() -> None:
     third = Exercise(
         id="99.third",
         law="The third.",
@@ -142,7 +148,7 @@ def test_a_wrong_whole_number_is_told_and_not_measured_in_percent():
     assert judge(third, lambda n: torch.tensor(n + 2)).passed
 
 
-def test_a_wrong_yes_or_no_is_not_measured_in_percent():
+def test_a_wrong_yes_or_no_is_not_measured_in_percent() -> None:
     positive = Exercise(
         id="99.positive",
         law="Above 0.",
@@ -153,7 +159,7 @@ def test_a_wrong_yes_or_no_is_not_measured_in_percent():
     assert judge(positive, lambda x: x > 0).passed
 
 
-def test_one_number_passes_as_a_number_or_as_a_tensor_and_only_if_it_is_real():
+def test_one_number_passes_as_a_number_or_as_a_tensor_and_only_if_it_is_real() -> None:
     length = Exercise(
         id="99.length",
         law="‖v‖",
@@ -168,7 +174,7 @@ def test_one_number_passes_as_a_number_or_as_a_tensor_and_only_if_it_is_real():
     assert "expected one real number" in judge(length, lambda values: values.norm() + 0j).finding
 
 
-def test_finding_and_hint_tell_of_the_same_case_and_show_it_whole():
+def test_finding_and_hint_tell_of_the_same_case_and_show_it_whole() -> None:
     hint = Hint("with {rates[0]:.3g}", mistake=lambda rates, weights: sum(rates))
     mean = Exercise(
         id="99.mean",
@@ -182,16 +188,17 @@ def test_finding_and_hint_tell_of_the_same_case_and_show_it_whole():
     )
     judgement = judge(mean, hint.mistake)
     shown = re.search(r"rates = \[([\d.]+), [\d.]+\], weights = {'a': \d}", judgement.finding)
+    assert shown is not None
     assert judgement.hint == f"with {shown[1]}"
 
 
-def test_what_is_right_passes_in_any_precision_and_leaves_the_random_numbers_alone():
+def test_what_is_right_passes_in_any_precision_and_leaves_the_random_numbers_alone() -> None:
     state = torch.get_rng_state()
     assert judge(SCALED, lambda values, count: values.double() * 2 + 0 * torch.randn(3)).passed
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_mistake_is_recognized_by_its_arithmetic_and_only_where_it_holds_throughout():
+def test_a_mistake_is_recognized_by_its_arithmetic_and_only_where_it_holds_throughout() -> None:
     assert judge(SCALED, lambda values, count: values * 2 * count).hint == "it is 3.00×, your 3"
     assert judge(SCALED, lambda values, count: -5 * values).hint == "the sign"
     assert judge(SCALED, lambda values, count: 6 * values if values[0] > 0 else 2 * values).hint is None
@@ -201,15 +208,15 @@ def test_a_mistake_is_recognized_by_its_arithmetic_and_only_where_it_holds_throu
 
 
 @given(st.floats(-1e3, 1e3).filter(lambda c: abs(c) > 1e-3))
-def test_a_ratio_is_found_where_there_is_one(c):
+def test_a_ratio_is_found_where_there_is_one(c: float) -> None:
     right = torch.tensor([1.0, -2.0, 0.5])
     assert compare.ratio(c * right, right) == pytest.approx(c, rel=1e-4)
     assert compare.ratio(c * right + torch.tensor([0, 0, c]), right) != pytest.approx(c, rel=0.0001)
 
 
-def test_only_the_answer_s_own_warnings_are_shown():
-    def warning(about):
-        def doubled(values):
+def test_only_the_answer_s_own_warnings_are_shown() -> None:
+    def warning(about: str) -> Callable[[Tensor], Tensor]:
+        def doubled(values: Tensor) -> Tensor:
             warnings.warn(about, stacklevel=1)
             return 2 * values
 
@@ -231,13 +238,14 @@ def test_only_the_answer_s_own_warnings_are_shown():
 # The card and what is remembered
 
 
-def right_gradient(parameter, micro_batches):
+def right_gradient(parameter: Tensor, micro_batches: list[tuple[Tensor, Tensor]]) -> Tensor:
     for inputs, targets in micro_batches:
         ((inputs @ parameter - targets).square().mean() / len(micro_batches)).backward()
+    assert parameter.grad is not None
     return parameter.grad
 
 
-def test_the_card_says_the_same_to_the_runner_to_a_page_and_to_a_terminal(shown):
+def test_the_card_says_the_same_to_the_runner_to_a_page_and_to_a_terminal(shown: list[dict[str, Any]]) -> None:
     check("06.window_gradient", right_gradient)
     check("06.window_gradient", lambda parameter, micro_batches: parameter)
     good, bad = shown
@@ -253,7 +261,7 @@ def test_the_card_says_the_same_to_the_runner_to_a_page_and_to_a_terminal(shown)
     )
 
 
-def test_what_stands_in_backticks_is_set_as_code_and_nothing_becomes_markup(shown):
+def test_what_stands_in_backticks_is_set_as_code_and_nothing_becomes_markup(shown: list[dict[str, Any]]) -> None:
     check("06.window_gradient", lambda parameter, micro_batches: None)
     assert (
         "is a <code>return</code> missing?" in shown[0]["text/html"]
@@ -263,23 +271,23 @@ def test_what_stands_in_backticks_is_set_as_code_and_nothing_becomes_markup(show
     assert "<b>`" not in shown[1]["text/html"] and "<code>&lt;b&gt;</code>" in shown[1]["text/html"]
 
 
-def test_an_exercise_that_is_not_there_is_a_verdict_too(shown):
+def test_an_exercise_that_is_not_there_is_a_verdict_too(shown: list[dict[str, Any]]) -> None:
     assert not check("06.windowgradient", right_gradient).passed
     assert not check("no such thing", 3).passed
     assert "there is 06.window_gradient" in shown[0]["text/plain"]
 
 
-def test_the_solution_opens_after_three_different_answers_that_ran(shown):
-    def answer_one(parameter, micro_batches):
+def test_the_solution_opens_after_three_different_answers_that_ran(shown: list[dict[str, Any]]) -> None:
+    def answer_one(parameter: Tensor, micro_batches: list[tuple[Tensor, Tensor]]) -> Tensor:
         return 1.1 * right_gradient(parameter, micro_batches)
 
-    def answer_two(parameter, micro_batches):
+    def answer_two(parameter: Tensor, micro_batches: list[tuple[Tensor, Tensor]]) -> Tensor:
         return 1.2 * right_gradient(parameter, micro_batches)
 
-    def answer_three(parameter, micro_batches):
+    def answer_three(parameter: Tensor, micro_batches: list[tuple[Tensor, Tensor]]) -> Tensor:
         return 1.3 * right_gradient(parameter, micro_batches)
 
-    def look(answer):
+    def look(answer: Callable[..., Tensor]) -> str:
         shown.clear()
         check("06.window_gradient", answer).solution()
         return shown[-1]["text/plain"]
@@ -292,18 +300,20 @@ def test_the_solution_opens_after_three_different_answers_that_ran(shown):
     assert "(loss / len(micro_batches)).backward()" in look(raising)  # once open, it stays open
 
 
-def test_the_starter_as_given_is_no_try(shown, tmp_path):
+def test_the_starter_as_given_is_no_try(shown: list[dict[str, Any]], tmp_path: Path) -> None:
     from covlab.course.checking import worked_exercise
 
     cell = tmp_path / "starter.py"  # a file, as the source of a cell can be read
-    cell.write_text("# comments do not make it another answer\n" + worked_exercise("06.window_gradient").starter)
-    namespace = {}
+    worked = worked_exercise("06.window_gradient")
+    assert worked is not None
+    cell.write_text("# comments do not make it another answer\n" + worked.starter)
+    namespace: dict[str, Any] = {}
     exec(compile(cell.read_text(), str(cell), "exec"), namespace)
     assert check("06.window_gradient", namespace["window_gradient"]).tries == 0
 
 
 @pytest.fixture
-def work(tmp_path, monkeypatch):
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("work", "lessons", "build"):
         (tmp_path / folder).mkdir()
     monkeypatch.delenv(memory.VARIABLE, raising=False)
@@ -311,7 +321,9 @@ def work(tmp_path, monkeypatch):
     return tmp_path / "work" / memory.NAME
 
 
-def test_what_is_solved_in_work_stays_solved_and_is_counted_nowhere_else(shown, work, monkeypatch):
+def test_what_is_solved_in_work_stays_solved_and_is_counted_nowhere_else(
+    shown: list[dict[str, Any]], work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     check("06.window_gradient", right_gradient)
     assert memory.read(work)["exercises"]["06.window_gradient"]["solved"]
     check("06.window_gradient", raising)
@@ -339,7 +351,9 @@ def test_what_is_solved_in_work_stays_solved_and_is_counted_nowhere_else(shown, 
     ).map(lambda value: json.dumps(value).encode())
 )
 @settings(max_examples=60, deadline=None)
-def test_a_damaged_file_is_set_aside_with_a_word_and_never_an_exception(tmp_path_factory, damage):
+def test_a_damaged_file_is_set_aside_with_a_word_and_never_an_exception(
+    tmp_path_factory: pytest.TempPathFactory, damage: bytes
+) -> None:
     path = tmp_path_factory.mktemp("work") / memory.NAME
     path.write_bytes(damage)
     before = os.environ.get(memory.VARIABLE)
@@ -353,7 +367,7 @@ def test_a_damaged_file_is_set_aside_with_a_word_and_never_an_exception(tmp_path
         os.environ.pop(memory.VARIABLE) if before is None else os.environ.update({memory.VARIABLE: before})
 
 
-def test_damage_is_said_and_kept(work, capsys):
+def test_damage_is_said_and_kept(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     work.write_text('{"exercises": ')
     memory.remember_try("06.toy", "abc", False)
     assert "cannot be read" in capsys.readouterr().out
@@ -364,7 +378,7 @@ def test_damage_is_said_and_kept(work, capsys):
 # Predictions
 
 
-def test_without_a_click_the_choices_stand_there_and_the_outcome_says_so(shown):
+def test_without_a_click_the_choices_stand_there_and_the_outcome_says_so(shown: list[dict[str, Any]]) -> None:
     predict("99.toy", "The loss is …", ["too small", "too large"])
     outcome("99.toy", "too large", because="the division is missing.")
     question, answer = shown
@@ -374,12 +388,19 @@ def test_without_a_click_the_choices_stand_there_and_the_outcome_says_so(shown):
 
 
 @pytest.mark.parametrize("choice, said", [("too large", "So it was"), ("too small", "came out differently")])
-def test_a_prediction_is_shown_beside_its_outcome(shown, monkeypatch, choice, said):
+def test_a_prediction_is_shown_beside_its_outcome(
+    shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, choice: str, said: str
+) -> None:
     import ipywidgets
 
     made = []
-    radio = ipywidgets.RadioButtons
-    monkeypatch.setattr(ipywidgets, "RadioButtons", lambda **options: made.append(radio(**options)) or made[-1])
+    honest = ipywidgets.RadioButtons
+
+    def radio(**options: Any) -> ipywidgets.RadioButtons:
+        made.append(honest(**options))
+        return made[-1]
+
+    monkeypatch.setattr(ipywidgets, "RadioButtons", radio)
     predict("99.toy", "The loss is …", ["too small", "too large"])
     assert made[0].value is None
     made[0].value = choice
@@ -389,7 +410,7 @@ def test_a_prediction_is_shown_beside_its_outcome(shown, monkeypatch, choice, sa
     assert made[1].value == choice
 
 
-def test_an_outcome_that_was_no_choice_is_a_lesson_s_error(shown):
+def test_an_outcome_that_was_no_choice_is_a_lesson_s_error(shown: list[dict[str, Any]]) -> None:
     predict("99.toy", "The loss is …", ["too small", "too large"])
     with pytest.raises(ValueError, match="expected one of 'too small', 'too large'"):
         outcome("99.toy", "just right")
@@ -397,7 +418,7 @@ def test_an_outcome_that_was_no_choice_is_a_lesson_s_error(shown):
         predict("99.toy", "?", ["one"])
 
 
-def test_a_page_without_scripts_shows_a_control_by_the_list_in_its_output():
+def test_a_page_without_scripts_shows_a_control_by_the_list_in_its_output() -> None:
     from covlab.course.page import for_reading
 
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}}

@@ -2,6 +2,9 @@
 
 import json
 import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -31,7 +34,7 @@ from covlab.course.prose import Stated, render, statements
 USE = ["print(seed, profile)"]
 
 
-def test_defaults_are_plain_literals():
+def test_defaults_are_plain_literals() -> None:
     assert defaults("seed = 0  # any\nprofile = 'cpu'\nrates = [0.1, -1e-3]", [*USE, "rates"]) == {
         "seed": 0,
         "profile": "cpu",
@@ -51,12 +54,12 @@ def test_defaults_are_plain_literals():
         "x.seed = 0",
     ],
 )
-def test_anything_else_is_refused(source):
+def test_anything_else_is_refused(source: str) -> None:
     with pytest.raises(ValueError, match="plain literals"):
         defaults(source, USE)
 
 
-def test_a_parameter_must_be_loaded_later():
+def test_a_parameter_must_be_loaded_later() -> None:
     with pytest.raises(ValueError, match="reads the parameter seed"):
         defaults("seed = 0", ["seed = 3", "seeds = 1", "'seed'", "x.seed"])
     for reader in ("f(seed)", "f'{seed}'", "def f():\n    return seed", "%time g(seed)\nseed", "x[seed]"):
@@ -64,7 +67,7 @@ def test_a_parameter_must_be_loaded_later():
     defaults("seed = 0", [], unread=True)
 
 
-def test_a_lesson_with_an_unread_parameter_is_refused_unless_tagged(tmp_path):
+def test_a_lesson_with_an_unread_parameter_is_refused_unless_tagged(tmp_path: Path) -> None:
     path = write_lesson(tmp_path, "01_toy", TITLE)
     read_lesson(path)
     path.write_text(path.read_text().replace('["parameters", "unread"]', '["parameters"]'))
@@ -82,16 +85,16 @@ def test_a_lesson_with_an_unread_parameter_is_refused_unless_tagged(tmp_path):
         ({"profile": "tpu"}, "'tpu'; expected one of cpu, gpu"),
     ],
 )
-def test_overrides_that_a_lesson_does_not_have_are_refused(overrides, complaint):
+def test_overrides_that_a_lesson_does_not_have_are_refused(overrides: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         check_overrides({"seed": 0, "rate": 0.1, "profile": "cpu"}, overrides)
 
 
-def test_an_int_may_stand_for_a_float():
+def test_an_int_may_stand_for_a_float() -> None:
     check_overrides({"rate": 0.1, "seed": 0}, {"rate": 1, "seed": 7})
 
 
-def test_a_mistyped_parameter_stops_the_run_before_it_begins(tmp_path):
+def test_a_mistyped_parameter_stops_the_run_before_it_begins(tmp_path: Path) -> None:
     write_lesson(tmp_path, "01_toy", TITLE)
     done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path), "-p", "sead", "3"])
     assert done.exit_code == 1
@@ -118,7 +121,7 @@ def test_a_mistyped_parameter_stops_the_run_before_it_begins(tmp_path):
         ("4 times in 90 s", []),
     ],
 )
-def test_numbers_that_prose_must_answer_for(markdown, expected):
+def test_numbers_that_prose_must_answer_for(markdown: str, expected: list[tuple[str, str | None]]) -> None:
     assert [(stated.text, stated.claim) for stated in statements(markdown)] == expected
 
 
@@ -131,7 +134,7 @@ def test_numbers_that_prose_must_answer_for(markdown, expected):
         ("$\\frac{$", "formula that cannot be read"),
     ],
 )
-def test_markers_and_formulas_that_cannot_be_read_are_refused(markdown, complaint):
+def test_markers_and_formulas_that_cannot_be_read_are_refused(markdown: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         list(statements(markdown))
 
@@ -140,7 +143,7 @@ def test_markers_and_formulas_that_cannot_be_read_are_refused(markdown, complain
 @pytest.mark.parametrize(
     "place", ["{} begins a line", "inside {} a line", "> {}", "- {}", "| a |\n|---|\n| {} |", "# {}"]
 )
-def test_the_marker_survives_rendering_and_shows_nothing(convert, place):
+def test_the_marker_survives_rendering_and_shows_nothing(convert: Callable[[str], str], place: str) -> None:
     marker = '<span data-claim="06.r">4.0</span>'
     assert marker in convert(place.format(marker))
 
@@ -151,21 +154,21 @@ CLAIM = Claim("06.r", 4.0, 0.1, "five seeds")
 
 
 @given(st.floats(-1e6, 1e6, allow_nan=False), st.integers(0, 6))
-def test_prose_shows_the_value_rounded_as_printed(value, digits):
+def test_prose_shows_the_value_rounded_as_printed(value: float, digits: int) -> None:
     claim = Claim("06.r", value, 0.1, "drawn")
     assert claim.printed_as(f"{value:.{digits}f}")
     assert not claim.printed_as(f"{value + 1.01 * 10.0**-digits:.{digits}f}")
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6), st.floats(-2, 2))
-def test_a_claim_holds_within_its_tolerance(value, tolerance, share):
+def test_a_claim_holds_within_its_tolerance(value: float, tolerance: float, share: float) -> None:
     measured = value + share * tolerance
     distance = abs(measured - value)
     if abs(distance - tolerance) > 1e-8 * max(1, tolerance):
         assert Claim("06.r", value, tolerance, "drawn").holds(measured) == (distance <= tolerance)
 
 
-def test_prose_and_claims_are_compared():
+def test_prose_and_claims_are_compared() -> None:
     claims = {"06.r": CLAIM}
     assert prose_complaints([Stated("4.0", "06.r"), Stated("4", "06.r")], claims) == []
     complaints = prose_complaints([Stated("4.1", "06.r"), Stated("0.5", None), Stated("1", "06.s")], claims)
@@ -173,7 +176,7 @@ def test_prose_and_claims_are_compared():
     assert "prose prints 4.1, but claim 06.r is 4.0" in complaints[0][1]
 
 
-def test_measurements_and_claims_are_compared():
+def test_measurements_and_claims_are_compared() -> None:
     known = {"06.r": CLAIM, "06.gpu": Claim("06.gpu", 1, 0, "exact", "gpu"), "07.x": Claim("07.x", 1, 0, "exact")}
     due = claims_of("06_toy", "cpu", known)
     assert due == [CLAIM]
@@ -200,7 +203,7 @@ def test_measurements_and_claims_are_compared():
         ("value =", "claims.toml"),
     ],
 )
-def test_a_claims_file_that_breaks_a_rule_is_refused(tmp_path, text, complaint):
+def test_a_claims_file_that_breaks_a_rule_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
     (tmp_path / "lessons").mkdir()
     (tmp_path / "lessons" / "claims.toml").write_text(text)
     with pytest.raises(ClaimError, match=complaint):
@@ -209,7 +212,7 @@ def test_a_claims_file_that_breaks_a_rule_is_refused(tmp_path, text, complaint):
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=6))
 @example([0.0, 5e-324])
-def test_a_proposal_covers_what_was_measured_and_is_valid_toml(measured):
+def test_a_proposal_covers_what_was_measured_and_is_valid_toml(measured: list[float]) -> None:
     proposed = proposal(CLAIM, measured)
     table = tomllib.loads(as_toml(proposed))["06.r"]
     assert Claim("06.r", **table) == proposed
@@ -217,7 +220,7 @@ def test_a_proposal_covers_what_was_measured_and_is_valid_toml(measured):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "four", None, [1, 2]])
-def test_measure_wants_one_finite_number(value):
+def test_measure_wants_one_finite_number(value: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="06.r"):
         measure("06.r", value)
 
@@ -228,7 +231,9 @@ MEASURES = "# %%\nfrom covlab.course import measure\nmeasure('01.r', 4 + seed / 
 PROSE = '# %% [markdown]\n# The ratio is <span data-claim="01.r">4.0</span>.'
 
 
-def course_with_claim(root, *cells, claim='["01.r"]\nvalue = 4.0\ntolerance = 0.025\nreason = "measured"\n'):
+def course_with_claim(
+    root: Path, *cells: str, claim: str = '["01.r"]\nvalue = 4.0\ntolerance = 0.025\nreason = "measured"\n'
+) -> None:
     path = write_lesson(root, "01_toy", *cells)
     path.write_text(
         path.read_text().replace('["parameters", "unread"]\nseed = 0\nprofile = "cpu"', '["parameters"]\nseed = 0')
@@ -236,7 +241,7 @@ def course_with_claim(root, *cells, claim='["01.r"]\nvalue = 4.0\ntolerance = 0.
     (root / "lessons" / "claims.toml").write_text(claim)
 
 
-def test_run_fails_when_a_claim_no_longer_holds_and_names_it(tmp_path):
+def test_run_fails_when_a_claim_no_longer_holds_and_names_it(tmp_path: Path) -> None:
     course_with_claim(tmp_path, PROSE, MEASURES)
     assert CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)]).exit_code == 0
     results = json.loads((tmp_path / "build/course/results.json").read_text())
@@ -250,14 +255,14 @@ def test_run_fails_when_a_claim_no_longer_holds_and_names_it(tmp_path):
     assert '<testcase classname="01_toy" name="01.r"' in (tmp_path / "build/course/junit.xml").read_text()
 
 
-def test_a_claim_of_no_lesson_is_refused(tmp_path):
+def test_a_claim_of_no_lesson_is_refused(tmp_path: Path) -> None:
     course_with_claim(tmp_path, PROSE, MEASURES, claim='["1.r"]\nvalue = 4.0\ntolerance = 1\nreason = "x"\n')
     done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
     assert done.exit_code == 1
     assert "claims of no lesson: 1.r" in done.output
 
 
-def test_check_shows_the_spread_and_proposes_without_applying(tmp_path):
+def test_check_shows_the_spread_and_proposes_without_applying(tmp_path: Path) -> None:
     course_with_claim(tmp_path, PROSE, MEASURES)
     before = (tmp_path / "lessons/claims.toml").read_text()
     done = CliRunner().invoke(

@@ -1,29 +1,33 @@
 """Laws of the laws: right data fit, and any axis that means something else is noticed."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from covlab.consistency import channel_residual, whitened_power
 from covlab.scenario import preset
-from covlab.simulator import Simulator, scene_generator
+from covlab.simulator import Batch, Simulator, scene_generator
 
 SIMULATOR = Simulator(preset("student"))
 SCENES = SIMULATOR.draw(1024, scene_generator(0, "consistency"))
 CONJUGATE = torch.tensor([1.0, -1.0])
 
 
-def test_right_data_fit_together():
+def test_right_data_fit_together() -> None:
+    assert SIMULATOR.G is not None
     assert channel_residual(SCENES.H, SCENES.codes, SIMULATOR.G) < 1e-5
     # y^H C^-1 y / M has mean 1 and, over 1024 x 16 x 8 independent numbers, deviation 1 / sqrt(131072).
     assert whitened_power(SCENES, SIMULATOR.G) == pytest.approx(1, abs=5 / 131072**0.5)
 
 
 @pytest.mark.parametrize("name", ["near_field", "full"])
-def test_they_fit_at_every_size(name):
+def test_they_fit_at_every_size(name: str) -> None:
     simulator = Simulator(preset(name))
     scenes = simulator.draw(64, scene_generator(1, "consistency"))
+    assert simulator.G is not None
     assert channel_residual(scenes.H, scenes.codes, simulator.G) < 1e-5
     assert whitened_power(scenes, simulator.G) == pytest.approx(
         1, abs=5 / (64 * 16 * simulator.scenario.bs_antennas) ** 0.5
@@ -44,12 +48,14 @@ def test_they_fit_at_every_size(name):
         lambda b: {"noise_power": b.noise_power.roll(1)},
     ],
 )
-def test_whatever_passes_for_an_axis_is_noticed(spoil):
+def test_whatever_passes_for_an_axis_is_noticed(spoil: Callable[[Batch], dict[str, Tensor]]) -> None:
+    assert SIMULATOR.G is not None
     spoilt = replace(SCENES, **spoil(SCENES))  # every shape is as it was
     assert whitened_power(spoilt, SIMULATOR.G) > 5
     if "codes" in spoil(SCENES):
         assert channel_residual(SCENES.H, spoilt.codes, SIMULATOR.G) > 0.5
 
 
-def test_a_transposed_label_is_noticed():
+def test_a_transposed_label_is_noticed() -> None:
+    assert SIMULATOR.G is not None
     assert whitened_power(SCENES, SIMULATOR.G, SCENES.covariance().mT) > 5

@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 # Editions
 
 
-def test_student_edition_has_the_exercise_but_not_its_solution(tmp_path):
+def test_student_edition_has_the_exercise_but_not_its_solution(tmp_path: Path) -> None:
     lesson = read_lesson(write_lesson(tmp_path, "01_toy", TITLE, EXERCISE, SOLUTION, CHECK))
     assert [c.source for c in lesson.student.cells[-2:]] == ["answer = None", CHECK.removeprefix("# %%\n")]
     assert not any("solution" in tags(cell) for cell in lesson.student.cells)
@@ -43,7 +43,7 @@ def test_student_edition_has_the_exercise_but_not_its_solution(tmp_path):
     assert all(not cell.outputs for cell in lesson.student.cells if cell.cell_type == "code")
 
 
-def test_ids_are_deterministic_and_survive_an_insertion(tmp_path):
+def test_ids_are_deterministic_and_survive_an_insertion(tmp_path: Path) -> None:
     before = read_lesson(write_lesson(tmp_path, "01_toy", TITLE, CHECK, CHECK)).student.cells
     again = read_lesson(write_lesson(tmp_path, "01_toy", TITLE, CHECK, CHECK)).student.cells
     after = read_lesson(write_lesson(tmp_path, "01_toy", "# %%\n1 + 1", TITLE, CHECK, CHECK)).student.cells
@@ -52,7 +52,7 @@ def test_ids_are_deterministic_and_survive_an_insertion(tmp_path):
     assert len({c.id for c in before}) == len(before)
 
 
-def test_what_is_tagged_so_is_folded_in_jupyterlab_too_and_nothing_else(tmp_path):
+def test_what_is_tagged_so_is_folded_in_jupyterlab_too_and_nothing_else(tmp_path: Path) -> None:
     drawing = '# %% tags=["hide-input"]\nprint(seed)'
     lesson = read_lesson(write_lesson(tmp_path, "01_toy", TITLE, CHECK, drawing, CHECK))
     for edition in (lesson.student, lesson.instructor):
@@ -60,7 +60,7 @@ def test_what_is_tagged_so_is_folded_in_jupyterlab_too_and_nothing_else(tmp_path
         assert folded == ["print(seed)"]
 
 
-def test_student_edition_is_written_once_and_staleness_is_seen(tmp_path):
+def test_student_edition_is_written_once_and_staleness_is_seen(tmp_path: Path) -> None:
     source = write_lesson(tmp_path, "01_toy", TITLE, EXERCISE, SOLUTION, CHECK)
     assert stale_student_editions(tmp_path) == ["01_toy.ipynb"]
     assert write_student_editions(tmp_path) == ["01_toy.ipynb"]
@@ -75,7 +75,7 @@ def test_student_edition_is_written_once_and_staleness_is_seen(tmp_path):
 
 
 @pytest.mark.skipif(not list((ROOT / "lessons").glob("*.py")), reason="there is no lesson yet")
-def test_committed_notebooks_agree_with_their_lessons():
+def test_committed_notebooks_agree_with_their_lessons() -> None:
     assert stale_student_editions(ROOT) == [], "run `make notebooks`"
 
 
@@ -91,19 +91,19 @@ def test_committed_notebooks_agree_with_their_lessons():
         ("toy", [TITLE], "a lesson is called"),
     ],
 )
-def test_a_lesson_that_breaks_a_rule_is_refused(tmp_path, name, cells, complaint):
+def test_a_lesson_that_breaks_a_rule_is_refused(tmp_path: Path, name: str, cells: list[str], complaint: str) -> None:
     with pytest.raises(LessonError, match=complaint):
         read_lesson(write_lesson(tmp_path, name, *cells))
 
 
-def test_a_lesson_without_kernelspec_is_refused(tmp_path):
+def test_a_lesson_without_kernelspec_is_refused(tmp_path: Path) -> None:
     path = write_lesson(tmp_path, "01_toy", TITLE)
     path.write_text(path.read_text().removeprefix(HEADER))
     with pytest.raises(LessonError, match="kernelspec"):
         read_lesson(path)
 
 
-def test_no_lesson_at_all_is_said_clearly(tmp_path):
+def test_no_lesson_at_all_is_said_clearly(tmp_path: Path) -> None:
     with pytest.raises(LessonError, match="no lesson in"):
         read_lessons(tmp_path)
     write_lesson(tmp_path, "01_toy", TITLE)
@@ -114,7 +114,7 @@ def test_no_lesson_at_all_is_said_clearly(tmp_path):
 # Working copies
 
 
-def test_a_students_file_is_never_overwritten(tmp_path):
+def test_a_students_file_is_never_overwritten(tmp_path: Path) -> None:
     write_lesson(tmp_path, "01_toy", TITLE)
     write_lesson(tmp_path, "02_toy", TITLE)
     write_student_editions(tmp_path)
@@ -131,7 +131,7 @@ def test_a_students_file_is_never_overwritten(tmp_path):
 
 
 @pytest.mark.parametrize("word", ["", "0", "7"])
-def test_reset_wants_exactly_one_lesson(tmp_path, word):
+def test_reset_wants_exactly_one_lesson(tmp_path: Path, word: str) -> None:
     write_lesson(tmp_path, "01_toy", TITLE)
     write_lesson(tmp_path, "02_toy", TITLE)
     write_student_editions(tmp_path)
@@ -142,7 +142,7 @@ def test_reset_wants_exactly_one_lesson(tmp_path, word):
 # The runner
 
 
-def test_runner_tells_good_bad_hanging_and_dying_lessons_apart(tmp_path):
+def test_runner_tells_good_bad_hanging_and_dying_lessons_apart(tmp_path: Path) -> None:
     write_lesson(tmp_path, "01_good", TITLE, EXERCISE, SOLUTION, CHECK)
     write_lesson(tmp_path, "02_bad", TITLE, "# %%\nprint('so far')", "# %%\nlosses = {}\nlosses['train']")
     write_lesson(
@@ -186,7 +186,9 @@ def test_runner_tells_good_bad_hanging_and_dying_lessons_apart(tmp_path):
         "04_dies": "1",
         "05_good": "0",
     }
-    assert "losses['train']" in suites[1].find("testcase/failure").text
+    failure = suites[1].find("testcase/failure")
+    assert failure is not None and failure.text is not None
+    assert "losses['train']" in failure.text
 
     # One line a lesson, since the output is no terminal; then the failures, so that nobody opens a log.
     assert all(sum(line.startswith(name) for line in done.output.splitlines()) == 1 for name in lessons)
@@ -197,7 +199,7 @@ def test_runner_tells_good_bad_hanging_and_dying_lessons_apart(tmp_path):
     assert "KeyError: 'train'" in again.output
 
 
-def test_the_report_is_one_page_that_fetches_nothing(tmp_path):
+def test_the_report_is_one_page_that_fetches_nothing(tmp_path: Path) -> None:
     write_lesson(
         tmp_path,
         "01_good",
@@ -214,13 +216,13 @@ def test_the_report_is_one_page_that_fetches_nothing(tmp_path):
     assert "<mfrac>" in page
 
 
-def test_runner_without_lessons_is_an_error_that_names_the_folder(tmp_path):
+def test_runner_without_lessons_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
     assert done.exit_code == 1
     assert "no lesson in" in done.output
 
 
-def test_only_some_lessons(tmp_path):
+def test_only_some_lessons(tmp_path: Path) -> None:
     for name in ("01_toy", "02_toy", "03_toy"):
         write_lesson(tmp_path, name, TITLE)
     done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path), "--jobs", "2", "--only", "01", "03"])
@@ -228,16 +230,16 @@ def test_only_some_lessons(tmp_path):
     assert sorted(path.name for path in (tmp_path / "build/course").glob("*.ipynb")) == ["01_toy.ipynb", "03_toy.ipynb"]
 
 
-def test_every_lesson_has_one_thread(tmp_path):
+def test_every_lesson_has_one_thread(tmp_path: Path) -> None:
     shown = "# %%\nimport os; print(os.environ.get('OMP_NUM_THREADS'))"
     lesson = read_lesson(write_lesson(tmp_path, "01_toy", shown))
     runs = [Run(lesson, tmp_path / str(number)) for number in range(2)]
-    run_all(runs, {}, jobs=os.cpu_count())
+    run_all(runs, {}, jobs=os.cpu_count() or 1)
     assert all('"1\\n"' in run.executed.read_text() for run in runs)
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_leaves_a_report_and_no_process(tmp_path, stop):
+def test_a_run_that_is_stopped_leaves_a_report_and_no_process(tmp_path: Path, stop: signal.Signals) -> None:
     write_lesson(tmp_path, "01_good", TITLE)
     write_lesson(
         tmp_path,
@@ -264,7 +266,7 @@ def test_a_run_that_is_stopped_leaves_a_report_and_no_process(tmp_path, stop):
 
 
 @pytest.mark.slow
-def test_a_process_that_ignores_its_limit_is_killed_with_its_kernel(tmp_path):
+def test_a_process_that_ignores_its_limit_is_killed_with_its_kernel(tmp_path: Path) -> None:
     # The lesson stops the process that keeps its time.
     stop = (
         "# %%\nimport os, signal, time\nwith open('pid', 'w') as file: file.write(str(os.getpid()))\n"
@@ -283,14 +285,14 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not list((ROOT / "lessons").glob("*.py")), reason="there is no lesson yet")
-def test_student_editions_run_to_the_end_with_every_exercise_open(tmp_path):
+def test_student_editions_run_to_the_end_with_every_exercise_open(tmp_path: Path) -> None:
     runs = [Run(lesson, tmp_path, edition="student") for lesson in read_lessons(ROOT)]
     run_all(runs, read_claims(ROOT))
     assert {run.lesson.name: run.findings for run in runs if run.failed} == {}
 
 
 @pytest.mark.slow
-def test_lessons_with_a_gpus_profile_hold_at_full_size(tmp_path):
+def test_lessons_with_a_gpus_profile_hold_at_full_size(tmp_path: Path) -> None:
     """Here on the CPU: of what a GPU changes, the size."""
     lessons = []
     for lesson in read_lessons(ROOT):
@@ -306,7 +308,9 @@ def test_lessons_with_a_gpus_profile_hold_at_full_size(tmp_path):
     assert len(runs) == 5
 
 
-def test_kernel_is_this_python_whatever_is_installed_for_the_user(tmp_path, monkeypatch):
+def test_kernel_is_this_python_whatever_is_installed_for_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = tmp_path / "home" / "kernels" / "python3"
     spec.mkdir(parents=True)
     (spec / "kernel.json").write_text(
@@ -322,7 +326,7 @@ def test_kernel_is_this_python_whatever_is_installed_for_the_user(tmp_path, monk
     assert run.status == "passed", run.findings
 
 
-def test_plain_papermill_runs_a_student_edition_from_anywhere(tmp_path):
+def test_plain_papermill_runs_a_student_edition_from_anywhere(tmp_path: Path) -> None:
     write_lesson(tmp_path, "01_toy", TITLE, EXERCISE, SOLUTION, "# %%\nprint('seed', seed)")
     write_student_editions(tmp_path)
     elsewhere = tmp_path / "elsewhere"

@@ -2,16 +2,20 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from sklearn.covariance import ledoit_wolf_shrinkage
+from torch import Tensor
 
 from covlab.cli import main
-from covlab.estimators import ladder
+from covlab.estimators import Estimator, ladder
 from covlab.estimators.bound import position_bound
 from covlab.estimators.calibration import calibrate
 from covlab.estimators.classical import (
@@ -28,7 +32,7 @@ from covlab.estimators.likelihood import CodedSnapshots
 from covlab.estimators.spectra import locate, music, mvdr, peaks, source_count
 from covlab.grid import default_grid
 from covlab.metrics import places, rmspe
-from covlab.scenario import preset
+from covlab.scenario import Scenario, preset
 from covlab.simulator import CONTRACT, Batch, Simulator, scene_generator
 from covlab.site import ris_positions, site_channel, steering_vectors
 
@@ -38,28 +42,31 @@ LADDER = ladder(STUDENT)
 
 
 @pytest.fixture(params=[name for name in LADDER if name != "genie"])
-def estimator(request):
+def estimator(request: pytest.FixtureRequest) -> Estimator:
     return LADDER[request.param]
 
 
-def draw(scenes, scenario=STUDENT, dtype=torch.complex64, stream="test"):
+def draw(
+    scenes: int, scenario: Scenario = STUDENT, dtype: torch.dtype = torch.complex64, stream: str = "test"
+) -> Batch:
     return Simulator(scenario, dtype=dtype).draw(scenes, scene_generator(0, stream))
 
 
-def blinded(batch):
+def blinded(batch: Batch) -> Batch:
     """The same measurements, and NaN for everything an estimator must not read."""
     truth = {f.name: getattr(batch, f.name) for f in fields(Batch) if f.name not in CONTRACT}
-    return replace(
-        batch, **{name: None if tensor is None else torch.full_like(tensor, math.nan) for name, tensor in truth.items()}
-    )
+    blind: dict[str, Any] = {
+        name: None if tensor is None else torch.full_like(tensor, math.nan) for name, tensor in truth.items()
+    }
+    return replace(batch, **blind)
 
 
-def test_estimators_read_the_contract_and_nothing_else(estimator):
+def test_estimators_read_the_contract_and_nothing_else(estimator: Estimator) -> None:
     batch = draw(8)
     assert torch.equal(estimator(batch, SITE).covariance(), estimator(blinded(batch), SITE).covariance())
 
 
-def test_the_genie_reads_the_truth():
+def test_the_genie_reads_the_truth() -> None:
     batch = draw(8)
     lied_to = LADDER["genie"](
         replace(batch, steering=batch.steering.roll(1, dims=0), azimuth=batch.azimuth.roll(1, dims=0)), SITE
@@ -67,7 +74,7 @@ def test_the_genie_reads_the_truth():
     assert lied_to.nmse(batch).mean() > 2 * LADDER["genie"](batch, SITE).nmse(batch).mean()
 
 
-def test_snapshots_that_are_not_finite_are_refused():
+def test_snapshots_that_are_not_finite_are_refused() -> None:
     batch = draw(2)
     with pytest.raises(ValueError, match="batch.y must be finite, got 1 of 512 numbers that are not"):
         LADDER["grid ML"](
@@ -75,27 +82,27 @@ def test_snapshots_that_are_not_finite_are_refused():
         )
 
 
-def test_estimators_look_at_one_scene_at_a_time(estimator):
+def test_estimators_look_at_one_scene_at_a_time(estimator: Estimator) -> None:
     batch = draw(8)
     order = torch.tensor([5, 2, 7])
     expected, found = estimator(batch, SITE).covariance()[order], estimator(batch[order], SITE).covariance()
     assert torch.allclose(found, expected, atol=1e-3 * expected.abs().max().item())
 
 
-def test_the_scale_of_snapshots_does_not_matter(estimator):
+def test_the_scale_of_snapshots_does_not_matter(estimator: Estimator) -> None:
     batch = draw(8)
     louder = replace(batch, y=10 * batch.y)
     assert torch.allclose(estimator(batch, SITE).nmse(batch), estimator(louder, SITE).nmse(batch), atol=2e-3)
 
 
-def test_estimates_are_hermitian_and_positive_semidefinite(estimator):
+def test_estimates_are_hermitian_and_positive_semidefinite(estimator: Estimator) -> None:
     R = estimator(draw(8), SITE).covariance()
     values = torch.linalg.eigvalsh(R)
     assert torch.allclose(R, R.mH, atol=1e-5)
     assert (values[:, 0] > -1e-5 * values[:, -1]).all()
 
 
-def test_a_site_that_does_not_fit_is_refused(estimator):
+def test_a_site_that_does_not_fit_is_refused(estimator: Estimator) -> None:
     with pytest.raises(
         ValueError,
         match=r"site must be G, complex \[M, N\] = \[8, 16\] beside this batch, got torch.complex64 \[16, 8\]",
@@ -103,12 +110,12 @@ def test_a_site_that_does_not_fit_is_refused(estimator):
         estimator(draw(2), SITE.mH)
 
 
-def test_noise_power_is_unbiased():
+def test_noise_power_is_unbiased() -> None:
     batch = draw(4096)
     assert (noise_power(batch) / batch.noise_power).mean().item() == pytest.approx(1, abs=0.02)
 
 
-def test_back_projection_inverts_the_channel_where_it_can():
+def test_back_projection_inverts_the_channel_where_it_can() -> None:
     """With as many antennas as elements and no noise, x̂_l is x_l."""
     scenario = replace(STUDENT, bs_antennas=16, snr_db=(200.0, 200.0))
     batch = draw(4, scenario, torch.complex128)
@@ -120,14 +127,14 @@ def test_back_projection_inverts_the_channel_where_it_can():
     assert torch.allclose(batch.steering @ inside, x, atol=1e-4)  # x_l lies in the sources' span
 
 
-def test_mean_covariance_is_the_best_constant():
+def test_mean_covariance_is_the_best_constant() -> None:
     batch = draw(2048, dtype=torch.complex64)
     best = MeanCovariance(STUDENT)(batch, SITE)
     assert torch.allclose(best.covariance()[0], batch.covariance().mean(dim=0), atol=0.1)
     assert best.nmse(batch).mean() < scaled_identity(batch, SITE).nmse(batch).mean() - 0.02
 
 
-def test_ledoit_wolf_share_is_scikit_learns_on_real_data():
+def test_ledoit_wolf_share_is_scikit_learns_on_real_data() -> None:
     """The formula is the same for real and complex snapshots, so real ones hold it against scikit-learn."""
     X = torch.randn(5, 12, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * torch.linspace(
         0.2, 2, 12, dtype=torch.float64
@@ -137,7 +144,7 @@ def test_ledoit_wolf_share_is_scikit_learns_on_real_data():
 
 
 @pytest.mark.parametrize("share", [ledoit_wolf_share, oas_share])
-def test_shrinkage_comes_near_the_oracles(share):
+def test_shrinkage_comes_near_the_oracles(share: Callable[[Tensor], Tensor]) -> None:
     """Against the share that minimizes E‖(1−ρ)S + ρμI − Σ‖² for complex Gaussian snapshots, found by Monte Carlo."""
     generator = torch.Generator().manual_seed(0)
     N, L, draws = 12, 8, 4000
@@ -148,7 +155,7 @@ def test_shrinkage_comes_near_the_oracles(share):
     towards = target - S
     oracle = (towards.conj() * (truth - S)).sum().real / towards.abs().square().sum()
 
-    def risk(rho):
+    def risk(rho: Tensor) -> Tensor:
         return (S + rho.view(-1, 1, 1) * towards - truth).abs().square().sum(dim=(1, 2)).mean()
 
     unshrunk, best = risk(torch.zeros(1)), risk(oracle)
@@ -156,7 +163,7 @@ def test_shrinkage_comes_near_the_oracles(share):
     assert share(X).mean().item() == pytest.approx(oracle.item(), abs=0.12)
 
 
-def test_more_snapshots_need_less_shrinkage():
+def test_more_snapshots_need_less_shrinkage() -> None:
     for share in (ledoit_wolf_share, oas_share):
         few, many = (
             share(
@@ -169,7 +176,7 @@ def test_more_snapshots_need_less_shrinkage():
 
 
 @pytest.mark.parametrize("name, scenes", [("student", 1), ("near_field", 3), ("full", 9)])
-def test_the_fewest_scenes_that_can_calibrate_do(name, scenes):
+def test_the_fewest_scenes_that_can_calibrate_do(name: str, scenes: int) -> None:
     """B·L >= N scenes give G to the precision of the contract tensors; one scene fewer is refused."""
     scenario = preset(name)
     batch = draw(scenes, scenario)
@@ -182,7 +189,7 @@ def test_the_fewest_scenes_that_can_calibrate_do(name, scenes):
             calibrate(batch[: scenes - 1])
 
 
-def test_one_codebook_for_all_scenes_cannot_calibrate():
+def test_one_codebook_for_all_scenes_cannot_calibrate() -> None:
     scenario = preset("near_field")
     batch = draw(8, scenario)
     fixed = replace(batch, codes=batch.codes[:1].expand_as(batch.codes), H=batch.H[:1].expand_as(batch.H))
@@ -190,7 +197,7 @@ def test_one_codebook_for_all_scenes_cannot_calibrate():
         calibrate(fixed)
 
 
-def test_calibrated_and_true_site_give_the_same_estimate():
+def test_calibrated_and_true_site_give_the_same_estimate() -> None:
     scenario = preset("near_field")
     batch, site = draw(4, scenario), site_channel(scenario).to(torch.complex64)
     found = GridLikelihood(default_grid(scenario))
@@ -201,14 +208,14 @@ def test_calibrated_and_true_site_give_the_same_estimate():
     )
 
 
-def double(scenes, **changes):
+def double(scenes: int, **changes: Any) -> tuple[Batch, CodedSnapshots]:
     """Scenes in double precision, and what their likelihood sees."""
     scenario = replace(STUDENT, **changes)
     batch = draw(scenes, scenario, torch.complex128)
     return batch, CodedSnapshots(batch, site_channel(scenario))
 
 
-def parameters(batch):
+def parameters(batch: Batch) -> Tensor:
     """(sin φ, sin θ, 1/r, log p) of all slots, also of absent sources, somewhat off the truth [B, K, 4]."""
     exact = torch.stack(
         [batch.azimuth.sin(), batch.elevation.sin(), 1 / batch.range_m, torch.full_like(batch.power, -0.7)], dim=2
@@ -216,14 +223,14 @@ def parameters(batch):
     return (0.95 * exact).requires_grad_()
 
 
-def snapshot_covariances(scenes, theta):
+def snapshot_covariances(scenes: CodedSnapshots, theta: Tensor) -> Tensor:
     """C_l written out for one scenario of sources: [B, L, M, M]."""
     A = steering_at(STUDENT, theta[..., :3]).mT
     R = (A * theta[..., 3].exp().unsqueeze(1)) @ A.mH
     return scenes.channels @ R.unsqueeze(1) @ scenes.channels.mH + scenes.noise.view(-1, 1, 1, 1) * scenes.eye
 
 
-def test_gradient_and_information_are_those_of_the_likelihood():
+def test_gradient_and_information_are_those_of_the_likelihood() -> None:
     """Against automatic differentiation of −log likelihood and of C_l, written out: F_ij = Σ_l tr(C⁻¹ ∂_iC C⁻¹
     ∂_jC).
     """
@@ -250,7 +257,7 @@ def test_gradient_and_information_are_those_of_the_likelihood():
     assert torch.allclose(fisher, torch.einsum("bilmn,bjlnm->bij", solved, solved).real, rtol=1e-6)
 
 
-def test_information_is_the_covariance_of_the_gradient_at_the_truth():
+def test_information_is_the_covariance_of_the_gradient_at_the_truth() -> None:
     """E[g] = 0 and E[g gᵀ] = F: the score of 4,000 draws of the snapshots of one scene."""
     batch = replace_sources(draw(4000, dtype=torch.complex128))
     scenes = CodedSnapshots(batch, site_channel(STUDENT), batch.noise_power)
@@ -262,7 +269,7 @@ def test_information_is_the_covariance_of_the_gradient_at_the_truth():
     assert torch.allclose(score.T @ score / 4000, fisher.mean(dim=0) * scale * scale.unsqueeze(1), atol=0.12)
 
 
-def replace_sources(batch):
+def replace_sources(batch: Batch) -> Batch:
     """New snapshots of the first scene's sources behind every scene's own codes, at 5 dB."""
     first = next(i for i in range(len(batch)) if batch.source_count[i] == 2)
     still = {
@@ -285,7 +292,7 @@ def replace_sources(batch):
     )
 
 
-def test_the_best_point_is_the_best_of_all_points_and_powers():
+def test_the_best_point_is_the_best_of_all_points_and_powers() -> None:
     """Against trying every point with many powers, the cost computed anew for each."""
     _batch, scenes = double(2)
     grid = default_grid(STUDENT, step=1.2)
@@ -293,7 +300,7 @@ def test_the_best_point_is_the_best_of_all_points_and_powers():
     taken, power = responses[..., 7:8], 0.3 * torch.ones(2, 1, dtype=torch.float64)
     point, added = best_point(scenes, responses, taken, power)
 
-    def cost(g, p):
+    def cost(g: int, p: Tensor) -> Tensor:
         return scenes.cost(
             torch.cat([taken, responses[..., g : g + 1]], dim=3), torch.cat([power, p.view(2, 1)], dim=1)
         )
@@ -309,12 +316,12 @@ def test_the_best_point_is_the_best_of_all_points_and_powers():
     assert (found <= least + 0.05).all()
 
 
-def test_covariance_fit_lowers_its_sum_of_squares_in_every_step():
+def test_covariance_fit_lowers_its_sum_of_squares_in_every_step() -> None:
     batch, grid = draw(4), default_grid(STUDENT)
     scenes = CodedSnapshots(batch, SITE)
     responses = scenes.responses(grid.steering)
 
-    def misfit(power):
+    def misfit(power: Tensor) -> Tensor:
         C = (responses * power[:, None, None, :]) @ responses.mH + scenes.noise.view(-1, 1, 1, 1) * scenes.eye
         return (C - scenes.y @ scenes.y.mH).abs().square().sum(dim=(1, 2, 3))
 
@@ -324,7 +331,7 @@ def test_covariance_fit_lowers_its_sum_of_squares_in_every_step():
     assert (values[1:] < values[:-1]).all()
 
 
-def test_likelihood_steps_raise_the_likelihood():
+def test_likelihood_steps_raise_the_likelihood() -> None:
     scenes = CodedSnapshots(draw(8), SITE)
     responses = scenes.responses(default_grid(STUDENT).steering)
     power = torch.full((8, responses.shape[3]), 1e-2)
@@ -338,12 +345,12 @@ def test_likelihood_steps_raise_the_likelihood():
 LOUD = replace(STUDENT, snr_db=(20.0, 20.0))
 
 
-def test_no_estimator_beats_the_genie_at_high_snr(estimator):
+def test_no_estimator_beats_the_genie_at_high_snr(estimator: Estimator) -> None:
     batch = draw(64, LOUD)
     assert LADDER["genie"](batch, SITE).nmse(batch).mean() < estimator(batch, SITE).nmse(batch).mean()
 
 
-def test_the_genies_error_falls_as_one_over_the_snapshots():
+def test_the_genies_error_falls_as_one_over_the_snapshots() -> None:
     """Only the powers are unknown, and their squared error falls as 1/L."""
     errors = []
     for L in (16, 128):
@@ -354,23 +361,26 @@ def test_the_genies_error_falls_as_one_over_the_snapshots():
     assert errors[0] / errors[1] == pytest.approx(8, rel=0.4)
 
 
-def test_greedy_likelihood_finds_one_loud_source_where_it_is():
+def test_greedy_likelihood_finds_one_loud_source_where_it_is() -> None:
     """Consistent: at 40 dB a single near source is placed to centimetres, and counted as one."""
     scenario = replace(STUDENT, max_sources=1, snr_db=(40.0, 40.0), range_m=(0.5, 1.5))
     batch = draw(32, scenario)
     estimate = GreedyLikelihood(scenario)(batch, SITE)
+    assert estimate.positions is not None
     found = torch.cat([estimate.positions[..., :2], estimate.positions[..., 2:].exp()], dim=2)
     assert rmspe(found, batch).median() < 0.02
     assert estimate.nmse(batch).median() < 1e-3
 
 
-def test_greedy_likelihood_counts_loud_sources():
+def test_greedy_likelihood_counts_loud_sources() -> None:
     batch = draw(64, LOUD)
-    found = (~GreedyLikelihood(LOUD)(batch, SITE).positions[..., 0].isnan()).sum(dim=1)
+    positions = GreedyLikelihood(LOUD)(batch, SITE).positions
+    assert positions is not None
+    found = (~positions[..., 0].isnan()).sum(dim=1)
     assert (found == batch.source_count).float().mean() > 0.8
 
 
-def test_bound_is_the_closed_form_of_stoica_and_nehorai_for_one_source_and_one_code():
+def test_bound_is_the_closed_form_of_stoica_and_nehorai_for_one_source_and_one_code() -> None:
     """With the same code in all snapshots, C_l = C. The place's block of F⁻¹ is then (2L/σ² · p² dᴴC⁻¹d · Re DᴴΠ⊥D)⁻¹,
     also for plane waves.
     """
@@ -397,7 +407,7 @@ def test_bound_is_the_closed_form_of_stoica_and_nehorai_for_one_source_and_one_c
             assert torch.allclose(found[i], closed, rtol=1e-6)
 
 
-def test_position_bound_falls_with_snapshots_and_noise_and_greedy_comes_near_it():
+def test_position_bound_falls_with_snapshots_and_noise_and_greedy_comes_near_it() -> None:
     """Var ∝ 1/L and, far above the noise, ∝ σ². The greedy estimate of a loud near source has about the error of the
     bound.
     """
@@ -409,6 +419,7 @@ def test_position_bound_falls_with_snapshots_and_noise_and_greedy_comes_near_it(
     quieter = replace(batch, noise_power=batch.noise_power / 100)
     assert torch.allclose(position_bound(quieter, site, scenario), bound / 10, rtol=0.05)
     found = GreedyLikelihood(scenario)(batch, SITE).positions
+    assert found is not None
     found = torch.cat([found[..., :2], found[..., 2:].exp()], dim=2)
     ratio = (rmspe(found, batch) / bound.squeeze(1)).square()
     # Normal errors at the bound have a weighted χ² of mean 1 here: its median lies between 0.455 (one axis) and 0.79
@@ -416,7 +427,7 @@ def test_position_bound_falls_with_snapshots_and_noise_and_greedy_comes_near_it(
     assert 0.3 < ratio.median() < 1.1
 
 
-def test_bound_needs_ranges_and_is_nan_for_absent_sources():
+def test_bound_needs_ranges_and_is_nan_for_absent_sources() -> None:
     batch = draw(16)
     assert torch.equal(position_bound(batch, SITE, STUDENT).isnan(), batch.power == 0)
     with pytest.raises(ValueError, match="near_field on"):
@@ -426,14 +437,14 @@ def test_bound_needs_ranges_and_is_nan_for_absent_sources():
 AXES = tuple(torch.linspace(low, high, 15, dtype=torch.float64) for low, high in ((-1.0, 1.0), (-0.5, 0.5)))
 
 
-def grid_steering(*axes, range_m=2.0):
+def grid_steering(*axes: Tensor, range_m: float = 2.0) -> Tensor:
     azimuth, elevation = torch.meshgrid(*axes, indexing="ij")
     return steering_vectors(
         STUDENT, azimuth.flatten(), elevation.flatten(), torch.full_like(azimuth.flatten(), range_m)
     ).mT
 
 
-def test_music_and_mvdr_peak_at_the_sources_of_the_true_covariance():
+def test_music_and_mvdr_peak_at_the_sources_of_the_true_covariance() -> None:
     """Sources on grid points: MUSIC's two highest peaks are they, exactly; MVDR's lie at the same points."""
     steering = grid_steering(*AXES)
     chosen = [4 * 15 + 3, 11 * 15 + 10]
@@ -450,7 +461,7 @@ def test_music_and_mvdr_peak_at_the_sources_of_the_true_covariance():
 
 
 @pytest.mark.filterwarnings("ignore:We detected that Numpy")  # on its own threads, which are not the subject
-def test_mvdr_is_acoulars_near_field_beamformer():
+def test_mvdr_is_acoulars_near_field_beamformer() -> None:
     """Acoular's Capon beamformer on our covariance. Its 'classic' steering vectors are phases of a spherical wave over
     M, and it multiplies M² back.
     """
@@ -478,7 +489,7 @@ def test_mvdr_is_acoulars_near_field_beamformer():
     assert np.allclose(mvdr(R, steering, loading=0.0)[0], theirs, rtol=1e-6)
 
 
-def test_peaks_between_grid_points_are_found():
+def test_peaks_between_grid_points_are_found() -> None:
     """The parabola is exact where the reciprocal is one; a scene with one hill has no second peak."""
     x, y = torch.meshgrid(*AXES, indexing="ij")
     hill = 1 / (0.01 + (x - 0.123) ** 2 + 2 * (y + 0.21) ** 2).flatten().unsqueeze(0)
@@ -487,14 +498,14 @@ def test_peaks_between_grid_points_are_found():
     assert found[0, 1:].isnan().all()
 
 
-def test_peaks_on_the_rim_stay_on_it():
+def test_peaks_on_the_rim_stay_on_it() -> None:
     axis = torch.linspace(0, 1, 5, dtype=torch.float64)
     assert peaks(torch.tensor([[5.0, 4, 3, 2, 3]], dtype=torch.float64), (axis,), 2)[0].flatten().tolist() == [0.0, 1.0]
     flat = peaks(torch.rand(1, 5, dtype=torch.float64), (axis, torch.zeros(1, dtype=torch.float64)), 1)
     assert flat.shape == (1, 1, 2) and flat[0, 0, 1] == 0
 
 
-def test_peaks_on_a_grid_are_places():
+def test_peaks_on_a_grid_are_places() -> None:
     """MUSIC on the true covariance of one source, over a grid it is no point of: its place, to a part of a cell."""
     scenario = replace(preset("full"), range_m=(0.5, 3.0), max_sources=1)
     batch, grid = draw(8, scenario), default_grid(scenario, step=0.6)
@@ -506,13 +517,13 @@ def test_peaks_on_a_grid_are_places():
     assert ((found - truth).abs() / cells).median() < 0.1
 
 
-def test_a_grid_of_plane_waves_has_no_places():
+def test_a_grid_of_plane_waves_has_no_places() -> None:
     grid = default_grid(STUDENT, near=False)
     with pytest.raises(ValueError, match="grid must have ranges"):
         locate(torch.ones(1, len(grid)), grid, 1)
 
 
-def test_mdl_counts_sources_when_snapshots_abound():
+def test_mdl_counts_sources_when_snapshots_abound() -> None:
     """MDL is consistent: 2,000 ordinary snapshots of K sources give K, every time; AIC may count more, never fewer."""
     generator = torch.Generator().manual_seed(0)
     counts = torch.arange(4).repeat(20)
@@ -540,18 +551,18 @@ def test_mdl_counts_sources_when_snapshots_abound():
         (lambda: source_count(torch.ones(1, 4), 4), "snapshots must be more than the 4 eigenvalues, got 4"),
     ],
 )
-def test_bad_input_is_named(call, message):
+def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_the_benchmark_stores_every_scene_once(tmp_path):
+def test_the_benchmark_stores_every_scene_once(tmp_path: Path) -> None:
     """Bins of SNR and of K are partitions of the scenes, means lie in their intervals, and --only keeps the other
     rows.
     """
     target = tmp_path / "results.json"
 
-    def bench(*arguments):
+    def bench(*arguments: str) -> dict[str, Any]:
         result = CliRunner().invoke(
             main, ["bench", "estimators", "--scenes", "24", "--json", str(target), *arguments], catch_exceptions=False
         )

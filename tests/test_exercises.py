@@ -7,10 +7,11 @@ no test of its own.
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from covlab.course.checking import CHECK, worked_exercises
+from covlab.course.checking import CHECK, Worked, worked_exercises
 from covlab.course.editions import read_lesson
 from covlab.course.exercises import all_exercises
 from covlab.course.exercises.judging import judge
@@ -21,42 +22,43 @@ SOURCES = sorted((ROOT / "lessons").glob("[0-9][0-9]_*.py"))
 
 
 @cache
-def worked(id):
+def worked(id: str) -> Worked:
     [source] = (source for source in SOURCES if source.stem.startswith(id[:2]))
     return worked_exercises(read_lesson(source))[id]
 
 
-def answer_in(id, source):
+def answer_in(id: str, source: str) -> Any:
     """The answer that a cell, run by itself, defines."""
-    namespace = {}
+    namespace: dict[str, Any] = {}
     exec(compile(source, f"<{id}>", "exec"), namespace)
     return namespace[worked(id).answer]
 
 
 @pytest.mark.parametrize("id", EXERCISES)
-def test_the_solution_passes(id):
+def test_the_solution_passes(id: str) -> None:
     judgement = judge(EXERCISES[id], answer_in(id, worked(id).solution))
     assert judgement.passed, judgement
 
 
 @pytest.mark.parametrize("id", EXERCISES)
-def test_the_starter_runs_and_is_wrong(id):
+def test_the_starter_runs_and_is_wrong(id: str) -> None:
     judgement = judge(EXERCISES[id], answer_in(id, worked(id).starter))
     assert not judgement.passed
     assert judgement.ran or EXERCISES[id].draw is None, judgement.finding
 
 
 @pytest.mark.parametrize("id, number", [(id, n) for id in EXERCISES for n in range(len(EXERCISES[id].hints))])
-def test_each_mistake_meets_its_own_hint(id, number):
+def test_each_mistake_meets_its_own_hint(id: str, number: int) -> None:
     hints = EXERCISES[id].hints
     judgement = judge(EXERCISES[id], hints[number].mistake)
     assert not judgement.passed
     filled = ".+".join(map(re.escape, re.split(r"\{.*?\}", hints[number].text)))
+    assert judgement.hint is not None
     assert re.fullmatch(filled, judgement.hint or "") and "nan" not in judgement.hint, judgement
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
-def test_lesson_and_package_have_the_same_exercises(source):
+def test_lesson_and_package_have_the_same_exercises(source: Path) -> None:
     checked = [
         id
         for cell in read_lesson(source).notebook.cells
@@ -70,5 +72,5 @@ def test_lesson_and_package_have_the_same_exercises(source):
         assert worked(id).answer == EXERCISES[id].name, f"{id}: the lesson calls the answer {worked(id).answer!r}"
 
 
-def test_exercises_are_of_lessons_there_are():
+def test_exercises_are_of_lessons_there_are() -> None:
     assert {id[:2] for id in EXERCISES} <= {source.stem[:2] for source in SOURCES}

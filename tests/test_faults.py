@@ -1,6 +1,7 @@
 """Faults as switches."""
 
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,13 +20,13 @@ from covlab.simulator import FreshScenes, Simulator, scene_generator
 STUDENT = preset("student")
 
 
-def test_the_museum_is_as_large_as_promised():
+def test_the_museum_is_as_large_as_promised() -> None:
     assert len(FAULTS) >= 24
     assert {fault.group for fault in FAULTS.values()} == set(GROUPS)
 
 
-def test_a_fault_lives_in_the_trainers_made_inside_and_nowhere_else():
-    lines = []
+def test_a_fault_lives_in_the_trainers_made_inside_and_nowhere_else() -> None:
+    lines: list[str] = []
     inside, outside = stage("missing_division", progress=Lines(lines.append)), stage()
     assert inside.faults == ("missing_division",) and outside.faults == ()
     inside.fit(), outside.fit()
@@ -34,11 +35,11 @@ def test_a_fault_lives_in_the_trainers_made_inside_and_nowhere_else():
     assert ratio == pytest.approx(4, rel=1e-4)
 
 
-def test_a_fault_stays_in_its_thread():
+def test_a_fault_stays_in_its_thread() -> None:
     made = {}
     ready, go_on = threading.Event(), threading.Event()
 
-    def other():
+    def other() -> None:
         ready.wait()
         made["clean"] = stage()
         go_on.set()
@@ -53,18 +54,18 @@ def test_a_fault_stays_in_its_thread():
     assert made["clean"].faults == () and made["bugged"].faults == ("missing_division",)
 
 
-def test_the_reviewed_bug_does_nothing_when_one_micro_batch_makes_a_window():
+def test_the_reviewed_bug_does_nothing_when_one_micro_batch_makes_a_window() -> None:
     bugged, clean = (stage(*faults, accumulation=1, windows=30).fit() for faults in (("division_in_debug_block",), ()))
     assert torch.equal(bugged.vector, clean.vector)
 
 
-def test_the_reviewed_bug_divides_the_first_micro_batch_alone():
+def test_the_reviewed_bug_divides_the_first_micro_batch_alone() -> None:
     bugged, clean = (stage(*faults).fit().ledger.columns()["loss"] for faults in (("division_in_debug_block",), ()))
     assert bugged[0] / clean[0] == pytest.approx(3.25, rel=0.05)
     assert bugged[1] / clean[1] == pytest.approx(4, rel=0.05)
 
 
-def test_refusals():
+def test_refusals() -> None:
     with pytest.raises(ValueError, match="fault must be one of .*got 'nonsense'"), inject("nonsense"):
         pass
     with (
@@ -81,7 +82,7 @@ def test_refusals():
     assert stage().faults == ()
 
 
-def test_faults_of_different_places_compose():
+def test_faults_of_different_places_compose() -> None:
     run = stage("missing_division", "constant_symbols", "main_weight_zero", "schedule_per_epoch")
     assert run.faults == ("constant_symbols", "main_weight_zero", "missing_division", "schedule_per_epoch")
     run.fit()
@@ -91,7 +92,7 @@ def test_faults_of_different_places_compose():
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_exhibits_are_complete_and_their_difference_is_short(name):
+def test_exhibits_are_complete_and_their_difference_is_short(name: str) -> None:
     fault = FAULTS[name]
     assert all(getattr(fault, text) for text in ("title", "changes", "innocent", "seen_in"))
     assert fault.observable in OBSERVABLES
@@ -101,9 +102,9 @@ def test_exhibits_are_complete_and_their_difference_is_short(name):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_every_faulty_run_is_stamped(name, tmp_path):
+def test_every_faulty_run_is_stamped(name: str, tmp_path: Path) -> None:
     """In the trainer, its log, its ledger and its checkpoints, wherever the fault sits."""
-    lines = []
+    lines: list[str] = []
     run = exhibit(name, progress=Lines(lines.append), windows=4, folder=tmp_path)
     finish(run)
     assert run.faults == (name,)
@@ -119,12 +120,12 @@ def test_every_faulty_run_is_stamped(name, tmp_path):
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", FAULTS)
-def test_no_fault_raises_an_exception(name, precision):
+def test_no_fault_raises_an_exception(name: str, precision: str) -> None:
     run = exhibit(name, precision=precision, windows=2).fit()
     assert run.window == 2
 
 
-def test_a_trainer_of_a_faulty_stream_is_stamped_wherever_it_is_made():
+def test_a_trainer_of_a_faulty_stream_is_stamped_wherever_it_is_made() -> None:
     with inject("constant_symbols"):
         scenes = FreshScenes(Simulator(STUDENT), 8, 4, seed=0)
     run = stage()
@@ -132,13 +133,13 @@ def test_a_trainer_of_a_faulty_stream_is_stamped_wherever_it_is_made():
     assert again.faults == ("constant_symbols",)
 
 
-def test_held_out_scenes_are_no_training_scenes():
+def test_held_out_scenes_are_no_training_scenes() -> None:
     scenes = FreshScenes(Simulator(STUDENT), 8, 16, seed=0)
     trained = torch.cat([batch.snr_db for epoch in range(10) for batch in scenes.micro_batches(epoch)])
     assert not torch.isin(scenes.held_out(16).snr_db, trained).any()
 
 
-def test_a_guard_that_is_an_assert_is_no_guard():
+def test_a_guard_that_is_an_assert_is_no_guard() -> None:
     """Under python -O the statement is gone; the right guard is an exception."""
     import subprocess
     import sys
@@ -154,18 +155,18 @@ def test_a_guard_that_is_an_assert_is_no_guard():
         LossWeights(lam_cov=0.0)
 
 
-def test_autocast_leaves_the_complex_loss_alone():
+def test_autocast_leaves_the_complex_loss_alone() -> None:
     """What the exhibit says of covlab's own loss."""
     batch = Simulator(STUDENT).draw(32, scene_generator(0, "test"))
     run = stage()
-    loss = Loss(STUDENT, LossWeights(**dict.fromkeys(LossWeights().values(), 0.1)))
+    loss = Loss(STUDENT, LossWeights.only(**dict.fromkeys(LossWeights.names(), 0.1)))
     estimate = run.model(batch.y, batch.H, batch.codes, batch.snr_db)
     with torch.autocast("cpu", dtype=torch.float16):
         inside = loss(estimate, batch)
     assert torch.equal(inside.total, loss(estimate, batch).total)
 
 
-def test_catalogue_and_exhibit_from_a_shell():
+def test_catalogue_and_exhibit_from_a_shell() -> None:
     catalogue = CliRunner().invoke(main, ["faults"])
     assert catalogue.exit_code == 0 and all(name in catalogue.output for name in FAULTS)
     exhibit = CliRunner().invoke(main, ["faults", "show", "clip_before_unscale", "--measure"])

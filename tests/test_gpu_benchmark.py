@@ -8,7 +8,7 @@ from pathlib import Path
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
 
 
-def test_one_call_measures_everything_on_the_cpu_too(tmp_path):
+def test_one_call_measures_everything_on_the_cpu_too(tmp_path: Path) -> None:
     small = [
         "--preset",
         "student",

@@ -4,18 +4,19 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from covlab.grid import Grid, default_grid
+from covlab.grid import DictionaryEstimate, Grid, default_grid
 from covlab.loss import Loss, LossWeights, nmse
 from covlab.model import Estimate
 from covlab.scenario import PRESETS, preset
-from covlab.simulator import Simulator, scene_generator
+from covlab.simulator import Batch, Simulator, scene_generator
 from covlab.site import steering_vectors
 
 STUDENT = preset("student")
 
 
-def estimate_and_batch(name="student", scenes=8):
+def estimate_and_batch(name: str = "student", scenes: int = 8) -> tuple[DictionaryEstimate, Batch]:
     scenario = preset(name)
     grid, generator = default_grid(scenario), scene_generator(0, "test")
     power = torch.rand(scenes, len(grid), generator=generator) * (
@@ -26,7 +27,7 @@ def estimate_and_batch(name="student", scenes=8):
 
 @pytest.mark.parametrize("near", [True, False])
 @pytest.mark.parametrize("name", PRESETS)
-def test_columns_are_the_steering_vectors_of_the_points(name, near):
+def test_columns_are_the_steering_vectors_of_the_points(name: str, near: bool) -> None:
     grid = default_grid(preset(name), near)
     assert len(grid) == grid.steering.shape[1] == math.prod(grid.shape)
     expected = steering_vectors(grid.scenario, grid.azimuth.double(), grid.elevation.double(), grid.range_m.double()).T
@@ -36,7 +37,7 @@ def test_columns_are_the_steering_vectors_of_the_points(name, near):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_source_has_a_neighbour_on_the_grid(name):
+def test_every_source_has_a_neighbour_on_the_grid(name: str) -> None:
     """A source lies at most half a step from a point along each axis, so its wave front is well correlated with one of
     them.
     """
@@ -48,7 +49,7 @@ def test_every_source_has_a_neighbour_on_the_grid(name):
     assert ((waves.conj() @ coarse.steering).abs() / len(grid.steering)).square().max(dim=1).values.mean() < best.mean()
 
 
-def test_neighbours_in_angle_are_about_as_correlated_as_the_step_says():
+def test_neighbours_in_angle_are_about_as_correlated_as_the_step_says() -> None:
     step = 0.6
     grid = default_grid(preset("full"), near=False, step=step)
     D = grid.steering.T.unflatten(0, grid.shape)[0] / 12
@@ -58,7 +59,7 @@ def test_neighbours_in_angle_are_about_as_correlated_as_the_step_says():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_error_from_powers_is_the_error_of_the_matrices(name):
+def test_error_from_powers_is_the_error_of_the_matrices(name: str) -> None:
     estimate, batch = estimate_and_batch(name)
     assert torch.allclose(estimate.nmse(batch), nmse(estimate.covariance(), batch.covariance()), atol=1e-5)
     trace, norm = estimate.trace_and_norm
@@ -68,13 +69,13 @@ def test_error_from_powers_is_the_error_of_the_matrices(name):
     )
 
 
-def test_scale_of_the_powers_does_not_matter():
+def test_scale_of_the_powers_does_not_matter() -> None:
     estimate, batch = estimate_and_batch()
     scaled = estimate.grid.estimate(300 * estimate.power, 300 * estimate.loading)
     assert torch.allclose(estimate.nmse(batch), scaled.nmse(batch), rtol=1e-4)
 
 
-def test_sources_on_the_grid_are_described_exactly():
+def test_sources_on_the_grid_are_described_exactly() -> None:
     grid = default_grid(STUDENT)
     batch = Simulator(STUDENT).draw(4, scene_generator(0, "test"))
     chosen = torch.tensor([[3, 40], [5, 77], [60, 9], [100, 2]])
@@ -83,7 +84,7 @@ def test_sources_on_the_grid_are_described_exactly():
     assert grid.estimate(power, torch.zeros(4)).nmse(batch).abs().max() < 1e-5
 
 
-def test_loss_of_powers_is_the_loss_of_their_factors():
+def test_loss_of_powers_is_the_loss_of_their_factors() -> None:
     """Every term that asks for no head says the same of the two ways to write one matrix."""
     estimate, batch = estimate_and_batch()
     loss = Loss(STUDENT, LossWeights(lam_K=0.0))
@@ -104,7 +105,7 @@ def test_loss_of_powers_is_the_loss_of_their_factors():
         ("ranges", torch.empty(0)),
     ],
 )
-def test_axis_that_is_none_is_refused_by_name(axis, wrong):
+def test_axis_that_is_none_is_refused_by_name(axis: str, wrong: Tensor) -> None:
     axes = {"azimuths": torch.zeros(1), "elevations": torch.zeros(1), "ranges": torch.ones(1)}
     with pytest.raises(ValueError, match=axis):
         Grid(STUDENT, **(axes | {axis: wrong}))
@@ -112,7 +113,7 @@ def test_axis_that_is_none_is_refused_by_name(axis, wrong):
         default_grid(STUDENT, step=0.0)
 
 
-def test_grid_moves_to_a_device_with_all_its_tensors():
+def test_grid_moves_to_a_device_with_all_its_tensors() -> None:
     grid = default_grid(STUDENT)
     assert grid.overlap.device.type == "cpu"
     moved = grid.to("meta")

@@ -3,23 +3,25 @@
 import math
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from covlab.loss import Loss, LossWeights, nmse
 from covlab.model import Estimate
 from covlab.scenario import preset
-from covlab.simulator import Simulator, scene_generator
+from covlab.simulator import Batch, Simulator, scene_generator
 
 scales = st.floats(1e-6, 1e6)
 seeds = st.integers(0, 2**31)
 
 
-def covariances(seed, scenes=3, size=5):
+def covariances(seed: int, scenes: int = 3, size: int = 5) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     factor = torch.randn(scenes, size, size, generator=generator, dtype=torch.complex128)
     return factor @ factor.mH + 0.1 * torch.eye(size)
@@ -27,14 +29,14 @@ def covariances(seed, scenes=3, size=5):
 
 @given(seeds, scales, scales)
 @settings(max_examples=50, deadline=None)
-def test_scale_of_either_matrix_does_not_matter(seed, a, b):
+def test_scale_of_either_matrix_does_not_matter(seed: int, a: float, b: float) -> None:
     estimate, truth = covariances(seed), covariances(seed + 1)
     assert torch.allclose(nmse(a * estimate, b * truth), nmse(estimate, truth), rtol=1e-9)
 
 
 @given(seeds, scales)
 @settings(max_examples=50, deadline=None)
-def test_zero_at_equality_and_only_there(seed, a):
+def test_zero_at_equality_and_only_there(seed: int, a: float) -> None:
     truth = covariances(seed)
     assert nmse(a * truth, truth).max() < 1e-20
     assert nmse(covariances(seed + 1), truth).min() > 1e-3
@@ -42,9 +44,10 @@ def test_zero_at_equality_and_only_there(seed, a):
 
 @given(seeds)
 @settings(max_examples=50, deadline=None)
-def test_gradient_is_orthogonal_to_the_estimate(seed):
+def test_gradient_is_orthogonal_to_the_estimate(seed: int) -> None:
     estimate = covariances(seed).requires_grad_()
     nmse(estimate, covariances(seed + 1)).sum().backward()
+    assert estimate.grad is not None
     radial = (estimate.grad.conj() * estimate).sum(dim=(1, 2)).real
     size = estimate.grad.norm(dim=(1, 2)) * estimate.detach().norm(dim=(1, 2))
     assert (radial.abs() / size).max() < 1e-12
@@ -52,13 +55,13 @@ def test_gradient_is_orthogonal_to_the_estimate(seed):
 
 @given(seeds)
 @settings(max_examples=50, deadline=None)
-def test_skew_part_of_the_estimate_does_not_matter(seed):
+def test_skew_part_of_the_estimate_does_not_matter(seed: int) -> None:
     estimate, truth = covariances(seed), covariances(seed + 1)
     skew = torch.triu(covariances(seed + 2), diagonal=1)
     assert torch.allclose(nmse(estimate + skew - skew.mH, truth), nmse(estimate, truth))
 
 
-def test_agrees_with_numpy():
+def test_agrees_with_numpy() -> None:
     estimate, truth = covariances(0, scenes=1), covariances(1, scenes=1)
     a, b = (5 * R[0].numpy() / np.trace(R[0].numpy()).real for R in (estimate, truth))
     assert nmse(estimate, truth).item() == pytest.approx(
@@ -67,31 +70,31 @@ def test_agrees_with_numpy():
 
 
 @pytest.mark.parametrize("trace", [-1.0, 0.0, 1e-6])
-def test_a_trace_that_is_not_positive_is_nan_for_its_scene_alone(trace):
+def test_a_trace_that_is_not_positive_is_nan_for_its_scene_alone(trace: float) -> None:
     estimate, truth = covariances(0), covariances(1)
     traceless = torch.diag(torch.tensor([3.0, -3.0, 1.0, -1.0, trace], dtype=torch.complex128))
     estimate[1] = 1e3 * traceless
     assert torch.isnan(nmse(estimate, truth)).tolist() == [False, True, False]
 
 
-def test_shapes_are_named():
+def test_shapes_are_named() -> None:
     with pytest.raises(ValueError, match=r"both be \[B, N, N\], got \[3, 5, 5\] and \[2, 5, 5\]"):
         nmse(covariances(0), covariances(1)[:2])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0.0, 100.0, True, "1"])
-def test_weights_refuse(value):
+def test_weights_refuse(value: Any) -> None:
     with pytest.raises(ValueError, match="lam_cov must be"):
         LossWeights(lam_cov=value)
 
 
-def test_guards_survive_optimized_python():
+def test_guards_survive_optimized_python() -> None:
     code = "from covlab.loss import LossWeights; LossWeights(lam_cov=0)"
     run = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 1 and "lam_cov must be above 0" in run.stderr
 
 
-def test_weights_remember_where_they_came_from():
+def test_weights_remember_where_they_came_from() -> None:
     assert LossWeights().provenance["lam_cov"] == "default"
     assert LossWeights(lam_cov=0.5).provenance["lam_cov"] == "argument"
     tuned = LossWeights().updated("study ris, trial 7", lam_cov=0.5)
@@ -104,7 +107,7 @@ STUDENT = preset("student")
 ALL = dict.fromkeys(LossWeights().values(), 1.0)
 
 
-def scenes_and_guess(count=6, rank=5, seed=0):
+def scenes_and_guess(count: int = 6, rank: int = 5, seed: int = 0) -> tuple[Batch, Estimate]:
     batch = Simulator(STUDENT).draw(count, scene_generator(seed, "test"))
     generator = torch.Generator().manual_seed(seed)
     factor = torch.randn(count, 16, rank, dtype=torch.complex64, generator=generator)
@@ -116,29 +119,29 @@ def scenes_and_guess(count=6, rank=5, seed=0):
     )
 
 
-def term(name, estimate, batch):
+def term(name: str, estimate: Estimate, batch: Batch) -> Tensor:
     return getattr(Loss(STUDENT, LossWeights()), name)(estimate, batch)
 
 
-def normalized(estimate):
+def normalized(estimate: Estimate) -> Tensor:
     R = estimate.covariance()
     return 16 * R / R.diagonal(dim1=1, dim2=2).real.sum(1).view(-1, 1, 1)
 
 
-def perfect(batch):
+def perfect(batch: Batch) -> Estimate:
     return Estimate(
         batch.factor(), torch.zeros(len(batch)), 100.0 * torch.nn.functional.one_hot(batch.source_count - 1, 2)
     )
 
 
 @pytest.mark.parametrize("name", ["cov", "cov_pred", "cross", "gap", "subspace_align", "peak_contrast", "ortho"])
-def test_no_term_changes_with_the_scale_of_the_estimate(name):
+def test_no_term_changes_with_the_scale_of_the_estimate(name: str) -> None:
     batch, estimate = scenes_and_guess()
     larger = Estimate(30 * estimate.factor, 900 * estimate.loading)
     assert torch.allclose(term(name, larger, batch), term(name, estimate, batch), rtol=1e-4, atol=1e-6)
 
 
-def test_cross_is_the_off_diagonal_error():
+def test_cross_is_the_off_diagonal_error() -> None:
     batch, estimate = scenes_and_guess()
     error = (normalized(estimate) - batch.covariance()).abs().square() * (1 - torch.eye(16))
     assert torch.allclose(
@@ -146,7 +149,7 @@ def test_cross_is_the_off_diagonal_error():
     )
 
 
-def test_gap_is_a_hinge_on_the_eigenvalues_of_the_whole_matrix():
+def test_gap_is_a_hinge_on_the_eigenvalues_of_the_whole_matrix() -> None:
     batch, estimate = scenes_and_guess(count=64)
     values = torch.linalg.eigvalsh(normalized(estimate) / 16).flip(1)
     K = batch.source_count
@@ -155,7 +158,7 @@ def test_gap_is_a_hinge_on_the_eigenvalues_of_the_whole_matrix():
     assert (term("gap", estimate, batch) > 0).any()
 
 
-def test_subspace_term_is_the_power_outside_the_sources():
+def test_subspace_term_is_the_power_outside_the_sources() -> None:
     batch, estimate = scenes_and_guess()
     for i in range(len(batch)):
         A = batch.steering[i, :, : batch.source_count[i]]
@@ -166,7 +169,7 @@ def test_subspace_term_is_the_power_outside_the_sources():
     assert term("subspace_align", perfect(batch), batch).abs().max() < 2e-3
 
 
-def test_peak_contrast_compares_the_beam_spectrum():
+def test_peak_contrast_compares_the_beam_spectrum() -> None:
     batch, estimate = scenes_and_guess()
     background = Loss(STUDENT, LossWeights()).background
     R = estimate.covariance()
@@ -179,7 +182,7 @@ def test_peak_contrast_compares_the_beam_spectrum():
     assert (term("peak_contrast", perfect(batch), batch) < term("peak_contrast", estimate, batch)).all()
 
 
-def test_ortho_vanishes_for_orthogonal_columns_of_any_length():
+def test_ortho_vanishes_for_orthogonal_columns_of_any_length() -> None:
     batch, _ = scenes_and_guess()
     Q = torch.linalg.qr(torch.randn(6, 16, 4, dtype=torch.complex64))[0] * torch.tensor([1.0, 20.0, 0.3, 5.0])
     assert term("ortho", Estimate(Q, torch.ones(6)), batch).max() < 1e-9
@@ -187,7 +190,7 @@ def test_ortho_vanishes_for_orthogonal_columns_of_any_length():
     assert torch.allclose(term("ortho", Estimate(twins, torch.ones(6)), batch), torch.full((6,), 2.0))
 
 
-def test_position_error_does_not_depend_on_the_order_of_the_guess():
+def test_position_error_does_not_depend_on_the_order_of_the_guess() -> None:
     batch, _ = scenes_and_guess(count=32)
     truth = torch.stack([batch.azimuth, batch.elevation, batch.range_m.log()], dim=2)
     factor, loading = torch.zeros(32, 16, 1, dtype=torch.complex64), torch.ones(32)
@@ -199,42 +202,44 @@ def test_position_error_does_not_depend_on_the_order_of_the_guess():
     )
 
 
-def test_count_term_is_cross_entropy_of_the_number_of_sources():
+def test_count_term_is_cross_entropy_of_the_number_of_sources() -> None:
     batch, estimate = scenes_and_guess()
+    assert estimate.source_logits is not None
     expected = -torch.stack(
         [estimate.source_logits[i].log_softmax(0)[batch.source_count[i] - 1] for i in range(len(batch))]
     )
     assert torch.allclose(term("K", estimate, batch), expected)
 
 
-def test_total_is_the_weighted_sum_and_zero_switches_off():
+def test_total_is_the_weighted_sum_and_zero_switches_off() -> None:
     batch, estimate = scenes_and_guess()
-    weights = LossWeights(**(ALL | {"lam_gap": 0.0, "lam_K": 2.0}))
+    weights = LossWeights.only(**(ALL | {"lam_gap": 0.0, "lam_K": 2.0}))
     result = Loss(STUDENT, weights)(estimate, batch)
     assert set(result.terms) == {name.removeprefix("lam_") for name in ALL} - {"gap"}
     assert torch.allclose(result.total, sum(result.terms.values()) + result.terms["K"])
 
 
 @pytest.mark.parametrize("weight, head", [("lam_K", "source_logits"), ("lam_aux", "positions")])
-def test_a_term_without_its_head_is_refused(weight, head):
+def test_a_term_without_its_head_is_refused(weight: str, head: str) -> None:
     batch, estimate = scenes_and_guess()
     bare = Estimate(estimate.factor, estimate.loading)
     with pytest.raises(ValueError, match=f"{weight} must be 0: this estimate has no {head}"):
         Loss(STUDENT, LossWeights.only(lam_cov=1.0, **{weight: 0.1}))(bare, batch)
 
 
-def test_gradient_is_finite_where_eigenvalues_coincide():
+def test_gradient_is_finite_where_eigenvalues_coincide() -> None:
     """A scaled identity and a perfect estimate have whole groups of equal eigenvalues; no term may mind."""
     batch, _ = scenes_and_guess()
     equal = torch.eye(16, dtype=torch.complex64).expand(6, 16, 16)
     for values in (equal, batch.factor()):
         factor = values.clone().requires_grad_()
         estimate = Estimate(factor, torch.full((6,), 0.1), torch.zeros(6, 2), torch.zeros(6, 2, 3))
-        Loss(STUDENT, LossWeights(**ALL))(estimate, batch).total.sum().backward()
+        Loss(STUDENT, LossWeights.only(**ALL))(estimate, batch).total.sum().backward()
+        assert factor.grad is not None
         assert torch.isfinite(torch.view_as_real(factor.grad)).all()
 
 
-def test_blend_mixes_trace_normalized_matrices():
+def test_blend_mixes_trace_normalized_matrices() -> None:
     batch, estimate = scenes_and_guess()
     snapshots = 100 * torch.randn(6, 16, 7, dtype=torch.complex64)
     sample = snapshots @ snapshots.mH
@@ -247,20 +252,22 @@ def test_blend_mixes_trace_normalized_matrices():
     )
 
 
-def test_unknown_provenance_is_refused():
+def test_unknown_provenance_is_refused() -> None:
     with pytest.raises(ValueError, match="provenance must name weights .*got lam_typo"):
         LossWeights(provenance={"lam_typo": "argument"})
 
 
-def test_a_scene_gone_bad_is_nan_in_every_term_and_leaves_the_others_alone():
+def test_a_scene_gone_bad_is_nan_in_every_term_and_leaves_the_others_alone() -> None:
     batch, estimate = scenes_and_guess()
+
+    def spoil(tensor: Tensor | None) -> Tensor:
+        assert tensor is not None
+        return tensor.index_fill(0, torch.tensor([2]), math.nan)
+
     spoiled = Estimate(
-        *(
-            tensor.index_fill(0, torch.tensor([2]), math.nan)
-            for tensor in (estimate.factor, estimate.loading, estimate.source_logits, estimate.positions)
-        )
+        spoil(estimate.factor), spoil(estimate.loading), spoil(estimate.source_logits), spoil(estimate.positions)
     )
-    bad, good = (Loss(STUDENT, LossWeights(**ALL))(guess, batch) for guess in (spoiled, estimate))
+    bad, good = (Loss(STUDENT, LossWeights.only(**ALL))(guess, batch) for guess in (spoiled, estimate))
     others = torch.arange(6) != 2
     for name in good.terms:
         assert torch.isnan(bad.terms[name][2]), name

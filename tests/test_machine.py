@@ -1,6 +1,8 @@
 """Laws of the look at the machine, and of the choice of a device."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Never
 
 import pytest
 
@@ -8,7 +10,7 @@ from covlab.course import machine
 
 
 @pytest.fixture
-def shown(monkeypatch):
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts = []
     monkeypatch.setattr(
         "IPython.display.display",
@@ -17,7 +19,7 @@ def shown(monkeypatch):
     return texts
 
 
-def test_a_line_that_fails_says_what_to_do_and_all_lines_are_shown(shown):
+def test_a_line_that_fails_says_what_to_do_and_all_lines_are_shown(shown: list[str]) -> None:
     lines = machine.look_at_machine()
     assert all(line.advice for line in lines if line.ok is not True)
     machine.show_machine()
@@ -25,7 +27,7 @@ def test_a_line_that_fails_says_what_to_do_and_all_lines_are_shown(shown):
     assert ("machine is ready" in shown[1]) == all(line.ok is not False for line in lines)
 
 
-def test_without_torch_the_rest_is_still_looked_at(monkeypatch):
+def test_without_torch_the_rest_is_still_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     assert [line.what for line in machine.look_at_machine() if line.ok is False] == ["PyTorch"]
 
@@ -40,7 +42,7 @@ def test_without_torch_the_rest_is_still_looked_at(monkeypatch):
         ("mixed precision, fp16", lambda patch: patch.setattr("torch.autocast", _refuse)),
     ],
 )
-def test_each_failing_line_is_found(name, spoil):
+def test_each_failing_line_is_found(name: str, spoil: Callable[[pytest.MonkeyPatch], None]) -> None:
     looks = {
         "Python": machine._python,
         "PyTorch": machine._torch,
@@ -55,11 +57,11 @@ def test_each_failing_line_is_found(name, spoil):
     assert line.what == name and line.ok is False and line.advice
 
 
-def _refuse(*_):
+def _refuse(*_: object) -> Never:
     raise RuntimeError("autocast: not here")
 
 
-def test_without_a_gpu_the_gpu_profile_says_so_and_goes_on(shown, monkeypatch):
+def test_without_a_gpu_the_gpu_profile_says_so_and_goes_on(shown: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert machine.choose_device("gpu") == "cpu"
     assert "No GPU here" in shown[0]
@@ -70,7 +72,7 @@ def test_without_a_gpu_the_gpu_profile_says_so_and_goes_on(shown, monkeypatch):
         machine.choose_device("tpu")
 
 
-def test_a_gpu_gets_the_full_arrays_and_says_so(shown):
+def test_a_gpu_gets_the_full_arrays_and_says_so(shown: list[str]) -> None:
     assert machine.choose_scenario("cpu").name == "student" and not shown
     assert machine.choose_scenario("cuda").name == "full"
     assert "144 elements" in shown[0]

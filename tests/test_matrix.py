@@ -2,6 +2,8 @@
 
 import math
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from covlab.plots.faults import confusion_matrix, symptom_matrix
 PUBLISHED = load()
 
 
-def published(fault, cell):
+def published(fault: str, cell: tuple[str, str, str]) -> dict[str, Any]:
     (row,) = [
         row
         for row in PUBLISHED
@@ -22,31 +24,31 @@ def published(fault, cell):
     return row
 
 
-def test_every_fault_has_every_cell():
+def test_every_fault_has_every_cell() -> None:
     assert [(row["fault"], row["optimizer"], row["clipping"], row["precision"]) for row in PUBLISHED] == [
         (fault, *cell) for fault in FAULTS for cell in CELLS
     ]
 
 
-def test_no_honest_run_is_convicted():
+def test_no_honest_run_is_convicted() -> None:
     assert {row["clean_moved"] for row in PUBLISHED} == {""}
 
 
-def test_every_fault_is_convicted_by_its_own_observable_somewhere():
+def test_every_fault_is_convicted_by_its_own_observable_somewhere() -> None:
     for fault in FAULTS.values():
         assert any(fault.observable in row["moved"].split() for row in PUBLISHED if row["fault"] == fault.name), (
             fault.name
         )
 
 
-def test_what_cannot_be_identified_is_named_and_explained():
+def test_what_cannot_be_identified_is_named_and_explained() -> None:
     found = twins(PUBLISHED)
     assert all(group.reasons for group in found)
     assert {name for group in found if not group.observables for name in group.names} == set(SILENT)
     assert {group.observables for group in found if group.observables} == set(ALIKE)
 
 
-def test_what_is_known_of_the_missing_division():
+def test_what_is_known_of_the_missing_division() -> None:
     """AdamW without clipping hides it in all but log and gradient norm; SGD takes it for another learning rate."""
     adam, sgd = (published("missing_division", (optimizer, "no clip", "fp32")) for optimizer in ("adamw", "sgd"))
     for row in (adam, sgd):
@@ -56,7 +58,7 @@ def test_what_is_known_of_the_missing_division():
     assert sgd["update_norm"] / sgd["clean_update_norm"] > 1.5
 
 
-def test_a_part_measured_again_agrees(tmp_path):
+def test_a_part_measured_again_agrees(tmp_path: Path) -> None:
     cell = ("adamw", "clip", "fp32")
     (row,) = measure(["missing_division"], [cell], workers=1)
     known = published("missing_division", cell)
@@ -67,7 +69,7 @@ def test_a_part_measured_again_agrees(tmp_path):
     assert (tmp_path / "part.csv").read_text().startswith("fault,optimizer,clipping,precision,train")
 
 
-def test_pictures():
+def test_pictures() -> None:
     assert symptom_matrix(PUBLISHED).axes[0].get_yticklabels()[0].get_text() == next(iter(FAULTS))
     shares = {"missing_division": {"window_gradient": 1.0}, "clean": {}}
     figure = confusion_matrix(shares, {"missing_division": "window_gradient"})
@@ -75,7 +77,7 @@ def test_pictures():
 
 
 @pytest.mark.slow
-def test_the_whole_matrix_within_ten_minutes():
+def test_the_whole_matrix_within_ten_minutes() -> None:
     began = time.monotonic()
     rows = measure()
     assert time.monotonic() - began < 600
@@ -92,7 +94,7 @@ def test_the_whole_matrix_within_ten_minutes():
 @pytest.mark.parametrize(
     "shares", [load_confusion(), pytest.param(None, marks=pytest.mark.slow)], ids=["published", "measured again"]
 )
-def test_confusion(shares):
+def test_confusion(shares: dict[str, dict[str, float]] | None) -> None:
     shares = shares or confusion()
     assert shares["clean"] == {}
     assert all(shares[fault.name][fault.observable] == 1 for fault in FAULTS.values())

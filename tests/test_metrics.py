@@ -1,6 +1,7 @@
 """Distances between covariances, subspaces and places, against the libraries that define them."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,35 +11,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyriemann.geometry.distance import distance_wasserstein
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
 from covlab.metrics import assign, bures_wasserstein, places, position_errors, principal_angles, rmspe, subspace_overlap
 from covlab.scenario import preset
-from covlab.simulator import Simulator, scene_generator
+from covlab.simulator import Batch, Simulator, scene_generator
 
 STUDENT = preset("student")
 
 
-def scenes(count=32):
+def scenes(count: int = 32) -> Batch:
     return Simulator(STUDENT, dtype=torch.complex128).draw(count, scene_generator(0, "test"))
 
 
-def random_complex(seed, *shape):
+def random_complex(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.complex128, generator=torch.Generator().manual_seed(seed))
 
 
-def covariances(seed, rank=8, count=6, elements=8):
+def covariances(seed: int, rank: int = 8, count: int = 6, elements: int = 8) -> Tensor:
     factor = random_complex(seed, count, elements, rank)
     R = factor @ factor.mH
     return R * (elements / R.diagonal(dim1=1, dim2=2).real.sum(dim=1)).view(-1, 1, 1)
 
 
-def test_wasserstein_distance_is_pyriemanns():
+def test_wasserstein_distance_is_pyriemanns() -> None:
     one, other = covariances(0), covariances(1)
     expected = [distance_wasserstein(a, b) for a, b in zip(one.numpy(), other.numpy(), strict=True)]
     assert np.allclose(bures_wasserstein(one, other), expected)
 
 
-def test_wasserstein_distance_takes_any_rank_and_scale():
+def test_wasserstein_distance_takes_any_rank_and_scale() -> None:
     """Rank one has a closed form, d² = 2N − 2|aᴴb|; a full-rank matrix of nearly that rank tends to it."""
     a, b = covariances(2, rank=1), covariances(3, rank=1)
     fidelity = (a * b.mT).sum(dim=(1, 2)).real.sqrt()
@@ -51,19 +53,19 @@ def test_wasserstein_distance_takes_any_rank_and_scale():
 
 
 @pytest.mark.parametrize("p, q", [(1, 1), (3, 3), (2, 4), (4, 2)])
-def test_principal_angles_are_scipys(p, q):
+def test_principal_angles_are_scipys(p: int, q: int) -> None:
     one, other = random_complex(0, 5, 16, p), random_complex(1, 5, 16, q)
     expected = [np.sort(scipy.linalg.subspace_angles(a, b)) for a, b in zip(one.numpy(), other.numpy(), strict=True)]
     assert np.allclose(principal_angles(one, other), expected)
 
 
-def test_tiny_angles_keep_their_digits():
+def test_tiny_angles_keep_their_digits() -> None:
     one = torch.eye(4, 1, dtype=torch.complex128).unsqueeze(0)
     other = torch.tensor([[[1.0], [1e-9], [0], [0]]], dtype=torch.complex128)
     assert principal_angles(one, other).item() == pytest.approx(1e-9)
 
 
-def test_subspace_overlap_is_the_mean_squared_cosine_of_principal_angles():
+def test_subspace_overlap_is_the_mean_squared_cosine_of_principal_angles() -> None:
     batch = scenes()
     R = batch.covariance() + 0.5 * covariances(4, rank=16, count=32, elements=16)
     _, vectors = torch.linalg.eigh(R)
@@ -76,7 +78,7 @@ def test_subspace_overlap_is_the_mean_squared_cosine_of_principal_angles():
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 5), st.integers(0, 2), st.integers(0, 2**31))
-def test_assignment_is_scipys(true, surplus, seed):
+def test_assignment_is_scipys(true: int, surplus: int, seed: int) -> None:
     guessed = min(true + surplus, 6)
     cost = torch.rand(3, true, guessed, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     least, order = assign(cost)
@@ -86,7 +88,7 @@ def test_assignment_is_scipys(true, surplus, seed):
         assert order[scene].tolist() == columns.tolist()
 
 
-def test_position_error_is_a_distance_whatever_the_order():
+def test_position_error_is_a_distance_whatever_the_order() -> None:
     batch = scenes()
     truth = torch.stack([batch.azimuth, batch.elevation, batch.range_m], dim=2)
     assert torch.nan_to_num(position_errors(truth.flip(1), batch)).max() < 1e-6
@@ -96,7 +98,7 @@ def test_position_error_is_a_distance_whatever_the_order():
     assert (position_errors(truth, batch).isnan() == (batch.power == 0)).all()
 
 
-def test_a_missed_source_costs_its_range():
+def test_a_missed_source_costs_its_range() -> None:
     batch = scenes()
     nothing = torch.full((32, 2, 3), math.nan, dtype=torch.float64)
     errors = position_errors(nothing, batch)
@@ -116,6 +118,6 @@ def test_a_missed_source_costs_its_range():
         (lambda: assign(torch.zeros(1, 2, 7)), r"true <= guessed <= 6, got \[1, 2, 7\]"),
     ],
 )
-def test_bad_input_is_named(call, message):
+def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()

@@ -2,38 +2,40 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from covlab.loss import nmse
 from covlab.model import BackProjectionNet, Estimate, SnapshotConvNet
-from covlab.scenario import PRESETS, preset
-from covlab.simulator import Simulator, scene_generator
+from covlab.scenario import PRESETS, Scenario, preset
+from covlab.simulator import Batch, Simulator, scene_generator
 
 STUDENT = preset("student")
 NETWORKS = (BackProjectionNet, SnapshotConvNet)
+Network = BackProjectionNet | SnapshotConvNet
 
 
 @pytest.fixture(params=NETWORKS)
-def network(request):
+def network(request: pytest.FixtureRequest) -> Network:
     torch.manual_seed(0)
     return request.param(STUDENT)
 
 
-def batch_of(scenes, scenario=STUDENT):
+def batch_of(scenes: int, scenario: Scenario = STUDENT) -> Batch:
     return Simulator(scenario).draw(scenes, scene_generator(0, "test"))
 
 
-def contract(batch):
+def contract(batch: Batch) -> dict[str, Tensor]:
     return {"y": batch.y, "H": batch.H, "codes": batch.codes, "snr_db": batch.snr_db}
 
 
-def test_estimate_is_hermitian_and_positive_definite(network):
+def test_estimate_is_hermitian_and_positive_definite(network: Network) -> None:
     R = network(**contract(batch_of(16))).covariance().detach()
     assert R.shape == (16, 16, 16)
     assert torch.allclose(R, R.mH, atol=1e-6)
     assert torch.linalg.eigvalsh(R).min() > 0
 
 
-def test_error_from_factors_is_the_error_of_the_matrices(network):
+def test_error_from_factors_is_the_error_of_the_matrices(network: Network) -> None:
     batch = batch_of(32)
     estimate = network(**contract(batch))
     assert torch.allclose(estimate.nmse(batch), nmse(estimate.covariance(), batch.covariance()), atol=2e-6)
@@ -41,19 +43,19 @@ def test_error_from_factors_is_the_error_of_the_matrices(network):
     assert exact.nmse(batch).abs().max() < 2e-6
 
 
-def test_untrained_network_knows_nothing(network):
+def test_untrained_network_knows_nothing(network: Network) -> None:
     batch = batch_of(512)
     assert network(**contract(batch)).nmse(batch).mean() > 0.9
 
 
-def test_scenes_do_not_look_at_each_other(network):
+def test_scenes_do_not_look_at_each_other(network: Network) -> None:
     batch = batch_of(8)
     together = network.eval()(**contract(batch)).factor
     alone = torch.cat([network(**contract(batch[i : i + 1])).factor for i in range(8)])
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_back_projection_reads_the_product_of_snapshots_and_codes():
+def test_back_projection_reads_the_product_of_snapshots_and_codes() -> None:
     """A phase common to y does nothing; codes of other scenes spoil everything the snapshots said."""
     torch.manual_seed(0)
     network, batch = BackProjectionNet(STUDENT), batch_of(64)
@@ -65,7 +67,7 @@ def test_back_projection_reads_the_product_of_snapshots_and_codes():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_parameter_is_real_and_gets_a_gradient(network, name):
+def test_every_parameter_is_real_and_gets_a_gradient(network: Network, name: str) -> None:
     scenario = preset(name)
     network, batch = type(network)(scenario), batch_of(4, scenario)
     network(**contract(batch)).nmse(batch).sum().backward()
@@ -73,7 +75,7 @@ def test_every_parameter_is_real_and_gets_a_gradient(network, name):
 
 
 @pytest.mark.parametrize("tensor", ["y", "H", "codes", "snr_db"])
-def test_contract_names_the_tensor_that_breaks_it(network, tensor):
+def test_contract_names_the_tensor_that_breaks_it(network: Network, tensor: str) -> None:
     scenario = preset("near_field")  # at student size N = L = 16, and codes with both swapped have the right shape
     network, inputs = type(network)(scenario), contract(batch_of(4, scenario))
     swapped = inputs[tensor].transpose(1, 2) if inputs[tensor].ndim > 1 else inputs[tensor].unsqueeze(1)
@@ -83,7 +85,7 @@ def test_contract_names_the_tensor_that_breaks_it(network, tensor):
         network(**(inputs | {tensor: inputs[tensor].double()}))
 
 
-def test_half_precision_runs_the_real_layers_only(network):
+def test_half_precision_runs_the_real_layers_only(network: Network) -> None:
     batch = batch_of(8)
     full = network(**contract(batch))
     with torch.autocast("cpu", dtype=torch.bfloat16):

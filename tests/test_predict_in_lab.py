@@ -1,6 +1,7 @@
 """A prediction as a student makes it: in JupyterLab, by keyboard alone, and remembered in work/."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from browser import Server, chromium, evidence, nameless, quiet, run_all, write_
 
 
 @pytest.mark.slow
-def test_a_prediction_is_made_by_keyboard_and_remembered(tmp_path):
+def test_a_prediction_is_made_by_keyboard_and_remembered(tmp_path: Path) -> None:
     (tmp_path / "lessons").mkdir()  # what makes it a clone
     write_notebook(
         tmp_path / "notebooks" / "predict.ipynb",

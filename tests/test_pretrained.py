@@ -4,16 +4,18 @@ given.
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from click.testing import CliRunner
+from torch import Tensor
 
 from covlab.checkpoint import CheckpointError, load_parameters
 from covlab.cli import main
 from covlab.metrics import by_snr
 from covlab.scenario import PRESETS, preset
-from covlab.simulator import Simulator, scene_generator
+from covlab.simulator import Batch, Simulator, scene_generator
 from covlab.site import site_channel
 from covlab.unrolled import CHECKPOINTS, UnrolledNet, pretrained, scored_scenes
 
@@ -24,18 +26,18 @@ SEED_TOLERANCE = (
 
 
 @pytest.fixture(scope="module")
-def student():
+def student() -> tuple[UnrolledNet, Batch]:
     return pretrained("student"), scored_scenes("student")[:256]
 
 
-def score(network, batch, **changed):
+def score(network: UnrolledNet, batch: Batch, **changed: Tensor) -> float:
     inputs = {name: getattr(batch, name) for name in ("y", "H", "codes", "snr_db")} | changed
     with torch.no_grad():
         return network(**inputs).nmse(batch).mean().item()
 
 
 @pytest.mark.parametrize("name, scenes, goal", [("student", 512, 0.095), ("near_field", 128, 0.15), ("full", 48, 0.19)])
-def test_score_is_what_the_card_says(name, scenes, goal):
+def test_score_is_what_the_card_says(name: str, scenes: int, goal: float) -> None:
     network = pretrained(name)
     expected = network.card["scores"]
     with torch.no_grad():
@@ -48,14 +50,14 @@ def test_score_is_what_the_card_says(name, scenes, goal):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_card_tells_how_to_make_it_again(name):
+def test_card_tells_how_to_make_it_again(name: str) -> None:
     card = pretrained(name).card
     assert re.match(rf"covlab train --preset {name} --windows \d+ .*--seed 0$", card["command"])
     assert card["seconds"] > 0 and {"torch", "python"} <= card["versions"].keys()
     assert (CHECKPOINTS / f"{name}.pt").stat().st_size < 1e6
 
 
-def test_network_of_no_preset_is_refused(monkeypatch, tmp_path):
+def test_network_of_no_preset_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="preset must be one of student, near_field, full, got 'half'"):
         pretrained("half")
     monkeypatch.setattr("covlab.unrolled.CHECKPOINTS", tmp_path)
@@ -63,7 +65,7 @@ def test_network_of_no_preset_is_refused(monkeypatch, tmp_path):
         pretrained("student")
 
 
-def test_more_signal_is_never_worse(student):
+def test_more_signal_is_never_worse(student: tuple[UnrolledNet, Batch]) -> None:
     network, batch = student
     with torch.no_grad():
         scores = network(batch.y, batch.H, batch.codes, batch.snr_db).nmse(batch)
@@ -72,7 +74,7 @@ def test_more_signal_is_never_worse(student):
 
 
 @pytest.mark.parametrize("tensor", ["y", "codes"])
-def test_snapshots_of_other_scenes_spoil_everything(student, tensor):
+def test_snapshots_of_other_scenes_spoil_everything(student: tuple[UnrolledNet, Batch], tensor: str) -> None:
     """R is read off the products y·conj(c). With y of one scene and the codes of another they are noise, and a
     confident estimate from noise is worse than the scaled identity, whose error is about 0.9."""
     network, batch = student
@@ -80,7 +82,7 @@ def test_snapshots_of_other_scenes_spoil_everything(student, tensor):
     assert score(network, batch, **{tensor: getattr(batch, tensor).roll(1, dims=0)}) > 0.9
 
 
-def test_another_site_spoils_everything(student):
+def test_another_site_spoils_everything(student: tuple[UnrolledNet, Batch]) -> None:
     """Two sites share the line of sight, half of the channel's power (κ = 0 dB). What came over the scatterers is then
     explained by sources that are not there, and at a high SNR no noise may excuse it: no better than knowing nothing
     (about 0.9)."""
@@ -88,7 +90,7 @@ def test_another_site_spoils_everything(student):
     assert 0.8 < score(pretrained("student", replace(STUDENT, site_seed=1)), batch) < 1.3
 
 
-def test_fixed_codebook_says_as_much_as_fresh_codes(student):
+def test_fixed_codebook_says_as_much_as_fresh_codes(student: tuple[UnrolledNet, Batch]) -> None:
     """The network has learned neither codes nor a site by heart: sixteen random codes, the same in every scene, do as
     well as fresh ones, but for the luck of one draw."""
     network, batch = student
@@ -99,7 +101,7 @@ def test_fixed_codebook_says_as_much_as_fresh_codes(student):
     assert sum(scores) / len(scores) == pytest.approx(score(network, batch), rel=0.35)
 
 
-def test_one_code_for_all_snapshots_hides_half_of_the_covariance(student):
+def test_one_code_for_all_snapshots_hides_half_of_the_covariance(student: tuple[UnrolledNet, Batch]) -> None:
     """All snapshots see the surface through the same M = 8 antennas' combinations of its N = 16 elements: eight
     dimensions of R are never seen, however many snapshots there are."""
     network, batch = student
@@ -116,7 +118,7 @@ def test_one_code_for_all_snapshots_hides_half_of_the_covariance(student):
     assert score(network, batch, y=torch.view_as_real(y), codes=codes) > 2 * score(network, batch)
 
 
-def test_wrong_noise_level_costs(student):
+def test_wrong_noise_level_costs(student: tuple[UnrolledNet, Batch]) -> None:
     """An SNR stated 15 dB too high makes sources of noise; 15 dB too low makes noise of sources."""
     network, batch = student
     for error in (-15, 15):
@@ -124,7 +126,7 @@ def test_wrong_noise_level_costs(student):
 
 
 @pytest.mark.slow
-def test_student_trains_again_to_its_score(tmp_path):
+def test_student_trains_again_to_its_score(tmp_path: Path) -> None:
     """The card's command, with another seed of scenes and first parameters, scored on the same scenes as the card."""
     card = pretrained("student").card
     result = CliRunner().invoke(

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from covlab.checkpoint import CheckpointError, read_checkpoint
 from covlab.faults import inject
@@ -28,10 +30,11 @@ from covlab.trainer import Trainer
 
 HERE = Path(__file__).parent
 SIZES = pytest.mark.parametrize("size", [2, 3])
+Seen = dict[str | tuple[int, int], Any]
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory):
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """{"alone": …, (ranks, number): …}: what real ranks saw; see ranks_at_work.py."""
     folder = tmp_path_factory.mktemp("ranks")
     done = subprocess.run(
@@ -46,7 +49,7 @@ def seen(tmp_path_factory):
     }
 
 
-def relative_distance(a, b):
+def relative_distance(a: Tensor, b: Tensor) -> float:
     return ((a - b).norm() / b.norm()).item()
 
 
@@ -55,7 +58,7 @@ def relative_distance(a, b):
 
 @SIZES
 @pytest.mark.parametrize("accumulation", [2, 3, 4])
-def test_gradient_of_a_window_is_that_of_one_process(seen, size, accumulation):
+def test_gradient_of_a_window_is_that_of_one_process(seen: Seen, size: int, accumulation: int) -> None:
     """Uneven ranks, a rank with nothing (two micro-batches for three), ragged micro-batches, short last windows,
     weighted scenes.
     """
@@ -71,7 +74,7 @@ def test_gradient_of_a_window_is_that_of_one_process(seen, size, accumulation):
         )
 
 
-def test_gradient_is_that_of_torch_where_torch_is_exact(seen):
+def test_gradient_is_that_of_torch_where_torch_is_exact(seen: Seen) -> None:
     """DistributedDataParallel with no_sync, on equal shares; it weighs ranks alike whatever they hold, so on no
     others.
     """
@@ -81,19 +84,19 @@ def test_gradient_is_that_of_torch_where_torch_is_exact(seen):
 
 
 @SIZES
-def test_ranks_see_the_scenes_that_one_process_sees_each_once(seen, size):
+def test_ranks_see_the_scenes_that_one_process_sees_each_once(seen: Seen, size: int) -> None:
     for window, expected in enumerate(seen["alone"]["drawn"]):
         assert torch.equal(torch.cat([seen[size, number]["drawn"][window] for number in range(size)]), expected)
 
 
 @SIZES
-def test_validation_is_that_of_one_process_to_the_bit(seen, size):
+def test_validation_is_that_of_one_process_to_the_bit(seen: Seen, size: int) -> None:
     assert all(torch.equal(seen[size, number]["scores"], seen["alone"]["scores"]) for number in range(size))
 
 
 @SIZES
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_the_ledger_is_that_of_one_process(seen, size, precision):
+def test_the_ledger_is_that_of_one_process(seen: Seen, size: int, precision: str) -> None:
     """Counts, the first bad scene and whether the step ran exactly; numbers as far as another order of adding goes.
 
     In half precision a rank's gradient is rounded before it is weighed, and parameters that then differ are rounded
@@ -123,7 +126,7 @@ def test_the_ledger_is_that_of_one_process(seen, size, precision):
 
 
 @given(st.integers(1, 9), st.integers(0, 40), st.integers(1, 5))
-def test_shares_in_order_are_the_whole_and_nearly_equal(size, count, step):
+def test_shares_in_order_are_the_whole_and_nearly_equal(size: int, count: int, step: int) -> None:
     numbers, shares = range(3, 3 + step * count, step), []
     for number in range(size):
         ranks = Ranks()
@@ -137,7 +140,7 @@ def test_shares_in_order_are_the_whole_and_nearly_equal(size, count, step):
 
 
 @SIZES
-def test_an_interrupt_of_one_rank_ends_all_and_the_run_is_taken_up_to_the_bit(seen, size):
+def test_an_interrupt_of_one_rank_ends_all_and_the_run_is_taken_up_to_the_bit(seen: Seen, size: int) -> None:
     assert {seen[size, number]["stopped"] for number in range(size)} == {3}
     whole, parts = seen["folder"] / f"{size}-whole", seen["folder"] / f"{size}-parts"
     for name in ("ledger.jsonl", "epochs.json", "config.json"):
@@ -150,13 +153,13 @@ def test_an_interrupt_of_one_rank_ends_all_and_the_run_is_taken_up_to_the_bit(se
 
 
 @SIZES
-def test_another_number_of_ranks_is_refused(seen, size):
+def test_another_number_of_ranks_is_refused(seen: Seen, size: int) -> None:
     with pytest.raises(CheckpointError, match=f"ranks: saved {size}, now 1"):
         small_trainer(folder=seen["folder"] / f"{size}-whole").resume()
 
 
 @SIZES
-def test_what_the_first_rank_refuses_all_refuse(seen, size):
+def test_what_the_first_rank_refuses_all_refuse(seen: Seen, size: int) -> None:
     for number in range(size):
         taken, missing = seen[size, number]["refusals"]
         assert (
@@ -164,7 +167,7 @@ def test_what_the_first_rank_refuses_all_refuse(seen, size):
         )
 
 
-def small_trainer(folder=None, ranks=ALONE):
+def small_trainer(folder: Path | None = None, ranks: Ranks = ALONE) -> Trainer:
     torch.manual_seed(0)
     student = preset("student")
     scenes = Simulator(student).draw(8, scene_generator(0, "test"))
@@ -174,7 +177,7 @@ def small_trainer(folder=None, ranks=ALONE):
     )
 
 
-def test_faults_are_for_one_process():
+def test_faults_are_for_one_process() -> None:
     two = Ranks()
     two.size = 2
     with (
@@ -184,7 +187,7 @@ def test_faults_are_for_one_process():
         small_trainer(ranks=two)
 
 
-def test_ranks_without_a_gpu_each_are_refused(monkeypatch):
+def test_ranks_without_a_gpu_each_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert device_of_rank("cuda") == "cuda" and device_of_rank("cpu") == "cpu"
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", str(torch.cuda.device_count()))
@@ -193,11 +196,11 @@ def test_ranks_without_a_gpu_each_are_refused(monkeypatch):
     assert device_of_rank("cpu") == "cpu"
 
 
-def test_both_kinds_of_ranks_have_the_same_methods():
+def test_both_kinds_of_ranks_have_the_same_methods() -> None:
     assert {name for name in vars(ProcessGroup) if name[0] != "_"} <= {name for name in vars(Ranks) if name[0] != "_"}
 
 
-def test_a_rank_that_is_killed_ends_the_others_with_a_message(seen):
+def test_a_rank_that_is_killed_ends_the_others_with_a_message(seen: Seen) -> None:
     for number in (0, 1):
         window, message = (seen["folder"] / f"lost-{number}").read_text().split(" ", 1)
         assert window in ("3", "4")  # within the window the dead one did not come to
@@ -207,7 +210,7 @@ def test_a_rank_that_is_killed_ends_the_others_with_a_message(seen):
 # ------------------------------------------------------------------ as a person starts it
 
 
-def torchrun(*arguments):
+def torchrun(*arguments: object) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
@@ -225,7 +228,7 @@ def torchrun(*arguments):
     )
 
 
-def rank_of(launcher, number):
+def rank_of(launcher: subprocess.Popen[str], number: int) -> int:
     """The process of rank ``number``."""
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -241,11 +244,13 @@ def rank_of(launcher, number):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the rank in /proc")
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_run_of_two_ranks_is_taken_up_and_equals_one_that_was_not(tmp_path, victim):
+def test_a_killed_run_of_two_ranks_is_taken_up_and_equals_one_that_was_not(tmp_path: Path, victim: int) -> None:
     settings = ["--windows", 120, "--epoch", 10, "--micro-batch", 8]
     whole = torchrun(*settings, "--folder", tmp_path / "whole")
+    assert whole.stderr is not None
     assert whole.wait(300) == 0, whole.stderr.read()
     killed = torchrun(*settings, "--folder", tmp_path / "killed")
+    assert killed.stderr is not None
     history = tmp_path / "killed" / "epochs.json"
     while not (history.exists() and history.read_text().count("validation") >= 2):
         assert killed.poll() is None, killed.stderr.read()

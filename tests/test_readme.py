@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -62,7 +63,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
-def test_command_exists_with_its_options(command):
+def test_command_exists_with_its_options(command: str) -> None:
     words = shlex.split(command)
     path = [word for word in words if re.fullmatch(r"[a-z-]+", word) and not word.startswith("-")]
     for depth in range(len(path), 0, -1):
@@ -73,7 +74,7 @@ def test_command_exists_with_its_options(command):
     assert [word for word in words if word.startswith("--") and word not in shown.output] == []
 
 
-def test_make_targets_exist():
+def test_make_targets_exist() -> None:
     named = {
         target
         for line in LINES + re.findall(r"`([^`\n]*)`", README)
@@ -85,25 +86,25 @@ def test_make_targets_exist():
     assert named and all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)
 
 
-def test_pictures_exist_and_are_described():
+def test_pictures_exist_and_are_described() -> None:
     pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", README, re.DOTALL)
     assert pictures and all(alt.strip() and (ROOT / path).is_file() for alt, path in pictures)
 
 
-def test_example_runs(tmp_path, monkeypatch):
+def test_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     small, changes = re.subn(
         r"windows=1500|micro_batches=400|draw\(1024", lambda found: re.sub(r"\d+", "4", found[0]), code
     )
     assert changes == 4
-    names = {}
+    names: dict[str, Any] = {}
     exec(small, names)
     assert len(names["run"].ledger.columns()["gradient_norm"]) == 4
     assert (names["run"].faults, names["bugged"].faults) == ((), ("missing_division",))
 
 
-def test_estimators_do_what_was_measured():
+def test_estimators_do_what_was_measured() -> None:
     table = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) against (\d+) \|", README, re.MULTILINE)
     assert [preset for preset, *_ in table] == list(PRESETS)
     for preset, *shown in table:
@@ -127,7 +128,7 @@ def test_estimators_do_what_was_measured():
     assert f"{WORDS[len(rows)]} estimators" in README
 
 
-def test_what_watch_and_its_peers_find_is_what_was_measured():
+def test_what_watch_and_its_peers_find_is_what_was_measured() -> None:
     loops = json.loads((ROOT / "benchmarks/results/watch.json").read_text())["loops"]
     bugs, correct = [row for row in loops if row["bug"]], [row for row in loops if not row["bug"]]
     found = {tool: sum(bool(row["new"][tool]) for row in bugs) for tool in loops[0]["new"]}
@@ -146,7 +147,7 @@ def test_what_watch_and_its_peers_find_is_what_was_measured():
     assert f"{WORDS[sum(count > 0 for count in alarms.values())]} of these with a false alarm" in said
 
 
-def test_counts_are_those_of_the_code():
+def test_counts_are_those_of_the_code() -> None:
     said = README.lower()
     assert (
         f"{WORDS[len(FAULTS)]} bugs that raise no exception" in said

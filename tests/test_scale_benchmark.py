@@ -9,7 +9,7 @@ import pytest
 SCALE = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "scale.py"))
 
 
-def test_a_cost_that_is_a_line_is_extrapolated_along_it_and_marked(monkeypatch):
+def test_a_cost_that_is_a_line_is_extrapolated_along_it_and_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
         SCALE["grown"].__globals__, "milliseconds", lambda value, windows: (3 + 2 * value, 5.0, 0.5 * value)
     )
@@ -18,7 +18,7 @@ def test_a_cost_that_is_a_line_is_extrapolated_along_it_and_marked(monkeypatch):
     assert [rows[-1][column] for column in ("draw_ms", "train_ms", "state_mb")] == pytest.approx([203, 5, 50])
 
 
-def test_the_page_holds_the_published_numbers():
+def test_the_page_holds_the_published_numbers() -> None:
     published = Path(__file__).parents[1] / "benchmarks" / "results" / "scale.json"
     page = (published.parents[1] / "README.md").read_text()
     assert SCALE["text"](json.loads(published.read_text())) in page

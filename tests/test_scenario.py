@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from covlab.loss import nmse
 from covlab.model import BackProjectionNet, Estimate
@@ -14,7 +16,7 @@ from covlab.simulator import Batch, Simulator, concatenate, scene_generator
 from covlab.site import believed_site, codebook, site_channel
 
 STUDENT = preset("student")
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "plane waves": {"near_field": False},
     "line of sight": {"rician_factor_db": math.inf},
@@ -39,12 +41,14 @@ SETTINGS = {
 }
 
 
-def draw(scenes=64, seed=0, dtype=torch.complex128, **settings):
+def draw(
+    scenes: int = 64, seed: int = 0, dtype: torch.dtype = torch.complex128, **settings: Any
+) -> tuple[Simulator, Batch]:
     simulator = Simulator(replace(STUDENT, **settings), dtype=dtype)
     return simulator, simulator.draw(scenes, scene_generator(seed, "test"))
 
 
-def true_channels(simulator, batch):
+def true_channels(simulator: Simulator, batch: Batch) -> Tensor:
     """G diag(what the surface reflects) of every snapshot [B, L, M, N]; a scene's own G is what takes its N = L codes
     to H.
     """
@@ -54,7 +58,7 @@ def true_channels(simulator, batch):
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_snapshots_have_the_covariance_and_the_snr_of_the_model(settings):
+def test_snapshots_have_the_covariance_and_the_snr_of_the_model(settings: dict[str, Any]) -> None:
     """Whitened by what the model says of them, snapshots are CN(0, I); the label is expected signal power over σ²."""
     simulator, batch = draw(1000, seed=1, **settings)
     channels = true_channels(simulator, batch)
@@ -72,7 +76,7 @@ def test_snapshots_have_the_covariance_and_the_snr_of_the_model(settings):
 
 
 @pytest.mark.parametrize("name", [name for name in SETTINGS if name not in ("line of sight", "dead", "all at once")])
-def test_waves_at_the_surface_have_covariance_r(name):
+def test_waves_at_the_surface_have_covariance_r(name: str) -> None:
     """With M = N antennas and no noise x_l = diag(c)⁻¹ G⁻¹ y_l, and the sample covariance errs by E‖R̂ − R‖²_F =
     tr(R)²/L: no more and no less.
 
@@ -86,7 +90,7 @@ def test_waves_at_the_surface_have_covariance_r(name):
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_factor_and_powers_agree_with_the_covariance(settings):
+def test_factor_and_powers_agree_with_the_covariance(settings: dict[str, Any]) -> None:
     """R = A P Aᴴ is Hermitian, of trace N, and equal to F Fᴴ; both ways to the normalized error agree on it."""
     _, batch = draw(**settings)
     amplitude = batch.power.sqrt().to(torch.complex128)
@@ -101,7 +105,7 @@ def test_factor_and_powers_agree_with_the_covariance(settings):
 
 
 @pytest.mark.parametrize("correlation, rank", [(0.0, "K"), (0.6, "K"), (0.999, "K"), (1.0, "one")])
-def test_coherent_sources_leave_one_dimension(correlation, rank):
+def test_coherent_sources_leave_one_dimension(correlation: float, rank: str) -> None:
     scenario = replace(preset("near_field"), source_correlation=correlation)
     batch = Simulator(scenario, dtype=torch.complex128).draw(200, scene_generator(3, "test"))
     # a covariance's rank is seen in the small K×K matrix, whose conditioning does not depend on how near the sources
@@ -115,21 +119,23 @@ def test_coherent_sources_leave_one_dimension(correlation, rank):
         assert (values[:, :-1].abs() < 1e-10 * values[:, -1:]).all()
 
 
-def test_correlation_coefficients_are_as_asked():
+def test_correlation_coefficients_are_as_asked() -> None:
     rho = 0.8
     _, batch = draw(2000, source_correlation=rho, correlation_phase=(0.5, 1.0))
     both = batch[batch.source_count == 2]
+    assert both.mixing is not None
     correlation = both.mixing @ both.mixing.mH
     assert torch.allclose(correlation.diagonal(dim1=1, dim2=2), torch.ones(()).to(correlation))
     assert torch.allclose(correlation[:, 1, 0].abs(), torch.tensor(rho).double())
     phase = correlation[:, 1, 0].angle()
     assert 0.5 <= phase.min() < 0.51 and 0.99 < phase.max() <= 1.0
     _, free = draw(2000, source_correlation=rho)
+    assert free.mixing is not None
     turn = torch.polar(torch.ones(()).double(), (free.mixing @ free.mixing.mH)[:, 1, 0].angle()).mean()
     assert turn.abs() < 5 / math.sqrt(2000)
 
 
-def test_quantized_codes_take_every_phase_of_the_surface_alike_and_no_other():
+def test_quantized_codes_take_every_phase_of_the_surface_alike_and_no_other() -> None:
     _, any_phase = draw()
     for bits in (1, 2, 3):
         _, batch = draw(phase_bits=bits)
@@ -144,25 +150,28 @@ def test_quantized_codes_take_every_phase_of_the_surface_alike_and_no_other():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_dft_codes_are_orthogonal_columns_of_the_two_dimensional_dft(name):
+def test_dft_codes_are_orthogonal_columns_of_the_two_dimensional_dft(name: str) -> None:
     scenario = replace(preset(name), codebook="dft")
     codes = torch.view_as_complex(Simulator(scenario, dtype=torch.complex128).draw(8, scene_generator(0, "test")).codes)
     N, L = scenario.ris_elements, scenario.snapshots
     assert torch.allclose(codes @ codes.mH, N * torch.eye(L).to(codes))
+    asked = codebook(scenario)
+    assert asked is not None
     kronecker = np.kron(
         *(np.fft.ifft(np.eye(size), norm="forward") for size in (scenario.ris_rows, scenario.ris_columns))
     )
-    assert np.allclose(codebook(scenario).numpy(), kronecker)
+    assert np.allclose(asked.numpy(), kronecker)
     assert not torch.equal(codes[0], codes[1])
 
 
-def test_a_small_dft_survives_two_bits_and_a_larger_one_does_not():
+def test_a_small_dft_survives_two_bits_and_a_larger_one_does_not() -> None:
     for name, exact in (("student", True), ("near_field", False)):
         codes = codebook(replace(preset(name), codebook="dft", phase_bits=2))
+        assert codes is not None
         assert torch.allclose(codes @ codes.mH, codes.shape[0] * torch.eye(codes.shape[0]).to(codes)) == exact
 
 
-def test_a_fixed_codebook_is_shared_by_all_scenes_and_simulators():
+def test_a_fixed_codebook_is_shared_by_all_scenes_and_simulators() -> None:
     batches = [draw(4, seed=seed, codebook="fixed")[1] for seed in (0, 1)]
     codes = torch.cat([batch.codes for batch in batches])
     assert torch.equal(codes, codes[:1].expand_as(codes))
@@ -171,7 +180,7 @@ def test_a_fixed_codebook_is_shared_by_all_scenes_and_simulators():
 
 
 @pytest.mark.parametrize("error_db", [-30.0, -10.0, 3.0])
-def test_the_believed_channel_errs_by_what_is_stated_and_only_the_receiver_sees_it(error_db):
+def test_the_believed_channel_errs_by_what_is_stated_and_only_the_receiver_sees_it(error_db: float) -> None:
     scenario = replace(STUDENT, calibration_error_db=error_db)
     G, believed = site_channel(scenario), believed_site(scenario)
     assert torch.equal(G, site_channel(STUDENT)) and torch.equal(believed_site(STUDENT), G)
@@ -188,12 +197,12 @@ def test_the_believed_channel_errs_by_what_is_stated_and_only_the_receiver_sees_
 
 
 class SiteKeeper(Simulator):
-    def site(self, scenes, generator):
+    def site(self, scenes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         self.kept = super().site(scenes, generator)
         return self.kept
 
 
-def test_a_scene_of_its_own_site_is_known_from_h_if_and_only_if_there_are_n_codes():
+def test_a_scene_of_its_own_site_is_known_from_h_if_and_only_if_there_are_n_codes() -> None:
     """Random phases have no preferred direction: of what L < N codes miss, E‖G − Ĝ‖² / ‖G‖² = 1 − L/N."""
     for L in (4, 8, 16, 20):
         simulator = SiteKeeper(replace(STUDENT, site="per_scene", snapshots=L), dtype=torch.complex128)
@@ -211,14 +220,14 @@ def test_a_scene_of_its_own_site_is_known_from_h_if_and_only_if_there_are_n_code
         assert not torch.allclose(G[0], G[1])
 
 
-def test_a_network_knows_the_channel_that_the_receiver_believes_in():
+def test_a_network_knows_the_channel_that_the_receiver_believes_in() -> None:
     wrong = replace(STUDENT, calibration_error_db=-10.0)
     G = believed_site(wrong)
     expected = G.mH @ torch.linalg.inv(G @ G.mH + 0.1 * torch.eye(STUDENT.bs_antennas))
     assert torch.allclose(torch.view_as_complex(BackProjectionNet(wrong).back_projection), expected.to(torch.complex64))
 
 
-def test_only_one_site_can_be_known_beforehand():
+def test_only_one_site_can_be_known_beforehand() -> None:
     for use in (site_channel, believed_site, BackProjectionNet):
         with pytest.raises(
             ValueError, match="scenario.site must be 'fixed' for a channel that can be known, got 'per_scene'"
@@ -226,7 +235,7 @@ def test_only_one_site_can_be_known_beforehand():
             use(replace(STUDENT, site="per_scene"))
 
 
-def test_faulty_elements_ignore_their_code_and_the_receiver_does_not_know():
+def test_faulty_elements_ignore_their_code_and_the_receiver_does_not_know() -> None:
     (_, clean), (simulator, batch) = draw(), draw(stuck_elements=4, dead_elements=3)
     asked = torch.view_as_complex(batch.codes)
     shown = simulator.reflected(asked)
@@ -239,11 +248,12 @@ def test_faulty_elements_ignore_their_code_and_the_receiver_does_not_know():
         shown[0, 0, constant].abs().sum(), torch.tensor(4.0).double()
     )
     few = Simulator(replace(STUDENT, stuck_elements=6, phase_bits=2), dtype=torch.complex128)
+    assert few.reflection is not None
     assert torch.allclose(few.reflection[few.faulty] ** 4, torch.ones(()).to(few.reflection))
 
 
 @pytest.mark.parametrize("name", ["one bit", "partly coherent", "site per scene", "believed wrongly", "stuck", "dead"])
-def test_an_imperfection_leaves_everything_else_in_the_scene_as_it_was(name):
+def test_an_imperfection_leaves_everything_else_in_the_scene_as_it_was(name: str) -> None:
     (_, clean), (_, batch) = draw(), draw(**SETTINGS[name])
     for same in ("snr_db", "azimuth", "elevation", "range_m", "steering", "source_count"):
         assert torch.equal(getattr(batch, same), getattr(clean, same))
@@ -251,7 +261,9 @@ def test_an_imperfection_leaves_everything_else_in_the_scene_as_it_was(name):
 
 
 @pytest.mark.parametrize("settings", [{}, {"site": "per_scene"}])
-def test_scenes_do_not_depend_on_the_pieces_they_are_worked_out_in(settings, monkeypatch):
+def test_scenes_do_not_depend_on_the_pieces_they_are_worked_out_in(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, whole = draw(50, **settings)
     monkeypatch.setattr("covlab.simulator.CACHE_BYTES", 7 * 16 * 16 * 2 * 16)  # seven scenes' products
     _, pieces = draw(50, **settings)
@@ -259,14 +271,14 @@ def test_scenes_do_not_depend_on_the_pieces_they_are_worked_out_in(settings, mon
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_draws_what_its_definition_says_bit_for_bit(name):
+def test_a_preset_draws_what_its_definition_says_bit_for_bit(name: str) -> None:
     """The order of the random numbers is a promise: measured results, and resumed runs, depend on it."""
     scenario, B = preset(name), 20
     N, L, M, K = scenario.ris_elements, scenario.snapshots, scenario.bs_antennas, scenario.max_sources
     batch = Simulator(scenario).draw(B, scene_generator(7, "test"))
     generator = scene_generator(7, "test")
 
-    def uniform(bounds, *shape):
+    def uniform(bounds: tuple[float, float], *shape: int) -> Tensor:
         return bounds[0] + (bounds[1] - bounds[0]) * torch.rand(*shape, generator=generator)
 
     for field in ("azimuth", "elevation", "range_m"):
@@ -285,7 +297,7 @@ def test_a_preset_draws_what_its_definition_says_bit_for_bit(name):
     assert batch.mixing is None
 
 
-def test_student_scenes_are_those_of_every_other_machine():
+def test_student_scenes_are_those_of_every_other_machine() -> None:
     """Recorded values: float32 arithmetic may differ in its last digits between processors, and in nothing else."""
     batch = Simulator(STUDENT).draw(2, scene_generator(0, "validation"))
     found = torch.cat([batch.snr_db, batch.azimuth[0], batch.codes[0, 0, 0], batch.y[0, 0, 0], batch.y[1, 15, 7]])
@@ -295,9 +307,11 @@ def test_student_scenes_are_those_of_every_other_machine():
 RECORDED = [19.4131, 14.48145, 0.82061, 0.25674, 0.06013, -0.99819, -0.39251, 0.6773, -1.66715, 0.53654]
 
 
-def test_a_batch_keeps_its_correlation_wherever_it_goes():
+def test_a_batch_keeps_its_correlation_wherever_it_goes() -> None:
     _, batch = draw(source_correlation=0.5)
-    assert torch.equal(concatenate([batch[:10], batch[10:]]).mixing, batch.mixing)
+    again = concatenate([batch[:10], batch[10:]])
+    assert batch.mixing is not None and again.mixing is not None
+    assert torch.equal(again.mixing, batch.mixing)
     assert torch.equal(batch[torch.tensor([3, 1])].to("cpu").covariance(), batch.covariance()[[3, 1]])
     with pytest.raises(ValueError, match="batches must all have correlated sources or none of them, got both"):
         concatenate([batch, draw()[1]])
@@ -344,6 +358,6 @@ def test_a_batch_keeps_its_correlation_wherever_it_goes():
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
-def test_a_wrong_setting_is_refused_by_name(settings, message):
+def test_a_wrong_setting_is_refused_by_name(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"^Scenario\.{message}"):
         replace(STUDENT, **settings)

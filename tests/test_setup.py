@@ -37,41 +37,44 @@ def locked() -> dict[str, Version]:
     return {line.split("==")[0].lower(): Version(line.split("==")[1]) for line in lines if not line.startswith("#")}
 
 
-def test_lock_pins_every_requirement_within_its_range():
+def test_lock_pins_every_requirement_within_its_range() -> None:
     pins = locked()
     for name, requirement in asked_for().items():
         assert requirement.specifier.contains(pins[name]), f"{requirement} but the lock has {pins[name]}"
 
 
-def test_lock_names_no_place():
+def test_lock_names_no_place() -> None:
     text = (ROOT / "requirements.lock").read_text()
     assert not re.search(r"://|\+cpu|--|@", text)
 
 
-def test_conda_asks_for_the_same_ranges():
+def test_conda_asks_for_the_same_ranges() -> None:
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    ranges = dict(re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in conda if isinstance(line, str))
+    found = [re.fullmatch(r"([\w-]+)(.*)", line) for line in conda if isinstance(line, str)]
+    ranges = {line[1]: line[2] for line in found if line is not None}
     expected = {CONDA_NAMES.get(name, name): str(r.specifier) for name, r in asked_for().items()}
     assert ranges == expected | {"python": PROJECT["requires-python"], "pip": ""}
 
 
-def test_version_is_said_once_only_in_effect():
+def test_version_is_said_once_only_in_effect() -> None:
     assert PROJECT["version"] == __version__
 
 
-def test_make_help_lists_every_target():
+def test_make_help_lists_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    targets = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE).group(1).split()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony is not None
+    targets = phony.group(1).split()
     listed = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert sorted(re.findall(r"^  make ([\w-]+) ", listed.stdout, re.MULTILINE)) == sorted(targets)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_can_be_imported(name):
+def test_every_command_can_be_imported(name: str) -> None:
     assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0
 
 
-def test_help_and_import_stay_light():
+def test_help_and_import_stay_light() -> None:
     code = (
         "import sys, covlab.cli as c\ntry:\n c.main(['--help'])\nexcept SystemExit: pass\n"
         "sys.exit(any(m in sys.modules for m in ('torch', 'papermill', 'matplotlib')))"
@@ -79,8 +82,8 @@ def test_help_and_import_stay_light():
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
-def test_thread_policy_is_set_before_torch_and_lateness_is_known():
-    def policy(code):
+def test_thread_policy_is_set_before_torch_and_lateness_is_known() -> None:
+    def policy(code: str) -> str:
         command = [
             sys.executable,
             "-c",
@@ -96,7 +99,7 @@ def test_thread_policy_is_set_before_torch_and_lateness_is_known():
     assert policy("os.environ['OMP_WAIT_POLICY'] = 'ACTIVE'; import torch, covlab") == "ACTIVE False"
 
 
-def test_env_compares_with_the_lock(tmp_path):
+def test_env_compares_with_the_lock(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("# a comment\nnumpy==0.1\nno_such-package==2\n")
     differences = lock_differences(tmp_path / "lock")
     assert [line.split(":")[0] for line in differences] == ["numpy", "no_such-package"]

@@ -6,18 +6,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
 from covlab.grid import default_grid
-from covlab.scenario import PRESETS, preset
+from covlab.scenario import PRESETS, Scenario, preset
 from covlab.sight import Chart, Sight
-from covlab.simulator import Simulator, scene_generator
+from covlab.simulator import Batch, Simulator, scene_generator
 from covlab.site import site_channel, steering_vectors
 
 NEAR = preset("near_field")
 FAR = replace(NEAR, near_field=False)
 
 
-def chart_and_places(scenario, sources=3, scenes=2):
+def chart_and_places(scenario: Scenario, sources: int = 3, scenes: int = 2) -> tuple[Chart, Tensor]:
     chart = Chart(scenario, default_grid(scenario)).double()
     places = chart.low + (chart.high - chart.low) * torch.rand(
         scenes, 3, sources, dtype=torch.float64, generator=scene_generator(0, "places")
@@ -25,7 +26,7 @@ def chart_and_places(scenario, sources=3, scenes=2):
     return chart, places
 
 
-def sight_of(scenario, scenes=2):
+def sight_of(scenario: Scenario, scenes: int = 2) -> tuple[Sight, Batch]:
     batch = Simulator(scenario, dtype=torch.complex128).draw(scenes, scene_generator(0, "test"))
     return Sight(site_channel(scenario), batch.y, batch.codes, batch.snr_db), batch
 
@@ -33,7 +34,7 @@ def sight_of(scenario, scenes=2):
 @pytest.mark.parametrize(
     "scenario", [*map(preset, PRESETS), FAR], ids=lambda scenario: f"{scenario.name}-{scenario.near_field}"
 )
-def test_waves_are_the_steering_vectors_and_slopes_their_derivatives(scenario):
+def test_waves_are_the_steering_vectors_and_slopes_their_derivatives(scenario: Scenario) -> None:
     chart, places = chart_and_places(scenario)
     phi, theta, log_r = chart.parameters_of(places).unbind(2)
     expected = steering_vectors(scenario, phi, theta, log_r.exp()).mT
@@ -47,7 +48,7 @@ def test_waves_are_the_steering_vectors_and_slopes_their_derivatives(scenario):
     assert torch.allclose(waves[:, :, 1:], slopes, atol=1e-9)
 
 
-def test_coordinates_of_the_grid_are_its_points():
+def test_coordinates_of_the_grid_are_its_points() -> None:
     grid = default_grid(NEAR)
     chart = Chart(NEAR, grid)
     phi, theta, log_r = chart.parameters_of(chart.points.unsqueeze(0)).unbind(2)
@@ -62,14 +63,14 @@ def test_coordinates_of_the_grid_are_its_points():
     assert torch.allclose(neighbours[0, :, :, 1:] - neighbours[0, :, :, :-1], torch.ones(()), atol=1e-4)
 
 
-def likelihood(sight, chart, loading, theta):
+def likelihood(sight: Sight, chart: Chart, loading: Tensor, theta: Tensor) -> Tensor:
     """ℓ of (log p, x) [B, 4, P], with every S_l formed and its determinant taken."""
     S = covariance(sight, chart, loading, theta)
     quadratic = (sight.y.unsqueeze(2).conj() @ torch.linalg.solve(S, sight.y.unsqueeze(3))).real
     return -(torch.linalg.slogdet(S)[1].sum(dim=1) + quadratic.sum(dim=(1, 2, 3)))
 
 
-def covariance(sight, chart, loading, theta):
+def covariance(sight: Sight, chart: Chart, loading: Tensor, theta: Tensor) -> Tensor:
     elements = sight.codes.shape[2]
     R = chart.waves(theta[:, 1:]) * theta[:, :1].exp() @ chart.waves(theta[:, 1:]).mH + loading.view(
         -1, 1, 1
@@ -78,7 +79,7 @@ def covariance(sight, chart, loading, theta):
     return sight.G @ C @ R.unsqueeze(1) @ C.mH @ sight.G.mH + sight.noise.view(-1, 1, 1, 1) * torch.eye(len(sight.G))
 
 
-def test_score_is_the_slope_of_the_likelihood_and_information_its_variance():
+def test_score_is_the_slope_of_the_likelihood_and_information_its_variance() -> None:
     chart, places = chart_and_places(NEAR)
     sight, _ = sight_of(NEAR)
     loading, log_power = (
@@ -108,7 +109,7 @@ def test_score_is_the_slope_of_the_likelihood_and_information_its_variance():
         assert torch.allclose(slope.information[scene], expected, rtol=1e-6, atol=1e-8 * expected.abs().max().item())
 
 
-def test_matched_filter_is_its_definition():
+def test_matched_filter_is_its_definition() -> None:
     sight, batch = sight_of(NEAR)
     grid = default_grid(NEAR)
     D = grid.steering.to(torch.complex128)
@@ -120,7 +121,7 @@ def test_matched_filter_is_its_definition():
     assert torch.allclose(sight.matched(precision, D).exp() * 1.05, score / level.unsqueeze(1) + 0.05, rtol=1e-6)
 
 
-def test_matched_filter_is_one_on_average_where_the_covariance_is_right():
+def test_matched_filter_is_one_on_average_where_the_covariance_is_right() -> None:
     scenario = preset("student")
     batch = Simulator(scenario).draw(2000, scene_generator(0, "test"))
     sight = Sight(site_channel(scenario).to(torch.complex64), batch.y, batch.codes, batch.snr_db)

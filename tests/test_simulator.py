@@ -2,11 +2,14 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from covlab.scenario import PRESETS, Scenario, preset
 from covlab.simulator import (
@@ -22,19 +25,20 @@ from covlab.site import directions, ris_positions, site_channel, steering_vector
 STUDENT = preset("student")
 
 
-def draw(scenes=64, seed=0, scenario=STUDENT, dtype=torch.complex128):
+def draw(scenes: int = 64, seed: int = 0, scenario: Scenario = STUDENT, dtype: torch.dtype = torch.complex128) -> Batch:
     return Simulator(scenario, dtype=dtype).draw(scenes, scene_generator(seed, "test"))
 
 
-def snapshot_channels(batch, G):
+def snapshot_channels(batch: Batch, G: Tensor) -> Tensor:
     """G diag(c_l) for every snapshot [B, L, M, N]."""
     return G * torch.view_as_complex(batch.codes).unsqueeze(2)
 
 
-def test_snapshots_have_the_covariance_of_the_model():
+def test_snapshots_have_the_covariance_of_the_model() -> None:
     """Whitened by (G diag(c) R diag(c)ᴴ Gᴴ + σ²I)^(-½), snapshots are CN(0, I), and independent of their neighbours."""
     simulator = Simulator(STUDENT, dtype=torch.complex128)
     batch = simulator.draw(4096, scene_generator(1, "test"))
+    assert simulator.G is not None
     channels = snapshot_channels(batch, simulator.G)
     covariance = channels @ batch.covariance().unsqueeze(1) @ channels.mH
     covariance = covariance + batch.noise_power.view(-1, 1, 1, 1) * torch.eye(STUDENT.bs_antennas)
@@ -53,16 +57,17 @@ def test_snapshots_have_the_covariance_of_the_model():
     assert pseudo.abs().max() < 6 / math.sqrt(count)
 
 
-def test_snr_label_is_expected_signal_power_over_noise_power():
+def test_snr_label_is_expected_signal_power_over_noise_power() -> None:
     simulator = Simulator(STUDENT, dtype=torch.complex128)
     batch = simulator.draw(32, scene_generator(2, "test"))
+    assert simulator.G is not None
     channels = snapshot_channels(batch, simulator.G)
     power = (channels @ batch.covariance().unsqueeze(1) @ channels.mH).diagonal(dim1=-2, dim2=-1).real.mean(dim=(1, 2))
     assert torch.allclose(10 * torch.log10(power / batch.noise_power), batch.snr_db)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_covariance_is_hermitian_psd_of_rank_k_and_trace_n(name):
+def test_covariance_is_hermitian_psd_of_rank_k_and_trace_n(name: str) -> None:
     batch = draw(scenario=preset(name))
     R = batch.covariance()
     values = torch.linalg.eigvalsh(R)
@@ -75,7 +80,7 @@ def test_covariance_is_hermitian_psd_of_rank_k_and_trace_n(name):
     assert set(batch.source_count.tolist()) == set(range(1, preset(name).max_sources + 1))
 
 
-def test_steering_is_the_spherical_wave():
+def test_steering_is_the_spherical_wave() -> None:
     """Against the definition exp(-jk(‖p - q‖ - ‖p‖)), written out in NumPy."""
     azimuth, elevation, distance = 0.4, -0.2, 0.9
     p = distance * np.array(
@@ -88,7 +93,7 @@ def test_steering_is_the_spherical_wave():
     assert not np.allclose(found.numpy(), expected.conj())
 
 
-def test_spherical_wave_tends_to_the_plane_wave():
+def test_spherical_wave_tends_to_the_plane_wave() -> None:
     azimuth, elevation = torch.tensor([0.7], dtype=torch.float64), torch.tensor([0.3], dtype=torch.float64)
     plane = steering_vectors(replace(STUDENT, near_field=False), azimuth, elevation, torch.ones(1, dtype=torch.float64))
     errors = [
@@ -104,7 +109,7 @@ def test_spherical_wave_tends_to_the_plane_wave():
     assert torch.allclose(plane[0].angle().sin(), (STUDENT.wavenumber * ris_positions(STUDENT) @ direction).sin())
 
 
-def test_single_precision_keeps_the_phase_of_far_sources():
+def test_single_precision_keeps_the_phase_of_far_sources() -> None:
     full = preset("full")
     places = [torch.tensor([x], dtype=torch.float64) for x in (0.5, 0.2, 1000.0)]
     double = steering_vectors(full, *places)
@@ -112,7 +117,7 @@ def test_single_precision_keeps_the_phase_of_far_sources():
     assert (single.to(torch.complex128) - double).abs().max() < 1e-4
 
 
-def test_same_seed_same_batch_and_any_other_key_unrelated_scenes():
+def test_same_seed_same_batch_and_any_other_key_unrelated_scenes() -> None:
     assert torch.equal(draw(seed=3).y, draw(seed=3).y)
     simulator = Simulator(STUDENT)
     keys = [
@@ -127,7 +132,7 @@ def test_same_seed_same_batch_and_any_other_key_unrelated_scenes():
     assert torch.unique(batch.azimuth[:, 0]).numel() > 0.99 * len(batch)
 
 
-def test_effective_channel_is_g_times_code():
+def test_effective_channel_is_g_times_code() -> None:
     simulator = Simulator(STUDENT, dtype=torch.complex128)
     batch = simulator.draw(8, scene_generator(4, "test"))
     expected = torch.einsum("mn,bln->blm", simulator.G, torch.view_as_complex(batch.codes))
@@ -135,7 +140,7 @@ def test_effective_channel_is_g_times_code():
     assert torch.allclose(torch.view_as_complex(batch.codes).abs(), torch.ones(()).double())
 
 
-def test_site_is_fixed_by_its_seed_and_has_unit_mean_power():
+def test_site_is_fixed_by_its_seed_and_has_unit_mean_power() -> None:
     for name in PRESETS:
         G = site_channel(preset(name))
         assert torch.equal(G, site_channel(preset(name)))
@@ -146,7 +151,7 @@ def test_site_is_fixed_by_its_seed_and_has_unit_mean_power():
     assert torch.allclose(sight.abs().square(), torch.full_like(sight.real, 1 / 16))
 
 
-def test_fixed_scenes_come_once_an_epoch_and_can_be_taken_up_anywhere():
+def test_fixed_scenes_come_once_an_epoch_and_can_be_taken_up_anywhere() -> None:
     source = FixedScenes(draw(50), micro_batch=16, seed=0)
     epoch = list(source.micro_batches(2))
     assert [len(batch) for batch in epoch] == [16, 16, 16, 2] and len(source) == 4
@@ -155,7 +160,7 @@ def test_fixed_scenes_come_once_an_epoch_and_can_be_taken_up_anywhere():
     assert torch.equal(epoch[2].y, next(source.micro_batches(2, first=2)).y)
 
 
-def test_fresh_scenes_never_repeat_and_can_be_taken_up_anywhere():
+def test_fresh_scenes_never_repeat_and_can_be_taken_up_anywhere() -> None:
     source = FreshScenes(Simulator(STUDENT), micro_batch=8, micro_batches=3, seed=0)
     epochs = [list(source.micro_batches(epoch)) for epoch in (0, 1)]
     assert [len(epoch) for epoch in epochs] == [3, 3]
@@ -175,7 +180,7 @@ def test_fresh_scenes_never_repeat_and_can_be_taken_up_anywhere():
         ("wavelength_m", float("nan")),
     ],
 )
-def test_scenario_refuses_by_name(field, value):
+def test_scenario_refuses_by_name(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"Scenario\.{field} .*got"):
         replace(STUDENT, **{field: value})
     assert isinstance(STUDENT, Scenario)
@@ -195,12 +200,12 @@ def test_scenario_refuses_by_name(field, value):
         (lambda: FreshScenes(Simulator(STUDENT), 8, 0, 0), "micro_batches must be"),
     ],
 )
-def test_bad_input_is_named(call, message):
+def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_batch_refuses_mismatched_tensors():
+def test_batch_refuses_mismatched_tensors() -> None:
     batch = draw(4)
     tensors = {name: getattr(batch, name) for name in Batch.__dataclass_fields__}
     with pytest.raises(ValueError, match=r"Batch\.H must be \[4, 16, 8, 2\].*got \[3, 16, 8, 2\]"):

@@ -1,6 +1,7 @@
 """The site says what the lessons said, needs no network, and breaks no link."""
 
 import zipfile
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -23,7 +24,7 @@ WIDGET = "# %%\nimport ipywidgets\nipywidgets.IntSlider()"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A course of two lessons that has been run."""
     folder = tmp_path_factory.mktemp("course")
     write_lesson(folder, "01_first", PROSE, PICTURE, WIDGET, EXERCISE, SOLUTION, CHECK)
@@ -33,10 +34,10 @@ def root(tmp_path_factory):
     return folder
 
 
-def test_the_description_of_a_picture_reaches_report_and_site(root):
+def test_the_description_of_a_picture_reaches_report_and_site(root: Path) -> None:
     site = build_site(root, read_lessons(root)).parent
-    for page in (root / "build/course/index.html", site / "01_first.html"):
-        assert 'alt="a line that falls from two to one"' in page.read_text()
+    for path in (root / "build/course/index.html", site / "01_first.html"):
+        assert 'alt="a line that falls from two to one"' in path.read_text()
     page = (site / "01_first.html").read_text()
     assert "<mfrac>" in page
     assert 'href="02_next.html"' in page
@@ -44,14 +45,14 @@ def test_the_description_of_a_picture_reaches_report_and_site(root):
     assert site_complaints(site) == []
 
 
-def test_the_handout_is_the_site(root):
+def test_the_handout_is_the_site(root: Path) -> None:
     done = CliRunner().invoke(main, ["course", "site", "--root", str(root), "--handout"])
     assert done.exit_code == 0, done.output
     with zipfile.ZipFile(root / "build/covlab-handout.zip") as archive:
         assert {"site/index.html", "site/01_first.html"} <= set(archive.namelist())
 
 
-def test_a_lesson_that_changed_since_it_ran_gets_no_site(root, tmp_path):
+def test_a_lesson_that_changed_since_it_ran_gets_no_site(root: Path, tmp_path: Path) -> None:
     (tmp_path / "build").symlink_to(root / "build")
     write_lesson(tmp_path, "01_first", PROSE)
     with pytest.raises(SiteError, match="01_first; run `make course`"):
@@ -71,7 +72,7 @@ def test_a_lesson_that_changed_since_it_ran_gets_no_site(root, tmp_path):
         ('<p id="here"><a href="a.html#here">', None),
     ],
 )
-def test_what_is_wrong_with_a_page_is_found(tmp_path, html, complaint):
+def test_what_is_wrong_with_a_page_is_found(tmp_path: Path, html: str, complaint: str | None) -> None:
     (tmp_path / "a.html").write_text(html)
     found = site_complaints(tmp_path)
     assert len(found) == (complaint is not None)

@@ -2,10 +2,11 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from covlab.checkpoint import load_parameters, read_checkpoint
 from covlab.cli import main
@@ -17,19 +18,19 @@ from covlab.simulator import Simulator, scene_generator
 STUDENT = preset("student")
 
 
-def covlab(*arguments):
+def covlab(*arguments: object) -> Result:
     return CliRunner().invoke(main, [*map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("train") / "run"
     result = covlab("train", "--windows", 30, "--epoch", 10, "--folder", folder, "--weight", "lam_gap=0", "--debug")
     assert result.exit_code == 0, result.output
     return folder, result.output
 
 
-def test_run_says_what_it_does_and_where_it_put_it(run):
+def test_run_says_what_it_does_and_where_it_put_it(run: tuple[Path, str]) -> None:
     folder, output = run
     assert output.startswith(f"folder {folder}\n[DEBUG] Loss is finite")
     epochs = re.findall(r"^Epoch (\d{3})/003: train \d\.\d{6} val \d\.\d{6}$", output, re.MULTILINE)
@@ -49,7 +50,7 @@ def test_run_says_what_it_does_and_where_it_put_it(run):
     assert len((folder / "ledger.jsonl").read_text().splitlines()) == 30
 
 
-def test_configuration_is_resolved_with_provenance(run):
+def test_configuration_is_resolved_with_provenance(run: tuple[Path, str]) -> None:
     config = json.loads((run[0] / "config.json").read_text())
     assert (
         config["scenario"]["name"] == "student"
@@ -60,7 +61,7 @@ def test_configuration_is_resolved_with_provenance(run):
     assert config["weights"]["provenance"]["lam_cov"] == "default"
 
 
-def test_best_parameters_load_into_a_network(run):
+def test_best_parameters_load_into_a_network(run: tuple[Path, str]) -> None:
     network = BackProjectionNet(STUDENT)
     load_parameters(network, run[0] / "best.pt")
     held_out = Simulator(STUDENT).draw(2048, scene_generator(0, "validation"))
@@ -68,7 +69,7 @@ def test_best_parameters_load_into_a_network(run):
     assert scores.mean().item() == pytest.approx(read_checkpoint(run[0] / "best.pt")["validation"], rel=1e-5)
 
 
-def test_finished_run_can_be_looked_at_again_and_not_overwritten(run):
+def test_finished_run_can_be_looked_at_again_and_not_overwritten(run: tuple[Path, str]) -> None:
     folder, output = run
     again = covlab("train", "--resume", folder)
     assert again.exit_code == 0 and "taking up after window 30 of 30" in again.output
@@ -77,15 +78,17 @@ def test_finished_run_can_be_looked_at_again_and_not_overwritten(run):
     assert clash.exit_code == 1 and "already holds a run" in clash.output
 
 
-def test_overfit_run_says_that_it_memorizes(tmp_path):
+def test_overfit_run_says_that_it_memorizes(tmp_path: Path) -> None:
     result = covlab("train", "--overfit", "--windows", 8, "--nmse-only", "--folder", tmp_path / "run")
     assert "NMSE on 512 memorized scenes" in result.output and "NMSE on 2048 held-out scenes" in result.output
 
 
-def test_minutes_become_windows_and_are_stored(tmp_path):
+def test_minutes_become_windows_and_are_stored(tmp_path: Path) -> None:
     result = covlab("train", "--minutes", 0.03, "--folder", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    windows = int(re.search(r"0\.03 minutes: (\d+) windows", result.output).group(1))
+    said = re.search(r"0\.03 minutes: (\d+) windows", result.output)
+    assert said is not None
+    windows = int(said.group(1))
     assert json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]["windows"] == windows
     assert 1 <= windows < 2000
 
@@ -110,13 +113,15 @@ def test_minutes_become_windows_and_are_stored(tmp_path):
     ],
     ids=str,
 )
-def test_bad_settings_are_refused_by_name_and_leave_nothing(tmp_path, arguments, message):
+def test_bad_settings_are_refused_by_name_and_leave_nothing(
+    tmp_path: Path, arguments: list[object], message: str
+) -> None:
     result = covlab("train", "--folder", tmp_path / "run", *arguments)
     assert result.exit_code != 0 and message in result.output and "Traceback" not in result.output
     assert not (tmp_path / "run").exists()
 
 
-def test_resuming_refuses_other_settings_and_no_run(tmp_path, run):
+def test_resuming_refuses_other_settings_and_no_run(tmp_path: Path, run: tuple[Path, str]) -> None:
     assert (
         "a resumed run keeps its own settings; leave out seed, windows"
         in covlab("train", "--resume", run[0], "--windows", 3, "--seed", 1).output
@@ -124,7 +129,7 @@ def test_resuming_refuses_other_settings_and_no_run(tmp_path, run):
     assert "holds no run" in covlab("train", "--resume", tmp_path).output
 
 
-def test_scores_by_snr_cover_every_scene_once():
+def test_scores_by_snr_cover_every_scene_once() -> None:
     batch = Simulator(STUDENT).draw(500, scene_generator(0, "test"))
     rows = by_snr(batch, batch.snr_db)
     assert sum(row["scenes"] for row in rows) == 500
@@ -134,7 +139,7 @@ def test_scores_by_snr_cover_every_scene_once():
     )
 
 
-def test_bench_lists_and_refuses():
+def test_bench_lists_and_refuses() -> None:
     listed = covlab("bench")
     assert listed.exit_code == 0 and "covlab bench trainer" in listed.output
     assert "NAME must be one of" in covlab("bench", "nonsense").output

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Never
 
 import optuna
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from optuna.trial import TrialState
 
 from covlab import tune
@@ -23,10 +25,11 @@ from covlab.configuration import build
 from covlab.loss import LossWeights
 from covlab.nonfinite import NonFiniteLoss
 from covlab.progress import Silent
-from covlab.simulator import scene_generator
+from covlab.simulator import FreshScenes, scene_generator
+from covlab.trainer import Trainer
 from covlab.tune import Settings, StudyError, Tuned, best, open_study, settings_of, work
 
-TINY = {
+TINY: dict[str, Any] = {
     "windows": 4,
     "epoch": 2,
     "micro_batch": 8,
@@ -40,15 +43,15 @@ OPTIONS += ["--search=learning_rate=1e-3:1e-2", "--search=lam_gap=1e-3:1e-1", "-
 
 
 @pytest.fixture
-def storage(tmp_path):
+def storage(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/studies.db"
 
 
-def covlab(*arguments):
+def covlab(*arguments: object) -> Result:
     return CliRunner().invoke(main, [*map(str, arguments)])
 
 
-def quietly(study, trials):
+def quietly(study: optuna.Study, trials: int) -> None:
     work(study, trials=trials, say=lambda line: None)
 
 
@@ -64,13 +67,14 @@ tune.tune()
 """
 
 
-def share_a_study(storage, folder):
+def share_a_study(storage: str, folder: Path) -> None:
     """Three workers that begin at once; one stalls in its first trial and is killed there."""
     join = ["--study", "shared", "--storage", storage, "--trials", "4", *OPTIONS]
     flag = folder / "stalled"
     kinds = [[sys.executable, "-c", STALLS, *join, str(flag)]] + 2 * [[sys.executable, "-m", "covlab", "tune", *join]]
     workers = [subprocess.Popen(kind, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for kind in kinds]
     deadline = time.monotonic() + 120
+    assert workers[0].stdout is not None
     while not flag.exists() or not flag.read_text():
         assert workers[0].poll() is None and time.monotonic() < deadline, workers[0].stdout.read()
         time.sleep(0.05)
@@ -99,15 +103,16 @@ def share_a_study(storage, folder):
     assert not [trial for trial in trials if not trial.state.is_finished()]
     assert again[0].params == trials[lost].params and again[0].state in (TrialState.COMPLETE, TrialState.PRUNED)
     found = best(storage, "shared")
-    assert found.nmse == min(trial.value for trial in trials if trial.state == TrialState.COMPLETE)
+    complete = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
+    assert found.nmse == min(value for value in complete if value is not None)
 
 
-def test_three_workers_share_a_file_and_one_is_killed(storage, tmp_path):
+def test_three_workers_share_a_file_and_one_is_killed(storage: str, tmp_path: Path) -> None:
     share_a_study(storage, tmp_path)
 
 
 @pytest.fixture
-def postgresql():
+def postgresql() -> Iterator[str]:
     """The URL of a database on a server of its own, on this machine, in a folder of its own."""
     places = [
         *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
@@ -116,7 +121,7 @@ def postgresql():
     binaries = next((place for place in places if (place / "initdb").exists() and (place / "postgres").exists()), None)
     if binaries is None:
         pytest.skip("no PostgreSQL server (initdb, postgres) on this machine")
-    user = {"user": "nobody"} if os.geteuid() == 0 else {}  # the server refuses to run as root
+    user: dict[str, Any] = {"user": "nobody"} if os.geteuid() == 0 else {}  # the server refuses to run as root
     folder = Path(tempfile.mkdtemp(prefix="covlab-postgresql-"))
     if user:
         shutil.chown(folder, "nobody")
@@ -124,7 +129,7 @@ def postgresql():
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     data = folder / "data"
-    initialize = [
+    initialize: list[str | Path] = [
         binaries / "initdb",
         "-D",
         data,
@@ -138,7 +143,7 @@ def postgresql():
         "--no-sync",
     ]
     subprocess.run(initialize, check=True, capture_output=True, cwd=folder, **user)
-    command = [
+    command: list[str | Path] = [
         binaries / "postgres",
         "-D",
         data,
@@ -154,7 +159,8 @@ def postgresql():
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **user)
     try:
-        ready = [binaries / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-d", "postgres", "-U", "covlab"]
+        server_at: list[str | Path] = ["-h", "127.0.0.1", "-p", str(port), "-d", "postgres", "-U", "covlab"]
+        ready = [binaries / "pg_isready", *server_at]
         for _ in range(300):
             if subprocess.run(ready, check=False, capture_output=True).returncode == 0:
                 break
@@ -168,7 +174,7 @@ def postgresql():
 
 
 @pytest.mark.slow
-def test_three_workers_share_a_server_and_one_is_killed(postgresql, tmp_path):
+def test_three_workers_share_a_server_and_one_is_killed(postgresql: str, tmp_path: Path) -> None:
     pytest.importorskip("psycopg2")
     share_a_study(postgresql, tmp_path)
 
@@ -176,7 +182,7 @@ def test_three_workers_share_a_server_and_one_is_killed(postgresql, tmp_path):
 # ------------------------------------------------------------------ what a study holds
 
 
-def test_a_worker_joins_by_name_alone_and_one_that_disagrees_is_refused(storage):
+def test_a_worker_joins_by_name_alone_and_one_that_disagrees_is_refused(storage: str) -> None:
     open_study(storage, "mine", **TINY)
     assert settings_of(storage, "mine") == Settings(**TINY)
     open_study(storage, "mine")
@@ -191,7 +197,7 @@ def test_a_worker_joins_by_name_alone_and_one_that_disagrees_is_refused(storage)
     assert refused.exit_code == 1 and "preset is student, not full" in refused.output
 
 
-def test_a_study_of_something_else_is_refused(storage, monkeypatch):
+def test_a_study_of_something_else_is_refused(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune.time, "sleep", lambda seconds: None)
     optuna.create_study(storage=storage, study_name="theirs")
     with pytest.raises(StudyError, match="'theirs' in sqlite:.* holds no settings of covlab: choose another name"):
@@ -200,7 +206,7 @@ def test_a_study_of_something_else_is_refused(storage, monkeypatch):
         best(storage, "ours")
 
 
-def test_what_is_minimized_is_the_held_out_error_and_it_can_be_had_again(storage):
+def test_what_is_minimized_is_the_held_out_error_and_it_can_be_had_again(storage: str) -> None:
     """Scaling every weight scales the loss and leaves the minimized value where it was; training again gives it to the
     bit.
     """
@@ -209,15 +215,17 @@ def test_what_is_minimized_is_the_held_out_error_and_it_can_be_had_again(storage
     assert study.trials[0].params == {"learning_rate": 3e-3, "lam_gap": 0.012}  # the defaults come first
     found = best(storage, "mine")
     winner = study.trials[found.trial]
-    assert isinstance(found, Tuned) and found.nmse == winner.value == min(trial.value for trial in study.trials)
+    reached = [trial.value for trial in study.trials if trial.value is not None]
+    assert isinstance(found, Tuned) and found.nmse == winner.value == min(reached) and len(reached) == 2
     config = found.settings.config({**winner.params, "lam_K": 0.0, "width": 16}, "again")
     run = build(config, "cpu", progress=Silent())
+    assert isinstance(run.scenes, FreshScenes)
     run.validation = run.scenes.simulator.draw(16, scene_generator(0, "tuning"))
     assert run.fit().evaluate().mean().item() == pytest.approx(found.nmse, rel=1e-6)
     assert run.history[-1]["train"] != pytest.approx(found.nmse, rel=1e-3)
 
 
-def test_weights_say_which_study_and_trial_they_come_from(storage, tmp_path):
+def test_weights_say_which_study_and_trial_they_come_from(storage: str, tmp_path: Path) -> None:
     study = open_study(storage, "mine", **TINY)
     quietly(study, trials=2)
     found = best(storage, "mine")
@@ -250,7 +258,7 @@ def test_weights_say_which_study_and_trial_they_come_from(storage, tmp_path):
     assert clash.exit_code == 2 and "--study brings its own; leave out learning_rate, weights" in clash.output
 
 
-def test_no_best_before_a_complete_trial(storage):
+def test_no_best_before_a_complete_trial(storage: str) -> None:
     open_study(storage, "mine", **TINY)
     with pytest.raises(StudyError, match="'mine' has no complete trial yet"):
         best(storage, "mine")
@@ -259,7 +267,7 @@ def test_no_best_before_a_complete_trial(storage):
 # ------------------------------------------------------------------ trials that end early
 
 
-def test_a_run_worse_than_the_median_is_stopped(storage):
+def test_a_run_worse_than_the_median_is_stopped(storage: str) -> None:
     study = open_study(
         storage, "mine", **TINY | {"epoch": 1, "search": {"learning_rate": (1e-8, 1e-2), "width": (16, 16)}}
     )
@@ -268,13 +276,14 @@ def test_a_run_worse_than_the_median_is_stopped(storage):
     quietly(study, trials=6)
     *good, bad = study.trials
     assert {trial.state for trial in good} == {TrialState.COMPLETE}
+    assert bad.last_step is not None
     assert bad.state == TrialState.PRUNED and bad.last_step < 4 == good[0].last_step
 
 
-def test_a_run_whose_loss_is_not_finite_is_pruned_and_not_failed(storage, monkeypatch):
+def test_a_run_whose_loss_is_not_finite_is_pruned_and_not_failed(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     study = open_study(storage, "mine", **TINY)
 
-    def explode(run):
+    def explode(run: Trainer) -> Never:
         raise NonFiniteLoss("as it happens")
 
     monkeypatch.setattr(tune.Trainer, "fit", explode)
@@ -283,13 +292,15 @@ def test_a_run_whose_loss_is_not_finite_is_pruned_and_not_failed(storage, monkey
 
 
 @pytest.mark.parametrize("while_it", ["is made", "trains"])
-def test_an_interrupted_trial_goes_back_to_the_study(storage, monkeypatch, while_it):
+def test_an_interrupted_trial_goes_back_to_the_study(
+    storage: str, monkeypatch: pytest.MonkeyPatch, while_it: str
+) -> None:
     study, honest = open_study(storage, "mine", **TINY), tune.report_epochs
 
-    def interrupt(run, trial):
+    def interrupt(run: Trainer, trial: optuna.Trial) -> None:
         if while_it == "is made":
             signal.raise_signal(signal.SIGINT)
-        run.schedule = lambda ran: signal.raise_signal(signal.SIGINT)
+        monkeypatch.setattr(run, "schedule", lambda ran: signal.raise_signal(signal.SIGINT))
 
     monkeypatch.setattr(tune, "report_epochs", interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -300,11 +311,12 @@ def test_an_interrupted_trial_goes_back_to_the_study(storage, monkeypatch, while
     assert first.state == TrialState.FAIL and second.state == TrialState.COMPLETE and first.params == second.params
 
 
-def test_a_worker_whose_trial_was_taken_for_dead_goes_on(storage, monkeypatch):
+def test_a_worker_whose_trial_was_taken_for_dead_goes_on(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As happens to a machine that slept: the trial is failed, and begun again, by somebody else."""
-    study, honest, lines = open_study(storage, "mine", **TINY), tune.report_epochs, []
+    study, honest = open_study(storage, "mine", **TINY), tune.report_epochs
+    lines: list[str] = []
 
-    def fail_first(run, trial):
+    def fail_first(run: Trainer, trial: optuna.Trial) -> None:
         if trial.number == 0:
             study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         honest(run, trial)
@@ -338,7 +350,7 @@ def test_a_worker_whose_trial_was_taken_for_dead_goes_on(storage, monkeypatch):
     ],
     ids=str,
 )
-def test_settings_are_refused_by_name_and_leave_nothing(tmp_path, given, message):
+def test_settings_are_refused_by_name_and_leave_nothing(tmp_path: Path, given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         open_study(f"sqlite:///{tmp_path}/studies.db", "mine", **given)
     assert not list(tmp_path.iterdir())
@@ -359,13 +371,13 @@ def test_settings_are_refused_by_name_and_leave_nothing(tmp_path, given, message
     ],
     ids=str,
 )
-def test_the_command_refuses_by_name(storage, arguments, message):
+def test_the_command_refuses_by_name(storage: str, arguments: list[object], message: str) -> None:
     result = covlab("tune", "--study", "mine", "--storage", storage, *arguments)
     assert result.exit_code != 0 and "Traceback" not in result.output
     assert re.search(message, result.output), result.output
 
 
-def test_a_storage_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+def test_a_storage_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune.time, "sleep", lambda seconds: None)
     with pytest.raises(StudyError, match="sqlite:.*/nowhere/studies.db cannot be opened: unable to open database file"):
         open_study(f"sqlite:///{tmp_path}/nowhere/studies.db", "mine")

@@ -8,6 +8,9 @@ import sys
 import textwrap
 import types
 import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -24,7 +27,7 @@ from covlab.watch import TITLES, watch
 from covlab.watch.records import Number, Step
 
 
-def patched():
+def patched() -> list[Any]:
     """Everything that a watch replaces, as it is now."""
     scheduler, scaler = torch.optim.lr_scheduler, torch.amp.GradScaler
     places = [
@@ -48,13 +51,13 @@ def patched():
     ]
 
 
-def one_step(model, optimizer, x, y):
+def one_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor) -> None:
     optimizer.zero_grad()
     F.cross_entropy(model(x), y).backward()
     optimizer.step()
 
 
-def test_everything_is_put_back_also_after_an_exception():
+def test_everything_is_put_back_also_after_an_exception() -> None:
     before = patched()
     model = network()
     with pytest.raises(ZeroDivisionError), watch(model):
@@ -65,7 +68,7 @@ def test_everything_is_put_back_also_after_an_exception():
     assert not any(parameter._post_accumulate_grad_hooks for parameter in model.parameters())
 
 
-def test_one_watch_at_a_time_and_only_of_models_and_optimizers():
+def test_one_watch_at_a_time_and_only_of_models_and_optimizers() -> None:
     with pytest.raises(TypeError, match="got int"):
         watch(3)
     with pytest.raises(ValueError, match="steps must be"):
@@ -74,10 +77,10 @@ def test_one_watch_at_a_time_and_only_of_models_and_optimizers():
         pass
 
 
-def test_no_graph_input_or_model_is_kept_alive():
-    kept = []
+def test_no_graph_input_or_model_is_kept_alive() -> None:
+    kept: list[weakref.ref[Any]] = []
 
-    def loop():
+    def loop() -> None:
         model = network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for x, y in batches(6):
@@ -96,7 +99,7 @@ def test_no_graph_input_or_model_is_kept_alive():
         assert all(reference() is None for reference in kept)
 
 
-def test_memory_is_bounded():
+def test_memory_is_bounded() -> None:
     model = nn.Linear(8, 4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     x, y = batches(1)[0]
@@ -111,7 +114,7 @@ def test_memory_is_bounded():
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.0])
-def test_memory_does_not_grow_with_the_steps(rate, monkeypatch):
+def test_memory_does_not_grow_with_the_steps(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither on a run that moves nor on one that does not: what is kept of a step goes with it."""
     monkeypatch.setattr("covlab.watch.session.ROWS", 32)
     model = nn.Linear(8, 4)
@@ -130,7 +133,7 @@ def test_memory_does_not_grow_with_the_steps(rate, monkeypatch):
     assert alive[0] == alive[1] == alive[2]
 
 
-def weight(root):
+def weight(root: object) -> int:
     """Bytes of everything that can be reached, tensors and modules each as one thing."""
     seen, waiting, total = set(), [root], 0
     while waiting:
@@ -145,53 +148,56 @@ def weight(root):
 CODE = (type, types.ModuleType, types.FunctionType, types.CodeType, types.MethodType, types.BuiltinFunctionType)
 
 
-def cleared(model, optimizer, number, loss):
+def cleared(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, loss: torch.Tensor) -> None:
     loss.backward()
     optimizer.zero_grad()
 
 
-def not_finite(model, optimizer, number, loss):
+def not_finite(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, loss: torch.Tensor) -> None:
     (loss * math.nan).backward()
     optimizer.step()
 
 
-def skipped(model, optimizer, number, loss):
+def skipped(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, loss: torch.Tensor) -> None:
     if number % 4 == 0:
         (loss * math.inf).backward()
         optimizer.zero_grad()
 
 
-def carried(model, optimizer, number, loss):
+def carried(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, loss: torch.Tensor) -> None:
     loss.backward()
     if number % 3 == 0:
         optimizer.step()
 
 
-def last_alone(model, optimizer, number, loss):
+def last_alone(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, loss: torch.Tensor) -> None:
     if number % 4 == 0:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
 
-def by_hand(model, optimizer, number, loss):
-    for parameter, gradient in zip(model.parameters(), torch.autograd.grad(loss, model.parameters()), strict=True):
+def by_hand(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, loss: torch.Tensor) -> None:
+    for parameter, gradient in zip(
+        model.parameters(), torch.autograd.grad(loss, list(model.parameters())), strict=True
+    ):
         parameter.data.sub_(gradient, alpha=1e-3)
 
 
-def backward_by_hand(model, optimizer, number, loss):
+def backward_by_hand(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, loss: torch.Tensor) -> None:
     loss.backward()
     for parameter in model.parameters():
+        assert parameter.grad is not None
         parameter.data.sub_(parameter.grad, alpha=1e-3)
         parameter.grad = None
 
 
-def evaluated(model, optimizer, number, loss):
+def evaluated(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, loss: torch.Tensor) -> None:
     with torch.no_grad():
         model(torch.ones(1, 8))
 
 
-def an_optimizer_each(model, optimizer, number, loss):
+def an_optimizer_each(model: nn.Module, optimizer: torch.optim.Optimizer, number: int, loss: torch.Tensor) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     loss.backward()
     optimizer.step()
@@ -201,7 +207,9 @@ def an_optimizer_each(model, optimizer, number, loss):
 @pytest.mark.parametrize(
     "body", [cleared, not_finite, skipped, carried, last_alone, by_hand, backward_by_hand, evaluated, an_optimizer_each]
 )
-def test_memory_does_not_grow_with_the_length_of_a_run(body, monkeypatch):
+def test_memory_does_not_grow_with_the_length_of_a_run(
+    body: Callable[[nn.Module, torch.optim.Optimizer, int, torch.Tensor], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, most in {
         "session.ROWS": 8,
         "shares.KEPT": 8,
@@ -229,11 +237,13 @@ def test_memory_does_not_grow_with_the_length_of_a_run(body, monkeypatch):
 class Waits(TorchDispatchMode):
     """Counts what makes the host wait for the device."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.count = 0
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         self.count += function.name().split("::")[1].split(".")[0] in (
             "_local_scalar_dense",
             "is_nonzero",
@@ -245,12 +255,12 @@ class Waits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("light", [False, True])
-def test_no_micro_batch_waits_for_the_device(light):
+def test_no_micro_batch_waits_for_the_device(light: bool) -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0, enabled=False)
 
-    def loop():
+    def loop() -> int:
         with Waits() as waits:
             for number, (x, y) in enumerate(batches(40), 1):
                 scaler.scale(F.cross_entropy(model(x), y) / 4).backward()
@@ -264,14 +274,15 @@ def test_no_micro_batch_waits_for_the_device(light):
     alone = loop()
     with watch(model, optimizer, light=light) as w:
         seen = loop()
+        invariants: list[Any] = w.invariants
         assert not any(
-            invariant.steps for invariant in w.invariants if invariant.code == "W02"
+            invariant.steps for invariant in invariants if invariant.code == "W02"
         )  # nothing was brought in on the way
     assert seen == alone
 
 
-def test_an_error_of_ours_disables_one_invariant_and_nothing_else(monkeypatch):
-    def fail(self, step):
+def test_an_error_of_ours_disables_one_invariant_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object, step: object) -> None:
         raise RuntimeError("broken on purpose")
 
     monkeypatch.setattr(covlab.watch.session.Moving, "step", fail)
@@ -286,7 +297,7 @@ def test_an_error_of_ours_disables_one_invariant_and_nothing_else(monkeypatch):
         assert torch.equal(one, other)
 
 
-def test_an_error_in_a_hook_reaches_no_loop(monkeypatch):
+def test_an_error_in_a_hook_reaches_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(covlab.watch.observer.weights, "read", lambda *_: 1 / 0)
     monkeypatch.setattr(covlab.watch.observer.measure, "size", lambda *_: 1 / 0)
     with watch() as w:
@@ -294,7 +305,7 @@ def test_an_error_in_a_hook_reaches_no_loop(monkeypatch):
     assert "ZeroDivisionError" in w.report().unchecked["W01"]
 
 
-def test_a_logged_loss_that_is_right_gets_no_finding():
+def test_a_logged_loss_that_is_right_gets_no_finding() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     with watch() as w:
@@ -313,7 +324,7 @@ def test_a_logged_loss_that_is_right_gets_no_finding():
     assert "W14" not in report.unchecked
 
 
-def test_a_disabled_scaler_is_named_as_the_reason():
+def test_a_disabled_scaler_is_named_as_the_reason() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
@@ -326,20 +337,20 @@ def test_a_disabled_scaler_is_named_as_the_reason():
     assert "disabled" in w.report().unchecked["W06"]
 
 
-def test_where_nothing_was_trained_nothing_was_checked():
+def test_where_nothing_was_trained_nothing_was_checked() -> None:
     with watch() as w:
         torch.zeros(3).sum()
     assert set(w.report().unchecked) == set(TITLES)
 
 
-def test_consequences_are_folded_under_their_cause():
+def test_consequences_are_folded_under_their_cause() -> None:
     with watch() as w:
         FAULTY["stale_optimizer"][0]()
     report = w.report()
     assert [finding.code for finding in report.findings] == ["W08"]
 
 
-def test_a_report_reads_in_a_terminal_a_notebook_and_a_program(tmp_path):
+def test_a_report_reads_in_a_terminal_a_notebook_and_a_program(tmp_path: Path) -> None:
     with watch(ledger=tmp_path / "ledger.jsonl") as w:
         FAULTY["missing_division"][0]()
     report = w.report()
@@ -359,13 +370,12 @@ def test_a_report_reads_in_a_terminal_a_notebook_and_a_program(tmp_path):
         str(len(report.unchecked)),
     )
     report.write_json(tmp_path / "report.json")
-    assert (
-        json.loads((tmp_path / "report.json").read_text())["findings"][0]["site"]["line"]
-        == report.findings[0].site.line
-    )
+    site = report.findings[0].site
+    assert site is not None
+    assert json.loads((tmp_path / "report.json").read_text())["findings"][0]["site"]["line"] == site.line
 
 
-def test_a_number_that_was_never_brought_in_is_no_number():
+def test_a_number_that_was_never_brought_in_is_no_number() -> None:
     assert Number().value is None
 
 
@@ -388,8 +398,8 @@ SCRIPT = """
 
 
 @pytest.fixture
-def script(tmp_path):
-    def write(divisor=4, end="pass"):
+def script(tmp_path: Path) -> Callable[..., Path]:
+    def write(divisor: int = 4, end: str = "pass") -> Path:
         (tmp_path / "beside.py").write_text("DATA = 'found'")
         path = tmp_path / "train.py"
         path.write_text(textwrap.dedent(SCRIPT).replace("DIVISOR", str(divisor)).replace("END", end))
@@ -398,7 +408,9 @@ def script(tmp_path):
     return write
 
 
-def command(*arguments, cwd=None, module="covlab.watch"):
+def command(
+    *arguments: object, cwd: Path | None = None, module: str = "covlab.watch"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *module.split(), *map(str, arguments)],
         check=False,
@@ -409,14 +421,14 @@ def command(*arguments, cwd=None, module="covlab.watch"):
 
 
 @pytest.mark.parametrize("module", ["covlab.watch", "covlab watch"])
-def test_a_script_runs_as_python_would_run_it(script, module):
+def test_a_script_runs_as_python_would_run_it(script: Callable[..., Path], module: str) -> None:
     ran = command("--fail-on", "warning", script(), "--their", "-m", "arguments", module=module)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines()[0] == "__main__ ['--their', '-m', 'arguments'] found"
     assert "nothing found" in ran.stderr
 
 
-def test_a_fault_fails_the_run_and_steps_make_a_smoke_test_of_it(script, tmp_path):
+def test_a_fault_fails_the_run_and_steps_make_a_smoke_test_of_it(script: Callable[..., Path], tmp_path: Path) -> None:
     path = script(divisor=1)
     ran = command("--steps", 3, "--junit", tmp_path / "junit.xml", path)
     assert ran.returncode == 1
@@ -432,7 +444,9 @@ def test_a_fault_fails_the_run_and_steps_make_a_smoke_test_of_it(script, tmp_pat
     ("end", "code", "word"),
     [("sys.exit(7)", 7, ""), ("sys.exit('gone')", 1, "gone"), ("raise KeyError('lost')", 1, "KeyError: 'lost'")],
 )
-def test_exit_codes_and_exceptions_are_the_scripts_own(script, end, code, word):
+def test_exit_codes_and_exceptions_are_the_scripts_own(
+    script: Callable[..., Path], end: str, code: int, word: str
+) -> None:
     ran = command(script(end=end))
     assert ran.returncode == code
     assert word in ran.stderr
@@ -441,7 +455,9 @@ def test_exit_codes_and_exceptions_are_the_scripts_own(script, end, code, word):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", ["covlab.watch", "covlab watch"])
-def test_a_traceback_begins_in_the_script_and_files_are_where_the_command_was_given(script, tmp_path, module):
+def test_a_traceback_begins_in_the_script_and_files_are_where_the_command_was_given(
+    script: Callable[..., Path], tmp_path: Path, module: str
+) -> None:
     path = script(end="import os; os.chdir('/'); print(open(__file__).name); raise KeyError('lost')")
     ran = command("--json", "report.json", path.name, cwd=tmp_path, module=module)
     assert ran.stdout.splitlines()[-1] == str(path)
@@ -452,21 +468,23 @@ def test_a_traceback_begins_in_the_script_and_files_are_where_the_command_was_gi
 
 
 @pytest.mark.parametrize("option", ["--junit", "--json", "--ledger"])
-def test_a_report_that_has_no_place_is_refused_before_the_training(script, tmp_path, option):
+def test_a_report_that_has_no_place_is_refused_before_the_training(
+    script: Callable[..., Path], tmp_path: Path, option: str
+) -> None:
     ran = command(option, tmp_path / "nowhere" / "file", script())
     assert ran.returncode == 2
     assert f"no such folder: {tmp_path / 'nowhere'}" in ran.stderr
     assert not ran.stdout
 
 
-def test_the_help_says_what_is_checked_and_what_the_exit_status_means():
+def test_the_help_says_what_is_checked_and_what_the_exit_status_means() -> None:
     ran = command("--help")
     assert all(f"{code}  {title}" in ran.stdout for code, title in TITLES.items())
     assert "exit status" in ran.stdout
 
 
 @pytest.mark.slow
-def test_a_module_runs_as_python_would_run_it(script):
+def test_a_module_runs_as_python_would_run_it(script: Callable[..., Path]) -> None:
     path = script()
     ran = command("-m", "train", "their", cwd=path.parent)
     assert ran.returncode == 0, ran.stderr
@@ -474,7 +492,7 @@ def test_a_module_runs_as_python_would_run_it(script):
 
 
 @pytest.mark.slow
-def test_importing_it_takes_torch_and_the_standard_library_alone():
+def test_importing_it_takes_torch_and_the_standard_library_alone() -> None:
     code = (
         "import sys, covlab.watch; print(*sorted({name.split('.')[0] for name in sys.modules} & {'rich', "
         "'matplotlib', 'click', 'covlab', 'IPython'}))"

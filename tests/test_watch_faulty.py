@@ -42,7 +42,7 @@ IN_OUR_TRAINER = {
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 @pytest.mark.parametrize("name", FAULTY)
-def test_the_bug_of_a_textbook_loop_is_the_only_finding_beside_its_consequences(name):
+def test_the_bug_of_a_textbook_loop_is_the_only_finding_beside_its_consequences(name: str) -> None:
     loop, invariant, verdict = FAULTY[name]
     with watch() as w:
         loop(log=w.log)
@@ -65,7 +65,7 @@ def test_the_bug_of_a_textbook_loop_is_the_only_finding_beside_its_consequences(
         ("cleared_inside_window", "of 36 backwards"),
     ],
 )
-def test_a_finding_tells_this_bug_from_others_of_the_same_invariant(name, words):
+def test_a_finding_tells_this_bug_from_others_of_the_same_invariant(name: str, words: str) -> None:
     with watch() as w:
         FAULTY[name][0]()
     assert words in w.report().findings[0].says
@@ -84,30 +84,35 @@ def test_a_finding_tells_this_bug_from_others_of_the_same_invariant(name, words)
         ("cleared_to_zeros_before_step", 14, r"model\.zero_grad\("),
     ],
 )
-def test_a_finding_tells_the_number_and_the_line(name, number, line):
+def test_a_finding_tells_the_number_and_the_line(name: str, number: float, line: str) -> None:
     loop, invariant, _ = FAULTY[name]
     with watch() as w:
         loop()
+    assert invariant is not None
     finding = w.report().of(invariant)
+    assert finding is not None and finding.site is not None
     assert finding.number == pytest.approx(number, rel=0.01)
     assert re.search(line, finding.site.code)
 
 
-def test_a_short_window_is_told_from_a_division_that_is_missing_in_places():
+def test_a_short_window_is_told_from_a_division_that_is_missing_in_places() -> None:
     with watch() as w:
         FAULTY["short_window_by_full_count"][0]()
     finding = w.report().of("W01")
+    assert finding is not None
     assert "a window of 3 micro-batches was divided by 4" in finding.says
     assert "the micro-batches that the window really has" in finding.fix
     with watch() as w:
         FAULTY["division_in_debug_block"][0]()
-    assert "1 of 48 losses were divided by 4, the others not at all" in w.report().of("W01").says
+    finding = w.report().of("W01")
+    assert finding is not None
+    assert "1 of 48 losses were divided by 4, the others not at all" in finding.says
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
 @pytest.mark.parametrize("every", [1, 4], ids=["step", "epoch"])
-def test_a_schedule_that_advances_before_the_first_step_is_noted(first, every):
+def test_a_schedule_that_advances_before_the_first_step_is_noted(first: bool, every: int) -> None:
     model = network()
     optimizer = adamw(model)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2)
@@ -120,20 +125,21 @@ def test_a_schedule_that_advances_before_the_first_step_is_noted(first, every):
             optimizer.step()
             if not first and number % every == every - 1:
                 schedule.step()
-    noted = [(finding.code, finding.verdict, finding.site.code) for finding in w.report().findings]
+    noted = [(finding.code, finding.verdict, finding.site and finding.site.code) for finding in w.report().findings]
     assert noted == ([("W05", "note", "schedule.step()")] if first else [])
 
 
-def test_a_clipping_is_counted_once_a_step():
+def test_a_clipping_is_counted_once_a_step() -> None:
     with watch() as w:
         FAULTY["clip_before_unscale"][0]()
     finding = w.report().of("W06")
+    assert finding is not None and finding.first is not None and finding.last is not None
     assert finding.times == finding.last - finding.first + 1 == w.report().seen["steps"]
 
 
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("without", [True, False], ids=["right", "wrong"])
-def test_our_trainer_is_right_without_a_fault_and_convicted_with_it(name, without):
+def test_our_trainer_is_right_without_a_fault_and_convicted_with_it(name: str, without: bool) -> None:
     with watch() as w:
         finish(exhibit(name, without=without))
     report = w.report()
@@ -146,7 +152,7 @@ def test_our_trainer_is_right_without_a_fault_and_convicted_with_it(name, withou
         assert finding is not None and finding.verdict == expected[1], str(report)
 
 
-def test_every_exhibit_that_a_textbook_loop_can_have_is_tried_or_known_to_be_invisible():
+def test_every_exhibit_that_a_textbook_loop_can_have_is_tried_or_known_to_be_invisible() -> None:
     invisible_there = {
         "weights_reset",
         "guard_by_assert",

@@ -4,6 +4,8 @@ are found.
 
 import importlib.util
 import os
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,28 +13,34 @@ import torch.nn.functional as F
 from torch import nn
 from watch_healthy import batches, network
 
-from covlab.watch import watch
+from covlab.watch import Finding, watch
 
 pytestmark = pytest.mark.slow
 
 
-def needs(module):
+def needs(module: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(importlib.util.find_spec(module) is None, reason=f"{module} is not installed")
 
 
-def silent(w):
+def weights(w: watch) -> Finding:
+    """What is said of the micro-batches' weights."""
+    found = w.report().of("W01")
+    assert found is not None
+    return found
+
+
+def silent(w: watch) -> None:
     report = w.report()
     assert not w.broken and not w.observer.failures
     assert report.seen["steps"] >= 8
     assert report.worst in (None, "note"), str(report)
-    return report
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("divisor", [4, 1])
-def test_a_compiled_model(backend, divisor):
+def test_a_compiled_model(backend: str, divisor: int) -> None:
     torch._dynamo.reset()
-    model = torch.compile(network(), backend=backend)
+    model: Any = torch.compile(network(), backend=backend)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     with watch(model, optimizer) as w:
         for number, (x, y) in enumerate(batches(40), 1):
@@ -43,10 +51,10 @@ def test_a_compiled_model(backend, divisor):
     if divisor == 4:
         silent(w)
     else:
-        assert w.report().of("W01").number == pytest.approx(4)
+        assert weights(w).number == pytest.approx(4)
 
 
-def rank(number, ranks, port, results):
+def rank(number: int, ranks: int, port: int, results: Any) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.distributed.init_process_group("gloo", rank=number, world_size=ranks)
     for divisor in (4, 1):
@@ -73,7 +81,7 @@ def rank(number, ranks, port, results):
     torch.distributed.destroy_process_group()
 
 
-def test_two_ranks_with_no_sync():
+def test_two_ranks_with_no_sync() -> None:
     import socket
 
     with socket.socket() as free:
@@ -95,7 +103,7 @@ def test_two_ranks_with_no_sync():
 
 @needs("accelerate")
 @pytest.mark.parametrize("bug", [False, True])
-def test_accelerate(bug):
+def test_accelerate(bug: bool) -> None:
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=4)
@@ -114,14 +122,14 @@ def test_accelerate(bug):
                 schedule.step()
                 optimizer.zero_grad()
     if bug:
-        assert w.report().of("W01").number == pytest.approx(4)
+        assert weights(w).number == pytest.approx(4)
     else:
         silent(w)
 
 
 @needs("lightning")
 @pytest.mark.parametrize("bug", [False, True])
-def test_fabric(bug):
+def test_fabric(bug: bool) -> None:
     from lightning.fabric import Fabric
 
     fabric = Fabric(accelerator="cpu", devices=1)
@@ -136,29 +144,29 @@ def test_fabric(bug):
                 optimizer.step()
                 optimizer.zero_grad()
     if bug:
-        assert w.report().of("W01").number == pytest.approx(4)
+        assert weights(w).number == pytest.approx(4)
     else:
         silent(w)
 
 
 @needs("lightning")
 @pytest.mark.parametrize("micro_batches", [40, 38])
-def test_lightning(micro_batches, tmp_path):
+def test_lightning(micro_batches: int, tmp_path: Path) -> None:
     """Its accumulation is right but for the short last window of an epoch, which it divides by the full count."""
     import lightning
 
     class Module(lightning.LightningModule):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.model = network(dropout=0.1)
 
-        def training_step(self, batch, number):
+        def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], number: int) -> torch.Tensor:
             return F.cross_entropy(self.model(batch[0]), batch[1])
 
-        def validation_step(self, batch, number):
+        def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], number: int) -> None:
             self.log("val", F.cross_entropy(self.model(batch[0]), batch[1]))
 
-        def configure_optimizers(self):
+        def configure_optimizers(self) -> Any:
             optimizer = torch.optim.AdamW(self.parameters(), lr=1e-2)
             return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1)]
 
@@ -174,10 +182,12 @@ def test_lightning(micro_batches, tmp_path):
         enable_model_summary=False,
         default_root_dir=tmp_path,
     )
-    loader = torch.utils.data.DataLoader(batches(micro_batches), batch_size=None)
+    data: Any = batches(micro_batches)
+    held_out: Any = batches(3, seed=9)
+    loader = torch.utils.data.DataLoader(data, batch_size=None)
     with watch() as w:
-        trainer.fit(Module(), loader, torch.utils.data.DataLoader(batches(3, seed=9), batch_size=None))
+        trainer.fit(Module(), loader, torch.utils.data.DataLoader(held_out, batch_size=None))
     if micro_batches % 4 == 0:
         silent(w)
     else:
-        assert w.report().of("W01").number == pytest.approx(0.5)
+        assert weights(w).number == pytest.approx(0.5)

@@ -9,7 +9,7 @@ from covlab.watch import watch
 
 @pytest.mark.parametrize("light", [False, True], ids=["full", "light"])
 @pytest.mark.parametrize("name", HEALTHY)
-def test_a_correct_loop_gets_no_warning_and_the_same_parameters(name, light):
+def test_a_correct_loop_gets_no_warning_and_the_same_parameters(name: str, light: bool) -> None:
     alone = HEALTHY[name]()
     with watch(light=light) as w:
         watched = HEALTHY[name]()

@@ -7,12 +7,12 @@ from watch_mended import MENDS, mended
 from covlab.watch import watch
 
 
-def test_every_faulty_loop_has_a_twin():
+def test_every_faulty_loop_has_a_twin() -> None:
     assert set(MENDS) == set(FAULTY)
 
 
 @pytest.mark.parametrize("name", MENDS)
-def test_of_the_twin_there_is_nothing_to_say(name):
+def test_of_the_twin_there_is_nothing_to_say(name: str) -> None:
     loop, (_, invariant, _) = mended(name), FAULTY[name]
     with watch() as w:
         loop(log=w.log)

@@ -5,6 +5,8 @@ not accused.
 import copy
 import pickle
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -19,15 +21,22 @@ from watch_healthy import batches, network
 
 from covlab.watch import watch
 
-LOOPS = {}
+Value = torch.Tensor | str | int
+Loop = Callable[[], Sequence[Any]]
+LOOPS: dict[str, Loop] = {}
 
 
-def loop(function):
+def loop(function: Loop) -> Loop:
     LOOPS[function.__name__] = function
     return function
 
 
-def train(model, call=None, steps=12, clip=None):
+def train(
+    model: nn.Module,
+    call: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    steps: int = 12,
+    clip: Callable[[list[nn.Parameter]], object] | None = None,
+) -> list[nn.Parameter]:
     """The parameters after some steps with ``call`` in the model's place."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for x, y in batches(steps):
@@ -39,30 +48,30 @@ def train(model, call=None, steps=12, clip=None):
     return list(model.parameters())
 
 
-def whole(function, **options):
+def whole(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     torch._dynamo.reset()
     return torch.compile(function, backend="eager", **options)
 
 
 @loop
-def compiled_without_a_break():
+def compiled_without_a_break() -> Sequence[Value]:
     model = network()
     return train(model, whole(lambda x: torch.nan_to_num(model(x)).nan_to_num(), fullgraph=True))
 
 
 @loop
-def compiled_clipping():
+def compiled_clipping() -> Sequence[Value]:
     return train(network(), clip=whole(lambda parameters: nn.utils.clip_grad_norm_(parameters, 1.0), fullgraph=True))
 
 
 @loop
-def compiled_step():
+def compiled_step() -> Sequence[Value]:
     """What is counted on between its frames makes none of them compile again."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
 
     @whole
-    def step(x, y):
+    def step(x: torch.Tensor, y: torch.Tensor) -> None:
         optimizer.zero_grad()
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
@@ -74,7 +83,7 @@ def compiled_step():
 
 
 @loop
-def compiled_backward():
+def compiled_backward() -> Sequence[Value]:
     torch._dynamo.reset()
     model = network()
     with torch._dynamo.utils.maybe_enable_compiled_autograd(True, fullgraph=True):
@@ -82,14 +91,14 @@ def compiled_backward():
 
 
 @loop
-def traced():
+def traced() -> Sequence[Value]:
     model = network()
     return train(model, torch.jit.trace(model, torch.ones(6, 8)))
 
 
 @loop
-def scripted():
-    def finite(x):
+def scripted() -> Sequence[Value]:
+    def finite(x: torch.Tensor) -> torch.Tensor:
         return torch.nan_to_num(x)
 
     model = network()
@@ -99,20 +108,20 @@ def scripted():
 
 
 @loop
-def exported():
+def exported() -> Sequence[Value]:
     model = network()
     graphs = [torch.export.export(model, (torch.ones(6, 8),), strict=strict).graph for strict in (True, False)]
     return [*train(model), *map(str, graphs)]
 
 
 @loop
-def symbolic():
+def symbolic() -> Sequence[Value]:
     class Finite(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.inner = network()
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.nan_to_num(self.inner(x))
 
     model = torch.fx.symbolic_trace(Finite())
@@ -120,11 +129,11 @@ def symbolic():
 
 
 @loop
-def made_to_a_graph():
+def made_to_a_graph() -> Sequence[Value]:
     model = network()
     graphs = [make_fx(lambda x: torch.autograd.grad(model(x).sum(), list(model.parameters())))(torch.ones(6, 8))]
 
-    def step(x, y):
+    def step(x: torch.Tensor, y: torch.Tensor) -> Any:
         model.zero_grad()
         F.cross_entropy(model(x), y).backward()
         return model[0].weight.grad
@@ -134,11 +143,11 @@ def made_to_a_graph():
 
 
 @loop
-def gradients_of_samples():
+def gradients_of_samples() -> Sequence[Value]:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
 
-    def loss(parameters, x, y):
+    def loss(parameters: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(func.functional_call(model, parameters, (x[None],)), y[None])
 
     for x, y in batches(12):
@@ -152,7 +161,7 @@ def gradients_of_samples():
 
 
 @loop
-def ensemble():
+def ensemble() -> Sequence[Value]:
     parameters, buffers = func.stack_module_state([network(seed=seed) for seed in range(3)])
     skeleton = copy.deepcopy(network()).to("meta")
     optimizer = torch.optim.SGD(parameters.values(), lr=0.05)
@@ -167,7 +176,7 @@ def ensemble():
 
 
 @loop
-def jacobian_penalty():
+def jacobian_penalty() -> Sequence[Value]:
     model = network()
     return train(
         model,
@@ -180,14 +189,14 @@ def jacobian_penalty():
 
 
 @loop
-def faked():
+def faked() -> Sequence[Value]:
     with FakeTensorMode():
         train(network(), steps=40, clip=lambda parameters: nn.utils.clip_grad_norm_(parameters, 1.0))
     return train(network())
 
 
 @loop
-def without_data():
+def without_data() -> Sequence[Value]:
     with torch.device("meta"):
         model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -199,18 +208,22 @@ def without_data():
 
 
 @loop
-def intercepted():
+def intercepted() -> Sequence[Value]:
     """A mode and a subclass of the user's see what the loop calls, and nothing of ours."""
     seen = []
 
     class Mode(TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):
+        def __torch_function__(
+            self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
             seen.append(str(function))
             return function(*args, **(kwargs or {}))
 
     class Own(torch.Tensor):
         @classmethod
-        def __torch_function__(cls, function, types, args=(), kwargs=None):
+        def __torch_function__(
+            cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
             seen.append(str(function))
             return super().__torch_function__(function, types, args, kwargs or {})
 
@@ -221,9 +234,10 @@ def intercepted():
 
 
 @loop
-def wrapped_parameters():
+def wrapped_parameters() -> Sequence[Value]:
     model = network()
     for layer in (model[0], model[3]):
+        assert isinstance(layer, nn.Linear)
         layer.weight = nn.Parameter(TwoTensor(layer.weight.detach(), layer.weight.detach().clone()))
     return [
         getattr(p, "a", p)
@@ -232,7 +246,7 @@ def wrapped_parameters():
 
 
 @loop
-def copied_and_pickled():
+def copied_and_pickled() -> Sequence[Value]:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     result = train(model)
@@ -245,7 +259,7 @@ def copied_and_pickled():
 
 
 @loop
-def sharded():
+def sharded() -> Sequence[Value]:
     from torch import distributed
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import distribute_module, distribute_tensor, init_device_mesh
@@ -254,7 +268,8 @@ def sharded():
     try:
         mesh = init_device_mesh("cpu", (1,))
         replicated, sharded = distribute_module(network(), mesh), fully_shard(network(), mesh=mesh)
-        result = train(replicated, lambda x: replicated(distribute_tensor(x, mesh)).full_tensor(), steps=40)
+        assert isinstance(sharded, nn.Module)
+        result: list[Any] = train(replicated, lambda x: replicated(distribute_tensor(x, mesh)).full_tensor(), steps=40)
         result += train(sharded, steps=40, clip=lambda parameters: nn.utils.clip_grad_norm_(parameters, 1.0))
         return [parameter.full_tensor() for parameter in result]
     finally:
@@ -262,14 +277,16 @@ def sharded():
 
 
 @loop
-def captured():
+def captured() -> Sequence[Value]:
     """As under torch.cuda.graph: what is recorded is played again and again, and has to be the loop's alone. (Here it
     also runs, without a GPU.)
     """
     recorded = []
 
     class Capture(TorchDispatchMode):
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        def __torch_dispatch__(
+            self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
             recorded.append(str(function))
             return function(*args, **(kwargs or {}))
 
@@ -286,7 +303,7 @@ def captured():
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_a_loop_does_the_same_for_being_watched(name):
+def test_a_loop_does_the_same_for_being_watched(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is deprecated
         torch.manual_seed(0)
@@ -301,14 +318,14 @@ def test_a_loop_does_the_same_for_being_watched(name):
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
-def test_backwards_that_are_compiled_are_the_reason_why_nothing_was_checked():
+def test_backwards_that_are_compiled_are_the_reason_why_nothing_was_checked() -> None:
     with watch() as w:
         LOOPS["compiled_backward"]()
     assert all("compiled" in why for why in w.report().unchecked.values())
     assert len(w.report().unchecked) == 18
 
 
-def test_a_compiler_that_was_first_used_under_a_watch_works_after_it():
+def test_a_compiler_that_was_first_used_under_a_watch_works_after_it() -> None:
     """Its tables are made at the first use, from what torch's names mean then."""
     torch._dynamo.trace_rules.clear_lru_cache()
     with watch():

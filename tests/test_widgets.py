@@ -8,6 +8,8 @@ import io
 import re
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,38 +43,47 @@ IMAGE = re.compile(r'<img alt="([^"]+)"[^>]* src="data:image/png;base64,([^"]+)"
 
 
 @pytest.fixture
-def shown(monkeypatch):
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What would be displayed in a notebook."""
-    contents = []
+    contents: list[Any] = []
     monkeypatch.setattr("covlab.plots._display", contents.append)
     monkeypatch.setattr("IPython.display.display", lambda *things, **how: contents.extend(things))
     return contents
 
 
 @pytest.fixture(scope="module", params=EXPLORERS)
-def explorer(request):
+def explorer(request: pytest.FixtureRequest) -> widgets.Explorer:
     explorer = getattr(widgets, request.param)()
     if hasattr(explorer, "windows"):
         explorer.windows.value = 20
     return explorer
 
 
+def parts(image: str) -> tuple[str, str]:
+    """The words and the bytes of an image, as HTML has them."""
+    found = IMAGE.fullmatch(image)
+    assert found is not None
+    return found[1], found[2]
+
+
 def pixels(image: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(IMAGE.fullmatch(image)[2]))).convert("L"))
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(parts(image)[1]))).convert("L"))
 
 
 # -------------------------------------------------------------------- every explorer
 
 
-def test_shows_controls_and_a_picture_with_words(explorer, shown):
+def test_shows_controls_and_a_picture_with_words(explorer: widgets.Explorer, shown: list[Any]) -> None:
     explorer.show()
     whole, script = shown
     assert "covlab-explorer" in whole._dom_classes and "application/javascript" in script
-    assert len(IMAGE.fullmatch(explorer.picture.value)[1]) > 100
+    assert len(parts(explorer.picture.value)[0]) > 100
     assert WIDGET_ERROR not in explorer.note.value
 
 
-def test_every_still_setting_is_a_state_with_a_picture_of_its_own_that_nothing_is_cut_from(explorer):
+def test_every_still_setting_is_a_state_with_a_picture_of_its_own_that_nothing_is_cut_from(
+    explorer: widgets.Explorer,
+) -> None:
     """The live picture is saved with fixed margins: a label that does not fit would leave ink at the edge."""
     seen = set()
     for title, setting in explorer.STILLS:
@@ -88,16 +99,16 @@ def test_every_still_setting_is_a_state_with_a_picture_of_its_own_that_nothing_i
     assert 3 <= len(explorer.STILLS) <= 5 and len(seen) == len(explorer.STILLS)
 
 
-def test_still_shows_its_settings_with_words(explorer, shown):
+def test_still_shows_its_settings_with_words(explorer: widgets.Explorer, shown: list[Any]) -> None:
     before = explorer.state
     explorer.still()
     pictures = [thing for thing in shown if isinstance(thing, str)]
     assert len(pictures) >= len(explorer.STILLS)
-    assert all(len(IMAGE.fullmatch(picture)[1]) > 80 for picture in pictures)
+    assert all(len(parts(picture)[0]) > 80 for picture in pictures)
     assert explorer.state == before
 
 
-def test_an_unknown_control_or_value_is_refused(explorer):
+def test_an_unknown_control_or_value_is_refused(explorer: widgets.Explorer) -> None:
     with pytest.raises(ValueError, match="state must be of .* got nonsense"):
         explorer.state = {"nonsense": 1}
     name, control = next(iter(explorer.controls.items()))
@@ -105,8 +116,10 @@ def test_an_unknown_control_or_value_is_refused(explorer):
         explorer.state = {name: 1e9 if isinstance(control, Number) else "nonsense"}
 
 
-def test_an_error_in_a_callback_is_shown_and_marked(explorer, monkeypatch):
-    monkeypatch.setattr(explorer, "_paint", lambda *picture: {}["a <key>"])
+def test_an_error_in_a_callback_is_shown_and_marked(
+    explorer: widgets.Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explorer, "_paint", lambda *picture: dict[str, None]()["a <key>"])
     explorer.guarded(explorer.redraw)()
     assert (
         f'{WIDGET_ERROR}="KeyError: &#x27;a &lt;key&gt;&#x27;"' in explorer.note.value
@@ -115,7 +128,7 @@ def test_an_error_in_a_callback_is_shown_and_marked(explorer, monkeypatch):
     assert "test_widgets.py" in explorer.note.value
 
 
-def test_names_are_lazy_and_unknown_ones_are_refused():
+def test_names_are_lazy_and_unknown_ones_are_refused() -> None:
     with pytest.raises(AttributeError, match="Nonsense"):
         _ = widgets.Nonsense
     assert all(inspect.isclass(getattr(widgets, name)) for name in EXPLORERS)
@@ -126,7 +139,7 @@ def test_names_are_lazy_and_unknown_ones_are_refused():
 
 @given(st.floats(1, 8))
 @settings(max_examples=30, deadline=None)
-def test_what_must_be_whole_is_whole_however_it_is_set(typed):
+def test_what_must_be_whole_is_whole_however_it_is_set(typed: float) -> None:
     number = Number("count", 4.0, range(1, 9), whole=True)
     number.box.value = typed  # as by hand
     assert number.value == round(typed) == number.slider.options[number.slider.index][1]
@@ -137,7 +150,7 @@ def test_what_must_be_whole_is_whole_however_it_is_set(typed):
 
 @given(st.lists(st.one_of(st.floats(1e-4, 100), st.sampled_from([0.0, 0.05, 1.0])), min_size=1, max_size=6))
 @settings(max_examples=30, deadline=None)
-def test_box_and_slider_stay_alike(values):
+def test_box_and_slider_stay_alike(values: list[float]) -> None:
     number = Number("λ", 1.0, [0.0, *decades(-4, 2)], words={0: "off"})
     heard = []
     number.observe(lambda: heard.append(number.value))
@@ -152,7 +165,7 @@ def test_box_and_slider_stay_alike(values):
     assert number.value == 0
 
 
-def test_a_choice_refuses_what_it_does_not_offer():
+def test_a_choice_refuses_what_it_does_not_offer() -> None:
     choice = Choice("optimizer", "sgd", ["sgd", "adamw"])
     choice.value = "adamw"
     with pytest.raises(ValueError, match="optimizer must be one of sgd, adamw, got 'adam'"):
@@ -162,13 +175,14 @@ def test_a_choice_refuses_what_it_does_not_offer():
 # -------------------------------------------------------------------- work in the background
 
 
-def in_loop(work, **how):
+def in_loop(work: Iterator[float], **how: float) -> tuple[list[threading.Thread], list[Exception], Background]:
     """Run ``work`` in the background of an event loop; returns (threads that refreshed, errors, the bar's last
     text).
     """
-    refreshed, errors = [], []
+    refreshed: list[threading.Thread] = []
+    errors: list[Exception] = []
 
-    async def main():
+    async def main() -> Background:
         background = Background("counting", lambda: refreshed.append(threading.current_thread()), errors.append)
         background.start(work)
         if "stop_after" in how:
@@ -182,10 +196,10 @@ def in_loop(work, **how):
     return refreshed, errors, background
 
 
-def test_results_come_to_the_front_in_the_kernels_own_thread():
+def test_results_come_to_the_front_in_the_kernels_own_thread() -> None:
     workers = []
 
-    def work():
+    def work() -> Iterator[float]:
         for step in range(5):
             workers.append(threading.current_thread())
             yield step / 5
@@ -195,10 +209,10 @@ def test_results_come_to_the_front_in_the_kernels_own_thread():
     assert not errors and 'value="1.000"' in background.bar.value and background.stop_button.layout.display == "none"
 
 
-def test_stop_ends_the_work():
+def test_stop_ends_the_work() -> None:
     done = threading.Event()
 
-    def work():
+    def work() -> Iterator[float]:
         try:
             while True:
                 yield 0.5
@@ -209,10 +223,10 @@ def test_stop_ends_the_work():
     assert "stopped" in background.bar.value and done.wait(5)
 
 
-def test_new_work_waits_for_the_work_it_replaces():
+def test_new_work_waits_for_the_work_it_replaces() -> None:
     at_work, most = [], []
 
-    def work():
+    def work() -> Iterator[float]:
         at_work.append(1)
         most.append(len(at_work))
         for _ in range(3):
@@ -220,14 +234,14 @@ def test_new_work_waits_for_the_work_it_replaces():
             yield 0.5
         at_work.pop()
 
-    def leaving(steps):
+    def leaving(steps: Iterator[float]) -> Iterator[float]:
         try:
             yield from steps
         finally:
             at_work.clear()
 
-    async def main():
-        background = Background("counting", lambda: None, pytest.fail)
+    async def main() -> None:
+        background = Background("counting", lambda: None, lambda error: pytest.fail(str(error)))
         for _ in range(4):
             background.start(leaving(work()))
             await asyncio.sleep(0.02)
@@ -238,8 +252,8 @@ def test_new_work_waits_for_the_work_it_replaces():
     assert max(most) == 1
 
 
-def test_an_error_in_the_background_comes_to_the_front():
-    def work():
+def test_an_error_in_the_background_comes_to_the_front() -> None:
+    def work() -> Iterator[float]:
         yield 0.1
         raise KeyError("in the thread")
 
@@ -252,14 +266,16 @@ def test_an_error_in_the_background_comes_to_the_front():
 
 @given(st.floats(0.05, 100), st.floats(0.05, 100), st.floats(-80, 80), st.floats(0, 1))
 @settings(max_examples=25, deadline=None)
-def test_nmse_does_not_change_with_scale_and_plain_error_does(one, other, angle, noise):
+def test_nmse_does_not_change_with_scale_and_plain_error_does(
+    one: float, other: float, angle: float, noise: float
+) -> None:
     explorer = NMSEExplorer()
     R = explorer.frame[0]
     errors = [nmse(explorer.estimate(scale, angle, noise)[None], R[None]).item() for scale in (one, other)]
     assert errors[0] == pytest.approx(errors[1], rel=1e-9, abs=1e-12)
 
 
-def test_directions_of_the_nmse_explorer_are_at_right_angles():
+def test_directions_of_the_nmse_explorer_are_at_right_angles() -> None:
     R, D, E = NMSEExplorer(seed=3).frame
     for one in (D, E):
         assert torch.linalg.matrix_norm(one - one.mH) < 1e-12 and abs(one.trace()) < 1e-12
@@ -268,7 +284,7 @@ def test_directions_of_the_nmse_explorer_are_at_right_angles():
         assert abs((one.conj() * other).sum()) < 1e-11 * torch.linalg.matrix_norm(one) * torch.linalg.matrix_norm(other)
 
 
-def test_a_negative_trace_is_called_nan():
+def test_a_negative_trace_is_called_nan() -> None:
     _, alt = NMSEExplorer().draw({"scale": 1.0, "angle": 120.0, "noise": 0.0})
     assert "NaN" in alt
 
@@ -277,7 +293,7 @@ def test_a_negative_trace_is_called_nan():
     st.dictionaries(st.sampled_from(list(LossWeights().values())), st.sampled_from([0.0, 0.01, 0.5, 2.0]), max_size=9)
 )
 @settings(max_examples=12, deadline=None)
-def test_shares_and_gradient_are_those_of_the_weighted_loss(change):
+def test_shares_and_gradient_are_those_of_the_weighted_loss(change: dict[str, float]) -> None:
     weights = LossWeights().values() | change | {"lam_cov": 1.0}
     explorer = LossWeightsExplorer()
     explorer.terms = TERMS
@@ -294,7 +310,7 @@ def test_shares_and_gradient_are_those_of_the_weighted_loss(change):
 TERMS = LossWeightsExplorer().terms
 
 
-def test_the_guard_speaks_when_the_main_weight_is_off_and_nothing_trains():
+def test_the_guard_speaks_when_the_main_weight_is_off_and_nothing_trains() -> None:
     explorer = LossWeightsExplorer()
     explorer.state = {"lam_cov": 0.0}
     assert "lam_cov must be above 0" in explorer.note.value and WIDGET_ERROR not in explorer.note.value
@@ -304,7 +320,7 @@ def test_the_guard_speaks_when_the_main_weight_is_off_and_nothing_trains():
     assert explorer.note.value == ""
 
 
-def test_training_draws_its_curve_over_earlier_ones():
+def test_training_draws_its_curve_over_earlier_ones() -> None:
     explorer = LossWeightsExplorer(windows=20)
     explorer.train()
     explorer.state = {"lam_ortho": 1.0}
@@ -318,7 +334,7 @@ def test_training_draws_its_curve_over_earlier_ones():
     )
 
 
-def test_every_exhibit_can_be_drawn(monkeypatch):
+def test_every_exhibit_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     explorer, alts = FaultMuseumExplorer(), {}
     monkeypatch.setattr(explorer, "_paint", lambda figure, alt: alts.update({explorer.state["fault"]: alt}))
     for name in (*reversed(FAULTS), "division_in_debug_block"):
@@ -331,7 +347,7 @@ def test_every_exhibit_can_be_drawn(monkeypatch):
 
 @given(st.integers(-20, 40), st.floats(0.1, 10), st.integers(0, 5))
 @settings(max_examples=30, deadline=None)
-def test_shares_of_half_precision_are_those_of_torch(power, spread, seed):
+def test_shares_of_half_precision_are_those_of_torch(power: int, spread: float, seed: int) -> None:
     gradient = (
         torch.randn(500, generator=torch.Generator().manual_seed(seed)) * torch.linspace(-spread, spread, 500).exp()
     )
@@ -342,19 +358,23 @@ def test_shares_of_half_precision_are_those_of_torch(power, spread, seed):
     assert seen.lost["it"] + seen.blurred["it"] + seen.overflown["it"] <= 1
 
 
-def test_gradients_of_weights_are_those_the_trainer_accumulates():
+def test_gradients_of_weights_are_those_the_trainer_accumulates() -> None:
     explorer = LossScaleExplorer()
     found = explorer.gradients["untrained"]["by weights"]
     run = stage(windows=1)
     for micro_batch in (window := next(run.draw_windows(0))):
         run.backward(run.weigh(run.losses(micro_batch), micro_batch, torch.tensor(float(sum(map(len, window))))))
     expected = torch.cat(
-        [layer.weight.grad.flatten() for layer in run.model.modules() if isinstance(layer, torch.nn.Linear)]
+        [
+            layer.weight.grad.flatten()
+            for layer in run.model.modules()
+            if isinstance(layer, torch.nn.Linear) and layer.weight.grad is not None
+        ]
     )
     assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
-def test_the_scalers_path_starts_where_it_is_put_and_falls_where_steps_are_skipped():
+def test_the_scalers_path_starts_where_it_is_put_and_falls_where_steps_are_skipped() -> None:
     explorer = LossScaleExplorer()
     state = explorer.state | {"scale": 28.0}
     explorer.draw(state)
@@ -363,7 +383,7 @@ def test_the_scalers_path_starts_where_it_is_put_and_falls_where_steps_are_skipp
     assert "2^28" in explorer.draw(state)[1]
 
 
-def test_with_the_bug_off_both_runs_are_one_and_with_it_the_log_is_four_times_as_large():
+def test_with_the_bug_off_both_runs_are_one_and_with_it_the_log_is_four_times_as_large() -> None:
     explorer = ScalingBugExplorer()
     for bug in ("off", "on"):
         explorer.state = {"bug": bug, "clip": 0.0}
@@ -377,7 +397,7 @@ def test_with_the_bug_off_both_runs_are_one_and_with_it_the_log_is_four_times_as
     )
 
 
-def test_the_verdict_stands_there_from_the_start(shown):
+def test_the_verdict_stands_there_from_the_start(shown: list[Any]) -> None:
     explorer = ScalingBugExplorer()
     explorer.show()
     assert "The bug on, against clean: logged loss ×" in explorer.note.value
@@ -390,13 +410,13 @@ def test_the_verdict_stands_there_from_the_start(shown):
         ("overflow_probe_wrong_key", "logged loss not finite"),
     ],
 )
-def test_a_run_that_takes_no_step_or_is_stopped_for_its_losses_gets_a_verdict_too(fault, said):
+def test_a_run_that_takes_no_step_or_is_stopped_for_its_losses_gets_a_verdict_too(fault: str, said: str) -> None:
     explorer = ScalingBugExplorer(fault)
     explorer.redraw()
     assert said in explorer.note.value and WIDGET_ERROR not in explorer.note.value
 
 
-def test_a_pair_is_trained_once(monkeypatch):
+def test_a_pair_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
     explorer = ScalingBugExplorer()
     explorer.draw(explorer.state)
     monkeypatch.setattr(Trainer, "train_window", lambda *arguments: pytest.fail("trained again"))
@@ -407,23 +427,25 @@ def test_a_pair_is_trained_once(monkeypatch):
 @pytest.mark.parametrize(
     "make", [lambda: ScalingBugExplorer("nonsense"), lambda: FaultMuseumExplorer("nonsense")], ids=["scaling", "museum"]
 )
-def test_a_fault_that_does_not_exist_is_refused(make):
+def test_a_fault_that_does_not_exist_is_refused(make: Callable[[], object]) -> None:
     with pytest.raises(ValueError, match="fault must be one of .* got 'nonsense'"):
         make()
 
 
 @given(st.sampled_from(range(-60, 61, 5)), st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0]))
 @settings(max_examples=15, deadline=None)
-def test_music_on_the_true_covariance_finds_the_moved_source_with_spherical_waves(azimuth, range_m):
+def test_music_on_the_true_covariance_finds_the_moved_source_with_spherical_waves(azimuth: int, range_m: float) -> None:
     if azimuth == -30:
         return  # where the other source stands
     explorer = SceneExplorer()
     _, alt = explorer.draw(explorer.state | {"azimuth": float(azimuth), "range": range_m})
-    found = float(re.search(r"highest at (-?\d+) degrees with spherical", alt)[1])
+    highest = re.search(r"highest at (-?\d+) degrees with spherical", alt)
+    assert highest is not None
+    found = float(highest[1])
     assert abs(found - azimuth) <= 1
 
 
-def test_scenes_at_given_places_are_those_that_are_drawn():
+def test_scenes_at_given_places_are_those_that_are_drawn() -> None:
     simulator, again = Simulator(preset("student")), Simulator(preset("student"))
     drawn = simulator.draw(5, scene_generator(0, "test"))
     generator = scene_generator(0, "test")

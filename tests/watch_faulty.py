@@ -4,30 +4,36 @@
 ``covlab faults`` has too is the same bug. A loop takes ``log``, called with what it prints as its training loss.
 """
 
+# mypy: no-strict-optional, disable-error-code="index"
+# A textbook loop does not ask whether a gradient is None, and one of these looks a verdict up where it is not.
+
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from watch_healthy import batches, network
 
-FAULTY = {}
+Log = Callable[[float], object]
+Loop = Callable[..., None]
+FAULTY: dict[str, tuple[Loop, str | None, str]] = {}
 
 
-def faulty(invariant=None, verdict="fault"):
-    def register(function):
+def faulty(invariant: str | None = None, verdict: str = "fault") -> Callable[[Loop], Loop]:
+    def register(function: Loop) -> Loop:
         FAULTY[function.__name__] = (function, invariant, verdict)
         return function
 
     return register
 
 
-def adamw(model, rate=1e-2):
+def adamw(model: nn.Module, rate: float = 1e-2) -> torch.optim.AdamW:
     return torch.optim.AdamW(model.parameters(), lr=rate)
 
 
 @faulty("W01")
-def missing_division(log=print):
+def missing_division(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for _ in range(3):
@@ -40,7 +46,7 @@ def missing_division(log=print):
 
 
 @faulty("W01")
-def division_in_debug_block(log=print):
+def division_in_debug_block(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for epoch in range(3):
@@ -55,7 +61,7 @@ def division_in_debug_block(log=print):
 
 
 @faulty("W01")
-def short_window_by_full_count(log=print):
+def short_window_by_full_count(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for _ in range(3):
@@ -68,7 +74,7 @@ def short_window_by_full_count(log=print):
 
 
 @faulty("W11")
-def nested_in_debug_block(log=print):
+def nested_in_debug_block(log: Log = print) -> None:
     model, debug = network(), False
     optimizer = adamw(model)
     for _ in range(3):
@@ -82,7 +88,7 @@ def nested_in_debug_block(log=print):
 
 
 @faulty("W11")
-def last_batch_only(log=print):
+def last_batch_only(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for _ in range(12):
@@ -94,7 +100,7 @@ def last_batch_only(log=print):
 
 
 @faulty("W14")
-def running_sum_in_step_branch(log=print):
+def running_sum_in_step_branch(log: Log = print) -> None:
     """The epoch's mean counts the last micro-batch of each window alone, over the number of micro-batches."""
     model = network()
     optimizer = adamw(model)
@@ -112,7 +118,7 @@ def running_sum_in_step_branch(log=print):
 
 
 @faulty("W03")
-def gate_wants_every_group(log=print):
+def gate_wants_every_group(log: Log = print) -> None:
     model = network()
     model[0].requires_grad_(False)
     optimizer = adamw(model)
@@ -127,7 +133,7 @@ def gate_wants_every_group(log=print):
 
 
 @faulty("W05")
-def schedule_per_micro_batch(log=print):
+def schedule_per_micro_batch(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 12)
@@ -140,7 +146,7 @@ def schedule_per_micro_batch(log=print):
 
 
 @faulty()
-def schedule_per_epoch(log=print):
+def schedule_per_epoch(log: Log = print) -> None:
     """A warm-up of twelve steps that takes twelve epochs: the calls are those of any schedule by epochs."""
     model = network()
     optimizer = adamw(model)
@@ -154,7 +160,7 @@ def schedule_per_epoch(log=print):
 
 
 @faulty("W04", "note")
-def warmup_from_zero(log=print):
+def warmup_from_zero(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 4))
@@ -165,7 +171,14 @@ def warmup_from_zero(log=print):
         schedule.step()
 
 
-def half(before=None, unscaled=None, clip_early=False, advance=False, scale=2.0**24, update_always=False):
+def half(
+    before: Callable[[nn.Module], None] | None = None,
+    unscaled: Callable[[nn.Module], None] | None = None,
+    clip_early: bool = False,
+    advance: bool = False,
+    scale: float = 2.0**24,
+    update_always: bool = False,
+) -> None:
     """Mixed precision; each argument is the place of a bug."""
     model = network()
     optimizer = adamw(model)
@@ -195,39 +208,39 @@ def half(before=None, unscaled=None, clip_early=False, advance=False, scale=2.0*
         optimizer.zero_grad()
 
 
-def mend(model):
+def mend(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.grad is not None:
             torch.nan_to_num_(parameter.grad, nan=0.0, posinf=1.0, neginf=-1.0)
 
 
 @faulty("W05")
-def schedule_on_skipped_step(log=print):
+def schedule_on_skipped_step(log: Log = print) -> None:
     half(advance=True)
 
 
 @faulty("W15")
-def sanitize_before_unscale(log=print):
+def sanitize_before_unscale(log: Log = print) -> None:
     half(before=mend)
 
 
 @faulty("W15")
-def sanitize_after_unscale(log=print):
+def sanitize_after_unscale(log: Log = print) -> None:
     half(unscaled=mend)
 
 
 @faulty("W06")
-def clip_before_unscale(log=print):
+def clip_before_unscale(log: Log = print) -> None:
     half(clip_early=True, scale=2.0**10)
 
 
 @faulty("W09")
-def scale_updated_inside_window(log=print):
+def scale_updated_inside_window(log: Log = print) -> None:
     half(update_always=True, scale=2.0**10)
 
 
 @faulty("W15")
-def sanitize_without_scaler(log=print):
+def sanitize_without_scaler(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for number, (x, y) in enumerate(batches(20)):
@@ -239,7 +252,7 @@ def sanitize_without_scaler(log=print):
 
 
 @faulty("W15")
-def nan_loss_sanitized(log=print):
+def nan_loss_sanitized(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for number, (x, y) in enumerate(batches(20)):
@@ -253,7 +266,7 @@ def nan_loss_sanitized(log=print):
 
 
 @faulty("W02")
-def overflow_probe_wrong_key(log=print):
+def overflow_probe_wrong_key(log: Log = print) -> None:
     """The scaler's verdict is looked up where it is not, and the answer is always that all is well."""
     model = network()
     optimizer = adamw(model)
@@ -271,7 +284,7 @@ def overflow_probe_wrong_key(log=print):
 
 
 @faulty("W10")
-def main_weight_zero(log=print):
+def main_weight_zero(log: Log = print) -> None:
     model, weights = network(), {"lam_cov": 1.0}
     optimizer = adamw(model)
     for x, y in batches(14):
@@ -281,7 +294,7 @@ def main_weight_zero(log=print):
 
 
 @faulty("W02")
-def gradient_through_singular_vectors(log=print):
+def gradient_through_singular_vectors(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for x, _ in batches(14):
@@ -294,7 +307,7 @@ def gradient_through_singular_vectors(log=print):
 
 
 @faulty("W16")
-def validation_in_training(log=print):
+def validation_in_training(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     training = batches(16)
@@ -310,7 +323,7 @@ def validation_in_training(log=print):
 
 
 @faulty()
-def loss_inside_autocast(log=print):
+def loss_inside_autocast(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
@@ -325,7 +338,7 @@ def loss_inside_autocast(log=print):
 
 
 @faulty()
-def swallowed_exception(log=print):
+def swallowed_exception(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for x, y in batches(14):
@@ -344,7 +357,7 @@ def swallowed_exception(log=print):
 
 
 @faulty("W03")
-def cleared_inside_window(log=print):
+def cleared_inside_window(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for number, (x, y) in enumerate(batches(48), 1):
@@ -355,7 +368,7 @@ def cleared_inside_window(log=print):
 
 
 @faulty("W03")
-def leftover_dropped(log=print):
+def leftover_dropped(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for _ in range(4):
@@ -368,7 +381,7 @@ def leftover_dropped(log=print):
 
 
 @faulty("W18")
-def never_cleared(log=print):
+def never_cleared(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for x, y in batches(14):
@@ -377,7 +390,7 @@ def never_cleared(log=print):
 
 
 @faulty("W08")
-def stale_optimizer(log=print):
+def stale_optimizer(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     model = network(seed=1)
@@ -389,7 +402,7 @@ def stale_optimizer(log=print):
 
 
 @faulty("W08", "warning")
-def head_forgotten(log=print):
+def head_forgotten(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model[0])
     for x, y in batches(14):
@@ -399,13 +412,13 @@ def head_forgotten(log=print):
 
 
 @faulty("W07")
-def cut_graph(log=print):
+def cut_graph(log: Log = print) -> None:
     class Cut(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.backbone, self.head = network(), nn.Linear(4, 4)
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.head(torch.tensor(self.backbone(x).tolist()))
 
     model = Cut()
@@ -417,7 +430,7 @@ def cut_graph(log=print):
 
 
 @faulty("W17")
-def stays_in_evaluation_mode(log=print):
+def stays_in_evaluation_mode(log: Log = print) -> None:
     model = network(dropout=0.5)
     optimizer = adamw(model)
     held_out = batches(2, seed=9)
@@ -432,7 +445,7 @@ def stays_in_evaluation_mode(log=print):
 
 
 @faulty("W17", "warning")
-def evaluates_in_training_mode(log=print):
+def evaluates_in_training_mode(log: Log = print) -> None:
     model = network(dropout=0.5)
     optimizer = adamw(model)
     held_out = batches(4, seed=9)
@@ -446,7 +459,7 @@ def evaluates_in_training_mode(log=print):
 
 
 @faulty("W04")
-def rate_of_zero(log=print):
+def rate_of_zero(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step // 100)
@@ -458,7 +471,7 @@ def rate_of_zero(log=print):
 
 
 @faulty("W12")
-def half_without_scaler(log=print):
+def half_without_scaler(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for x, y in batches(14):
@@ -470,7 +483,7 @@ def half_without_scaler(log=print):
 
 
 @faulty("W13", "warning")
-def batch_statistics_accumulated(log=print):
+def batch_statistics_accumulated(log: Log = print) -> None:
     model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
     optimizer = adamw(model)
     for number, (x, y) in enumerate(batches(48), 1):
@@ -481,7 +494,7 @@ def batch_statistics_accumulated(log=print):
 
 
 @faulty("W07")
-def detached_output(log=print):
+def detached_output(log: Log = print) -> None:
     """The loss is asked to require a gradient until PyTorch complains no more."""
     model = network()
     optimizer = adamw(model)
@@ -493,7 +506,7 @@ def detached_output(log=print):
 
 
 @faulty("W07")
-def loss_made_anew(log=print):
+def loss_made_anew(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for x, y in batches(14):
@@ -504,7 +517,7 @@ def loss_made_anew(log=print):
 
 
 @faulty("W07")
-def generator_behind_detach(log=print):
+def generator_behind_detach(log: Log = print) -> None:
     """A GAN whose generator is judged on what was detached for the critic."""
     torch.manual_seed(0)
     generator, critic = nn.Linear(4, 8), nn.Linear(8, 1)
@@ -520,7 +533,7 @@ def generator_behind_detach(log=print):
 
 
 @faulty("W11")
-def no_backward(log=print):
+def no_backward(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for x, y in batches(14):
@@ -529,7 +542,7 @@ def no_backward(log=print):
         optimizer.step()
 
 
-def clear_between(clear):
+def clear_between(clear: Callable[[nn.Module, torch.optim.Optimizer], None]) -> None:
     model = network()
     optimizer = adamw(model)
     for x, y in batches(14):
@@ -539,17 +552,17 @@ def clear_between(clear):
 
 
 @faulty("W03")
-def cleared_before_step(log=print):
+def cleared_before_step(log: Log = print) -> None:
     clear_between(lambda model, optimizer: optimizer.zero_grad())
 
 
 @faulty("W03")
-def cleared_to_zeros_before_step(log=print):
+def cleared_to_zeros_before_step(log: Log = print) -> None:
     clear_between(lambda model, optimizer: model.zero_grad(set_to_none=False))
 
 
 @faulty("W01")
-def divided_twice(log=print):
+def divided_twice(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     for number, (x, y) in enumerate(batches(48), 1):
@@ -562,7 +575,7 @@ def divided_twice(log=print):
 
 
 @faulty("W01", "warning")
-def one_of_two_losses_undivided(log=print):
+def one_of_two_losses_undivided(log: Log = print) -> None:
     """Two backwards a micro-batch, at two places."""
     model, head = network(), nn.Linear(8, 4)
     optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=1e-2)
@@ -575,7 +588,7 @@ def one_of_two_losses_undivided(log=print):
 
 
 @faulty("W06")
-def stepped_beside_the_scaler(log=print):
+def stepped_beside_the_scaler(log: Log = print) -> None:
     model = network()
     optimizer = adamw(model)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)

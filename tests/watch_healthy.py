@@ -3,29 +3,35 @@
 Every function trains something small for a few windows, as people write it; nothing here knows that it is watched.
 """
 
+# mypy: no-strict-optional
+# A textbook loop does not ask whether a gradient is None.
+
 import copy
 import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-HEALTHY = {}
+Loop = Callable[[], nn.Module]
+HEALTHY: dict[str, Loop] = {}
 
 
-def healthy(function):
+def healthy(function: Loop) -> Loop:
     HEALTHY[function.__name__] = function
     return function
 
 
-def network(dropout=0.0, seed=0):
+def network(dropout: float = 0.0, seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 4))
 
 
-def batches(count, size=6, seed=1):
+def batches(count: int, size: int = 6, seed: int = 1) -> list[tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     return [
         (torch.randn(size, 8, generator=generator), torch.randint(4, (size,), generator=generator))
@@ -34,7 +40,7 @@ def batches(count, size=6, seed=1):
 
 
 @healthy
-def raw():
+def raw() -> nn.Module:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for x, y in batches(14):
@@ -45,7 +51,7 @@ def raw():
 
 
 @healthy
-def accumulation():
+def accumulation() -> nn.Module:
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(3):
@@ -59,7 +65,7 @@ def accumulation():
 
 
 @healthy
-def short_last_window():
+def short_last_window() -> nn.Module:
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     data = batches(15)
@@ -74,7 +80,7 @@ def short_last_window():
 
 
 @healthy
-def ragged_micro_batches():
+def ragged_micro_batches() -> nn.Module:
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for seed in range(12):
@@ -89,7 +95,7 @@ def ragged_micro_batches():
 
 
 @healthy
-def token_normalized():
+def token_normalized() -> nn.Module:
     """A sum over the tokens that count, over their number in the whole window."""
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -108,7 +114,7 @@ def token_normalized():
 
 
 @healthy
-def sum_loss():
+def sum_loss() -> nn.Module:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     for number, (x, y) in enumerate(batches(48), 1):
@@ -120,7 +126,7 @@ def sum_loss():
 
 
 @healthy
-def masked_mean():
+def masked_mean() -> nn.Module:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
     for number, (x, y) in enumerate(batches(48), 1):
@@ -134,7 +140,7 @@ def masked_mean():
 
 
 @healthy
-def divided_before_the_mean():
+def divided_before_the_mean() -> nn.Module:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
     for number, (x, y) in enumerate(batches(48), 1):
@@ -146,7 +152,7 @@ def divided_before_the_mean():
 
 
 @healthy
-def label_smoothing():
+def label_smoothing() -> nn.Module:
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     criterion = nn.CrossEntropyLoss(label_smoothing=0.1, weight=torch.tensor([1.0, 2.0, 1.0, 0.5]))
@@ -160,7 +166,7 @@ def label_smoothing():
 
 
 @healthy
-def several_terms():
+def several_terms() -> nn.Module:
     """Terms divided one by one, and a penalty."""
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -176,7 +182,7 @@ def several_terms():
 
 
 @healthy
-def sum_over_tasks():
+def sum_over_tasks() -> nn.Module:
     """Several heads on one backbone: their losses are added, each by a backward of its own."""
     backbone, heads = network(), nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
     optimizer = torch.optim.AdamW([*backbone.parameters(), *heads.parameters()], lr=1e-2)
@@ -190,7 +196,7 @@ def sum_over_tasks():
 
 
 @healthy
-def two_backwards_of_two_losses():
+def two_backwards_of_two_losses() -> nn.Module:
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for x, y in batches(14):
@@ -203,7 +209,7 @@ def two_backwards_of_two_losses():
 
 
 @healthy
-def adversarial():
+def adversarial() -> nn.Module:
     """A GAN: two optimizers, a critic that adds two losses, a generator that runs without gradient in between."""
     torch.manual_seed(0)
     generator = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 8))
@@ -224,7 +230,7 @@ def adversarial():
 
 
 @healthy
-def critic_with_gradient_penalty():
+def critic_with_gradient_penalty() -> nn.Module:
     torch.manual_seed(0)
     generator, critic = nn.Linear(4, 8), nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
     of_generator, of_critic = (torch.optim.Adam(part.parameters(), lr=1e-3) for part in (generator, critic))
@@ -245,12 +251,12 @@ def critic_with_gradient_penalty():
 
 
 @healthy
-def closure():
+def closure() -> nn.Module:
     model = network()
     optimizer = torch.optim.LBFGS(model.parameters(), lr=0.3, max_iter=5)
     for x, y in batches(4, 20):
 
-        def evaluate(x=x, y=y):
+        def evaluate(x: torch.Tensor = x, y: torch.Tensor = y) -> torch.Tensor:
             optimizer.zero_grad()
             loss = F.cross_entropy(model(x), y)
             loss.backward()
@@ -262,13 +268,13 @@ def closure():
 
 
 @healthy
-def loss_is_a_module():
+def loss_is_a_module() -> nn.Module:
     class Objective(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.model, self.temperature = network(), nn.Parameter(torch.tensor(1.0))
 
-        def forward(self, x, y):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
             return {"loss": F.cross_entropy(self.model(x) * self.temperature, y), "size": len(x)}
 
     objective = Objective()
@@ -282,7 +288,7 @@ def loss_is_a_module():
 
 
 @healthy
-def functional_call():
+def functional_call() -> nn.Module:
     model = network()
     parameters = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
     optimizer = torch.optim.Adam(parameters.values(), lr=1e-2)
@@ -294,7 +300,7 @@ def functional_call():
 
 
 @healthy
-def gradients_by_hand():
+def gradients_by_hand() -> nn.Module:
     """No zero_grad, no optimizer.step of PyTorch's for half of it; gradients cleared through None and in place."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -310,7 +316,7 @@ def gradients_by_hand():
 
 
 @healthy
-def frozen_layers():
+def frozen_layers() -> nn.Module:
     model = network()
     for parameter in model[0].parameters():
         parameter.requires_grad_(False)
@@ -323,7 +329,7 @@ def frozen_layers():
 
 
 @healthy
-def average_of_parameters():
+def average_of_parameters() -> nn.Module:
     """An averaged copy is evaluated, the model trains; a held-out set; dropout."""
     model = network(dropout=0.2)
     average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
@@ -344,7 +350,7 @@ def average_of_parameters():
 
 
 @healthy
-def both_sets_measured():
+def both_sets_measured() -> nn.Module:
     """Training and validation loss are both measured in evaluation mode, the former on a part of the training set."""
     model = network(dropout=0.2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -363,7 +369,7 @@ def both_sets_measured():
 
 
 @healthy
-def schedule_per_epoch():
+def schedule_per_epoch() -> nn.Module:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2)
@@ -377,7 +383,7 @@ def schedule_per_epoch():
 
 
 @healthy
-def warm_up():
+def warm_up() -> nn.Module:
     """A warm-up that starts small, followed by a cosine; accumulation; a schedule within a schedule."""
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -394,7 +400,7 @@ def warm_up():
 
 
 @healthy
-def activation_checkpointing():
+def activation_checkpointing() -> nn.Module:
     torch.manual_seed(0)
     blocks, head = (
         nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.1), nn.Tanh()) for _ in range(3)),
@@ -402,11 +408,11 @@ def activation_checkpointing():
     )
 
     class Deep(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             self.blocks, self.head = blocks, head
 
-        def forward(self, x):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
             for block in self.blocks:
                 x = checkpoint(block, x, use_reentrant=False)
             return self.head(x)
@@ -421,7 +427,7 @@ def activation_checkpointing():
     return model
 
 
-def _half(scale, fused, steps=16, schedule=False, clip=True):
+def _half(scale: float, fused: bool, steps: int = 16, schedule: bool = False, clip: bool = True) -> nn.Module:
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=fused)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
@@ -444,23 +450,23 @@ def _half(scale, fused, steps=16, schedule=False, clip=True):
 
 
 @healthy
-def half_precision():
+def half_precision() -> nn.Module:
     return _half(2.0**10, fused=False)
 
 
 @healthy
-def half_precision_with_skips():
+def half_precision_with_skips() -> nn.Module:
     """The scale starts too high: the first steps are skipped, as they should be; the schedule waits for them."""
     return _half(2.0**24, fused=False)
 
 
 @healthy
-def half_precision_fused_with_skips():
+def half_precision_fused_with_skips() -> nn.Module:
     return _half(2.0**24, fused=True, clip=False)
 
 
 @healthy
-def brain_floats():
+def brain_floats() -> nn.Module:
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, foreach=True)
     for x, y in batches(14):
@@ -473,7 +479,7 @@ def brain_floats():
 
 
 @healthy
-def gate_by_hand():
+def gate_by_hand() -> nn.Module:
     """A step is skipped where a gradient is not finite, without a scaler."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -488,7 +494,7 @@ def gate_by_hand():
 
 
 @healthy
-def sharpness_aware():
+def sharpness_aware() -> nn.Module:
     """Two backwards a step; the first one's gradients move the parameters away and are cleared without a step."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -509,7 +515,7 @@ def sharpness_aware():
 
 
 @healthy
-def contrastive():
+def contrastive() -> nn.Module:
     """Two forwards a window, one backward through both; a target network that is only averaged."""
     model = network()
     target = copy.deepcopy(model)
@@ -528,7 +534,7 @@ def contrastive():
 
 
 @healthy
-def distillation():
+def distillation() -> nn.Module:
     """A teacher in evaluation mode sees the training inputs; a perceptual loss runs through a frozen network."""
     teacher, student, judge = network(seed=3).eval(), network(), network(seed=4).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2)
@@ -547,7 +553,7 @@ def distillation():
 
 
 @healthy
-def policy_gradient():
+def policy_gradient() -> nn.Module:
     """An episode of forwards, one backward through all of them; advantages weigh the elements."""
     torch.manual_seed(0)
     policy = nn.Linear(4, 2)
@@ -565,7 +571,7 @@ def policy_gradient():
 
 
 @healthy
-def gradients_divided():
+def gradients_divided() -> nn.Module:
     """The gradients are divided in place of the losses, by what the window really has, and clipped after."""
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -584,7 +590,7 @@ def gradients_divided():
 
 
 @healthy
-def unscaled_gradients_divided():
+def unscaled_gradients_divided() -> nn.Module:
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
@@ -604,7 +610,7 @@ def unscaled_gradients_divided():
 
 
 @healthy
-def clipped_by_hand():
+def clipped_by_hand() -> nn.Module:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for number, (x, y) in enumerate(batches(48), 1):
@@ -619,7 +625,7 @@ def clipped_by_hand():
 
 
 @healthy
-def replayed():
+def replayed() -> nn.Module:
     """Double Q-learning: actions and targets are taken without a gradient from what is trained on, before and after."""
     torch.manual_seed(0)
     model, target = network(), network()
@@ -643,7 +649,7 @@ def replayed():
 
 
 @healthy
-def crops_of_both_sets():
+def crops_of_both_sets() -> nn.Module:
     """A language model: the loss is estimated on random crops of training and of validation text, some of which were
     seen.
     """
@@ -652,7 +658,7 @@ def crops_of_both_sets():
     model = network(dropout=0.1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
 
-    def batch(part):
+    def batch(part: str) -> tuple[torch.Tensor, torch.Tensor]:
         x = text[part][torch.randint(300, (6,))]
         return x, (x[:, 0] > 0).long()
 
@@ -670,7 +676,7 @@ def crops_of_both_sets():
 
 
 @healthy
-def unscaled_by_hand():
+def unscaled_by_hand() -> nn.Module:
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
@@ -686,14 +692,14 @@ def unscaled_by_hand():
 
 
 @healthy
-def losses_gathered_first():
+def losses_gathered_first() -> nn.Module:
     """A helper runs backward for every loss it is given: a critic's two, at one place."""
     torch.manual_seed(0)
     generator, critic = nn.Linear(4, 8), nn.Linear(8, 1)
     of_generator, of_critic = (torch.optim.Adam(part.parameters(), lr=1e-3) for part in (generator, critic))
     criterion = nn.BCEWithLogitsLoss()
 
-    def step(optimizer, *losses):
+    def step(optimizer: torch.optim.Optimizer, *losses: torch.Tensor) -> None:
         optimizer.zero_grad()
         for loss in losses:
             loss.backward()
@@ -711,7 +717,7 @@ def losses_gathered_first():
 
 
 @healthy
-def mean_over_samples_of_sums():
+def mean_over_samples_of_sums() -> nn.Module:
     """A divergence is a mean over the batch of sums over the classes, here as many as micro-batches."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
@@ -725,7 +731,7 @@ def mean_over_samples_of_sums():
 
 
 @healthy
-def gradients_of_tasks_merged():
+def gradients_of_tasks_merged() -> nn.Module:
     """Each task's gradients are taken by themselves; what is stepped is made of them."""
     model, heads = network(), nn.ModuleList(nn.Linear(4, 4) for _ in range(2)).requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
@@ -742,7 +748,7 @@ def gradients_of_tasks_merged():
 
 
 @healthy
-def sparse_embeddings():
+def sparse_embeddings() -> nn.Module:
     torch.manual_seed(0)
     table, head = nn.Embedding(50, 8, sparse=True), nn.Linear(8, 4)
     optimizers = torch.optim.SparseAdam(list(table.parameters())), torch.optim.Adam(head.parameters())

@@ -6,6 +6,7 @@ an empty line, and each is at one place in the loop or in what it calls. ``mende
 
 import inspect
 import linecache
+from collections.abc import Callable
 
 import watch_faulty
 
@@ -241,7 +242,7 @@ def apply(mend: str, source: str) -> str:
     return source
 
 
-def mended(name: str):
+def mended(name: str) -> Callable[..., None]:
     """The faulty loop ``name`` without its bug."""
     loop = watch_faulty.FAULTY[name][0]
     called = [

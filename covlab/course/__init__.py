@@ -8,6 +8,7 @@ output of the cell that called them.
 import math
 from html import escape
 from importlib import import_module
+from typing import Any, SupportsFloat
 
 from covlab.markup import marked
 
@@ -30,13 +31,13 @@ _ELSEWHERE = {
 _LOOKS = {"good": ("#009E73", "✓"), "open": ("#D55E00", "◯"), "plain": ("#0072B2", "")}  # a colour never speaks alone
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name in _ELSEWHERE:
         return getattr(import_module(f"covlab.course.{_ELSEWHERE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def measure(claim: str, value) -> None:
+def measure(claim: str, value: SupportsFloat) -> None:
     """Record what this run measured for a claim of lessons/claims.toml, and show it below the cell.
 
     claim: its id, such as "06.gradient_ratio". value: a finite number, or an array or tensor of one.

@@ -7,10 +7,11 @@ to somebody who cannot see it.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import unescape
 from html.parser import HTMLParser
+from typing import Any
 
 from nbformat import NotebookNode
 
@@ -58,7 +59,7 @@ def audit(notebook: NotebookNode, stderr: str, budget: float) -> list[Finding]:
     """
     widgets = notebook.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {})
     owners = _owners(notebook, widgets)
-    findings = []
+    findings: list[Finding] = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             findings += _pictures(render(cell.source), cell.id)
@@ -86,21 +87,22 @@ def measurements(notebook: NotebookNode) -> dict[str, list[float]]:
 
 def exercise_findings(notebook: NotebookNode, solved: bool) -> list[Finding]:
     """Whether every exercise was judged, and passed if it was solved, or else did not pass."""
-    findings, exercise, judged = [], None, True
+    findings: list[Finding] = []
+    waiting: NotebookNode | None = None  # the exercise that no verdict has followed yet
     for cell in notebook.cells:
         if "exercise" in cell.metadata.get("tags", []):
-            if not judged:
-                findings.append(Finding("exercise", "no verdict follows this exercise", exercise.id))
-            exercise, judged = cell, False
+            if waiting is not None:
+                findings.append(Finding("exercise", "no verdict follows this exercise", waiting.id))
+            waiting = cell
         for record in _records_of(cell, VERDICT):
-            judged = True
+            waiting = None
             if record["passed"] != solved:
                 state = "fails with its solution" if solved else "passes without a solution"
                 findings.append(
                     Finding("exercise", f"exercise {record['exercise']!r} {state}: {record['text']}", cell.id)
                 )
-    if not judged:
-        findings.append(Finding("exercise", "no verdict follows this exercise", exercise.id))
+    if waiting is not None:
+        findings.append(Finding("exercise", "no verdict follows this exercise", waiting.id))
     return findings
 
 
@@ -108,15 +110,15 @@ def last_lines(text: str) -> list[str]:
     return ANSI.sub("", text).splitlines()[-LAST_LINES:]
 
 
-def _records(notebook, kind) -> Iterator[tuple[NotebookNode, dict]]:
+def _records(notebook: NotebookNode, kind: str) -> Iterator[tuple[NotebookNode, dict[str, Any]]]:
     return ((cell, record) for cell in notebook.cells for record in _records_of(cell, kind))
 
 
-def _records_of(cell, kind) -> Iterator[dict]:
+def _records_of(cell: NotebookNode, kind: str) -> Iterator[dict[str, Any]]:
     return (output.data[kind] for output in cell.get("outputs", []) if kind in output.get("data", {}))
 
 
-def _unfinished(cell) -> Iterator[Finding]:
+def _unfinished(cell: NotebookNode) -> Iterator[Finding]:
     exits = [output for output in cell.outputs if output.output_type == "error"]
     if exits:
         yield Finding("missing", f"{exits[0].ename} ends the notebook here, and papermill calls that success", cell.id)
@@ -124,14 +126,14 @@ def _unfinished(cell) -> Iterator[Finding]:
         yield Finding("missing", "this cell never ran", cell.id)
 
 
-def _slow(cell, budget) -> Iterator[Finding]:
+def _slow(cell: NotebookNode, budget: float) -> Iterator[Finding]:
     allowed = cell.metadata.get("covlab", {}).get("budget", budget)
     took = cell.metadata.get("papermill", {}).get("duration") or 0
     if took > allowed:
         yield Finding("slow", f"this cell took {took:.1f} s, its budget is {allowed:g} s", cell.id)
 
 
-def _in_outputs(outputs, cell) -> Iterator[Finding]:
+def _in_outputs(outputs: Sequence[Mapping[str, Any]], cell: str | None) -> Iterator[Finding]:
     """What is wrong with the outputs of a cell, or those inside an Output widget."""
     # A stream arrives in pieces, which may part a traceback, or a bar's first state from its last.
     streams = {
@@ -154,7 +156,7 @@ def _in_outputs(outputs, cell) -> Iterator[Finding]:
         yield Finding("progress", f"a progress bar stays at {min(stuck)} % in the saved notebook", cell)
 
 
-def _in_widget(widget, cell) -> Iterator[Finding]:
+def _in_widget(widget: Mapping[str, Any], cell: str | None) -> Iterator[Finding]:
     name, state = widget["model_name"], widget["state"]
     if name == "OutputModel":
         outputs = state.get("outputs", [])
@@ -181,7 +183,7 @@ def _in_widget(widget, cell) -> Iterator[Finding]:
         yield from _pictures(state.get("value", ""), cell)
 
 
-def _pictures(html, cell) -> Iterator[Finding]:
+def _pictures(html: str, cell: str | None) -> Iterator[Finding]:
     if any(not (image.alt or "").strip() for image in images(html)):
         yield Finding("alt", "an <img> without alternative text", cell)
 
@@ -206,9 +208,9 @@ def _unfinished_bars(text: str) -> list[int]:
     return [share for share in shares if share < 100]
 
 
-def _owners(notebook, widgets) -> dict[str, str]:
+def _owners(notebook: NotebookNode, widgets: Mapping[str, Any]) -> dict[str, str]:
     """Widget model -> the cell that shows it, directly or inside another widget."""
-    owners = {}
+    owners: dict[str, str] = {}
     for cell in notebook.cells:
         todo = [output.data[VIEW]["model_id"] for output in cell.get("outputs", []) if VIEW in output.get("data", {})]
         while todo:
@@ -221,9 +223,18 @@ def _owners(notebook, widgets) -> dict[str, str]:
 
 def _text(html: str) -> str:
     """HTML without its tags."""
-    parts = []
-    reader = HTMLParser()
-    reader.handle_data = parts.append
+    reader = _Text()
     reader.feed(html)
     reader.close()
-    return "".join(parts)
+    return "".join(reader.parts)
+
+
+class _Text(HTMLParser):
+    """Collects what stands between the tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)

@@ -17,8 +17,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from covlab.scenario import Scenario
+    from covlab.simulator import Batch, FixedScenes, FreshScenes
+    from covlab.trainer import Trainer
+
+    Setup = tuple[Scenario, FreshScenes | FixedScenes, Batch, int]  # and scenes to validate on, and windows
 
 DATA = Path(__file__).with_name("reference_runs.json")
 COLUMNS = ("train", "validation")
@@ -135,14 +143,14 @@ class Band:
         return float(np.max(np.abs(logs[seen] - self.middle[epochs]) / self.half[epochs]))
 
 
-class Positions(dict):
+class Positions(dict[str, Position]):
     """{column: position}; the card says it already, so that nothing follows when a cell ends with `band(…)`."""
 
-    def _ipython_display_(self):
+    def _ipython_display_(self) -> None:
         pass
 
 
-def _overfit(seed: int, device: str):
+def _overfit(seed: int, device: str) -> "Setup":
     """512 fixed scenes, memorized over 30 epochs."""
     from covlab.scenario import preset
     from covlab.simulator import FixedScenes, Simulator, scene_generator
@@ -152,7 +160,7 @@ def _overfit(seed: int, device: str):
     return student, FixedScenes(scenes, micro_batch=32, seed=seed), scenes, 30 * 4
 
 
-def _fresh(seed: int, device: str):
+def _fresh(seed: int, device: str) -> "Setup":
     """Scenes never seen before, 16 epochs of 25 windows, validated on 512 held-out scenes."""
     from covlab.scenario import preset
     from covlab.simulator import FreshScenes, Simulator
@@ -162,10 +170,10 @@ def _fresh(seed: int, device: str):
     return student, scenes, scenes.held_out(16), 16 * 25
 
 
-SETUPS: dict[str, Callable] = {"overfit": _overfit, "fresh": _fresh}
+SETUPS: "dict[str, Callable[[int, str], Setup]]" = {"overfit": _overfit, "fresh": _fresh}
 
 
-def reference_trainer(name: str, seed: int, *, device: str = "cpu", **recipe):
+def reference_trainer(name: str, seed: int, *, device: str = "cpu", **recipe: Any) -> "Trainer":
     """A trainer of the set-up ``name``, "overfit" or "fresh": `student` size, NMSE alone, AdamW, windows of 4 × 32
     scenes.
 
@@ -181,18 +189,18 @@ def reference_trainer(name: str, seed: int, *, device: str = "cpu", **recipe):
 
     student, scenes, validation, windows = SETUPS[_known(name)](seed, device)
     torch.manual_seed(seed)
-    recipe = Recipe(**({"windows": windows, "accumulation": 4} | recipe))
+    settings = Recipe(**({"windows": windows, "accumulation": 4} | recipe))
     return Trainer(
         BackProjectionNet(student).to(device),
         scenes,
         validation,
-        recipe,
+        settings,
         weights=LossWeights.only(lam_cov=1.0),
         progress=Silent(),
     )
 
 
-def band(name: str, run) -> Positions:
+def band(name: str, run: "Trainer | Mapping[str, Sequence[float]] | Sequence[float]") -> Positions:
     """Draw a run's curves over the band of right runs and say where they lie; returns {column: position}.
 
     name: the set-up, "overfit" or "fresh". run: a trainer that has been run, or {"train": values, "validation":
@@ -223,12 +231,14 @@ def band(name: str, run) -> Positions:
 
 
 @cache
-def load() -> dict[str, dict]:
+def load() -> dict[str, dict[str, Any]]:
     """{set-up: {"seeds": […], "train": [[…]], "validation": [[…]], "made": {…}}}, one curve a seed."""
     return json.loads(DATA.read_text(encoding="utf-8"))
 
 
-def measure_references(name: str, seeds: Sequence[int], told: Callable[[int], None] = lambda seed: None) -> dict:
+def measure_references(
+    name: str, seeds: Sequence[int], told: Callable[[int], None] = lambda seed: None
+) -> dict[str, Any]:
     """Run the set-up from every seed; returns its entry of the data."""
     runs = []
     for seed in seeds:
@@ -244,10 +254,10 @@ def _known(name: str) -> str:
     return name
 
 
-def _curves(run) -> dict[str, list[float]]:
+def _curves(run: "Trainer | Mapping[str, Sequence[float]] | Sequence[float]") -> dict[str, Sequence[float]]:
     if hasattr(run, "history"):
         return {column: [row[column] for row in run.history] for column in COLUMNS}
-    curves = dict(run) if isinstance(run, Mapping) else {"validation": list(run)}
+    curves: dict[str, Sequence[float]] = dict(run) if isinstance(run, Mapping) else {"validation": list(run)}
     if not curves or set(curves) - set(COLUMNS):
         raise ValueError(f"curves must be of {', '.join(COLUMNS)}, got {', '.join(map(repr, curves)) or 'none'}")
     return curves

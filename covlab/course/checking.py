@@ -66,7 +66,7 @@ class Checked:
                 code=worked.solution,
             )
 
-    def _ipython_display_(self):
+    def _ipython_display_(self) -> None:
         pass  # the card is shown already
 
 

@@ -39,7 +39,10 @@ class Claim:
     def printed_as(self, text: str) -> bool:
         """Whether `text`, such as '0.19', is the value rounded to as many digits."""
         printed = Decimal(text.replace("−", "-"))
-        half = Decimal(5).scaleb(printed.as_tuple().exponent - 1)
+        exponent = printed.as_tuple().exponent
+        if not isinstance(exponent, int):
+            return False  # NaN or an infinity, which no claim is
+        half = Decimal(5).scaleb(exponent - 1)
         return abs(printed - Decimal(repr(self.value))) <= half
 
 
@@ -64,7 +67,7 @@ def claims_of(lesson: str, profile: str, claims: dict[str, Claim]) -> list[Claim
 
 def prose_complaints(stated: Iterable[Stated], claims: dict[str, Claim]) -> list[tuple[str | None, str]]:
     """(claim or None, what is wrong) for each number of some prose that does not agree with the claims."""
-    complaints = []
+    complaints: list[tuple[str | None, str]] = []
     for each in stated:
         if each.claim is None:
             complaints.append(
@@ -135,7 +138,7 @@ def as_toml(claim: Claim) -> str:
     return "\n".join(lines + ([f'profile = "{claim.profile}"'] if claim.profile else [])) + "\n"
 
 
-def _claim(name: str, table) -> Claim:
+def _claim(name: str, table: object) -> Claim:
     keys = {"value", "tolerance", "reason", "profile"}
     if not isinstance(table, dict) or not {"value", "tolerance", "reason"} <= table.keys() <= keys:
         raise ClaimError(f"claim {name!r}: expected value, tolerance, reason and perhaps profile, got {table!r}")

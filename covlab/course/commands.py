@@ -6,15 +6,23 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 from rich.console import Console
 
 from covlab.course import editions, workspace
-from covlab.course.claims import read_claims
+from covlab.course.claims import Claim, read_claims
 from covlab.environment import provenance
+
+if TYPE_CHECKING:
+    from covlab.course.runner import Run
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 root_option = click.option(
     "--root",
@@ -25,7 +33,7 @@ root_option = click.option(
 
 
 @click.group()
-def course():
+def course() -> None:
     """Run, check and open the lessons."""
 
 
@@ -62,7 +70,15 @@ budget_option = click.option(
     show_default=True,
     help="With solutions every exercise must pass; as students get it, none may.",
 )
-def run(root, only, more, jobs, budget, parameters, edition):
+def run(
+    root: Path,
+    only: tuple[str, ...],
+    more: tuple[str, ...],
+    jobs: int,
+    budget: float | None,
+    parameters: tuple[tuple[str, str], ...],
+    edition: str,
+) -> None:
     """Run lessons and check all they claim; the report goes to build/course/."""
     from covlab.course.runner import Run
 
@@ -90,7 +106,15 @@ def run(root, only, more, jobs, budget, parameters, edition):
     is_flag=True,
     help="Also propose values and tolerances, in build/check/claims.toml; lessons/claims.toml stays as it is.",
 )
-def check(root, only, more, jobs, budget, seeds, update):
+def check(
+    root: Path,
+    only: tuple[str, ...],
+    more: tuple[str, ...],
+    jobs: int,
+    budget: float | None,
+    seeds: int,
+    update: bool,
+) -> None:
     """Run lessons with several seeds and show how far each claim's measurements spread."""
     from covlab.course.claims import as_toml, proposal
     from covlab.course.runner import Run
@@ -125,7 +149,7 @@ def check(root, only, more, jobs, budget, seeds, update):
 
 @course.command()
 @root_option
-def report(root):
+def report(root: Path) -> None:
     """Say again what the last run of the course found."""
     path = root / "build" / "course" / "results.json"
     if not path.exists():
@@ -142,7 +166,7 @@ def report(root):
 @course.command()
 @root_option
 @click.option("--handout", is_flag=True, help="Also pack it into one archive, for a class without a network.")
-def site(root, handout):
+def site(root: Path, handout: bool) -> None:
     """Make a static site, build/site/, of the lessons as they last ran."""
     from covlab.course.site import SiteError, build_site, make_handout
 
@@ -159,7 +183,7 @@ def site(root, handout):
 @course.command()
 @root_option
 @click.option("--check", is_flag=True, help="Change nothing; fail when a notebook differs from its lesson.")
-def notebooks(root, check):
+def notebooks(root: Path, check: bool) -> None:
     """Make the student edition, notebooks/, from lessons/."""
     if check:
         stale = _or_refuse(editions.stale_student_editions, root)
@@ -173,7 +197,7 @@ def notebooks(root, check):
 @course.command()
 @root_option
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
-def lab(root, no_browser):
+def lab(root: Path, no_browser: bool) -> None:
     """Open JupyterLab on your own copy of the lessons, in work/."""
     for copy in workspace.fill(root):
         click.echo(f"new: {copy}")
@@ -197,14 +221,14 @@ def lab(root, no_browser):
 @course.command()
 @root_option
 @click.argument("lesson")
-def reset(root, lesson):
+def reset(root: Path, lesson: str) -> None:
     """Put a fresh copy of LESSON (05, say) into work/, beside your own."""
     click.echo(f"new: {_or_refuse(workspace.reset, root, lesson)}")
 
 
 @course.command()
 @root_option
-def progress(root):
+def progress(root: Path) -> None:
     """Show which exercises are solved in work/."""
     from covlab.course import memory
     from covlab.course.solved import progress_rows, summary
@@ -220,7 +244,7 @@ def progress(root):
 @click.option(
     "--seeds", type=click.IntRange(5), default=16, show_default=True, help="With --update: how many, from 100 on."
 )
-def band(update, seeds):
+def band(update: bool, seeds: int) -> None:
     """Say what the reference bands were made of, or make them anew."""
     from covlab.course import bands
 
@@ -228,9 +252,11 @@ def band(update, seeds):
         made = {"command": f"covlab course band --update --seeds {seeds}", "environment": provenance()}
         entries = {}
         for name in bands.SETUPS:
-            entries[name] = bands.measure_references(
-                name, range(100, 100 + seeds), lambda seed, name=name: click.echo(f"{name} {seed}")
-            ) | {"made": made}
+
+            def told(seed: int, name: str = name) -> None:
+                click.echo(f"{name} {seed}")
+
+            entries[name] = bands.measure_references(name, range(100, 100 + seeds), told) | {"made": made}
         bands.DATA.write_text(json.dumps(entries) + "\n", encoding="utf-8")
     for name, entry in json.loads(bands.DATA.read_text(encoding="utf-8")).items():
         ends = sorted(curve[-1] for curve in entry["validation"])
@@ -240,7 +266,7 @@ def band(update, seeds):
         )
 
 
-def _read(root: Path, only: tuple[str, ...]):
+def _read(root: Path, only: tuple[str, ...]) -> tuple[list[editions.Lesson], dict[str, Claim]]:
     lessons, claims = _or_refuse(editions.read_lessons, root, only), _or_refuse(read_claims, root)
     stray = [] if only else [claim for claim in claims if claim[:3] not in {f"{each.name[:2]}." for each in lessons}]
     if stray:
@@ -248,7 +274,7 @@ def _read(root: Path, only: tuple[str, ...]):
     return lessons, claims
 
 
-def _execute(runs, claims, folder: Path, jobs: int) -> dict:
+def _execute(runs: "list[Run]", claims: dict[str, Claim], folder: Path, jobs: int) -> dict[str, Any]:
     """Run them under a live display, write the report, print what is wrong; returns the results."""
     from covlab.course.progress import Progress
     from covlab.course.report import write_report
@@ -264,7 +290,7 @@ def _execute(runs, claims, folder: Path, jobs: int) -> dict:
         environment = aside.submit(provenance)
         run_all(runs, claims, jobs=jobs, watch=progress)
     results = write_report(runs, claims, folder, time.monotonic() - began, environment.result())
-    told = set()
+    told: set[tuple[str, str]] = set()
     for each in runs:
         for finding in each.findings:
             if (said := (each.place(finding), finding.message)) in told:
@@ -282,21 +308,21 @@ def _execute(runs, claims, folder: Path, jobs: int) -> dict:
     return results
 
 
-def _leave(runs):
+def _leave(runs: "list[Run]") -> None:
     if any(each.status == "interrupted" for each in runs):
         sys.exit(130)
     sys.exit(1 if any(each.failed for each in runs) else 0)
 
 
-def _literal(text: str):
+def _literal(text: str) -> object:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text  # -p profile gpu
 
 
-def _or_refuse(function, *arguments):
+def _or_refuse(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     try:
-        return function(*arguments)
+        return function(*arguments, **named)
     except ValueError as error:
         raise click.ClickException(str(error)) from error

@@ -11,6 +11,7 @@ says how long it may take; at three times the budget it is stopped.
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,9 +153,9 @@ def _student_texts(root: Path) -> dict[str, str]:
     return {f"{lesson.name}.ipynb": as_text(lesson.student) for lesson in read_lessons(root)}
 
 
-def _identifiers(lesson: str, cells: list[NotebookNode]):
+def _identifiers(lesson: str, cells: list[NotebookNode]) -> Iterator[str]:
     """Ids that depend on a cell's text alone, so that inserting a cell leaves the others' ids as they were."""
-    seen = Counter()
+    seen: Counter[str] = Counter()
     for cell in cells:
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:10]
         seen[digest] += 1

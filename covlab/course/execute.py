@@ -20,6 +20,7 @@ from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 OUTPUT_SECONDS = 60
@@ -46,12 +47,12 @@ def run(job: dict) -> dict:
 
     with open(job["events"], "a", encoding="utf-8") as events:
 
-        def tell(**event) -> dict:
+        def tell(**event: str) -> dict[str, str]:
             events.write(json.dumps(event) + "\n")
             events.flush()
             return event
 
-        def seconds_allowed(cell) -> float:
+        def seconds_allowed(cell: NotebookNode) -> float:
             own = cell.metadata.get("covlab", {}).get("budget", job["budget"])
             return max(0.1, min(3 * own, job["limit"] - (time.monotonic() - started)))
 

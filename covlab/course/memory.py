@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 VARIABLE = "COVLAB_PROGRESS"
 NAME = ".progress.json"
@@ -69,7 +70,7 @@ def change(edit: Callable[[dict], None]) -> dict:
 def remember_try(exercise: str, fingerprint: str | None, solved: bool) -> dict:
     """Add one try of an exercise (None: one that does not count); returns what is remembered of this exercise."""
 
-    def edit(kept):
+    def edit(kept: dict[str, Any]) -> None:
         record = kept["exercises"].setdefault(exercise, {"solved": None, "tries": []})
         if fingerprint is not None and fingerprint not in record["tries"]:
             record["tries"].append(fingerprint)
@@ -88,7 +89,7 @@ def prediction(question: str) -> str | None:
     return read(path_here())["predictions"].get(question)
 
 
-def _complete(kept) -> dict:
+def _complete(kept: object) -> dict[str, Any]:
     """Raises ValueError for what was never written here."""
     if not isinstance(kept, dict):
         raise ValueError("expected a table")

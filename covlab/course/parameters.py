@@ -19,10 +19,10 @@ def defaults(source: str, later: list[str], *, unread: bool = False) -> dict:
     """
     values = {}
     for statement in ast.parse(source).body:
-        target = statement.targets[0] if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else None
         try:
-            values[target.id] = ast.literal_eval(statement.value)
-        except (AttributeError, ValueError):
+            name, value = _assigned(statement)
+            values[name] = ast.literal_eval(value)
+        except ValueError:
             raise ValueError(
                 f"the parameters cell holds {ast.unparse(statement)!r}; expected only lines such as seed = 0, with "
                 "plain literals"
@@ -51,6 +51,15 @@ def check_overrides(values: dict, overrides: dict) -> None:
                 f"{expected.__name__}, such as {values[name]!r}"
             )
     _check_profile(overrides)
+
+
+def _assigned(statement: ast.stmt) -> tuple[str, ast.expr]:
+    """Name and value of a plain assignment. Raises ValueError for any other statement."""
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+        target = statement.targets[0]
+        if isinstance(target, ast.Name):
+            return target.id, statement.value
+    raise ValueError("expected name = value")
 
 
 def _check_profile(values: dict) -> None:

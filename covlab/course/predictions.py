@@ -36,7 +36,7 @@ def predict(question: str, text: str, choices: Sequence[str]) -> None:
     )
     note = ipywidgets.HTML(_noted(radio.value))
 
-    def remember(change):
+    def remember(change: dict[str, str]) -> None:
         memory.remember_prediction(question, change["new"])
         note.value = _noted(change["new"])
 

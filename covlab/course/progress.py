@@ -18,14 +18,14 @@ class Progress:
     def __init__(self, console: Console, expected: dict[str, float]):
         self.console, self.expected = console, expected
         self.live = Live(console=console, refresh_per_second=4) if console.file.isatty() else None
-        self.told = set()
+        self.told: set[int] = set()
 
-    def __enter__(self):
+    def __enter__(self) -> "Progress":
         if self.live:
             self.live.start()
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         if self.live:
             self.live.stop()
 
@@ -40,14 +40,10 @@ class Progress:
 
     def _table(self, runs: list[Run]) -> Table:
         table = Table(box=None, pad_edge=False)
-        for title, justify in (
-            ("Lesson", "left"),
-            ("Status", "left"),
-            ("Cells", "right"),
-            ("Time", "right"),
-            ("Expected", "right"),
-        ):
-            table.add_column(title, justify=justify)
+        for title in ("Lesson", "Status"):
+            table.add_column(title, justify="left")
+        for title in ("Cells", "Time", "Expected"):
+            table.add_column(title, justify="right")
         for run in runs:
             ids = [cell.id for cell in run.lesson.notebook.cells]
             begun = ids.index(run.cell) + 1 if run.cell in ids else 0

@@ -80,14 +80,14 @@ _MARKDOWN.use(
 class _Reader(HTMLParser):
     """Walks HTML, knowing at each text what it stands in."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.open: list[tuple[str, dict]] = []
+        self.open: list[tuple[str, dict[str, str | None]]] = []
         self.stated: list[Stated] = []
         self.images: list[Image] = []
 
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
         for marker in ("data-claim", "data-quoted"):
             if marker in attributes and not (attributes[marker] or "").strip():
                 raise ValueError(f"a {marker} marker names nothing")
@@ -98,19 +98,19 @@ class _Reader(HTMLParser):
         if tag not in VOID:
             self.open.append((tag, attributes))
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         for position in range(len(self.open) - 1, -1, -1):
             if self.open[position][0] == tag:
                 del self.open[position:]
                 return
 
-    def handle_data(self, text):
+    def handle_data(self, data: str) -> None:
         if any(tag in EXEMPT or "data-quoted" in attributes for tag, attributes in self.open):
             return
         claim = next((attributes["data-claim"] for _, attributes in self.open if "data-claim" in attributes), None)
         if claim is None:
-            self.stated += [Stated(found, None) for found in DECIMAL.findall(text)]
-        elif NUMBER.fullmatch(text.strip()):
-            self.stated.append(Stated(text.strip(), claim))
+            self.stated += [Stated(found, None) for found in DECIMAL.findall(data)]
+        elif NUMBER.fullmatch(data.strip()):
+            self.stated.append(Stated(data.strip(), claim))
         else:
-            raise ValueError(f"claim {claim!r} marks {text!r}, expected a number alone")
+            raise ValueError(f"claim {claim!r} marks {data!r}, expected a number alone")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import psutil
@@ -47,13 +48,18 @@ class Run:
     findings: list[Finding] = field(default_factory=list)
     measured: dict[str, list[float]] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.folder = self.folder.resolve()
-        self.budget = self.budget or self.lesson.budget
+        self.budget = self.allowed
         try:
             check_overrides(self.lesson.parameters, self.overrides)
         except ValueError as error:
             raise ValueError(f"lesson {self.lesson.name}: {error}") from error
+
+    @property
+    def allowed(self) -> float:
+        """Seconds it may take."""
+        return self.budget or self.lesson.budget
 
     @property
     def parameters(self) -> dict:
@@ -94,7 +100,7 @@ class Run:
         if status == "passed":
             executed = nbformat.read(self.executed, as_version=4)
             stderr = (self.scratch / "stderr.txt").read_text(encoding="utf-8", errors="replace")
-            self.findings += audit(executed, stderr, self.budget)
+            self.findings += audit(executed, stderr, self.allowed)
             self.findings += exercise_findings(executed, solved=self.edition == "instructor")
             self.measured = measurements(executed)
             if self.edition == "instructor":
@@ -104,9 +110,9 @@ class Run:
                     for claim, text in measurement_complaints(due, claims, self.measured)
                 ]
         self.findings += prose_findings(self.lesson, claims)
-        if self.seconds > self.budget and not finding:
+        if self.seconds > self.allowed and not finding:
             self.findings.append(
-                Finding("slow", f"the lesson took {self.seconds:.0f} s, its budget is {self.budget:g} s")
+                Finding("slow", f"the lesson took {self.seconds:.0f} s, its budget is {self.allowed:g} s")
             )
         if status == "passed" and any(each.fatal for each in self.findings):
             self.status = "failed"
@@ -114,7 +120,7 @@ class Run:
 
 def prose_findings(lesson: Lesson, claims: dict[str, Claim]) -> list[Finding]:
     """Numbers in the lesson's prose that no claim and no source answers for."""
-    findings = []
+    findings: list[Finding] = []
     for cell in lesson.notebook.cells:
         if cell.cell_type == "markdown":
             try:
@@ -136,7 +142,8 @@ def run_all(
     """
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}, expected at least 1")
-    waiting, active = list(runs), []
+    waiting = list(runs)
+    active: list[_Process] = []
     try:
         while waiting or active:
             while waiting and len(active) < jobs:
@@ -169,7 +176,8 @@ class _Process:
         source, self.events = run.scratch / "input.ipynb", run.scratch / "events.jsonl"
         write_notebook(run.notebook, source)
         self.events.write_text("")
-        self.unread, self.closing = 0, None
+        self.unread = 0
+        self.closing: dict[str, Any] | None = None
         job = run.scratch / "job.json"
         job.write_text(
             json.dumps(
@@ -180,7 +188,7 @@ class _Process:
                     "folder": str(run.scratch),
                     "parameters": run.overrides,
                     "budget": run.budget,
-                    "limit": 3 * run.budget,
+                    "limit": 3 * run.allowed,
                 }
             )
         )
@@ -210,7 +218,7 @@ class _Process:
             run.cell = event.get("cell", run.cell)
             self.closing = event if "status" in event else None
         if not ended:
-            if run.seconds > 3 * run.budget + GRACE:
+            if run.seconds > 3 * run.allowed + GRACE:
                 self.kill()
                 run.conclude(
                     "timed out", claims, Finding("timeout", "did not stop at its time limit, and was killed", run.cell)
@@ -220,7 +228,9 @@ class _Process:
             run.conclude(
                 status,
                 claims,
-                kind and Finding(kind, self.closing["message"], run.cell, lines=last_lines(self.closing["text"])),
+                None
+                if kind is None
+                else Finding(kind, self.closing["message"], run.cell, lines=last_lines(self.closing["text"])),
             )
         else:
             log = (run.scratch / "stderr.txt").read_text(encoding="utf-8", errors="replace")
@@ -247,7 +257,7 @@ class _Process:
                 member.kill()
         self.process.wait()
 
-    def _new_events(self) -> list[dict]:
+    def _new_events(self) -> list[dict[str, Any]]:
         with self.events.open("rb") as events:
             events.seek(self.unread)
             complete = events.read().rpartition(b"\n")[0]

@@ -132,17 +132,20 @@ class _Page(HTMLParser):
 
     def __init__(self, html: str):
         super().__init__()
-        self.links, self.fetched, self.anchors, self.unexplained = [], [], {"", "top"}, []
+        self.links: list[str] = []
+        self.fetched: list[str] = []
+        self.anchors = {"", "top"}
+        self.unexplained: list[str] = []
         self.feed(html)
 
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.anchors.update(attributes[key] for key in ("id", "name") if attributes.get(key))
-        if tag == "a" and attributes.get("href"):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = {name: value for name, value in attrs if value}
+        self.anchors.update(attributes[key] for key in ("id", "name") if key in attributes)
+        if tag == "a" and "href" in attributes:
             self.links.append(attributes["href"])
-        if tag == "link" and attributes.get("href"):
+        if tag == "link" and "href" in attributes:
             self.fetched.append(attributes["href"])
-        if tag in ("script", "img", "iframe", "source", "video") and attributes.get("src"):
+        if tag in ("script", "img", "iframe", "source", "video") and "src" in attributes:
             self.fetched.append(attributes["src"])
-        if tag == "img" and not (attributes.get("alt") or "").strip():
-            self.unexplained.append(attributes.get("src") or "")
+        if tag == "img" and not attributes.get("alt", "").strip():
+            self.unexplained.append(attributes.get("src", ""))

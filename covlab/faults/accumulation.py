@@ -1,14 +1,17 @@
 """Faults of the window: what is summed, what it is divided by, when a step is taken, and what counts it."""
 
 import math
-from functools import partial
+from functools import partial, reduce
 
 import torch
+from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from covlab.faults.switch import fault
 from covlab.ledger import WindowLosses
-from covlab.trainer import gradients
+from covlab.loss import Losses
+from covlab.simulator import Batch
+from covlab.trainer import Trainer, gradients
 
 fault = partial(fault, group="accumulation")
 
@@ -21,7 +24,7 @@ fault = partial(fault, group="accumulation")
     observable="window_gradient",
     seen_in="karpathy/nanoGPT#168, whose author notes that Adam hides it and that the clipping threshold does not",
 )
-def missing_division(self, losses, micro_batch, window_weight):
+def missing_division(self: Trainer, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
     return torch.dot(losses.total, micro_batch.weight) / micro_batch.weight.sum()
 
 
@@ -33,7 +36,7 @@ def missing_division(self, losses, micro_batch, window_weight):
     observable="first_window",
     seen_in="the reviewed pipeline: `if epoch == 1 and bi == 0: loss = loss / grad_accumulation`",
 )
-def division_in_debug_block(self, losses, micro_batch, window_weight):
+def division_in_debug_block(self: Trainer, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
     loss = torch.dot(losses.total, micro_batch.weight) / micro_batch.weight.sum()
     if self.window == 0 and self.parameters[0].grad is None:  # first batch: print and check
         loss = loss / self.recipe.accumulation
@@ -48,7 +51,7 @@ def division_in_debug_block(self, losses, micro_batch, window_weight):
     observable="short_window",
     seen_in="Lightning-AI/pytorch-lightning#19987",
 )
-def short_window_by_full_count(self, losses, micro_batch, window_weight):
+def short_window_by_full_count(self: Trainer, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
     return torch.dot(losses.total, micro_batch.weight) / micro_batch.weight.sum() / self.recipe.accumulation
 
 
@@ -60,8 +63,8 @@ def short_window_by_full_count(self, losses, micro_batch, window_weight):
     observable="windows_logged",
     seen_in="the reviewed pipeline; with it, train 0.000000 and a constant validation",
 )
-def nested_in_debug_block(self, window):
-    window_weight = sum(micro_batch.weight.sum() for micro_batch in window)
+def nested_in_debug_block(self: Trainer, window: list[Batch]) -> None:
+    window_weight = reduce(torch.add, (micro_batch.weight.sum() for micro_batch in window))
     seen = WindowLosses(self.ranks)
     for micro_batch in window:
         losses = self.losses(micro_batch)
@@ -91,8 +94,8 @@ def nested_in_debug_block(self, window):
     observable="window_gradient_direction",
     seen_in="the reviewed pipeline, commits 86c2feb to 053fa52, where one step an epoch was left; mended in 4287af3",
 )
-def last_batch_only(self, window):
-    window_weight = sum(micro_batch.weight.sum() for micro_batch in window)
+def last_batch_only(self: Trainer, window: list[Batch]) -> None:
+    window_weight = reduce(torch.add, (micro_batch.weight.sum() for micro_batch in window))
     seen = WindowLosses(self.ranks)
     for micro_batch in window:
         losses = self.losses(micro_batch)
@@ -120,7 +123,7 @@ def last_batch_only(self, window):
     seen_in="the reviewed pipeline; one of the two coupled faults behind its train 0.000000",
     setting={"precision": "fp16", "loss_scale": 2.0**28},
 )
-def running_sum_in_step_branch(self, loss, weight, ran):
+def running_sum_in_step_branch(self: Trainer, loss: Tensor, weight: Tensor, ran: Tensor) -> None:
     self.counters["running_loss"] += torch.where(ran, loss * weight, 0.0)
     self.counters["running_weight"] += weight
 
@@ -134,7 +137,7 @@ def running_sum_in_step_branch(self, loss, weight, ran):
     seen_in="the reviewed pipeline, whose gate asked backbone and head both",
     setting={"frozen": "backbone"},
 )
-def gate_wants_every_group(self, gradient_norm):
+def gate_wants_every_group(self: Trainer, gradient_norm: Tensor) -> Tensor:
     norms = torch.stack([get_total_norm(gradients(group)) for group in self.groups.values()])
     return torch.isfinite(gradient_norm) & (norms > 0).all()
 
@@ -147,7 +150,7 @@ def gate_wants_every_group(self, gradient_norm):
     observable="schedule_per_step",
     seen_in="Lightning-AI/pytorch-lightning#1476, huggingface/accelerate#963, h2oai/h2o-llmstudio#663",
 )
-def schedule_per_micro_batch(self, ran):
+def schedule_per_micro_batch(self: Trainer, ran: Tensor) -> None:
     self.counters["schedule_count"] += ran * self.recipe.accumulation
     self._set_learning_rate()
 
@@ -160,7 +163,7 @@ def schedule_per_micro_batch(self, ran):
     observable="schedule_per_step",
     seen_in="the reviewed pipeline: one step an epoch was left, so a warm-up of 24 steps took 24 epochs",
 )
-def schedule_per_epoch(self, ran):
+def schedule_per_epoch(self: Trainer, ran: Tensor) -> None:
     self.counters["schedule_count"] += ran * (self.window_of_epoch == self.windows_per_epoch)
     self._set_learning_rate()
 
@@ -174,7 +177,7 @@ def schedule_per_epoch(self, ran):
     seen_in="karpathy/nanoGPT#578, EleutherAI/gpt-neox#1373, and the reviewed pipeline",
     setting={"warmup": 4},
 )
-def warmup_from_zero(self):
+def warmup_from_zero(self: Trainer) -> Tensor:
     counts = torch.arange(self.recipe.windows + 1, dtype=torch.float64)
     factors = 0.5 * (1 + torch.cos(math.pi * counts / self.recipe.windows))
     if self.recipe.warmup:
@@ -191,6 +194,6 @@ def warmup_from_zero(self):
     seen_in="pytorch/pytorch#44511 and #55585, Lightning-AI/pytorch-lightning#18828",
     setting={"precision": "fp16", "loss_scale": 2.0**28},
 )
-def schedule_on_skipped_step(self, ran):
+def schedule_on_skipped_step(self: Trainer, ran: Tensor) -> None:
     self.counters["schedule_count"] += 1
     self._set_learning_rate()

@@ -27,7 +27,7 @@ TITLES = {
 
 @click.group(invoke_without_command=True)
 @click.pass_context
-def faults(context):
+def faults(context: click.Context) -> None:
     """The museum: training bugs that raise no exception. Without a command: the catalogue."""
     if context.invoked_subcommand is None:
         for group in GROUPS:
@@ -46,7 +46,7 @@ def faults(context):
     help="Also train a small run with it, and one without, and hold all observables against both.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
-def show(name, measure, seed):
+def show(name: str, measure: bool, seed: int) -> None:
     """Show the fault NAME: right code against wrong, and how one would know."""
     if name not in FAULTS:
         raise click.ClickException(f"there is no fault {name!r}; `covlab faults` lists them")
@@ -99,7 +99,7 @@ def show(name, measure, seed):
     help="Runs for each fault in its exhibit's setting.",
 )
 @click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes, one thread each.")
-def matrix(out, seeds, confusion_seeds, workers):
+def matrix(out: Path, seeds: int, confusion_seeds: int, workers: int) -> None:
     """Measure the symptom matrix and the confusion matrix (minutes): matrix.csv, confusion.csv and two pictures."""
     from covlab.plots.faults import (
         confusion_matrix,
@@ -133,7 +133,7 @@ def matrix(out, seeds, confusion_seeds, workers):
 
 
 @faults.command()
-def twins():
+def twins() -> None:
     """What no observable can tell apart, in the published matrix, and why."""
     for found in matrices.twins(matrices.load()):
         click.echo(
@@ -146,21 +146,21 @@ def twins():
 
 @faults.command("case")
 @click.option("--seed", type=int, default=0, show_default=True)
-def case_(seed):
+def case_(seed: int) -> None:
     """The case: which combinations of faults print `train 0.000000` and a constant validation, and which cannot."""
     _print(case.combinations(seed), ("run", "faults", "measured over 30 epochs", "verdict"))
 
 
 @faults.command()
 @click.option("--seed", type=int, default=0, show_default=True)
-def reports(seed):
+def reports(seed: int) -> None:
     """What each of the case's ten reports blamed, run, with a verdict."""
     _print(case.reports(seed), ("2025", "blamed", "measured", "verdict"))
 
 
 @faults.command()
 @click.option("--seed", type=int, default=0, show_default=True)
-def review(seed):
+def review(seed: int) -> None:
     """What the case's review called correct, looked at again."""
     _print(review_items(seed), ("item", "held to be so", "measured", "verdict"))
 

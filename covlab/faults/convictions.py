@@ -11,12 +11,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from covlab import loss as right
+from covlab.checkpoint import RunFolder
 from covlab.faults.probe import SeenWindow, honest_gradient, infinite_gradient, loss_of_nan, observe_window, twin_of
 from covlab.model import Estimate
 from covlab.simulator import Batch, FreshScenes, concatenate
@@ -40,7 +43,9 @@ class Observable:
 OBSERVABLES: dict[str, Observable] = {}
 
 
-def observable(question: str, clean: tuple[float, float]) -> Callable:
+def observable(
+    question: str, clean: tuple[float, float]
+) -> Callable[[Callable[[Trainer], float]], Callable[[Trainer], float]]:
     def register(measure: Callable[[Trainer], float]) -> Callable[[Trainer], float]:
         OBSERVABLES[measure.__name__] = Observable(measure.__name__, question, clean, measure)
         return measure
@@ -164,13 +169,13 @@ def first_step(run: Trainer) -> float:
 )
 def hidden_overflow(run: Trainer) -> float:
     seen = _first_window(run, infinite_gradient)
-    return float(seen.ran and seen.applied.isfinite().all())
+    return float(seen.ran and seen.applied is not None and seen.applied.isfinite().all())
 
 
 @observable("An infinite gradient is laid into a window: does the step run with it? (1: yes)", (0.0, 0.0))
 def overflow_stepped_on(run: Trainer) -> float:
     seen = _first_window(run, infinite_gradient)
-    return float(seen.ran and not seen.applied.isfinite().all())
+    return float(seen.ran and seen.applied is not None and not seen.applied.isfinite().all())
 
 
 @observable("The same with a loss scale: the scale after that window over the scale before", (0.5, 0.5))
@@ -330,23 +335,20 @@ def best_checkpoint(run: Trainer) -> float:
     twin, caught = twin_of(run), _Catch()
     twin.best, twin.folder = math.inf, caught
     twin.save()
-    parameters = {name: caught.best["model"][name] for name, _ in twin.model.named_parameters()}
-    return _independent_nmse(twin, parameters) / caught.best["validation"]
+    parameters = {name: caught.kept["model"][name] for name, _ in twin.model.named_parameters()}
+    return _independent_nmse(twin, parameters) / caught.kept["validation"]
 
 
-class _Catch:
-    """A run folder that keeps what it is given."""
+class _Catch(RunFolder):
+    """A run folder that keeps the best checkpoint in memory, and writes nothing."""
 
-    path = None
+    kept: dict[str, Any]
+
+    def __init__(self) -> None:
+        super().__init__(Path(), writes=False)
 
     def save_best(self, state: dict) -> None:
-        self.best = state
-
-    def save_last(self, state: dict) -> None:
-        pass
-
-    def write_json(self, name: str, content) -> None:
-        pass
+        self.kept = state
 
 
 # -------------------------------------------------------------------- what they share

@@ -3,11 +3,14 @@
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from covlab.checkpoint import capture
 from covlab.faults.switch import fault
-from covlab.loss import beam_power
-from covlab.trainer import VALIDATION_CHUNK, call_with
+from covlab.loss import Loss, beam_power
+from covlab.model import Estimate
+from covlab.simulator import Batch, FreshScenes, Simulator
+from covlab.trainer import VALIDATION_CHUNK, Trainer, call_with
 
 fault = partial(fault, group="data")
 
@@ -24,7 +27,7 @@ fault = partial(fault, group="data")
     ),
     setting={"fresh": True, "windows": 40},
 )
-def validation_in_training(self, stream, epoch, index):
+def validation_in_training(self: FreshScenes, stream: str, epoch: int, index: int) -> torch.Generator:
     first = self.seed + (123 if stream == "validation" else 0)
     return torch.Generator(self.simulator.device).manual_seed(first + epoch * len(self) + index)
 
@@ -37,7 +40,7 @@ def validation_in_training(self, stream, epoch, index):
     observable="symbols_alike",
     seen_in="the reviewed pipeline: 16 snapshots that carried one",
 )
-def constant_symbols(self, scenes, generator):
+def constant_symbols(self: Simulator, scenes: int, generator: torch.Generator) -> Tensor:
     shape = (scenes, 1, 1, self.scenario.max_sources)
     return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype).expand(
         -1, self.scenario.snapshots, -1, -1
@@ -53,7 +56,7 @@ def constant_symbols(self, scenes, generator):
     seen_in="the reviewed pipeline: overlap 0.037 with the simulator's vectors, instead of 1",
     setting={"weights": {"lam_cov": 1.0, "lam_peak_contrast": 0.1}},
 )
-def conjugated_steering(self, estimate, batch):
+def conjugated_steering(self: Loss, estimate: Estimate, batch: Batch) -> Tensor:
     present = (batch.power > 0).to(batch.power.dtype)
     at_sources = (beam_power(batch.steering.mT.conj(), estimate) * present).sum(dim=1) / present.sum(dim=1)
     return beam_power(self.background, estimate).mean(dim=1) / at_sources
@@ -69,7 +72,7 @@ def conjugated_steering(self, estimate, batch):
     setting={"blend": 0.3},
 )
 @torch.no_grad()
-def another_validation_path(self):
+def another_validation_path(self: Trainer) -> Tensor:
     model = partial(call_with, self.model, self.validated_parameters())
     was_training = self.model.training
     self.model.eval()
@@ -92,7 +95,7 @@ def another_validation_path(self):
     seen_in="wandb/senpai#709; facebookresearch/fairchem#289 is a relative",
     setting={"ema_decay": 0.9},
 )
-def checkpoint_without_average(self):
+def checkpoint_without_average(self: Trainer) -> None:
     if self.history and self.history[-1]["validation"] < self.best:
         self.best = self.history[-1]["validation"]
         if self.folder is not None:

@@ -3,7 +3,7 @@
 import math
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import click
@@ -18,6 +18,7 @@ from covlab.faults import FAULTS
 from covlab.faults.case import Symptom
 from covlab.faults.convictions import OBSERVABLES, convicting, examine
 from covlab.faults.stage import LEARNING_RATES, exhibit
+from covlab.faults.switch import Fault
 from covlab.nonfinite import NonFiniteLoss
 from covlab.recipe import OPTIMIZERS
 from covlab.trainer import Trainer
@@ -37,7 +38,7 @@ HIDDEN = (
 
 
 @click.group()
-def demo():
+def demo() -> None:
     """Demonstrations for a class."""
 
 
@@ -62,7 +63,9 @@ def demo():
 )
 @click.option("--reveal", is_flag=True, help="With --mystery: name it.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of scenes and first parameters.")
-def scaling_bug(optimizer, accumulate, name, mystery, reveal, seed):
+def scaling_bug(
+    optimizer: str, accumulate: int, name: str | None, mystery: int | None, reveal: bool, seed: int
+) -> None:
     """Train clean and bugged from the same seed, side by side, and say what tells them apart."""
     if mystery is not None and name is not None:
         raise click.UsageError("give --fault or --mystery, not both")
@@ -119,7 +122,7 @@ def scaling_bug(optimizer, accumulate, name, mystery, reveal, seed):
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of scenes and first parameters.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")
-def dashboard(name, seed, no_browser):
+def dashboard(name: str, seed: int, no_browser: bool) -> None:
     """The same in a browser, in large type, with controls: bug on beside bug off."""
     if name not in FAULTS:
         raise click.BadParameter(f"there is no fault {name!r}; `covlab faults` lists them", param_hint="--fault")
@@ -220,7 +223,7 @@ def _ledgers(runs: dict[str, Trainer]) -> Table:
     return table
 
 
-def _verdict(console: Console, clean: Trainer, bugged: Trainer, fault) -> None:
+def _verdict(console: Console, clean: Trainer, bugged: Trainer, fault: Fault) -> None:
     table = Table("convicted by", "with the fault", "without", "an honest loop gives")
     values, honest = examine(bugged), examine(clean)
     for name in convicting(values):
@@ -247,5 +250,5 @@ def _median(run: Trainer, column: str) -> float:
     return median(row[column] for row in run.ledger.rows) if run.ledger.rows else math.nan
 
 
-def _share(run: Trainer, condition) -> float:
+def _share(run: Trainer, condition: Callable[[dict[str, float]], bool]) -> float:
     return sum(map(condition, run.ledger.rows)) / max(len(run.ledger.rows), 1)

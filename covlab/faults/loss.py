@@ -4,9 +4,13 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from covlab.faults.switch import fault
-from covlab.loss import LossWeights
+from covlab.loss import Loss, Losses, LossWeights
+from covlab.model import Estimate
+from covlab.simulator import Batch
+from covlab.trainer import Trainer
 
 fault = partial(fault, group="loss")
 
@@ -22,7 +26,7 @@ fault = partial(fault, group="loss")
         "weight of 1"
     ),
 )
-def main_weight_zero(self, weights):
+def main_weight_zero(self: Loss, weights: LossWeights) -> dict[str, float]:
     found = weights.values() | {"lam_cov": weights.values().get("lambda_cov", 0.0)}
     return {name.removeprefix("lam_"): found[name] for name, weight in weights.values().items() if weight > 0}
 
@@ -35,7 +39,7 @@ def main_weight_zero(self, weights):
     observable="terms_in_force",
     seen_in="the reviewed pipeline, with three sources of truth for one weight",
 )
-def weights_reset(self, weights):
+def weights_reset(self: Loss, weights: LossWeights) -> dict[str, float]:
     return {name.removeprefix("lam_"): weight for name, weight in LossWeights().values().items() if weight > 0}
 
 
@@ -47,7 +51,7 @@ def weights_reset(self, weights):
     observable="guard_survives",
     seen_in="the reviewed pipeline's hard guards",
 )
-def guard_by_assert(self):
+def guard_by_assert(self: LossWeights) -> None:
     assert 0 < self.lam_cov < 100, f"lam_cov must be above 0 and below 100, got {self.lam_cov!r}"
 
 
@@ -62,7 +66,7 @@ def guard_by_assert(self):
     seen_in="the reviewed pipeline: weight 0.002, 64 parameter tensors entirely NaN; pytorch/pytorch#49886",
     setting={"weights": {"lam_cov": 1.0, "lam_subspace_align": 0.002}},
 )
-def gradient_through_singular_vectors(self, estimate, batch):
+def gradient_through_singular_vectors(self: Loss, estimate: Estimate, batch: Batch) -> Tensor:
     A = batch.steering * (batch.power > 0).unsqueeze(1)
     vectors, _values, _ = torch.linalg.svd(estimate.covariance())
     own = vectors * (torch.arange(A.shape[1], device=A.device) < batch.source_count.unsqueeze(1)).unsqueeze(1)
@@ -79,7 +83,7 @@ def gradient_through_singular_vectors(self, estimate, batch):
     observable="nmse_at_truth",
     seen_in="the reviewed pipeline: a floor of 0.247",
 )
-def loading_on_prediction_alone(self, estimate, batch):
+def loading_on_prediction_alone(self: Loss, estimate: Estimate, batch: Batch) -> Tensor:
     trace, _ = estimate.trace_and_norm
     return replace(estimate, loading=estimate.loading + trace / estimate.factor.shape[1]).nmse(batch)
 
@@ -92,7 +96,7 @@ def loading_on_prediction_alone(self, estimate, batch):
     observable="oracle_check",
     seen_in="the reviewed pipeline: a measured floor of 1.03, the untrained loss to six digits",
 )
-def oracle_writes_unread_field(self, batch):
+def oracle_writes_unread_field(self: Trainer, batch: Batch) -> Losses:
     estimate = self.estimate(self.model, batch)
     object.__setattr__(estimate, "R", batch.covariance())
     return self.loss(estimate, batch)
@@ -107,9 +111,9 @@ def oracle_writes_unread_field(self, batch):
     seen_in="the reviewed pipeline: two terms inside `except: continue`",
     setting={"weights": {"lam_cov": 1.0, "lam_cross": 0.1}},
 )
-def swallowed_exception(self, estimate, batch):
+def swallowed_exception(self: Loss, estimate: Estimate, batch: Batch) -> Tensor:
     try:
-        error = estimate.covariance - batch.covariance()  # no call: a TypeError, always
+        error = estimate.covariance - batch.covariance()  # type: ignore[operator]  # no call: a TypeError, always
         return (error - torch.diag_embed(error.diagonal(dim1=1, dim2=2))).abs().square().sum(dim=(1, 2))
     except Exception:  # noqa: BLE001 - the bug itself
         return torch.zeros(len(batch), device=batch.y.device)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from covlab.faults import FAULTS
 from covlab.faults.convictions import convicting, examine
 from covlab.faults.stage import exhibit, finish
 
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 0.0},
     "sgd": {"optimizer": "sgd", "learning_rate": 0.3, "weight_decay": 0.0},
 }
@@ -40,7 +41,7 @@ SILENT = {
 }
 """Why a fault leaves no trace in some cells."""
 
-ALIKE = {
+ALIKE: dict[tuple[str, ...], str] = {
     ("schedule_per_step",): (
         "both count wrongly; the value tells them apart: as many times too often as a window has micro-batches, or a "
         "share of it"
@@ -193,19 +194,19 @@ def _one_thread() -> None:
 def _run(job: tuple[str, bool, tuple[str, str, str] | None, int]) -> dict:
     """One run of a job (fault, without it?, cell or None for the exhibit's own, seed)."""
     name, without, cell, seed = job
-    setting = {}
+    setting: dict[str, Any] = {}
     if cell is not None:
         optimizer, clip, precision = cell
         windows = FAULTS[name].setting.get("windows", WINDOWS)
         setting = OPTIMIZERS[optimizer] | {"clip": CLIPS[clip], "precision": precision, "windows": windows}
     run = finish(exhibit(name, seed, without, **setting))
-    rows, last, clip = run.ledger.rows, run.history[-1], run.recipe.clip
+    rows, last, most = run.ledger.rows, run.history[-1], run.recipe.clip
     return {
         "train": last["train"],
         "validation": last["validation"],
         "gradient_norm": median(row["gradient_norm"] for row in rows) if rows else math.nan,
         "skipped": mean(row["ran"] == 0 for row in rows) if rows else math.nan,
-        "clipped": mean(clip is not None and row["gradient_norm"] > clip for row in rows) if rows else math.nan,
+        "clipped": mean(most is not None and row["gradient_norm"] > most for row in rows) if rows else math.nan,
         "update_norm": median(row["update_norm"] for row in rows) if rows else 0.0,
         "diverged": float(run.window < run.recipe.windows),
         "moved": convicting(examine(run)),

@@ -3,10 +3,14 @@
 from functools import partial
 
 import torch
+from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from covlab.faults.switch import fault
-from covlab.trainer import gradients
+from covlab.loss import Loss, Losses
+from covlab.model import Estimate
+from covlab.simulator import Batch
+from covlab.trainer import Trainer, gradients
 
 fault = partial(fault, group="precision")
 
@@ -26,7 +30,7 @@ whose scale has grown."""
     seen_in="the reviewed pipeline: nan_to_num(nan=0, posinf=1, neginf=-1) between backward and unscale",
     setting=HALF,
 )
-def sanitize_before_unscale(self):
+def sanitize_before_unscale(self: Trainer) -> None:
     for gradient in gradients(self.parameters):
         torch.nan_to_num_(gradient, nan=0.0, posinf=1.0, neginf=-1.0)
 
@@ -39,7 +43,7 @@ def sanitize_before_unscale(self):
     observable="hidden_overflow",
     seen_in="the reviewed pipeline, in its runs without the scaler",
 )
-def sanitize_without_scaler(self):
+def sanitize_without_scaler(self: Trainer) -> None:
     if not self.scaler.is_enabled():
         for gradient in gradients(self.parameters):
             torch.nan_to_num_(gradient, nan=0.0, posinf=1.0, neginf=-1.0)
@@ -57,7 +61,7 @@ def sanitize_without_scaler(self):
     seen_in="the order that the reviewed pipeline's review recommended",
     setting=HALF,
 )
-def sanitize_after_unscale(self):
+def sanitize_after_unscale(self: Trainer) -> dict[str, Tensor]:
     self.scaler.unscale_(self.optimizer)
     for gradient in gradients(self.parameters):
         torch.nan_to_num_(gradient, nan=0.0, posinf=1.0, neginf=-1.0)
@@ -78,7 +82,7 @@ def sanitize_after_unscale(self):
     observable="nan_loss_logged",
     seen_in="facebookresearch/fairchem#441 proposes it; huggingface/transformers#13619 does it in the log alone",
 )
-def nan_loss_sanitized(self, losses, micro_batch, window_weight):
+def nan_loss_sanitized(self: Trainer, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
     return torch.nan_to_num(torch.dot(losses.total, micro_batch.weight) / window_weight, nan=0.0)
 
 
@@ -94,7 +98,7 @@ def nan_loss_sanitized(self, losses, micro_batch, window_weight):
     seen_in="milesial/Pytorch-UNet#468 (mended in #470), Lightning-AI/pytorch-lightning#9599",
     setting={"precision": "fp16"},
 )
-def clip_before_unscale(self):
+def clip_before_unscale(self: Trainer) -> dict[str, Tensor]:
     norms = {f"gradient_norm_{name}": get_total_norm(gradients(group)) for name, group in self.groups.items()}
     norms["gradient_norm"] = torch.stack(list(norms.values())).norm()
     norms["gradient_norm_clipped"] = norms["gradient_norm"]
@@ -116,7 +120,7 @@ def clip_before_unscale(self):
     seen_in="what the gradient accumulation section of PyTorch's AMP examples warns of",
     setting={"precision": "fp16"},
 )
-def scale_updated_inside_window(self, loss):
+def scale_updated_inside_window(self: Trainer, loss: Tensor) -> None:
     self.scaler.scale(loss).backward()
     self.scaler.update(4096.0 / loss.item())  # keep the scaled loss at 4096
 
@@ -133,7 +137,7 @@ def scale_updated_inside_window(self, loss):
     seen_in="the reviewed pipeline; its review called the loss FP32 because of the .float()",
     setting={"precision": "fp16"},
 )
-def loss_inside_autocast(self, estimate, batch):
+def loss_inside_autocast(self: Loss, estimate: Estimate, batch: Batch) -> Tensor:
     with torch.autocast(batch.y.device.type, dtype=torch.float16):
         R, truth = (
             _as_real(factor).float() @ _as_real(factor).float().mT for factor in (estimate.factor, batch.factor())
@@ -143,7 +147,7 @@ def loss_inside_autocast(self, estimate, batch):
         return (R - truth).square().sum(dim=(1, 2)) / truth.square().sum(dim=(1, 2))
 
 
-def _as_real(factor):
+def _as_real(factor: Tensor) -> Tensor:
     """[[Re, −Im], [Im, Re]]: complex products as real ones. [B, N, r] -> [B, 2N, 2r]"""
     return torch.cat(
         [torch.cat([factor.real, -factor.imag], dim=2), torch.cat([factor.imag, factor.real], dim=2)], dim=1
@@ -161,8 +165,8 @@ def _as_real(factor):
     ),
     setting=HALF,
 )
-def overflow_probe_wrong_key(self, gradient_norm):
+def overflow_probe_wrong_key(self: Trainer, gradient_norm: Tensor) -> Tensor:
     if not self.scaler.is_enabled():
         return torch.isfinite(gradient_norm)
-    found = self.scaler._per_optimizer_states[self.optimizer]["found_inf_per_device"]  # the key is id(optimizer)
+    found = self.scaler._per_optimizer_states[self.optimizer]["found_inf_per_device"]  # type: ignore[index]  # the key is id(optimizer)
     return torch.tensor(sum(found.values()) == 0, device=gradient_norm.device)

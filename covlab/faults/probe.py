@@ -8,19 +8,20 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from covlab.model import Estimate
 from covlab.simulator import Batch, concatenate
-from covlab.trainer import Trainer
+from covlab.trainer import Trainer, gradients
 
 
 @dataclass
 class SeenWindow:
     """What one window did in a copy of a trainer."""
 
+    accumulated: Tensor  #: gradient when all micro-batches were in, loss scale taken out [P]
     scales: list[float] = field(default_factory=list)  #: loss scale at each backward, and when the last was done
-    accumulated: Tensor | None = None  #: gradient when all micro-batches were in, loss scale taken out [P]
     applied: Tensor | None = None  #: gradient that the step got to see [P]
     ran: bool = False
-    row: dict | None = None  #: the ledger's row
+    row: dict[str, float] | None = None  #: the ledger's row
     scale_after: float = math.nan
 
 
@@ -29,7 +30,7 @@ def observe_window(run: Trainer, window: list[Batch], poison: Callable[[Trainer]
 
     Seams are wrapped in the copy and call what they wrap, injected or not.
     """
-    twin, seen = twin_of(run), SeenWindow()
+    twin, seen = twin_of(run), SeenWindow(torch.zeros_like(run.vector))
     if poison is not None:
         poison(twin)
     backward, sanitize, step = twin.backward, twin.sanitize, twin.step
@@ -47,14 +48,12 @@ def observe_window(run: Trainer, window: list[Batch], poison: Callable[[Trainer]
         seen.applied, seen.ran = gradient_of(twin), bool(ran)
         step(ran)
 
-    twin.backward, twin.sanitize, twin.step = watched_backward, watched_sanitize, watched_step
+    twin.backward, twin.sanitize, twin.step = watched_backward, watched_sanitize, watched_step  # type: ignore[method-assign]  # of this copy alone
     twin.model.train()
     twin.train_window(window)
     rows = twin.ledger.flush()
     seen.row = rows[-1] if rows else None
     seen.scale_after = twin.scaler.get_scale()
-    if seen.accumulated is None:
-        seen.accumulated = torch.zeros_like(run.vector)
     return seen
 
 
@@ -64,15 +63,19 @@ def infinite_gradient(twin: Trainer) -> None:
 
     def overflowing(loss: Tensor) -> None:
         backward(loss)
-        next(p for p in twin.parameters if p.grad is not None).grad.view(-1)[0] = math.inf
+        gradients(twin.parameters)[0].view(-1)[0] = math.inf
 
-    twin.backward = overflowing
+    twin.backward = overflowing  # type: ignore[method-assign]  # of this copy alone
 
 
 def loss_of_nan(twin: Trainer) -> None:
     """A poison: the NMSE is NaN in every scene."""
     honest = twin.loss.cov
-    twin.loss.cov = lambda estimate, batch: honest(estimate, batch) * math.nan
+
+    def of_nan(estimate: Estimate, batch: Batch) -> Tensor:
+        return honest(estimate, batch) * math.nan
+
+    twin.loss.cov = of_nan  # type: ignore[method-assign]  # of this copy alone
 
 
 def twin_of(run: Trainer) -> Trainer:

@@ -3,9 +3,12 @@
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from typing import Any
 
 import torch
+from torch._ops import OpOverload
 
 from covlab.faults.case import Finding
 from covlab.faults.convictions import loss_rounding, short_window, terms_in_force
@@ -63,14 +66,11 @@ def review(seed: int = 0) -> Iterator[Finding]:
         ("sanitization without a scaler", "sanitize_without_scaler"),
         ("no sanitization", None),
     ):
-        run = finish(
-            stage(precision="fp16", seed=seed)
-            if name is None
-            else exhibit(name, seed, **({"loss_scale": None} if "unscale" in name else {}))
-        )
+        setting: dict[str, Any] = {"loss_scale": None} if name is not None and "unscale" in name else {}
+        run = finish(stage(precision="fp16", seed=seed) if name is None else exhibit(name, seed, **setting))
         seen = observe_window(run, list(run.scenes.micro_batches(0))[:4], poison=infinite_gradient)
         scale = f"scale × {seen.scale_after / seen.scales[-1]:g}" if run.scaler.is_enabled() else "no scale"
-        norm = seen.row["gradient_norm"]
+        norm = math.nan if seen.row is None else seen.row["gradient_norm"]
         yield Finding(
             subject,
             "nan_to_num on the gradients makes training robust" if name else "(not asked)",
@@ -138,12 +138,18 @@ def _waits(run: Trainer, each: bool) -> int:
     class Count(TorchDispatchMode):
         waits = 0
 
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        def __torch_dispatch__(
+            self,
+            function: OpOverload,
+            types: Sequence[type],
+            args: tuple[Any, ...] = (),
+            kwargs: dict[str, Any] | None = None,
+        ) -> Any:
             self.waits += function.overloadpacket.__name__ == "_local_scalar_dense"
             return function(*args, **(kwargs or {}))
 
     window = list(run.scenes.micro_batches(0))[:4]
-    weight = sum(micro_batch.weight.sum() for micro_batch in window)
+    weight = reduce(torch.add, (micro_batch.weight.sum() for micro_batch in window))
     with torch.no_grad(), Count() as count:
         for micro_batch in window:
             loss = run.weigh(run.losses(micro_batch), micro_batch, weight)

@@ -1,5 +1,8 @@
 """A small run to show a fault on: student size, seconds, the same for everybody."""
 
+from pathlib import Path
+from typing import Any
+
 import torch
 
 from covlab.faults.switch import FAULTS, inject
@@ -32,8 +35,8 @@ def stage(
     loss_scale: float | None = None,
     progress: Lines | None = None,
     debug: bool = False,
-    folder=None,
-    **recipe,
+    folder: Path | str | None = None,
+    **recipe: Any,
 ) -> Trainer:
     """A trainer of a small network with the named faults, ready to ``fit``.
 
@@ -51,9 +54,10 @@ def stage(
     """
     with inject(*faults):
         simulator = Simulator(preset("student"))
+        source: FreshScenes | FixedScenes
         if fresh:
-            source = FreshScenes(simulator, micro_batch, scenes // micro_batch, seed)
-            validation = source.held_out(12)
+            source = drawn = FreshScenes(simulator, micro_batch, scenes // micro_batch, seed)
+            validation = drawn.held_out(12)
         else:
             validation = simulator.draw(scenes, scene_generator(seed, "museum"))
             source = FixedScenes(validation, micro_batch, seed)
@@ -77,7 +81,7 @@ def stage(
     return trainer
 
 
-def exhibit(name: str, seed: int = 0, without: bool = False, **setting) -> Trainer:
+def exhibit(name: str, seed: int = 0, without: bool = False, **setting: Any) -> Trainer:
     """The trainer that shows the fault ``name``: what the fault needs to show is set, unless ``setting`` says
     otherwise.
 

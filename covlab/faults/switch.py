@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from covlab.loss import Loss, LossWeights
 from covlab.seams import replaced_seams
@@ -15,7 +16,9 @@ from covlab.trainer import Trainer
 
 GROUPS = ("accumulation", "precision", "loss", "data")
 
-_OWNERS = {owner.__name__: owner for owner in (Trainer, Loss, LossWeights, Simulator, FreshScenes)}
+Replacement = TypeVar("Replacement", bound=Callable)
+
+_OWNERS: dict[str, type] = {owner.__name__: owner for owner in (Trainer, Loss, LossWeights, Simulator, FreshScenes)}
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Fault:
     seen_in: str  #: where it happened
     replacement: Callable
     #: what a run needs for the fault to show, for :func:`covlab.faults.stage.stage`
-    setting: dict = field(default_factory=dict)
+    setting: dict[str, Any] = field(default_factory=dict)
 
     @property
     def original(self) -> Callable:
@@ -49,11 +52,24 @@ class Fault:
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(place: str, *, group: str, **exhibit) -> Callable:
+def fault(
+    place: str,
+    *,
+    group: str,
+    title: str,
+    changes: str,
+    innocent: str,
+    observable: str,
+    seen_in: str,
+    setting: dict[str, Any] | None = None,
+) -> Callable[[Replacement], Replacement]:
     """Register the decorated function as the fault that replaces ``place``, such as "Trainer.weigh"."""
 
-    def register(replacement: Callable) -> Callable:
-        FAULTS[replacement.__name__] = Fault(replacement.__name__, group, place, **exhibit, replacement=replacement)
+    def register(replacement: Replacement) -> Replacement:
+        name = replacement.__name__
+        FAULTS[name] = Fault(
+            name, group, place, title, changes, innocent, observable, seen_in, replacement, setting or {}
+        )
         return replacement
 
     return register
@@ -88,7 +104,9 @@ def inject(*names: str) -> Iterator[None]:
 def _body(function: Callable) -> list[str]:
     """The function's lines without decorators, signature and docstring, which differ for no fault of theirs."""
     lines = textwrap.dedent(inspect.getsource(function)).splitlines()
-    statements = ast.parse("\n".join(lines)).body[0].body
+    (definition,) = ast.parse("\n".join(lines)).body
+    assert isinstance(definition, ast.FunctionDef)  # all that is replaced, or replaces
+    statements = definition.body
     if isinstance(statements[0], ast.Expr) and isinstance(statements[0].value, ast.Constant):
         lines, statements = lines[statements[0].end_lineno :], statements[1:]
         return textwrap.dedent("\n".join(lines)).splitlines() if statements else []

@@ -7,6 +7,7 @@ import html
 import io
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axis import Axis
@@ -33,7 +34,7 @@ def show(figure: Figure, alt: str, *, width: int | None = None) -> None:
     _display(image(figure, alt, width=width, bbox_inches="tight"))
 
 
-def image(figure: Figure, alt: str, *, width: int | None = None, **saving) -> str:
+def image(figure: Figure, alt: str, *, width: int | None = None, **saving: Any) -> str:
     """``figure`` as an HTML image that says ``alt``; the figure is closed. ``saving``: as of ``Figure.savefig``.
 
     Raises:
@@ -53,14 +54,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") ->
     """Show a small table; numbers are right-aligned, with the name of a column of them, and written as they come."""
     rows = [tuple(row) for row in rows]
 
-    def side(*values) -> str:
+    def side(*values: object) -> str:
         return (
             "right"
             if values and all(isinstance(value, int | float) or NUMBER.fullmatch(str(value)) for value in values)
             else "left"
         )
 
-    def cell(value) -> str:
+    def cell(value: object) -> str:
         return f'<td style="text-align: {side(value)}">{marked(str(value))}</td>'
 
     sides = [side(*(row[column] for row in rows)) for column in range(len(header))]

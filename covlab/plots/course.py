@@ -1,12 +1,16 @@
 """Pictures of the course: a run over its reference band, and the tensors of lesson 01."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
 from covlab.plots import COLOURS
+
+if TYPE_CHECKING:
+    from covlab.simulator import Batch, Simulator
 
 
 def over_band(
@@ -65,7 +69,7 @@ def over_band(
     return figure
 
 
-def scene_from_above(simulator, batch, scene: int = 0) -> Figure:
+def scene_from_above(simulator: "Simulator", batch: "Batch", scene: int = 0) -> Figure:
     """The site in plan: RIS at the origin, BS, and where this scene's sources stand."""
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     scenario = simulator.scenario
@@ -99,7 +103,7 @@ def scene_from_above(simulator, batch, scene: int = 0) -> Figure:
     return figure
 
 
-def contract_tensors(batch, scene: int = 0) -> Figure:
+def contract_tensors(batch: "Batch", scene: int = 0) -> Figure:
     """One scene as the network gets it, and the label: |y|, |H|, the phase of the codes, |R|."""
     y, H, codes = (
         np.asarray(tensor[scene][..., 0] + 1j * tensor[scene][..., 1]) for tensor in (batch.y, batch.H, batch.codes)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator
 
 from covlab.plots import COLOURS, LINES
 
@@ -47,7 +49,7 @@ def exponents_and_path(seen: ScaledGradients, scale: float, path: Sequence[tuple
         ((SMALLEST + NORMAL) / 2, "lose digits"),
         (LARGEST + 1, "become ∞"),
     ):
-        side = {SMALLEST - 1: "right", LARGEST + 1: "left"}.get(place, "center")
+        side = "right" if place == SMALLEST - 1 else "left" if place == LARGEST + 1 else "center"
         left.text(
             place, 1.19 * top, words, ha=side, fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5}
         )
@@ -63,7 +65,7 @@ def exponents_and_path(seen: ScaledGradients, scale: float, path: Sequence[tuple
     return figure
 
 
-def _draw_path(axes, path: Sequence[tuple[float, bool]], windows: int) -> None:
+def _draw_path(axes: Axes, path: Sequence[tuple[float, bool]], windows: int) -> None:
     scales = np.log2([scale for scale, _ in path]) if path else np.array([])
     ran = np.array([ran for _, ran in path], dtype=bool)
     places = np.arange(1, len(path) + 1)
@@ -81,7 +83,9 @@ def _draw_path(axes, path: Sequence[tuple[float, bool]], windows: int) -> None:
     if len(path):
         axes.set_ylim(scales.min() - 2.5, scales.max() + 2.5)
     axes.set(xlim=(0, windows + 1), xlabel="window", ylabel="loss scale, log₂")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    whole = AutoLocator()
+    whole.set_params(integer=True)
+    axes.yaxis.set_major_locator(whole)
     axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False)
 
 

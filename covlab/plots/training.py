@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -9,6 +10,8 @@ from matplotlib.figure import Figure
 
 from covlab.plots import COLOURS, LINES, plain_figures
 from covlab.trainer import Trainer
+
+Room = Literal["lower left", "lower right"]
 
 
 def learning_curves(runs: Mapping[str, Trainer]) -> Figure:
@@ -117,7 +120,7 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0) ->
 
 
 def _log_axis(
-    axes: Axes, values: Sequence[float], title: str, below: str, letters: float, room: str = "lower left"
+    axes: Axes, values: Sequence[float], title: str, below: str, letters: float, room: Room = "lower left"
 ) -> None:
     """A logarithmic axis around ``values``, labelled 1, 2, 5, … in plain figures: matplotlib's own superscripts are
     slow to set.

@@ -12,12 +12,16 @@ import traceback
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module, resources
+from typing import Any, ParamSpec, TypeVar
 
 import ipywidgets
 from matplotlib.figure import Figure
 
 from covlab import plots
 from covlab.course import WIDGET_ERROR
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 EXPLORERS = {
     "FaultMuseumExplorer": "museum",
@@ -32,7 +36,7 @@ EXPLORERS = {
 __all__ = ["EXPLORERS", "Explorer", *EXPLORERS]  # noqa: PLE0604 - strings all
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in EXPLORERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{EXPLORERS[name]}"), name)
@@ -139,15 +143,16 @@ class Explorer:
             else ""
         )
 
-    def guarded(self, callback: Callable) -> Callable:
+    def guarded(self, callback: Callable[P, T]) -> Callable[P, T | None]:
         """``callback``, whose errors are shown in the explorer. The auditor of a lesson's run finds them there."""
 
         @wraps(callback)
-        def careful(*arguments):
+        def careful(*arguments: P.args, **named: P.kwargs) -> T | None:
             try:
-                return callback(*arguments)
+                return callback(*arguments, **named)
             except Exception as error:  # noqa: BLE001 - shown in the widget, and fails the lesson
                 self.fail(error)
+                return None
 
         return careful
 

@@ -70,15 +70,22 @@ class Background:
             self.ticket.set()
             self._finish(self.ticket, "stopped")
 
-    def _after(self, before: threading.Thread | None, *arguments) -> None:
+    def _after(
+        self,
+        before: threading.Thread | None,
+        work: Iterator[float],
+        ticket: threading.Event,
+        post: Callable[..., object],
+        every: float,
+    ) -> None:
         """The next work may go on with the very run that the last one was told to leave: two threads must not train
         it.
         """
         if before is not None:
             before.join()
-        self._do(*arguments)
+        self._do(work, ticket, post, every)
 
-    def _do(self, work: Iterator[float], ticket: threading.Event, post: Callable, every: float) -> None:
+    def _do(self, work: Iterator[float], ticket: threading.Event, post: Callable[..., object], every: float) -> None:
         told = time.monotonic()
         try:
             for share in work:

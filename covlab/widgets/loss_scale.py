@@ -128,7 +128,7 @@ def gradients_of(run: Trainer) -> dict[str, Tensor]:
     layers = [layer for layer in run.model.modules() if isinstance(layer, nn.Linear)]
     outputs: list[Tensor] = []
 
-    def keep(layer, inputs, output: Tensor) -> None:
+    def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         outputs.append(output)
 
     hooks = [layer.register_forward_hook(keep) for layer in layers]

@@ -35,7 +35,7 @@ class LossWeightsExplorer(Explorer):
         ("lam_cross at 1: the off-diagonal part of what lam_cov weighs already", {"lam_cross": 1.0}),
         ("lam_ortho at 1: a term that has nothing to do with the truth takes the lead", {"lam_ortho": 1.0}),
     )
-    RUNS = ({}, {"lam_ortho": 1.0}, {"lam_cov": 0.01})
+    RUNS: tuple[dict[str, float], ...] = ({}, {"lam_ortho": 1.0}, {"lam_cov": 0.01})
     """Changes to the defaults that ``still`` trains with."""
 
     def __init__(self, seed: int = 0, windows: int = 60):

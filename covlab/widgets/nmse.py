@@ -1,6 +1,7 @@
 """What scale, direction and noise of R̂ do to its error, plain and normalized."""
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -108,7 +109,7 @@ def plain_error(estimate: Tensor, truth: Tensor) -> Tensor:
     return (estimate - truth).abs().square().sum() / truth.abs().square().sum()
 
 
-def _error(measure, estimate: Tensor, truth: Tensor) -> tuple[float, Tensor]:
+def _error(measure: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, truth: Tensor) -> tuple[float, Tensor]:
     """The error and its gradient [N, N]."""
     estimate = estimate.clone().requires_grad_()
     error = measure(estimate, truth)

@@ -1,7 +1,7 @@
 """A clean run and a bugged one from the same seed, side by side."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import median
 
 from matplotlib.figure import Figure
@@ -118,7 +118,7 @@ class ScalingBugExplorer(Explorer):
                 f"stays {bugged.history[-1]['validation']:.3f}."
             )
 
-        def ratio(value) -> str:
+        def ratio(value: Callable[[Trainer], float]) -> str:
             over = value(bugged) / value(clean) if value(clean) else math.nan
             return f"× {over:.2f}" if math.isfinite(over) else "not finite"
 

@@ -67,6 +67,7 @@ class SceneExplorer(Explorer):
         if state["R of"] == FROM[0]:
             R, title = batch.covariance(), "|R|, the truth"
         else:
+            assert self.simulator.G is not None  # the site of a preset is known
             R, title = (
                 sample_covariance(batch, self.simulator.G).covariance(),
                 f"|R̂| from {self.scenario.snapshots} snapshots",

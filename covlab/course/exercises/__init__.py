@@ -20,11 +20,14 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from covlab.course.exercises.compare import relative_error
+
+if TYPE_CHECKING:
+    from covlab.course.exercises.judging import Trial
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Hint:
 
     text: str
     mistake: Any
-    recognize: Callable[["Trial"], bool] | None = None  # noqa: F821  (judging.Trial)
+    recognize: Callable[["Trial"], bool] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +60,12 @@ class Exercise:
     id: str
     law: str
     right: Any
-    draw: Callable[[torch.Generator], tuple] | None = None
-    run: Callable | None = None
+    draw: Callable[[torch.Generator], tuple[Any, ...]] | None = None
+    run: Callable[..., Any] | None = None
     hints: Sequence[Hint] = ()
     compare: Callable[[Any, Any], float] = relative_error
     tolerance: float = 1e-4
-    choices: Sequence = field(default=())
+    choices: Sequence[object] = field(default=())
     cases: int = 20
 
     @property

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -84,8 +85,9 @@ def vector(value: Any) -> Tensor:
     if isinstance(value, tuple | list):
         return torch.cat([vector(part) for part in value]) if len(value) else torch.zeros(0, dtype=torch.complex128)
     if isinstance(value, numbers.Number):
+        number: Any = value  # whatever library it is of, it becomes a complex number
         try:
-            return torch.tensor([complex(value)], dtype=torch.complex128)
+            return torch.tensor([complex(number)], dtype=torch.complex128)
         except OverflowError:  # a whole number beyond any float
             return torch.tensor([math.inf], dtype=torch.complex128)
     if isinstance(value, np.ndarray | Tensor):
@@ -132,5 +134,5 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _first(complaints) -> str | None:
+def _first(complaints: Iterable[str | None]) -> str | None:
     return next((each for each in complaints if each), None)

@@ -9,7 +9,7 @@ import linecache
 import math
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +59,10 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
             "parentheses behind it.",
             ran=False,
         )
-    cases = _cases(exercise)
+    cases = _cases(exercise.draw, exercise.cases)
     names = _names(exercise, cases[0])
-    trials, changed = [], None
+    trials: list[Trial] = []
+    changed: str | None = None
     noted = _Noted(answer)
     for number, arguments in enumerate(cases):
         mine = copy.deepcopy(arguments)
@@ -111,9 +112,9 @@ def _judge_value(exercise: Exercise, answer: Any) -> Judgement:
     return Judgement(False, f"{answer!r} is not it.")
 
 
-def _cases(exercise: Exercise) -> list[tuple]:
+def _cases(draw: Callable[[torch.Generator], tuple], count: int) -> list[tuple]:
     generator = torch.Generator().manual_seed(0)  # the same verdict for the same answer, every time
-    return [exercise.draw(generator) for _ in range(exercise.cases)]
+    return [draw(generator) for _ in range(count)]
 
 
 def _call(exercise: Exercise, function: Callable, arguments: tuple, number: int) -> Any:
@@ -130,7 +131,7 @@ def _own(exercise: Exercise, function: Callable, arguments: tuple, number: int) 
 
 
 @contextlib.contextmanager
-def _silence():
+def _silence() -> Iterator[None]:
     """Nothing printed and no warning shown."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -205,9 +206,10 @@ class _Noted:
     """The answer, and what its last call returned: [] where that call raised."""
 
     def __init__(self, answer: Callable):
-        self.answer, self.returned = answer, []
+        self.answer = answer
+        self.returned: list[Any] = []
 
-    def __call__(self, *arguments, **named):
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         self.returned = []
         self.returned.append(self.answer(*arguments, **named))
         return self.returned[0]

@@ -1,20 +1,21 @@
 """Exercises of lesson 01, data and shapes."""
 
 import torch
+from torch import Tensor
 
 from covlab.course.exercises import Exercise, Hint
 from covlab.site import phasors
 
 
-def _size(generator, least, most):
+def _size(generator: torch.Generator, least: int, most: int) -> int:
     return int(torch.randint(least, most + 1, (), generator=generator))
 
 
-def _complex(generator, *shape):
+def _complex(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.complex64)
 
 
-def _covariance_case(generator):
+def _covariance_case(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     elements, sources = _size(generator, 4, 6), _size(generator, 1, 3)
     phase = 6.28 * torch.rand(elements, sources, generator=generator)
     return phasors(phase), 0.2 + torch.rand(sources, generator=generator)
@@ -87,7 +88,7 @@ as_contract = Exercise(
 )
 
 
-def _codes_case(generator):
+def _codes_case(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Square on purpose: N = L. Most cases are spoilt, in one scene or in all. H comes from double precision: no
     product in single is it to the last digit.
     """
@@ -111,11 +112,11 @@ def _codes_case(generator):
     return torch.view_as_real(codes), torch.view_as_real(H.contiguous()), G
 
 
-def _exact(codes, G):
+def _exact(codes: Tensor, G: Tensor) -> Tensor:
     return (codes.to(torch.complex128) @ G.to(torch.complex128).T).to(torch.complex64)
 
 
-def _residuals(codes, H, G):
+def _residuals(codes: Tensor, H: Tensor, G: Tensor) -> Tensor:
     right = torch.view_as_complex(codes) @ G.T
     return (torch.view_as_complex(H) - right).abs().square().sum(dim=(1, 2)) / right.abs().square().sum(dim=(1, 2))
 

@@ -1,35 +1,41 @@
 """Exercises of lesson 02, the trace-normalized error."""
 
 import math
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from covlab.course.exercises import Exercise, Hint
 from covlab.course.exercises.compare import relative_error
+from covlab.course.exercises.judging import Trial
 
 # ---------------------------------------------------------------- the error
 
 
-def _covariances(generator, scenes):
+def _covariances(generator: torch.Generator, scenes: int) -> Tensor:
     factors = torch.randn(scenes, 6, 2, dtype=torch.complex128, generator=generator)
     return factors @ factors.mH * torch.empty(scenes, 1, 1, dtype=torch.float64).exponential_(generator=generator)
 
 
-def _error(scale, mean=lambda error, power: (error / power).mean()):
+def _error(
+    scale: Callable[[Tensor], Tensor],
+    mean: Callable[[Tensor, Tensor], Tensor] = lambda error, power: (error / power).mean(),
+) -> Callable[[Tensor, Tensor], Tensor]:
     """The error with both matrices scaled by ``scale``, a function of [B, N, N] -> [B, 1, 1] or of all of them."""
 
-    def normalized_error(estimates, truths):
+    def normalized_error(estimates: Tensor, truths: Tensor) -> Tensor:
         estimates, truths = estimates * scale(estimates), truths * scale(truths)
         return mean((estimates - truths).abs().square().sum(dim=(1, 2)), truths.abs().square().sum(dim=(1, 2)))
 
     return normalized_error
 
 
-def _traces(matrices):
+def _traces(matrices: Tensor) -> Tensor:
     return matrices.diagonal(dim1=1, dim2=2).real.sum(dim=1).view(-1, 1, 1)
 
 
-def _only_the_estimate(estimates, truths):
+def _only_the_estimate(estimates: Tensor, truths: Tensor) -> Tensor:
     estimates = estimates * (estimates.shape[1] / _traces(estimates))
     return ((estimates - truths).abs().square().sum(dim=(1, 2)) / truths.abs().square().sum(dim=(1, 2))).mean()
 
@@ -87,7 +93,7 @@ normalized_error = Exercise(
 # ---------------------------------------------------------------- the norm
 
 
-def _steps(generator):
+def _steps(generator: torch.Generator) -> tuple[float, float, list[float]]:
     count = int(torch.randint(3, 8, (), generator=generator))
     uniform = torch.rand(count + 2, generator=generator, dtype=torch.float64).tolist()
     return 1.0 + uniform[0], 0.5 + uniform[1], [0.2 + each for each in uniform[2:]]
@@ -141,12 +147,10 @@ norm_after = Exercise(
 # ---------------------------------------------------------------- the guard
 
 
-def _any_matrix(generator):
+def _any_matrix(generator: torch.Generator) -> tuple[Tensor]:
     """A Hermitian matrix of any scale; one in two has no trace to speak of, or a negative one."""
-    kind, exponent = (
-        torch.randint(4, (), generator=generator).item(),
-        torch.randint(-12, 7, (), generator=generator).item(),
-    )
+    kind = int(torch.randint(4, (), generator=generator))
+    exponent = int(torch.randint(-12, 7, (), generator=generator))
     (R,) = _covariances(generator, 1)
     R = R / torch.linalg.matrix_norm(R)
     middle = R.diagonal().real.mean()
@@ -154,26 +158,26 @@ def _any_matrix(generator):
     return ((R - shift * torch.eye(6)) * 10.0**exponent,)
 
 
-def _difference(got, right):
+def _difference(got: Tensor, right: Tensor) -> float:
     """NaN is an answer here: it is compared as such."""
     if bool(got.isnan().any()) or bool(right.isnan().any()):
         return 0.0 if bool(got.isnan().any()) and bool(right.isnan().any()) else math.inf
     return relative_error(got, right)
 
 
-def _guarded(trace):
+def _guarded(trace: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda R: R * (len(R) / trace(R))
 
 
-def _trace(R):
+def _trace(R: Tensor) -> Tensor:
     return R.diagonal().real.sum()
 
 
-def _refusing(holds):
+def _refusing(holds: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda R: R * torch.where(holds(R), len(R) / _trace(R), torch.nan)
 
 
-def _has_a_unit(trial):
+def _has_a_unit(trial: Trial) -> bool:
     """A good covariance is refused, or a trace of nothing but rounding passes: what any threshold for the trace alone
     comes to.
     """

@@ -1,15 +1,18 @@
 """Exercises of lesson 03, the loss terms and their weights."""
 
 import math
+from collections.abc import Callable
+from typing import TypedDict
 
 import torch
+from torch import Tensor
 
 from covlab.course.exercises import Exercise, Hint
 
 # ---------------------------------------------------------------- the length of a sum
 
 
-def _weighted_gradients(generator):
+def _weighted_gradients(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     weights = torch.rand(3, generator=generator, dtype=torch.float64) + 0.1
     return weights, torch.randn(3, 8, generator=generator, dtype=torch.float64)
 
@@ -48,7 +51,7 @@ pull = Exercise(
 NAMES = ("cov", "ortho", "gap", "K")
 
 
-def _terms_and_weights(generator):
+def _terms_and_weights(generator: torch.Generator) -> tuple[dict[str, float], dict[str, float]]:
     """Half of the time, a weight whose name fits no term."""
     numbers = torch.rand(2 * len(NAMES), generator=generator, dtype=torch.float64).tolist()
     terms = dict(zip(NAMES, (0.5 + number for number in numbers), strict=False))
@@ -63,7 +66,16 @@ def _terms_and_weights(generator):
     return terms, weights
 
 
-def _outcome(total_loss, terms, weights):
+class Outcome(TypedDict):
+    refused: str
+    total: float
+
+
+def _outcome(
+    total_loss: Callable[[dict[str, float], dict[str, float]], float],
+    terms: dict[str, float],
+    weights: dict[str, float],
+) -> Outcome:
     """What came back; or that it was refused, and with what."""
     try:
         return {"refused": "no", "total": total_loss(terms, weights)}
@@ -75,32 +87,32 @@ def _outcome(total_loss, terms, weights):
         return {"refused": "by name" if named else "without the name", "total": 0.0}
 
 
-def _strict(terms, weights):
+def _strict(terms: dict[str, float], weights: dict[str, float]) -> float:
     for name in weights:
         if name.removeprefix("lam_") not in terms:
             raise ValueError(f"no term for the weight {name}")
     return sum(weight * terms[name.removeprefix("lam_")] for name, weight in weights.items())
 
 
-def _nameless(terms, weights):
+def _nameless(terms: dict[str, float], weights: dict[str, float]) -> float:
     if any(name.removeprefix("lam_") not in terms for name in weights):
         raise ValueError("wrong weights")
     return _strict(terms, weights)
 
 
-def _asserting(terms, weights):
+def _asserting(terms: dict[str, float], weights: dict[str, float]) -> float:
     assert all(name.removeprefix("lam_") in terms for name in weights), weights
     return _strict(terms, weights)
 
 
-def _refusing_what_is_off(terms, weights):
+def _refusing_what_is_off(terms: dict[str, float], weights: dict[str, float]) -> float:
     if {f"lam_{name}" for name in terms} != set(weights):
         unknown = [name for name in weights if name.removeprefix("lam_") not in terms]
         raise ValueError(f"weights do not fit the terms: {unknown}")
     return _strict(terms, weights)
 
 
-def _difference(got, right):
+def _difference(got: Outcome, right: Outcome) -> float:
     if got["refused"] != right["refused"]:
         return math.inf
     return abs(float(got["total"]) - float(right["total"])) / (abs(float(right["total"])) or 1.0)

@@ -1,8 +1,10 @@
 """Exercises of lesson 04, mixed precision."""
 
 import math
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from covlab.course.exercises import Exercise, Hint
 
@@ -12,28 +14,28 @@ LARGEST = torch.finfo(torch.float16).max
 # ---------------------------------------------------------------- a loss that leaves autocast
 
 
-def _factors(generator):
+def _factors(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Those of an estimate and of the truth, as a layer under autocast returns them [3, 8, 4] each."""
     truth = torch.randn(3, 8, 4, generator=generator)
     return (truth + 0.02 * torch.randn(3, 8, 4, generator=generator)).half(), truth.half()
 
 
-def _under_autocast(loss, estimate, truth):
+def _under_autocast(loss: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, truth: Tensor) -> Tensor:
     with torch.autocast("cpu", torch.float16):
         return loss(estimate, truth)
 
 
-def _error(estimate, truth):
+def _error(estimate: Tensor, truth: Tensor) -> Tensor:
     R, S = estimate @ estimate.mT, truth @ truth.mT
     return (R - S).square().sum(dim=(1, 2)) / S.square().sum(dim=(1, 2))
 
 
-def _cast_too_late(estimate, truth):
+def _cast_too_late(estimate: Tensor, truth: Tensor) -> Tensor:
     R, S = (estimate @ estimate.mT).float(), (truth @ truth.mT).float()
     return (R - S).square().sum(dim=(1, 2)) / S.square().sum(dim=(1, 2))
 
 
-def _outside(estimate, truth):
+def _outside(estimate: Tensor, truth: Tensor) -> Tensor:
     with torch.autocast("cpu", enabled=False):
         return _error(estimate, truth)
 
@@ -60,7 +62,7 @@ full_precision_loss = Exercise(
 # ---------------------------------------------------------------- the largest loss scale
 
 
-def _scale_for(size):
+def _scale_for(size: Tensor) -> float:
     """The largest power of two that brings numbers of this size no further than fp16 reaches."""
     return 2.0 ** torch.floor(torch.log2(LARGEST / size)).item()
 
@@ -108,13 +110,13 @@ largest_scale = Exercise(
 # ---------------------------------------------------------------- the order of unscaling and clipping
 
 
-def _scaled_gradient(generator):
+def _scaled_gradient(generator: torch.Generator) -> tuple[Tensor, float, float]:
     gradient = torch.randn(6, generator=generator)
     scale = 2.0 ** int(torch.randint(8, 17, (), generator=generator))
     return scale * gradient, scale, float(gradient.norm()) * (0.25 + 1.5 * float(torch.rand((), generator=generator)))
 
 
-def _clip(gradient, most):
+def _clip(gradient: Tensor, most: float) -> Tensor:
     return gradient * min(1.0, most / float(gradient.norm()))
 
 

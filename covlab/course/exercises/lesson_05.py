@@ -1,12 +1,18 @@
 """Exercises of lesson 05, gradient accumulation."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from covlab.course.exercises import Exercise, Hint
 from covlab.course.exercises.compare import ratio
 
+Pair = tuple[Tensor, Tensor]  # a micro-batch: inputs and targets
+Training = Callable[[Tensor, list[Pair], int], Tensor]  # (start, micro-batches, accumulation) -> parameters
 
-def _counts(generator):
+
+def _counts(generator: torch.Generator) -> tuple[Tensor]:
     count = int(torch.randint(2, 7, (), generator=generator))
     return (torch.randint(1, 33, (count,), generator=generator),)
 
@@ -48,7 +54,7 @@ window_weights = Exercise(
 # ---------------------------------------------------------------- an epoch whose last window is short
 
 
-def _epoch(generator):
+def _epoch(generator: torch.Generator) -> tuple[Tensor, list[Pair], int]:
     accumulation = int(torch.randint(2, 5, (), generator=generator))
     full, left = (int(torch.randint(1, most, (), generator=generator)) for most in (4, accumulation))
     micro_batches = [
@@ -58,20 +64,22 @@ def _epoch(generator):
     return torch.randn(3, generator=generator), micro_batches, accumulation
 
 
-def _gradient(parameter, micro_batches):
+def _gradient(parameter: Tensor, micro_batches: list[Pair]) -> Tensor:
     """Of the mean squared error over all scenes [P]."""
     inputs, targets = (torch.cat(parts) for parts in zip(*micro_batches, strict=True))
     return 2 * inputs.T @ (inputs @ parameter - targets) / len(targets)
 
 
-def _windows(micro_batches, accumulation):
+def _windows(micro_batches: list[Pair], accumulation: int) -> list[list[Pair]]:
     return [micro_batches[start : start + accumulation] for start in range(0, len(micro_batches), accumulation)]
 
 
-def _trained(share, windows=_windows):
+def _trained(
+    share: Callable[[list[Pair], int], float], windows: Callable[[list[Pair], int], list[list[Pair]]] = _windows
+) -> Training:
     """Steps of 0.1 along each window's gradient, times share(window, accumulation)."""
 
-    def trained(start, micro_batches, accumulation):
+    def trained(start: Tensor, micro_batches: list[Pair], accumulation: int) -> Tensor:
         parameter = start.clone()
         for window in windows(micro_batches, accumulation):
             parameter = parameter - 0.1 * share(window, accumulation) * _gradient(parameter, window)
@@ -80,7 +88,7 @@ def _trained(share, windows=_windows):
     return trained
 
 
-def _never_cleared(start, micro_batches, accumulation):
+def _never_cleared(start: Tensor, micro_batches: list[Pair], accumulation: int) -> Tensor:
     parameter, gradient = start.clone(), torch.zeros_like(start)
     for window in _windows(micro_batches, accumulation):
         gradient = gradient + _gradient(parameter, window)
@@ -88,7 +96,7 @@ def _never_cleared(start, micro_batches, accumulation):
     return parameter
 
 
-def _divided_by_all(start, micro_batches, accumulation):
+def _divided_by_all(start: Tensor, micro_batches: list[Pair], accumulation: int) -> Tensor:
     return _trained(lambda window, accumulation: len(window) / len(micro_batches))(start, micro_batches, accumulation)
 
 
@@ -134,22 +142,27 @@ trained_epoch = Exercise(
 # ---------------------------------------------------------------- a threshold for the window
 
 
-def _clipping(generator):
+def _clipping(generator: torch.Generator) -> tuple[Tensor, list[Pair], float]:
     start, micro_batches, _ = _epoch(generator)
     # Below every norm that is clipped, so that clipping always shows.
     least = min(_gradient(start, [part]).norm() / len(micro_batches) for part in micro_batches)
     return start, micro_batches, 0.5 * float(min(least, _gradient(start, micro_batches).norm()))
 
 
-def _clip(gradient, most):
+def _clip(gradient: Tensor, most: float) -> Tensor:
     return gradient * min(1.0, most / gradient.norm().item())
 
 
-def _after(clipped_gradient, start, micro_batches, most):
+def _after(
+    clipped_gradient: Callable[[Tensor, list[Pair], float], Tensor],
+    start: Tensor,
+    micro_batches: list[Pair],
+    most: float,
+) -> Tensor:
     return clipped_gradient(start.clone().requires_grad_(), micro_batches, most).detach().clone()
 
 
-def _clipped_on_the_way(parameter, micro_batches, most):
+def _clipped_on_the_way(parameter: Tensor, micro_batches: list[Pair], most: float) -> Tensor:
     gradient = torch.zeros_like(parameter)
     for part in micro_batches:
         gradient = _clip(gradient + _gradient(parameter, [part]) / len(micro_batches), most)

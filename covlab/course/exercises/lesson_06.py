@@ -1,32 +1,42 @@
 """Exercises of lesson 06, the scaling bug."""
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from covlab.course.exercises import Exercise, Hint
 from covlab.course.exercises.compare import ratio
 
+if TYPE_CHECKING:
+    from covlab.trainer import Trainer
 
-def _window(generator):
+Pair = tuple[Tensor, Tensor]  # a micro-batch: inputs and targets
+
+
+def _window(generator: torch.Generator) -> tuple[Tensor, list[Pair]]:
     start = torch.randn(3, generator=generator)
     count = int(torch.randint(2, 7, (), generator=generator))
     return start, [(torch.randn(4, 3, generator=generator), torch.randn(4, generator=generator)) for _ in range(count)]
 
 
-def _gradient_left(window_gradient, start, micro_batches):
+def _gradient_left(
+    window_gradient: Callable[[Tensor, list[Pair]], Tensor], start: Tensor, micro_batches: list[Pair]
+) -> Tensor:
     return window_gradient(start.clone().requires_grad_(), micro_batches).detach().clone()
 
 
-def _in_one_batch(parameter, micro_batches):
+def _in_one_batch(parameter: Tensor, micro_batches: list[Pair]) -> Tensor:
     inputs, targets = (torch.cat(parts) for parts in zip(*micro_batches, strict=True))
     return 2 * inputs.T @ (inputs @ parameter.detach() - targets) / len(targets)
 
 
-def _divided(divisor):
+def _divided(divisor: Callable[[int, int], int]) -> Callable[[Tensor, list[Pair]], Tensor | None]:
     """The loop with each loss divided by divisor(number of the micro-batch, their count)."""
 
-    def window_gradient(parameter, micro_batches):
+    def window_gradient(parameter: Tensor, micro_batches: list[Pair]) -> Tensor | None:
         for number, (inputs, targets) in enumerate(micro_batches):
             ((inputs @ parameter - targets).square().mean() / divisor(number, len(micro_batches))).backward()
         return parameter.grad
@@ -78,7 +88,7 @@ window_gradient = Exercise(
 )
 
 
-def mystery_run(seed: int, device: str = "cpu"):
+def mystery_run(seed: int, device: str = "cpu") -> "Trainer":
     """A run of 10 epochs with one bug of the museum. Do not read on before you have answered."""
     from covlab.course.bands import reference_trainer
     from covlab.faults import inject

@@ -3,17 +3,18 @@
 import math
 
 import torch
+from torch import Tensor
 
 from covlab.course.exercises import Exercise, Hint
 from covlab.course.exercises.compare import relative_error
 
 
-def _worst(got, right):
+def _worst(got: tuple, right: tuple) -> float:
     """Of parameter and scale, each by its own size."""
     return max(relative_error(one, other) for one, other in zip(got, right, strict=True))
 
 
-def _overflowing(generator):
+def _overflowing(generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
     parameter, gradient = torch.randn(4, generator=generator), torch.randn(4, generator=generator)
     scale = 2.0 ** int(torch.randint(8, 17, (), generator=generator))
     kind = int(torch.randint(4, (), generator=generator))
@@ -22,15 +23,15 @@ def _overflowing(generator):
     return parameter, scale * gradient, scale
 
 
-def _finite(gradient):
+def _finite(gradient: Tensor) -> bool:
     return bool(gradient.isfinite().all())
 
 
-def _mended(gradient):
+def _mended(gradient: Tensor) -> Tensor:
     return torch.nan_to_num(gradient, nan=0.0, posinf=1.0, neginf=-1.0)
 
 
-def _step(parameter, scaled, scale):
+def _step(parameter: Tensor, scaled: Tensor, scale: float) -> Tensor:
     return parameter - 0.1 * scaled / scale
 
 
@@ -138,7 +139,7 @@ diagnosis = Exercise(
 )
 
 
-def _losses(generator):
+def _losses(generator: torch.Generator) -> tuple[Tensor]:
     count = int(torch.randint(4, 9, (), generator=generator))
     losses = torch.rand(count, generator=generator)
     losses[int(torch.randint(count, (), generator=generator))] = math.nan

@@ -1,16 +1,19 @@
 """Exercises of lesson 08, training for real."""
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 
 from covlab.course.exercises import Exercise, Hint
 from covlab.site import phasors
 
 
-def _complex(generator, *shape):
+def _complex(generator: torch.Generator, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.complex128)
 
 
-def _snapshots(generator):
+def _snapshots(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     M, N, L = 4, 6, 5
     codes = phasors(6.3 * torch.rand(L, N, generator=generator, dtype=torch.float64))
     return _complex(generator, L, M), codes, _complex(generator, N, M)
@@ -45,13 +48,15 @@ back_projection = Exercise(
 )
 
 
-def _covariance(generator):
+def _covariance(generator: torch.Generator) -> tuple[Tensor, int]:
     N, sources = 6, int(torch.randint(1, 5, (), generator=generator))
     factor = _complex(generator, N, sources)
     return factor @ factor.mH + 0.01 * torch.eye(N), sources
 
 
-def _projector(choose, finish=lambda vectors: vectors @ vectors.mH):
+def _projector(
+    choose: Callable[[Tensor, int], Tensor], finish: Callable[[Tensor], Tensor] = lambda vectors: vectors @ vectors.mH
+) -> Callable[[Tensor, int], Tensor]:
     return lambda R, sources: finish(choose(torch.linalg.eigh(R).eigenvectors, sources))
 
 

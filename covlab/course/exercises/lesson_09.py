@@ -1,11 +1,12 @@
 """Exercises of lesson 09, tuning the weights."""
 
 import torch
+from torch import Tensor
 
 from covlab.course.exercises import Exercise, Hint
 
 
-def _trials(generator):
+def _trials(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     count = 7
     losses, held_out = torch.rand(count, generator=generator), torch.rand(count, generator=generator)
     pruned = torch.zeros(count, dtype=torch.bool)
@@ -57,7 +58,7 @@ best_trial = Exercise(
 )
 
 
-def _epochs(generator):
+def _epochs(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     others = 0.3 + 0.6 * torch.rand(5, 6, generator=generator).sort(dim=1, descending=True).values
     seen = int(torch.randint(1, 6, (), generator=generator))
     return 0.3 + 0.6 * torch.rand(seen, generator=generator).sort(descending=True).values, others

@@ -1,14 +1,16 @@
 """Exercises of lesson 10, many processes."""
 
 import math
+from collections.abc import Callable, Iterable
 
 import torch
+from torch import Tensor
 
 from covlab.course.exercises import Exercise, Hint
 from covlab.course.exercises.compare import ratio
 
 
-def _counts(generator):
+def _counts(generator: torch.Generator) -> tuple[Tensor]:
     ranks = int(torch.randint(2, 6, (), generator=generator))
     counts = torch.randint(1, 65, (ranks,), generator=generator)
     counts[0] = counts[-1] + 3  # never all the same
@@ -56,7 +58,7 @@ rank_factors = Exercise(
 )
 
 
-def _deal(generator):
+def _deal(generator: torch.Generator) -> tuple[int, int]:
     ranks = int(torch.randint(2, 5, (), generator=generator))
     # At least one each, and never the same number for all: what is left over always shows.
     count = ranks * int(torch.randint(1, 4, (), generator=generator)) + int(
@@ -65,7 +67,7 @@ def _deal(generator):
     return count, ranks
 
 
-def _all_hands(hand, count, ranks):
+def _all_hands(hand: Callable[[int, int, int], Iterable[int]], count: int, ranks: int) -> Tensor:
     """In how many hands each micro-batch is [count], the hands' sizes from small to large [ranks], and how many numbers
     do not exist [1].
     """

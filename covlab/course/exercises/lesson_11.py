@@ -1,12 +1,21 @@
 """Exercises of lesson 11, watching one's own loop."""
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from covlab.course.exercises import Exercise, Hint
 
+Pair = tuple[Tensor, Tensor]  # a micro-batch: inputs and targets
+Epoch = Callable[[nn.Module, Optimizer, LRScheduler, list[Pair], int], None]
+Step = Callable[[nn.Module, Optimizer, GradScaler, Tensor, float], None]
 
-def _case(generator):
+
+def _case(generator: torch.Generator) -> tuple[Tensor, list[Pair], int]:
     accumulation = int(torch.randint(2, 5, (), generator=generator))
     windows = int(torch.randint(3, 6, (), generator=generator))
     micro_batches = [
@@ -16,7 +25,7 @@ def _case(generator):
     return torch.randn(1, 3, generator=generator), micro_batches, accumulation
 
 
-def _linear(start):
+def _linear(start: Tensor) -> nn.Linear:
     model = nn.Linear(3, 1, bias=False)
     with torch.no_grad():
         model.weight.copy_(start)
@@ -26,7 +35,7 @@ def _linear(start):
 # ---------------------------------------------------------------- an epoch with two bugs
 
 
-def _after_epoch(epoch, start, micro_batches, accumulation):
+def _after_epoch(epoch: Epoch, start: Tensor, micro_batches: list[Pair], accumulation: int) -> Tensor:
     """The parameters and the learning rate [4] that ``epoch`` leaves."""
     model = _linear(start)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -38,9 +47,14 @@ def _after_epoch(epoch, start, micro_batches, accumulation):
 
 
 def _epoch(
-    divide=True, advance="after the step", clear=True, step=lambda number, accumulation: number % accumulation == 0
-):
-    def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
+    divide: bool = True,
+    advance: str = "after the step",
+    clear: bool = True,
+    step: Callable[[int, int], bool] = lambda number, accumulation: number % accumulation == 0,
+) -> Epoch:
+    def mended_epoch(
+        model: nn.Module, optimizer: Optimizer, schedule: LRScheduler, micro_batches: list[Pair], accumulation: int
+    ) -> None:
         for number, (inputs, targets) in enumerate(micro_batches, 1):
             loss = nn.functional.mse_loss(model(inputs), targets)
             (loss / accumulation if divide else loss).backward()
@@ -105,13 +119,13 @@ mended_epoch = Exercise(
 # ---------------------------------------------------------------- a step under a loss scale
 
 
-def _scaled(generator):
+def _scaled(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, float]:
     start, micro_batches, _ = _case(generator)
     most = 0.1 + 0.2 * float(torch.rand((), generator=generator))
     return start, micro_batches[0][0], 3 + micro_batches[0][1], most
 
 
-def _after_step(step, start, inputs, targets, most):
+def _after_step(step: Step, start: Tensor, inputs: Tensor, targets: Tensor, most: float) -> Tensor:
     """The parameters after one step with a loss scale of 16, and how many good steps the scaler has seen [4]."""
     model = _linear(start)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -120,8 +134,8 @@ def _after_step(step, start, inputs, targets, most):
     return torch.cat([model.weight.detach().flatten(), torch.tensor([float(scaler.state_dict()["_growth_tracker"])])])
 
 
-def _step(scale=True, unscale=True, clip=True, early=False, step=True):
-    def mended_step(model, optimizer, scaler, loss, most):
+def _step(scale: bool = True, unscale: bool = True, clip: bool = True, early: bool = False, step: bool = True) -> Step:
+    def mended_step(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, loss: Tensor, most: float) -> None:
         (scaler.scale(loss) if scale else loss).backward()
         if early:
             nn.utils.clip_grad_norm_(model.parameters(), most)
@@ -137,7 +151,7 @@ def _step(scale=True, unscale=True, clip=True, early=False, step=True):
     return mended_step
 
 
-def _never_unscaled(model, optimizer, scaler, loss, most):
+def _never_unscaled(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, loss: Tensor, most: float) -> None:
     scaler.scale(loss).backward()
     optimizer.step()
 

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,7 +27,7 @@ from covlab.scenario import preset
 from covlab.simulator import Batch, Simulator, scene_generator
 
 
-def on_ranks(size: int, job: Callable, **arguments) -> list:
+def on_ranks(size: int, job: Callable[..., object], **arguments: object) -> list[Any]:
     """What ``job`` returns on each of ``size`` ranks, in order.
 
     Raises:
@@ -45,7 +46,7 @@ def on_ranks(size: int, job: Callable, **arguments) -> list:
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(size)]
 
 
-def train(ranks: int, folder: Path, **options) -> tuple[list[dict], list[dict]]:
+def train(ranks: int, folder: Path, **options: object) -> tuple[list[dict], list[dict]]:
     """What `covlab train` logs, a row a window and a row an epoch, on so many ranks; ``options`` as in
     ``micro_batch=8``.
 
@@ -75,17 +76,19 @@ def small_network(seed: int) -> BackProjectionNet:
     return BackProjectionNet(preset("student"), beams=32, width=64, rank=4)
 
 
-def window_on_ranks(parallel: nn.Module, mine: list[Batch], share: float, hush: bool = True) -> Tensor:
+def window_on_ranks(
+    parallel: DistributedDataParallel | BackProjectionNet, mine: list[Batch], share: float, hush: bool = True
+) -> Tensor:
     """What one window leaves in the gradient [P]. Each scene's loss counts ``share``; ``hush``: no_sync for all but the
     last.
     """
     parallel.zero_grad()
     for number, batch in enumerate(mine):
-        last = number == len(mine) - 1
-        with parallel.no_sync() if hush and not last else nullcontext():
+        hushed = hush and number < len(mine) - 1
+        with parallel.no_sync() if hushed and isinstance(parallel, DistributedDataParallel) else nullcontext():
             losses = parallel(batch.y, batch.H, batch.codes, batch.snr_db).nmse(batch)
             (share * losses.sum()).backward()
-    return torch.cat([p.grad.flatten() for p in parallel.parameters()])
+    return torch.cat([p.grad.flatten() for p in parallel.parameters() if p.grad is not None])
 
 
 def gradients(rank: int, size: int, seed: int, windows: dict[str, list[list[int]]]) -> dict:
@@ -144,10 +147,11 @@ def reductions_in_order(
     return met, in_vain
 
 
-def counted(reductions: list[int], bucket: dist.GradBucket):
+def counted(reductions: list[int], bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """What DistributedDataParallel does with a bucket of gradients by itself, and a note of it."""
     reductions.append(bucket.buffer().numel())
-    return allreduce_hook(None, bucket)
+    assert dist.group.WORLD is not None  # the ranks have met
+    return allreduce_hook(dist.group.WORLD, bucket)
 
 
 def main(folder: Path, rank: int) -> None:

@@ -63,7 +63,7 @@ class Slope:
     radial: float  #: cosine between ∇ and R̂: the share of it that would only change the scale
 
 
-def slope(measure: Callable, scale: float, seed: int) -> Slope:
+def slope(measure: Callable[[Tensor, Tensor], Tensor], scale: float, seed: int) -> Slope:
     """The gradient of ``measure`` at R̂ = scale · (R + R')/2, against R."""
     R, other = two_truths(seed)
     estimate = (scale * (R + other) / 2).requires_grad_()
@@ -91,7 +91,7 @@ def walk(
     seed: int,
     steps: int = 1000,
     start: float = 1.0,
-    device="cpu",
+    device: str | torch.device = "cpu",
 ) -> Walk:
     """Minimize the mean NMSE over batches of 16 scenes, from ``start`` times a noisy identity."""
     scenes = Simulator(STUDENT, device).draw(SCENES, scene_generator(seed, "walk", device=device)).covariance()
@@ -113,6 +113,7 @@ def walk(
         nmse(torch.view_as_complex(parameter).expand_as(batch), batch).mean().backward()
         before = parameter.detach().clone()
         optimizer.step()
+        assert parameter.grad is not None  # backward has been
         norms.append(parameter.norm().item())
         turns.append(_angle(before, parameter.detach()))
         gradients.append(parameter.grad.norm().item())

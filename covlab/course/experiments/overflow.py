@@ -18,7 +18,7 @@ def watch_overflows(trainer: Trainer) -> list[bool]:
         overflowed.append(not gradient_of(trainer).isfinite().all().item())
         sanitize()
 
-    trainer.sanitize = watched
+    trainer.sanitize = watched  # type: ignore[method-assign]  # of this run alone
     return overflowed
 
 

@@ -6,6 +6,7 @@ The network, and the runs, are those of :func:`covlab.faults.stage.stage`: stude
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from covlab.faults.stage import finish, stage
 from covlab.loss import LossWeights
@@ -21,16 +22,17 @@ BLEND = 0.2
 
 def terms_of(run: Trainer, batch: Batch) -> Terms:
     """Every term that is switched on in ``run``, and its gradient, unweighted. Parameters stay as they are."""
-    values, gradients = {}, []
+    values: dict[str, float] = {}
+    gradients: list[Tensor] = []
     for name, term in run.losses(batch).terms.items():
         if term.requires_grad:
             pieces = torch.autograd.grad(term.mean(), run.parameters, retain_graph=True, materialize_grads=True)
         else:  # a constant, as a broken term may be
-            pieces = [torch.zeros_like(parameter) for parameter in run.parameters]
+            pieces = tuple(torch.zeros_like(parameter) for parameter in run.parameters)
         values[f"lam_{name}"] = term.mean().item()
         gradients.append(torch.cat([piece.flatten() for piece in pieces]).double())
-    gradients = torch.stack(gradients)
-    return Terms(values, (gradients @ gradients.T).numpy())
+    rows = torch.stack(gradients)
+    return Terms(values, (rows @ rows.T).numpy())
 
 
 @dataclass(frozen=True)
