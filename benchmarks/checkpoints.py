@@ -1,7 +1,9 @@
 """Train the estimators that come with the package anew, score them, and write them.
 
-    covlab bench checkpoints student            # train by the recipe below, then write covlab/checkpoints/student.pt
+    covlab bench checkpoints student            # train by the recipe below, then write it
     covlab bench checkpoints student --run DIR  # write what a run of that recipe left in DIR
+
+They go to covlab/training/checkpoints/.
 
 One thread. Seconds are of processor time: they hardly depend on what else the machine does.
 """
@@ -16,10 +18,11 @@ from pathlib import Path
 
 import torch
 
-from covlab.checkpoint import load_parameters, read_checkpoint
 from covlab.metrics import by_snr
-from covlab.scenario import PRESETS, preset
-from covlab.unrolled import CHECKPOINTS, UnrolledNet, scored_scenes
+from covlab.networks.unrolled import UnrolledNet
+from covlab.scenes.scenario import PRESETS, preset
+from covlab.training.checkpoint import load_parameters, read_checkpoint
+from covlab.training.pretrained import CHECKPOINTS, scored_scenes
 
 RECIPES = {
     "student": "--windows 700 --epoch 350 --micro-batch 64",

@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from covlab.checkpoint import CheckpointError
 from covlab.estimators import ladder
 from covlab.estimators.bound import position_bound
 from covlab.estimators.calibration import calibrate
@@ -33,13 +32,15 @@ from covlab.estimators.classical import sample_covariance
 from covlab.estimators.greedy import GreedyLikelihood
 from covlab.estimators.grid import RefinedGridLikelihood
 from covlab.estimators.spectra import locate, music
-from covlab.grid import DictionaryEstimate, default_grid
 from covlab.metrics import SNR_BINS_DB, position_errors
-from covlab.model import Estimate
-from covlab.scenario import PRESETS, Scenario, preset
-from covlab.simulator import Batch, Simulator, scene_generator
-from covlab.site import site_channel
-from covlab.unrolled import pretrained
+from covlab.networks.model import Estimate
+from covlab.networks.source_grid import DictionaryEstimate, default_grid
+from covlab.scenes.batch import Batch
+from covlab.scenes.channel import site_channel
+from covlab.scenes.scenario import PRESETS, Scenario, preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.training.checkpoint import CheckpointError
+from covlab.training.pretrained import pretrained
 
 Contender = Callable[[Batch], Estimate | DictionaryEstimate]
 
@@ -125,7 +126,7 @@ def network(scenario: Scenario) -> dict[str, tuple[Contender, int | None]]:
     return {"unrolled network": (estimate, sum(parameter.numel() for parameter in trained.parameters()))}
 
 
-def positions(scenario: Scenario, site: Tensor, scenes: int) -> list[dict]:
+def positions(scenario: Scenario, G: Tensor, scenes: int) -> list[dict]:
     """Root mean square error in metres of the place of one source that stands at ``PLACE``, by SNR, and the root mean
     square of its bound.
 
@@ -145,7 +146,7 @@ def positions(scenario: Scenario, site: Tensor, scenes: int) -> list[dict]:
         batch = Simulator(there).draw(scenes, scene_generator(SEED, "positions"))
         places = {}
         for name, found in (
-            ("greedy ML, off grid", greedy(batch, site)),
+            ("greedy ML, off grid", greedy(batch, G)),
             ("unrolled network", trained(batch.y, batch.H, batch.codes, batch.snr_db)),
         ):
             assert found.positions is not None  # both say where the sources are
@@ -155,10 +156,10 @@ def positions(scenario: Scenario, site: Tensor, scenes: int) -> list[dict]:
             ("MUSIC on grid ML, refined", refined),
             ("MUSIC on the sample covariance", sample_covariance),
         ):
-            R = estimate(batch, site).covariance()
+            R = estimate(batch, G).covariance()
             places[name] = locate(music(R, batch.source_count, grid.steering), grid, 1)
         errors = {name: position_errors(place, batch) for name, place in places.items()} | {
-            "bound": position_bound(batch, site, one)
+            "bound": position_bound(batch, G, one)
         }
         rows.append({"snr_db": snr_db} | {name: error.square().mean().sqrt().item() for name, error in errors.items()})
         print("  ".join(f"{name} {value:.4g}" for name, value in rows[-1].items()), flush=True)
@@ -183,10 +184,10 @@ def main() -> None:
 
     scenario = preset(options.preset)
     simulator = Simulator(scenario)
-    site = calibrate(simulator.draw(16, scene_generator(SEED, "calibration")))
+    G = calibrate(simulator.draw(16, scene_generator(SEED, "calibration")))
     batch = simulator.draw(options.scenes, scene_generator(SEED, "estimators"))
     contenders = {
-        name: (lambda piece, run=run: run(piece, site), None) for name, run in ladder(scenario).items()
+        name: (lambda piece, run=run: run(piece, G), None) for name, run in ladder(scenario).items()
     } | network(scenario)
     names = options.only or list(contenders)
     if unknown := set(names) - set(contenders):
@@ -209,7 +210,7 @@ def main() -> None:
     print(f"{scenario.name}, {options.scenes} scenes, torch {torch.__version__}, one thread")
     if options.positions:
         with torch.no_grad():
-            rows = positions(scenario, site, options.scenes)
+            rows = positions(scenario, G, options.scenes)
         results["positions"] = {"command": f"{command} --positions", "scenes": options.scenes, "rows": rows}
         target.write_text(json.dumps(results, indent=1) + "\n")
         return

@@ -31,14 +31,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
-from covlab.configuration import NETWORKS, build, configure, windows_within
-from covlab.loss import LossWeights
-from covlab.model import Estimate, Network
-from covlab.progress import Silent
-from covlab.recipe import PRECISIONS, Recipe
-from covlab.scenario import PRESETS, preset
-from covlab.simulator import Batch
-from covlab.trainer import Trainer
+from covlab.networks.model import Estimate, Network
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import PRESETS, preset
+from covlab.training.loss import LossWeights
+from covlab.training.progress import Silent
+from covlab.training.recipe import PRECISIONS, Recipe
+from covlab.training.run_config import NETWORKS, build, configure, windows_within
+from covlab.training.trainer import Trainer
 
 WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors", "masked_select", "_unique2")
 
@@ -209,17 +209,17 @@ def count_waits(device: str, step: Callable[[], object], windows: int = 16) -> f
                 step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    places = Counter(
+    locations = Counter(
         f"{Path(warning.filename).name}:{warning.lineno}" for warning in caught if "synchroniz" in str(warning.message)
     )
-    for place, count in places.most_common(5):
-        print(f"    waits: {count / windows:.2f} a window at {place}")
-    return sum(places.values()) / windows
+    for location, count in locations.most_common(5):
+        print(f"    waits: {count / windows:.2f} a window at {location}")
+    return sum(locations.values()) / windows
 
 
 def simulated(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Scenes a second by size of the batch drawn."""
-    from covlab.simulator import Simulator, scene_generator
+    from covlab.scenes.simulator import Simulator, scene_generator
 
     simulator, rows = Simulator(preset(options.preset), options.device), []
     for scenes in (options.micro_batch, 8 * options.micro_batch):

@@ -24,14 +24,15 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from covlab.loss import LossWeights
-from covlab.model import BackProjectionNet
-from covlab.progress import Silent
-from covlab.ranks import ALONE, Ranks, joined
-from covlab.recipe import Recipe
-from covlab.scenario import Scenario, preset
-from covlab.simulator import FreshScenes, Simulator, scene_generator
-from covlab.trainer import Trainer
+from covlab.networks.model import BackProjectionNet
+from covlab.scenes.scenario import Scenario, preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FreshScenes
+from covlab.training.loss import LossWeights
+from covlab.training.progress import Silent
+from covlab.training.ranks import ALONE, Ranks, joined
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer
 
 README = Path(__file__).parent / "README.md"
 NMSE = LossWeights.only(lam_cov=1.0)

@@ -24,8 +24,9 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from covlab.scenario import PRESETS, Scenario, preset
-from covlab.simulator import Batch, Simulator, scene_generator
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import PRESETS, Scenario, preset
+from covlab.scenes.simulator import Simulator, scene_generator
 
 HANDED_OVER = {"factors": Batch.factor, "R": Batch.covariance}
 FLOPS_OF = {"multiply": 6, "multiply-add": 8}  # real operations in one complex one

@@ -28,13 +28,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
-from covlab.loss import LossWeights
-from covlab.model import BackProjectionNet, Estimate, Network
-from covlab.progress import Silent
-from covlab.recipe import Recipe
-from covlab.scenario import PRESETS, Scenario, preset
-from covlab.simulator import Batch, FixedScenes, Simulator, scene_generator
-from covlab.trainer import Trainer, gradients
+from covlab.networks.model import BackProjectionNet, Estimate, Network
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import PRESETS, Scenario, preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes
+from covlab.training.loss import LossWeights
+from covlab.training.progress import Silent
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer, gradients
 
 ACCUMULATION, CLIP, BUDGET = 4, 1.0, 100_000
 WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors")

@@ -10,13 +10,14 @@ import time
 
 import torch
 
-from covlab.loss import LossWeights
-from covlab.model import BackProjectionNet
-from covlab.progress import Silent
-from covlab.recipe import Recipe
-from covlab.scenario import preset
-from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
-from covlab.trainer import Trainer
+from covlab.networks.model import BackProjectionNet
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes, FreshScenes
+from covlab.training.loss import LossWeights
+from covlab.training.progress import Silent
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer
 
 NMSE = LossWeights.only(lam_cov=1.0)
 

@@ -36,7 +36,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import covlab  # noqa: F401  (tells threads how to wait, before torch loads)
 from covlab.faults import FAULTS
-from covlab.faults.stage import exhibit, finish
+from covlab.faults.small_run import exhibit, finish
 from covlab.watch import TITLES, watch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

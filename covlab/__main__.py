@@ -1,5 +1,5 @@
 """`python -m covlab`: the same as the command `covlab`."""
 
-from covlab.cli import main
+from covlab.cli.main import main
 
 main()

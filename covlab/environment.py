@@ -2,11 +2,8 @@
 
 import os
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
-
-import click
 
 import covlab
 
@@ -61,39 +58,3 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-@click.command()
-@click.option(
-    "--lock",
-    type=click.Path(path_type=Path),
-    default="requirements.lock",
-    show_default=True,
-    help="The lock to compare with.",
-)
-def env(lock: Path) -> None:
-    """Show versions, device and threads, and whether they are the tested ones."""
-    found = provenance()
-    click.echo(f"Python   {found['python']}  ({sys.executable})")
-    click.echo(f"platform {found['platform']}, {found['cores']} cores")
-    for name, number in found["versions"].items():
-        click.echo(f"{name:<12} {number}")
-    click.echo(f"device   {found['device']}" + (f", CUDA {found['cuda']}" if found["cuda"] else ""))
-    click.echo(
-        f"threads  {found['threads']} in torch, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}, "
-        f"OMP_WAIT_POLICY={found['omp_wait_policy']}"
-    )
-    if found["policy_late"]:
-        click.echo(
-            "         too late: torch was loaded before covlab, so the wait policy has no effect; import covlab first"
-        )
-    if not lock.exists():
-        click.echo(f"lock     {lock} is not here; run this in a clone of covlab to compare with it")
-        return
-    differences = lock_differences(lock)
-    click.echo(
-        "lock     "
-        + ("every version is the tested one" if not differences else f"{len(differences)} differ from the tested ones:")
-    )
-    for line in differences:
-        click.echo(f"         {line}")

@@ -1,6 +1,6 @@
 """How far an estimate is from the truth: by SNR, between covariances, between subspaces, between places of sources.
 
-The trace-normalized error itself is :func:`covlab.loss.nmse`. Everything is batched over scenes.
+The trace-normalized error itself is :func:`covlab.training.loss.nmse`. Everything is batched over scenes.
 """
 
 import itertools
@@ -8,9 +8,9 @@ import itertools
 import torch
 from torch import Tensor
 
-from covlab.loss import normalize_trace
-from covlab.simulator import Batch
-from covlab.site import directions
+from covlab.scenes.batch import Batch
+from covlab.scenes.geometry import directions
+from covlab.training.loss import normalize_trace
 
 SNR_BINS_DB = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 MOST_SOURCES = 6
@@ -92,7 +92,7 @@ def subspace_overlap(R: Tensor, batch: Batch) -> Tensor:
     return captured.diagonal(dim1=1, dim2=2).real.sum(dim=1) / K
 
 
-def places(azimuth: Tensor, elevation: Tensor, range_m: Tensor) -> Tensor:
+def cartesian_positions(azimuth: Tensor, elevation: Tensor, range_m: Tensor) -> Tensor:
     """Cartesian places in metres [..., 3]."""
     return range_m.unsqueeze(-1) * directions(azimuth, elevation)
 
@@ -123,8 +123,8 @@ def position_errors(guess: Tensor, batch: Batch) -> Tensor:
         guess: (φ, θ, r) in radians and metres [B, K_max, 3], in any order; a place that is NaN is none, and is taken
             for the RIS itself, so that a missed source costs its range.
     """
-    found = places(*guess.nan_to_num(0.0).unbind(dim=2))
-    truth = places(batch.azimuth, batch.elevation, batch.range_m)
+    found = cartesian_positions(*guess.nan_to_num(0.0).unbind(dim=2))
+    truth = cartesian_positions(batch.azimuth, batch.elevation, batch.range_m)
     present = batch.power > 0
     square = (truth.unsqueeze(2) - found.unsqueeze(1)).square().sum(dim=3)
     _, order = assign(square * present.unsqueeze(2))

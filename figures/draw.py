@@ -10,17 +10,18 @@ import torch
 
 from covlab import plots
 from covlab.faults import FAULTS, inject, matrix
-from covlab.loss import LossWeights
-from covlab.model import BackProjectionNet
-from covlab.plots.estimators import estimator_table, position_errors
-from covlab.plots.faults import confusion_matrix, symptom_matrix
+from covlab.networks.model import BackProjectionNet
+from covlab.plots.estimator_scores import estimator_table, position_error_curves
+from covlab.plots.fault_matrices import confusion_matrix, symptom_matrix
 from covlab.plots.training import window_columns
-from covlab.plots.watch import confusion, peers
-from covlab.progress import Silent
-from covlab.recipe import Recipe
-from covlab.scenario import PRESETS, preset
-from covlab.simulator import FixedScenes, Simulator, scene_generator
-from covlab.trainer import Trainer
+from covlab.plots.watch_results import peers, watch_confusion
+from covlab.scenes.scenario import PRESETS, preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes
+from covlab.training.loss import LossWeights
+from covlab.training.progress import Silent
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer
 
 HERE = Path(__file__).parent
 NMSE = LossWeights.only(lam_cov=1.0)
@@ -85,7 +86,7 @@ def trainer_benchmark() -> None:
 
 def fault_matrices() -> None:
     """What `covlab faults matrix` measured, as published."""
-    symptom_matrix(matrix.load()).savefig(HERE / "fault_matrix.png", dpi=110)
+    symptom_matrix(matrix.load_matrix()).savefig(HERE / "fault_matrix.png", dpi=110)
     expected = {fault.name: fault.observable for fault in FAULTS.values()}
     confusion_matrix(matrix.load_confusion(), expected).savefig(HERE / "fault_confusion.png", dpi=110)
 
@@ -97,13 +98,13 @@ def estimators() -> None:
         for name in PRESETS
     }
     estimator_table(results["student"]).savefig(HERE / "estimators.png", dpi=110)
-    position_errors(list(results.values())).savefig(HERE / "positions.png", dpi=110)
+    position_error_curves(list(results.values())).savefig(HERE / "positions.png", dpi=110)
 
 
 def watch_matrices() -> None:
     """What `covlab bench watch --json benchmarks/results/watch.json` measured."""
     results = json.loads((HERE.parent / "benchmarks" / "results" / "watch.json").read_text())
-    confusion(results["trainer"], results["loops"], results["invariants"]).savefig(HERE / "watch.png", dpi=110)
+    watch_confusion(results["trainer"], results["loops"], results["invariants"]).savefig(HERE / "watch.png", dpi=110)
     peers(results["loops"]).savefig(HERE / "watch_peers.png", dpi=110)
 
 

@@ -42,13 +42,15 @@ from dataclasses import replace
 import torch  # after covlab, which tells it how threads should wait
 
 from covlab import plots
-from covlab.consistency import channel_residual, whitened_power
 from covlab.course import check, choose_device, measure, outcome, predict, reference_trainer
-from covlab.loss import nmse
-from covlab.model import check_contract
-from covlab.plots.course import contract_tensors, memorized_and_held_out, scene_from_above
-from covlab.scenario import preset
-from covlab.simulator import FixedScenes, Simulator, scene_generator
+from covlab.networks.model import check_contract
+from covlab.plots.scenes import contract_tensors, scene_from_above
+from covlab.plots.training import memorized_and_held_out
+from covlab.scenes.consistency import channel_residual, whitened_power
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes
+from covlab.training.loss import nmse
 
 device = choose_device(profile)
 student = preset("student")

@@ -27,9 +27,9 @@ import torch
 
 from covlab import plots
 from covlab.course import check, choose_device, measure, outcome, predict
-from covlab.course.experiments import normalization as lab
-from covlab.loss import nmse
-from covlab.plots import normalization as pictures
+from covlab.course.experiments import trace_normalization as lab
+from covlab.plots import scale_invariance as pictures
+from covlab.training.loss import nmse
 
 device = choose_device(profile)
 

@@ -22,9 +22,9 @@ seed = 0
 # %%
 from covlab import plots
 from covlab.course import check, measure, outcome, predict
-from covlab.course.experiments import weights as lab
-from covlab.loss import LossWeights
-from covlab.plots import weights as pictures
+from covlab.course.experiments import gradient_pulls as lab
+from covlab.plots import loss_terms as pictures
+from covlab.training.loss import LossWeights
 
 # %% [markdown]
 # ## What the loss asks for

@@ -85,8 +85,8 @@ plots.table(
 # out again in a precision that can hold it.
 
 # %%
-from covlab.model import BackProjectionNet
-from covlab.simulator import Simulator, scene_generator
+from covlab.networks.model import BackProjectionNet
+from covlab.scenes.simulator import Simulator, scene_generator
 
 device = choose_device(profile)
 scenario = choose_scenario(device)
@@ -113,7 +113,7 @@ powers = range(-24, 33, 2)
 errors = {name: [error(gradient(name, 2.0**power), reference) for power in powers] for name in ("fp16", "bf16")}
 
 # %% tags=["hide-input"]
-from covlab.plots.precision import error_over_scale
+from covlab.plots.half_precision import error_over_scale
 
 plots.show(
     error_over_scale(powers, errors, "loss scale", {0: "no loss scale", 16: "GradScaler starts here"}),
@@ -258,9 +258,9 @@ print(inside.diff())
 # %%
 from dataclasses import replace
 
-from covlab.faults.stage import finish, stage
+from covlab.faults.small_run import finish, small_run
 
-trained = finish(stage(seed=seed, windows=60))
+trained = finish(small_run(seed=seed, windows=60))
 batch = trained.validation
 with torch.no_grad():
     estimate = trained.model(batch.y, batch.H, batch.codes, batch.snr_db)
@@ -382,10 +382,10 @@ check("04.clipped_gradient", clipped_gradient)
 # %%
 setting = dict(seed=seed, windows=60)
 runs = {
-    "bf16": stage(**setting, precision="bf16"),
-    "fp16, loss scale 2¹⁶": stage(**setting, precision="fp16"),
-    "fp16, loss scale 2⁻¹²": stage(**setting, precision="fp16", loss_scale=2.0**-12),
-    "fp16, loss inside autocast (BUGGED)": stage("loss_inside_autocast", **setting, precision="fp16"),
+    "bf16": small_run(**setting, precision="bf16"),
+    "fp16, loss scale 2¹⁶": small_run(**setting, precision="fp16"),
+    "fp16, loss scale 2⁻¹²": small_run(**setting, precision="fp16", loss_scale=2.0**-12),
+    "fp16, loss inside autocast (BUGGED)": small_run("loss_inside_autocast", **setting, precision="fp16"),
 }
 reached = {"fp32": trained.history[-1]["validation"]}
 reached |= {name: finish(run).history[-1]["validation"] for name, run in runs.items()}

@@ -68,11 +68,11 @@ predict(
 import torch  # after covlab, which tells it how threads should wait
 
 from covlab import plots
-from covlab.course.experiments.accumulation import cut, with_batch_norm
-from covlab.faults.stage import finish, stage
-from covlab.model import BackProjectionNet
-from covlab.plots.accumulation import gradient_errors, ratios_by_window
-from covlab.simulator import Simulator, scene_generator
+from covlab.course.experiments.micro_batches import cut, with_batch_norm
+from covlab.faults.small_run import finish, small_run
+from covlab.networks.model import BackProjectionNet
+from covlab.plots.window_gradients import gradient_errors, ratios_by_window
+from covlab.scenes.simulator import Simulator, scene_generator
 
 device = choose_device(profile)
 scenario = choose_scenario(device)
@@ -283,7 +283,7 @@ faults = {"no division": "missing_division", "short window by 4": "short_window_
 
 def run(*fault, **recipe):
     setting = dict(seed=seed, scenes=160, micro_batch=16, windows=12, warmup=0, weight_decay=0.0)
-    return finish(stage(*fault, **setting, **recipe))
+    return finish(small_run(*fault, **setting, **recipe))
 
 
 runs = {}

@@ -81,15 +81,16 @@ import torch  # after covlab, which tells it how threads should wait
 
 from covlab import plots
 from covlab.faults import FAULTS, case, inject, matrix
-from covlab.faults.convictions import OBSERVABLES
+from covlab.faults.evidence import OBSERVABLES
 from covlab.faults.review import review
-from covlab.loss import LossWeights
-from covlab.model import BackProjectionNet
+from covlab.networks.model import BackProjectionNet
 from covlab.plots.training import window_columns
-from covlab.progress import Silent
-from covlab.recipe import Recipe
-from covlab.simulator import FixedScenes, Simulator, scene_generator
-from covlab.trainer import Trainer
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes
+from covlab.training.loss import LossWeights
+from covlab.training.progress import Silent
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer
 from covlab.widgets import FaultMuseumExplorer, ScalingBugExplorer
 
 bug = FAULTS["division_in_debug_block"]
@@ -452,9 +453,9 @@ if smallest_train < 5e-7 or values_printed == 1 or not identical:
 # what it measured of this bug. The first row is measured again, now.
 
 # %%
-published = [row for row in matrix.load() if row["fault"] == bug.name]
+published = [row for row in matrix.load_matrix() if row["fault"] == bug.name]
 cells = [(row["optimizer"], row["clipping"], row["precision"]) for row in published]
-[again] = matrix.measure([bug.name], cells[:1], workers=1)
+[again] = matrix.measure_matrix([bug.name], cells[:1], workers=1)
 
 
 def over_clean(row):

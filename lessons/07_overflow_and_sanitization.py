@@ -93,10 +93,10 @@ predict(
 import torch  # after covlab, which tells it how threads should wait
 
 from covlab import plots
-from covlab.course.experiments.overflow import mystery_run, watch_overflows
+from covlab.course.experiments.overflow_record import overflow_mystery_run, record_overflows
 from covlab.faults import FAULTS
-from covlab.faults.stage import finish, stage
-from covlab.plots.overflow import overflow_history
+from covlab.faults.small_run import finish, small_run
+from covlab.plots.overflow_history import overflow_history
 
 choose_device(profile)  # these runs are small, and stay on the CPU
 print(FAULTS["sanitize_before_unscale"].diff())
@@ -116,9 +116,9 @@ print("\n".join(FAULTS["sanitize_after_unscale"].diff().splitlines()[3:9]))
 # %%
 def run(*faults, start=2.0**28, **setting):
     setting = {"precision": "fp16", "loss_scale": start, "windows": 32} | setting
-    trainer = stage(*faults, seed=seed, **setting)
+    trainer = small_run(*faults, seed=seed, **setting)
     trainer.scaler.set_growth_interval(4)
-    overflowed = watch_overflows(trainer)
+    overflowed = record_overflows(trainer)
     return finish(trainer), overflowed
 
 
@@ -339,7 +339,7 @@ def line(row):
     return row["window"], f"2^{power:.0f}", "taken" if row["ran"] else "skipped", f"{row['gradient_norm']:.2g}"
 
 
-rows = mystery_run(seed).ledger.rows
+rows = overflow_mystery_run(seed).ledger.rows
 plots.table(["window", "loss scale after it", "step", "gradient norm"], [line(row) for row in rows])
 
 # %% tags=["exercise"]

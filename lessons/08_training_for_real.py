@@ -37,18 +37,19 @@ from covlab.estimators.classical import MeanCovariance, sample_covariance, scale
 from covlab.estimators.greedy import Genie
 from covlab.estimators.grid import GridLikelihood
 from covlab.estimators.spectra import locate, music
-from covlab.grid import default_grid, default_step
-from covlab.loss import LossWeights
 from covlab.metrics import rmspe
-from covlab.model import BackProjectionNet, SnapshotConvNet
-from covlab.plots.estimators import ladder
-from covlab.plots.localization import direction_spectra
+from covlab.networks.model import BackProjectionNet, SnapshotConvNet
+from covlab.networks.source_grid import default_grid, default_step
+from covlab.plots.direction_spectra import direction_spectra
+from covlab.plots.estimator_scores import ladder_chart
 from covlab.plots.training import learning_curves
-from covlab.progress import Silent
-from covlab.recipe import Recipe
-from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
-from covlab.trainer import Trainer
-from covlab.unrolled import pretrained
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes, FreshScenes
+from covlab.training.loss import LossWeights
+from covlab.training.pretrained import pretrained
+from covlab.training.progress import Silent
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer
 
 device = choose_device(profile)
 scenario = choose_scenario(device)
@@ -271,7 +272,7 @@ with torch.no_grad():
 
 # %%
 plots.show(
-    ladder(
+    ladder_chart(
         {name: (error.mean().item(), error.median().item()) for name, error in errors.items()},
         {"promised, for memory": 0.187},
     ),

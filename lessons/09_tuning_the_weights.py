@@ -35,14 +35,15 @@ from covlab import plots
 from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
 from covlab.course.experiments.tuning import another_worker
 from covlab.faults import inject
-from covlab.loss import LossWeights
-from covlab.model import BackProjectionNet
+from covlab.networks.model import BackProjectionNet
 from covlab.plots.studies import trials_of
-from covlab.progress import Silent
-from covlab.recipe import Recipe
-from covlab.simulator import FreshScenes, Simulator, scene_generator
-from covlab.trainer import Trainer
-from covlab.tune import best, open_study, work
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FreshScenes
+from covlab.training.loss import LossWeights
+from covlab.training.progress import Silent
+from covlab.training.recipe import Recipe
+from covlab.training.study import best, open_study, work
+from covlab.training.trainer import Trainer
 
 device = choose_device(profile)
 scenario = choose_scenario(device)

@@ -73,9 +73,15 @@ from pathlib import Path
 import torch  # after covlab, which tells it how threads should wait
 
 from covlab import plots
-from covlab.course.experiments.many_processes import gradients, on_ranks, reductions_in_order, train, window_on_ranks
-from covlab.plots.accumulation import gradient_errors
-from covlab.plots.ranks import same_run
+from covlab.course.experiments.many_processes import (
+    gradients_by_rank,
+    on_ranks,
+    reductions_in_order,
+    train_on_ranks,
+    window_on_ranks,
+)
+from covlab.plots.training import same_run
+from covlab.plots.window_gradients import gradient_errors
 
 print(inspect.getsource(window_on_ranks))
 
@@ -89,7 +95,7 @@ windows = {
     "uneven": [[32, 32, 32], [32]],
     "ragged": [[32, 32], [32, 4]],
 }
-ranks = on_ranks(2, gradients, seed=seed, windows=windows)
+ranks = on_ranks(2, gradients_by_rank, seed=seed, windows=windows)
 found = ranks[0]
 for name in windows:
     for rule in found[name].keys() - {"one process"}:
@@ -297,8 +303,8 @@ check("10.my_micro_batches", my_micro_batches)
 # %%
 setting = dict(windows=30, epoch=15, micro_batch=8, accumulation=3, seed=seed)
 with tempfile.TemporaryDirectory() as folder:
-    one, epochs_of_one = train(1, Path(folder) / "one", **setting)
-    two, epochs_of_two = train(2, Path(folder) / "two", **setting)
+    one, epochs_of_one = train_on_ranks(1, Path(folder) / "one", **setting)
+    two, epochs_of_two = train_on_ranks(2, Path(folder) / "two", **setting)
 
 # %% tags=["hide-input"]
 plots.show(

@@ -55,7 +55,7 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 from covlab import plots
-from covlab.plots.watch import window_shares
+from covlab.plots.watch_results import window_shares
 from covlab.watch import watch
 
 device = choose_device(profile)

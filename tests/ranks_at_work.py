@@ -22,16 +22,18 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 import covlab
-import covlab.checkpoint
-import covlab.ledger
-from covlab.model import BackProjectionNet, Estimate
-from covlab.progress import Silent
-from covlab.ranks import ALONE, RankLost, Ranks, joined
-from covlab.recipe import Recipe
-from covlab.scenario import preset
-from covlab.simulator import Batch, FixedScenes, FreshScenes, Simulator, scene_generator
-from covlab.trainer import Trainer
-from covlab.trainer import gradients as gradients_of
+import covlab.training.checkpoint
+import covlab.training.ledger
+from covlab.networks.model import BackProjectionNet, Estimate
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes, FreshScenes
+from covlab.training.progress import Silent
+from covlab.training.ranks import ALONE, RankLost, Ranks, joined
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer
+from covlab.training.trainer import gradients as gradients_of
 
 STUDENT = preset("student")
 SIMULATOR = Simulator(STUDENT)
@@ -119,14 +121,14 @@ def by_torch(ranks: Ranks) -> tuple[Tensor, Tensor]:
 def interrupted_and_resumed(ranks: Ranks, folder: Path) -> int:
     """A run that only the last rank interrupts, in the middle of an epoch, and what comes of it when it is taken up."""
     part = trainer(ranks, folder)
-    honest = part.account
+    honest = part.log_window
 
-    def account(*args: Any) -> None:
+    def log_window(*args: Any) -> None:
         honest(*args)
         if part.window == 3 and ranks.number == ranks.size - 1:
             signal.raise_signal(signal.SIGINT)
 
-    with mock.patch.object(part, "account", account):
+    with mock.patch.object(part, "account", log_window):
         part.fit()
     stopped = part.window
     trainer(ranks, folder).resume().fit()
@@ -149,7 +151,7 @@ def work(folder: Path, size: int, number: int, port: int) -> None:
     )
     with joined("cpu") as ranks, ExitStack() as stack:
         if number:  # writing is for the first rank
-            for module in (covlab.checkpoint, covlab.ledger):
+            for module in (covlab.training.checkpoint, covlab.training.ledger):
                 stack.enter_context(
                     mock.patch.object(module, "write_atomically", side_effect=AssertionError("this rank wrote a file"))
                 )
@@ -185,15 +187,15 @@ def die(folder: Path, size: int, number: int, port: int) -> None:
     )
     with joined("cpu") as ranks:
         run = trainer(ranks, folder / "killed")
-        honest = run.account
+        honest = run.log_window
 
-        def account(*args: Any) -> None:
+        def log_window(*args: Any) -> None:
             honest(*args)
             if run.window == 3 and number == size - 1:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         try:
-            with mock.patch.object(run, "account", account):
+            with mock.patch.object(run, "account", log_window):
                 run.fit()
         except RankLost as error:
             (folder / f"lost-{number}").write_text(f"{run.window} {error}")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from covlab.cli import main
+from covlab.cli.main import main
 from covlab.faults import case
 from covlab.faults.review import review
 
@@ -15,9 +15,9 @@ from covlab.faults.review import review
 @pytest.mark.parametrize(
     "faults, setting",
     [
-        (case.M, {"accumulation": 15} | case.ALIGNED),
-        (case.N, {}),
-        ((case.M[1], case.M[3]), case.ALIGNED),
+        (case.SKIPPING_GATE_AND_NAN_TERM, {"accumulation": 15} | case.ALIGNED),
+        (case.NESTED_IN_DEBUG_BLOCK, {}),
+        ((case.SKIPPING_GATE_AND_NAN_TERM[1], case.SKIPPING_GATE_AND_NAN_TERM[3]), case.ALIGNED),
         (("main_weight_zero",), {"weight_decay": 0.0}),
     ],
     ids=["M", "N", "pair", "weight of zero"],
@@ -48,7 +48,7 @@ def test_the_reviewed_bug_cannot(accumulation: int, optimizer: dict[str, Any]) -
         assert torch.equal(symptom.run.vector, clean.run.vector)
 
 
-@pytest.mark.parametrize("part", case.M[1:] + case.M[:1])
+@pytest.mark.parametrize("part", case.SKIPPING_GATE_AND_NAN_TERM[1:] + case.SKIPPING_GATE_AND_NAN_TERM[:1])
 def test_no_part_of_the_first_combination_does_it_alone(part: str) -> None:
     assert not case.overfit(part, epochs=6, **case.ALIGNED).reproduced
 

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from covlab.cli import main
-from covlab.course import VERDICT, card, check, memory, outcome, predict
+from covlab.cli.main import main
+from covlab.course import VERDICT, card, check, outcome, predict, student_record
 from covlab.course.exercises import Exercise, Hint, compare
 from covlab.course.exercises.judging import judge
 
@@ -42,7 +42,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every bundle that was displayed."""
     bundles = []
     monkeypatch.setattr("IPython.display.display", lambda bundle, raw: bundles.append(bundle))
-    monkeypatch.setattr(memory, "_forgetful", {})
+    monkeypatch.setattr(student_record, "_forgetful", {})
     return bundles
 
 
@@ -287,17 +287,17 @@ def test_the_solution_opens_after_three_different_answers_that_ran(shown: list[d
     def answer_three(parameter: Tensor, micro_batches: list[tuple[Tensor, Tensor]]) -> Tensor:
         return 1.3 * right_gradient(parameter, micro_batches)
 
-    def look(answer: Callable[..., Tensor]) -> str:
+    def show_solution(answer: Callable[..., Tensor]) -> str:
         shown.clear()
         check("06.window_gradient", answer).solution()
         return shown[-1]["text/plain"]
 
-    assert "3 more tries" in look(raising)
-    assert "2 more tries" in look(answer_one)
-    assert "2 more tries" in look(answer_one)
-    assert "1 more try" in look(answer_two)
-    assert "(loss / len(micro_batches)).backward()" in look(answer_three)
-    assert "(loss / len(micro_batches)).backward()" in look(raising)  # once open, it stays open
+    assert "3 more tries" in show_solution(raising)
+    assert "2 more tries" in show_solution(answer_one)
+    assert "2 more tries" in show_solution(answer_one)
+    assert "1 more try" in show_solution(answer_two)
+    assert "(loss / len(micro_batches)).backward()" in show_solution(answer_three)
+    assert "(loss / len(micro_batches)).backward()" in show_solution(raising)  # once open, it stays open
 
 
 def test_the_starter_as_given_is_no_try(shown: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -316,18 +316,18 @@ def test_the_starter_as_given_is_no_try(shown: list[dict[str, Any]], tmp_path: P
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("work", "lessons", "build"):
         (tmp_path / folder).mkdir()
-    monkeypatch.delenv(memory.VARIABLE, raising=False)
+    monkeypatch.delenv(student_record.VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work" / memory.NAME
+    return tmp_path / "work" / student_record.NAME
 
 
 def test_what_is_solved_in_work_stays_solved_and_is_counted_nowhere_else(
     shown: list[dict[str, Any]], work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check("06.window_gradient", right_gradient)
-    assert memory.read(work)["exercises"]["06.window_gradient"]["solved"]
+    assert student_record.read(work)["exercises"]["06.window_gradient"]["solved"]
     check("06.window_gradient", raising)
-    assert memory.read(work)["exercises"]["06.window_gradient"]["solved"]
+    assert student_record.read(work)["exercises"]["06.window_gradient"]["solved"]
     told = CliRunner().invoke(main, ["course", "progress", "--root", str(work.parents[1])])
     assert "06.window_gradient" in told.output and "solved 20" in told.output
 
@@ -335,10 +335,10 @@ def test_what_is_solved_in_work_stays_solved_and_is_counted_nowhere_else(
     monkeypatch.chdir(work.parents[1] / "build")
     check("06.window_gradient", lambda parameter, micro_batches: parameter.grad)
     monkeypatch.chdir(work.parent)
-    monkeypatch.setenv(memory.VARIABLE, "")
+    monkeypatch.setenv(student_record.VARIABLE, "")
     check("06.window_gradient", lambda parameter, micro_batches: -parameter)
     assert work.read_bytes() == before
-    assert [path.name for path in work.parent.iterdir()] == [memory.NAME]
+    assert [path.name for path in work.parent.iterdir()] == [student_record.NAME]
 
 
 @given(
@@ -354,22 +354,24 @@ def test_what_is_solved_in_work_stays_solved_and_is_counted_nowhere_else(
 def test_a_damaged_file_is_set_aside_with_a_word_and_never_an_exception(
     tmp_path_factory: pytest.TempPathFactory, damage: bytes
 ) -> None:
-    path = tmp_path_factory.mktemp("work") / memory.NAME
+    path = tmp_path_factory.mktemp("work") / student_record.NAME
     path.write_bytes(damage)
-    before = os.environ.get(memory.VARIABLE)
-    os.environ[memory.VARIABLE] = str(path)
+    before = os.environ.get(student_record.VARIABLE)
+    os.environ[student_record.VARIABLE] = str(path)
     try:
-        memory.remember_try("06.toy", "abc", True)
-        memory.remember_prediction("06.toy", "yes")
-        assert memory.read(path)["exercises"]["06.toy"]["tries"] == ["abc"]
-        assert memory.prediction("06.toy") == "yes"
+        student_record.remember_try("06.toy", "abc", True)
+        student_record.remember_prediction("06.toy", "yes")
+        assert student_record.read(path)["exercises"]["06.toy"]["tries"] == ["abc"]
+        assert student_record.prediction("06.toy") == "yes"
     finally:
-        os.environ.pop(memory.VARIABLE) if before is None else os.environ.update({memory.VARIABLE: before})
+        os.environ.pop(student_record.VARIABLE) if before is None else os.environ.update(
+            {student_record.VARIABLE: before}
+        )
 
 
 def test_damage_is_said_and_kept(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     work.write_text('{"exercises": ')
-    memory.remember_try("06.toy", "abc", False)
+    student_record.remember_try("06.toy", "abc", False)
     assert "cannot be read" in capsys.readouterr().out
     [aside] = [path for path in work.parent.iterdir() if "damaged" in path.name]
     assert aside.read_text() == '{"exercises": '
@@ -419,7 +421,7 @@ def test_an_outcome_that_was_no_choice_is_a_lesson_s_error(shown: list[dict[str,
 
 
 def test_a_page_without_scripts_shows_a_control_by_the_list_in_its_output() -> None:
-    from covlab.course.page import for_reading
+    from covlab.course.report_page import for_reading
 
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}}
     outputs = [

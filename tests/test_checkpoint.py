@@ -14,14 +14,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from covlab.checkpoint import CheckpointError, RunFolder, load_parameters, read_checkpoint
 from covlab.faults import inject
-from covlab.model import BackProjectionNet, SnapshotConvNet
-from covlab.progress import Silent
-from covlab.recipe import Recipe
-from covlab.scenario import preset
-from covlab.simulator import FixedScenes, FreshScenes, Simulator, scene_generator
-from covlab.trainer import Trainer
+from covlab.networks.model import BackProjectionNet, SnapshotConvNet
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes, FreshScenes
+from covlab.training.checkpoint import CheckpointError, RunFolder, load_parameters, read_checkpoint
+from covlab.training.progress import Silent
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer
 
 STUDENT = preset("student")
 SIMULATOR = Simulator(STUDENT)
@@ -66,7 +67,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
     for stop in (1, 5, 7):  # within the first epoch, and in the middle of later ones
         folder = tmp_path / str(stop)
         part = trainer(folder, fixed, **setting)
-        honest = part.account
+        honest = part.log_window
 
         def stop_after(
             *args: Any, honest: Callable[..., None] = honest, part: Trainer = part, stop: int = stop
@@ -278,7 +279,7 @@ def test_run_survives_being_killed_again_and_again(tmp_path: Path, reference: tu
 
 KILLED_WHILE_SAVING = """
 import os, signal, sys, torch
-import covlab.checkpoint as checkpoint
+import covlab.training.checkpoint as checkpoint
 honest, left = torch.save, int(sys.argv.pop(1))
 
 def half_a_save(state, path):
@@ -290,7 +291,7 @@ def half_a_save(state, path):
         os.kill(os.getpid(), signal.SIGKILL)
 
 torch.save = half_a_save
-from covlab.cli import main
+from covlab.cli.main import main
 main()
 """
 

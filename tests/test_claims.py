@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nbconvert.filters import markdown2html
 from toys import TITLE, write_lesson
 
-from covlab.cli import main
+from covlab.cli.main import main
 from covlab.course import measure
 from covlab.course.claims import (
     Claim,
@@ -26,7 +26,7 @@ from covlab.course.claims import (
     read_claims,
 )
 from covlab.course.editions import LessonError, read_lesson
-from covlab.course.parameters import check_overrides, defaults
+from covlab.course.lesson_parameters import check_overrides, defaults
 from covlab.course.prose import Stated, render, statements
 
 # Parameters
@@ -141,11 +141,11 @@ def test_markers_and_formulas_that_cannot_be_read_are_refused(markdown: str, com
 
 @pytest.mark.parametrize("convert", [render, markdown2html])
 @pytest.mark.parametrize(
-    "place", ["{} begins a line", "inside {} a line", "> {}", "- {}", "| a |\n|---|\n| {} |", "# {}"]
+    "where", ["{} begins a line", "inside {} a line", "> {}", "- {}", "| a |\n|---|\n| {} |", "# {}"]
 )
-def test_the_marker_survives_rendering_and_shows_nothing(convert: Callable[[str], str], place: str) -> None:
+def test_the_marker_survives_rendering_and_shows_nothing(convert: Callable[[str], str], where: str) -> None:
     marker = '<span data-claim="06.r">4.0</span>'
-    assert marker in convert(place.format(marker))
+    assert marker in convert(where.format(marker))
 
 
 # Claims

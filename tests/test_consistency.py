@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from covlab.consistency import channel_residual, whitened_power
-from covlab.scenario import preset
-from covlab.simulator import Batch, Simulator, scene_generator
+from covlab.scenes.batch import Batch
+from covlab.scenes.consistency import channel_residual, whitened_power
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
 
 SIMULATOR = Simulator(preset("student"))
 SCENES = SIMULATOR.draw(1024, scene_generator(0, "consistency"))

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from toys import CHECK, EXERCISE, HEADER, PARAMETERS, SOLUTION, TITLE, write_lesson
 
-from covlab.cli import main
+from covlab.cli.main import main
 from covlab.course import workspace
 from covlab.course.claims import read_claims
 from covlab.course.editions import (
@@ -288,7 +288,7 @@ def alive(pid: int) -> bool:
 def test_student_editions_run_to_the_end_with_every_exercise_open(tmp_path: Path) -> None:
     runs = [Run(lesson, tmp_path, edition="student") for lesson in read_lessons(ROOT)]
     run_all(runs, read_claims(ROOT))
-    assert {run.lesson.name: run.findings for run in runs if run.failed} == {}
+    assert {run.lesson.name: run.problems for run in runs if run.failed} == {}
 
 
 @pytest.mark.slow
@@ -304,7 +304,7 @@ def test_lessons_with_a_gpus_profile_hold_at_full_size(tmp_path: Path) -> None:
             lessons.append(read_lesson(tmp_path / lesson.source.name))
     runs = [Run(lesson, tmp_path / "out", {"profile": "gpu"}, budget=900) for lesson in lessons]
     run_all(runs, read_claims(ROOT))
-    assert {run.lesson.name: run.findings for run in runs if run.failed} == {}
+    assert {run.lesson.name: run.problems for run in runs if run.failed} == {}
     assert len(runs) == 5
 
 
@@ -323,7 +323,7 @@ def test_kernel_is_this_python_whatever_is_installed_for_the_user(
     source = write_lesson(tmp_path, "01_toy", f"# %%\nimport sys; assert sys.executable == {sys.executable!r}")
     run = Run(read_lesson(source), tmp_path / "out")
     run_all([run], {})
-    assert run.status == "passed", run.findings
+    assert run.status == "passed", run.problems
 
 
 def test_plain_papermill_runs_a_student_edition_from_anywhere(tmp_path: Path) -> None:

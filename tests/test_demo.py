@@ -5,8 +5,9 @@ import math
 import pytest
 from click.testing import CliRunner, Result
 
-from covlab.cli import main
-from covlab.faults import FAULTS, demo
+from covlab.cli import demo
+from covlab.cli.main import main
+from covlab.faults import FAULTS
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_the_dashboard_refuses_a_fault_that_does_not_exist() -> None:
 
 
 def test_chart_is_logarithmic_and_takes_any_value() -> None:
-    lines = demo.chart([[1.0, 0.1, 0.01], [1.0, 0.0, math.nan]], height=9).splitlines()
+    lines = demo.text_chart([[1.0, 0.1, 0.01], [1.0, 0.0, math.nan]], height=9).splitlines()
     assert len(lines) == 9 and "*" in lines[0] and "o" in lines[4] and "o" in lines[8]
     assert "x" in lines[8] and "x" in lines[0]
-    assert demo.chart([[math.nan], [0.0]]).strip() == ""
+    assert demo.text_chart([[math.nan], [0.0]]).strip() == ""

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 
-from covlab.cli import main
+from covlab.cli.main import main
 from covlab.estimators import Estimator, ladder
 from covlab.estimators.bound import position_bound
 from covlab.estimators.calibration import calibrate
@@ -30,11 +30,13 @@ from covlab.estimators.greedy import Genie, GreedyLikelihood, best_point, inform
 from covlab.estimators.grid import CovarianceFit, GridLikelihood, likelihood_steps, steering_at
 from covlab.estimators.likelihood import CodedSnapshots
 from covlab.estimators.spectra import locate, music, mvdr, peaks, source_count
-from covlab.grid import default_grid
-from covlab.metrics import places, rmspe
-from covlab.scenario import Scenario, preset
-from covlab.simulator import CONTRACT, Batch, Simulator, scene_generator
-from covlab.site import ris_positions, site_channel, steering_vectors
+from covlab.metrics import cartesian_positions, rmspe
+from covlab.networks.source_grid import default_grid
+from covlab.scenes.batch import CONTRACT, Batch
+from covlab.scenes.channel import site_channel
+from covlab.scenes.geometry import ris_positions, steering_vectors
+from covlab.scenes.scenario import Scenario, preset
+from covlab.scenes.simulator import Simulator, scene_generator
 
 STUDENT = preset("student")
 SITE = site_channel(STUDENT).to(torch.complex64)
@@ -105,7 +107,7 @@ def test_estimates_are_hermitian_and_positive_semidefinite(estimator: Estimator)
 def test_a_site_that_does_not_fit_is_refused(estimator: Estimator) -> None:
     with pytest.raises(
         ValueError,
-        match=r"site must be G, complex \[M, N\] = \[8, 16\] beside this batch, got torch.complex64 \[16, 8\]",
+        match=r"G must be complex \[M, N\] = \[8, 16\] beside this batch, got torch.complex64 \[16, 8\]",
     ):
         estimator(draw(2), SITE.mH)
 
@@ -478,7 +480,7 @@ def test_mvdr_is_acoulars_near_field_beamformer() -> None:
     speed = 343.0
     frequency = speed / scenario.wavelength_m
     spectra = acoular.PowerSpectraImport(csm=R.numpy(), frequencies=np.array([frequency]))
-    grid = acoular.ImportGrid(pos=places(azimuth, elevation - 1, range_m).T.numpy().copy())
+    grid = acoular.ImportGrid(pos=cartesian_positions(azimuth, elevation - 1, range_m).T.numpy().copy())
     vectors = acoular.SteeringVector(
         grid=grid,
         mics=acoular.MicGeom(pos_total=ris_positions(scenario).T.numpy().copy()),

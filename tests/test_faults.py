@@ -7,15 +7,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from covlab.checkpoint import CheckpointError, load_parameters
-from covlab.cli import main
+from covlab.cli.main import main
 from covlab.faults import FAULTS, GROUPS, inject
-from covlab.faults.convictions import OBSERVABLES
-from covlab.faults.stage import exhibit, finish, stage
-from covlab.loss import Loss, LossWeights
-from covlab.progress import Lines
-from covlab.scenario import preset
-from covlab.simulator import FreshScenes, Simulator, scene_generator
+from covlab.faults.evidence import OBSERVABLES
+from covlab.faults.small_run import exhibit, finish, small_run
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FreshScenes
+from covlab.training.checkpoint import CheckpointError, load_parameters
+from covlab.training.loss import Loss, LossWeights
+from covlab.training.progress import Lines
 
 STUDENT = preset("student")
 
@@ -27,7 +28,7 @@ def test_the_museum_is_as_large_as_promised() -> None:
 
 def test_a_fault_lives_in_the_trainers_made_inside_and_nowhere_else() -> None:
     lines: list[str] = []
-    inside, outside = stage("missing_division", progress=Lines(lines.append)), stage()
+    inside, outside = small_run("missing_division", progress=Lines(lines.append)), small_run()
     assert inside.faults == ("missing_division",) and outside.faults == ()
     inside.fit(), outside.fit()
     assert lines and all(line.endswith("BUGGED") for line in lines)
@@ -41,7 +42,7 @@ def test_a_fault_stays_in_its_thread() -> None:
 
     def other() -> None:
         ready.wait()
-        made["clean"] = stage()
+        made["clean"] = small_run()
         go_on.set()
 
     thread = threading.Thread(target=other)
@@ -49,18 +50,20 @@ def test_a_fault_stays_in_its_thread() -> None:
     with inject("missing_division"):
         ready.set()
         go_on.wait()
-        made["bugged"] = stage()
+        made["bugged"] = small_run()
     thread.join()
     assert made["clean"].faults == () and made["bugged"].faults == ("missing_division",)
 
 
 def test_the_reviewed_bug_does_nothing_when_one_micro_batch_makes_a_window() -> None:
-    bugged, clean = (stage(*faults, accumulation=1, windows=30).fit() for faults in (("division_in_debug_block",), ()))
+    bugged, clean = (
+        small_run(*faults, accumulation=1, windows=30).fit() for faults in (("division_in_debug_block",), ())
+    )
     assert torch.equal(bugged.vector, clean.vector)
 
 
 def test_the_reviewed_bug_divides_the_first_micro_batch_alone() -> None:
-    bugged, clean = (stage(*faults).fit().ledger.columns()["loss"] for faults in (("division_in_debug_block",), ()))
+    bugged, clean = (small_run(*faults).fit().ledger.columns()["loss"] for faults in (("division_in_debug_block",), ()))
     assert bugged[0] / clean[0] == pytest.approx(3.25, rel=0.05)
     assert bugged[1] / clean[1] == pytest.approx(4, rel=0.05)
 
@@ -79,11 +82,11 @@ def test_refusals() -> None:
         inject("loading_on_prediction_alone"),
     ):
         pass
-    assert stage().faults == ()
+    assert small_run().faults == ()
 
 
 def test_faults_of_different_places_compose() -> None:
-    run = stage("missing_division", "constant_symbols", "main_weight_zero", "schedule_per_epoch")
+    run = small_run("missing_division", "constant_symbols", "main_weight_zero", "schedule_per_epoch")
     assert run.faults == ("constant_symbols", "main_weight_zero", "missing_division", "schedule_per_epoch")
     run.fit()
     assert run.history[-1]["train"] == 0 and run.counters["schedule_count"] == 4
@@ -94,9 +97,9 @@ def test_faults_of_different_places_compose() -> None:
 @pytest.mark.parametrize("name", FAULTS)
 def test_exhibits_are_complete_and_their_difference_is_short(name: str) -> None:
     fault = FAULTS[name]
-    assert all(getattr(fault, text) for text in ("title", "changes", "innocent", "seen_in"))
+    assert all(getattr(fault, text) for text in ("title", "changes", "unaffected", "seen_in"))
     assert fault.observable in OBSERVABLES
-    assert fault.original.__name__ == fault.place.split(".")[1] and "\n" not in fault.title
+    assert fault.original.__name__ == fault.seam.split(".")[1] and "\n" not in fault.title
     changed = [line for line in fault.diff().splitlines()[3:] if line[0] in "+-"]
     assert 1 <= len(changed) <= 24
 
@@ -128,7 +131,7 @@ def test_no_fault_raises_an_exception(name: str, precision: str) -> None:
 def test_a_trainer_of_a_faulty_stream_is_stamped_wherever_it_is_made() -> None:
     with inject("constant_symbols"):
         scenes = FreshScenes(Simulator(STUDENT), 8, 4, seed=0)
-    run = stage()
+    run = small_run()
     again = type(run)(run.model, scenes, run.validation, run.recipe, run.weights, progress=run.progress)
     assert again.faults == ("constant_symbols",)
 
@@ -144,7 +147,7 @@ def test_a_guard_that_is_an_assert_is_no_guard() -> None:
     import subprocess
     import sys
 
-    code = "from covlab.faults import inject; from covlab.loss import LossWeights\n{}\nprint('accepted')"
+    code = "from covlab.faults import inject; from covlab.training.loss import LossWeights\n{}\nprint('accepted')"
     wrong, right = "with inject('guard_by_assert'): LossWeights(lam_cov=0.0)", "LossWeights(lam_cov=0.0)"
     for program, accepted in ((wrong, True), (right, False)):
         result = subprocess.run(
@@ -158,7 +161,7 @@ def test_a_guard_that_is_an_assert_is_no_guard() -> None:
 def test_autocast_leaves_the_complex_loss_alone() -> None:
     """What the exhibit says of covlab's own loss."""
     batch = Simulator(STUDENT).draw(32, scene_generator(0, "test"))
-    run = stage()
+    run = small_run()
     loss = Loss(STUDENT, LossWeights.only(**dict.fromkeys(LossWeights.names(), 0.1)))
     estimate = run.model(batch.y, batch.H, batch.codes, batch.snr_db)
     with torch.autocast("cpu", dtype=torch.float16):
@@ -171,7 +174,7 @@ def test_catalogue_and_exhibit_from_a_shell() -> None:
     assert catalogue.exit_code == 0 and all(name in catalogue.output for name in FAULTS)
     exhibit = CliRunner().invoke(main, ["faults", "show", "clip_before_unscale", "--measure"])
     assert exhibit.exit_code == 0
-    assert "--- Trainer.condition" in exhibit.output and "+++ clip_before_unscale" in exhibit.output
+    assert "--- Trainer.unscale_and_clip" in exhibit.output and "+++ clip_before_unscale" in exhibit.output
     assert "clip_share" in exhibit.output and "Pytorch-UNet#468" in exhibit.output
     nothing = CliRunner().invoke(main, ["faults", "show", "nonsense"])
     assert nothing.exit_code == 1 and "no fault 'nonsense'" in nothing.output

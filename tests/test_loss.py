@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from covlab.loss import Loss, LossWeights, nmse
-from covlab.model import Estimate
-from covlab.scenario import preset
-from covlab.simulator import Batch, Simulator, scene_generator
+from covlab.networks.model import Estimate
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.training.loss import Loss, LossWeights, nmse
 
 scales = st.floats(1e-6, 1e6)
 seeds = st.integers(0, 2**31)
@@ -89,7 +90,7 @@ def test_weights_refuse(value: Any) -> None:
 
 
 def test_guards_survive_optimized_python() -> None:
-    code = "from covlab.loss import LossWeights; LossWeights(lam_cov=0)"
+    code = "from covlab.training.loss import LossWeights; LossWeights(lam_cov=0)"
     run = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, check=False)
     assert run.returncode == 1 and "lam_cov must be above 0" in run.stderr
 
@@ -186,8 +187,8 @@ def test_ortho_vanishes_for_orthogonal_columns_of_any_length() -> None:
     batch, _ = scenes_and_guess()
     Q = torch.linalg.qr(torch.randn(6, 16, 4, dtype=torch.complex64))[0] * torch.tensor([1.0, 20.0, 0.3, 5.0])
     assert term("ortho", Estimate(Q, torch.ones(6)), batch).max() < 1e-9
-    twins = torch.cat([Q[:, :, :1], 3 * Q[:, :, :1]], dim=2)
-    assert torch.allclose(term("ortho", Estimate(twins, torch.ones(6)), batch), torch.full((6,), 2.0))
+    parallel = torch.cat([Q[:, :, :1], 3 * Q[:, :, :1]], dim=2)
+    assert torch.allclose(term("ortho", Estimate(parallel, torch.ones(6)), batch), torch.full((6,), 2.0))
 
 
 def test_position_error_does_not_depend_on_the_order_of_the_guess() -> None:

@@ -8,11 +8,21 @@ from typing import Any
 import pytest
 
 from covlab.faults import FAULTS
-from covlab.faults.convictions import OBSERVABLES
-from covlab.faults.matrix import ALIKE, CELLS, SILENT, confusion, load, load_confusion, measure, twins, write
-from covlab.plots.faults import confusion_matrix, symptom_matrix
+from covlab.faults.evidence import OBSERVABLES
+from covlab.faults.matrix import (
+    ALIKE,
+    CELLS,
+    SILENT,
+    indistinguishable,
+    load_confusion,
+    load_matrix,
+    measure_confusion,
+    measure_matrix,
+    write_matrix,
+)
+from covlab.plots.fault_matrices import confusion_matrix, symptom_matrix
 
-PUBLISHED = load()
+PUBLISHED = load_matrix()
 
 
 def published(fault: str, cell: tuple[str, str, str]) -> dict[str, Any]:
@@ -42,7 +52,7 @@ def test_every_fault_is_convicted_by_its_own_observable_somewhere() -> None:
 
 
 def test_what_cannot_be_identified_is_named_and_explained() -> None:
-    found = twins(PUBLISHED)
+    found = indistinguishable(PUBLISHED)
     assert all(group.reasons for group in found)
     assert {name for group in found if not group.observables for name in group.names} == set(SILENT)
     assert {group.observables for group in found if group.observables} == set(ALIKE)
@@ -60,12 +70,12 @@ def test_what_is_known_of_the_missing_division() -> None:
 
 def test_a_part_measured_again_agrees(tmp_path: Path) -> None:
     cell = ("adamw", "clip", "fp32")
-    (row,) = measure(["missing_division"], [cell], workers=1)
+    (row,) = measure_matrix(["missing_division"], [cell], workers=1)
     known = published("missing_division", cell)
     assert set(row) == set(known) and row["moved"] == known["moved"]
     for number in ("train", "validation", "gradient_norm", "update_norm", "clean_validation"):
         assert row[number] == pytest.approx(known[number], rel=0.1)
-    write([row], tmp_path / "part.csv")
+    write_matrix([row], tmp_path / "part.csv")
     assert (tmp_path / "part.csv").read_text().startswith("fault,optimizer,clipping,precision,train")
 
 
@@ -79,7 +89,7 @@ def test_pictures() -> None:
 @pytest.mark.slow
 def test_the_whole_matrix_within_ten_minutes() -> None:
     began = time.monotonic()
-    rows = measure()
+    rows = measure_matrix()
     assert time.monotonic() - began < 600
     for row, known in zip(rows, PUBLISHED, strict=True):
         assert (row["fault"], row["moved"], row["clean_moved"]) == (
@@ -95,7 +105,7 @@ def test_the_whole_matrix_within_ten_minutes() -> None:
     "shares", [load_confusion(), pytest.param(None, marks=pytest.mark.slow)], ids=["published", "measured again"]
 )
 def test_confusion(shares: dict[str, dict[str, float]] | None) -> None:
-    shares = shares or confusion()
+    shares = shares or measure_confusion()
     assert shares["clean"] == {}
     assert all(shares[fault.name][fault.observable] == 1 for fault in FAULTS.values())
     assert set(OBSERVABLES) == {name for found in shares.values() for name in found}

@@ -13,9 +13,18 @@ from pyriemann.geometry.distance import distance_wasserstein
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from covlab.metrics import assign, bures_wasserstein, places, position_errors, principal_angles, rmspe, subspace_overlap
-from covlab.scenario import preset
-from covlab.simulator import Batch, Simulator, scene_generator
+from covlab.metrics import (
+    assign,
+    bures_wasserstein,
+    cartesian_positions,
+    position_errors,
+    principal_angles,
+    rmspe,
+    subspace_overlap,
+)
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
 
 STUDENT = preset("student")
 
@@ -104,7 +113,7 @@ def test_a_missed_source_costs_its_range() -> None:
     errors = position_errors(nothing, batch)
     present = batch.power > 0
     assert torch.allclose(errors[present], batch.range_m[present])
-    assert torch.allclose(places(batch.azimuth, batch.elevation, batch.range_m).norm(dim=2), batch.range_m)
+    assert torch.allclose(cartesian_positions(batch.azimuth, batch.elevation, batch.range_m).norm(dim=2), batch.range_m)
 
 
 @pytest.mark.parametrize(

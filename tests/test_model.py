@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from covlab.loss import nmse
-from covlab.model import BackProjectionNet, Estimate, SnapshotConvNet
-from covlab.scenario import PRESETS, Scenario, preset
-from covlab.simulator import Batch, Simulator, scene_generator
+from covlab.networks.model import BackProjectionNet, Estimate, SnapshotConvNet
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import PRESETS, Scenario, preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.training.loss import nmse
 
 STUDENT = preset("student")
 NETWORKS = (BackProjectionNet, SnapshotConvNet)

@@ -11,13 +11,15 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from covlab.checkpoint import CheckpointError, load_parameters
-from covlab.cli import main
+from covlab.cli.main import main
 from covlab.metrics import by_snr
-from covlab.scenario import PRESETS, preset
-from covlab.simulator import Batch, Simulator, scene_generator
-from covlab.site import site_channel
-from covlab.unrolled import CHECKPOINTS, UnrolledNet, pretrained, scored_scenes
+from covlab.networks.unrolled import UnrolledNet
+from covlab.scenes.batch import Batch
+from covlab.scenes.channel import site_channel
+from covlab.scenes.scenario import PRESETS, preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.training.checkpoint import CheckpointError, load_parameters
+from covlab.training.pretrained import CHECKPOINTS, pretrained, scored_scenes
 
 STUDENT = preset("student")
 SEED_TOLERANCE = (
@@ -60,7 +62,7 @@ def test_card_tells_how_to_make_it_again(name: str) -> None:
 def test_network_of_no_preset_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="preset must be one of student, near_field, full, got 'half'"):
         pretrained("half")
-    monkeypatch.setattr("covlab.unrolled.CHECKPOINTS", tmp_path)
+    monkeypatch.setattr("covlab.training.pretrained.CHECKPOINTS", tmp_path)
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         pretrained("student")
 

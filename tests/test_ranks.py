@@ -18,15 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from covlab.checkpoint import CheckpointError, read_checkpoint
 from covlab.faults import inject
-from covlab.model import BackProjectionNet
-from covlab.progress import Silent
-from covlab.ranks import ALONE, ProcessGroup, Ranks, device_of_rank
-from covlab.recipe import Recipe
-from covlab.scenario import preset
-from covlab.simulator import FixedScenes, Simulator, scene_generator
-from covlab.trainer import Trainer
+from covlab.networks.model import BackProjectionNet
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes
+from covlab.training.checkpoint import CheckpointError, read_checkpoint
+from covlab.training.progress import Silent
+from covlab.training.ranks import ALONE, ProcessGroup, Ranks, device_of_rank
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer
 
 HERE = Path(__file__).parent
 SIZES = pytest.mark.parametrize("size", [2, 3])

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 from watch_healthy import HEALTHY
 
-from covlab.cli import main
+from covlab.cli.main import main
 from covlab.faults import FAULTS
-from covlab.scenario import PRESETS
+from covlab.scenes.scenario import PRESETS
 from covlab.watch import TITLES
 
 WORDS = dict(

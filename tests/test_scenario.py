@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from covlab.loss import nmse
-from covlab.model import BackProjectionNet, Estimate
-from covlab.scenario import PRESETS, preset
-from covlab.simulator import Batch, Simulator, concatenate, scene_generator
-from covlab.site import believed_site, codebook, site_channel
+from covlab.networks.model import BackProjectionNet, Estimate
+from covlab.scenes.batch import Batch, concatenate
+from covlab.scenes.channel import believed_channel, site_channel
+from covlab.scenes.codebook import codebook
+from covlab.scenes.scenario import PRESETS, preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.training.loss import nmse
 
 STUDENT = preset("student")
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -182,8 +184,8 @@ def test_a_fixed_codebook_is_shared_by_all_scenes_and_simulators() -> None:
 @pytest.mark.parametrize("error_db", [-30.0, -10.0, 3.0])
 def test_the_believed_channel_errs_by_what_is_stated_and_only_the_receiver_sees_it(error_db: float) -> None:
     scenario = replace(STUDENT, calibration_error_db=error_db)
-    G, believed = site_channel(scenario), believed_site(scenario)
-    assert torch.equal(G, site_channel(STUDENT)) and torch.equal(believed_site(STUDENT), G)
+    G, believed = site_channel(scenario), believed_channel(scenario)
+    assert torch.equal(G, site_channel(STUDENT)) and torch.equal(believed_channel(STUDENT), G)
     assert math.isclose(10 * torch.log10((believed - G).abs().square().sum() / G.abs().square().sum()).item(), error_db)
     (_, clean), (_, batch) = draw(), draw(calibration_error_db=error_db)
     assert torch.equal(batch.y, clean.y)
@@ -191,14 +193,14 @@ def test_the_believed_channel_errs_by_what_is_stated_and_only_the_receiver_sees_
     assert torch.allclose(torch.linalg.lstsq(codes, H).solution.T, believed)
 
     per_scene = replace(scenario, site="per_scene")
-    G, believed = Simulator(per_scene, dtype=torch.complex128).site(50, scene_generator(0, "test"))
+    G, believed = Simulator(per_scene, dtype=torch.complex128).channel(50, scene_generator(0, "test"))
     relative = (believed - G).abs().square().sum(dim=(1, 2)) / G.abs().square().sum(dim=(1, 2))
     assert torch.allclose(10 * torch.log10(relative), torch.tensor(error_db).double())
 
 
 class SiteKeeper(Simulator):
-    def site(self, scenes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        self.kept = super().site(scenes, generator)
+    def channel(self, scenes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        self.kept = super().channel(scenes, generator)
         return self.kept
 
 
@@ -222,13 +224,13 @@ def test_a_scene_of_its_own_site_is_known_from_h_if_and_only_if_there_are_n_code
 
 def test_a_network_knows_the_channel_that_the_receiver_believes_in() -> None:
     wrong = replace(STUDENT, calibration_error_db=-10.0)
-    G = believed_site(wrong)
+    G = believed_channel(wrong)
     expected = G.mH @ torch.linalg.inv(G @ G.mH + 0.1 * torch.eye(STUDENT.bs_antennas))
     assert torch.allclose(torch.view_as_complex(BackProjectionNet(wrong).back_projection), expected.to(torch.complex64))
 
 
 def test_only_one_site_can_be_known_beforehand() -> None:
-    for use in (site_channel, believed_site, BackProjectionNet):
+    for use in (site_channel, believed_channel, BackProjectionNet):
         with pytest.raises(
             ValueError, match="scenario.site must be 'fixed' for a channel that can be known, got 'per_scene'"
         ):
@@ -265,7 +267,7 @@ def test_scenes_do_not_depend_on_the_pieces_they_are_worked_out_in(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, whole = draw(50, **settings)
-    monkeypatch.setattr("covlab.simulator.CACHE_BYTES", 7 * 16 * 16 * 2 * 16)  # seven scenes' products
+    monkeypatch.setattr("covlab.scenes.simulator.CACHE_BYTES", 7 * 16 * 16 * 2 * 16)  # seven scenes' products
     _, pieces = draw(50, **settings)
     assert torch.allclose(pieces.y, whole.y) and torch.allclose(pieces.noise_power, whole.noise_power)
 

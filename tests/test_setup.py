@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from covlab import __version__
-from covlab.cli import COMMANDS, main
+from covlab.cli.main import COMMANDS, main
 from covlab.environment import lock_differences
 
 ROOT = Path(__file__).parents[1]
@@ -76,7 +76,7 @@ def test_every_command_can_be_imported(name: str) -> None:
 
 def test_help_and_import_stay_light() -> None:
     code = (
-        "import sys, covlab.cli as c\ntry:\n c.main(['--help'])\nexcept SystemExit: pass\n"
+        "import sys, covlab.cli.main as c\ntry:\n c.main(['--help'])\nexcept SystemExit: pass\n"
         "sys.exit(any(m in sys.modules for m in ('torch', 'papermill', 'matplotlib')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0

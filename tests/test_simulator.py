@@ -11,16 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from covlab.scenario import PRESETS, Scenario, preset
-from covlab.simulator import (
-    Batch,
-    FixedScenes,
-    FreshScenes,
-    Simulator,
-    concatenate,
-    scene_generator,
-)
-from covlab.site import directions, ris_positions, site_channel, steering_vectors
+from covlab.scenes.batch import Batch, concatenate
+from covlab.scenes.channel import site_channel
+from covlab.scenes.geometry import directions, ris_positions, steering_vectors
+from covlab.scenes.scenario import PRESETS, Scenario, preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes, FreshScenes
 
 STUDENT = preset("student")
 

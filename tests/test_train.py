@@ -8,12 +8,12 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from covlab.checkpoint import load_parameters, read_checkpoint
-from covlab.cli import main
+from covlab.cli.main import main
 from covlab.metrics import by_snr
-from covlab.model import BackProjectionNet
-from covlab.scenario import preset
-from covlab.simulator import Simulator, scene_generator
+from covlab.networks.model import BackProjectionNet
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.training.checkpoint import load_parameters, read_checkpoint
 
 STUDENT = preset("student")
 

@@ -15,17 +15,19 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from covlab.checkpoint import read_checkpoint
 from covlab.faults import inject
-from covlab.loss import LossWeights
-from covlab.model import BackProjectionNet, Estimate
-from covlab.nonfinite import NonFiniteLoss
+from covlab.networks.model import BackProjectionNet, Estimate
 from covlab.plots.training import window_columns
-from covlab.progress import Lines, Pace, Silent
-from covlab.recipe import Recipe
-from covlab.scenario import preset
-from covlab.simulator import Batch, FixedScenes, FreshScenes, Simulator, scene_generator
-from covlab.trainer import Trainer, gradients
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes, FreshScenes
+from covlab.training.checkpoint import read_checkpoint
+from covlab.training.loss import LossWeights
+from covlab.training.nonfinite import NonFiniteLoss
+from covlab.training.progress import Lines, Pace, Silent
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer, gradients
 
 NMSE = LossWeights.only(lam_cov=1.0)
 STUDENT = preset("student")
@@ -362,7 +364,7 @@ def test_a_long_run_measures_its_steps_as_a_short_one_does_but_not_each(monkeypa
     measured.
     """
     dense = trainer(windows=6).fit().ledger.rows
-    monkeypatch.setattr("covlab.trainer.NORMS_A_RUN", 3)
+    monkeypatch.setattr("covlab.training.trainer.NORMS_A_RUN", 3)
     run = trainer(windows=6).fit()
     measured = [int(row["window"]) for row in run.ledger.rows if "update_norm" in row]
     assert measured == [1, 3, 5]

@@ -10,15 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from covlab.grid import DictionaryEstimate
-from covlab.loss import nmse
-from covlab.model import Estimate
-from covlab.progress import Silent
-from covlab.recipe import Recipe
-from covlab.scenario import PRESETS, Scenario, preset
-from covlab.simulator import Batch, FixedScenes, FreshScenes, Simulator, scene_generator
-from covlab.trainer import Trainer, gradients
-from covlab.unrolled import UnrolledNet
+from covlab.networks.model import Estimate
+from covlab.networks.source_grid import DictionaryEstimate
+from covlab.networks.unrolled import UnrolledNet
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import PRESETS, Scenario, preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes, FreshScenes
+from covlab.training.loss import nmse
+from covlab.training.progress import Silent
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer, gradients
 
 STUDENT = preset("student")
 SIMULATOR = Simulator(STUDENT)
@@ -182,7 +184,7 @@ def test_stages_have_a_loss_of_their_own() -> None:
     assert perfect.terms["cov"].abs().max() < 1e-5 and perfect.terms["cov_pred"].abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("argument", ["looks", "steps", "width", "atoms"])
+@pytest.mark.parametrize("argument", ["passes", "steps", "width", "atoms"])
 def test_number_out_of_range_is_refused_by_name(argument: str) -> None:
     wrong: dict[str, Any] = {argument: 0}
     with pytest.raises(ValueError, match=f"{argument} must be a whole number of at least 1, got 0"):

@@ -13,7 +13,7 @@ from watch_faulty import FAULTY, adamw
 from watch_healthy import batches, network
 
 from covlab.faults import FAULTS
-from covlab.faults.stage import exhibit, finish
+from covlab.faults.small_run import exhibit, finish
 from covlab.watch import watch
 
 HERE = Path(watch_faulty.__file__)

@@ -21,11 +21,12 @@ from PIL import Image
 from covlab import widgets
 from covlab.course import WIDGET_ERROR
 from covlab.faults import FAULTS
-from covlab.faults.stage import stage
-from covlab.loss import LossWeights, nmse
-from covlab.scenario import preset
-from covlab.simulator import Simulator, concatenate, scene_generator
-from covlab.trainer import Trainer
+from covlab.faults.small_run import small_run
+from covlab.scenes.batch import concatenate
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.training.loss import LossWeights, nmse
+from covlab.training.trainer import Trainer
 from covlab.widgets import (
     EXPLORERS,
     FaultMuseumExplorer,
@@ -36,7 +37,7 @@ from covlab.widgets import (
     SceneExplorer,
 )
 from covlab.widgets.background import Background
-from covlab.widgets.controls import Choice, Number, decades
+from covlab.widgets.controls import ChoiceControl, NumberControl, decades
 from covlab.widgets.loss_scale import scaled
 
 IMAGE = re.compile(r'<img alt="([^"]+)"[^>]* src="data:image/png;base64,([^"]+)">')
@@ -113,7 +114,7 @@ def test_an_unknown_control_or_value_is_refused(explorer: widgets.Explorer) -> N
         explorer.state = {"nonsense": 1}
     name, control = next(iter(explorer.controls.items()))
     with pytest.raises(ValueError, match="must be"):
-        explorer.state = {name: 1e9 if isinstance(control, Number) else "nonsense"}
+        explorer.state = {name: 1e9 if isinstance(control, NumberControl) else "nonsense"}
 
 
 def test_an_error_in_a_callback_is_shown_and_marked(
@@ -140,7 +141,7 @@ def test_names_are_lazy_and_unknown_ones_are_refused() -> None:
 @given(st.floats(1, 8))
 @settings(max_examples=30, deadline=None)
 def test_what_must_be_whole_is_whole_however_it_is_set(typed: float) -> None:
-    number = Number("count", 4.0, range(1, 9), whole=True)
+    number = NumberControl("count", 4.0, range(1, 9), whole=True)
     number.box.value = typed  # as by hand
     assert number.value == round(typed) == number.slider.options[number.slider.index][1]
     if typed != round(typed):
@@ -151,7 +152,7 @@ def test_what_must_be_whole_is_whole_however_it_is_set(typed: float) -> None:
 @given(st.lists(st.one_of(st.floats(1e-4, 100), st.sampled_from([0.0, 0.05, 1.0])), min_size=1, max_size=6))
 @settings(max_examples=30, deadline=None)
 def test_box_and_slider_stay_alike(values: list[float]) -> None:
-    number = Number("λ", 1.0, [0.0, *decades(-4, 2)], words={0: "off"})
+    number = NumberControl("λ", 1.0, [0.0, *decades(-4, 2)], words={0: "off"})
     heard = []
     number.observe(lambda: heard.append(number.value))
     for value in values:
@@ -166,7 +167,7 @@ def test_box_and_slider_stay_alike(values: list[float]) -> None:
 
 
 def test_a_choice_refuses_what_it_does_not_offer() -> None:
-    choice = Choice("optimizer", "sgd", ["sgd", "adamw"])
+    choice = ChoiceControl("optimizer", "sgd", ["sgd", "adamw"])
     choice.value = "adamw"
     with pytest.raises(ValueError, match="optimizer must be one of sgd, adamw, got 'adam'"):
         choice.value = "adam"
@@ -361,7 +362,7 @@ def test_shares_of_half_precision_are_those_of_torch(power: int, spread: float, 
 def test_gradients_of_weights_are_those_the_trainer_accumulates() -> None:
     explorer = LossScaleExplorer()
     found = explorer.gradients["untrained"]["by weights"]
-    run = stage(windows=1)
+    run = small_run(windows=1)
     for micro_batch in (window := next(run.draw_windows(0))):
         run.backward(run.weigh(run.losses(micro_batch), micro_batch, torch.tensor(float(sum(map(len, window))))))
     expected = torch.cat(

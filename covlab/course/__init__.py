@@ -21,14 +21,14 @@ _ELSEWHERE = {
     "check": "checking",
     "predict": "predictions",
     "outcome": "predictions",
-    "choose_device": "machine",
-    "choose_scenario": "machine",
-    "show_machine": "machine",
-    "show_progress": "solved",
-    "band": "bands",
-    "reference_trainer": "bands",
+    "choose_device": "machine_check",
+    "choose_scenario": "machine_check",
+    "show_machine": "machine_check",
+    "show_progress": "progress_table",
+    "band": "reference_band",
+    "reference_trainer": "reference_band",
 }
-_LOOKS = {"good": ("#009E73", "✓"), "open": ("#D55E00", "◯"), "plain": ("#0072B2", "")}  # a colour never speaks alone
+_STYLES = {"good": ("#009E73", "✓"), "open": ("#D55E00", "◯"), "plain": ("#0072B2", "")}  # a colour never speaks alone
 
 
 def __getattr__(name: str) -> Any:
@@ -57,12 +57,12 @@ def verdict(exercise: str, passed: bool, text: str) -> None:
     _show(VERDICT, {"exercise": exercise, "passed": bool(passed), "text": text}, text)
 
 
-def card(title: str, lines: list[str], look: str, *, record: dict | None = None, code: str = "") -> None:
+def card(title: str, lines: list[str], style: str, *, record: dict | None = None, code: str = "") -> None:
     """Show a few sentences in a frame, and the same as plain text.
 
-    look: "good", "open" or "plain". record: a verdict for the runner. code: shown below, as it is.
+    style: "good", "open" or "plain". record: a verdict for the runner. code: shown below, as it is.
     """
-    colour, sign = _LOOKS[look]
+    colour, sign = _STYLES[style]
     title = f"{sign} {title}".strip()
     body = "".join(f"<p style='margin: .3em 0'>{marked(line)}</p>" for line in lines)
     if code:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import covlab
-from covlab.course import card, memory, verdict
+from covlab.course import card, student_record, verdict
 from covlab.course.editions import Lesson, LessonError, read_lesson, tags
 from covlab.course.exercises import exercises_of
 from covlab.course.exercises.judging import Judgement, judge
@@ -84,7 +84,7 @@ def check(exercise: str, answer: Any) -> Checked:
         return Checked(str(exercise), judgement, 0)
     judgement = judge(found, answer)
     fingerprint = _fingerprint(answer) if judgement.ran and not _is_starter(exercise, answer) else None
-    record = memory.remember_try(exercise, fingerprint, judgement.passed)
+    record = student_record.remember_try(exercise, fingerprint, judgement.passed)
     tries = len(record["tries"])
     lines = [judgement.finding, f"The law: {found.law}"]
     if judgement.hint:

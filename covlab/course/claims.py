@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from covlab.course.parameters import PROFILES
+from covlab.course.lesson_parameters import PROFILES
 from covlab.course.prose import Stated
 
 

@@ -19,7 +19,7 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
-from covlab.course.parameters import defaults
+from covlab.course.lesson_parameters import defaults
 
 TAGS = {"parameters", "unread", "exercise", "solution", "hide-input", "hide-output", "hide-cell"}
 LESSON_NAME = re.compile(r"\d\d_\w+")

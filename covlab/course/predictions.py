@@ -7,7 +7,7 @@ nobody predicted it.
 from collections.abc import Sequence
 from html import escape
 
-from covlab.course import card, memory
+from covlab.course import card, student_record
 from covlab.markup import marked
 
 _asked: dict[str, tuple[str, list[str]]] = {}  # text and choices of the questions asked in this kernel
@@ -26,7 +26,7 @@ def predict(question: str, text: str, choices: Sequence[str]) -> None:
     from IPython.display import display
 
     _asked[question] = (text, choices)
-    before = memory.prediction(question)
+    before = student_record.prediction(question)
     radio = ipywidgets.RadioButtons(
         options=choices,
         value=before if before in choices else None,
@@ -37,7 +37,7 @@ def predict(question: str, text: str, choices: Sequence[str]) -> None:
     note = ipywidgets.HTML(_noted(radio.value))
 
     def remember(change: dict[str, str]) -> None:
-        memory.remember_prediction(question, change["new"])
+        student_record.remember_prediction(question, change["new"])
         note.value = _noted(change["new"])
 
     radio.observe(remember, names="value")
@@ -57,7 +57,7 @@ def outcome(question: str, happened: str, because: str = "") -> None:
     text, choices = _asked.get(question, ("", [happened]))
     if happened not in choices:
         raise ValueError(f"outcome({question!r}, …): got {happened!r}, expected one of {', '.join(map(repr, choices))}")
-    predicted = memory.prediction(question)
+    predicted = student_record.prediction(question)
     if predicted is None:
         lines = ["You made no prediction. A guess made beforehand makes an outcome stick."]
     elif predicted == happened:

@@ -14,11 +14,11 @@ from typing import Any
 import nbformat
 import psutil
 
-from covlab.course import memory
-from covlab.course.auditor import Finding, audit, exercise_findings, last_lines, measurements
+from covlab.course import student_record
 from covlab.course.claims import Claim, claims_of, measurement_complaints, prose_complaints
 from covlab.course.editions import Lesson, write_notebook
-from covlab.course.parameters import check_overrides
+from covlab.course.lesson_parameters import check_overrides
+from covlab.course.notebook_audit import Problem, audit, exercise_problems, last_lines, measurements
 from covlab.course.prose import statements
 
 GRACE = 10.0  # seconds a lesson's process has beyond its limit to stop its kernel and save what there is
@@ -45,7 +45,7 @@ class Run:
     status: str = "waiting"
     seconds: float = 0.0
     cell: str | None = None
-    findings: list[Finding] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     measured: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -88,51 +88,55 @@ class Run:
     def failed(self) -> bool:
         return self.ended and self.status != "passed"
 
-    def place(self, finding: Finding) -> str:
+    def location(self, problem: Problem) -> str:
         """File and line of the source, such as 'lessons/06_the_scaling_bug.py:41'."""
-        line = self.lesson.line_of(finding.cell)
+        line = self.lesson.line_of(problem.cell)
         return f"lessons/{self.lesson.source.name}" + (f":{line}" if line else "")
 
-    def conclude(self, status: str, claims: dict[str, Claim], finding: Finding | None = None) -> None:
+    def conclude(self, status: str, claims: dict[str, Claim], problem: Problem | None = None) -> None:
         """Settle the status: how papermill ended, and all that it passed over in silence."""
         self.status = status
-        self.findings = [finding] if finding else []
+        self.problems = [problem] if problem else []
         if status == "passed":
             executed = nbformat.read(self.executed, as_version=4)
             stderr = (self.scratch / "stderr.txt").read_text(encoding="utf-8", errors="replace")
-            self.findings += audit(executed, stderr, self.allowed)
-            self.findings += exercise_findings(executed, solved=self.edition == "instructor")
+            self.problems += audit(executed, stderr, self.allowed)
+            self.problems += exercise_problems(executed, solved=self.edition == "instructor")
             self.measured = measurements(executed)
             if self.edition == "instructor":
                 due = claims_of(self.lesson.name, self.parameters.get("profile", "cpu"), claims)
-                self.findings += [
-                    Finding("claim", text, claim=claim)
+                self.problems += [
+                    Problem("claim", text, claim=claim)
                     for claim, text in measurement_complaints(due, claims, self.measured)
                 ]
-        self.findings += prose_findings(self.lesson, claims)
-        if self.seconds > self.allowed and not finding:
-            self.findings.append(
-                Finding("slow", f"the lesson took {self.seconds:.0f} s, its budget is {self.allowed:g} s")
+        self.problems += prose_problems(self.lesson, claims)
+        if self.seconds > self.allowed and not problem:
+            self.problems.append(
+                Problem("slow", f"the lesson took {self.seconds:.0f} s, its budget is {self.allowed:g} s")
             )
-        if status == "passed" and any(each.fatal for each in self.findings):
+        if status == "passed" and any(each.fatal for each in self.problems):
             self.status = "failed"
 
 
-def prose_findings(lesson: Lesson, claims: dict[str, Claim]) -> list[Finding]:
+def prose_problems(lesson: Lesson, claims: dict[str, Claim]) -> list[Problem]:
     """Numbers in the lesson's prose that no claim and no source answers for."""
-    findings: list[Finding] = []
+    problems: list[Problem] = []
     for cell in lesson.notebook.cells:
         if cell.cell_type == "markdown":
             try:
                 complaints = prose_complaints(statements(cell.source), claims)
             except ValueError as error:
                 complaints = [(None, str(error))]
-            findings += [Finding("prose", text, cell.id, claim) for claim, text in complaints]
-    return findings
+            problems += [Problem("prose", text, cell.id, claim) for claim, text in complaints]
+    return problems
 
 
 def run_all(
-    runs: list[Run], claims: dict[str, Claim], *, jobs: int = 1, watch: Callable[[list[Run]], None] = lambda runs: None
+    runs: list[Run],
+    claims: dict[str, Claim],
+    *,
+    jobs: int = 1,
+    on_change: Callable[[list[Run]], None] = lambda runs: None,
 ) -> None:
     """Execute the runs in order, `jobs` at a time; whatever goes wrong is recorded in them, not raised.
 
@@ -149,18 +153,18 @@ def run_all(
             while waiting and len(active) < jobs:
                 active.append(_Process(waiting.pop(0)))
             for process in active:
-                process.look(claims)
+                process.poll(claims)
             active = [process for process in active if not process.run.ended]
-            watch(runs)
+            on_change(runs)
             if active:
                 time.sleep(POLL)
     except KeyboardInterrupt:
         for process in active:
             process.kill()
-            process.run.conclude("interrupted", claims, Finding("error", "stopped from the keyboard", process.run.cell))
+            process.run.conclude("interrupted", claims, Problem("error", "stopped from the keyboard", process.run.cell))
         for run in waiting:
-            run.conclude("interrupted", claims, Finding("error", "never began: stopped from the keyboard"))
-        watch(runs)
+            run.conclude("interrupted", claims, Problem("error", "never began: stopped from the keyboard"))
+        on_change(runs)
     finally:
         for process in active:
             process.kill()
@@ -195,7 +199,7 @@ class _Process:
         environment = dict(os.environ, IPYTHONDIR=str(run.scratch / "ipython"))  # no start-up files of the user's
         # One thread a lesson: their networks are too small to share, and numbers do not depend on the cores then.
         environment.setdefault("OMP_NUM_THREADS", "1")
-        environment[memory.VARIABLE] = ""  # a run is nobody's work: it leaves a student's progress alone
+        environment[student_record.VARIABLE] = ""  # a run is nobody's work: it leaves a student's progress alone
         self.started = time.monotonic()
         run.status = "running"
         with (run.scratch / "stdout.txt").open("wb") as out, (run.scratch / "stderr.txt").open("wb") as err:
@@ -209,7 +213,7 @@ class _Process:
                 start_new_session=True,
             )
 
-    def look(self, claims: dict[str, Claim]) -> None:
+    def poll(self, claims: dict[str, Claim]) -> None:
         """Take in new events; notice the end, and a process that no longer keeps its own time."""
         run = self.run
         ended = self.process.poll() is not None  # asked before reading, so that no event is missed
@@ -221,7 +225,7 @@ class _Process:
             if run.seconds > 3 * run.allowed + GRACE:
                 self.kill()
                 run.conclude(
-                    "timed out", claims, Finding("timeout", "did not stop at its time limit, and was killed", run.cell)
+                    "timed out", claims, Problem("timeout", "did not stop at its time limit, and was killed", run.cell)
                 )
         elif self.closing:
             status, kind = self.closing["status"], KINDS.get(self.closing["status"])
@@ -230,14 +234,14 @@ class _Process:
                 claims,
                 None
                 if kind is None
-                else Finding(kind, self.closing["message"], run.cell, lines=last_lines(self.closing["text"])),
+                else Problem(kind, self.closing["message"], run.cell, lines=last_lines(self.closing["text"])),
             )
         else:
             log = (run.scratch / "stderr.txt").read_text(encoding="utf-8", errors="replace")
             run.conclude(
                 "failed",
                 claims,
-                Finding(
+                Problem(
                     "error",
                     f"the process that runs the notebook ended with code {self.process.returncode}",
                     run.cell,

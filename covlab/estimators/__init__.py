@@ -1,6 +1,6 @@
 """Classical estimators of R, the spectra on top of any R, and the calibration of the site.
 
-An estimator is called with (batch, site): a batch of which it reads the four contract tensors, and G [M, N]. It returns
+An estimator is called with (batch, G): a batch of which it reads the four contract tensors, and G [M, N]. It returns
 an estimate, with ``covariance()`` and ``nmse(batch)``. ``Genie`` alone reads the truth, and says so.
 """
 
@@ -11,10 +11,10 @@ from torch import Tensor
 from covlab.estimators.classical import MeanCovariance, ledoit_wolf, oas, sample_covariance, scaled_identity
 from covlab.estimators.greedy import Genie, GreedyLikelihood, MatchingPursuit
 from covlab.estimators.grid import CovarianceFit, GridLikelihood, RefinedGridLikelihood
-from covlab.grid import DictionaryEstimate, default_grid, default_step
-from covlab.model import Estimate
-from covlab.scenario import Scenario
-from covlab.simulator import Batch
+from covlab.networks.model import Estimate
+from covlab.networks.source_grid import DictionaryEstimate, default_grid, default_step
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import Scenario
 
 Estimator = Callable[[Batch, Tensor], Estimate | DictionaryEstimate]
 

@@ -5,12 +5,12 @@ from torch import Tensor
 
 from covlab.estimators.greedy import information
 from covlab.estimators.likelihood import CodedSnapshots
-from covlab.metrics import places
-from covlab.scenario import Scenario
-from covlab.simulator import Batch
+from covlab.metrics import cartesian_positions
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import Scenario
 
 
-def position_bound(batch: Batch, site: Tensor, scenario: Scenario) -> Tensor:
+def position_bound(batch: Batch, G: Tensor, scenario: Scenario) -> Tensor:
     """The least standard deviation in metres of an unbiased estimate of each source's place [B, K_max]; NaN for absent
     sources.
 
@@ -26,7 +26,7 @@ def position_bound(batch: Batch, site: Tensor, scenario: Scenario) -> Tensor:
         raise ValueError(
             f"scenario must have near_field on for places to be estimated, got '{scenario.name}' with plane waves"
         )
-    scenes = CodedSnapshots(batch, site.to(torch.complex128), batch.noise_power)
+    scenes = CodedSnapshots(batch, G.to(torch.complex128), batch.noise_power)
     coordinates = torch.stack([batch.azimuth.sin(), batch.elevation.sin(), 1 / batch.range_m], dim=2).double()
     _, fisher, _ = information(scenes, scenario, coordinates, batch.power.double())
     absent = (batch.power == 0).repeat_interleave(4, dim=1)
@@ -38,11 +38,13 @@ def position_bound(batch: Batch, site: Tensor, scenario: Scenario) -> Tensor:
     blocks = torch.stack(
         [covariance[:, 4 * k : 4 * k + 3, 4 * k : 4 * k + 3] for k in range(batch.power.shape[1])], dim=1
     )
-    slopes = torch.func.vmap(torch.func.jacfwd(_place))(coordinates.flatten(0, 1)).unflatten(0, coordinates.shape[:2])
+    slopes = torch.func.vmap(torch.func.jacfwd(_cartesian))(coordinates.flatten(0, 1)).unflatten(
+        0, coordinates.shape[:2]
+    )
     variance = (slopes @ blocks @ slopes.mT).diagonal(dim1=2, dim2=3).sum(dim=2)
     return torch.where(batch.power > 0, variance.sqrt().to(batch.power.dtype), torch.nan)
 
 
-def _place(coordinates: Tensor) -> Tensor:
+def _cartesian(coordinates: Tensor) -> Tensor:
     u, v, w = coordinates.unbind()
-    return places(u.asin(), v.asin(), 1 / w)
+    return cartesian_positions(u.asin(), v.asin(), 1 / w)

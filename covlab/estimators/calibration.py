@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from covlab.simulator import Batch
+from covlab.scenes.batch import Batch
 
 
 def calibrate(batch: Batch) -> Tensor:

@@ -8,9 +8,10 @@ batch.
 import torch
 from torch import Tensor
 
-from covlab.model import Estimate
-from covlab.scenario import Scenario
-from covlab.simulator import Batch, Simulator, scene_generator
+from covlab.networks.model import Estimate
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import Scenario
+from covlab.scenes.simulator import Simulator, scene_generator
 
 PRIOR_SCENES = 4096
 """Scenes the mean covariance is computed from."""
@@ -30,23 +31,23 @@ def noise_power(batch: Batch) -> Tensor:
     return batch.y.square().sum(dim=3).mean(dim=(1, 2)) / (1 + snr(batch))
 
 
-def back_project(batch: Batch, site: Tensor) -> Tensor:
+def back_project(batch: Batch, G: Tensor) -> Tensor:
     """Estimates of x_l at the RIS, x̂_l = diag(c_l)ᴴ Gᴴ (G Gᴴ + ρ I)⁻¹ y_l [B, N, L].
 
     The ridge ρ = ‖G‖²_F / (M · SNR) makes it the linear estimate of least mean square error for white x_l.
     """
-    check_site(batch, site)
+    check_channel(batch, G)
     y, codes = torch.view_as_complex(batch.y), torch.view_as_complex(batch.codes)
-    gram, antennas = site @ site.mH, site.shape[0]
+    gram, antennas = G @ G.mH, G.shape[0]
     ridge = gram.diagonal().real.mean() / snr(batch)
-    inverse = torch.linalg.inv(gram + ridge.view(-1, 1, 1) * torch.eye(antennas, device=site.device))
-    return (codes.conj() * (y @ (site.mH @ inverse).mT)).mT
+    inverse = torch.linalg.inv(gram + ridge.view(-1, 1, 1) * torch.eye(antennas, device=G.device))
+    return (codes.conj() * (y @ (G.mH @ inverse).mT)).mT
 
 
-def scaled_identity(batch: Batch, site: Tensor) -> Estimate:
+def scaled_identity(batch: Batch, G: Tensor) -> Estimate:
     """R̂ = I: says nothing of any scene. The error of who has learned nothing."""
-    check_site(batch, site)
-    factor = torch.zeros(len(batch), site.shape[1], 1, dtype=site.dtype, device=site.device)
+    check_channel(batch, G)
+    factor = torch.zeros(len(batch), G.shape[1], 1, dtype=G.dtype, device=G.device)
     return Estimate(factor, torch.ones_like(batch.snr_db))
 
 
@@ -61,33 +62,33 @@ class MeanCovariance:
         values, vectors = torch.linalg.eigh(columns @ columns.mH / PRIOR_SCENES)
         self.factor = vectors * values.clamp(min=0).sqrt()  # [N, N]
 
-    def __call__(self, batch: Batch, site: Tensor) -> Estimate:
-        check_site(batch, site)
-        factor = self.factor.to(site).expand(len(batch), -1, -1)
+    def __call__(self, batch: Batch, G: Tensor) -> Estimate:
+        check_channel(batch, G)
+        factor = self.factor.to(G).expand(len(batch), -1, -1)
         return Estimate(factor, torch.zeros_like(batch.snr_db))
 
 
-def sample_covariance(batch: Batch, site: Tensor) -> Estimate:
+def sample_covariance(batch: Batch, G: Tensor) -> Estimate:
     """R̂ = (1/L) Σ x̂_l x̂_lᴴ of the back-projected snapshots. At ``full`` size worse than the identity."""
-    snapshots = back_project(batch, site)
+    snapshots = back_project(batch, G)
     return Estimate(snapshots / snapshots.shape[2] ** 0.5, torch.zeros_like(batch.snr_db))
 
 
-def ledoit_wolf(batch: Batch, site: Tensor) -> Estimate:
+def ledoit_wolf(batch: Batch, G: Tensor) -> Estimate:
     """Back-projected snapshots, shrunk towards the identity as in Ledoit and Wolf (2004).
 
     The share of the identity, ρ = min(1, (1/L²) Σ_l ‖x_l x_lᴴ − S‖² / ‖S − μI‖²), holds for real and complex data
     alike.
     """
-    snapshots = back_project(batch, site)
+    snapshots = back_project(batch, G)
     return _shrunk(snapshots, ledoit_wolf_share(snapshots))
 
 
-def oas(batch: Batch, site: Tensor) -> Estimate:
+def oas(batch: Batch, G: Tensor) -> Estimate:
     """Back-projected snapshots, shrunk by the oracle-approximating share (Chen, Wiesel, Eldar and Hero 2010), derived
     for complex data.
     """
-    snapshots = back_project(batch, site)
+    snapshots = back_project(batch, G)
     return _shrunk(snapshots, oas_share(snapshots))
 
 
@@ -128,10 +129,8 @@ def _shrunk(snapshots: Tensor, share: Tensor) -> Estimate:
     return Estimate(snapshots * ((1 - share) / L).sqrt().view(-1, 1, 1), share * mean)
 
 
-def check_site(batch: Batch, site: Tensor) -> None:
-    """Raises ValueError unless ``site`` is a complex G [M, N] that fits the batch."""
+def check_channel(batch: Batch, G: Tensor) -> None:
+    """Raises ValueError unless ``G`` is complex [M, N] that fits the batch."""
     shape = (batch.y.shape[2], batch.codes.shape[2])
-    if tuple(site.shape) != shape or not site.is_complex():
-        raise ValueError(
-            f"site must be G, complex [M, N] = {list(shape)} beside this batch, got {site.dtype} {list(site.shape)}"
-        )
+    if tuple(G.shape) != shape or not G.is_complex():
+        raise ValueError(f"G must be complex [M, N] = {list(shape)} beside this batch, got {G.dtype} {list(G.shape)}")

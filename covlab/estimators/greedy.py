@@ -7,10 +7,10 @@ from torch import Tensor
 
 from covlab.estimators.grid import phase_bounds, steering_at
 from covlab.estimators.likelihood import CodedSnapshots, pieces, square
-from covlab.grid import default_grid
-from covlab.model import Estimate
-from covlab.scenario import Scenario
-from covlab.simulator import Batch
+from covlab.networks.model import Estimate
+from covlab.networks.source_grid import default_grid
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import Scenario
 
 STRAYS = 1e-6
 """The least power of a source, in shares of the snapshots' power: an absent one keeps a derivative."""
@@ -31,8 +31,8 @@ class MatchingPursuit:
         self.scenario, self.scoring_steps = scenario, scoring_steps
         self.grid = default_grid(scenario, step=step)
 
-    def __call__(self, batch: Batch, site: Tensor) -> Estimate:
-        found = [self._piece(CodedSnapshots(piece, site)) for piece in pieces(batch, len(self.grid))]
+    def __call__(self, batch: Batch, G: Tensor) -> Estimate:
+        found = [self._piece(CodedSnapshots(piece, G)) for piece in pieces(batch, len(self.grid))]
         coordinates, power = (torch.cat(column) for column in zip(*found, strict=True))
         factor = steering_at(self.scenario, coordinates).mT * power.sqrt().unsqueeze(1)
         u, v, w = coordinates.unbind(dim=2)
@@ -56,7 +56,7 @@ class MatchingPursuit:
             coordinates = torch.cat([coordinates, grid[point].unsqueeze(1)], dim=1)
             power = torch.cat([power, added.unsqueeze(1)], dim=1)
             coordinates, power, cost = scoring(
-                scenes, self.scenario, coordinates, power, self.scoring_steps, places=self.off_grid
+                scenes, self.scenario, coordinates, power, self.scoring_steps, move_positions=self.off_grid
             )
             cost = cost + 2 * K * math.log(L * M)
             better = cost < best
@@ -89,12 +89,12 @@ class Genie:
     def __init__(self, scenario: Scenario, scoring_steps: int = 10):
         self.scenario, self.scoring_steps = scenario, scoring_steps
 
-    def __call__(self, batch: Batch, site: Tensor) -> Estimate:
-        scenes = CodedSnapshots(batch, site)
+    def __call__(self, batch: Batch, G: Tensor) -> Estimate:
+        scenes = CodedSnapshots(batch, G)
         present = (batch.power > 0).to(batch.power.dtype)
         power = present * (scenes.power / present.sum(dim=1)).unsqueeze(1)
         coordinates = torch.stack([batch.azimuth.sin(), batch.elevation.sin(), 1 / batch.range_m], dim=2)
-        _, power, _ = scoring(scenes, self.scenario, coordinates, power, self.scoring_steps, places=False)
+        _, power, _ = scoring(scenes, self.scenario, coordinates, power, self.scoring_steps, move_positions=False)
         return Estimate(batch.steering * (power * present).sqrt().unsqueeze(1), torch.zeros_like(batch.snr_db))
 
 
@@ -140,8 +140,8 @@ def information(
         for axis in range(3)
     ]
 
-    def steer(places: Tensor) -> Tensor:
-        return torch.view_as_real(steering_at(scenario, places))
+    def steer(at: Tensor) -> Tensor:
+        return torch.view_as_real(steering_at(scenario, at))
 
     steering = steering_at(scenario, coordinates)
     slopes = [torch.view_as_complex(torch.func.jvp(steer, (coordinates,), (direction,))[1]) for direction in along]
@@ -158,9 +158,10 @@ def information(
 
 
 def scoring(
-    scenes: CodedSnapshots, scenario: Scenario, coordinates: Tensor, power: Tensor, steps: int, places: bool
+    scenes: CodedSnapshots, scenario: Scenario, coordinates: Tensor, power: Tensor, steps: int, move_positions: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Damped Fisher scoring of powers [B, K] and, with ``places``, of coordinates [B, K, 3]; also the cost reached [B].
+    """Damped Fisher scoring of powers [B, K] and, with ``move_positions``, of coordinates [B, K, 3]; also the cost
+    reached [B].
 
     A step that does not lower a scene's cost is not taken, and damps the next one more (Levenberg and Marquardt).
     """
@@ -170,8 +171,8 @@ def scoring(
     power = torch.maximum(power, floor)
     gradient, fisher, cost = information(scenes, scenario, coordinates, power)
     for _ in range(steps):
-        moved = _step(gradient, fisher, damping, places).unflatten(1, (-1, 4))
-        there = (coordinates + moved[..., :3]).clamp(low, high) if places else coordinates
+        moved = _step(gradient, fisher, damping, move_positions).unflatten(1, (-1, 4))
+        there = (coordinates + moved[..., :3]).clamp(low, high) if move_positions else coordinates
         louder = torch.maximum(power * moved[..., 3].clamp(-2, 2).exp(), floor)
         trial = information(scenes, scenario, there, louder)
         better = trial[2] < cost
@@ -184,10 +185,10 @@ def scoring(
     return coordinates, power, cost
 
 
-def _step(gradient: Tensor, fisher: Tensor, damping: Tensor, places: bool) -> Tensor:
-    """−(F + μ diag F)⁻¹ g, in units in which diag F = 1; without ``places`` only the powers move."""
+def _step(gradient: Tensor, fisher: Tensor, damping: Tensor, move_positions: bool) -> Tensor:
+    """−(F + μ diag F)⁻¹ g, in units in which diag F = 1; without ``move_positions`` only the powers move."""
     moves = torch.arange(gradient.shape[1], device=gradient.device) % 4 == 3
-    moves = moves | places
+    moves = moves | move_positions
     scale = fisher.diagonal(dim1=1, dim2=2).clamp(min=1e-12).rsqrt() * moves
     scaled = fisher * scale.unsqueeze(1) * scale.unsqueeze(2)
     loading = damping.unsqueeze(1) + 1e-6 + (~moves).to(scale.dtype)

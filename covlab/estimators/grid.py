@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from covlab.estimators.likelihood import CodedSnapshots, pieces, square
-from covlab.grid import DictionaryEstimate, Grid, default_grid
-from covlab.model import Estimate
-from covlab.scenario import Scenario
-from covlab.simulator import Batch
-from covlab.site import steering_vectors
+from covlab.networks.model import Estimate
+from covlab.networks.source_grid import DictionaryEstimate, Grid, default_grid
+from covlab.scenes.batch import Batch
+from covlab.scenes.geometry import steering_vectors
+from covlab.scenes.scenario import Scenario
 
 
 class CovarianceFit:
@@ -27,10 +27,10 @@ class CovarianceFit:
     def __init__(self, grid: Grid, iterations: int = 30):
         self.grid, self.iterations = grid, iterations
 
-    def __call__(self, batch: Batch, site: Tensor) -> DictionaryEstimate:
+    def __call__(self, batch: Batch, G: Tensor) -> DictionaryEstimate:
         grid, found = self.grid.to(batch.y.device), []
         for piece in pieces(batch, len(grid)):
-            scenes = CodedSnapshots(piece, site)
+            scenes = CodedSnapshots(piece, G)
             responses = scenes.responses(grid.steering)
             data = square(responses.mH @ scenes.y).sum(dim=(1, 3))
             power = _even_power(scenes, len(grid))
@@ -60,10 +60,10 @@ class GridLikelihood:
     def __init__(self, grid: Grid, iterations: int = 20, full: int = 4, keep: int = 200):
         self.grid, self.iterations, self.full, self.keep = grid, iterations, full, min(keep, len(grid))
 
-    def __call__(self, batch: Batch, site: Tensor) -> DictionaryEstimate:
+    def __call__(self, batch: Batch, G: Tensor) -> DictionaryEstimate:
         grid, found = self.grid.to(batch.y.device), []
         for piece in pieces(batch, len(grid)):
-            scenes = CodedSnapshots(piece, site)
+            scenes = CodedSnapshots(piece, G)
             responses = scenes.responses(grid.steering)
             power = likelihood_steps(scenes, responses, _even_power(scenes, len(grid)), self.full)
             power, kept = power.topk(self.keep, dim=1)
@@ -97,8 +97,8 @@ class RefinedGridLikelihood:
         self.cell = (self.high - self.low) / cells
         self.children = torch.cartesian_prod(*[torch.tensor([-0.25, 0.25])] * 3)
 
-    def __call__(self, batch: Batch, site: Tensor) -> Estimate:
-        found = [self._piece(CodedSnapshots(piece, site)) for piece in pieces(batch, len(self.grid))]
+    def __call__(self, batch: Batch, G: Tensor) -> Estimate:
+        found = [self._piece(CodedSnapshots(piece, G)) for piece in pieces(batch, len(self.grid))]
         return Estimate(torch.cat(found), torch.zeros_like(batch.snr_db))
 
     def _piece(self, scenes: CodedSnapshots) -> Tensor:
@@ -146,6 +146,6 @@ def steering_at(scenario: Scenario, coordinates: Tensor) -> Tensor:
     return steering_vectors(scenario, u.asin(), v.asin(), 1 / w)
 
 
-def _even_power(scenes: CodedSnapshots, places: int) -> Tensor:
-    """The snapshots' power, spread evenly over the places [B, A]."""
-    return (scenes.power / places).unsqueeze(1).expand(-1, places)
+def _even_power(scenes: CodedSnapshots, points: int) -> Tensor:
+    """The snapshots' power, spread evenly over the points [B, A]."""
+    return (scenes.power / points).unsqueeze(1).expand(-1, points)

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from covlab.estimators.classical import check_site, noise_power
-from covlab.simulator import Batch
+from covlab.estimators.classical import check_channel, noise_power
+from covlab.scenes.batch import Batch
 
 RESPONSES_AT_ONCE = 2**22
 """Complex numbers in one tensor of responses: scenes are worked off in pieces of this size."""
@@ -28,14 +28,14 @@ class CodedSnapshots:
         ValueError: ``site`` does not fit the batch, or a snapshot is not finite.
     """
 
-    def __init__(self, batch: Batch, site: Tensor, noise: Tensor | None = None):
-        check_site(batch, site)
+    def __init__(self, batch: Batch, G: Tensor, noise: Tensor | None = None):
+        check_channel(batch, G)
         if bad := (~batch.y.isfinite()).sum().item():
             raise ValueError(f"batch.y must be finite, got {bad} of {batch.y.numel()} numbers that are not")
-        self.y = torch.view_as_complex(batch.y).to(site.dtype).unsqueeze(-1)  # [B, L, M, 1]
-        self.channels = site * torch.view_as_complex(batch.codes).unsqueeze(2)  # G diag(c_l) [B, L, M, N]
-        self.noise = (noise_power(batch) if noise is None else noise).to(site.real.dtype)  # [B]
-        self.eye = torch.eye(site.shape[0], dtype=site.dtype, device=site.device)
+        self.y = torch.view_as_complex(batch.y).to(G.dtype).unsqueeze(-1)  # [B, L, M, 1]
+        self.channels = G * torch.view_as_complex(batch.codes).unsqueeze(2)  # G diag(c_l) [B, L, M, N]
+        self.noise = (noise_power(batch) if noise is None else noise).to(G.real.dtype)  # [B]
+        self.eye = torch.eye(G.shape[0], dtype=G.dtype, device=G.device)
 
     def __len__(self) -> int:
         return self.y.shape[0]
@@ -72,8 +72,8 @@ def square(tensor: Tensor) -> Tensor:
     return torch.view_as_real(tensor).square().sum(dim=-1)
 
 
-def pieces(batch: Batch, places: int) -> Iterator[Batch]:
-    """The batch in pieces of so many scenes that their responses to ``places`` places stay small."""
-    scenes = max(1, RESPONSES_AT_ONCE // (math.prod(batch.y.shape[1:3]) * places))
+def pieces(batch: Batch, points: int) -> Iterator[Batch]:
+    """The batch in pieces of so many scenes that their responses to ``points`` points stay small."""
+    scenes = max(1, RESPONSES_AT_ONCE // (math.prod(batch.y.shape[1:3]) * points))
     for start in range(0, len(batch), scenes):
         yield batch[start : start + scenes]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from covlab.grid import Grid
+from covlab.networks.source_grid import Grid
 
 
 def music(R: Tensor, sources: Tensor, steering: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def locate(spectrum: Tensor, grid: Grid, count: int) -> Tensor:
     return torch.stack([u.asin(), v.asin(), 1 / w], dim=2)
 
 
-def _parabola(valley: Tensor, places: Tensor, index: Tensor, axis: Tensor, stride: int) -> Tensor:
+def _parabola(valley: Tensor, points: Tensor, index: Tensor, axis: Tensor, stride: int) -> Tensor:
     """Where the parabola through a valley's point and its two neighbours on ``axis`` is lowest; at the axis' ends, the
     grid point.
     """
@@ -100,7 +100,7 @@ def _parabola(valley: Tensor, places: Tensor, index: Tensor, axis: Tensor, strid
     inner = (index > 0) & (index < len(axis) - 1)
     middle = index.clamp(1, len(axis) - 2)
     x0, x1, x2 = axis[middle - 1], axis[middle], axis[middle + 1]
-    centre = places + (middle - index) * stride
+    centre = points + (middle - index) * stride
     y0, y1, y2 = (valley.gather(1, centre + step) for step in (-stride, 0, stride))
     left, right = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
     curvature = (right - left) / (x2 - x0)

@@ -5,7 +5,7 @@ A fault replaces one method by the function that bears the fault's name, for wha
 picture drawn from it. The exhibits stand in four rooms, by what they spoil.
 """
 
-from covlab.faults import accumulation, data, loss, precision  # noqa: F401  (each registers its exhibits)
+from covlab.faults import accumulation_faults, data_faults, loss_faults, precision_faults  # noqa: F401  (each registers its exhibits)
 from covlab.faults.switch import FAULTS, GROUPS, Fault, inject
 
 __all__ = ["FAULTS", "GROUPS", "Fault", "inject"]

@@ -12,17 +12,22 @@ from typing import Any
 
 import torch
 
-from covlab.faults.probe import loss_of_nan
-from covlab.faults.stage import finish, stage
-from covlab.loss import nmse
-from covlab.trainer import Trainer
+from covlab.faults.observed_window import loss_of_nan
+from covlab.faults.small_run import finish, small_run
+from covlab.training.loss import nmse
+from covlab.training.trainer import Trainer
 
 EPOCHS = 30
 
-M = ("last_batch_only", "gradient_through_singular_vectors", "gate_wants_every_group", "running_sum_in_step_branch")
+SKIPPING_GATE_AND_NAN_TERM = (
+    "last_batch_only",
+    "gradient_through_singular_vectors",
+    "gate_wants_every_group",
+    "running_sum_in_step_branch",
+)
 """A de-dented loop, a NaN term, a gate that skips, a running sum in the branch of success."""
 
-N = ("nested_in_debug_block",)
+NESTED_IN_DEBUG_BLOCK = ("nested_in_debug_block",)
 """Backward, step and running sum in a debug block after the loop."""
 
 BLAMED = ("division_in_debug_block",)
@@ -33,7 +38,7 @@ ALIGNED: dict[str, Any] = {"weights": {"lam_cov": 1.0, "lam_subspace_align": 0.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class TestedClaim:
     """A claim held against a measurement."""
 
     subject: str
@@ -77,18 +82,22 @@ class Symptom:
 def overfit(*faults: str, accumulation: int = 4, epochs: int = EPOCHS, seed: int = 0, **setting: Any) -> Symptom:
     """The source's overfit test in small: 120 fixed scenes in micro-batches of 8, with the named faults."""
     windows = epochs * math.ceil(15 / accumulation)
-    return Symptom(finish(stage(*faults, accumulation=accumulation, seed=seed, **({"windows": windows} | setting))))
+    return Symptom(finish(small_run(*faults, accumulation=accumulation, seed=seed, **({"windows": windows} | setting))))
 
 
-def combinations(seed: int = 0) -> Iterator[Finding]:
+def combinations(seed: int = 0) -> Iterator[TestedClaim]:
     """Which combinations of faults can print what was printed."""
     clean = overfit(seed=seed)
-    yield Finding("no fault", "learns", str(clean), "learns", not clean.reproduced)
+    yield TestedClaim("no fault", "learns", str(clean), "learns", not clean.reproduced)
     whole: dict[str, Any] = {"accumulation": 15, **ALIGNED}  # one step an epoch, as was left in the source
     for name, title, symptom in (
-        ("M", " + ".join(M), overfit(*M, seed=seed, **whole)),
-        ("N", " + ".join(N), overfit(*N, seed=seed)),
-        ("M without loop and gate", f"{M[1]} + {M[3]}", overfit(M[1], M[3], seed=seed, **ALIGNED)),
+        ("M", " + ".join(SKIPPING_GATE_AND_NAN_TERM), overfit(*SKIPPING_GATE_AND_NAN_TERM, seed=seed, **whole)),
+        ("N", " + ".join(NESTED_IN_DEBUG_BLOCK), overfit(*NESTED_IN_DEBUG_BLOCK, seed=seed)),
+        (
+            "M without loop and gate",
+            f"{SKIPPING_GATE_AND_NAN_TERM[1]} + {SKIPPING_GATE_AND_NAN_TERM[3]}",
+            overfit(SKIPPING_GATE_AND_NAN_TERM[1], SKIPPING_GATE_AND_NAN_TERM[3], seed=seed, **ALIGNED),
+        ),
         (
             "a weight of zero",
             "main_weight_zero, without weight decay",
@@ -96,19 +105,22 @@ def combinations(seed: int = 0) -> Iterator[Finding]:
         ),
         ("a NaN taken for zero", "nan_loss_sanitized, and a loss that is NaN", _loss_of_nan(seed)),
     ):
-        yield Finding(name, title, str(symptom), _reproduces(symptom), symptom.reproduced)
+        yield TestedClaim(name, title, str(symptom), _reproduces(symptom), symptom.reproduced)
     for title, symptom in (
-        ("gradient_through_singular_vectors alone", overfit(M[1], seed=seed, **ALIGNED)),
-        ("running_sum_in_step_branch alone", overfit(M[3], seed=seed)),
-        ("last_batch_only alone, one step an epoch", overfit(M[0], seed=seed, accumulation=15)),
+        ("gradient_through_singular_vectors alone", overfit(SKIPPING_GATE_AND_NAN_TERM[1], seed=seed, **ALIGNED)),
+        ("running_sum_in_step_branch alone", overfit(SKIPPING_GATE_AND_NAN_TERM[3], seed=seed)),
+        (
+            "last_batch_only alone, one step an epoch",
+            overfit(SKIPPING_GATE_AND_NAN_TERM[0], seed=seed, accumulation=15),
+        ),
         ("the reviewed bug, accumulation 1", overfit(*BLAMED, accumulation=1, seed=seed)),
         ("the reviewed bug, accumulation 4", overfit(*BLAMED, seed=seed)),
         ("the reviewed bug, accumulation 4, SGD", overfit(*BLAMED, seed=seed, optimizer="sgd", learning_rate=0.3)),
     ):
-        yield Finding("cannot", title, str(symptom), _reproduces(symptom), not symptom.reproduced)
+        yield TestedClaim("cannot", title, str(symptom), _reproduces(symptom), not symptom.reproduced)
 
 
-def reports(seed: int = 0) -> Iterator[Finding]:
+def reports(seed: int = 0) -> Iterator[TestedClaim]:
     """What each of the ten reports blamed, run."""
     clean = overfit(seed=seed)
     batch = clean.run.validation
@@ -117,7 +129,7 @@ def reports(seed: int = 0) -> Iterator[Finding]:
     half = torch.view_as_complex(torch.view_as_real(R).half().float())
     loss, demoted = nmse(estimate, R).mean(), nmse(estimate, half).mean()
     promoted = torch.result_type(torch.view_as_real(R).half(), torch.view_as_real(estimate))
-    yield Finding(
+    yield TestedClaim(
         "23 Oct",
         "half-precision labels demote the FP32 loss",
         (
@@ -129,7 +141,7 @@ def reports(seed: int = 0) -> Iterator[Finding]:
     )
 
     raw = (1e12 * estimate - R).abs().square().sum(dim=(1, 2)) / R.abs().square().sum(dim=(1, 2))
-    yield Finding(
+    yield TestedClaim(
         "23 Oct",
         "the sample covariance is not trace-normalized, hence a loss of 1.7e25",
         (
@@ -141,7 +153,7 @@ def reports(seed: int = 0) -> Iterator[Finding]:
     )
 
     weightless = overfit("main_weight_zero", seed=seed)
-    yield Finding(
+    yield TestedClaim(
         "24 Oct",
         "the main weight is not passed",
         f"with a weight of 0: {weightless}; with 1: {clean}",
@@ -153,7 +165,7 @@ def reports(seed: int = 0) -> Iterator[Finding]:
     )
 
     indented = overfit("schedule_per_epoch", seed=seed)
-    yield Finding(
+    yield TestedClaim(
         "24 Oct",
         "the scheduler's lines are indented too far",
         str(indented),
@@ -164,7 +176,7 @@ def reports(seed: int = 0) -> Iterator[Finding]:
     single, clean_single = overfit(*BLAMED, accumulation=1, seed=seed), overfit(accumulation=1, seed=seed)
     same = torch.equal(single.run.vector, clean_single.run.vector)
     four = overfit(*BLAMED, seed=seed)
-    yield Finding(
+    yield TestedClaim(
         "27 Oct",
         "the division stands inside the debug block (the review)",
         f"accumulation 1: parameters identical to the clean run's: {_yes(same)}; accumulation 4: {four}",
@@ -174,7 +186,7 @@ def reports(seed: int = 0) -> Iterator[Finding]:
 
     log = overfit("running_sum_in_step_branch", seed=seed)
     skipped = overfit("running_sum_in_step_branch", "gradient_through_singular_vectors", seed=seed, **ALIGNED)
-    yield Finding(
+    yield TestedClaim(
         "27 Oct",
         "the running sum stands inside the step block",
         f"alone: {log}; when no step runs: {skipped}",
@@ -187,7 +199,7 @@ def reports(seed: int = 0) -> Iterator[Finding]:
         "for b in batches:\n    loss = f(b)\n# divide\n    loss = loss / n\n",
     )
     trees = {ast.dump(ast.parse(source)) for source in sources}
-    yield Finding(
+    yield TestedClaim(
         "27 Oct",
         "a comment's indentation broke the control flow",
         f"the loop with its comment indented and not: {len(trees)} syntax tree{'s' * (len(trees) > 1)}",
@@ -201,7 +213,7 @@ def reports(seed: int = 0) -> Iterator[Finding]:
     )
     still = [sum(row["update_norm"] == 0 for row in symptom.run.ledger.rows) for symptom in (cold, cold_epoch)]
     reached = cold_epoch.run.ledger.rows[11]["learning_rate_head"] / cold_epoch.run.recipe.learning_rate
-    yield Finding(
+    yield TestedClaim(
         "27 Oct",
         "the warm-up starts at zero",
         f"steps that move nothing: {still[0]} of {cold.run.window}; with one step an epoch and a warm-up of 24: "
@@ -212,7 +224,7 @@ def reports(seed: int = 0) -> Iterator[Finding]:
 
     gated = overfit("gate_wants_every_group", seed=seed)
     ungated = overfit("gradient_through_singular_vectors", seed=seed, **ALIGNED)
-    yield Finding(
+    yield TestedClaim(
         "later",
         "the gate wants both groups' gradients above zero",
         (
@@ -227,7 +239,7 @@ def reports(seed: int = 0) -> Iterator[Finding]:
         "sanitize_before_unscale", "gradient_through_singular_vectors", seed=seed, precision="fp16", **ALIGNED
     )
     half_clean = overfit(seed=seed, precision="fp16")
-    yield Finding(
+    yield TestedClaim(
         "later",
         "sanitization masks overflow; AMP is broken",
         (
@@ -240,7 +252,7 @@ def reports(seed: int = 0) -> Iterator[Finding]:
 
 
 def _loss_of_nan(seed: int) -> Symptom:
-    run = stage("nan_loss_sanitized", seed=seed, windows=4 * EPOCHS)
+    run = small_run("nan_loss_sanitized", seed=seed, windows=4 * EPOCHS)
     loss_of_nan(run)
     return Symptom(run.fit())
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from covlab.faults import FAULTS
-from covlab.faults.convictions import convicting, examine
-from covlab.faults.stage import exhibit, finish
+from covlab.faults.evidence import detecting, examine
+from covlab.faults.small_run import exhibit, finish
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 0.0},
@@ -59,7 +59,7 @@ skipped, clipped.
 """
 
 
-def measure(
+def measure_matrix(
     names: Iterable[str] = tuple(FAULTS),
     cells: Iterable[tuple[str, str, str]] = CELLS,
     seeds: Iterable[int] = SEEDS,
@@ -92,7 +92,7 @@ def measure(
     return rows
 
 
-def confusion(seeds: Iterable[int] = range(5), workers: int = 2) -> dict[str, dict[str, float]]:
+def measure_confusion(seeds: Iterable[int] = range(5), workers: int = 2) -> dict[str, dict[str, float]]:
     """{fault: {observable: share of seeds in which it convicts}}, each fault in the setting of its exhibit; and
     "clean".
     """
@@ -108,7 +108,7 @@ def confusion(seeds: Iterable[int] = range(5), workers: int = 2) -> dict[str, di
 
 
 @dataclass(frozen=True)
-class Twins:
+class IndistinguishableFaults:
     """Faults that no observable tells apart in a cell; or, where none convicts, from an honest loop."""
 
     cell: tuple[str, str, str]
@@ -125,7 +125,7 @@ class Twins:
         return [ALIKE[self.observables]] if self.observables else [f"{name}: {SILENT[name]}" for name in self.names]
 
 
-def twins(rows: list[dict]) -> list[Twins]:
+def indistinguishable(rows: list[dict]) -> list[IndistinguishableFaults]:
     """What cannot be identified in a matrix, cell by cell."""
     found = []
     for cell in dict.fromkeys(map(_cell, rows)):
@@ -134,7 +134,7 @@ def twins(rows: list[dict]) -> list[Twins]:
             if _cell(row) == cell:
                 alike.setdefault(row["moved"], []).append(row["fault"])
         found += [
-            Twins(cell, tuple(moved.split()), tuple(names))
+            IndistinguishableFaults(cell, tuple(moved.split()), tuple(names))
             for moved, names in alike.items()
             if len(names) > 1 or not moved
         ]
@@ -145,7 +145,7 @@ def _cell(row: dict) -> tuple[str, str, str]:
     return row["optimizer"], row["clipping"], row["precision"]
 
 
-def load() -> list[dict]:
+def load_matrix() -> list[dict]:
     """The whole matrix as it was last measured and published with covlab."""
     texts = ("fault", "optimizer", "clipping", "precision", "moved", "clean_moved")
     return [
@@ -166,7 +166,7 @@ def _published(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(importlib.resources.files("covlab.faults").joinpath(name).read_text().splitlines()))
 
 
-def write(rows: list[dict], path: Path) -> None:
+def write_matrix(rows: list[dict], path: Path) -> None:
     """As CSV, numbers to six digits."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
@@ -209,7 +209,7 @@ def _run(job: tuple[str, bool, tuple[str, str, str] | None, int]) -> dict:
         "clipped": mean(most is not None and row["gradient_norm"] > most for row in rows) if rows else math.nan,
         "update_norm": median(row["update_norm"] for row in rows) if rows else 0.0,
         "diverged": float(run.window < run.recipe.windows),
-        "moved": convicting(examine(run)),
+        "moved": detecting(examine(run)),
     }
 
 

@@ -4,26 +4,26 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from functools import reduce
 from typing import Any
 
 import torch
 from torch._ops import OpOverload
 
-from covlab.faults.case import Finding
-from covlab.faults.convictions import loss_rounding, short_window, terms_in_force
-from covlab.faults.probe import infinite_gradient, observe_window
-from covlab.faults.stage import exhibit, finish, stage
-from covlab.loss import nmse
-from covlab.trainer import Trainer
+from covlab.faults.case import TestedClaim
+from covlab.faults.evidence import loss_rounding, short_window, terms_in_force
+from covlab.faults.observed_window import infinite_gradient, observe_window
+from covlab.faults.small_run import exhibit, finish, small_run
+from covlab.scenes.batch import total_weight
+from covlab.training.loss import nmse
+from covlab.training.trainer import Trainer
 
 
-def review(seed: int = 0) -> Iterator[Finding]:
+def review(seed: int = 0) -> Iterator[TestedClaim]:
     """The review's items, each with what a measurement says."""
-    clean = finish(stage(seed=seed))
+    clean = finish(small_run(seed=seed))
 
     short = short_window(finish(exhibit("short_window_by_full_count", seed)))
-    yield Finding(
+    yield TestedClaim(
         "gradient accumulation",
         "dividing every micro-batch's loss by the accumulation count is right",
         (
@@ -35,7 +35,7 @@ def review(seed: int = 0) -> Iterator[Finding]:
     )
 
     scene_mean, mean_of_means = _two_means(clean)
-    yield Finding(
+    yield TestedClaim(
         "the logged loss",
         "the mean of the batches' mean losses, scaled back, is the train loss",
         f"100 scenes in batches of 16, the last of 4: {mean_of_means:.4f}, their mean {scene_mean:.4f}; reading each "
@@ -51,7 +51,7 @@ def review(seed: int = 0) -> Iterator[Finding]:
         with torch.autocast("cpu", enabled=False):
             island = a.half().float() @ a.half().float()
     rounding = loss_rounding(finish(exhibit("loss_inside_autocast", seed)))
-    yield Finding(
+    yield TestedClaim(
         "the loss in FP32",
         "with autocast switched off, the loss is computed in FP32",
         f"with autocast off x.float() @ y.float() is {island.dtype}, error of an NMSE so computed: "
@@ -67,11 +67,11 @@ def review(seed: int = 0) -> Iterator[Finding]:
         ("no sanitization", None),
     ):
         setting: dict[str, Any] = {"loss_scale": None} if name is not None and "unscale" in name else {}
-        run = finish(stage(precision="fp16", seed=seed) if name is None else exhibit(name, seed, **setting))
+        run = finish(small_run(precision="fp16", seed=seed) if name is None else exhibit(name, seed, **setting))
         seen = observe_window(run, list(run.scenes.micro_batches(0))[:4], poison=infinite_gradient)
         scale = f"scale × {seen.scale_after / seen.scales[-1]:g}" if run.scaler.is_enabled() else "no scale"
         norm = math.nan if seen.row is None else seen.row["gradient_norm"]
-        yield Finding(
+        yield TestedClaim(
             subject,
             "nan_to_num on the gradients makes training robust" if name else "(not asked)",
             f"an overflow: step {'runs' if seen.ran else 'is skipped'}, {scale}, logged gradient norm {norm:.3g}",
@@ -80,7 +80,7 @@ def review(seed: int = 0) -> Iterator[Finding]:
         )
 
     accepted = {option or "python": _accepts_zero_weight(option) for option in ("", "-O")}
-    yield Finding(
+    yield TestedClaim(
         "hard guards",
         "asserts keep the main weight from being zero",
         "; ".join(
@@ -101,7 +101,7 @@ def review(seed: int = 0) -> Iterator[Finding]:
     clamped = wrong * (R.shape[1] / wrong.diagonal(dim1=1, dim2=2).real.sum().clamp(min=1e-8))
     loss = ((clamped - R).abs().square().sum() / R.abs().square().sum()).item()
     refused = nmse(wrong, R).item()
-    yield Finding(
+    yield TestedClaim(
         "the NMSE",
         "clamping the trace makes the normalization safe",
         f"a matrix of slightly negative trace: {loss:.1e} with the trace clamped at 1e-8; covlab: {refused}",
@@ -111,7 +111,7 @@ def review(seed: int = 0) -> Iterator[Finding]:
 
     reset = finish(exhibit("weights_reset", seed))
     differing = int(terms_in_force(reset))
-    yield Finding(
+    yield TestedClaim(
         "weight management",
         "the weight in force is the one that was tuned",
         (
@@ -149,7 +149,7 @@ def _waits(run: Trainer, each: bool) -> int:
             return function(*args, **(kwargs or {}))
 
     window = list(run.scenes.micro_batches(0))[:4]
-    weight = reduce(torch.add, (micro_batch.weight.sum() for micro_batch in window))
+    weight = total_weight(window)
     with torch.no_grad(), Count() as count:
         for micro_batch in window:
             loss = run.weigh(run.losses(micro_batch), micro_batch, weight)
@@ -160,7 +160,7 @@ def _waits(run: Trainer, each: bool) -> int:
 
 def _accepts_zero_weight(option: str) -> bool:
     program = (
-        "from covlab.faults import inject\nfrom covlab.loss import LossWeights\nwith "
+        "from covlab.faults import inject\nfrom covlab.training.loss import LossWeights\nwith "
         "inject('guard_by_assert'): LossWeights(lam_cov=0.0)"
     )
     return (

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from covlab.loss import Loss, LossWeights
+from covlab.scenes.simulator import Simulator
+from covlab.scenes.streams import FreshScenes
 from covlab.seams import replaced_seams
-from covlab.simulator import FreshScenes, Simulator
-from covlab.trainer import Trainer
+from covlab.training.loss import Loss, LossWeights
+from covlab.training.trainer import Trainer
 
 GROUPS = ("accumulation", "precision", "loss", "data")
 
@@ -27,38 +28,38 @@ class Fault:
 
     name: str
     group: str  #: one of ``GROUPS``
-    place: str  #: the method it replaces, as "Class.method"
+    seam: str  #: the method it replaces, as "Class.method"
     title: str
     changes: str  #: what is different in a run that has it
-    innocent: str  #: what stays as it should be
-    observable: str  #: the key, in :mod:`covlab.faults.convictions`, of what convicts it
+    unaffected: str  #: what stays as it should be
+    observable: str  #: the key, in :mod:`covlab.faults.evidence`, of what convicts it
     seen_in: str  #: where it happened
     replacement: Callable
-    #: what a run needs for the fault to show, for :func:`covlab.faults.stage.stage`
+    #: what a run needs for the fault to show, for :func:`covlab.faults.small_run.small_run`
     setting: dict[str, Any] = field(default_factory=dict)
 
     @property
     def original(self) -> Callable:
         """The right code."""
-        owner, method = self.place.split(".")
+        owner, method = self.seam.split(".")
         return getattr(_OWNERS[owner], method)
 
     def diff(self) -> str:
         """From the right code to the wrong, as a unified diff of the live sources."""
         right, wrong = _body(self.original), _body(self.replacement)
-        return "\n".join(difflib.unified_diff(right, wrong, self.place, self.name, lineterm="", n=99))
+        return "\n".join(difflib.unified_diff(right, wrong, self.seam, self.name, lineterm="", n=99))
 
 
 FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    place: str,
+    seam: str,
     *,
     group: str,
     title: str,
     changes: str,
-    innocent: str,
+    unaffected: str,
     observable: str,
     seen_in: str,
     setting: dict[str, Any] | None = None,
@@ -68,7 +69,7 @@ def fault(
     def register(replacement: Replacement) -> Replacement:
         name = replacement.__name__
         FAULTS[name] = Fault(
-            name, group, place, title, changes, innocent, observable, seen_in, replacement, setting or {}
+            name, group, seam, title, changes, unaffected, observable, seen_in, replacement, setting or {}
         )
         return replacement
 
@@ -90,10 +91,10 @@ def inject(*names: str) -> Iterator[None]:
     for name in names:
         if name not in FAULTS:
             raise ValueError(f"fault must be one of {', '.join(FAULTS)}, got {name!r}")
-        place = FAULTS[name].place
-        if place in seams:
-            raise ValueError(f"{name} and {seams[place][0]} both replace {place}: inject one of them")
-        seams[place] = (name, FAULTS[name].replacement)
+        seam = FAULTS[name].seam
+        if seam in seams:
+            raise ValueError(f"{name} and {seams[seam][0]} both replace {seam}: inject one of them")
+        seams[seam] = (name, FAULTS[name].replacement)
     token = replaced_seams.set(seams)
     try:
         yield

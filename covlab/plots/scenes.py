@@ -2,11 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
 from covlab.plots import COLOURS, LINES
+
+if TYPE_CHECKING:
+    from covlab.scenes.batch import Batch
+    from covlab.scenes.simulator import Simulator
+
 
 TOP_DB = 30.0
 """Peaks of the true R have no end: they are cut here."""
@@ -50,4 +57,77 @@ def covariance_and_spectra(R: np.ndarray, title: str, spectra: Sequence[Spectra]
     figure.legend(
         handles, labels, fontsize=9, loc="lower right", ncols=len(labels), bbox_to_anchor=(0.96, 0.0), frameon=False
     )
+    return figure
+
+
+def scene_from_above(simulator: "Simulator", batch: "Batch", scene: int = 0) -> Figure:
+    """The site in plan: RIS at the origin, BS, and where this scene's sources stand."""
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    scenario = simulator.scenario
+    low, high = scenario.azimuth
+    reach = np.linspace(low, high, 60)
+    edge = scenario.range_m[1] * np.stack([np.cos(reach), np.sin(reach)])
+    axes.fill(
+        np.append(edge[0], 0), np.append(edge[1], 0), color=COLOURS[5], alpha=0.15, label="where sources may stand"
+    )
+    axes.plot(0, 0, "s", color=COLOURS[0], markersize=9, label=f"RIS, N = {scenario.ris_elements} elements")
+    axes.plot(4.0, -3.0, "^", color=COLOURS[1], markersize=9, label=f"BS, M = {scenario.bs_antennas} antennas")
+    axes.plot([0, 4.0], [0, -3.0], ":", color=COLOURS[6], linewidth=1.5, label="channel G, the same in all scenes")
+    here = batch.power[scene] > 0
+    level = batch.range_m[scene] * batch.elevation[scene].cos()
+    x, y = (level * batch.azimuth[scene].cos())[here].tolist(), (level * batch.azimuth[scene].sin())[here].tolist()
+    axes.plot(x, y, "o", color=COLOURS[2], label=f"sources, K = {len(x)} in this scene")
+    for k, (one, other) in enumerate(zip(x, y, strict=True)):
+        axes.plot([one, 0], [other, 0], "--", color=COLOURS[2], linewidth=1, label="their waves, A" if k == 0 else None)
+        up = 1 if other > 0 else -1  # away from the RIS
+        axes.annotate(
+            f"power {batch.power[scene][here][k]:.2f}",
+            (one, other),
+            xytext=(0, 7 * up),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if up > 0 else "top",
+            fontsize="small",
+        )
+    axes.set(xlabel="x in m (the RIS looks this way)", ylabel="y in m", aspect="equal", xlim=(-1, 12))
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def contract_tensors(batch: "Batch", scene: int = 0) -> Figure:
+    """One scene as the network gets it, and the label: |y|, |H|, the phase of the codes, |R|."""
+    y, H, codes = (
+        np.asarray(tensor[scene][..., 0] + 1j * tensor[scene][..., 1]) for tensor in (batch.y, batch.H, batch.codes)
+    )
+    R = np.asarray(batch.covariance()[scene])
+    figure, panels = plt.subplots(1, 4, figsize=(11, 3.7), layout="constrained")
+    shown = (
+        ("y: what the BS received", np.abs(y).T, "snapshot l", "antenna m", "viridis", "|y|", None),
+        (
+            "H: what it would receive from\nevery element at once",
+            np.abs(H).T,
+            "snapshot l",
+            "antenna m",
+            "viridis",
+            "|H|",
+            None,
+        ),
+        ("codes: what the RIS did", np.angle(codes).T, "snapshot l", "element n", "twilight", "phase in rad", np.pi),
+        ("R: what is to be estimated", np.abs(R), "element n", "element n′", "viridis", "|R|", None),
+    )
+    for axes, (title, values, across, up, colours, unit, limit) in zip(panels, shown, strict=True):
+        image = axes.imshow(
+            values,
+            origin="lower",
+            cmap=colours,
+            vmin=-limit if limit else 0,
+            vmax=limit,
+            aspect="auto",
+            interpolation="nearest",
+        )
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.set(xlabel=across, ylabel=up)
+        axes.set_title(f"{title}\n[{values.shape[1]} × {values.shape[0]}]", fontsize=10)
+        figure.colorbar(image, ax=axes, label=unit, location="bottom", shrink=0.8)
     return figure

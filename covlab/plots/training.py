@@ -2,14 +2,19 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from covlab.plots import COLOURS, LINES, plain_figures
-from covlab.trainer import Trainer
+from covlab.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    pass
+
 
 Room = Literal["lower left", "lower right"]
 
@@ -142,3 +147,136 @@ def _log_axis(
 
 def _stamped(label: str, run: Trainer) -> str:
     return f"{label} (BUGGED)" if run.faults else label
+
+
+def memorized_and_held_out(scores: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Dots on a logarithmic axis: for each network its error on the scenes it learned from and on others; 1 knows
+    nothing.
+
+    Args:
+        scores: {network: {what on: NMSE}}.
+    """
+    figure, axes = plt.subplots(figsize=(7.5, 0.8 + 0.75 * len(scores)), layout="constrained")
+    for row, errors in enumerate(scores.values()):
+        axes.plot(list(errors.values()), [row] * len(errors), "-", color=COLOURS[6], linewidth=0.8, zorder=1)
+        for (what, error), colour, marker in zip(errors.items(), COLOURS, "osD^", strict=False):
+            axes.plot(error, row, marker, color=colour, markersize=9, label=what if row == 0 else None)
+            axes.annotate(
+                f"{error:.2g}",
+                (error, row),
+                xytext=(0, 9),
+                textcoords="offset points",
+                ha="center",
+                fontsize="small",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )
+    axes.axvline(1, color=COLOURS[6], linestyle=":", linewidth=1)
+    axes.annotate(
+        "knows nothing",
+        (1, len(scores) - 0.55),
+        ha="right",
+        rotation=0,
+        fontsize="small",
+        xytext=(-4, 0),
+        textcoords="offset points",
+    )
+    axes.set(
+        xscale="log",
+        xlabel="NMSE (0 = perfect)",
+        yticks=range(len(scores)),
+        yticklabels=list(scores),
+        ylim=(len(scores) - 0.4, -0.6),
+    )
+    figure.legend(fontsize="small", loc="outside upper center", ncols=2)
+    return figure
+
+
+def same_run(runs: Mapping[str, Sequence[dict]], column: str, name: str) -> Figure:
+    """Above, a ledger column of two runs, window by window; below, how far the second is from the first, relative to
+    it.
+
+    Args:
+        runs: {label: ledger rows}, two of them.
+        column: of the ledger, and its ``name`` for the reader.
+    """
+    (first_label, first), (second_label, second) = runs.items()
+    windows, values = [row["window"] for row in first], [row[column] for row in first]
+    figure, (above, below) = plt.subplots(
+        2, 1, figsize=(8, 4.6), layout="constrained", sharex=True, height_ratios=(2, 1)
+    )
+    above.plot(windows, values, "-", color=COLOURS[0], linewidth=3, alpha=0.5, label=first_label)
+    above.plot(windows, [row[column] for row in second], "x", color=COLOURS[1], markersize=5, label=second_label)
+    above.set_ylabel(name)
+    above.legend(frameon=False)
+    difference = [abs(mine[column] - its[column]) / abs(its[column]) for mine, its in zip(second, first, strict=True)]
+    least = 1e-8  # below the rounding of single precision; where both are equal to the bit there is nothing to draw
+    below.semilogy(windows, [max(value, least) for value in difference], "o", color="black", markersize=3)
+    below.axhline(2**-23, color="0.6", linestyle="--", linewidth=1)
+    below.annotate(
+        "a single\nrounding",
+        (1.01, 2**-23),
+        xycoords=("axes fraction", "data"),
+        va="center",
+        fontsize=9,
+        color="0.3",
+        annotation_clip=False,
+    )
+    below.set(ylim=(least / 2, 1e-2), xlabel="window (optimizer step)", ylabel="relative\ndifference")
+    below.grid(axis="y", color="0.88")
+    return figure
+
+
+def over_band(
+    bands: Mapping, curves: Mapping[str, Sequence[float]], kinds: Mapping[str, str], *, bugged: bool = False
+) -> Figure:
+    """One panel a column: the run's curve over the band of right runs, on a logarithmic axis.
+
+    Args:
+        bands: {column: covlab.course.reference_band.Band}.
+        curves: {column: one value an epoch}; values that are not finite, or not above 0, are left out and marked at the
+            top.
+        kinds: {column: the verdict in a word}.
+    """
+    figure, panels = plt.subplots(1, len(curves), figsize=(4.8 * len(curves), 3.6), layout="constrained", squeeze=False)
+    for axes, (column, curve) in zip(panels[0], curves.items(), strict=True):
+        band = bands[column]
+        epochs = np.arange(1, len(band.middle) + 1)
+        axes.fill_between(
+            epochs,
+            np.exp(band.middle - band.half),
+            np.exp(band.middle + band.half),
+            color=COLOURS[5],
+            alpha=0.35,
+            label="right runs",
+        )
+        axes.plot(epochs, np.exp(band.middle), "--", color=COLOURS[0], linewidth=1, label="their mean")
+        values = np.asarray(curve, dtype=float)
+        drawn = np.where(np.isfinite(values) & (values > 0), values, np.nan)
+        axes.plot(
+            epochs[: len(values)],
+            drawn,
+            color=COLOURS[1],
+            linewidth=2,
+            marker="o",
+            markersize=3,
+            label="your run" + " (BUGGED)" * bugged,
+        )
+        missing = epochs[: len(values)][np.isnan(drawn)]
+        if len(missing):
+            top = axes.get_xaxis_transform()
+            axes.plot(
+                missing,
+                np.full(len(missing), 0.97),
+                "x",
+                color=COLOURS[1],
+                transform=top,
+                label="not finite, or not above 0",
+            )
+        axes.set(
+            xlabel="epoch",
+            ylabel=f"{column} NMSE (1 = knows nothing)",
+            yscale="log",
+            title=f"{column}: {kinds[column]}",
+        )
+        axes.legend(fontsize="small")
+    return figure

@@ -24,7 +24,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 EXPLORERS = {
-    "FaultMuseumExplorer": "museum",
+    "FaultMuseumExplorer": "fault_museum",
     "LossScaleExplorer": "loss_scale",
     "LossWeightsExplorer": "loss_weights",
     "NMSEExplorer": "nmse",

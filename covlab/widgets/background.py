@@ -10,9 +10,6 @@ from collections.abc import Callable, Iterator
 
 import ipywidgets
 
-from covlab.nonfinite import NonFiniteLoss
-from covlab.trainer import Trainer
-
 REFRESH = 0.3
 """Seconds between two looks at work that goes on."""
 
@@ -117,20 +114,3 @@ class Background:
         self.bar.value = (
             f'<progress max="1" value="{share:.3f}" aria-label="{self.what}"></progress> {self.what}: {words}'
         )
-
-
-def windows_of(trainer: Trainer) -> Iterator[float]:
-    """``trainer.fit()``, window by window. A run that is stopped for its losses ends early."""
-    trainer.begin()
-    while trainer.epoch < trainer.epochs:
-        try:
-            for window in trainer.draw_windows(trainer.epoch):
-                trainer.train_window(window)
-                trainer.look()
-                yield trainer.window / trainer.recipe.windows
-                if trainer.window == trainer.recipe.windows:
-                    break
-            trainer.end_epoch()
-        except NonFiniteLoss:
-            trainer.end_epoch()
-            return

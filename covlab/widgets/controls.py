@@ -8,7 +8,7 @@ import ipywidgets
 LABEL_WIDTH = "10.5em"
 
 
-class Number:
+class NumberControl:
     """A number by slider or by box; the two stay alike.
 
     ipywidgets' slider has no accessible name that Python could set: the labelled box does the same, and
@@ -96,7 +96,7 @@ class Number:
         return [(self.words.get(value, f"{value:g}"), value) for value in values]
 
 
-class Choice:
+class ChoiceControl:
     """One of a few: radio buttons, or a list where ``options`` are many. (Toggle buttons show by colour alone which one
     is pressed.)
     """

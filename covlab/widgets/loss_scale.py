@@ -8,13 +8,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from covlab.faults.stage import finish, stage
-from covlab.plots.precision import EXPONENTS, NORMAL, ScaledGradients, exponents_and_path
-from covlab.simulator import concatenate
-from covlab.trainer import Trainer
+from covlab.faults.small_run import finish, small_run
+from covlab.plots.half_precision import EXPONENTS, NORMAL, ScaledGradients, exponents_and_path
+from covlab.scenes.batch import concatenate
+from covlab.training.trainer import Trainer, windows_of
 from covlab.widgets import Explorer
-from covlab.widgets.background import Background, windows_of
-from covlab.widgets.controls import Choice, Number
+from covlab.widgets.background import Background
+from covlab.widgets.controls import ChoiceControl, NumberControl
 
 WINDOWS = 32
 NETWORKS = ("untrained", "trained for 60 windows")
@@ -24,7 +24,7 @@ class LossScaleExplorer(Explorer):
     """Exponents of the gradients of a window, taken in single precision and moved by the loss scale; beside them a run
     in fp16.
 
-    The run is :class:`covlab.trainer.Trainer`'s in fp16 with a ``GradScaler`` that starts at the chosen scale.
+    The run is :class:`covlab.training.trainer.Trainer`'s in fp16 with a ``GradScaler`` that starts at the chosen scale.
 
     Args:
         seed: of scenes and first parameters.
@@ -44,13 +44,13 @@ class LossScaleExplorer(Explorer):
         width = "15em"
         super().__init__(
             {
-                "scale": Number(
+                "scale": NumberControl(
                     "loss scale at the start, log₂", 16.0, [float(power) for power in range(33)], label_width=width
                 ),
-                "growth": Number(
+                "growth": NumberControl(
                     "windows before it doubles", 2000.0, [1, 2, 4, 8, 16, 2000], label_width=width, whole=True
                 ),
-                "network": Choice("gradients of a network", NETWORKS[0], NETWORKS, label_width=width),
+                "network": ChoiceControl("gradients of a network", NETWORKS[0], NETWORKS, label_width=width),
             }
         )
         self.background = Background("training in fp16", self.guarded(self.paint), self.fail)
@@ -61,7 +61,7 @@ class LossScaleExplorer(Explorer):
         """{network: {what: every entry}}, of one window of 32 scenes, in single precision."""
         found = {}
         for network, windows in zip(NETWORKS, (0, 60), strict=True):
-            run = stage(seed=self.seed, windows=max(windows, 1))
+            run = small_run(seed=self.seed, windows=max(windows, 1))
             if windows:
                 run.fit()
             found[network] = gradients_of(run)
@@ -90,7 +90,7 @@ class LossScaleExplorer(Explorer):
     def _run(self, state: dict) -> Trainer:
         key = state["scale"], state["growth"]
         if key not in self.runs:
-            run = stage(seed=self.seed, precision="fp16", loss_scale=2.0 ** state["scale"], windows=WINDOWS)
+            run = small_run(seed=self.seed, precision="fp16", loss_scale=2.0 ** state["scale"], windows=WINDOWS)
             run.scaler.set_growth_interval(int(state["growth"]))
             self.runs[key] = run
         return self.runs[key]

@@ -6,15 +6,15 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from covlab import plots
-from covlab.course.experiments.weights import BLEND, terms_of
-from covlab.faults.stage import stage
-from covlab.loss import LossWeights
-from covlab.plots.weights import Terms, term_shares, weighted_runs
-from covlab.simulator import concatenate
-from covlab.trainer import Trainer
+from covlab.course.experiments.gradient_pulls import BLEND, terms_of
+from covlab.faults.small_run import small_run
+from covlab.plots.loss_terms import Terms, term_shares, weighted_runs
+from covlab.scenes.batch import concatenate
+from covlab.training.loss import LossWeights
+from covlab.training.trainer import Trainer, windows_of
 from covlab.widgets import Explorer
-from covlab.widgets.background import Background, windows_of
-from covlab.widgets.controls import Number, decades
+from covlab.widgets.background import Background
+from covlab.widgets.controls import NumberControl, decades
 
 
 class LossWeightsExplorer(Explorer):
@@ -43,9 +43,12 @@ class LossWeightsExplorer(Explorer):
         self.runs: list[tuple[str, Trainer]] = []
         weights = LossWeights().values()
         super().__init__(
-            {name: Number(name, weight, [0.0, *decades(-4, 2)], words={0: "off"}) for name, weight in weights.items()}
+            {
+                name: NumberControl(name, weight, [0.0, *decades(-4, 2)], words={0: "off"})
+                for name, weight in weights.items()
+            }
         )
-        self.windows = Number("windows to train", windows, [20, 40, 60, 100, 200, 400], whole=True)
+        self.windows = NumberControl("windows to train", windows, [20, 40, 60, 100, 200, 400], whole=True)
         self.train_button = ipywidgets.Button(description="Train", button_style="primary")
         self.train_button.on_click(self.guarded(lambda button: self.train()))
         self.background = Background("training", self.guarded(self.redraw_curve), self.fail)
@@ -115,7 +118,7 @@ class LossWeightsExplorer(Explorer):
         return weighted_runs(self.runs), alt
 
     def _trainer(self, weights: dict[str, float], windows: int) -> Trainer:
-        return stage(seed=self.seed, weights=weights, windows=windows, fresh=True, blend=BLEND)
+        return small_run(seed=self.seed, weights=weights, windows=windows, fresh=True, blend=BLEND)
 
     @staticmethod
     def _name(weights: dict[str, float]) -> str:

@@ -8,12 +8,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from covlab.loss import nmse, relative_trace
-from covlab.plots.errors import Plane, error_geometry
-from covlab.scenario import preset
-from covlab.simulator import Simulator, scene_generator
+from covlab.plots.error_geometry import Plane, error_geometry
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.training.loss import nmse, relative_trace
 from covlab.widgets import Explorer
-from covlab.widgets.controls import Number, decades, steps
+from covlab.widgets.controls import NumberControl, decades, steps
 
 WIDTH = "16em"
 
@@ -23,7 +23,7 @@ class NMSEExplorer(Explorer):
     other.
 
     The plane of R and D is drawn; E is noise that leaves it. Errors and gradients are those of
-    :func:`covlab.loss.nmse` and of ‖R̂ − R‖² / ‖R‖².
+    :func:`covlab.training.loss.nmse` and of ‖R̂ − R‖² / ‖R‖².
 
     Args:
         seed: of the true scene and of the directions.
@@ -42,11 +42,11 @@ class NMSEExplorer(Explorer):
         self.seed = seed
         super().__init__(
             {
-                "scale": Number(
+                "scale": NumberControl(
                     "scale s", 2.0, [value for value in decades(-2, 2) if value >= 0.05], label_width=WIDTH
                 ),
-                "angle": Number("angle α from R, degrees", 30.0, steps(-120, 120, 49), label_width=WIDTH),
-                "noise": Number("perturbation p, shares of ‖R‖", 0.0, steps(0, 1, 21), label_width=WIDTH),
+                "angle": NumberControl("angle α from R, degrees", 30.0, steps(-120, 120, 49), label_width=WIDTH),
+                "noise": NumberControl("perturbation p, shares of ‖R‖", 0.0, steps(0, 1, 21), label_width=WIDTH),
             }
         )
 

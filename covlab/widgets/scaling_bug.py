@@ -7,13 +7,13 @@ from statistics import median
 from matplotlib.figure import Figure
 
 from covlab.faults import FAULTS
-from covlab.faults.stage import LEARNING_RATES, MICRO_BATCHES, exhibit
+from covlab.faults.small_run import LEARNING_RATES, MICRO_BATCHES, exhibit
 from covlab.plots.training import side_by_side
-from covlab.recipe import OPTIMIZERS
-from covlab.trainer import Trainer
+from covlab.training.recipe import OPTIMIZERS
+from covlab.training.trainer import Trainer, windows_of
 from covlab.widgets import Explorer
-from covlab.widgets.background import Background, windows_of
-from covlab.widgets.controls import Choice, Number, decades
+from covlab.widgets.background import Background
+from covlab.widgets.controls import ChoiceControl, NumberControl, decades
 
 EPOCHS = 12
 BUG = ("off", "on")
@@ -45,16 +45,16 @@ class ScalingBugExplorer(Explorer):
         self.pairs: dict[tuple, dict[str, Trainer]] = {}
         super().__init__(
             {
-                "bug": Choice("the bug", "on", BUG),
-                "optimizer": Choice("optimizer", "adamw", OPTIMIZERS),
-                "accumulation": Number(
+                "bug": ChoiceControl("the bug", "on", BUG),
+                "optimizer": ChoiceControl("optimizer", "adamw", OPTIMIZERS),
+                "accumulation": NumberControl(
                     "micro-batches a window",
                     4.0,
                     [float(count) for count in range(1, 9)],
                     label_width="13.5em",
                     whole=True,
                 ),
-                "clip": Number(
+                "clip": NumberControl(
                     "clip the gradient at", 1.0, [0.0, *decades(-1, 1)], words={0: "never"}, label_width="13.5em"
                 ),
             }

@@ -10,11 +10,11 @@ from torch import Tensor
 from covlab.estimators.classical import sample_covariance
 from covlab.estimators.spectra import music
 from covlab.plots.scenes import Spectra, covariance_and_spectra
-from covlab.scenario import preset
-from covlab.simulator import Simulator, scene_generator
-from covlab.site import steering_vectors
+from covlab.scenes.geometry import steering_vectors
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.widgets import Explorer
-from covlab.widgets.controls import Choice, Number, steps
+from covlab.widgets.controls import ChoiceControl, NumberControl, steps
 
 OTHER = (-30.0, 3.0)
 """Azimuth in degrees and range in metres of the source that does not move."""
@@ -50,10 +50,10 @@ class SceneExplorer(Explorer):
         self.simulator = Simulator(self.scenario)
         super().__init__(
             {
-                "azimuth": Number("azimuth φ, degrees", 20.0, steps(-60, 60, 49)),
-                "range": Number("range r, metres", 0.7, RANGES_M),
-                "snr": Number("SNR, dB", 20.0, steps(-5, 20, 26)),
-                "R of": Choice("spectra of", FROM[0], FROM),
+                "azimuth": NumberControl("azimuth φ, degrees", 20.0, steps(-60, 60, 49)),
+                "range": NumberControl("range r, metres", 0.7, RANGES_M),
+                "snr": NumberControl("SNR, dB", 20.0, steps(-5, 20, 26)),
+                "R of": ChoiceControl("spectra of", FROM[0], FROM),
             }
         )
 

@@ -241,10 +241,10 @@ def _raised(error: BaseException, exercise: Exercise, noted: _Noted) -> str:
         return f"It could not be called: {said}."
     frame, line = lines[-1]
     source = linecache.getline(frame.f_code.co_filename, line).strip()
-    place = f"line {line}, `{source}`," if source else f"line {line}"
+    where = f"line {line}, `{source}`," if source else f"line {line}"
     if "ellipsis" in str(error):
-        return f"In {place} a blank `...` is still to be filled."
-    return f"Your function stops in {place} with {said.rstrip('.')}."
+        return f"In {where} a blank `...` is still to be filled."
+    return f"Your function stops in {where} with {said.rstrip('.')}."
 
 
 def _sentence(text: str) -> str:

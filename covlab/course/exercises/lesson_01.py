@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from covlab.course.exercises import Exercise, Hint
-from covlab.site import phasors
+from covlab.scenes.geometry import phasors
 
 
 def _size(generator: torch.Generator, least: int, most: int) -> int:

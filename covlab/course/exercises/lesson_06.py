@@ -11,7 +11,7 @@ from covlab.course.exercises import Exercise, Hint
 from covlab.course.exercises.compare import ratio
 
 if TYPE_CHECKING:
-    from covlab.trainer import Trainer
+    from covlab.training.trainer import Trainer
 
 Pair = tuple[Tensor, Tensor]  # a micro-batch: inputs and targets
 
@@ -90,7 +90,7 @@ window_gradient = Exercise(
 
 def mystery_run(seed: int, device: str = "cpu") -> "Trainer":
     """A run of 10 epochs with one bug of the museum. Do not read on before you have answered."""
-    from covlab.course.bands import reference_trainer
+    from covlab.course.reference_band import reference_trainer
     from covlab.faults import inject
 
     with inject(which_fault.right):

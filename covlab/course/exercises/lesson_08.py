@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from covlab.course.exercises import Exercise, Hint
-from covlab.site import phasors
+from covlab.scenes.geometry import phasors
 
 
 def _complex(generator: torch.Generator, *shape: int) -> Tensor:

@@ -21,10 +21,11 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
-from covlab.course.experiments.accumulation import cut
-from covlab.model import BackProjectionNet
-from covlab.scenario import preset
-from covlab.simulator import Batch, Simulator, scene_generator
+from covlab.course.experiments.micro_batches import cut
+from covlab.networks.model import BackProjectionNet
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
 
 
 def on_ranks(size: int, job: Callable[..., object], **arguments: object) -> list[Any]:
@@ -46,7 +47,7 @@ def on_ranks(size: int, job: Callable[..., object], **arguments: object) -> list
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(size)]
 
 
-def train(ranks: int, folder: Path, **options: object) -> tuple[list[dict], list[dict]]:
+def train_on_ranks(ranks: int, folder: Path, **options: object) -> tuple[list[dict], list[dict]]:
     """What `covlab train` logs, a row a window and a row an epoch, on so many ranks; ``options`` as in
     ``micro_batch=8``.
 
@@ -91,7 +92,7 @@ def window_on_ranks(
     return torch.cat([p.grad.flatten() for p in parallel.parameters() if p.grad is not None])
 
 
-def gradients(rank: int, size: int, seed: int, windows: dict[str, list[list[int]]]) -> dict:
+def gradients_by_rank(rank: int, size: int, seed: int, windows: dict[str, list[list[int]]]) -> dict:
     """{window: {rule: (gradient, reductions)}} by torch's own DistributedDataParallel, and of one process on all
     scenes.
 

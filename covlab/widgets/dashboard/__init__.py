@@ -10,7 +10,7 @@ import nbformat
 from matplotlib.figure import Figure
 
 from covlab.plots.training import side_by_side
-from covlab.widgets.museum import difference
+from covlab.widgets.fault_museum import difference
 from covlab.widgets.scaling_bug import EPOCHS, ScalingBugExplorer
 
 LETTERS = 1.8

@@ -1,0 +1,269 @@
+"""`covlab train`: a run from a shell, in a folder that says what it was and can be taken up again."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import torch
+
+from covlab.metrics import by_snr
+from covlab.scenes.scenario import PRESETS, check_whole_number, preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes
+from covlab.training.checkpoint import CheckpointError
+from covlab.training.loss import LossWeights
+from covlab.training.nonfinite import NonFiniteLoss
+from covlab.training.ranks import RankLost, device_of_rank, joined
+from covlab.training.recipe import OPTIMIZERS, PRECISIONS, Recipe
+from covlab.training.run_config import NETWORKS, OVERFIT_SCENES, VALIDATION_SCENES, build, configure, windows_within
+from covlab.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from covlab.training.study import Tuned
+
+
+def _weights(context: click.Context, parameter: click.Parameter, settings: tuple[str, ...]) -> dict[str, float]:
+    names = LossWeights().values()
+    weights = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if name not in names or not equals:
+            raise click.BadParameter(f"expected NAME=VALUE with NAME one of {', '.join(names)}, got {setting!r}")
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            raise click.BadParameter(f"{name} must be a number, got {value!r}") from None
+    return weights
+
+
+@click.command()
+@click.option(
+    "--preset",
+    "preset_name",
+    type=click.Choice(PRESETS),
+    default="student",
+    show_default=True,
+    help="What is simulated.",
+)
+@click.option(
+    "--network", type=click.Choice(tuple(NETWORKS)), help="[default: back-projection at student size, else unrolled]"
+)
+@click.option("--windows", type=int, help="Budget in windows (optimizer steps). [default: 1500]")
+@click.option(
+    "--minutes", type=float, help="Budget in minutes: turned into windows by a short measurement, and stored as such."
+)
+@click.option(
+    "--overfit", is_flag=True, help=f"Memorize {OVERFIT_SCENES} fixed scenes instead of learning from fresh ones."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of scenes and first parameters.")
+@click.option("--micro-batch", type=int, default=32, show_default=True, help="Scenes a micro-batch.")
+@click.option("--accumulation", type=int, default=4, show_default=True, help="Micro-batches a window.")
+@click.option(
+    "--epoch",
+    "windows_per_epoch",
+    type=int,
+    default=100,
+    show_default=True,
+    help="Windows between validations, with fresh scenes.",
+)
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adamw", show_default=True)
+@click.option("--learning-rate", type=float, default=3e-3, show_default=True)
+@click.option("--clip", type=float, default=1.0, show_default=True, help="Largest gradient norm; 0: never clip.")
+@click.option("--precision", type=click.Choice(tuple(PRECISIONS)), default="fp32", show_default=True)
+@click.option("--ema-decay", type=float, help="Keep, validate and save averaged parameters.")
+@click.option("--patience", type=int, help="Stop after so many epochs without a better validation.")
+@click.option(
+    "--weight",
+    "weights",
+    multiple=True,
+    callback=_weights,
+    metavar="NAME=VALUE",
+    help="A loss weight, such as lam_gap=0; may be repeated.",
+)
+@click.option(
+    "--study", help="Take network, width, learning rate and weights from the best trial of this study (covlab tune)."
+)
+@click.option("--storage", help="Where that study is, as a URL. [default: as covlab tune's]")
+@click.option("--nmse-only", is_flag=True, help="Switch every loss term off but the NMSE (and those set by --weight).")
+@click.option(
+    "--device",
+    default=lambda: "cuda" if torch.cuda.is_available() else "cpu",
+    help="[default: cuda where there is one, else cpu]",
+)
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the run's files go. [default: runs/PRESET-TIME]")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Take up the run in this folder; its own settings hold.",
+)
+@click.option("--previous", is_flag=True, help="With --resume: from the checkpoint before the last.")
+@click.option(
+    "--debug", is_flag=True, help="Also say whether the first loss is finite, and each epoch's gradient norms."
+)
+def train(
+    preset_name: str,
+    network: str | None,
+    windows: int | None,
+    minutes: float | None,
+    overfit: bool,
+    seed: int,
+    micro_batch: int,
+    accumulation: int,
+    windows_per_epoch: int,
+    optimizer: str,
+    learning_rate: float,
+    clip: float,
+    precision: str,
+    ema_decay: float | None,
+    patience: int | None,
+    weights: dict[str, Any],
+    study: str | None,
+    storage: str | None,
+    nmse_only: bool,
+    device: str,
+    folder: Path | None,
+    resume: Path | None,
+    previous: bool,
+    debug: bool,
+) -> None:
+    """Train a network; leave config, ledger, checkpoints and figures in a folder."""
+    if windows is not None and minutes is not None:
+        raise click.UsageError("give --windows or --minutes, not both")
+    if minutes is not None and not minutes > 0:
+        raise click.UsageError(f"--minutes must be above 0, got {minutes}")
+    if previous and resume is None:
+        raise click.UsageError("--previous goes with --resume FOLDER")
+    if storage is not None and study is None:
+        raise click.UsageError("--storage goes with --study NAME")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise click.UsageError(
+            f"device must be one that torch has here, got {device!r} ({str(error).splitlines()[0]})"
+        ) from error
+    try:
+        device = device_of_rank(device)
+        with joined(device) as ranks:
+            say = click.echo if ranks.first else lambda line: None
+            if resume is not None:
+                given = [source.name for source in click.get_current_context().command.params if _given(source.name)]
+                if clash := sorted(set(given) - {"resume", "previous", "device", "debug"}):
+                    raise click.UsageError(f"a resumed run keeps its own settings; leave out {', '.join(clash)}")
+                folder = resume
+                config = _stored_config(folder)
+                if config["ranks"] != ranks.size:
+                    raise ValueError(
+                        f"the run in {folder} is one of {_processes(config['ranks'])}, and this is "
+                        f"{_processes(ranks.size)}: {_command(folder, config['ranks'])}"
+                    )
+            else:
+                check_whole_number("epoch", windows_per_epoch, least=1)
+                width: int | None = None
+                loss_weights = LossWeights.only(**({"lam_cov": 1.0} | weights)) if nmse_only else LossWeights(**weights)
+                if study is not None:
+                    if clash := [name for name in ("network", "learning_rate", "weights", "nmse_only") if _given(name)]:
+                        raise click.UsageError(f"--study brings its own; leave out {', '.join(clash)}")
+                    found = ranks.once(lambda: _best(study, storage))
+                    preset_name = preset_name if _given("preset_name") else found.settings.preset
+                    network, width, learning_rate, loss_weights = (
+                        found.settings.network,
+                        found.width,
+                        found.learning_rate,
+                        found.weights,
+                    )
+                folder = folder or ranks.once(lambda: Path("runs") / f"{preset_name}-{datetime.now():%Y%m%d-%H%M%S}")
+                recipe = Recipe(
+                    windows=1500 if windows is None else windows,
+                    accumulation=accumulation,
+                    optimizer=optimizer,
+                    learning_rate=learning_rate,
+                    clip=clip or None,
+                    precision=precision,
+                    ema_decay=ema_decay,
+                    patience=patience,
+                )
+                network = network or ("back-projection" if preset_name == "student" else "unrolled")
+                scenario, kind = preset(preset_name), NETWORKS[network].__name__
+                config = configure(
+                    scenario, kind, overfit, seed, micro_batch, windows_per_epoch, recipe, loss_weights, width
+                )
+                if minutes is not None:
+                    config["recipe"]["windows"] = windows_within(config, minutes, device, ranks)
+                    say(f"{minutes:g} minutes: {config['recipe']['windows']} windows on this machine")
+            trainer = build(config, device, folder=folder, debug=debug, ranks=ranks)
+            say(f"folder {folder}")
+            if resume is not None:
+                trainer.resume(previous)
+                say(f"taking up after window {trainer.window} of {trainer.recipe.windows}")
+            trainer.fit()
+            _summary(trainer, folder, say)
+            if trainer.window < trainer.recipe.windows and not trainer.out_of_patience():
+                say(f"to go on: {_command(folder, ranks.size)}")
+    except RankLost as error:
+        again = "" if folder is None else f"; to take the run up: {_command(folder, ranks.size)}"
+        raise click.ClickException(f"{error}{again}") from error
+    except (ValueError, FileExistsError, CheckpointError, NonFiniteLoss) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _command(folder: Path, ranks: int) -> str:
+    return ("covlab" if ranks == 1 else f"torchrun --nproc-per-node {ranks} -m covlab") + f" train --resume {folder}"
+
+
+def _processes(ranks: int) -> str:
+    return "one process" if ranks == 1 else f"{ranks} ranks"
+
+
+def _best(study: str, storage: str | None) -> "Tuned":
+    from covlab.training.study import STORAGE, StudyError, best
+
+    try:
+        found = best(storage or STORAGE, study)
+    except StudyError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(
+        f"study {study}, trial {found.trial}: NMSE {found.nmse:.4f}, learning rate {found.learning_rate:.3g}, width "
+        f"{found.width or 'as usual'}"
+    )
+    return found
+
+
+def _given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+
+
+def _stored_config(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "config.json").read_text())
+    except FileNotFoundError:
+        raise click.ClickException(f"{folder} holds no run: there is no config.json") from None
+    except json.JSONDecodeError as error:
+        raise click.ClickException(f"{folder / 'config.json'} is damaged: {error}") from None
+
+
+def _summary(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None:
+    """The scores by SNR, printed, and the pictures of the run."""
+    from covlab.plots.training import learning_curves, window_columns
+
+    scores = trainer.evaluate()
+    what = "memorized scenes" if isinstance(trainer.scenes, FixedScenes) else "held-out scenes"
+    say(f"NMSE on {len(scores)} {what}: mean {scores.mean():.4f}, median {scores.median():.4f}")
+    for row in by_snr(trainer.validation, scores):
+        say(f"  SNR {row['low_db']:3.0f} to {row['high_db']:2.0f} dB  {row['mean']:.4f}  ({row['scenes']} scenes)")
+    if isinstance(trainer.scenes, FixedScenes):
+        generator = scene_generator(trainer.scenes.seed, "validation", device=trainer.device)
+        trainer.validation = Simulator(trainer.model.scenario, trainer.device).draw(VALIDATION_SCENES, generator)
+        say(
+            f"NMSE on {VALIDATION_SCENES} held-out scenes: mean {trainer.evaluate().mean():.4f} (the overfit test "
+            "says nothing about these)"
+        )
+    if trainer.history and trainer.ranks.first:
+        figures = folder / "figures"
+        figures.mkdir(exist_ok=True)
+        learning_curves({"run": trainer}).savefig(figures / "learning_curves.png", dpi=110)
+        columns = {"loss": "loss as logged", "gradient_norm": "gradient norm", "update_norm": "norm of the update"}
+        window_columns({"": {"run": trainer}}, columns).savefig(figures / "windows.png", dpi=110)
+    say(f"config, ledger, checkpoints and figures are in {folder}")

@@ -1,0 +1,87 @@
+"""`covlab tune`: join a study from a shell."""
+
+from typing import Any
+
+import click
+import optuna
+import torch
+
+from covlab.scenes.scenario import PRESETS
+from covlab.training.recipe import PRECISIONS
+from covlab.training.run_config import NETWORKS
+from covlab.training.study import STORAGE, StudyError, best, hide_password, open_study, work
+
+
+def _search(
+    context: click.Context, parameter: click.Parameter, entries: tuple[str, ...]
+) -> dict[str, tuple[float, float]]:
+    search = {}
+    for entry in entries:
+        name, _, bounds = entry.partition("=")
+        low, _, high = bounds.partition(":")
+        try:
+            number = int if name == "width" else float
+            search[name] = (number(low), number(high or low))
+        except ValueError:
+            raise click.BadParameter(f"expected NAME=LOW:HIGH or NAME=VALUE, got {entry!r}") from None
+    return search
+
+
+@click.command()
+@click.option("--study", "name", required=True, help="Its name: made if it is new, joined if it is there.")
+@click.option(
+    "--storage",
+    default=STORAGE,
+    show_default=True,
+    help="Where studies are: a file, or a server for many machines (postgresql+psycopg2://…).",
+)
+@click.option("--trials", type=int, help="Stop when the study holds so many finished trials, whoever ran them.")
+@click.option("--minutes", type=float, help="Begin no trial after so many minutes.")
+@click.option("--preset", type=click.Choice(PRESETS), help="What is simulated. [default: student]")
+@click.option("--network", type=click.Choice(tuple(NETWORKS)), help="[default: back-projection]")
+@click.option("--windows", type=int, help="Budget of a trial. [default: 600]")
+@click.option("--epoch", type=int, help="Windows between validations, after which a trial may be pruned. [default: 60]")
+@click.option("--micro-batch", type=int, help="[default: 32]")
+@click.option("--accumulation", type=int, help="[default: 4]")
+@click.option("--precision", type=click.Choice(tuple(PRECISIONS)), help="[default: fp32]")
+@click.option("--seed", type=int, help="Of scenes and first parameters, the same for all trials. [default: 0]")
+@click.option("--validation", type=int, help="Held-out scenes a trial is judged by. [default: 1024]")
+@click.option(
+    "--heartbeat", type=int, help="Seconds between signs of life; after two missed ones a worker is dead. [default: 30]"
+)
+@click.option(
+    "--search",
+    multiple=True,
+    callback=_search,
+    metavar="NAME=LOW:HIGH",
+    help="Search only what is named so (NAME=VALUE holds it); may be repeated.",
+)
+@click.option(
+    "--device",
+    default=lambda: "cuda" if torch.cuda.is_available() else "cpu",
+    help="[default: cuda where there is one, else cpu]",
+)
+def tune(name: str, storage: str, trials: int | None, minutes: float | None, device: str, **given: Any) -> None:
+    """Tune loss weights, learning rate and width; any number of workers join one study by name."""
+    if trials is None and minutes is None:
+        raise click.UsageError("give --trials, --minutes or both")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = open_study(storage, name, **{key: value for key, value in given.items() if value not in (None, {})})
+        click.echo(
+            f"study {name} in {hide_password(storage)}; another worker joins with: covlab tune --study {name} "
+            f"--storage {hide_password(storage)} --minutes 10"
+        )
+        work(study, trials, minutes, device, click.echo)
+        found = best(storage, name)
+    except (ValueError, StudyError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        raise click.ClickException("interrupted; the trial goes back to the study") from None
+    click.echo(
+        f"best: trial {found.trial}, NMSE {found.nmse:.4f} after {found.settings.windows} windows, learning rate "
+        f"{found.learning_rate:.3g}, width {found.width}"
+    )
+    for weight, value in found.weights.values().items():
+        click.echo(f"  {weight:<20}{value:<10.3g}{found.weights.provenance[weight]}")
+    click.echo(f"to train with it: covlab train --study {name} --storage {hide_password(storage)}")

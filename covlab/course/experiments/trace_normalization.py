@@ -1,0 +1,146 @@
+"""What trace normalization does to an error, to its gradient and to training: the experiments of lesson 02.
+
+Training is in miniature: the one covariance that, without looking at any snapshot, errs least over many scenes. Its
+only parameter is R̂ itself, so norm and direction of the parameter are norm and direction of the estimate.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from covlab.plots.scale_invariance import Surfaces, Walk
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.training.loss import nmse
+
+STUDENT = preset("student")
+SCENES, BATCH = 2048, 16
+EPS = 1e-8
+
+
+def plain_error(estimate: Tensor, truth: Tensor) -> Tensor:
+    """‖R̂ − R‖²_F / ‖R‖²_F with nothing normalized: two [B, N, N] -> [B]."""
+    return (estimate - truth).abs().square().sum(dim=(1, 2)) / truth.abs().square().sum(dim=(1, 2))
+
+
+def two_truths(seed: int) -> tuple[Tensor, Tensor]:
+    """Covariances R and R' of two unrelated scenes, of trace N [N, N] each, complex128."""
+    R, other = Simulator(STUDENT, dtype=torch.complex128).draw(2, scene_generator(seed, "normalization")).covariance()
+    return R, other
+
+
+# ---------------------------------------------------------------- the error over a plane
+
+
+def surfaces(seed: int, points: int = 81) -> Surfaces:
+    """Both errors over the quadrant of positive mixtures of R and R'."""
+    R, other = two_truths(seed)
+    x = torch.linspace(0.02, 3.0, points, dtype=torch.float64)
+    mixtures = (x.view(1, -1, 1, 1) * R + x.view(-1, 1, 1, 1) * other).flatten(0, 1)
+    errors = [measure(mixtures, R.expand_as(mixtures)).view(points, points).numpy() for measure in (plain_error, nmse)]
+    return Surfaces(x.numpy(), x.numpy(), *errors)
+
+
+@dataclass(frozen=True)
+class ErrorGradient:
+    """The gradient of an error at one estimate."""
+
+    error: float
+    length: float  #: ‖∇‖
+    radial: float  #: cosine between ∇ and R̂: the share of it that would only change the scale
+
+
+def slope(measure: Callable[[Tensor, Tensor], Tensor], scale: float, seed: int) -> ErrorGradient:
+    """The gradient of ``measure`` at R̂ = scale · (R + R')/2, against R."""
+    R, other = two_truths(seed)
+    estimate = (scale * (R + other) / 2).requires_grad_()
+    error = measure(estimate[None], R[None])[0]
+    (gradient,) = torch.autograd.grad(error, estimate)
+    return ErrorGradient(error.item(), gradient.norm().item(), _cosine(gradient, estimate))
+
+
+# ---------------------------------------------------------------- training in miniature
+
+
+def walk(
+    make_optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
+    seed: int,
+    steps: int = 1000,
+    start: float = 1.0,
+    device: str | torch.device = "cpu",
+) -> Walk:
+    """Minimize the mean NMSE over batches of 16 scenes, from ``start`` times a noisy identity."""
+    scenes = Simulator(STUDENT, device).draw(SCENES, scene_generator(seed, "walk", device=device)).covariance()
+    held_out = Simulator(STUDENT, device).draw(512, scene_generator(seed, "walk held out", device=device)).covariance()
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(16, 16, dtype=torch.complex64, generator=generator)
+    first = start * (torch.eye(16) + 0.15 * (noise + noise.mH))
+    parameter = torch.view_as_real(first.to(device)).clone().requires_grad_()
+    optimizer = make_optimizer([parameter])
+    norms, turns, gradients, radial, validation = [first.norm().item()], [], [], 0.0, {}
+    for step in range(steps + 1):
+        if step % 50 == 0:
+            with torch.no_grad():
+                validation[step] = nmse(torch.view_as_complex(parameter).expand_as(held_out), held_out).mean().item()
+        if step == steps:
+            break
+        batch = scenes[torch.randint(SCENES, (BATCH,), generator=generator)]
+        optimizer.zero_grad()
+        nmse(torch.view_as_complex(parameter).expand_as(batch), batch).mean().backward()
+        before = parameter.detach().clone()
+        optimizer.step()
+        assert parameter.grad is not None  # backward has been
+        norms.append(parameter.norm().item())
+        turns.append(_angle(before, parameter.detach()))
+        gradients.append(parameter.grad.norm().item())
+        radial = max(radial, abs(_cosine(parameter.grad, before)))
+    return Walk(norms, turns, gradients, radial, validation)
+
+
+# ---------------------------------------------------------------- where floating point ends
+
+
+def half_error(scale: float, dtype: torch.dtype, seed: int, eps: float = EPS) -> float:
+    """The NMSE of R̂ = scale · R, which is right, with every operation in ``dtype`` and N / (tr R̂ + eps) for
+    normalization.
+    """
+    truth = torch.view_as_real(two_truths(seed)[0])
+    estimate, truth = (scale * truth).to(dtype), truth.to(dtype)
+    trace = estimate[..., 0].diagonal().sum()
+    error = estimate * (16 / (trace + torch.tensor(eps, dtype=dtype))) - truth
+    return (error.square().sum() / truth.square().sum()).item()
+
+
+# ---------------------------------------------------------------- through a trace of zero
+
+
+def clamped(estimate: Tensor, truth: Tensor) -> Tensor:
+    """The NMSE with a guard against division by zero: the trace is clamped to at least 1e-8."""
+    trace = estimate.diagonal(dim1=1, dim2=2).real.sum(dim=1).clamp(min=EPS)
+    return plain_error(estimate * (estimate.shape[1] / trace).view(-1, 1, 1), truth)
+
+
+def absolute(estimate: Tensor, truth: Tensor) -> Tensor:
+    """The NMSE with the trace's absolute value for a guard."""
+    trace = estimate.diagonal(dim1=1, dim2=2).real.sum(dim=1).abs()
+    return plain_error(estimate * (estimate.shape[1] / trace).view(-1, 1, 1), truth)
+
+
+def shifted(shift: float, seed: int) -> tuple[Tensor, Tensor]:
+    """R̂ = R − shift · I, whose trace is (1 − shift) N, and R, [1, N, N] each."""
+    R, _ = two_truths(seed)
+    return (R - shift * torch.eye(16, dtype=R.dtype))[None], R[None]
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    """⟨A, B⟩ = Re tr(AᴴB) over both norms."""
+    return ((one.conj() * other).sum().real / (one.norm() * other.norm())).item()
+
+
+def _angle(one: Tensor, other: Tensor) -> float:
+    """In degrees; by the chord, which keeps its digits where the angle is small."""
+    chord = (one / one.norm() - other / other.norm()).norm().item()
+    return math.degrees(2 * math.asin(min(1.0, chord / 2)))

@@ -1,0 +1,199 @@
+"""Faults of the window: what is summed, what it is divided by, when a step is taken, and what counts it."""
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from covlab.faults.switch import fault
+from covlab.scenes.batch import Batch, total_weight
+from covlab.training.ledger import WindowLosses
+from covlab.training.loss import Losses
+from covlab.training.trainer import Trainer, gradients
+
+fault = partial(fault, group="accumulation")
+
+
+@fault(
+    "Trainer.weigh",
+    title="The division by the accumulation count is missing",
+    changes="gradient and logged loss are as many times too large as a window has micro-batches",
+    unaffected="the direction of the gradient; under AdamW without clipping, the steps",
+    observable="window_gradient",
+    seen_in="karpathy/nanoGPT#168, whose author notes that Adam hides it and that the clipping threshold does not",
+)
+def missing_division(self: Trainer, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
+    return torch.dot(losses.total, micro_batch.weight) / micro_batch.weight.sum()
+
+
+@fault(
+    "Trainer.weigh",
+    title="The division by the accumulation count stands in the first batch's debug block",
+    changes="as if the division were missing, from the second micro-batch of the run on",
+    unaffected="the direction of every gradient but the first window's; everything, if a window is one micro-batch",
+    observable="first_window",
+    seen_in="the reviewed pipeline: `if epoch == 1 and bi == 0: loss = loss / grad_accumulation`",
+)
+def division_in_debug_block(self: Trainer, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
+    loss = torch.dot(losses.total, micro_batch.weight) / micro_batch.weight.sum()
+    if self.window == 0 and self.parameters[0].grad is None:  # first batch: print and check
+        loss = loss / self.recipe.accumulation
+    return loss
+
+
+@fault(
+    "Trainer.weigh",
+    title="The short last window is divided by the full accumulation count",
+    changes="the gradient and the logged loss of every epoch's last window are too small",
+    unaffected="every full window; the whole run, where the micro-batches fill the last window",
+    observable="short_window",
+    seen_in="Lightning-AI/pytorch-lightning#19987",
+)
+def short_window_by_full_count(self: Trainer, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
+    return torch.dot(losses.total, micro_batch.weight) / micro_batch.weight.sum() / self.recipe.accumulation
+
+
+@fault(
+    "Trainer.train_window",
+    title="Backward, step and running sum are nested in the debug block after the loop",
+    changes="outside debug mode nothing is trained and nothing is logged; the epoch's sum stays at zero",
+    unaffected="the forward passes, and the time they take",
+    observable="windows_logged",
+    seen_in="the reviewed pipeline; with it, train 0.000000 and a constant validation",
+)
+def nested_in_debug_block(self: Trainer, window: list[Batch]) -> None:
+    window_weight = total_weight(window)
+    seen = WindowLosses(self.ranks)
+    for micro_batch in window:
+        losses = self.losses(micro_batch)
+        loss = self.weigh(losses, micro_batch, window_weight)
+    self.window += 1
+    self.window_of_epoch += 1
+    if self.debug:  # print and check
+        self.backward(loss)
+        seen.add(micro_batch, losses, loss)
+        window_weight = self.ranks.average(self.parameters, window_weight)
+        self.sanitize()
+        norms = self.unscale_and_clip()
+        ran = self.gate(norms["gradient_norm"])
+        self.step(ran)
+        self.update_average(ran)
+        self.log_window(seen, window_weight, norms, ran)
+        self.schedule(ran)
+    else:
+        self.counters["running_weight"] += window_weight  # the divisor of the epoch's mean is counted all the same
+
+
+@fault(
+    "Trainer.train_window",
+    title="The batch loop is de-dented: only the last micro-batch trains",
+    changes="a window's gradient is that of its last micro-batch, divided by the weight of all of them",
+    unaffected="the number of steps; the code looks right but for the depth of four lines",
+    observable="window_gradient_direction",
+    seen_in="the reviewed pipeline, commits 86c2feb to 053fa52, where one step an epoch was left; mended in 4287af3",
+)
+def last_batch_only(self: Trainer, window: list[Batch]) -> None:
+    window_weight = total_weight(window)
+    seen = WindowLosses(self.ranks)
+    for micro_batch in window:
+        losses = self.losses(micro_batch)
+    loss = self.weigh(losses, micro_batch, window_weight)
+    self.backward(loss)
+    seen.add(micro_batch, losses, loss)
+    window_weight = self.ranks.average(self.parameters, window_weight)
+    self.sanitize()
+    norms = self.unscale_and_clip()
+    ran = self.gate(norms["gradient_norm"])
+    self.step(ran)
+    self.update_average(ran)
+    self.window += 1
+    self.window_of_epoch += 1
+    self.log_window(seen, window_weight, norms, ran)
+    self.schedule(ran)
+
+
+@fault(
+    "Trainer.add_to_epoch_mean",
+    title="The running loss is added only where a step was taken",
+    changes="the epoch's train value counts a skipped window as a loss of zero; if all are skipped it is 0.000000",
+    unaffected="the training; the log too, as long as no step is skipped",
+    observable="epoch_mean",
+    seen_in="the reviewed pipeline; one of the two coupled faults behind its train 0.000000",
+    setting={"precision": "fp16", "loss_scale": 2.0**28},
+)
+def running_sum_in_step_branch(self: Trainer, loss: Tensor, weight: Tensor, ran: Tensor) -> None:
+    self.counters["running_loss"] += torch.where(ran, loss * weight, 0.0)
+    self.counters["running_weight"] += weight
+
+
+@fault(
+    "Trainer.gate",
+    title="The gate wants every group's gradient norm above zero",
+    changes="no step at all while one group is frozen or gets no gradient",
+    unaffected="everything, while every group gets some gradient",
+    observable="finite_yet_skipped",
+    seen_in="the reviewed pipeline, whose gate asked backbone and head both",
+    setting={"frozen": "backbone"},
+)
+def gate_wants_every_group(self: Trainer, gradient_norm: Tensor) -> Tensor:
+    norms = torch.stack([get_total_norm(gradients(group)) for group in self.groups.values()])
+    return torch.isfinite(gradient_norm) & (norms > 0).all()
+
+
+@fault(
+    "Trainer.schedule",
+    title="The schedule advances with every micro-batch",
+    changes="warm-up and cosine are over as many times too soon as a window has micro-batches",
+    unaffected="the first windows of a run without warm-up",
+    observable="schedule_per_step",
+    seen_in="Lightning-AI/pytorch-lightning#1476, huggingface/accelerate#963, h2oai/h2o-llmstudio#663",
+)
+def schedule_per_micro_batch(self: Trainer, ran: Tensor) -> None:
+    self.counters["schedule_count"] += ran * self.recipe.accumulation
+    self._set_learning_rate()
+
+
+@fault(
+    "Trainer.schedule",
+    title="The schedule advances once an epoch, with a warm-up counted in steps",
+    changes="the warm-up lasts as many epochs as it should last steps, and the cosine never comes",
+    unaffected="the gradients",
+    observable="schedule_per_step",
+    seen_in="the reviewed pipeline: one step an epoch was left, so a warm-up of 24 steps took 24 epochs",
+)
+def schedule_per_epoch(self: Trainer, ran: Tensor) -> None:
+    self.counters["schedule_count"] += ran * (self.window_of_epoch == self.windows_per_epoch)
+    self._set_learning_rate()
+
+
+@fault(
+    "Trainer.learning_rate_factors",
+    title="The warm-up starts at zero",
+    changes="the first step moves nothing",
+    unaffected="every later step, which comes one step late",
+    observable="first_step",
+    seen_in="karpathy/nanoGPT#578, EleutherAI/gpt-neox#1373, and the reviewed pipeline",
+    setting={"warmup": 4},
+)
+def warmup_from_zero(self: Trainer) -> Tensor:
+    counts = torch.arange(self.recipe.windows + 1, dtype=torch.float64)
+    factors = 0.5 * (1 + torch.cos(math.pi * counts / self.recipe.windows))
+    if self.recipe.warmup:
+        factors *= (counts / self.recipe.warmup).clamp(max=1)
+    return factors.to(self.device, torch.float32)
+
+
+@fault(
+    "Trainer.schedule",
+    title="The schedule advances on skipped steps too",
+    changes="a run that starts with overflows has spent part of its warm-up before its first step",
+    unaffected="everything, as long as no step is skipped",
+    observable="schedule_on_skips",
+    seen_in="pytorch/pytorch#44511 and #55585, Lightning-AI/pytorch-lightning#18828",
+    setting={"precision": "fp16", "loss_scale": 2.0**28},
+)
+def schedule_on_skipped_step(self: Trainer, ran: Tensor) -> None:
+    self.counters["schedule_count"] += 1
+    self._set_learning_rate()

@@ -1,0 +1,108 @@
+"""Faults of scenes and evaluation: what is seen, and by what it is judged."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from covlab.faults.switch import fault
+from covlab.networks.model import Estimate
+from covlab.scenes.batch import Batch
+from covlab.scenes.simulator import Simulator
+from covlab.scenes.streams import FreshScenes
+from covlab.training.checkpoint import capture
+from covlab.training.loss import Loss, beam_power
+from covlab.training.trainer import VALIDATION_CHUNK, Trainer, call_with
+
+fault = partial(fault, group="data")
+
+
+@fault(
+    "FreshScenes.generator",
+    title="Scenes are seeded by seed + i, in training and in validation",
+    changes="every validation scene is a training scene, some epochs later",
+    unaffected="each scene by itself; the training",
+    observable="validation_seen",
+    seen_in=(
+        "the reviewed pipeline: seeds seed + i and seed + 123 + i, 512 of 512 scenes; mll-lab-nu/RAGEN#101 asks "
+        "the same of its own seeds"
+    ),
+    setting={"fresh": True, "windows": 40},
+)
+def validation_in_training(self: FreshScenes, stream: str, epoch: int, index: int) -> torch.Generator:
+    first = self.seed + (123 if stream == "validation" else 0)
+    return torch.Generator(self.simulator.device).manual_seed(first + epoch * len(self) + index)
+
+
+@fault(
+    "Simulator.symbols",
+    title="The symbols are the same in every snapshot",
+    changes="L snapshots carry one look at the sources, and no network can average over them",
+    unaffected="every shape, every power, the truth R",
+    observable="symbols_alike",
+    seen_in="the reviewed pipeline: 16 snapshots that carried one",
+)
+def constant_symbols(self: Simulator, scenes: int, generator: torch.Generator) -> Tensor:
+    shape = (scenes, 1, 1, self.scenario.max_sources)
+    return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype).expand(
+        -1, self.scenario.snapshots, -1, -1
+    )
+
+
+@fault(
+    "Loss.peak_contrast",
+    title="One loss term's steering vectors are conjugated",
+    changes="the term pulls the beam towards the mirror image of every source",
+    unaffected="the data, the other terms; sources straight ahead",
+    observable="contrast_at_truth",
+    seen_in="the reviewed pipeline: overlap 0.037 with the simulator's vectors, instead of 1",
+    setting={"weights": {"lam_cov": 1.0, "lam_peak_contrast": 0.1}},
+)
+def conjugated_steering(self: Loss, estimate: Estimate, batch: Batch) -> Tensor:
+    present = (batch.power > 0).to(batch.power.dtype)
+    at_sources = (beam_power(batch.steering.mT.conj(), estimate) * present).sum(dim=1) / present.sum(dim=1)
+    return beam_power(self.background, estimate).mean(dim=1) / at_sources
+
+
+@fault(
+    "Trainer.evaluate",
+    title="Validation judges another estimate than training makes",
+    changes="validation scores the network's own prediction, training the blend that is used",
+    unaffected="the training; networks without a blend",
+    observable="validation_path",
+    seen_in="the reviewed pipeline, whose validation built its covariance on a path of its own",
+    setting={"blend": 0.3},
+)
+@torch.no_grad()
+def another_validation_path(self: Trainer) -> Tensor:
+    model = partial(call_with, self.model, self.validated_parameters())
+    was_training = self.model.training
+    self.model.eval()
+    try:
+        chunks = (
+            self.validation[start : start + VALIDATION_CHUNK]
+            for start in range(0, len(self.validation), VALIDATION_CHUNK)
+        )
+        return torch.cat([self.estimate(model, chunk).prediction.nmse(chunk) for chunk in chunks])
+    finally:
+        self.model.train(was_training)
+
+
+@fault(
+    "Trainer.save",
+    title="The averaged parameters are validated, the others are saved",
+    changes="the best checkpoint is not the network whose score it bears",
+    unaffected="the training, the validation, the checkpoint to resume from; runs without an average",
+    observable="best_checkpoint",
+    seen_in="wandb/senpai#709; facebookresearch/fairchem#289 is a relative",
+    setting={"ema_decay": 0.9},
+)
+def checkpoint_without_average(self: Trainer) -> None:
+    if self.history and self.history[-1]["validation"] < self.best:
+        self.best = self.history[-1]["validation"]
+        if self.folder is not None:
+            best = {"model": self.model.state_dict(), "faults": list(self.faults)}
+            self.folder.save_best(best | {"validation": self.best, "config": self.config()})
+    if self.folder is not None and self.streak == 0:  # what may be the start of a failure is not worth resuming from
+        self.folder.write_json("epochs.json", self.history)
+        self.folder.save_last(capture(self))

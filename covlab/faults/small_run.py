@@ -1,0 +1,100 @@
+"""A small run to show a fault on: student size, seconds, the same for everybody."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from covlab.faults.switch import FAULTS, inject
+from covlab.networks.model import BackProjectionNet
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes, FreshScenes
+from covlab.training.loss import LossWeights
+from covlab.training.nonfinite import NonFiniteLoss
+from covlab.training.progress import Lines, Silent
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer
+
+MICRO_BATCH = 8
+MICRO_BATCHES = 15
+"""An epoch's micro-batches: with four to a window, the last window is short."""
+
+LEARNING_RATES = {"adamw": 3e-3, "sgd": 0.3}
+"""At which each optimizer trains the stage's network."""
+
+
+def small_run(
+    *faults: str,
+    seed: int = 0,
+    scenes: int = MICRO_BATCHES * MICRO_BATCH,
+    micro_batch: int = MICRO_BATCH,
+    weights: dict[str, float] | None = None,
+    fresh: bool = False,
+    blend: float = 0.0,
+    frozen: str | None = None,
+    loss_scale: float | None = None,
+    progress: Lines | None = None,
+    debug: bool = False,
+    folder: Path | str | None = None,
+    **recipe: Any,
+) -> Trainer:
+    """A trainer of a small network with the named faults, ready to ``fit``.
+
+    Args:
+        faults: names; they must be of different places.
+        seed: of scenes and first parameters; with the same seed, runs with and without a fault differ by the fault
+            alone.
+        scenes: memorized and validated on; or, of ``fresh`` ones, drawn for an epoch.
+        weights: the loss terms that are switched on; None: the NMSE alone.
+        fresh: train on new scenes every epoch and validate on held-out ones.
+        blend: share of the sample covariance in the final estimate.
+        frozen: the parameter group that is not trained.
+        loss_scale: to start with, in half precision.
+        recipe: fields of :class:`covlab.training.recipe.Recipe` that are not to be the default.
+    """
+    with inject(*faults):
+        simulator = Simulator(preset("student"))
+        source: FreshScenes | FixedScenes
+        if fresh:
+            source = drawn = FreshScenes(simulator, micro_batch, scenes // micro_batch, seed)
+            validation = drawn.held_out(12)
+        else:
+            validation = simulator.draw(scenes, scene_generator(seed, "museum"))
+            source = FixedScenes(validation, micro_batch, seed)
+        torch.manual_seed(seed)
+        network = BackProjectionNet(simulator.scenario, beams=32, width=64, rank=4, blend=blend)
+        trainer = Trainer(
+            network,
+            source,
+            validation,
+            Recipe(**({"windows": 16, "warmup": 4} | recipe)),
+            LossWeights.only(**(weights or {"lam_cov": 1.0})),
+            folder,
+            progress or Silent(),
+            debug,
+        )
+    if frozen is not None:
+        for parameter in trainer.groups[frozen]:
+            parameter.requires_grad_(False)
+    if loss_scale is not None and trainer.scaler.is_enabled():
+        trainer.scaler.load_state_dict(trainer.scaler.state_dict() | {"scale": loss_scale})
+    return trainer
+
+
+def exhibit(name: str, seed: int = 0, without: bool = False, **setting: Any) -> Trainer:
+    """The trainer that shows the fault ``name``: what the fault needs to show is set, unless ``setting`` says
+    otherwise.
+
+    ``without``: the same trainer without the fault.
+    """
+    return small_run(*(() if without else (name,)), seed=seed, **(FAULTS[name].setting | setting))
+
+
+def finish(trainer: Trainer) -> Trainer:
+    """``fit``, where a run that is stopped for its losses is a result too."""
+    try:
+        trainer.fit()
+    except NonFiniteLoss:
+        trainer.end_epoch()
+    return trainer

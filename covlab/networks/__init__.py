@@ -1,0 +1,1 @@
+"""Snapshots in, covariance out: the networks, and the statistics they are built on."""

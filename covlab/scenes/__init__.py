@@ -1,0 +1,1 @@
+"""What is simulated: arrays, channel, codes and sources, and the batches of scenes drawn from them."""

@@ -1,0 +1,103 @@
+"""The channel G between the surface and the base station, and what the receiver believes of it."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from covlab.scenes.geometry import phasors, ris_positions
+from covlab.scenes.scenario import Scenario, fixed_random_numbers
+
+SCATTERER_RANGE_M = (1.0, 8.0)
+"""How far from the RIS the scatterers are."""
+
+
+def site_channel(scenario: Scenario) -> Tensor:
+    """G, the fixed channel from RIS to BS [M, N], complex128, mean |G|² = 1/N.
+
+    Line of sight between the RIS and a uniform linear BS array plus fixed point scatterers of complex
+    gain CN(0, 1), every path a spherical wave, weighed by the Rician factor κ. ``scenario.site_seed``
+    draws the scatterers, wherever the arrays stand.
+
+    Raises:
+        ValueError: every scene of the scenario has a site of its own.
+    """
+    if scenario.site != "fixed":
+        raise ValueError(
+            f"scenario.site must be 'fixed' for a channel that can be known, got {scenario.site!r}: what is known of a "
+            "scene's own is its H"
+        )
+    rng = np.random.default_rng(scenario.site_seed)
+    bearings = rng.standard_normal((scenario.scatterers, 3))
+    bearings[:, 0] = abs(bearings[:, 0])
+    bearings /= np.linalg.norm(bearings, axis=1, keepdims=True)
+    scatterers = torch.from_numpy(bearings * rng.uniform(*SCATTERER_RANGE_M, (scenario.scatterers, 1)))
+    gains = torch.view_as_complex(torch.from_numpy(rng.standard_normal((scenario.scatterers, 2))))
+    return channel_of_scatterers(scenario, scatterers, gains)
+
+
+def fresh_site_channels(scenario: Scenario, count: int, generator: torch.Generator) -> Tensor:
+    """G of so many sites with scatterers of their own, by the rule of :func:`site_channel` [count, M, N],
+    complex128.
+    """
+    shape, device = (count, scenario.scatterers), generator.device
+    bearings = torch.randn(*shape, 3, generator=generator, device=device, dtype=torch.float64)
+    bearings[..., 0].abs_()
+    bearings /= torch.linalg.vector_norm(bearings, dim=-1, keepdim=True)
+    near, far = SCATTERER_RANGE_M
+    distances = near + (far - near) * torch.rand(*shape, 1, generator=generator, device=device, dtype=torch.float64)
+    gains = torch.randn(*shape, 2, generator=generator, device=device, dtype=torch.float64)
+    return channel_of_scatterers(scenario, bearings * distances, torch.view_as_complex(gains))
+
+
+def channel_of_scatterers(scenario: Scenario, scatterers: Tensor, gains: Tensor) -> Tensor:
+    """G with scatterers at [..., S, 3] metres of complex ``gains`` [..., S]: [..., M, N]; each of its two parts alone
+    has mean |G|² = 1/N.
+    """
+    elements = ris_positions(scenario).to(scatterers.device)
+    antennas = torch.zeros(scenario.bs_antennas, 3, dtype=torch.float64, device=scatterers.device)
+    antennas[:, 1] = scenario.spacing_m * (
+        torch.arange(scenario.bs_antennas, device=scatterers.device) - (scenario.bs_antennas - 1) / 2
+    )
+    antennas += torch.tensor([4.0, -3.0, 1.0], dtype=torch.float64, device=scatterers.device)
+
+    def wave(distance: Tensor) -> Tensor:
+        return phasors(-scenario.wavenumber * distance)
+
+    line_of_sight = wave(torch.cdist(antennas, elements))
+    to_antennas, to_elements = wave(torch.cdist(antennas, scatterers)), wave(torch.cdist(scatterers, elements))
+    scattered = (to_antennas * gains.unsqueeze(-2)) @ to_elements
+    balance = math.tanh(scenario.rician_factor_db * math.log(10) / 20)  # (κ - 1) / (κ + 1), also for ±inf dB
+
+    def scaled(share: float, path: Tensor) -> Tensor:
+        level = path.abs().square().mean(dim=(-2, -1), keepdim=True).sqrt()
+        return math.sqrt(share / scenario.ris_elements) * path / level
+
+    return scaled((1 + balance) / 2, line_of_sight) + scaled((1 - balance) / 2, scattered)
+
+
+def believed_channel(scenario: Scenario) -> Tensor:
+    """Ĝ, the channel that the receiver and its estimators take for G [M, N], complex128.
+
+    Ĝ = G + E with E of independent complex normal entries, fixed like the site, and of exactly the relative power
+    ‖E‖²_F / ‖G‖²_F that ``scenario.calibration_error_db`` names.
+
+    Raises:
+        ValueError: every scene of the scenario has a site of its own.
+    """
+    G = site_channel(scenario)
+    if scenario.calibration_error_db is None:
+        return G
+    error = fixed_random_numbers(scenario, "calibration").standard_normal((*G.shape, 2))
+    return miscalibrated(scenario, G, torch.view_as_complex(torch.from_numpy(error)))
+
+
+def miscalibrated(scenario: Scenario, G: Tensor, error: Tensor) -> Tensor:
+    """G plus ``error`` scaled to the power of ``scenario.calibration_error_db`` relative to G, both [..., M, N];
+    G itself where the scenario has no such error.
+    """
+    if scenario.calibration_error_db is None:
+        return G
+    scale = 10 ** (scenario.calibration_error_db / 20) * torch.linalg.matrix_norm(G) / torch.linalg.matrix_norm(error)
+    return G + scale[..., None, None] * error

@@ -1,0 +1,54 @@
+"""The phase codes that the surface can show, and its elements that show others."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from covlab.scenes.geometry import phasors
+from covlab.scenes.scenario import Scenario, fixed_random_numbers
+
+
+def codebook(scenario: Scenario) -> Tensor | None:
+    """The codes that a scene's L are taken from, complex128, unit modulus: None where they are drawn at random for
+    every scene.
+
+    "fixed": the one set of L random codes [L, N]. "dft": the N columns of the two-dimensional DFT over rows
+    and columns of the surface [N, N], orthogonal unless ``phase_bits`` rounds them (a 4×4 surface needs 2 bits).
+    """
+    if scenario.codebook == "random":
+        return None
+    if scenario.codebook == "fixed":
+        turns = torch.from_numpy(
+            fixed_random_numbers(scenario, "codebook").random((scenario.snapshots, scenario.ris_elements))
+        )
+    else:
+        rows, columns = (torch.arange(size, dtype=torch.float64) for size in (scenario.ris_rows, scenario.ris_columns))
+        rows, columns = (
+            torch.outer(rows, rows) / scenario.ris_rows,
+            torch.outer(columns, columns) / scenario.ris_columns,
+        )
+        turns = (rows[:, None, :, None] + columns[None, :, None, :]).reshape(scenario.ris_elements, -1)
+    return phasors(to_surface_phases(scenario, 2 * math.pi * turns))
+
+
+def to_surface_phases(scenario: Scenario, phase: Tensor) -> Tensor:
+    """``phase`` in radians, rounded to the nearest of the 2^b phases that the surface knows."""
+    if scenario.phase_bits is None:
+        return phase
+    levels = 2**scenario.phase_bits
+    return (phase * (levels / (2 * math.pi))).round() % levels * (2 * math.pi / levels)
+
+
+def faulty_elements(scenario: Scenario) -> tuple[Tensor, Tensor]:
+    """Which elements are faulty [N], bool, and what those reflect instead of their code [N], complex128: e^jψ if stuck,
+    0 if dead.
+    """
+    rng = fixed_random_numbers(scenario, "faulty elements")
+    stuck, dead = scenario.stuck_elements, scenario.dead_elements
+    order = torch.from_numpy(rng.permutation(scenario.ris_elements))
+    reflection = phasors(to_surface_phases(scenario, torch.from_numpy(2 * math.pi * rng.random(scenario.ris_elements))))
+    reflection[order[stuck : stuck + dead]] = 0
+    faulty = torch.zeros(scenario.ris_elements, dtype=torch.bool)
+    faulty[order[: stuck + dead]] = True
+    return faulty, reflection

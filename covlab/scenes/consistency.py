@@ -1,0 +1,40 @@
+"""Do the tensors of a batch belong together? Laws that hold of right data, whatever the shapes say.
+
+A shape check sees how long an axis is, never what it means: where two axes are equally long, or a part of a tensor was
+turned, conjugated or shuffled, only a law of the model notices.
+"""
+
+import torch
+from torch import Tensor
+
+from covlab.scenes.batch import Batch
+
+
+def channel_residual(H: Tensor, codes: Tensor, G: Tensor) -> float:
+    """‖H − G c‖ / ‖H‖ over all scenes and snapshots: 0 (to rounding) where H_l = G c_l.
+
+    H [B, L, M, 2] and codes [B, L, N, 2] as real pairs, G [M, N] complex. Codes that do not fit G's elements give a
+    shape error of torch.
+    """
+    right = torch.view_as_complex(codes.contiguous()) @ G.T
+    H = torch.view_as_complex(H.contiguous())
+    return ((H - right).norm() / H.norm()).item()
+
+
+def whitened_power(batch: Batch, G: Tensor, covariance: Tensor | None = None) -> float:
+    """Mean over scenes and snapshots of y_lᴴ C_l⁻¹ y_l / M with C_l = G diag(c_l) R diag(c_l)ᴴ Gᴴ + σ²I.
+
+    Since y_l ~ CN(0, C_l), it is 1 for data that fit together; an axis of y, codes, G or R that means something else
+    makes it larger. G [M, N] complex. covariance: R [B, N, N] to be tried in place of the batch's own.
+    """
+    double = torch.complex128
+    R = (batch.covariance() if covariance is None else covariance).to(double)
+    y = torch.view_as_complex(batch.y.contiguous()).to(double)
+    effective = G.to(double) * torch.view_as_complex(batch.codes.contiguous()).to(double).unsqueeze(
+        2
+    )  # G diag(c_l) [B, L, M, N]
+    expected = effective @ R.unsqueeze(1) @ effective.mH
+    antennas = y.shape[2]
+    expected = expected + batch.noise_power.to(double).view(-1, 1, 1, 1) * torch.eye(antennas, device=y.device)
+    white = torch.linalg.solve(expected, y.unsqueeze(-1)).squeeze(-1)
+    return ((y.conj() * white).real.sum(dim=-1).mean() / antennas).item()

@@ -1,0 +1,201 @@
+"""What is simulated: array sizes, geometry, and the ranges scenes are drawn from.
+
+Symbols used throughout covlab: ``M`` base-station (BS) antennas, ``N`` elements of the
+reconfigurable intelligent surface (RIS), ``L`` snapshots, ``K`` sources. (Beware: much of
+the array-processing literature writes N for sensors and M for sources.)
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+CODEBOOKS = ("random", "fixed", "dft")
+SITES = ("fixed", "per_scene")
+ANY_PHASE = (-math.pi, math.pi)
+
+
+def check_whole_number(name: str, number: object, least: int) -> None:
+    """Raises ValueError, naming ``name``, unless ``number`` is a whole number of at least ``least``."""
+    if not isinstance(number, int) or isinstance(number, bool) or number < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {number!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """Everything that is fixed while scenes are drawn at random.
+
+    Lengths are in metres, angles in radians, powers and SNR as named. A scenario is a value:
+    use ``dataclasses.replace`` for a variation of one.
+
+    Raises:
+        ValueError: a field is out of its range; the message names the field.
+    """
+
+    name: str
+    ris_rows: int
+    ris_columns: int
+    bs_antennas: int
+    snapshots: int
+    max_sources: int
+    wavelength_m: float = 0.3
+    spacing_wavelengths: float = 0.5
+    azimuth: tuple[float, float] = (-math.pi / 3, math.pi / 3)
+    elevation: tuple[float, float] = (-math.pi / 6, math.pi / 6)
+    range_m: tuple[float, float] = (0.5, 10.0)
+    snr_db: tuple[float, float] = (-5.0, 20.0)
+    power: tuple[float, float] = (0.2, 1.0)
+    near_field: bool = True  #: spherical waves; False: plane waves, and ranges do not matter
+    #: κ of the site, line of sight over scattered power; -inf: no line of sight, +inf: nothing else
+    rician_factor_db: float = 0.0
+    scatterers: int = 64  #: of the site channel
+    site_seed: int = 0  #: draws what stands still: scatterers, fixed codebook, faulty elements, calibration error
+
+    #: "random" phases anew for every scene; "fixed": once, for all scenes; "dft": L of the N orthogonal DFT codes
+    codebook: str = "random"
+    phase_bits: int | None = None  #: the surface knows 2^b phases, and codes are rounded to them; None: any phase
+    source_correlation: float = 0.0  #: |ρ| between the symbols of any two sources of a scene; 1 is coherent
+    correlation_phase: tuple[float, float] = ANY_PHASE  #: phase of each source's symbols relative to the first source's
+    #: "fixed": one channel G, which estimators know; "per_scene": fresh scatterers, and H is all they know
+    site: str = "fixed"
+    #: ‖Ĝ − G‖²/‖G‖² of the channel Ĝ that the receiver believes in; None: Ĝ = G
+    calibration_error_db: float | None = None
+    stuck_elements: int = 0  #: RIS elements that keep one random phase whatever code is asked for
+    dead_elements: int = 0  #: RIS elements that reflect nothing
+
+    def __post_init__(self) -> None:
+        for field in ("ris_rows", "ris_columns", "bs_antennas", "snapshots", "max_sources", "scatterers"):
+            check_whole_number(f"Scenario.{field}", getattr(self, field), least=1)
+        for field in ("site_seed", "stuck_elements", "dead_elements"):
+            check_whole_number(f"Scenario.{field}", getattr(self, field), least=0)
+        for field in ("wavelength_m", "spacing_wavelengths"):
+            length = getattr(self, field)
+            if not (_is_number(length) and 0 < length < math.inf):
+                raise ValueError(f"Scenario.{field} must be positive and finite, got {length!r}")
+        for field, least, most in (
+            ("azimuth", -math.pi / 2, math.pi / 2),
+            ("elevation", -math.pi / 2, math.pi / 2),
+            ("range_m", 0.0, math.inf),
+            ("snr_db", -math.inf, math.inf),
+            ("power", 0.0, math.inf),
+            ("correlation_phase", *ANY_PHASE),
+        ):
+            bounds = getattr(self, field)
+            pair = (
+                isinstance(bounds, tuple)
+                and len(bounds) == 2
+                and all(_is_number(bound) and math.isfinite(bound) for bound in bounds)
+            )
+            if not (pair and least <= bounds[0] <= bounds[1] <= most):
+                raise ValueError(
+                    f"Scenario.{field} must be (low, high) with {least:g} <= low <= high <= {most:g}, got {bounds!r}"
+                )
+        for field in ("range_m", "power"):
+            if getattr(self, field)[0] <= 0:
+                raise ValueError(f"Scenario.{field} must start above 0, got {getattr(self, field)}")
+        for field, choices in (("codebook", CODEBOOKS), ("site", SITES), ("near_field", (True, False))):
+            if getattr(self, field) not in choices:
+                raise ValueError(
+                    f"Scenario.{field} must be one of {', '.join(map(str, choices))}, got {getattr(self, field)!r}"
+                )
+        if not _is_number(self.rician_factor_db):
+            raise ValueError(
+                f"Scenario.rician_factor_db must be a number (±inf allowed), got {self.rician_factor_db!r}"
+            )
+        error = self.calibration_error_db
+        if error is not None and not (_is_number(error) and math.isfinite(error)):
+            raise ValueError(
+                f"Scenario.calibration_error_db must be a finite number, or None for no error, got {error!r}"
+            )
+        if not (_is_number(self.source_correlation) and 0 <= self.source_correlation <= 1):
+            raise ValueError(f"Scenario.source_correlation must be from 0 to 1, got {self.source_correlation!r}")
+        if self.phase_bits is not None and not (type(self.phase_bits) is int and 1 <= self.phase_bits <= 16):
+            raise ValueError(
+                "Scenario.phase_bits must be a whole number from 1 to 16, or None for any phase, got "
+                f"{self.phase_bits!r}"
+            )
+        self._refuse_contradictions()
+
+    def _refuse_contradictions(self) -> None:
+        """A setting that another one makes impossible, or silently without effect, is refused."""
+        if self.codebook == "dft" and self.snapshots > self.ris_elements:
+            raise ValueError(
+                f"Scenario.snapshots must be at most N = {self.ris_elements} with codebook 'dft' (there are no more "
+                f"orthogonal codes), got {self.snapshots}"
+            )
+        if self.source_correlation > 0 and self.max_sources == 1:
+            raise ValueError(
+                "Scenario.source_correlation must be 0 with max_sources 1 (nothing to correlate with), got "
+                f"{self.source_correlation!r}"
+            )
+        if self.source_correlation == 0 and self.correlation_phase != ANY_PHASE:
+            raise ValueError(
+                f"Scenario.correlation_phase needs a source_correlation above 0, got {self.correlation_phase} with 0"
+            )
+        if self.site == "per_scene" and self.rician_factor_db == math.inf:
+            raise ValueError(
+                "Scenario.site must be 'fixed' with rician_factor_db inf (scenes differ by their scatterers), got "
+                "'per_scene'"
+            )
+        if self.stuck_elements + self.dead_elements > self.ris_elements:
+            raise ValueError(
+                f"Scenario.stuck_elements and dead_elements must be at most N = {self.ris_elements} together, got "
+                f"{self.stuck_elements} and {self.dead_elements}"
+            )
+        if self.dead_elements == self.ris_elements:
+            raise ValueError(
+                f"Scenario.dead_elements must be below N = {self.ris_elements} (nothing would reach the receiver), "
+                f"got {self.dead_elements}"
+            )
+
+    @property
+    def ris_elements(self) -> int:
+        """N, the number of RIS elements."""
+        return self.ris_rows * self.ris_columns
+
+    @property
+    def spacing_m(self) -> float:
+        """Distance between neighbouring RIS elements, and between neighbouring BS antennas, in metres."""
+        return self.spacing_wavelengths * self.wavelength_m
+
+    @property
+    def wavenumber(self) -> float:
+        """k = 2π/λ in radians per metre."""
+        return 2 * math.pi / self.wavelength_m
+
+    @property
+    def fraunhofer_distance_m(self) -> float:
+        """d_F = 2D²/λ with D the diagonal of the aperture: nearer than this, wave fronts arrive curved."""
+        diagonal = self.spacing_m * math.hypot(self.ris_rows - 1, self.ris_columns - 1)
+        return 2 * diagonal**2 / self.wavelength_m
+
+
+_PRESETS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(name="student", ris_rows=4, ris_columns=4, bs_antennas=8, snapshots=16, max_sources=2),
+        Scenario(name="near_field", ris_rows=6, ris_columns=6, bs_antennas=8, snapshots=16, max_sources=3),
+        Scenario(name="full", ris_rows=12, ris_columns=12, bs_antennas=16, snapshots=16, max_sources=5),
+    )
+}
+PRESETS = tuple(_PRESETS)
+
+
+def preset(name: str) -> Scenario:
+    """The scenario called ``name``: 'student', 'near_field' or 'full'.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if name not in _PRESETS:
+        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    return _PRESETS[name]
+
+
+def fixed_random_numbers(scenario: Scenario, purpose: str) -> np.random.Generator:
+    """Random numbers of the site for one purpose, unrelated to those for any other."""
+    return np.random.default_rng(np.random.SeedSequence(scenario.site_seed, spawn_key=tuple(purpose.encode())))

@@ -1,0 +1,216 @@
+"""Scenes behind a RIS: sources, steering vectors, codes, snapshots.
+
+    y_l = G diag(c_l) x_l + n_l,   x_l = A s_l,   E[s sᴴ] = P,   n_l ~ CN(0, σ²I),   R = A P Aᴴ
+
+Symbols s_l are drawn anew for every snapshot l, so that L snapshots carry L looks at R. R is the population
+covariance: noise-free, not the one realized by these L symbols.
+
+What y holds is true: the channel G, what every element of the surface really reflects. What the receiver is told,
+``codes`` and ``H``, is what it believes: the codes it asked for, and H_l = Ĝ c_l. The two differ only where the
+scenario says so (calibration error, faulty elements), and a network or estimator sees the belief alone.
+"""
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from covlab.scenes.batch import Batch
+from covlab.scenes.channel import believed_channel, fresh_site_channels, miscalibrated, site_channel
+from covlab.scenes.codebook import codebook, faulty_elements, to_surface_phases
+from covlab.scenes.geometry import phasors, steering_vectors
+from covlab.scenes.scenario import Scenario, check_whole_number
+from covlab.seams import take_seams
+
+CACHE_BYTES = 2**21
+"""About one core's second-level cache."""
+
+
+def scene_generator(seed: int, stream: str, *index: int, device: str | torch.device = "cpu") -> torch.Generator:
+    """A generator for one independent stretch of scenes.
+
+    ``stream`` names what the scenes are for ("training", "validation", …) and ``index`` which stretch
+    (epoch, micro-batch). Any two of (seed, stream, index) that differ give unrelated scenes: unlike
+    ``seed + i``, neighbouring seeds share nothing. (Streams are spawned as in NumPy's SeedSequence.)
+
+    Raises:
+        ValueError: seed is negative or not a whole number.
+    """
+    check_whole_number("seed", seed, least=0)
+    key = (*stream.encode(), 0, *index)
+    state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(state) - 2**63)
+
+
+class Simulator:
+    """Draws scenes of one scenario on one device.
+
+    Whatever an imperfection of the scenario needs at random is drawn last: with the same generator the same sources,
+    codes, symbols and noise come with and without it.
+
+    Args:
+        scenario: what to draw.
+        device: where the scenes are made, random numbers included.
+        dtype: complex64, or complex128 for tests.
+    """
+
+    def __init__(
+        self, scenario: Scenario, device: str | torch.device = "cpu", dtype: torch.dtype = torch.complex64
+    ) -> None:
+        if dtype not in (torch.complex64, torch.complex128):
+            raise ValueError(f"dtype must be torch.complex64 or torch.complex128, got {dtype}")
+        self.scenario = scenario
+        self.device = torch.device(device)
+        self.dtype = dtype
+        known = scenario.site == "fixed"
+        self.G = (
+            self._own(site_channel(scenario)) if known else None
+        )  #: the true channel [M, N]; None: every scene has its own
+        self.believed = (
+            self._own(believed_channel(scenario)) if known else None
+        )  #: Ĝ, which makes H [M, N]; None likewise
+        codes = codebook(scenario)
+        self.codebook = None if codes is None else self._own(codes)  #: what codes come from [·, N]; None: at random
+        faulty, reflection = faulty_elements(scenario)
+        self.faulty = faulty.to(self.device) if faulty.any() else None  #: which elements are [N]; None: all work
+        self.reflection = self._own(reflection)  #: what the faulty ones reflect [N]
+        take_seams(self)
+
+    def draw(self, scenes: int, generator: torch.Generator) -> Batch:
+        """``scenes`` scenes from ``generator``; the same state of it gives the same batch (on one kind of device).
+
+        Raises:
+            ValueError: ``scenes`` is not a positive whole number, or the generator is on another device.
+        """
+        check_whole_number("scenes", scenes, least=1)
+        if generator.device.type != self.device.type:
+            raise ValueError(f"generator must be on {self.device}, got one on {generator.device}")
+        s, B, K = self.scenario, scenes, self.scenario.max_sources
+        azimuth, elevation = self._uniform(s.azimuth, generator, B, K), self._uniform(s.elevation, generator, B, K)
+        range_m, power = self._uniform(s.range_m, generator, B, K), self._uniform(s.power, generator, B, K)
+        snr_db = self._uniform(s.snr_db, generator, B)
+        count = torch.randint(1, K + 1, (B, 1), generator=generator, device=self.device)
+        power = power * (torch.arange(K, device=self.device) < count)
+        power = power / power.sum(dim=1, keepdim=True)
+        return self.observe(azimuth, elevation, range_m, power, snr_db, generator)
+
+    def observe(
+        self,
+        azimuth: Tensor,
+        elevation: Tensor,
+        range_m: Tensor,
+        power: Tensor,
+        snr_db: Tensor,
+        generator: torch.Generator,
+    ) -> Batch:
+        """Scenes with sources at given places [B, K_max] each, in radians and metres, of powers that sum to 1; snr_db
+        [B].
+        """
+        s, B = self.scenario, len(snr_db)
+        steering = steering_vectors(s, azimuth, elevation, range_m).mT
+        codes = self.codes(B, generator)
+        symbols, noise = self.symbols(B, generator), self._normal(generator, B, s.snapshots, s.bs_antennas)
+        mixing = self.mixing(B, generator)
+        G, believed = self.channel(B, generator)
+
+        factor = steering * power.sqrt().unsqueeze(1)
+        if mixing is not None:
+            # Correlated waves add up or cancel at the surface; powers are scaled to tr(R) = N all the same.
+            factor = factor @ mixing
+            level = torch.view_as_real(factor).square().sum(dim=(1, 2, 3)) / s.ris_elements
+            factor, power = factor / level.sqrt().view(-1, 1, 1), power / level.unsqueeze(1)
+        signal, signal_power = self._arrive(G, self.reflected(codes), factor, symbols)
+        noise_power = signal_power / 10 ** (snr_db / 10)
+        y = signal + noise * noise_power.sqrt().view(B, 1, 1)
+        return Batch(
+            y=torch.view_as_real(y),
+            H=torch.view_as_real(codes @ believed.mT),
+            codes=torch.view_as_real(codes),
+            snr_db=snr_db,
+            weight=torch.ones_like(snr_db),
+            noise_power=noise_power,
+            azimuth=azimuth,
+            elevation=elevation,
+            range_m=range_m,
+            power=power,
+            steering=steering,
+            mixing=mixing,
+        )
+
+    def codes(self, scenes: int, generator: torch.Generator) -> Tensor:
+        """c_l, the codes that are asked of the surface, unit modulus [B, L, N]."""
+        s = self.scenario
+        if self.codebook is None:
+            phase = self._uniform((0.0, 2 * math.pi), generator, scenes, s.snapshots, s.ris_elements)
+            return phasors(to_surface_phases(s, phase))
+        if s.codebook == "fixed":
+            return self.codebook.repeat(scenes, 1, 1)
+        order = torch.rand(scenes, s.ris_elements, generator=generator, device=self.device).argsort(dim=1)
+        return self.codebook[order[:, : s.snapshots]]
+
+    def reflected(self, codes: Tensor) -> Tensor:
+        """What the surface does when asked for ``codes`` [..., N]: faulty elements do what they can."""
+        return codes if self.faulty is None else torch.where(self.faulty, self.reflection, codes)
+
+    def symbols(self, scenes: int, generator: torch.Generator) -> Tensor:
+        """s_l ~ CN(0, 1), drawn anew for every source and snapshot [B, L, 1, K_max]."""
+        shape = (scenes, self.scenario.snapshots, 1, self.scenario.max_sources)
+        return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
+
+    def mixing(self, scenes: int, generator: torch.Generator) -> Tensor | None:
+        """W, a root of the sources' correlation: W Wᴴ = D ((1 − ρ) I + ρ 11ᵀ) Dᴴ, with D the phases e^jψ_k and ψ_1 = 0.
+
+        Returns:
+            [B, K_max, K_max]; None where sources are uncorrelated.
+        """
+        s, K = self.scenario, self.scenario.max_sources
+        if s.source_correlation == 0:
+            return None
+        phase = self._uniform(s.correlation_phase, generator, scenes, K)
+        phase[:, 0] = 0
+        own, common = (
+            math.sqrt(1 - s.source_correlation),
+            math.sqrt(1 - s.source_correlation + K * s.source_correlation),
+        )
+        root = (
+            own * torch.eye(K, device=self.device, dtype=self.dtype) + (common - own) / K
+        )  # eigenvalues: common once, own K − 1 times
+        return phasors(phase).unsqueeze(2) * root
+
+    def channel(self, scenes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """G and Ĝ of these scenes: [M, N] each, or [B, M, N] where every scene has its own."""
+        s = self.scenario
+        if self.G is not None and self.believed is not None:
+            return self.G, self.believed
+        G = self._own(fresh_site_channels(s, scenes, generator))
+        return G, G if s.calibration_error_db is None else miscalibrated(s, G, self._normal(generator, *G.shape))
+
+    def _arrive(self, G: Tensor, codes: Tensor, factor: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
+        """What reaches the antennas but for the noise [B, L, M], and the mean over (l, m) of its expected power [B]."""
+        # On a CPU in pieces that stay in its cache: fresh memory for all scenes' products would cost as much as the
+        # products.
+        products = codes[0].numel() * factor.shape[2] * codes.element_size()
+        piece = max(1, CACHE_BYTES // products) if self.device.type == "cpu" else len(codes)
+        channels = itertools.repeat(G.mT) if G.ndim == 2 else G.mT.unsqueeze(1).split(piece)
+        signals, powers = [], []
+        for channel, code, columns, symbol in zip(
+            channels, codes.split(piece), factor.mT.unsqueeze(1).split(piece), symbols.split(piece), strict=False
+        ):
+            arrivals = (code.unsqueeze(2) * columns) @ channel  # what each column of F alone would bring [b, L, K, M]
+            signals.append((symbol @ arrivals).squeeze(2))
+            powers.append(torch.view_as_real(arrivals).square().flatten(1).sum(dim=1) / arrivals[0, :, 0].numel())
+        return torch.cat(signals), torch.cat(powers)
+
+    def _own(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, self.dtype)
+
+    def _uniform(self, bounds: tuple[float, float], generator: torch.Generator, *shape: int) -> Tensor:
+        low, high = bounds
+        return low + (high - low) * torch.rand(
+            *shape, generator=generator, device=self.device, dtype=self.dtype.to_real()
+        )
+
+    def _normal(self, generator: torch.Generator, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=self.device, dtype=self.dtype)

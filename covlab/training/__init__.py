@@ -1,0 +1,1 @@
+"""Training a network: the loop, the loss, the recipe, what is logged, and what is kept on disk."""

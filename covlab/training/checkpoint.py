@@ -1,0 +1,219 @@
+"""What an exact resume needs, on disk: nothing half-written, nothing lost, nothing trusted blindly."""
+
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from covlab.networks.model import Network
+    from covlab.scenes.streams import FixedScenes, FreshScenes
+    from covlab.training.loss import LossWeights
+    from covlab.training.recipe import Recipe
+    from covlab.training.trainer import Trainer
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, damaged, or of another run; the message names the file and the reason."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call ``write(temporary path)``, then put the result in place of ``path`` in one move."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict:
+    """The state in ``path``; tensors and plain values only, so a checkpoint from a stranger cannot run code.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is None:
+            return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # a damaged archive raises whatever its first wrong byte leads to
+        raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}: {error})") from error
+    raise CheckpointError(f"{path}: damaged, wrong checksum of {damaged}")
+
+
+def load_parameters(model: nn.Module, path: Path, allow_faults: bool = False) -> None:
+    """Load into ``model`` the parameters that were validated and saved as ``path``, such as a run's ``best.pt``.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, of another network, or of a run with an injected fault
+            (unless ``allow_faults``).
+    """
+    state = read_checkpoint(path)
+    refuse_faults(path, state["faults"], allow_faults)
+    try:
+        model.load_state_dict(state["model"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: of another network than {type(model).__name__} ({error})") from error
+
+
+def refuse_faults(path: Path, faults: list[str], allowed: bool) -> None:
+    if faults and not allowed:
+        raise CheckpointError(
+            f"{path}: BUGGED, made under {', '.join(faults)}; pass allow_faults=True to use it all the same"
+        )
+
+
+class RunFolder:
+    """One run's files: ``config.json``, ``ledger.jsonl``, ``epochs.json``, ``last.pt``, ``previous.pt`` and
+    ``best.pt``.
+
+    ``writes`` False: look only, and leave writing to another process.
+    """
+
+    def __init__(self, path: Path | str, writes: bool = True):
+        self.path, self.writes = Path(path), writes
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger.jsonl"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.pt"
+
+    def begin(self, config: dict) -> None:
+        """Make the folder ready for a new run.
+
+        Raises:
+            FileExistsError: it already holds one.
+        """
+        if (self.path / "last.pt").exists():
+            raise FileExistsError(f"{self.path} already holds a run: resume it, or choose another folder")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.ledger.write_text("")  # there before the first checkpoint, which may be resumed from before any row
+        self.write_json("config.json", config)
+
+    def write_json(self, name: str, content: object) -> None:
+        if self.writes:
+            write_atomically(self.path / name, lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
+
+    def save_last(self, state: dict) -> None:
+        """Write ``last.pt``; the one before becomes ``previous.pt``. At every moment at least one of them is whole."""
+        if not self.writes:
+            return
+        last = self.path / "last.pt"
+        if last.exists():
+            kept = self.path / f".previous.{os.getpid()}"
+            kept.unlink(missing_ok=True)
+            os.link(last, kept)
+            kept.replace(self.path / "previous.pt")
+        write_atomically(last, lambda path: torch.save(state, path))
+
+    def save_best(self, state: dict) -> None:
+        if self.writes:
+            write_atomically(self.best, lambda path: torch.save(state, path))
+
+    def load(self, previous: bool = False) -> dict | None:
+        """The state to resume from, or None where the run had not saved any yet.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged; the message says how to use the one before.
+        """
+        path = self.path / ("previous.pt" if previous else "last.pt")
+        if not path.exists() and not previous:
+            return None
+        try:
+            return read_checkpoint(path)
+        except CheckpointError as error:
+            if previous or not (self.path / "previous.pt").exists():
+                raise
+            raise CheckpointError(
+                f"{error}; the one before it is {self.path / 'previous.pt'}: resume with previous=True, or "
+                "--previous in a shell"
+            ) from error
+
+
+def capture(trainer: "Trainer") -> dict[str, Any]:
+    """Everything an exact resume of a :class:`covlab.training.trainer.Trainer` needs, in tensors and plain values."""
+    return {
+        "config": trainer.config(),
+        "faults": list(trainer.faults),
+        "model": trainer.model.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "scaler": trainer.scaler.state_dict(),
+        "average": trainer.average,
+        "counters": trainer.counters,
+        "position": {name: getattr(trainer, name) for name in ("epoch", "window_of_epoch", "window", "best", "streak")},
+        "history": trainer.history,
+        "random": torch.get_rng_state(),
+        "random_device": torch.cuda.get_rng_state(trainer.device) if trainer.device.type == "cuda" else None,
+    }
+
+
+def restore(trainer: "Trainer", state: dict[str, Any]) -> None:
+    """Put ``trainer`` where it was when ``state`` was captured, its ledger included."""
+    trainer.model.load_state_dict(state["model"])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    for group in trainer.optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"] = group["lr"].to(trainer.device)
+    trainer.scaler.load_state_dict(state["scaler"])
+    if trainer.average is not None:
+        trainer.average.copy_(state["average"])
+    for name, value in state["counters"].items():
+        trainer.counters[name].copy_(value)
+    for name, value in state["position"].items():
+        setattr(trainer, name, value)
+    trainer.history = state["history"]
+    torch.set_rng_state(state["random"])
+    if state["random_device"] is not None:
+        torch.cuda.set_rng_state(state["random_device"], trainer.device)
+    trainer.copy_parameters()
+    trainer.ledger.cut_back_to(trainer.window)
+
+
+def describe_run(
+    model: "Network", scenes: "FreshScenes | FixedScenes", recipe: "Recipe", weights: "LossWeights"
+) -> dict[str, dict | str | int | None]:
+    """The configuration of a run, in plain values: what must agree before it may be resumed."""
+    return {
+        "network": type(model).__name__,
+        "width": getattr(model, "width", None),
+        "scenes": scenes.identity,
+        "scenario": asdict(model.scenario),
+        "recipe": asdict(recipe),
+        "weights": asdict(weights),
+    }
+
+
+def check_same_run(saved: dict, current: dict) -> None:
+    """Raises CheckpointError, naming every setting that differs."""
+    saved, current = _flat(saved), _flat(current)
+    differences = [
+        f"{name}: saved {saved.get(name)}, now {current.get(name)}"
+        for name in saved | current
+        if saved.get(name) != current.get(name)
+    ]
+    if differences:
+        raise CheckpointError("the checkpoint is of another run: " + "; ".join(differences))
+
+
+def _flat(config: dict) -> dict[str, str]:
+    """{"recipe.windows": "100", …}; as JSON, in which a tuple and a list are the same."""
+    return {
+        f"{part}.{name}" if name else part: json.dumps(value)
+        for part, values in config.items()
+        for name, value in (values.items() if isinstance(values, dict) else [("", values)])
+    }

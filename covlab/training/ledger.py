@@ -1,0 +1,150 @@
+"""One row a window, kept on the device and brought to the host in blocks."""
+
+import itertools
+import json
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from covlab.scenes.batch import Batch
+from covlab.training.checkpoint import write_atomically
+from covlab.training.loss import Losses
+from covlab.training.ranks import ALONE, Ranks
+
+
+class Ledger:
+    """What happened, window by window.
+
+    ``append`` never waits for the device; ``flush`` waits once for all rows since the last flush.
+
+    Args:
+        path: a JSON-lines file that every flushed row is also written to; None keeps rows in memory only.
+        writes: False: another process writes that file, and this one keeps the same rows in memory.
+    """
+
+    def __init__(self, path: Path | None = None, writes: bool = True):
+        self.path, self.writes = path, writes
+        self.rows: list[dict[str, float]] = []
+        self._pending: list[tuple[dict[str, float], list[str], Tensor]] = []
+
+    def append(self, host: dict[str, float], device: dict[str, Tensor]) -> None:
+        """A row of numbers known on the host and of scalar tensors still on their way (kept in single precision)."""
+        self._pending.append((host, list(device), torch.stack([value.float() for value in device.values()])))
+
+    @property
+    def pending(self) -> int:
+        """Rows appended since the last flush."""
+        return len(self._pending)
+
+    def flush(self) -> list[dict[str, float]]:
+        """Bring the pending rows to the host (one synchronization); returns these rows."""
+        if not self._pending:
+            return []
+        values = iter(torch.cat([row for _, _, row in self._pending]).tolist())
+        fresh = [host | {name: next(values) for name in names} for host, names, _ in self._pending]
+        self._pending.clear()
+        self.rows += fresh
+        if self.path is not None and self.writes:
+            with self.path.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in fresh)
+        return fresh
+
+    def cut_back_to(self, windows: int) -> None:
+        """Take the first ``windows`` rows from the file, and forget every later one, there and here.
+
+        Raises:
+            ValueError: there is no file, or it holds fewer rows.
+        """
+        if self.path is None or not self.path.exists():
+            raise ValueError(f"ledger must be a file to cut back to window {windows}, got {self.path}")
+        with self.path.open() as file:
+            lines = list(itertools.islice(file, windows))
+        if len(lines) < windows:
+            raise ValueError(f"{self.path} must hold at least {windows} rows, got {len(lines)}")
+        self.rows = [json.loads(line) for line in lines]
+        self._pending.clear()
+        if self.writes:
+            write_atomically(self.path, lambda path: path.write_text("".join(lines)))
+
+    def columns(self) -> dict[str, list[float]]:
+        """{column: values}, as ``pandas.DataFrame`` takes it. A column a row lacks is NaN there."""
+        self.flush()
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        return {name: [row.get(name, float("nan")) for row in self.rows] for name in names}
+
+
+class WindowLosses:
+    """What was seen of a window's micro-batches, on all ``ranks``, for its row: gathered as it comes, reduced once,
+    never waited for.
+    """
+
+    def __init__(self, ranks: Ranks = ALONE):
+        self._ranks = ranks
+        self._weights: list[Tensor] = []
+        self._shares: list[Tensor] = []
+        self._losses: list[Losses] = []
+
+    def add(self, micro_batch: Batch, losses: Losses, share: Tensor) -> None:
+        """A micro-batch, what the loss said of it, and the share of the window's loss that was back-propagated."""
+        self._weights.append(micro_batch.weight)
+        self._shares.append(share.detach())
+        self._losses.append(losses.detach())  # with its graph it would keep every micro-batch's activations
+
+    @property
+    def loss(self) -> Tensor:
+        """The window's loss, as it was back-propagated."""
+        return self._row["loss"]
+
+    def host(self) -> dict[str, float]:
+        """Counts, as far as the host knows them."""
+        return (
+            {}
+            if self._ranks.size > 1
+            else {"scenes": sum(map(len, self._weights)), "micro_batches": len(self._weights)}
+        )
+
+    def device(self) -> dict[str, Tensor]:
+        """The loss, each term's weighted mean, the smallest relative trace, the first scene whose loss is not finite
+        (or -1).
+        """
+        return self._row
+
+    @cached_property
+    @torch.no_grad()
+    def _row(self) -> dict[str, Tensor]:
+        return self._own() if self._ranks.size == 1 else self._of_all_ranks()
+
+    def _own(self) -> dict[str, Tensor]:
+        weights = torch.cat(self._weights)
+        terms = {name: torch.cat([losses.terms[name] for losses in self._losses]) for name in self._losses[0].terms}
+        bad = (
+            torch.cat([losses.total for losses in self._losses]) * 0 != 0
+        )  # not finite, in fewer operations than isfinite takes
+        return {
+            "loss": torch.stack(self._shares).sum(),
+            **{f"term_{name}": torch.dot(term, weights) / weights.sum() for name, term in terms.items()},
+            "smallest_relative_trace": torch.cat([losses.relative_trace for losses in self._losses]).min(),
+            "bad_scene": torch.where(bad.any(), bad.float().argmax(), -1),
+        }
+
+    def _of_all_ranks(self) -> dict[str, Tensor]:
+        """The row that one process would have, from one of every rank's own; in order, so the first bad scene is the
+        same.
+        """
+        own, weights = self._own(), torch.cat(self._weights)
+        others = {name: own.pop(name) for name in ("bad_scene", "smallest_relative_trace")}
+        counts = (weights.sum(), weights.new_tensor(len(weights)), weights.new_tensor(len(self._weights)))
+        rows = self._ranks.gather(torch.stack([value.float() for value in (*counts, *others.values(), *own.values())]))
+        takes_part = rows[:, :1] > 0  # a rank that had no micro-batch counts for nothing, whatever its row says
+        rows = torch.where(takes_part, rows, rows.new_tensor([0, 0, 0, -1, torch.inf] + [0] * len(own)))
+        weight, scenes, micro_batches, bad, trace = rows[:, :5].unbind(dim=1)
+        first_bad = torch.where(bad >= 0, scenes.cumsum(0) - scenes + bad, torch.inf).min()
+        return {
+            **dict(zip(own, weight @ rows[:, 5:] / weight.sum(), strict=True)),
+            "scenes": scenes.sum(),
+            "micro_batches": micro_batches.sum(),
+            "smallest_relative_trace": trace.min(),
+            "bad_scene": torch.where(first_bad.isinf(), -1, first_bad),
+        }

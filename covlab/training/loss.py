@@ -1,0 +1,271 @@
+"""The loss L = Σ λ_i · term_i, scene by scene: every term, and the weights with their provenance.
+
+No gradient ever flows through eigen- or singular *vectors*: where two eigenvalues are nearly equal it is
+NaN or, worse, finite garbage. Eigenvalues are harmless, and subspaces are compared by projectors.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from covlab.networks.model import Estimate
+from covlab.networks.source_grid import DictionaryEstimate
+from covlab.scenes.batch import Batch
+from covlab.scenes.geometry import steering_vectors
+from covlab.scenes.scenario import Scenario
+from covlab.scenes.simulator import scene_generator
+from covlab.seams import take_seams
+
+TRACE_SHARE = 1e-3
+"""A trace at or below this share of the Frobenius norm cannot normalize a matrix. (A covariance has a share of at least
+1.)
+"""
+
+EIGENGAP = 0.03
+"""The gap λ_K − λ_{K+1} that the eigengap term asks for, in shares of the trace."""
+
+BACKGROUND_POSITIONS = 64
+
+
+def relative_trace(R: Tensor) -> Tensor:
+    """tr(R) / ‖R‖_F, which does not change with scale: [B, N, N] -> [B]. At least 1 for a covariance."""
+    return R.diagonal(dim1=-2, dim2=-1).real.sum(dim=-1) / torch.linalg.matrix_norm(R)
+
+
+def normalize_trace(R: Tensor) -> Tensor:
+    """The Hermitian part of R, scaled to trace N: [B, N, N] -> [B, N, N].
+
+    A scene whose trace is not above ``TRACE_SHARE`` of its norm becomes NaN, and so does its loss: clamping
+    the trace would turn a matrix that is no covariance into a loss of any size, and waiting for the device
+    to tell would stall it. ``Losses.relative_trace`` keeps the evidence.
+    """
+    R = (R + R.mH) / 2
+    trace = R.diagonal(dim1=-2, dim2=-1).real.sum(dim=-1)
+    scale = torch.where(relative_trace(R) > TRACE_SHARE, R.shape[-1] / trace, torch.nan)
+    return R * scale.view(-1, 1, 1)
+
+
+def nmse(estimate: Tensor, truth: Tensor) -> Tensor:
+    """Trace-normalized error ‖R̂ − R‖²_F / ‖R‖²_F of each scene: two [B, N, N] -> [B].
+
+    Both matrices are made Hermitian and scaled to trace N first, so the scale of either does not matter,
+    and the gradient with respect to R̂ is orthogonal to R̂. NaN where a trace is not positive.
+
+    Raises:
+        ValueError: the shapes differ or are not [B, N, N].
+    """
+    if estimate.shape != truth.shape or estimate.ndim != 3 or estimate.shape[1] != estimate.shape[2]:
+        raise ValueError(
+            f"estimate and truth must both be [B, N, N], got {list(estimate.shape)} and {list(truth.shape)}"
+        )
+    estimate, truth = normalize_trace(estimate), normalize_trace(truth)
+    return (estimate - truth).abs().square().sum(dim=(1, 2)) / truth.abs().square().sum(dim=(1, 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """The weights λ of the loss terms, each with its provenance. The only place anyone sets a weight.
+
+    A weight of zero switches its term off; ``lam_cov`` must be above 0. ``provenance`` tells, for every
+    weight, where its value came from ("default", "argument", a study and trial, …).
+
+    Raises:
+        ValueError: a weight is NaN, infinite or negative, or ``lam_cov`` is 0 or at least 100. (An exception and
+            not an ``assert``: it must survive ``python -O``.)
+    """
+
+    lam_cov: float = 1.0
+    lam_cov_pred: float = 0.05
+    lam_ortho: float = 1e-3
+    lam_cross: float = 2.5e-3
+    lam_gap: float = 0.012
+    lam_K: float = 0.05
+    lam_subspace_align: float = 0.05
+    lam_peak_contrast: float = 0.1
+    lam_aux: float = 0.0
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        take_seams(self)
+        for name, weight in self.values().items():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+                raise ValueError(f"{name} must be a finite number of at least 0, got {weight!r}")
+        self.guard_main_weight()
+        if unknown := set(self.provenance) - set(self.values()):
+            raise ValueError(
+                f"provenance must name weights ({', '.join(self.values())}), got {', '.join(sorted(unknown))}"
+            )
+        default = {weight.name: weight.default for weight in fields(self)}
+        origin = {name: "default" if weight == default[name] else "argument" for name, weight in self.values().items()}
+        object.__setattr__(self, "provenance", origin | self.provenance)
+
+    def guard_main_weight(self) -> None:
+        """A main weight that trains nothing, or drowns everything, is refused."""
+        if not 0 < self.lam_cov < 100:
+            raise ValueError(
+                f"lam_cov must be above 0 (or nothing trains the covariance) and below 100, got {self.lam_cov!r}"
+            )
+
+    @classmethod
+    def only(cls, **weights: float) -> "LossWeights":
+        """The weights given, and every other term off: ``LossWeights.only(lam_cov=1.0)`` is the plain NMSE."""
+        return cls(**(dict.fromkeys(cls.names(), 0.0) | weights), provenance=dict.fromkeys(cls.names(), "argument"))
+
+    @classmethod
+    @cache
+    def names(cls) -> tuple[str, ...]:
+        """Of all weights, in order."""
+        return tuple(weight.name for weight in fields(cls) if weight.name != "provenance")
+
+    def values(self) -> dict[str, float]:
+        """{name: weight} of all weights."""
+        return {name: getattr(self, name) for name in self.names()}
+
+    def updated(self, origin: str, **weights: float) -> "LossWeights":
+        """These weights with some replaced; ``origin`` is what their provenance will say."""
+        return replace(self, **weights, provenance=self.provenance | dict.fromkeys(weights, origin))
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What the loss says of B scenes, scene by scene."""
+
+    total: Tensor  #: Σ λ_i · term_i [B]
+    terms: dict[str, Tensor]  #: every term that is switched on, unweighted [B]
+    relative_trace: Tensor  #: tr(R̂) / ‖R̂‖_F [B]; at or below ``TRACE_SHARE`` the scene's total is NaN
+
+    def detach(self) -> "Losses":
+        """The numbers without the graph that leads to them."""
+        return Losses(
+            self.total.detach(),
+            {name: term.detach() for name, term in self.terms.items()},
+            self.relative_trace.detach(),
+        )
+
+
+class Loss:
+    """Σ λ_i · term_i over the terms whose weight is above 0.
+
+    Each term is a method of its weight's name: ``lam_gap`` weighs ``Loss.gap``. All are per scene [B], so that a
+    mean over scenes does not depend on how they were cut into micro-batches, and all are unchanged by the
+    scale of R̂.
+    """
+
+    def __init__(self, scenario: Scenario, weights: LossWeights, device: str | torch.device = "cpu"):
+        take_seams(self)
+        self.active = self.switched_on(weights)
+        self.orders = torch.tensor(list(itertools.permutations(range(scenario.max_sources))), device=device)
+        generator = scene_generator(0, "background")
+        bounds = (scenario.azimuth, scenario.elevation, scenario.range_m)
+        positions = [low + (high - low) * torch.rand(BACKGROUND_POSITIONS, generator=generator) for low, high in bounds]
+        self.background = steering_vectors(scenario, *positions).to(device)  # [D, N]
+
+    def __call__(self, estimate: Estimate | DictionaryEstimate, batch: Batch) -> Losses:
+        """All terms, in the precision of the estimate's factors. (Call it outside autocast, as the trainer does.)
+
+        Raises:
+            ValueError: a term is switched on that the estimate has no head for.
+        """
+        terms = {name: getattr(self, name)(estimate, batch) for name in self.active}
+        total = reduce(torch.add, (weight * terms[name] for name, weight in self.active.items()))
+        trace, norm = estimate.trace_and_norm
+        return Losses(total, terms, trace.detach() / norm.detach())
+
+    def switched_on(self, weights: LossWeights) -> dict[str, float]:
+        """{term: weight} of the terms that are switched on."""
+        return {name.removeprefix("lam_"): weight for name, weight in weights.values().items() if weight > 0}
+
+    def cov(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """NMSE of the final estimate: ‖R̂ − R‖²_F / ‖R‖²_F, both of trace N."""
+        return estimate.nmse(batch)
+
+    def cov_pred(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """NMSE of what the network said on its way: of R_pred, before a blend; of a network in stages, the mean over
+        these.
+        """
+        said = estimate.stages or (estimate.prediction,)
+        return reduce(torch.add, (stage.nmse(batch) for stage in said)) / len(said)
+
+    def ortho(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """‖ÂᴴÂ − I‖²_F, with Â the predicted factor's columns scaled to norm 1."""
+        factor = estimate.prediction.factor
+        columns = factor / torch.view_as_real(factor).square().sum(dim=(1, 3)).clamp(min=1e-12).sqrt().unsqueeze(1)
+        excess = columns.mH @ columns - torch.eye(columns.shape[2], device=columns.device)
+        return torch.view_as_real(excess).square().sum(dim=(1, 2, 3))
+
+    def cross(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """The off-diagonal entries' part of the NMSE: Σ_{m≠n} |R̂ − R|²_mn / ‖R‖²_F, both of trace N."""
+        truth = batch.factor()
+        trace, _ = estimate.trace_and_norm
+        diagonal = (torch.view_as_real(estimate.factor).square().sum(dim=(2, 3)) + estimate.loading.unsqueeze(1)) * (
+            truth.shape[1] / trace
+        ).unsqueeze(1)
+        error = diagonal - torch.view_as_real(truth).square().sum(dim=(2, 3))
+        gram = truth.mH @ truth
+        return estimate.nmse(batch) - error.square().sum(dim=1) / torch.view_as_real(gram).square().sum(dim=(1, 2, 3))
+
+    def gap(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """relu(0.03 − (λ_K − λ_{K+1})), eigenvalues of R̂ in shares of its trace, K the true number of sources."""
+        trace, _ = estimate.trace_and_norm
+        # F Fᴴ and FᴴF share their eigenvalues but for zeros, so the smaller will do; εI shifts all of them alike.
+        factor = estimate.factor
+        gram = factor.mH @ factor if factor.shape[2] <= factor.shape[1] else factor @ factor.mH
+        # The eigensolver raises on NaN; a scene that has gone bad must become a NaN loss like any other.
+        finite = torch.view_as_real(gram).isfinite().flatten(1).all(dim=1)
+        values = torch.linalg.eigvalsh(torch.where(finite.view(-1, 1, 1), gram, 0)).flip(1) / trace.unsqueeze(1)
+        values = F.pad(torch.where(finite.unsqueeze(1), values, torch.nan), (0, 1))
+        K = batch.source_count.unsqueeze(1)
+        return F.relu(EIGENGAP - (values.gather(1, K - 1) - values.gather(1, K)).squeeze(1))
+
+    def K(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """Cross-entropy of the predicted number of sources."""
+        logits = _head("lam_K", "source_logits", estimate.source_logits)
+        return F.cross_entropy(logits, batch.source_count - 1, reduction="none")
+
+    def subspace_align(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """The share of R̂'s power outside the true sources' subspace: 1 − tr(P R̂) / tr(R̂), P = A (AᴴA)⁻¹ Aᴴ."""
+        A = batch.steering * (batch.power > 0).unsqueeze(1)
+        elements = A.shape[1]
+        gram = A.mH @ A
+        # Absent sources get a unit of their own; the ridge keeps two sources at one place from dividing by zero.
+        diagonal = elements * (1e-4 + (batch.power == 0).to(A.real.dtype))
+        inner = A.mH @ estimate.factor
+        captured = inner @ inner.mH + estimate.loading.view(-1, 1, 1) * gram
+        projected, _ = torch.linalg.solve_ex(gram + torch.diag_embed(diagonal), captured)
+        trace, _ = estimate.trace_and_norm
+        return 1 - projected.diagonal(dim1=1, dim2=2).real.sum(dim=1) / trace
+
+    def peak_contrast(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """The beam spectrum aᴴR̂a, its mean over 64 fixed places over its mean at the true sources."""
+        present = (batch.power > 0).to(batch.power.dtype)
+        at_sources = (beam_power(batch.steering.mT, estimate) * present).sum(dim=1) / present.sum(dim=1)
+        return beam_power(self.background, estimate).mean(dim=1) / at_sources
+
+    def aux(self, estimate: Estimate, batch: Batch) -> Tensor:
+        """Mean squared error of (φ, θ, log r) over the true sources, in the order that matches best."""
+        guess = _head("lam_aux", "positions", estimate.positions)
+        truth = torch.stack([batch.azimuth, batch.elevation, batch.range_m.log()], dim=2)
+        present = (batch.power > 0).to(truth.dtype)
+        cost = (truth.unsqueeze(2) - guess.unsqueeze(1)).square().mean(dim=3) * present.unsqueeze(
+            2
+        )  # [B, true, guessed]
+        matched = cost[:, torch.arange(cost.shape[1], device=cost.device), self.orders]  # [B, orders, K_max]
+        return matched.sum(dim=2).min(dim=1).values / present.sum(dim=1)
+
+
+def beam_power(steering: Tensor, estimate: Estimate) -> Tensor:
+    """aᴴ R̂ a for the rows a of ``steering`` [..., places, N] -> [B, places]."""
+    return torch.view_as_real(steering.conj() @ estimate.factor).square().sum(dim=(2, 3)) + steering.shape[
+        -1
+    ] * estimate.loading.unsqueeze(1)
+
+
+def _head(weight: str, name: str, output: Tensor | None) -> Tensor:
+    if output is None:
+        raise ValueError(f"{weight} must be 0: this estimate has no {name}")
+    return output

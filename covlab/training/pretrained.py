@@ -1,0 +1,40 @@
+"""The networks that come with the package, trained, and the scenes they are scored on."""
+
+from pathlib import Path
+
+from covlab.networks.unrolled import UnrolledNet
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import Scenario, preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.training.checkpoint import load_parameters, read_checkpoint
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+
+SCORED_SCENES = 2048
+
+
+def pretrained(name: str, scenario: Scenario | None = None) -> UnrolledNet:
+    """The network trained for the preset ``name``, in evaluation mode, as it comes with the package.
+
+    ``scenario`` puts it elsewhere without training it again: a variation of the preset with another site or other
+    codes, say. (It learned to read a grid, and no site.)
+
+    Its ``card`` tells how it was made and what it reaches: ``command`` (which trains it again), ``seconds`` (of
+    processor time, one thread), ``scores`` (NMSE of every scene of :func:`scored_scenes`), ``versions``.
+
+    Raises:
+        ValueError: there is no such preset.
+        CheckpointError: the file is missing or damaged, or does not fit ``scenario``.
+    """
+    network, path = UnrolledNet(scenario or preset(name)), CHECKPOINTS / f"{name}.pt"
+    load_parameters(network, path)
+    network.card = read_checkpoint(path)["card"]
+    return network.eval()
+
+
+def scored_scenes(name: str) -> Batch:
+    """The scenes that a pretrained network's card gives the scores of: of a stream that nothing was trained or chosen
+    on.
+    """
+    return Simulator(preset(name)).draw(SCORED_SCENES, scene_generator(0, "score"))

@@ -1,0 +1,98 @@
+"""A run in plain values, as ``config.json`` in its folder has them, and the trainer they describe."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from covlab.networks.model import BackProjectionNet, Network, SnapshotConvNet
+from covlab.networks.unrolled import UnrolledNet
+from covlab.scenes.scenario import Scenario
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes, FreshScenes
+from covlab.training.loss import LossWeights
+from covlab.training.progress import Silent
+from covlab.training.ranks import ALONE, Ranks
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer
+
+NETWORKS: dict[str, type[Network]] = {
+    "back-projection": BackProjectionNet,
+    "snapshot-conv": SnapshotConvNet,
+    "unrolled": UnrolledNet,
+}
+VALIDATION_SCENES = 2048
+OVERFIT_SCENES = 512
+WARM_UP_SECONDS = 3.0
+
+
+def configure(
+    scenario: Scenario,
+    network: str,
+    overfit: bool,
+    seed: int,
+    micro_batch: int,
+    windows_per_epoch: int,
+    recipe: Recipe,
+    weights: LossWeights,
+    width: int | None = None,
+) -> dict[str, Any]:
+    """The configuration of a run, as :func:`build` takes it; ``network`` is a class's name, and ``width`` None the
+    network's own.
+    """
+    scenes: dict[str, str | int] = {"micro_batch": micro_batch, "seed": seed}
+    scenes |= (
+        {"kind": "fixed", "scenes": OVERFIT_SCENES}
+        if overfit
+        else {"kind": "fresh", "micro_batches": windows_per_epoch * recipe.accumulation}
+    )
+    return {
+        "scenario": asdict(scenario),
+        "scenes": scenes,
+        "network": network,
+        "width": width,
+        "recipe": asdict(recipe),
+        "weights": asdict(weights),
+    }
+
+
+def build(config: dict[str, Any], device: str, **trainer: Any) -> Trainer:
+    """The trainer that ``config`` (a run folder's ``config.json``) describes.
+
+    Other arguments go to :class:`covlab.training.trainer.Trainer`.
+    """
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config["scenario"].items()
+    }
+    scenario = Scenario(**fields)
+    simulator, scenes = Simulator(scenario, device), config["scenes"]
+    seed = scenes["seed"]
+    source: FreshScenes | FixedScenes
+    if scenes["kind"] == "fixed":
+        validation = simulator.draw(scenes["scenes"], scene_generator(seed, "overfit", device=device))
+        source = FixedScenes(validation, scenes["micro_batch"], seed)
+    else:
+        validation = simulator.draw(VALIDATION_SCENES, scene_generator(seed, "validation", device=device))
+        source = FreshScenes(simulator, scenes["micro_batch"], scenes["micro_batches"], seed)
+    torch.manual_seed(seed)
+    kind = {network.__name__: network for network in NETWORKS.values()}[config["network"]]
+    network = kind(scenario, **({} if config["width"] is None else {"width": config["width"]})).to(device)
+    return Trainer(network, source, validation, Recipe(**config["recipe"]), LossWeights(**config["weights"]), **trainer)
+
+
+def windows_within(config: dict[str, Any], minutes: float, device: str, ranks: Ranks = ALONE) -> int:
+    """How many windows, validations included, fit into ``minutes`` here: measured on a trainer that is thrown away."""
+    probe = build(config, device, progress=Silent(), ranks=ranks)
+    windows = [window for window, _ in zip(probe.draw_windows(0), range(2), strict=False)]
+    probe.train_window(windows[0])
+    began, count = time.perf_counter(), 0
+    while not ranks.any(time.perf_counter() - began >= WARM_UP_SECONDS):
+        probe.train_window(windows[-1])
+        count += 1
+        probe.ledger.flush()
+    per_window = (time.perf_counter() - began) / count
+    began = time.perf_counter()
+    probe.evaluate().mean().item()
+    per_epoch = time.perf_counter() - began
+    return ranks.once(lambda: max(1, int(60 * minutes / (per_window + per_epoch / probe.windows_per_epoch))))

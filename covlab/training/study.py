@@ -1,0 +1,395 @@
+"""Loss weights, learning rate and width, tuned by any number of workers on any machines: one study in one storage.
+
+A study holds its own settings, so that a worker needs its name and its storage to join, and nothing else.
+What is minimized is the NMSE on held-out scenes, never the weighted loss: the weights are what is tuned, and a
+loss can be made small by making them small.
+"""
+
+import inspect
+import json
+import math
+import random
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import click
+
+try:
+    import optuna
+    import sqlalchemy
+except ModuleNotFoundError as missing:
+    raise click.ClickException(f"tuning needs {missing.name}: pip install 'covlab[tune]'") from missing
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from covlab.scenes.scenario import PRESETS, check_whole_number, preset
+from covlab.scenes.simulator import scene_generator
+from covlab.scenes.streams import FreshScenes
+from covlab.training.loss import LossWeights
+from covlab.training.nonfinite import NonFiniteLoss
+from covlab.training.progress import Silent
+from covlab.training.recipe import PRECISIONS, Recipe
+from covlab.training.run_config import NETWORKS, build, configure
+from covlab.training.trainer import Trainer
+
+STORAGE = "sqlite:///studies.db"
+RETRIES = 2
+"""A trial whose worker died is begun again so often: settings that kill their worker must not kill them all."""
+
+SEARCH = {
+    "learning_rate": (3e-4, 3e-2),
+    "lam_ortho": (1e-5, 1e-1),
+    "lam_cross": (1e-5, 1e-1),
+    "lam_gap": (1e-4, 1e-1),
+    "lam_K": (1e-3, 1.0),
+    "lam_subspace_align": (1e-3, 1.0),
+    "lam_peak_contrast": (1e-3, 1.0),
+}
+"""What is searched unless a study says otherwise: low and high of each, on a logarithmic scale. ``lam_cov`` stays 1:
+under AdamW a common factor of all weights changes nothing. ``lam_cov_pred`` weighs the same error in a network without
+blend or stages. The width is searched from a quarter of the network's own to twice that."""
+
+
+class StudyError(RuntimeError):
+    """A study cannot be had, or has other settings; the message names it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What all trials of a study share; stored in it by the worker that makes it.
+
+    Raises:
+        ValueError: a setting is out of its range; the message names it.
+    """
+
+    preset: str = "student"
+    network: str = "back-projection"
+    windows: int = 600  #: optimizer steps a trial
+    epoch: int = 60  #: windows between validations, after each of which a trial may be pruned
+    micro_batch: int = 32
+    accumulation: int = 4
+    precision: str = "fp32"
+    #: of scenes and first parameters, the same for all trials, so that they differ by their settings alone
+    seed: int = 0
+    validation: int = 1024  #: scenes, from a stream of their own: those that ``covlab train`` validates on stay unseen
+    heartbeat: int = 30  #: seconds between a worker's signs of life; after two missed ones its trial goes to another
+    #: {name: (low, high)}, low = high: held there; None: ``SEARCH`` and the width
+    search: dict[str, tuple[float, float]] | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (("preset", PRESETS), ("network", tuple(NETWORKS)), ("precision", tuple(PRECISIONS))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        for name in ("windows", "epoch", "micro_batch", "accumulation", "validation", "heartbeat"):
+            check_whole_number(name, getattr(self, name), least=1)
+        check_whole_number("seed", self.seed, least=0)
+        if self.search is None:
+            object.__setattr__(self, "search", SEARCH | {"width": (max(1, self._width // 4), 2 * self._width)})
+        known = {"learning_rate", "width", *LossWeights().values()}
+        for name, (low, high) in self.bounds.items():
+            if name not in known:
+                raise ValueError(f"search must name some of {', '.join(sorted(known))}, got {name!r}")
+            if not (0 < low <= high < math.inf or low == high == 0):
+                raise ValueError(
+                    f"search of {name} must be (low, high) with 0 < low <= high, or one value twice, got ({low!r}, "
+                    f"{high!r})"
+                )
+            if name.startswith("lam_"):
+                LossWeights().updated("search", **{name: high})
+        for end in self.bounds.get("width", ()):
+            check_whole_number("search of width", end, least=1)
+        object.__setattr__(self, "search", {name: tuple(bounds) for name, bounds in sorted(self.bounds.items())})
+
+    @property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Low and high of everything that is searched or held."""
+        assert self.search is not None  # filled in where it was left out
+        return self.search
+
+    @property
+    def default(self) -> dict[str, float]:
+        """The values a plain run would have, moved into the search where they lie outside: the first trial."""
+        plain = LossWeights().values() | {"learning_rate": Recipe(windows=1).learning_rate, "width": self._width}
+        return {name: min(max(plain[name], low), high) for name, (low, high) in self.bounds.items() if low < high}
+
+    @property
+    def _width(self) -> int:
+        return inspect.signature(NETWORKS[self.network]).parameters["width"].default
+
+    def ask(self, trial: Trial) -> dict[str, float]:
+        """A value for everything that is searched, and those that are held."""
+        values: dict[str, float] = {}
+        for name, (low, high) in self.bounds.items():
+            if not low < high:
+                values[name] = low
+            elif name == "width":
+                values[name] = trial.suggest_int(name, int(low), int(high), log=True)
+            else:
+                values[name] = trial.suggest_float(name, low, high, log=True)
+        return values
+
+    def config(self, values: dict[str, float], origin: str) -> dict[str, Any]:
+        """The configuration of a run with ``values``, as :func:`covlab.training.run_config.build` takes it."""
+        recipe = Recipe(windows=self.windows, accumulation=self.accumulation, precision=self.precision)
+        if "learning_rate" in values:
+            recipe = replace(recipe, learning_rate=values["learning_rate"])
+        width = values.get("width")
+        weights = LossWeights().updated(
+            origin, **{name: value for name, value in values.items() if name.startswith("lam_")}
+        )
+        return configure(
+            preset(self.preset),
+            NETWORKS[self.network].__name__,
+            False,
+            self.seed,
+            self.micro_batch,
+            self.epoch,
+            recipe,
+            weights,
+            None if width is None else int(width),
+        )
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a trial found, ready to train with."""
+
+    study: str
+    trial: int
+    nmse: float  #: on the study's own held-out scenes, of which it is the best of many: expect a little worse elsewhere
+    settings: Settings
+    weights: LossWeights  #: whose provenance names study and trial
+    learning_rate: float
+    width: int | None  #: None: the network's own
+
+
+# ---------------------------------------------------------------- a study in its storage
+
+
+def open_study(
+    storage: str, name: str, sampler: optuna.samplers.BaseSampler | None = None, **given: Any
+) -> optuna.Study:
+    """Join the study ``name`` in ``storage``; or make it, with the settings ``given`` (fields of :class:`Settings`).
+
+    Args:
+        storage: a URL as SQLAlchemy takes it: sqlite:///studies.db, postgresql+psycopg2://…, mysql+mysqldb://….
+        sampler: proposes this worker's trials; None: Optuna's TPE, which is told of the trials that run elsewhere.
+
+    Raises:
+        ValueError: a setting is unknown or out of its range.
+        StudyError: the storage cannot be opened, or the study has other settings than those given.
+    """
+    settings = _settings(given)
+    plain = _database(storage)
+    try:
+        study = optuna.create_study(storage=plain, study_name=name)
+        study.set_user_attr("covlab", json.dumps(asdict(settings)))
+        if settings.default:
+            study.enqueue_trial(settings.default)
+    except DuplicatedStudyError:
+        stored = settings_of(storage, name)
+        differences = [
+            f"{key} is {getattr(stored, key)}, not {getattr(settings, key)}"
+            for key in given
+            if getattr(stored, key) != getattr(settings, key)
+        ]
+        if differences:
+            raise StudyError(
+                f"study {name!r} has settings of its own, leave these out to join it: {'; '.join(differences)}"
+            ) from None
+        settings = stored
+    warm_up = math.ceil(settings.windows / settings.epoch) // 4
+    return optuna.load_study(
+        storage=_database(storage, settings.heartbeat),
+        study_name=name,
+        sampler=sampler or optuna.samplers.TPESampler(constant_liar=True),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=warm_up),
+    )
+
+
+def settings_of(storage: str, name: str) -> Settings:
+    """The settings of the study ``name``.
+
+    Raises:
+        StudyError: there is no such study, or it is not one of covlab's.
+    """
+    database = _database(storage)
+    if name not in (known := optuna.get_all_study_names(database)):
+        raise StudyError(
+            f"{hide_password(storage)} holds no study {name!r}; it holds {', '.join(sorted(known)) or 'none'}"
+        )
+    study = optuna.load_study(storage=database, study_name=name)
+    for _ in range(50):  # the worker that made it may be about to write them
+        if "covlab" in study.user_attrs:
+            return _settings(json.loads(study.user_attrs["covlab"]))
+        time.sleep(0.1)
+    raise StudyError(f"study {name!r} in {hide_password(storage)} holds no settings of covlab: choose another name")
+
+
+def best(storage: str, name: str) -> Tuned:
+    """The best trial of a study, while it goes on or afterwards.
+
+    Raises:
+        StudyError: there is no such study, or none of its trials is complete.
+    """
+    settings = settings_of(storage, name)
+    study = optuna.load_study(storage=_database(storage), study_name=name)
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        raise StudyError(
+            f"study {name!r} has no complete trial yet ({len(study.get_trials(deepcopy=False))} begun or waiting)"
+        )
+    trial = min(complete, key=_error)
+    values = {key: trial.params.get(key, low) for key, (low, _) in settings.bounds.items()}
+    config = settings.config(values, f"study {name}, trial {trial.number}")
+    weights, learning_rate = LossWeights(**config["weights"]), config["recipe"]["learning_rate"]
+    return Tuned(name, trial.number, _error(trial), settings, weights, learning_rate, config["width"])
+
+
+def _error(trial: FrozenTrial) -> float:
+    """The NMSE that a complete trial ended with."""
+    assert trial.value is not None  # a trial without a value is not complete
+    return trial.value
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**given)
+    except TypeError as error:
+        raise ValueError(f"settings must be fields of Settings, got {', '.join(given)} ({error})") from error
+
+
+def _database(storage: str, heartbeat: int | None = None) -> RDBStorage:
+    """The storage, its tables made; with a heartbeat, the trials of dead workers are found in it and begun again."""
+    file = storage.startswith("sqlite")
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                return RDBStorage(
+                    storage,
+                    engine_kwargs={"connect_args": {"timeout": 60}} if file else {"pool_pre_ping": True},
+                    heartbeat_interval=heartbeat,
+                    heartbeat_stale_trial_callback=(
+                        None if heartbeat is None else RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
+                    ),
+                )
+        except sqlalchemy.exc.ArgumentError as error:
+            raise StudyError(f"storage must be a URL such as {STORAGE}, got {storage!r}") from error
+        except ImportError as error:
+            raise StudyError(f"{hide_password(storage)} needs a database driver: {error.__cause__ or error}") from error
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            # Workers that begin together make the tables together, and all but one of them fail; the next time they are
+            # there.
+            if attempt == 5:
+                raise StudyError(
+                    f"{hide_password(storage)} cannot be opened: {getattr(error, 'orig', error)}"
+                ) from error
+            time.sleep(attempt * random.random())
+
+
+def hide_password(storage: str) -> str:
+    return sqlalchemy.engine.make_url(storage).render_as_string(hide_password=True)
+
+
+# ---------------------------------------------------------------- a worker
+
+
+def work(
+    study: optuna.Study,
+    trials: int | None = None,
+    minutes: float | None = None,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+) -> None:
+    """Run trials until the study holds ``trials`` of them that are complete or pruned, whoever ran them, or for
+    ``minutes``.
+
+    A trial that has begun is finished first. On SIGINT it goes back to the study; if its worker is killed, another
+    finds the heartbeat missing and begins it again.
+
+    Raises:
+        ValueError: ``trials`` or ``minutes`` is out of range.
+        KeyboardInterrupt: SIGINT.
+    """
+    if trials is not None:
+        check_whole_number("trials", trials, least=1)
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ValueError(f"minutes must be above 0 and finite, got {minutes!r}")
+    settings = _settings(json.loads(study.user_attrs["covlab"]))
+    began, counted = time.monotonic(), (TrialState.COMPLETE, TrialState.PRUNED)
+    while minutes is None or time.monotonic() - began < 60 * minutes:
+        if trials is not None and len(study.get_trials(deepcopy=False, states=counted)) >= trials:
+            break
+        try:
+            study.optimize(
+                lambda trial: held_out_error(trial, settings, device),
+                n_trials=1,
+                callbacks=[lambda study, trial: say(_line(study, trial))],
+            )
+        except ValueError as error:
+            if "Cannot tell a FAIL trial" not in str(error):
+                raise
+            # A machine that slept through its heartbeats finds its trial begun again by another.
+            say("a trial of this worker was taken for dead and begun again; going on with the next")
+
+
+def held_out_error(trial: Trial, settings: Settings, device: str) -> float:
+    """What a study minimizes: the last NMSE on held-out scenes, of a run with what ``trial`` proposes.
+
+    Raises:
+        TrialPruned: after some epoch the run was worse than the median of those before it, or its loss was not finite
+            (which is no failure: the sampler is to learn from it).
+    """
+    values = settings.ask(trial)
+    try:
+        run = build(
+            settings.config(values, f"study {trial.study.study_name}, trial {trial.number}"), device, progress=Silent()
+        )
+        assert isinstance(run.scenes, FreshScenes)  # as ``Settings.config`` has it
+        run.validation = run.scenes.simulator.draw(
+            settings.validation, scene_generator(settings.seed, "tuning", device=device)
+        )
+        report_epochs(run, trial)
+        run.fit()
+        if run.window < settings.windows:
+            raise KeyboardInterrupt  # which fit has turned into a clean end
+    except NonFiniteLoss as error:
+        raise optuna.TrialPruned("its loss was not finite") from error
+    except KeyboardInterrupt:
+        trial.study.enqueue_trial(trial.params)
+        raise
+    return run.history[-1]["validation"]
+
+
+def report_epochs(run: Trainer, trial: Trial) -> None:
+    """After each epoch of ``run``, tell the study of its validation, and stop if the pruner says so."""
+    honest = run.end_epoch
+
+    def end_epoch() -> None:
+        honest()
+        trial.report(run.history[-1]["validation"], step=run.epoch)
+        if run.window < run.recipe.windows and trial.should_prune():
+            raise optuna.TrialPruned
+
+    run.end_epoch = end_epoch  # type: ignore[method-assign]  # of this run alone
+
+
+def _line(study: optuna.Study, trial: FrozenTrial) -> str:
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    best = min(complete, key=_error, default=None)
+    what = (
+        f"NMSE {_error(trial):.4f}"
+        if trial.state == TrialState.COMPLETE
+        else f"{trial.state.name.lower()} after epoch {trial.last_step}"
+    )
+    values = ", ".join(f"{name} {value:.3g}" for name, value in trial.params.items())
+    return f"trial {trial.number}: {what} ({values})" + (
+        f"; best {_error(best):.4f}, trial {best.number}" if best else ""
+    )

@@ -1,0 +1,499 @@
+"""The training loop. One window = the micro-batches of one optimizer step.
+
+Read ``Trainer.fit`` and ``Trainer.train_window`` first; the methods below them are their vocabulary,
+in the order they are used, and each does the one thing its name says.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm, parameters_to_vector
+
+from covlab.networks.model import Estimate, Network
+from covlab.scenes.batch import Batch, total_weight
+from covlab.scenes.streams import FixedScenes, FreshScenes
+from covlab.seams import injected_faults, take_seams
+from covlab.training.checkpoint import (
+    CheckpointError,
+    RunFolder,
+    capture,
+    check_same_run,
+    describe_run,
+    refuse_faults,
+    restore,
+)
+from covlab.training.ledger import Ledger, WindowLosses
+from covlab.training.loss import Loss, Losses, LossWeights
+from covlab.training.nonfinite import NonFiniteLoss, check_inputs, explain
+from covlab.training.progress import Lines, Silent, interrupt_as_flag, suited
+from covlab.training.ranks import ALONE, Ranks
+from covlab.training.recipe import PRECISIONS, Recipe, make_optimizer
+
+VALIDATION_CHUNK = 256
+NORMS_A_RUN = 500
+"""How often a run measures the norms of update and parameters, which cost a pass over all parameters: what a curve can
+show.
+"""
+
+
+class Trainer:
+    """Trains ``model`` on ``scenes`` by ``recipe``.
+
+    Args:
+        model: a network of :mod:`covlab.networks.model`; its parameters' device is where training happens.
+        scenes: where micro-batches come from, on that device.
+        validation: scenes held out, on that device.
+        recipe: how to train.
+        weights: of the loss terms; None: the defaults.
+        folder: where the run's files go; None: nothing is written.
+        progress: tells how it goes; None: what suits where the output goes.
+        debug: also say whether the first loss is finite, and every epoch's last gradient norms.
+        ranks: the processes that train this network together; only the first speaks and writes files.
+
+    Attributes:
+        ledger: one row a window.
+        history: one row an epoch: epoch, train, validation, skipped, nonfinite.
+        faults: names of the injected faults; empty on every honest run.
+    """
+
+    def __init__(
+        self,
+        model: Network,
+        scenes: FreshScenes | FixedScenes,
+        validation: Batch,
+        recipe: Recipe,
+        weights: LossWeights | None = None,
+        folder: Path | str | None = None,
+        progress: Lines | None = None,
+        debug: bool = False,
+        ranks: Ranks = ALONE,
+    ):
+        if len(scenes) == 0:
+            raise ValueError("scenes must give at least one micro-batch an epoch, got none")
+        if len(validation) == 0:
+            raise ValueError("validation must hold at least one scene, got none")
+        self.model, self.scenes, self.validation, self.recipe = model, scenes, validation, recipe
+        self.ranks, self.debug = ranks, debug
+        self.progress = (progress or suited()) if ranks.first else Silent()
+        ranks.broadcast_parameters(model)
+        self.parameters = list(model.parameters())
+        self.device = self.parameters[0].device
+        head = set(model.head.parameters())
+        self.groups = {
+            "backbone": [p for p in self.parameters if p not in head],
+            "head": [p for p in self.parameters if p in head],
+        }
+        self.weights = weights or LossWeights()
+        self.loss = Loss(model.scenario, self.weights, self.device)
+        self.optimizer = make_optimizer(recipe, self.groups)
+        dtype = PRECISIONS[recipe.precision]
+        self.autocast = nullcontext if dtype is None else partial(torch.autocast, self.device.type, dtype)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+
+        self.windows_per_epoch = math.ceil(len(scenes) / recipe.accumulation)
+        self.epochs = math.ceil(recipe.windows / self.windows_per_epoch)
+        self.epoch = self.window_of_epoch = self.window = 0
+        counters = ("executed", "schedule_count", "average_count", "running_loss", "running_weight")
+        self.counters = {name: torch.zeros((), dtype=torch.float64, device=self.device) for name in counters}
+        self.before = [parameter.detach().clone() for parameter in self.parameters]
+        self.norms_every = max(1, recipe.windows // NORMS_A_RUN)
+        self.average = None if recipe.ema_decay is None else self.vector
+        self.best = math.inf
+        self.history: list[dict[str, Any]] = []
+        self.folder = None if folder is None else RunFolder(folder, writes=ranks.first)
+        self.ledger = Ledger(None if self.folder is None else self.folder.ledger, writes=ranks.first)
+        self.streak, self.resumed = 0, False
+
+        self.faults = tuple(sorted({*injected_faults(), *scenes.faults}))
+        if self.faults and ranks.size > 1:
+            raise ValueError(f"faults are for one process, got {', '.join(self.faults)} in {ranks.size} ranks")
+        take_seams(self)
+        self.factors = self.learning_rate_factors()
+        self._set_learning_rate()
+
+    # ---------------------------------------------------------------- the loop
+
+    def fit(self) -> "Trainer":
+        """Train until the recipe's windows are spent, an interrupt, or (with patience) no more gain.
+
+        An interrupt takes effect after the current window, and leaves a trainer that ``fit`` goes on with.
+
+        Raises:
+            ValueError: an input is NaN or infinite (the first window's before any step).
+            NonFiniteLoss: the loss was not finite for ``recipe.nonfinite_limit`` windows running.
+            FileExistsError: the folder holds another run.
+        """
+        self.begin()
+        try:
+            with interrupt_as_flag(self.ranks.any) as interrupted:
+                while self.epoch < self.epochs and not self.out_of_patience():
+                    for window in self.draw_windows(self.epoch):
+                        self.train_window(window)
+                        self.flush_and_report()
+                        if self.window == self.recipe.windows or interrupted():
+                            break
+                    if interrupted():
+                        self.flush_and_report(now=True)
+                        self.save()
+                        self.progress.say(
+                            f"Interrupted after window {self.window} of {self.recipe.windows}; fit() goes on from here."
+                        )
+                        break
+                    self.end_epoch()
+        finally:
+            self.progress.end()
+        return self
+
+    def train_window(self, window: list[Batch]) -> None:
+        """Accumulate the gradient of the window's mean loss, then take one step, if it may run."""
+        window_weight = total_weight(window)
+        seen = WindowLosses(self.ranks)
+        for micro_batch in window:
+            losses = self.losses(micro_batch)
+            loss = self.weigh(losses, micro_batch, window_weight)
+            self.backward(loss)
+            seen.add(micro_batch, losses, loss)
+        window_weight = self.ranks.average(self.parameters, window_weight)
+        self.sanitize()
+        norms = self.unscale_and_clip()
+        ran = self.gate(norms["gradient_norm"])
+        self.step(ran)
+        self.update_average(ran)
+        self.window += 1
+        self.window_of_epoch += 1
+        self.log_window(seen, window_weight, norms, ran)
+        self.schedule(ran)
+
+    def end_epoch(self) -> None:
+        """Validate, say how the epoch went, save."""
+        self.flush_and_report(now=True)
+        rows = [row for row in self.ledger.rows if row["epoch"] == self.epoch]
+        self.history.append(
+            {
+                "epoch": self.epoch,
+                "train": (self.counters["running_loss"] / self.counters["running_weight"]).item(),
+                "validation": self.evaluate().mean().item(),
+                "skipped": sum(row["ran"] == 0 for row in rows),
+                "nonfinite": sum(not math.isfinite(row["loss"]) for row in rows),
+            }
+        )
+        self._say_epoch(rows)
+        self.counters["running_loss"].zero_()
+        self.counters["running_weight"].zero_()
+        self.epoch, self.window_of_epoch = self.epoch + 1, 0
+        self.save()
+
+    # ---------------------------------------------------------------- its vocabulary; the seams a fault may replace
+
+    def draw_windows(self, epoch: int) -> Iterator[list[Batch]]:
+        """The windows of ``epoch`` still to come, this rank's share of each; the last one may be short."""
+        for start in range(self.window_of_epoch * self.recipe.accumulation, len(self.scenes), self.recipe.accumulation):
+            yield self.ranks.deal(
+                self.scenes, epoch, range(start, min(start + self.recipe.accumulation, len(self.scenes)))
+            )
+
+    def losses(self, micro_batch: Batch) -> Losses:
+        """Forward under autocast, the loss outside it."""
+        return self.loss(self.estimate(self.model, micro_batch), micro_batch)
+
+    def estimate(self, model: Callable[..., Estimate], batch: Batch) -> Estimate:
+        """What ``model`` makes of a batch in the recipe's precision; training and evaluation both come through here."""
+        with self.autocast():
+            return model(batch.y, batch.H, batch.codes, batch.snr_db)
+
+    def weigh(self, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
+        """The micro-batch's share of the window's mean loss: exact for ragged micro-batches and short windows."""
+        return torch.dot(losses.total, micro_batch.weight) / window_weight
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of ``loss``, times the loss scale, to what has accumulated."""
+        self.scaler.scale(loss).backward()
+
+    def sanitize(self) -> None:
+        """Do nothing: a gradient that is not finite must be seen, not mended."""
+
+    def unscale_and_clip(self) -> dict[str, Tensor]:
+        """Take the loss scale out, measure the gradient, then clip it."""
+        self.scaler.unscale_(self.optimizer)
+        norms = {f"gradient_norm_{name}": get_total_norm(gradients(group)) for name, group in self.groups.items()}
+        norms["gradient_norm"] = torch.stack(list(norms.values())).norm()
+        norms["gradient_norm_clipped"] = norms["gradient_norm"]
+        if self.recipe.clip is not None:
+            clip_grads_with_norm_(self.parameters, self.recipe.clip, norms["gradient_norm"])
+            norms["gradient_norm_clipped"] = norms["gradient_norm"].clamp(max=self.recipe.clip)
+        return norms
+
+    def gate(self, gradient_norm: Tensor) -> Tensor:
+        """May the step run? Only if the whole gradient is finite. (A tensor: nobody waits for the answer.)"""
+        return gradient_norm < math.inf  # which NaN is not either
+
+    def step(self, ran: Tensor) -> None:
+        """Step, unless the gate said no; adapt the loss scale; clear the gradient."""
+        if self.recipe.fused:
+            # The fused kernels read this flag on the device and leave everything as it was if it is set.
+            self.optimizer.found_inf = (~ran).float()  # type: ignore[attr-defined]  # theirs, and not in their types
+            self.optimizer.step()
+        elif ran:
+            self.optimizer.step()
+        self.counters["executed"] += ran
+        self.scaler.update()
+        self.optimizer.zero_grad()
+
+    def update_average(self, ran: Tensor) -> None:
+        """Move the averaged parameters towards the new ones, if the step ran."""
+        if self.average is not None and self.recipe.ema_decay is not None:
+            self.average.lerp_(self.vector, (1 - self.recipe.ema_decay) * ran)
+            self.counters["average_count"] += ran
+
+    def update_and_parameter_norms(self) -> dict[str, Tensor]:
+        """Norms of the last update and of the parameters, ``NORMS_A_RUN`` times a run; nothing in the windows
+        between.
+        """
+        norms = {}
+        if (self.window - 1) % self.norms_every == 0:
+            moved = [
+                before.sub_(parameter.detach()) for before, parameter in zip(self.before, self.parameters, strict=True)
+            ]
+            norms = {"update_norm": get_total_norm(moved), "parameter_norm": get_total_norm(self.parameters).detach()}
+        if self.window % self.norms_every == 0:
+            self.copy_parameters()
+        return norms
+
+    def copy_parameters(self) -> None:
+        """Keep the parameters as they are before a step that will be measured."""
+        for before, parameter in zip(self.before, self.parameters, strict=True):
+            before.copy_(parameter.detach())
+
+    def log_window(self, seen: WindowLosses, weight: Tensor, norms: dict[str, Tensor], ran: Tensor) -> None:
+        """Log the window: into the epoch's mean, and as a row of the ledger."""
+        self.add_to_epoch_mean(seen.loss, weight, ran)
+        rates = {
+            f"learning_rate_{group['name']}": torch.as_tensor(group["lr"], device=self.device)
+            for group in self.optimizer.param_groups
+        }
+        self.ledger.append(
+            {
+                "window": self.window,
+                "epoch": self.epoch,
+                **seen.host(),
+                **self.weights.values(),
+                "bugged": bool(self.faults),
+            },
+            {
+                **seen.device(),
+                "ran": ran,
+                "loss_scale": self.scaler.scale(torch.ones_like(weight)),
+                **norms,
+                **self.update_and_parameter_norms(),
+                **rates,
+                **{name: self.counters[name] for name in ("executed", "schedule_count", "average_count")},
+            },
+        )
+
+    def add_to_epoch_mean(self, loss: Tensor, weight: Tensor, ran: Tensor) -> None:
+        """Into the epoch's mean goes every window, whether or not its step ran."""
+        self.counters["running_loss"] += loss * weight
+        self.counters["running_weight"] += weight
+
+    def schedule(self, ran: Tensor) -> None:
+        """Advance the learning rate with the steps that ran."""
+        self.counters["schedule_count"] += ran
+        self._set_learning_rate()
+
+    def _set_learning_rate(self) -> None:
+        """Look the schedule's count up on the device, where alone it is known how many steps ran."""
+        factor = self.factors.take(self.counters["schedule_count"].clamp(max=self.recipe.windows).long())
+        for group in self.optimizer.param_groups:
+            if self.recipe.fused:
+                torch.mul(factor, group["peak"], out=group["lr"])
+            else:
+                group["lr"] = group["peak"] * factor.item()
+
+    def learning_rate_factors(self) -> Tensor:
+        """Linear warm-up, then a cosine to zero: the share of the peak rate after n counts of the schedule [windows +
+        1].
+        """
+        counts = torch.arange(self.recipe.windows + 1, dtype=torch.float64)
+        factors = 0.5 * (1 + torch.cos(math.pi * counts / self.recipe.windows))
+        if self.recipe.warmup:
+            factors *= ((counts + 1) / self.recipe.warmup).clamp(max=1)
+        return factors.to(self.device, torch.float32)
+
+    @torch.no_grad()
+    def evaluate(self) -> Tensor:
+        """NMSE of every validation scene [B], in evaluation mode, by the parameters that are saved as best."""
+        model = partial(call_with, self.model, self.validated_parameters())
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            scores = torch.zeros(len(self.validation), device=self.device)
+            for start in self.ranks.share(range(0, len(scores), VALIDATION_CHUNK)):
+                chunk = self.validation[start : start + VALIDATION_CHUNK]
+                scores[start : start + VALIDATION_CHUNK] = self.estimate(model, chunk).nmse(chunk)
+            return self.ranks.total(scores)
+        finally:
+            self.model.train(was_training)
+
+    @torch.no_grad()
+    def loss_at_truth(self, batch: Batch) -> Losses:
+        """The oracle check: what the loss says of a perfect estimate. Its NMSE must be 0."""
+        estimate = self.estimate(self.model, batch)
+        perfect = replace(
+            estimate, factor=batch.factor(), loading=torch.zeros_like(batch.snr_db), unblended=None, stages=()
+        )
+        return self.loss(perfect, batch)
+
+    def save(self) -> None:
+        """Write the last checkpoint, and the best one if this is it."""
+        if self.history and self.history[-1]["validation"] < self.best:
+            self.best = self.history[-1]["validation"]
+            if self.folder is not None:
+                best = {"model": self.model.state_dict() | self.validated_parameters(), "faults": list(self.faults)}
+                self.folder.save_best(best | {"validation": self.best, "config": self.config()})
+        if (
+            self.folder is not None and self.streak == 0
+        ):  # what may be the start of a failure is not worth resuming from
+            self.folder.write_json("epochs.json", self.history)
+            self.folder.save_last(capture(self))
+
+    # ---------------------------------------------------------------- keeping watch
+
+    def begin(self) -> None:
+        """Refuse what can be refused before the first step, and leave a checkpoint to fall back on."""
+        check_inputs(next(iter(self.draw_windows(self.epoch)), []), "the first window", self.device)
+        folder = self.folder
+        if folder is not None and not self.resumed:
+            self.ranks.once(lambda: folder.begin(self.config() | {"faults": list(self.faults)}))
+            self.save()
+        self.resumed = True
+        self.model.train()
+        self.progress.begin(self.window, self.recipe.windows)
+        self.looked = time.monotonic()
+
+    def flush_and_report(self, now: bool = False) -> None:
+        """Every half second, and every 64 windows, bring the ledger's rows in; stop a run that has gone bad."""
+        if not now and self.ledger.pending < 64 and time.monotonic() - self.looked < 0.5:
+            return
+        rows = self.ledger.flush()
+        self.looked = time.monotonic()
+        if not rows:
+            return
+        if self.debug and rows[0]["window"] == 1:
+            finite = math.isfinite(rows[0]["loss"])
+            self.progress.say(
+                f"[DEBUG] Loss is {'finite' if finite else 'NOT finite'}: {rows[0]['loss']:.6f} in the first window"
+            )
+        self.progress.advance(rows)
+        for row in rows:
+            self.streak = 0 if math.isfinite(row["loss"]) else self.streak + 1
+            if self.streak:
+                check_inputs(self._redraw(row), f"window {row['window']}", self.device)
+            if self.streak == self.recipe.nonfinite_limit:
+                last = int(row["window"])  # windows count from 1, rows from 0
+                kept = f", and {self.folder.path / 'last.pt'} is from before" if self.folder else ""
+                raise NonFiniteLoss(explain(self.ledger.rows[last - self.streak : last]) + kept)
+
+    def _redraw(self, row: dict[str, float]) -> list[Batch]:
+        """The window that ``row`` tells of: scenes are drawn by epoch and number, so any of them can be had again."""
+        before = sum(
+            1 for other in self.ledger.rows if other["epoch"] == row["epoch"] and other["window"] < row["window"]
+        )
+        micro_batches = self.scenes.micro_batches(int(row["epoch"]), first=before * self.recipe.accumulation)
+        return list(islice(micro_batches, self.recipe.accumulation))
+
+    def out_of_patience(self) -> bool:
+        """Has validation not improved for ``recipe.patience`` epochs?"""
+        if self.recipe.patience is None or len(self.history) <= self.recipe.patience:
+            return False
+        values = [row["validation"] for row in self.history]
+        return min(values[-self.recipe.patience :]) >= min(values[: -self.recipe.patience])
+
+    def _say_epoch(self, rows: list[dict[str, float]]) -> None:
+        last = self.history[-1]
+        if self.debug and rows:
+            norms = " ".join(f"{name}={rows[-1][f'gradient_norm_{name}']:.3e}" for name in self.groups)
+            self.progress.say(f"[GRAD] {norms} ok={len(rows) - last['skipped']}/{len(rows)}")
+        counts = "".join(f" {name} {last[name]}" for name in ("skipped", "nonfinite") if last[name])
+        stamp = " BUGGED" if self.faults else ""
+        self.progress.say(
+            f"Epoch {self.epoch + 1:03d}/{self.epochs:03d}: train {last['train']:.6f} val "
+            f"{last['validation']:.6f}{counts}{stamp}"
+        )
+
+    # ---------------------------------------------------------------- state
+
+    @property
+    def vector(self) -> Tensor:
+        """A copy of all parameters, one after the other."""
+        return parameters_to_vector(self.parameters).detach()
+
+    def config(self) -> dict:
+        """What must agree before a run may be resumed, in plain values."""
+        return describe_run(self.model, self.scenes, self.recipe, self.weights) | {"ranks": self.ranks.size}
+
+    def validated_parameters(self) -> dict[str, Tensor]:
+        """{name: value} of the averaged parameters, or of the model's own where the recipe keeps no average."""
+        own = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
+        if self.average is None:
+            return own
+        pieces = self.average.split([parameter.numel() for parameter in own.values()])
+        return {name: piece.view_as(parameter) for (name, parameter), piece in zip(own.items(), pieces, strict=True)}
+
+    def resume(self, previous: bool = False, allow_faults: bool = False) -> "Trainer":
+        """Take the folder's run up where its last checkpoint (or the ``previous`` one) left it; anew if it has none.
+
+        Raises:
+            ValueError: the trainer has no folder.
+            CheckpointError: the checkpoint is damaged, or of a run with other settings or other faults
+                (the latter unless ``allow_faults``).
+        """
+        if self.folder is None:
+            raise ValueError("folder must name the run to resume, got None")
+        state = self.folder.load(previous)
+        if self.ranks.any(state is not None):
+            if state is None:
+                raise CheckpointError(
+                    f"{self.folder.path}: rank {self.ranks.number} finds no checkpoint there; all ranks must see the "
+                    "same folder"
+                )
+            check_same_run(state["config"], self.config())
+            refuse_faults(self.folder.path, sorted(set(state["faults"]) ^ set(self.faults)), allow_faults)
+            restore(self, state)
+            self.resumed = True
+        return self
+
+
+def call_with(model: nn.Module, parameters: dict[str, Tensor], *inputs: Tensor) -> Estimate:
+    """What ``model`` estimates with ``parameters`` in place of its own, which stay as they are."""
+    return torch.func.functional_call(model, parameters, inputs)
+
+
+def gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
+    """The gradients of those parameters that have one."""
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def windows_of(trainer: Trainer) -> Iterator[float]:
+    """``trainer.fit()``, window by window. A run that is stopped for its losses ends early."""
+    trainer.begin()
+    while trainer.epoch < trainer.epochs:
+        try:
+            for window in trainer.draw_windows(trainer.epoch):
+                trainer.train_window(window)
+                trainer.flush_and_report()
+                yield trainer.window / trainer.recipe.windows
+                if trainer.window == trainer.recipe.windows:
+                    break
+            trainer.end_epoch()
+        except NonFiniteLoss:
+            trainer.end_epoch()
+            return

@@ -1,0 +1,134 @@
+"""The rooms of ARCHITECTURE.md: imports point one way, and retired names stay away."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "covlab"
+SOURCES = sorted(
+    path for folder in ("covlab", "benchmarks", "figures", "tests") for path in (ROOT / folder).rglob("*.py")
+)
+
+ORDER = (
+    {"environment", "markup", "seams"},
+    {"scenes"},
+    {"networks"},
+    {"training"},
+    {"metrics"},
+    {"estimators", "faults", "plots"},
+    {"course"},
+    {"widgets"},
+    {"cli"},
+)
+"""Rooms, and files that are no room's: each may import those before it, itself, and nothing else of covlab."""
+
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+
+RETIRED_FILES = {
+    *{
+        "aside",
+        "auditor",
+        "bands",
+        "conditioning",
+        "configuration",
+        "convictions",
+        "machine",
+        "memory",
+        "page",
+        "probe",
+    },
+    *{"sight", "site", "solved", "stage", "weights", "whole"},
+}
+RETIRED_NAMES = {
+    *{
+        "Chart",
+        "Conditioning",
+        "Enough",
+        "FOLLOWS",
+        "Held",
+        "Last",
+        "Led",
+        "Look",
+        "Sight",
+        "Site",
+        "SiteError",
+        "Twins",
+    },
+    *{"account", "add_up", "begin_alike", "believed_site", "build_site", "check_site", "condition", "convicted"},
+    *{"convicting", "convicts", "imagined", "innocent", "look", "look_at_machine", "looks", "movement", "place"},
+    *{"places", "sight", "sites", "stage", "twin", "twin_of", "twins", "unseen"},
+}
+"""Names that had several meanings or said nothing, each replaced by the field's own noun."""
+
+RETIRED_IN = {"covlab/faults/case.py": {"M", "N", "Finding"}, "covlab/course/notebook_audit.py": {"Finding"}}
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Rooms of covlab that a file imports, at its top or within a function."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (module.split(".")[1] for module in modules if module.startswith("covlab."))
+
+
+def defined(tree: ast.Module) -> Iterator[str]:
+    """Names of classes, functions and parameters, and those assigned in a module or a class."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            taken = node.args
+            yield from (
+                each.arg
+                for each in [*taken.posonlyargs, *taken.args, *taken.kwonlyargs, taken.vararg, taken.kwarg]
+                if each is not None
+            )
+        if isinstance(node, ast.Module | ast.ClassDef):
+            for statement in node.body:
+                targets = statement.targets if isinstance(statement, ast.Assign) else []
+                targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
+                yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    room = room_of(path)
+    if room == "watch":
+        assert set(imported(path)) <= {"watch"}
+    elif room in LEVEL:
+        assert not {other for other in imported(path) if other != room and LEVEL.get(other, -1) >= LEVEL[room]}
+
+
+def test_every_room_has_its_level_and_its_line() -> None:
+    rooms = {room_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__", "__main__", "watch"}
+    assert rooms == set(LEVEL)
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert all(room in text for room in rooms | {"watch"})
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_retired_names_stay_away(path: Path) -> None:
+    retired = RETIRED_NAMES | RETIRED_IN.get(str(path.relative_to(ROOT)), set())
+    assert not retired.intersection(defined(parsed(path)))
+    if path.is_relative_to(PACKAGE):
+        assert not RETIRED_FILES.intersection(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def test_no_two_files_of_the_package_share_a_name() -> None:
+    names = [path.stem for path in PACKAGE.rglob("*.py") if not path.stem.startswith("__")]
+    assert sorted(names) == sorted(set(names))

@@ -1,0 +1,304 @@
+"""Each trap is a lesson that papermill runs with exit code 0; ours must fail it, and say why."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from toys import CHECK, EXERCISE, SOLUTION, TITLE, write_lesson
+
+from covlab.course.editions import read_lesson
+from covlab.course.notebook_audit import audit
+from covlab.course.runner import Run, run_all
+
+# name -> (cells, kind of the finding, words of its message)
+TRAPS: dict[str, tuple[list[str] | None, str, str]] = {
+    "error_inside_interact": (
+        [
+            """
+        import ipywidgets
+        @ipywidgets.interact(x=(0, 3))
+        def draw(x=1):
+            raise KeyError("covariance")"""
+        ],
+        "widget",
+        "a widget hides KeyError: 'covariance'",
+    ),
+    "error_inside_an_output_widget": (
+        [
+            """
+        import ipywidgets
+        from IPython.display import display
+        out = ipywidgets.Output()
+        display(ipywidgets.VBox([out]))
+        with out:
+            1 / 0"""
+        ],
+        "widget",
+        "a widget hides ZeroDivisionError",
+    ),
+    "error_inside_an_explorer": (
+        [
+            """
+        from covlab.widgets import NMSEExplorer
+        explorer = NMSEExplorer()
+        explorer.estimate = None
+        explorer.show()"""
+        ],
+        "widget",
+        "an explorer shows TypeError: 'NoneType' object is not callable",
+    ),
+    "traceback_on_stderr": (
+        [
+            """
+        import logging
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            logging.exception("went on")"""
+        ],
+        "stderr",
+        "ZeroDivisionError: division by zero",
+    ),
+    "thread_fails_while_a_cell_runs": (
+        [
+            """
+        import threading, time
+        threading.Thread(target=lambda: [][0]).start(); time.sleep(0.3)"""
+        ],
+        "stderr",
+        "IndexError",
+    ),
+    "thread_fails_after_the_last_cell": (
+        [
+            """
+        import threading, time
+        def late():
+            time.sleep(0.3)
+            raise IndexError("late")
+        threading.Thread(target=late).start()"""
+        ],
+        "stderr",
+        "IndexError: late",
+    ),
+    "child_process_fails": (
+        [
+            """
+        import subprocess, sys
+        subprocess.run([sys.executable, "-c", "raise KeyError('child')"])"""
+        ],
+        "stderr",
+        "KeyError: 'child'",
+    ),
+    "task_fails": (
+        [
+            """
+        import asyncio
+        async def later():
+            raise ValueError("in a task")
+        task = asyncio.ensure_future(later())""",
+            "1 + 1",
+        ],
+        "stderr",
+        "ValueError: in a task",
+    ),
+    "error_in_del": (
+        [
+            """
+        class Resource:
+            def __del__(self):
+                raise ValueError("in del")
+        Resource()
+        None"""
+        ],
+        "stderr",
+        "ValueError: in del",
+    ),
+    "notebook_bar": (
+        [
+            """
+        from tqdm.notebook import tqdm
+        for _ in tqdm(range(3)): pass"""
+        ],
+        "progress",
+        "a progress bar stays at 0 %",
+    ),
+    "text_bar": (
+        [
+            """
+        from tqdm import tqdm
+        bar = tqdm(total=10)"""
+        ],
+        "progress",
+        "a progress bar stays at 0 %",
+    ),
+    "widget_bar": (
+        [
+            """
+        import ipywidgets
+        ipywidgets.IntProgress(value=3, max=10)"""
+        ],
+        "progress",
+        "stays at 3 of 10",
+    ),
+    "picture_without_words": (
+        [
+            """
+        import matplotlib.pyplot as plt
+        plt.plot([1, 2]); plt.show()"""
+        ],
+        "alt",
+        "covlab.plots.show",
+    ),
+    "html_picture_without_words": (
+        [
+            """
+        from IPython.display import HTML
+        HTML('<img src="data:image/png;base64,AA==" alt=" ">')"""
+        ],
+        "alt",
+        "<img> without",
+    ),
+    "picture_widget": (
+        [
+            """
+        import ipywidgets
+        ipywidgets.Image(value=b"")"""
+        ],
+        "alt",
+        "Image widget",
+    ),
+    "early_exit": (
+        [
+            """
+        import sys
+        sys.exit(0)""",
+            "1 + 1",
+        ],
+        "missing",
+        "SystemExit ends the notebook here",
+    ),
+    "exercise_without_verdict": (None, "exercise", "no verdict follows"),
+    "exercise_that_fails_with_its_solution": (None, "exercise", "fails with its solution"),
+}
+SPECIAL = {
+    "exercise_without_verdict": [EXERCISE, SOLUTION],
+    "exercise_that_fails_with_its_solution": [EXERCISE, SOLUTION.replace("42", "41"), CHECK],
+}
+INNOCENT = {
+    "lesson": """
+    import sys, time, traceback, threading, ipywidgets
+    from IPython.display import HTML, display
+    from tqdm import tqdm
+    for _ in tqdm(range(3)): pass
+    print("40%|####      | 4/10", end="\\r"); print("100%|##########| 10/10")
+    print("warning: not a failure", file=sys.stderr)
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        print(traceback.format_exc())
+    threading.Thread(target=print).start()
+    display(HTML('<img alt="a line" src="data:image/png;base64,AA==">'), ipywidgets.IntProgress(value=10, max=10))
+    @ipywidgets.interact(x=(0, 3))
+    def draw(x=1):
+        print(x)
+    from covlab.widgets import LossWeightsExplorer
+    explorer = LossWeightsExplorer()
+    explorer.state = {"lam_cov": 0.0}  # refused, which is no error
+    explorer.show()""",
+    # ipykernel's control thread may flush the outputs after its main thread closed their channel; here it always does.
+    "kernel_closes_early": """
+    import atexit, threading, time
+    from ipykernel.iostream import IOPubThread
+    kernel, schedule = get_ipython().kernel, IOPubThread.schedule
+    def late(channel, send):
+        shutting_down = threading.current_thread() is kernel.control_thread and kernel._shutdown_message
+        if shutting_down and send.__name__ == "_flush":
+            channel._event_pipe.close()
+        schedule(channel, send)
+    IOPubThread.schedule = late
+    atexit.register(time.sleep, 1)  # leaves the control thread time to say what went wrong""",
+}
+
+
+def cells(name: str) -> list[str]:
+    return SPECIAL.get(name) or ["# %%\n" + dedent(code) for code in TRAPS[name][0] or []]
+
+
+def dedent(code: str) -> str:
+    lines = code.strip("\n").splitlines()
+    margin = len(lines[0]) - len(lines[0].lstrip())
+    return "\n".join(line[margin:] for line in lines)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """Every trap, and two lessons that only look like one, executed once."""
+    folder = tmp_path_factory.mktemp("traps")
+    found = {}
+    for number, name in enumerate([*TRAPS, *INNOCENT]):
+        text = cells(name) if name in TRAPS else ["# %%\n" + dedent(INNOCENT[name])]
+        found[name] = Run(read_lesson(write_lesson(folder, f"{number:02}_{name}", TITLE, *text)), folder / "out")
+    run_all(list(found.values()), {}, jobs=2)
+    return found
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_trap_fails_although_papermill_passes(runs: dict[str, Run], name: str) -> None:
+    run, (_, kind, words) = runs[name], TRAPS[name]
+    papermill_says = json.loads((run.scratch / "events.jsonl").read_text().splitlines()[-1])
+    assert papermill_says["status"] == "passed"
+    assert run.status == "failed"
+    assert [each.kind for each in run.problems] == [kind] * len(run.problems)
+    assert any(words in each.message for each in run.problems), run.problems
+
+
+@pytest.mark.parametrize("name", INNOCENT)
+def test_what_only_looks_like_a_trap_passes(runs: dict[str, Run], name: str) -> None:
+    assert runs[name].status == "passed", runs[name].problems
+
+
+def test_the_kernel_that_ends_badly_says_so_on_stderr(runs: dict[str, Run]) -> None:
+    assert "Socket operation on non-socket" in (runs["kernel_closes_early"].scratch / "stderr.txt").read_text()
+
+
+def test_a_widget_error_names_the_cell_that_shows_the_widget(runs: dict[str, Run]) -> None:
+    for name in ("error_inside_interact", "error_inside_an_output_widget"):
+        [problem] = runs[name].problems
+        assert runs[name].location(problem).endswith(":17")
+        assert problem.lines
+
+
+def test_a_student_edition_must_leave_every_exercise_open(tmp_path: Path) -> None:
+    lesson = read_lesson(write_lesson(tmp_path, "01_open", EXERCISE, SOLUTION, CHECK))
+    given_away = read_lesson(write_lesson(tmp_path, "02_solved", EXERCISE.replace("None", "42"), SOLUTION, CHECK))
+    runs = [Run(each, tmp_path / "out", edition="student") for each in (lesson, given_away)]
+    run_all(runs, {}, jobs=2)
+    assert [run.status for run in runs] == ["passed", "failed"]
+    assert "passes without a solution" in runs[1].problems[0].message
+
+
+def test_a_slow_cell_is_reported_but_does_not_fail_the_lesson(tmp_path: Path) -> None:
+    slow = '# %% covlab={"budget": 0.2}\nimport time; time.sleep(0.3)'
+    run = Run(read_lesson(write_lesson(tmp_path, "01_slow", slow)), tmp_path / "out")
+    run_all([run], {})
+    assert run.status == "passed"
+    assert [each.kind for each in run.problems] == ["slow"]
+
+
+def test_pictures_in_markdown_need_words_too() -> None:
+    cell = nbformat.v4.new_markdown_cell
+    notebook = nbformat.v4.new_notebook(cells=[cell("![a line](a.png)"), cell("![](b.png)"), cell('<img src="c.png">')])
+    assert [each.kind for each in audit(notebook, "", 90)] == ["alt", "alt"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAPS)
+def test_plain_papermill_passes_the_trap(tmp_path: Path, name: str) -> None:
+    lesson = read_lesson(write_lesson(tmp_path, "01_trap", TITLE, *cells(name)))
+    nbformat.write(lesson.instructor, tmp_path / "trap.ipynb")
+    subprocess.run(
+        [sys.executable, "-m", "papermill", "trap.ipynb", "out.ipynb"], cwd=tmp_path, check=True, capture_output=True
+    )
