@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from covlab.networks.model import BackProjectionNet
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.training.checkpoint import load_parameters, read_checkpoint
+from covlab.training.ranks import RankLost
 
 STUDENT = preset("student")
 
@@ -143,3 +145,12 @@ def test_bench_lists_and_refuses() -> None:
     listed = covlab("bench")
     assert listed.exit_code == 0 and "covlab bench trainer" in listed.output
     assert "NAME must be one of" in covlab("bench", "nonsense").output
+
+
+def test_a_rank_lost_before_the_run_has_a_folder_advises_no_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(device: str) -> NoReturn:
+        raise RankLost("rank 1 of 2: another rank has ended")
+
+    monkeypatch.setattr("covlab.cli.train.joined", lost)
+    done = CliRunner().invoke(main, ["train", "--windows", "2"])
+    assert done.exit_code == 1 and "another rank has ended" in done.output and "resume" not in done.output
