@@ -128,7 +128,7 @@ def interrupted_and_resumed(ranks: Ranks, folder: Path) -> int:
         if part.window == 3 and ranks.number == ranks.size - 1:
             signal.raise_signal(signal.SIGINT)
 
-    with mock.patch.object(part, "account", log_window):
+    with mock.patch.object(part, "log_window", log_window):
         part.fit()
     stopped = part.window
     trainer(ranks, folder).resume().fit()
@@ -195,7 +195,7 @@ def die(folder: Path, size: int, number: int, port: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         try:
-            with mock.patch.object(run, "account", log_window):
+            with mock.patch.object(run, "log_window", log_window):
                 run.fit()
         except RankLost as error:
             (folder / f"lost-{number}").write_text(f"{run.window} {error}")

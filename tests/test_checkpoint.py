@@ -76,7 +76,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
             if part.window == stop:
                 signal.raise_signal(signal.SIGINT)
 
-        monkeypatch.setattr(part, "account", stop_after)
+        monkeypatch.setattr(part, "log_window", stop_after)
         part.fit()
         assert part.window == stop and len(part.ledger.rows) == stop
         trainer(folder, fixed, **setting).resume().fit()
