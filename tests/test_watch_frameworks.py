@@ -22,7 +22,7 @@ def needs(module):
 
 def silent(w):
     report = w.report()
-    assert not w.broken and not w.observer.failures
+    assert not w.broken and not w.observation.failures
     assert report.seen["steps"] >= 8
     assert report.worst in (None, "note"), str(report)
     return report
@@ -67,7 +67,7 @@ def rank(number, ranks, port, results):
                 divisor,
                 report.worst,
                 [finding.code for finding in report.flat],
-                len(w.observer.failures) + len(w.broken),
+                len(w.observation.failures) + len(w.broken),
             )
         )
     torch.distributed.destroy_process_group()
