@@ -8,6 +8,7 @@ import sys
 import textwrap
 import types
 import weakref
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -19,7 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from watch_faulty import FAULTY
 from watch_healthy import HEALTHY, batches, network
 
+import covlab.watch.invariants
 from covlab.watch import TITLES, watch
+from covlab.watch.invariants import INVARIANTS
 from covlab.watch.invariants.w04_parameters_move import ParametersMove
 from covlab.watch.seen import graph, measurements
 from covlab.watch.seen.deferred import DeferredNumber
@@ -368,6 +371,14 @@ def test_a_report_reads_in_a_terminal_a_notebook_and_a_program(tmp_path):
         json.loads((tmp_path / "report.json").read_text())["findings"][0]["site"]["line"]
         == report.findings[0].location.line
     )
+
+
+def test_an_invariant_is_one_file_that_is_named_by_its_code():
+    files = sorted(path.name for path in Path(covlab.watch.invariants.__file__).parent.glob("w*_*.py"))
+    assert [invariant.code for invariant in INVARIANTS] == [name[:3].upper() for name in files] == list(TITLES)
+    assert [invariant.__module__.rpartition(".")[2] for invariant in INVARIANTS] == [name[:-3] for name in files]
+    assert len({invariant.rank for invariant in INVARIANTS}) == len(INVARIANTS)
+    assert {code for invariant in INVARIANTS for code in invariant.consequences} <= set(TITLES)
 
 
 def test_a_number_that_was_never_brought_in_is_no_number():

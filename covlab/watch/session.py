@@ -123,7 +123,9 @@ class watch:  # noqa: N801 - it is called as a function is
             self._file.write(json.dumps(row) + "\n")
 
     def _judge(self) -> Report:
-        seen, findings, unchecked = self.observation, list[Finding](), dict[str, str]()
+        seen = self.observation
+        findings: list[Finding] = []
+        unchecked: dict[str, str] = {}
         if seen.blocked is not None:
             return Report([], dict.fromkeys(TITLES, seen.blocked), dict(seen.counts))
         for invariant in self.invariants:

@@ -25,14 +25,14 @@ class Window:
     """The losses of one window whose backwards were called at one line."""
 
     step: int
-    weights: list[MicroBatchWeight]
+    micro_batches: list[MicroBatchWeight]
     same_inputs: bool  #: its losses have the same inputs, or all existed before the first backward: a sum of tasks
     other_lines: bool  #: backwards were called at other lines in it, too
     gradient_factor: float | None  #: by which the loop multiplied the gradients
 
     @property
     def sum(self) -> float:
-        return sum(weight.value for weight in self.weights)
+        return sum(one.value for one in self.micro_batches)
 
     @property
     def total(self) -> float:
@@ -45,20 +45,20 @@ class LineOfBackward:
 
     def __init__(self, windows: list[Window]) -> None:
         self.windows = windows
-        weights = [weight for window in windows for weight in window.weights]
-        self.certain = all(weight.certain for weight in weights)
-        self.reductions = {weight.reduction for weight in weights}
-        self.number_of_weights = len(weights)
+        micro_batches = [one for window in windows for one in window.micro_batches]
+        self.certain = all(one.certain for one in micro_batches)
+        self.reductions = {one.reduction for one in micro_batches}
+        self.micro_batches = len(micro_batches)
         self.wrong = [window for window in windows if not is_close(window.sum, 1)]
-        self.several_wrong = [window for window in self.wrong if len(window.weights) > 1]
+        self.several_wrong = [window for window in self.wrong if len(window.micro_batches) > 1]
         self.usual_length = self._usual_length()
-        self.weights_of_1 = sum(is_close(weight.value, 1) for weight in weights)
-        self.divided_weights = sum(is_close(weight.value, 1 / self.usual_length) for weight in weights)
+        self.undivided = sum(is_close(one.value, 1) for one in micro_batches)
+        self.divided = sum(is_close(one.value, 1 / self.usual_length) for one in micro_batches)
         self.gradient_factors = [one.gradient_factor for one in windows if one.gradient_factor is not None]
 
     def _usual_length(self) -> int:
         """Return the usual number of micro-batches, or the largest if one is usual."""
-        lengths = [len(window.weights) for window in self.windows]
+        lengths = [len(window.micro_batches) for window in self.windows]
         usual = Counter(lengths).most_common(1)[0][0]
         return usual if usual > 1 else max(lengths)
 
@@ -76,8 +76,8 @@ class LineOfBackward:
         return [window for window in multiplied if not is_close(window.total, 1)]
 
     @property
-    def is_undivided(self) -> bool:
-        return self.certain and len(self.several_wrong) > 1 and self.weights_of_1 == self.number_of_weights
+    def lacks_division(self) -> bool:
+        return self.certain and len(self.several_wrong) > 1 and self.undivided == self.micro_batches
 
     @property
     def is_multiplied(self) -> bool:
@@ -99,7 +99,7 @@ class Reading:
     windows: list[Window]
 
 
-CORRECT = Reading("note", 1, "", "", [])  # or nothing that is worth saying
+NO_FINDING = Reading("note", 1, "", "", [])
 
 FIX_DIVIDE = "divide the loss by the number of micro-batches in its window: (loss / {}).backward()"
 FIX_EVERY_LOSS = "divide every micro-batch's loss, not only where a condition holds"
@@ -110,13 +110,13 @@ FIX_NOTHING = "nothing, if that is what you meant"
 
 
 def one_backward_per_window(line: LineOfBackward) -> Reading | None:
-    return CORRECT if line.usual_length == 1 else None
+    return NO_FINDING if line.usual_length == 1 else None
 
 
 def gradients_divided_or_clipped(line: LineOfBackward) -> Reading | None:
     """The loop multiplied the gradients: it divides there, or clips there with a varying factor."""
     clipped = not line.wrong and not line.has_constant_factor
-    return CORRECT if line.is_multiplied and (clipped or not line.wrong_totals) else None
+    return NO_FINDING if line.is_multiplied and (clipped or not line.wrong_totals) else None
 
 
 def divided_twice(line: LineOfBackward) -> Reading | None:
@@ -140,7 +140,7 @@ def multiplied_by_another_number(line: LineOfBackward) -> Reading | None:
 
 
 def weights_sum_to_1(line: LineOfBackward) -> Reading | None:
-    return None if line.wrong else CORRECT
+    return None if line.wrong else NO_FINDING
 
 
 def sum_of_tasks(line: LineOfBackward) -> Reading | None:
@@ -156,8 +156,8 @@ def sum_of_tasks(line: LineOfBackward) -> Reading | None:
 def missing_division_beside_other_lines(line: LineOfBackward) -> Reading | None:
     if not any(window.other_lines for window in line.windows):
         return None
-    if not line.is_undivided:
-        return CORRECT
+    if not line.lacks_division:
+        return NO_FINDING
     n = line.usual_length
     says = (
         f"{line.typical_sum:.2f} = your {n} backwards a window at this line, beside those at others: a division by "
@@ -167,7 +167,7 @@ def missing_division_beside_other_lines(line: LineOfBackward) -> Reading | None:
 
 
 def missing_division(line: LineOfBackward) -> Reading | None:
-    if not line.is_undivided:
+    if not line.lacks_division:
         return None
     n = line.usual_length
     says = f"{line.typical_sum:.2f} = your {n} micro-batches: the division by the accumulation count is missing"
@@ -175,8 +175,8 @@ def missing_division(line: LineOfBackward) -> Reading | None:
 
 
 def some_losses_divided(line: LineOfBackward) -> Reading | None:
-    divided, whole, number = line.divided_weights, line.weights_of_1, line.number_of_weights
-    if not line.certain or len(line.several_wrong) < 2 or not divided or not whole or divided + whole < number:
+    divided, undivided, number = line.divided, line.undivided, line.micro_batches
+    if not line.certain or len(line.several_wrong) < 2 or not divided or not undivided or divided + undivided < number:
         return None
     counts = f"{divided} of {number} losses were divided by {line.usual_length}, the others not at all"
     return Reading("fault", line.typical_sum, f"{line.typical_sum:.2f}: {counts}", FIX_EVERY_LOSS, line.several_wrong)
@@ -184,14 +184,12 @@ def some_losses_divided(line: LineOfBackward) -> Reading | None:
 
 def short_window_by_full_count(line: LineOfBackward) -> Reading | None:
     n = line.usual_length
-    full_windows_are_right = all(len(window.weights) != n for window in line.wrong)
-    if not line.certain or not full_windows_are_right or line.divided_weights < line.number_of_weights:
+    full_windows_are_right = all(len(window.micro_batches) != n for window in line.wrong)
+    if not line.certain or not full_windows_are_right or line.divided < line.micro_batches:
         return None
     short = line.wrong[-1]
-    says = (
-        f"{short.sum:.2f} = {len(short.weights)}/{n}: a window of {len(short.weights)} micro-batches was divided by "
-        f"{n}; full windows sum to 1"
-    )
+    m = len(short.micro_batches)
+    says = f"{short.sum:.2f} = {m}/{n}: a window of {m} micro-batches was divided by {n}; full windows sum to 1"
     return Reading("fault", short.sum, says, FIX_OWN_LENGTH, line.wrong)
 
 
@@ -263,14 +261,14 @@ class WindowWeights(Invariant):
         for (_, location), windows in self.windows.items():
             line = LineOfBackward(list(windows))
             reading = next(one for one in (read(line) for read in READINGS) if one is not None)
-            if reading is not CORRECT:
+            if reading is not NO_FINDING:
                 shown = reading.windows
                 at = Occurrences(location, len(shown), shown[0].step, shown[-1].step)
                 found.append(self.found(at, reading.verdict, reading.says, reading.fix, number=reading.number))
         return found
 
     def unchecked(self, seen: Observation) -> str | None:
-        if any(len(window.weights) > 1 for windows in self.windows.values() for window in windows):
+        if any(len(window.micro_batches) > 1 for windows in self.windows.values() for window in windows):
             return None
         if self.reasons:
             return self.reasons.most_common(1)[0][0]

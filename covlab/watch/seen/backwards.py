@@ -11,9 +11,8 @@ from covlab.watch.seen.clearing import ClearingObserver
 from covlab.watch.seen.events import Backward
 from covlab.watch.seen.isolation import backward_is_compiled
 from covlab.watch.seen.location import caller_location
-from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, WatchedOptimizer
+from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Function, Recorder
-from covlab.watch.seen.steps import LIGHT_MEASURES_ONE_IN
 
 Tensors = Tensor | Sequence[Tensor]
 
@@ -29,19 +28,19 @@ class BackwardObserver:
         seen, recorder = self.seen, self.recorder
 
         def backward(tensors: Tensors, *args: Any, **kwargs: Any) -> Any:
-            if torch.compiler.is_compiling() or not recorder.is_watching() or seen.backward_running is not None:
+            if torch.compiler.is_compiling() or not recorder.is_watching() or recorder.backward_running is not None:
                 return original(tensors, *args, **kwargs)
             if backward_is_compiled():
                 seen.blocked = "backwards are compiled with every hook in them (compiled autograd)"
                 self.stop()
                 return original(tensors, *args, **kwargs)
             seen.counts["backwards"] += 1
-            record = seen.backward_running = Backward(seen.counts["backwards"], None)
+            record = recorder.backward_running = Backward(seen.counts["backwards"], None)
             removals = recorder.guard("backward", self._before, record, tensors) or []
             try:
                 return original(tensors, *args, **kwargs)
             finally:
-                seen.backward_running = None
+                recorder.backward_running = None
                 recorder.guard("backward", self._after, record, removals)
 
         return backward

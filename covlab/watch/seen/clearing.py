@@ -12,7 +12,6 @@ from covlab.watch.seen.recorder import Recorder
 class ClearingObserver:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder, self.seen = recorder, recorder.observation
-        self.steps_running = 0  # a closure may clear gradients within its own step
 
     def before_module_zero_grad(self, module: nn.Module, *_: object, **__: object) -> None:
         location, held = caller_location(), {id(parameter) for parameter in module.parameters()}
@@ -34,8 +33,9 @@ class ClearingObserver:
         lost = [backward for backward in watched.backwards if not backward.stepped]
         versions = watched.versions_after_backward
         parameters_unchanged = versions is None or watched.parameter_versions() == versions
-        was_stepped = watched.stepped_since_clearing or watched.skipped_since_clearing or self.steps_running
-        if lost and not was_stepped and parameters_unchanged:
+        was_stepped = watched.stepped_since_clearing or watched.skipped_since_clearing
+        in_closure = self.recorder.steps_running > 0
+        if lost and not was_stepped and not in_closure and parameters_unchanged:
             size = watched.gradient_size(self.recorder.reads)
             self.recorder.events.append(GradientsCleared(watched.number, location, lost, size, watched.attempts))
         watched.forget_gradients()

@@ -23,15 +23,15 @@ class ForwardObserver:
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - replaces nn.Module.__call__
             if torch.compiler.is_compiling():
                 return original(module, *args, **kwargs)
-            if seen.calls_running or seen.backward_running is not None or not recorder.is_watching():
-                if recorder.active and seen.calls_running and torch.is_grad_enabled():
+            if recorder.calls_running or recorder.backward_running is not None or not recorder.is_watching():
+                if recorder.active and recorder.calls_running and torch.is_grad_enabled():
                     seen.modules_called.add(id(module))
                 return original(module, *args, **kwargs)
-            seen.calls_running += 1
+            recorder.calls_running += 1
             try:
                 result = original(module, *args, **kwargs)
             finally:
-                seen.calls_running -= 1
+                recorder.calls_running -= 1
             recorder.guard("forward", self._forward, module, args, kwargs, result)
             return result
 
@@ -103,11 +103,11 @@ class ForwardObserver:
 
     def _note_use(self, forward: Forward) -> Callable[[tuple[Tensor, ...]], None]:
         """Return a hook that notes which backwards come through an output."""
-        seen = self.seen
+        recorder = self.recorder
 
         @hidden_from_torch
         def hook(gradients: tuple[Tensor, ...]) -> None:
-            backward = seen.backward_running
+            backward = recorder.backward_running
             if backward is not None and backward.number not in forward.used_by:
                 forward.used_by.append(backward.number)
 

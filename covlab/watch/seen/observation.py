@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from covlab.watch.seen.deferred import DeferredNumber
-from covlab.watch.seen.events import Backward, Forward
+from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import Fingerprints
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.models import CalledModel
@@ -62,8 +62,6 @@ class Observation:
         self.runs_since_backward: dict[
             CodeLocation | None, int
         ] = {}  # forwards without gradients or in evaluation mode
-        self.calls_running = 0
-        self.backward_running: Backward | None = None
         self.backwards_without_parameters: Counter[CodeLocation | None] = Counter()  # of any optimizer
 
         self.scaled_losses = {"enabled": 0, "disabled": 0}  # by a GradScaler that was

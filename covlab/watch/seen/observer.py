@@ -38,12 +38,13 @@ class Observer:
         self.clearing = ClearingObserver(recorder)
         self.forwards = ForwardObserver(recorder)
         self.backwards = BackwardObserver(recorder, self.clearing, self.stop_watching)
-        self.steps = StepObserver(recorder, self.clearing, steps)
+        self.steps = StepObserver(recorder, steps)
         self.scaler = ScalerHooks(recorder, self.steps)
         self.clipping = ClippingObserver(recorder)
         self.schedules = ScheduleObserver(recorder)
         self.replacements = ReplacementObserver(recorder)
-        self._patches, self._hooks = Patches(), list[RemovableHandle]()
+        self._patches = Patches()
+        self._hooks: list[RemovableHandle] = []
 
     def start(self) -> None:
         self.recorder.active = True

@@ -15,6 +15,8 @@ from covlab.watch.seen.location import CodeLocation
 
 CLOSELY_WATCHED_STEPS = 12  # whose parameters are compared element by element, and gradients measured without overflow
 
+LIGHT_MEASURES_ONE_IN = 8  # steps
+
 
 @dataclass
 class Clip:

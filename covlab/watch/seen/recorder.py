@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from covlab.watch.seen.deferred import DeferredReads
-from covlab.watch.seen.events import Event, Step
+from covlab.watch.seen.events import Backward, Event, Step
 from covlab.watch.seen.isolation import has_no_values, hidden_from_torch, skipped_by_compiler
 from covlab.watch.seen.observation import Observation, Part
 
@@ -26,8 +26,11 @@ class Recorder:
     def __init__(self, receive: Callable[[Event], None], light: bool) -> None:
         self.receive = receive
         self.observation = Observation(light)
-        self.reads, self.events = DeferredReads(), list[Event]()
+        self.reads = DeferredReads()
+        self.events: list[Event] = []
         self.active, self.thread = False, threading.get_ident()
+        self.calls_running = self.steps_running = 0  # of models and optimizers, one within the other
+        self.backward_running: Backward | None = None
 
     # ---------------------------------------------------------------- beside the loop
 

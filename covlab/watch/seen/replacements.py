@@ -18,7 +18,7 @@ class ReplacementObserver:
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             return
         replaced = self._what_is(tensor)
-        if replaced is None or self.seen.backward_running is not None:
+        if replaced is None or self.recorder.backward_running is not None:
             return
         entry = self.seen.replacements.setdefault((caller_location(), replaced), Replacements())
         entry.calls += 1
@@ -29,7 +29,7 @@ class ReplacementObserver:
 
     def _what_is(self, tensor: Tensor) -> Replaced | None:
         if tensor.requires_grad and tensor.grad_fn is not None:
-            if self.seen.calls_running:
+            if self.recorder.calls_running:
                 return "model"
             return "loss" if tensor.numel() == 1 else "losses"
         pointer = tensor.data_ptr()

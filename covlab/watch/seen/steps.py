@@ -7,14 +7,12 @@ import torch
 from torch import Tensor
 
 from covlab.watch.seen import measurements
-from covlab.watch.seen.clearing import ClearingObserver
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.isolation import skipped_by_compiler
 from covlab.watch.seen.location import CodeLocation, caller_location
-from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, WatchedOptimizer
+from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Recorder
 
-LIGHT_MEASURES_ONE_IN = 8  # steps
 ATTEMPTS_THAT_DESCRIBE_PARAMETERS = (2, 10, 30)
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -25,23 +23,23 @@ class StepLimitReached(BaseException):
 
 
 class StepObserver:
-    def __init__(self, recorder: Recorder, clearing: ClearingObserver, limit: int | None) -> None:
-        self.recorder, self.seen, self.clearing, self.limit = recorder, recorder.observation, clearing, limit
+    def __init__(self, recorder: Recorder, limit: int | None) -> None:
+        self.recorder, self.seen, self.limit = recorder, recorder.observation, limit
 
     @skipped_by_compiler
     def before_step(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Arguments | None:
-        if not self.recorder.is_watching() or self.clearing.steps_running:
+        if not self.recorder.is_watching() or self.recorder.steps_running:
             return None
-        self.clearing.steps_running += 1
+        self.recorder.steps_running += 1
         return self.recorder.guard("step", self._before, optimizer, args, kwargs)
 
     @skipped_by_compiler
     def after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self.recorder.is_watching() or not self.clearing.steps_running:
+        if not self.recorder.is_watching() or not self.recorder.steps_running:
             return
-        self.clearing.steps_running -= 1
+        self.recorder.steps_running -= 1
         self.recorder.guard("step", self._after, optimizer)
         watched = self.seen.find(optimizer)
         if self.limit is not None and watched is not None and watched.attempts >= self.limit:
