@@ -12,11 +12,10 @@ from torch.jit._builtins import _find_builtin, _get_builtin_table, _register_bui
 from torch.optim import lr_scheduler
 
 from covlab.watch.seen.isolation import skipped_by_compiler
+from covlab.watch.seen.recorder import Function
 
 if TYPE_CHECKING:
     from covlab.watch.seen.observer import Observer
-
-Function = Callable[..., Any]
 
 
 def patch_torch(patches: "Patches", observer: "Observer") -> None:
