@@ -266,7 +266,7 @@ def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: int = 8) -
         for _ in range(rounds):
             alone.append(seconds())
             with watch(model, optimizer, light=light) as w:
-                w.observer.optimizers[0].attempts = 100
+                w.observation.optimizers[0].attempts = 100
                 ratios.append(seconds() / alone[-1])
         ratios.sort()
         row = {

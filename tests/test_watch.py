@@ -22,9 +22,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from watch_faulty import FAULTY
 from watch_healthy import HEALTHY, batches, network
 
-import covlab.watch
+import covlab.watch.invariants
 from covlab.watch import TITLES, watch
-from covlab.watch.records import Number, Step
+from covlab.watch.invariants import INVARIANTS
+from covlab.watch.invariants.w04_parameters_move import ParametersMove
+from covlab.watch.seen import graph, measurements
+from covlab.watch.seen.deferred import DeferredNumber
+from covlab.watch.seen.events import Step
+from covlab.watch.seen.fingerprints import Fingerprints
 
 
 def patched() -> list[Any]:
@@ -108,7 +113,8 @@ def test_memory_is_bounded() -> None:
         for _ in range(3):
             for _ in range(64):
                 one_step(model, optimizer, x, y)
-            sizes.append((len(w.observer.pending), len(w.observer.events), len(w.observer.forwards)))
+            recorder = w.observer.recorder
+            sizes.append((len(recorder.reads), len(recorder.events), len(w.observation.forwards)))
     assert sizes[0] == sizes[1] == sizes[2]
     assert max(sizes[0]) < 600
 
@@ -116,7 +122,8 @@ def test_memory_is_bounded() -> None:
 @pytest.mark.parametrize("rate", [0.01, 0.0])
 def test_memory_does_not_grow_with_the_steps(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither on a run that moves nor on one that does not: what is kept of a step goes with it."""
-    monkeypatch.setattr("covlab.watch.session.ROWS", 32)
+    monkeypatch.setattr("covlab.watch.session.ROWS_KEPT", 32)
+    monkeypatch.setattr("covlab.watch.invariants.w14_logged_loss.STEPS_KEPT", 32)
     model = nn.Linear(8, 4)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
@@ -129,7 +136,7 @@ def test_memory_does_not_grow_with_the_steps(rate: float, monkeypatch: pytest.Mo
                 schedule.step()
             gc.collect()
             alive.append(sum(type(thing) is Step for thing in gc.get_objects()))
-    assert w.observer.counts["steps"] == 288
+    assert w.observation.counts["steps"] == 288
     assert alive[0] == alive[1] == alive[2]
 
 
@@ -211,13 +218,13 @@ def test_memory_does_not_grow_with_the_length_of_a_run(
     body: Callable[[nn.Module, torch.optim.Optimizer, int, torch.Tensor], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, most in {
-        "session.ROWS": 8,
-        "shares.KEPT": 8,
-        "windows.KEPT": 8,
-        "observer.WAITING": 64,
-        "observer.FORWARDS": 64,
-        "invariant.OPTIMIZERS": 8,
-        "measure.SAMPLES": 64,
+        "session.ROWS_KEPT": 8,
+        "invariants.w14_logged_loss.STEPS_KEPT": 8,
+        "invariants.bounded_memory.VALUES_KEPT": 8,
+        "seen.recorder.NUMBERS_WAITING": 64,
+        "seen.observation.FORWARDS_KEPT": 64,
+        "invariants.bounded_memory.KEYS_KEPT": 8,
+        "seen.fingerprints.SAMPLES_KEPT": 64,
     }.items():
         monkeypatch.setattr(f"covlab.watch.{name}", most)
     model = network(dropout=0.1)
@@ -228,7 +235,7 @@ def test_memory_does_not_grow_with_the_length_of_a_run(
         for _ in range(4):
             for number in range(1, 193):
                 body(model, optimizer, number, F.cross_entropy(model(x), y))
-            w.observer.bring_in()
+            w.observer.recorder.flush()
             gc.collect()
             sizes.append(weight([w.observer, w.invariants, w.rows]))
     assert abs(sizes[3] - sizes[2]) <= 0.01 * sizes[2], sizes
@@ -285,8 +292,8 @@ def test_an_error_of_ours_disables_one_invariant_and_nothing_else(monkeypatch: p
     def fail(self: object, step: object) -> None:
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(covlab.watch.session.Moving, "step", fail)
-    monkeypatch.setattr(covlab.watch.observer.measure.Inputs, "see", fail)
+    monkeypatch.setattr(ParametersMove, "on_step", fail)
+    monkeypatch.setattr(Fingerprints, "see", fail)
     with watch() as w:
         watched = HEALTHY["accumulation"]()
     report = w.report()
@@ -298,8 +305,8 @@ def test_an_error_of_ours_disables_one_invariant_and_nothing_else(monkeypatch: p
 
 
 def test_an_error_in_a_hook_reaches_no_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(covlab.watch.observer.weights, "read", lambda *_: 1 / 0)
-    monkeypatch.setattr(covlab.watch.observer.measure, "size", lambda *_: 1 / 0)
+    monkeypatch.setattr(graph, "read_loss_terms", lambda *_: 1 / 0)
+    monkeypatch.setattr(measurements, "gradient_size", lambda *_: 1 / 0)
     with watch() as w:
         HEALTHY["accumulation"]()
     assert "ZeroDivisionError" in w.report().unchecked["W01"]
@@ -370,13 +377,21 @@ def test_a_report_reads_in_a_terminal_a_notebook_and_a_program(tmp_path: Path) -
         str(len(report.unchecked)),
     )
     report.write_json(tmp_path / "report.json")
-    site = report.findings[0].site
-    assert site is not None
-    assert json.loads((tmp_path / "report.json").read_text())["findings"][0]["site"]["line"] == site.line
+    location = report.findings[0].location
+    assert location is not None
+    assert json.loads((tmp_path / "report.json").read_text())["findings"][0]["site"]["line"] == location.line
+
+
+def test_an_invariant_is_one_file_that_is_named_by_its_code() -> None:
+    files = sorted(path.name for path in Path(covlab.watch.invariants.__file__).parent.glob("w*_*.py"))
+    assert [invariant.code for invariant in INVARIANTS] == [name[:3].upper() for name in files] == list(TITLES)
+    assert [invariant.__module__.rpartition(".")[2] for invariant in INVARIANTS] == [name[:-3] for name in files]
+    assert len({invariant.rank for invariant in INVARIANTS}) == len(INVARIANTS)
+    assert {code for invariant in INVARIANTS for code in invariant.consequences} <= set(TITLES)
 
 
 def test_a_number_that_was_never_brought_in_is_no_number() -> None:
-    assert Number().value is None
+    assert DeferredNumber().value is None
 
 
 SCRIPT = """

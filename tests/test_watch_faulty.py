@@ -47,14 +47,14 @@ def test_the_bug_of_a_textbook_loop_is_the_only_finding_beside_its_consequences(
     with watch() as w:
         loop(log=w.log)
     report = w.report()
-    assert not w.broken and not w.observer.failures
+    assert not w.broken and not w.observation.failures
     if invariant is None:
         assert report.worst in (None, "note"), str(report)
         return
     [first] = report.findings
     assert (first.code, first.verdict) == (invariant, verdict), str(report)
-    assert first.site is None or (
-        Path(first.site.file) == HERE and first.site.line <= len(HERE.read_text().splitlines())
+    assert first.location is None or (
+        Path(first.location.file) == HERE and first.location.line <= len(HERE.read_text().splitlines())
     )
 
 
@@ -90,9 +90,9 @@ def test_a_finding_tells_the_number_and_the_line(name: str, number: float, line:
         loop()
     assert invariant is not None
     finding = w.report().of(invariant)
-    assert finding is not None and finding.site is not None
+    assert finding is not None and finding.location is not None
     assert finding.number == pytest.approx(number, rel=0.01)
-    assert re.search(line, finding.site.code)
+    assert re.search(line, finding.location.code)
 
 
 def test_a_short_window_is_told_from_a_division_that_is_missing_in_places() -> None:
@@ -125,7 +125,9 @@ def test_a_schedule_that_advances_before_the_first_step_is_noted(first: bool, ev
             optimizer.step()
             if not first and number % every == every - 1:
                 schedule.step()
-    noted = [(finding.code, finding.verdict, finding.site and finding.site.code) for finding in w.report().findings]
+    noted = [
+        (finding.code, finding.verdict, finding.location and finding.location.code) for finding in w.report().findings
+    ]
     assert noted == ([("W05", "note", "schedule.step()")] if first else [])
 
 
@@ -143,7 +145,7 @@ def test_our_trainer_is_right_without_a_fault_and_convicted_with_it(name: str, w
     with watch() as w:
         finish(exhibit(name, without=without))
     report = w.report()
-    assert not w.broken and not w.observer.failures
+    assert not w.broken and not w.observation.failures
     expected = None if without else IN_OUR_TRAINER.get(name)
     if expected is None:
         assert report.worst in (None, "note"), str(report)

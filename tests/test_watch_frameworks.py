@@ -31,7 +31,7 @@ def weights(w: watch) -> Finding:
 
 def silent(w: watch) -> None:
     report = w.report()
-    assert not w.broken and not w.observer.failures
+    assert not w.broken and not w.observation.failures
     assert report.seen["steps"] >= 8
     assert report.worst in (None, "note"), str(report)
 
@@ -75,7 +75,7 @@ def rank(number: int, ranks: int, port: int, results: Any) -> None:
                 divisor,
                 report.worst,
                 [finding.code for finding in report.flat],
-                len(w.observer.failures) + len(w.broken),
+                len(w.observation.failures) + len(w.broken),
             )
         )
     torch.distributed.destroy_process_group()

@@ -15,7 +15,7 @@ def test_a_correct_loop_gets_no_warning_and_the_same_parameters(name: str, light
         watched = HEALTHY[name]()
     report = w.report()
     assert report.seen["steps"] >= 10
-    assert not w.broken and not w.observer.failures
+    assert not w.broken and not w.observation.failures
     assert report.worst in (None, "note"), str(report)
     for one, other in zip(alone.parameters(), watched.parameters(), strict=True):
         assert torch.equal(one, other)

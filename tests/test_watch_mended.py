@@ -17,7 +17,7 @@ def test_of_the_twin_there_is_nothing_to_say(name: str) -> None:
     with watch() as w:
         loop(log=w.log)
     report = w.report()
-    assert not w.broken and not w.observer.failures
+    assert not w.broken and not w.observation.failures
     assert not report.findings, str(report)
     assert report.seen["steps"] >= 10
     if invariant != "W12":  # which is about float16 without a scaler alone

@@ -312,7 +312,7 @@ def test_a_loop_does_the_same_for_being_watched(name: str) -> None:
         with watch() as w:
             watched = LOOPS[name]()
     report = w.report()
-    assert not w.broken and not w.observer.failures
+    assert not w.broken and not w.observation.failures
     assert report.worst in (None, "note"), str(report)
     for one, other in zip(alone, watched, strict=True):
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other

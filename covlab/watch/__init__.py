@@ -1,4 +1,4 @@
-"""Watch somebody's training loop: the invariants of a training step, checked in their own code, unchanged.
+"""Watch somebody's training loop: check the invariants of a training step in their own code, unchanged.
 
     with watch(model, optimizer) as w:
         train(...)
@@ -7,9 +7,10 @@
 or, for a script, ``python -m covlab.watch train.py --its-arguments``. Needs PyTorch and nothing else.
 """
 
-from covlab.watch.finding import TITLES, Finding
-from covlab.watch.observer import Enough
+from covlab.watch.finding import Finding
+from covlab.watch.invariants import TITLES
 from covlab.watch.report import Report
+from covlab.watch.seen.steps import StepLimitReached
 from covlab.watch.session import watch
 
-__all__ = ["TITLES", "Enough", "Finding", "Report", "watch"]
+__all__ = ["TITLES", "Finding", "Report", "StepLimitReached", "watch"]

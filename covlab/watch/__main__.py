@@ -4,10 +4,15 @@ import argparse
 import os
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 
-from covlab.watch.finding import TITLES
+from covlab.watch.invariants import TITLES
+from covlab.watch.report import Report
 from covlab.watch.session import watch
+
+ExceptionHook = Callable[[type[BaseException], BaseException, TracebackType | None], None]
 
 EPILOG = """
 The script runs unchanged: its arguments, its output and its exceptions are its own. The report goes to standard error.
@@ -64,7 +69,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def run(chosen: argparse.Namespace) -> None:
-    """As ``python script`` or ``python -m module`` would."""
+    """Run the script as ``python script`` or ``python -m module`` would."""
     if chosen.module:
         sys.argv[:] = [chosen.script, *chosen.arguments]
         sys.path[0] = os.getcwd()
@@ -77,10 +82,10 @@ def run(chosen: argparse.Namespace) -> None:
         )  # which __file__ is, wherever the script goes
 
 
-def from_the_script(hook):
-    """The traceback of an uncaught exception begins in the script, not in what runs it."""
+def starting_in_script(hook: ExceptionHook) -> ExceptionHook:
+    """Let the traceback of an uncaught exception begin in the script, not in what runs it."""
 
-    def shortened(kind, error, trace):
+    def shortened(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         while trace is not None and trace.tb_frame.f_code.co_filename != __file__:
             trace = trace.tb_next
         while trace is not None and trace.tb_frame.f_code.co_filename.startswith(("<frozen", __file__)):
@@ -90,7 +95,7 @@ def from_the_script(hook):
     return shortened
 
 
-def show(report) -> None:
+def show(report: Report) -> None:
     try:
         from rich.console import Console
     except ImportError:
@@ -101,15 +106,14 @@ def show(report) -> None:
 
 def main() -> int:
     chosen = parse(sys.argv[1:])
-    sys.excepthook = from_the_script(sys.excepthook)
+    sys.excepthook = starting_in_script(sys.excepthook)
     watched = watch(light=chosen.light, ledger=chosen.ledger, steps=chosen.steps)
-    code = 0
+    code: str | int = 0
     try:
         with watched:
             run(chosen)
     except SystemExit as end:
-        if end.code not in (None, 0):
-            code = end.code
+        code = 0 if end.code is None else end.code
     finally:
         sys.stdout.flush()
         report = watched.report()

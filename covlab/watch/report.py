@@ -3,11 +3,18 @@
 import html
 import json
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from covlab.watch.finding import TITLES, VERDICTS, Finding
+from covlab.watch.finding import VERDICTS, Finding, Verdict
+from covlab.watch.invariants import TITLES
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.text import Text
 
 MARKS = {"fault": "✗", "warning": "!", "note": "·"}
 STYLES = {"fault": "bold red", "warning": "yellow", "note": "cyan"}
@@ -29,21 +36,21 @@ class Report:
     title: str = "covlab.watch"
 
     @property
-    def worst(self) -> str | None:
-        """ "fault", "warning" or "note"; None if nothing was found."""
+    def worst(self) -> Verdict | None:
+        """The worst verdict; None if nothing was found."""
         return self.findings[0].verdict if self.findings else None
 
     @property
     def flat(self) -> list[Finding]:
-        """Causes and consequences alike."""
+        """Causes and consequences in one list."""
         return [one for finding in self.findings for one in (finding, *finding.follows)]
 
     def of(self, code: str) -> Finding | None:
-        """The worst finding about the invariant ``code``, such as "W01"."""
+        """Return the worst finding about the invariant ``code``, such as "W01"."""
         return next((finding for finding in self.flat if finding.code == code), None)
 
     def failed(self, fail_on: str) -> bool:
-        """Is the worst finding as bad as ``fail_on``: "fault", "warning" or "never"?"""
+        """Return whether the worst finding is as bad as ``fail_on``: "fault", "warning" or "never"."""
         return fail_on != "never" and self.worst is not None and VERDICTS.index(self.worst) <= VERDICTS.index(fail_on)
 
     @property
@@ -73,8 +80,8 @@ class Report:
             return textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="    ", break_long_words=False)
 
         lines = wrapped(finding.says)
-        if finding.site is not None:
-            lines += wrapped(f"at {finding.site.quoted}" + (f"  ({finding.when})" if finding.when else ""))
+        if finding.location is not None:
+            lines += wrapped(f"at {finding.location.quoted}" + (f"  ({finding.when})" if finding.when else ""))
         elif finding.when:
             lines += wrapped(finding.when)
         lines += wrapped(f"→ {finding.fix}")
@@ -96,7 +103,7 @@ class Report:
             ),
         ]
 
-    def __rich_console__(self, console, options):
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[Text]":
         from rich.text import Text
 
         yield Text(f"{self.title}: {self.summary}", style="bold")
@@ -114,7 +121,7 @@ class Report:
         colours = {"fault": "#D55E00", "warning": "#8a6100", "note": "#0072B2"}
         rows = []
         for finding in self.findings:
-            where = "" if finding.site is None else f"<code>{html.escape(finding.site.quoted)}</code><br>"
+            where = "" if finding.location is None else f"<code>{html.escape(finding.location.quoted)}</code><br>"
             follows = "".join(
                 f"<br>↳ {one.code} {html.escape(one.title)}: {html.escape(one.says)}" for one in finding.follows
             )
@@ -131,8 +138,8 @@ class Report:
             f"<div><b>{html.escape(self.title)}:</b> {html.escape(self.summary)}{table}<small>{unchecked}</small></div>"
         )
 
-    def row(self) -> dict:
-        """As plain values."""
+    def row(self) -> dict[str, object]:
+        """Return the report as plain values."""
         return {
             "worst": self.worst,
             "seen": self.seen,
@@ -144,10 +151,10 @@ class Report:
         Path(path).write_text(json.dumps(self.row(), indent=1) + "\n")
 
     def write_junit(self, path: Path | str, fail_on: str = "fault") -> None:
-        """One test case an invariant: failed, skipped where not checked, or passed."""
-        worst = {code: self.of(code) for code in TITLES}
+        """Write one test case per invariant: failed, skipped if not checked, or passed."""
+        found = {code: finding for code in TITLES if (finding := self.of(code)) is not None}
         bad = VERDICTS[: VERDICTS.index(fail_on) + 1] if fail_on in VERDICTS else ()
-        failed = [code for code, finding in worst.items() if finding is not None and finding.verdict in bad]
+        failed = [code for code, finding in found.items() if finding.verdict in bad]
         skipped = [code for code in self.unchecked if code not in failed]
         suite = ElementTree.Element(
             "testsuite",
@@ -159,9 +166,9 @@ class Report:
         )
         for code, title in TITLES.items():
             case = ElementTree.SubElement(suite, "testcase", classname=self.title, name=f"{code} {title}")
-            finding = worst[code]
-            if code in failed:
-                text = f"{finding.says}\n{finding.site or ''}\n{finding.fix}"
+            finding = found.get(code)
+            if finding is not None and code in failed:
+                text = f"{finding.says}\n{finding.location or ''}\n{finding.fix}"
                 ElementTree.SubElement(case, "failure", message=finding.says, type=finding.verdict).text = text
             elif code in skipped:
                 ElementTree.SubElement(case, "skipped", message=self.unchecked[code])

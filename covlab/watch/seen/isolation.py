@@ -1,24 +1,24 @@
-"""When to look away, and how to look without being seen: by a compiler, a tracer, a transform, or a mode of the
-user's.
-"""
+"""Keep the watch out of torch.compile, tracing, functorch, and dispatch and function modes."""
 
 import sys
 from collections.abc import Callable
 from functools import wraps
+from types import FunctionType
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch._C._dynamo import eval_frame
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
-def unseen(function: Callable) -> Callable:
-    """``function``, so that torch.compile does not compile it and no ``__torch_function__`` of the user's hears of
-    it.
-    """
+
+def hidden_from_torch(function: AnyFunction) -> AnyFunction:
+    """Keep torch.compile from compiling ``function``, and every ``__torch_function__`` from seeing its calls."""
 
     @wraps(function)
-    def run(*args, **kwargs):
+    def run(*args: Any, **kwargs: Any) -> Any:
         compiler = eval_frame.set_eval_frame(None)
         try:
             with torch._C.DisableTorchFunction():
@@ -26,23 +26,25 @@ def unseen(function: Callable) -> Callable:
         finally:
             eval_frame.set_eval_frame(compiler)
 
-    return uncompiled(run)
+    return cast(AnyFunction, skipped_by_compiler(run))
 
 
-def uncompiled(function: Callable) -> Callable:
-    """``function`` itself: what it calls may be compiled, its own frame is not. It may still be inlined."""
+def skipped_by_compiler(function: AnyFunction) -> AnyFunction:
+    """Tell torch.compile to skip the frame of ``function``. What it calls may be compiled; it may still be inlined."""
+    code = cast(FunctionType, function).__code__
     if hasattr(eval_frame, "skip_code"):  # PyTorch 2.6
-        eval_frame.skip_code(function.__code__)
+        eval_frame.skip_code(code)
     else:
         skip = eval_frame._FrameExecStrategy(eval_frame._FrameAction.SKIP, eval_frame._FrameAction.DEFAULT)
-        eval_frame.set_code_exec_strategy(function.__code__, skip)
+        eval_frame.set_code_exec_strategy(code, skip)
     return function
 
 
-@uncompiled
-def imagined() -> bool:
-    """Does what runs now make no numbers: is it traced, exported, faked, transformed (grad, vmap) or captured by a CUDA
-    graph?
+@skipped_by_compiler
+def has_no_values() -> bool:
+    """Return whether tensors have no values right now.
+
+    That is so under tracing, export, fake tensors, transforms (grad, vmap) and the capture of a CUDA graph.
     """
     if torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None:
         return True
@@ -51,16 +53,16 @@ def imagined() -> bool:
     return any(getattr(mode, "_mode_key", None) is not None for mode in _get_current_dispatch_mode_stack())
 
 
-def compiled_backward() -> bool:
-    """Is the next backward compiled as a whole, with every hook in it?"""
+def backward_is_compiled() -> bool:
+    """Return whether the next backward is compiled as a whole, including every hook in it."""
     module = sys.modules.get("torch._dynamo.compiled_autograd")
     return bool(getattr(module, "compiled_autograd_enabled", False))
 
 
-def plain(tensor: Tensor | None) -> Tensor | None:
-    """The same numbers as an ordinary tensor, without its graph: of a distributed one those on this rank.
+def readable_tensor(tensor: Tensor | None) -> Tensor | None:
+    """Return an ordinary tensor with the same values and no graph; of a distributed tensor, this rank's part.
 
-    None where there are none to be read: a fake or meta tensor, one under a transform, a foreign wrapper.
+    Return None if there are no values to read: for a fake or meta tensor, under a transform, in a foreign wrapper.
     """
     tensor = getattr(tensor, "_local_tensor", tensor)
     if not isinstance(tensor, Tensor) or tensor.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(tensor):

@@ -1,0 +1,64 @@
+"""W16: evaluation inputs were not trained on."""
+
+from collections import Counter
+
+from covlab.watch.finding import Finding, Verdict
+from covlab.watch.invariants import Invariant
+from covlab.watch.seen.fingerprints import Fingerprints
+from covlab.watch.seen.observation import Observation
+
+BOTH_MEASURED = "as where training and validation are both measured"
+
+
+class EvaluationInputsHeldOut(Invariant):
+    code = "W16"
+    title = "evaluation inputs were not trained on"
+    rank = 160
+    needs = ("forward",)
+
+    fix = "evaluate samples that are kept out of training: split once, before shuffling, or seed the two sets apart"
+    fix_note = "nothing, if that is what you meant"
+
+    def finish(self, seen: Observation) -> list[Finding]:
+        inputs = seen.fingerprints
+        overlap = inputs.evaluated_after_training
+        if not overlap or self.unchecked(seen):
+            return []
+        evaluated = {fingerprint for batch in inputs.evaluated for fingerprint in batch}
+        fraction = len(overlap) / len(evaluated)
+        verdict, reading = self._read(inputs, evaluated, fraction)
+        says = f"{len(overlap)} of {len(evaluated)} evaluated samples were trained on ({fraction:.0%}){reading}"
+        fix = self.fix_note if verdict == "note" else self.fix
+        return [self.found(None, verdict, says, fix, number=fraction, times=len(overlap))]
+
+    @staticmethod
+    def _read(inputs: Fingerprints, evaluated: set[int], fraction: float) -> tuple[Verdict, str]:
+        """Return the verdict, and what the samples in both sets probably are."""
+        overlap = inputs.evaluated_after_training
+        hits = [sum(fingerprint in overlap for fingerprint in batch) for batch in inputs.evaluated]
+        wholly = sum(hit == len(batch) for hit, batch in zip(hits, inputs.evaluated, strict=True))
+        not_at_all = sum(hit == 0 for hit in hits)
+        if inputs.trained <= evaluated:
+            return "note", ": the whole training set is among them, as in an overfit test"
+        if fraction > 0.9:
+            return "fault", ""
+        if not_at_all and wholly and wholly + not_at_all >= len(hits) - 1:
+            return "note", f": {wholly} batches wholly, {not_at_all} not at all, {BOTH_MEASURED}"
+        if _in_one_part(inputs.positions):
+            return "note", f", all of them in one part of every evaluation, {BOTH_MEASURED}"
+        return ("warning" if len(overlap) > 1 else "note"), ""
+
+    def unchecked(self, seen: Observation) -> str | None:
+        if seen.light:
+            return "a light watch takes no fingerprints"
+        if seen.fingerprints.unusable:
+            return seen.fingerprints.unusable
+        if not seen.fingerprints.evaluated:
+            return "no evaluation of a trained model was seen"
+        return None if seen.fingerprints.trained else "no training input was seen"
+
+
+def _in_one_part(positions: Counter[tuple[int, bool]]) -> bool:
+    """Return whether the first or the last third of every evaluation, or more, is free of trained samples."""
+    hit, last = [position for position, trained in positions if trained], max(position for position, _ in positions)
+    return last > 2 and (max(hit) <= last * 2 / 3 or min(hit) > last / 3) and positions.total() >= 3 * last

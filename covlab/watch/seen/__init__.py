@@ -1,0 +1,1 @@
+"""Observe a training loop and record its calls, without changing what they do."""

@@ -1,0 +1,90 @@
+"""Observe backwards: what their loss is made of, and which optimizers' parameters they reach."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from covlab.watch.seen import graph
+from covlab.watch.seen.clearing import ClearingObserver
+from covlab.watch.seen.events import Backward
+from covlab.watch.seen.isolation import backward_is_compiled
+from covlab.watch.seen.location import caller_location
+from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
+from covlab.watch.seen.recorder import Function, Recorder
+
+Tensors = Tensor | Sequence[Tensor]
+
+
+class BackwardObserver:
+    """Observes ``torch.autograd.backward``; calls ``stop`` if its hooks would be compiled with it."""
+
+    def __init__(self, recorder: Recorder, clearing: ClearingObserver, stop: Callable[[], None]) -> None:
+        self.recorder, self.seen, self.clearing = recorder, recorder.observation, clearing
+        self.stop = stop
+
+    def wrap_backward(self, original: Function) -> Function:
+        seen, recorder = self.seen, self.recorder
+
+        def backward(tensors: Tensors, *args: Any, **kwargs: Any) -> Any:
+            if torch.compiler.is_compiling() or not recorder.is_watching() or recorder.backward_running is not None:
+                return original(tensors, *args, **kwargs)
+            if backward_is_compiled():
+                seen.blocked = "backwards are compiled with every hook in them (compiled autograd)"
+                self.stop()
+                return original(tensors, *args, **kwargs)
+            seen.counts["backwards"] += 1
+            record = recorder.backward_running = Backward(seen.counts["backwards"], None)
+            removals = recorder.guard("backward", self._before, record, tensors) or []
+            try:
+                return original(tensors, *args, **kwargs)
+            finally:
+                recorder.backward_running = None
+                recorder.guard("backward", self._after, record, removals)
+
+        return backward
+
+    def _before(self, record: Backward, tensors: Tensors) -> list[Callable[[], None]]:
+        """Return what removes the hooks again."""
+        record.location = caller_location()
+        self.seen.runs_since_backward.clear()
+        reads = self.recorder.reads
+        for watched in self.seen.optimizers.values():
+            watched.reached = False
+            self.clearing.note_cleared_by_hand(watched)
+            if watched.backwards and watched.stepped_since_clearing and watched.reused_gradient_size is None:
+                watched.reused_gradient_size = watched.gradient_size(reads)
+        if isinstance(tensors, Tensor):
+            root = tensors
+        elif len(tensors) == 1:
+            root = tensors[0]
+        else:
+            return []
+        if root.numel() == 1 and not root.is_complex():
+            record.loss = reads.number(root.detach().clone())
+        return graph.read_loss_terms(root, record, reads)
+
+    def _after(self, record: Backward, removals: list[Callable[[], None]]) -> None:
+        for remove in removals:
+            remove()
+        reached = [watched for watched in self.seen.optimizers.values() if watched.reached]
+        if self.seen.optimizers and not reached:
+            self.seen.backwards_without_parameters[record.location] += 1
+        for watched in reached:
+            self._reached(watched, record)
+        self.recorder.flush_if_full()
+
+    def _reached(self, watched: WatchedOptimizer, record: Backward) -> None:
+        watched.reached, watched.gradient_pointers, watched.clipped_norm = False, None, None
+        if watched.versions_after_backward is None:
+            watched.versions_after_backward = watched.parameter_versions()
+        watched.backwards.append(record)
+        watched.accumulates |= len(watched.backwards) - watched.backwards_stepped > 1
+        watched.gradient_sample, watched.gradient_factors = None, []
+        watched.first_gradient_after_backward = watched.first_gradient()
+        may_be_scaled_by_hand = watched.accumulates or (
+            record.loss_scale is not None and watched.attempts < CLOSELY_WATCHED_STEPS
+        )
+        if may_be_scaled_by_hand and (not self.seen.light or watched.attempts % LIGHT_MEASURES_ONE_IN == 0):
+            watched.sample_gradient()

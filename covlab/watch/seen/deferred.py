@@ -1,0 +1,65 @@
+"""Read numbers from tensors later and together, so that no step waits for its device."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from covlab.watch.seen.isolation import readable_tensor
+
+
+class DeferredNumber:
+    """A number that may still be on its device; ``value`` is None until it has been read."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: float | None = None) -> None:
+        self.value = value
+
+
+class DeferredReads:
+    """Scalars and vectors on their devices, read together: one wait for many windows."""
+
+    def __init__(self) -> None:
+        self.scalars: list[tuple[Tensor, DeferredNumber]] = []
+        self.vectors: list[tuple[Tensor, Callable[[list[int]], None]]] = []
+
+    def __len__(self) -> int:
+        return len(self.scalars) + len(self.vectors)
+
+    @torch.no_grad()
+    def number(self, tensor: Tensor) -> DeferredNumber:
+        """Return a number that will get the value of ``tensor`` [] or [1].
+
+        Nobody may write into ``tensor`` until then. The value stays None if it cannot be read.
+        """
+        number = DeferredNumber()
+        self.read_into(number, tensor)
+        return number
+
+    def read_into(self, number: DeferredNumber, tensor: Tensor) -> None:
+        """Fill ``number`` with the value of ``tensor`` [] or [1] at the next flush."""
+        readable = readable_tensor(tensor)
+        if readable is not None:
+            self.scalars.append((readable, number))
+
+    def vector(self, tensor: Tensor, receive: Callable[[list[int]], None]) -> None:
+        """Call ``receive`` with the values of ``tensor`` [n] at the next flush."""
+        self.vectors.append((tensor, receive))
+
+    @torch.no_grad()
+    def flush(self) -> None:
+        """Wait for every device once and hand out all values."""
+        scalars, self.scalars = self.scalars, []
+        vectors, self.vectors = self.vectors, []
+        for device in {tensor.device for tensor, _ in scalars}:
+            there = [(tensor, number) for tensor, number in scalars if tensor.device == device]
+            values = torch.stack([tensor.reshape(()).to(torch.float64) for tensor, _ in there]).tolist()
+            for (_, number), value in zip(there, values, strict=True):
+                number.value = value
+        for tensor, receive in vectors:
+            receive(tensor.tolist())
+
+
+def value_of(number: DeferredNumber | None) -> float | None:
+    return None if number is None else number.value

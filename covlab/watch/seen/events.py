@@ -1,0 +1,120 @@
+"""Events of a training loop: forwards, backwards, steps, and gradients that were cleared."""
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from torch.utils.hooks import RemovableHandle
+
+from covlab.watch.seen.deferred import DeferredNumber
+from covlab.watch.seen.location import CodeLocation
+
+
+@dataclass
+class Forward:
+    """One outermost call of a module that has parameters, with gradients enabled."""
+
+    location: CodeLocation | None
+    model: int  #: number of the module, see ``CalledModel``
+    training: bool  #: the module's own ``training``
+    mode_matters: bool  #: an optimizer trains the module, and it behaves differently in evaluation mode
+    has_batch_norm: bool
+    float16: bool  #: an output is in float16
+    observable: bool  #: it has an output whose use by a backward can be seen
+    backwards_before: int = 0
+    fingerprints: list[int] = field(default_factory=list)  #: of the first four samples of its input, if it has them
+    used_by: list[int] = field(default_factory=list)  #: numbers of the backwards that came through it
+    hooks: list[RemovableHandle] = field(default_factory=list)
+
+
+class ElementFactor(NamedTuple):
+    """A number by which every element of a reduction was multiplied or divided before the reduction."""
+
+    divides: bool
+    number: DeferredNumber
+
+
+@dataclass
+class LossTerm:
+    """A reduction that the loss is made of, and how much it counts."""
+
+    reduction: Literal["mean", "sum", "other"]
+    derivative: DeferredNumber  #: d(root)/d(reduction)
+    elements: DeferredNumber  #: how many a sum adds up; 1 otherwise
+    element_factors: list[ElementFactor] = field(default_factory=list)
+    ambiguous: bool = False  #: its elements were weighted one by one, or it may be a mean over another axis
+    classes: int = 0  #: of a cross-entropy
+
+
+@dataclass
+class Backward:
+    """One call of backward."""
+
+    number: int
+    location: CodeLocation | None
+    loss: DeferredNumber | None = None  #: value of the root
+    loss_scale: DeferredNumber | None = None  #: the GradScaler's, if it scaled the loss
+    outer_derivative: DeferredNumber | None = None  #: d(root)/d(what lies below the root's own scalings)
+    terms: list[LossTerm] = field(default_factory=list)
+    is_weighted_sum: bool = False  #: only additions and scalings lie between the root and its terms
+    stepped: bool = False  #: some optimizer made a step of its gradients
+
+
+class ScheduleCall(NamedTuple):
+    """One call of a learning-rate schedule's ``step``."""
+
+    schedule: int  #: id of the schedule
+    location: CodeLocation | None
+
+
+class ScaledClip(NamedTuple):
+    """One clipping of gradients that still contained the loss scale."""
+
+    location: CodeLocation | None
+    loss_scale: DeferredNumber
+
+
+@dataclass
+class Step:
+    """What one optimizer made of the backwards since its gradients were cleared."""
+
+    optimizer: int  #: number of the optimizer
+    number: int  #: of this optimizer's attempts, from 1
+    location: CodeLocation | None
+    backwards: list[Backward]
+    forwards: list[Forward]
+    optimizer_called: bool = True  #: False: the scaler skipped the step without calling the optimizer
+    found_inf: DeferredNumber | None = None  #: what the optimizer was told, if it decides itself
+    gradient_size: DeferredNumber | None = None  #: 0 if all are zero, not finite if one is not
+    zero_fraction: DeferredNumber | None = None  #: of the gradients' elements, in float16 without a loss scale
+    subnormal_fraction: DeferredNumber | None = None  #: of the elements that are not zero
+    tensors_moved: DeferredNumber | None = None  #: how many parameters changed
+    compared_every_element: bool = False  #: for ``tensors_moved``; else a sample
+    learning_rates: list[float | DeferredNumber] = field(default_factory=list)
+    reuses_gradients: bool = False  #: an earlier step already took them
+    reused_gradient_size: DeferredNumber | None = None  #: before the next backward, if nothing cleared them until then
+    schedule_calls: list[ScheduleCall] = field(default_factory=list)  #: since the step before
+    scaled_clips: list[ScaledClip] = field(default_factory=list)
+    gradient_factors: list[DeferredNumber] = field(default_factory=list)  #: the loop multiplied by, since the backward
+    unremoved_loss_scale: DeferredNumber | None = None  #: nobody was seen to take it out of the gradients
+    gradients_assigned: bool = False  #: the loop put its own tensors in place of the gradients
+    has_gradient_hooks: bool = False  #: hooks on the parameters may have changed their gradients
+    uses_closure: bool = False
+    measured: bool = True  #: False: a light watch left this step out
+
+    @property
+    def ran(self) -> bool:
+        return self.optimizer_called and not (self.found_inf is not None and self.found_inf.value)
+
+
+@dataclass
+class GradientsCleared:
+    """Gradients that were cleared before any optimizer took them."""
+
+    optimizer: int
+    location: CodeLocation | None
+    backwards: list[Backward]
+    gradient_size: DeferredNumber | None  #: as in a step
+    steps_before: int  #: attempts of this optimizer so far
+
+
+Event = Step | GradientsCleared

@@ -1,0 +1,114 @@
+"""Observe the outermost calls of models: forwards for training, and evaluations."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from covlab.watch.seen.events import Forward
+from covlab.watch.seen.isolation import hidden_from_torch
+from covlab.watch.seen.location import CodeLocation, caller_location
+from covlab.watch.seen.models import CalledModel, differentiable_outputs
+from covlab.watch.seen.recorder import Function, Recorder
+
+
+class ForwardObserver:
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder, self.seen = recorder, recorder.observation
+
+    def wrap_call(self, original: Function) -> Function:
+        seen, recorder = self.seen, self.recorder
+
+        def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - replaces nn.Module.__call__
+            if torch.compiler.is_compiling():
+                return original(module, *args, **kwargs)
+            if recorder.calls_running or recorder.backward_running is not None or not recorder.is_watching():
+                if recorder.active and recorder.calls_running and torch.is_grad_enabled():
+                    seen.modules_called.add(id(module))
+                return original(module, *args, **kwargs)
+            recorder.calls_running += 1
+            try:
+                result = original(module, *args, **kwargs)
+            finally:
+                recorder.calls_running -= 1
+            recorder.guard("forward", self._forward, module, args, kwargs, result)
+            return result
+
+        return __call__
+
+    def stop(self) -> None:
+        """Remove the hooks on outputs."""
+        for forward in self.seen.forwards:
+            for hook in forward.hooks:
+                hook.remove()
+
+    def _forward(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], result: object) -> None:
+        model = self.seen.models.get(module)
+        if model is None:
+            model = self.seen.models[module] = CalledModel(module)
+        if not model.parameters:
+            return
+        trained = model.is_trained(self.seen.held_parameters())
+        location, with_gradient = caller_location(), torch.is_grad_enabled()
+        if not with_gradient or not module.training:
+            self._evaluation(module, model, trained, location, args, kwargs)
+        if with_gradient:
+            forward = self._training_forward(module, model, trained, location, result)
+            if module.training and trained and not self.seen.light:
+                self.seen.fingerprints.see(args, kwargs, self.recorder.reads, training=True, forward=forward)
+
+    def _evaluation(
+        self,
+        module: nn.Module,
+        model: CalledModel,
+        trained: bool,
+        location: CodeLocation | None,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> None:
+        seen = self.seen
+        seen.counts["evaluations"] += trained
+        seen.counts["evaluation_mode"] += trained and not module.training
+        run = seen.runs_since_backward[location] = seen.runs_since_backward.get(location, 0) + 1
+        if trained and not seen.light and (not module.training or run > 2):  # one or two: an action, a target
+            seen.fingerprints.see(args, kwargs, self.recorder.reads, training=False)
+            self.recorder.flush_if_full()
+        if trained and module.training and model.differs_in_evaluation and not torch.is_grad_enabled():
+            longest = seen.longest_run_without_gradient
+            longest[location] = max(run, longest.get(location, 0))
+
+    def _training_forward(
+        self, module: nn.Module, model: CalledModel, trained: bool, location: CodeLocation | None, result: object
+    ) -> Forward:
+        seen = self.seen
+        seen.modules_called.add(id(module))
+        outputs = differentiable_outputs(result)
+        forward = Forward(
+            location,
+            model.number,
+            module.training,
+            mode_matters=model.differs_in_evaluation and trained,
+            has_batch_norm=model.has_batch_norm,
+            float16=any(output.dtype == torch.float16 for output in outputs),
+            observable=bool(outputs),
+            backwards_before=seen.counts["backwards"],
+        )
+        seen.counts["forwards"] += 1
+        seen.forwards.append(forward)
+        for output in outputs:
+            if output.grad_fn is not None:
+                forward.hooks.append(output.grad_fn.register_prehook(self._note_use(forward)))
+        return forward
+
+    def _note_use(self, forward: Forward) -> Callable[[tuple[Tensor, ...]], None]:
+        """Return a hook that notes which backwards come through an output."""
+        recorder = self.recorder
+
+        @hidden_from_torch
+        def hook(gradients: tuple[Tensor, ...]) -> None:
+            backward = recorder.backward_running
+            if backward is not None and backward.number not in forward.used_by:
+                forward.used_by.append(backward.number)
+
+        return hook

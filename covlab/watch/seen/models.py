@@ -1,0 +1,50 @@
+"""Models that a loop calls."""
+
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from itertools import count
+
+from torch import Tensor, nn
+
+_numbers = count()
+
+
+class CalledModel:
+    """A module that was called from outside every other module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.number = next(_numbers)
+        self.parameters = {id(parameter) for parameter in module.parameters()}
+        modules = list(module.modules())
+        self.has_batch_norm = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in modules)
+        self.differs_in_evaluation = self.has_batch_norm or any(
+            isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0 for part in modules
+        )
+        self._trained: bool | None = None
+
+    def optimizers_changed(self) -> None:
+        self._trained = None
+
+    def is_trained(self, held: Iterable[Tensor]) -> bool:
+        """Return whether one of its parameters is among those that optimizers hold."""
+        if self._trained is None:
+            self._trained = any(id(parameter) in self.parameters for parameter in held)
+        return self._trained
+
+
+def differentiable_outputs(result: object, most: int = 8) -> list[Tensor]:
+    """Return the first few tensors of a module's result that a backward may come through."""
+    found: list[Tensor] = []
+    waiting = [result]
+    while waiting and len(found) < most:
+        item = waiting.pop(0)
+        if isinstance(item, Tensor):
+            if item.requires_grad and item.grad_fn is not None:
+                found.append(item)
+        elif isinstance(item, dict):
+            waiting += item.values()
+        elif isinstance(item, list | tuple):
+            waiting += item
+        elif is_dataclass(item) and not isinstance(item, type):
+            waiting += [getattr(item, field.name) for field in fields(item)]
+    return found

@@ -1,0 +1,185 @@
+"""An optimizer that is watched, and where its gradients come from."""
+
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from covlab.watch.seen import measurements
+from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
+from covlab.watch.seen.events import Backward, ScaledClip, ScheduleCall, Step
+from covlab.watch.seen.isolation import hidden_from_torch, readable_tensor
+from covlab.watch.seen.location import CodeLocation
+
+CLOSELY_WATCHED_STEPS = 12  # whose parameters are compared element by element, and gradients measured without overflow
+
+LIGHT_MEASURES_ONE_IN = 8  # steps
+
+
+@dataclass
+class Clip:
+    """A clipping of gradients whose loss contained a loss scale."""
+
+    location: CodeLocation | None
+    loss_scale: DeferredNumber
+    still_scaled: bool = False  #: it is known that the loss scale was still in the gradients
+
+
+class WatchedOptimizer:
+    """An optimizer, the gradients it has now, and what was done to them since they were cleared."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, number: int) -> None:
+        self.ref, self.number, self.name = weakref.ref(optimizer), number, type(optimizer).__name__
+        self.attempts = 0  # steps, including those that the scaler skipped
+        self.open_step: Step | None = None  # the step that is running
+        self.last_step: Step | None = None
+
+        self.backwards: list[Backward] = []  # since the gradients were cleared
+        self.backwards_stepped = 0  # how many of these a step already took
+        self.accumulates = False  # some window had several backwards
+        self.reached = False  # by the backward that is running
+        self.stepped_since_clearing = self.skipped_since_clearing = False
+        self.versions_after_backward: int | None = None  # of the parameters, after the first backward
+        self.reused_gradient_size: DeferredNumber | None = None
+
+        self.unscaled = False  # by the scaler, since its last update
+        self.in_scaler_step = False
+        self.attempts_before_scaler_step = 0
+        self.clips: list[Clip] = []
+        self.clipped_norm: tuple[Tensor, int] | None = None  # what clipping measured, and the gradients' versions then
+        self.schedule_calls: list[ScheduleCall] = []
+
+        self.gradient_sample: tuple[Tensor, Tensor] | None = None  # (parameter, sample of its gradient's elements)
+        self.gradient_factors: list[DeferredNumber] = []  # by which the loop multiplied since the last backward
+        self.first_gradient_after_backward: int | None = None  # its id
+        self.gradient_pointers: set[int] | None = None  # to the gradients' storage
+        self.copies_before_step: list[tuple[Tensor, Tensor]] = []
+        self.compare_every_element = False  # no sampled element moved in the step before
+        self.measure_exactly = False  # gradients were all zero or not all finite, so measure them without overflow
+
+        # ids of parameters
+        self.hooked: set[int] = set()
+        self.with_gradient: set[int] = set()  # at any time
+        self.trainable: set[int] = set()  # when last looked at
+        self.in_called_modules: set[int] = set()
+        self.parameter_names: dict[int, str] = {}
+        self.hooks: list[RemovableHandle] = []
+        self.hook_parameters()
+
+    # ---------------------------------------------------------------- parameters
+
+    def parameters(self) -> list[Tensor]:
+        optimizer = self.ref()
+        if optimizer is None:
+            return []
+        return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def parameter_versions(self) -> int:
+        return sum(parameter._version for parameter in self.parameters())
+
+    def names_of(self, parameters: set[int]) -> list[str]:
+        return [self.parameter_names.get(one, "one of no model that was called") for one in parameters]
+
+    def hook_parameters(self) -> None:
+        """See which parameters get gradients, including those added since the last call."""
+        with_gradient, reference = self.with_gradient, weakref.ref(self)
+
+        @hidden_from_torch
+        def gradient_arrived(parameter: Tensor) -> None:
+            with_gradient.add(id(parameter))
+            watched = reference()
+            if watched is not None:
+                watched.reached = True
+
+        for parameter in self.parameters():
+            if id(parameter) not in self.hooked and parameter.requires_grad and parameter.is_leaf:
+                self.hooked.add(id(parameter))
+                self.hooks.append(parameter.register_post_accumulate_grad_hook(gradient_arrived))
+
+    def stop(self) -> None:
+        """Remove the hooks and keep no tensors."""
+        for hook in self.hooks:
+            hook.remove()
+        self.hooks.clear()
+        self.copies_before_step.clear()
+        self.gradient_sample = None
+
+    # ---------------------------------------------------------------- gradients
+
+    def parameters_with_gradient(self) -> list[Tensor]:
+        return [parameter for parameter in self.parameters() if parameter.grad is not None]
+
+    def gradients(self) -> list[Tensor]:
+        """Return the gradients that can be read."""
+        readable = (readable_tensor(parameter.grad) for parameter in self.parameters_with_gradient())
+        return [gradient for gradient in readable if gradient is not None]
+
+    def gradient_versions(self) -> int:
+        return sum(gradient._version for gradient in self.gradients())
+
+    def first_gradient(self) -> int | None:
+        """Return the id of the first parameter's gradient that there is."""
+        return next((id(parameter.grad) for parameter in self.parameters() if parameter.grad is not None), None)
+
+    def has_gradient_at(self, pointer: int) -> bool:
+        """Return whether a gradient's storage starts at ``pointer``."""
+        if self.gradient_pointers is None:
+            self.gradient_pointers = {gradient.data_ptr() for gradient in self.gradients()}
+        return bool(self.backwards) and pointer in self.gradient_pointers
+
+    def gradient_size(self, reads: DeferredReads) -> DeferredNumber | None:
+        """Measure the gradients: 0 if all are zero, not finite if one is not, None if there are none."""
+        exact = self.attempts <= CLOSELY_WATCHED_STEPS or self.measure_exactly
+        clipped, self.clipped_norm = self.clipped_norm, None
+        if not exact and clipped is not None and clipped[1] == self.gradient_versions():
+            return reads.number(clipped[0].clone())
+        gradients = self.gradients()
+        return reads.number(measurements.gradient_size(gradients, exact)) if gradients else None
+
+    def sample_gradient(self) -> None:
+        """Copy some elements of the largest gradient, to see later what was done to them."""
+        dense = [
+            parameter for parameter in self.parameters() if parameter.grad is not None and not parameter.grad.is_sparse
+        ]
+        largest = max(dense, key=Tensor.numel, default=None)
+        gradient = None if largest is None else readable_tensor(largest.grad)
+        if largest is None or gradient is None or not gradient.numel():
+            self.gradient_sample = None
+        else:
+            self.gradient_sample = largest, measurements.sample_elements(gradient).clone()
+
+    def compare_gradient_sample(self, reads: DeferredReads) -> None:
+        """Record by which factor the gradients were multiplied since they were sampled, and sample them again."""
+        if self.gradient_sample is None:
+            return
+        parameter, before = self.gradient_sample
+        gradient = readable_tensor(parameter.grad)
+        if gradient is not None and not gradient.is_sparse and gradient.numel():
+            after = measurements.sample_elements(gradient).clone()
+            self.gradient_sample = parameter, after
+            self.gradient_factors.append(reads.number(measurements.least_squares_factor(before, after)))
+
+    def forget_gradients(self) -> None:
+        """Start a new window: the gradients were cleared."""
+        self.backwards, self.backwards_stepped = [], 0
+        self.stepped_since_clearing = self.skipped_since_clearing = False
+        self.reused_gradient_size = self.versions_after_backward = None
+        self.gradient_pointers = self.gradient_sample = None
+        self.gradient_factors = []
+        self.clips.clear()
+
+    # ---------------------------------------------------------------- what is handed to the next step
+
+    def clips_are_scaled(self) -> None:
+        """Note that the loss scale was in the gradients of every clipping so far, unless they were unscaled."""
+        if not self.unscaled:
+            for clip in self.clips:
+                clip.still_scaled = True
+
+    def hand_over_calls(self, step: Step) -> None:
+        """Move the schedule calls and clippings since the step before into ``step``."""
+        step.schedule_calls, self.schedule_calls = self.schedule_calls, []
+        step.scaled_clips = [ScaledClip(clip.location, clip.loss_scale) for clip in self.clips if clip.still_scaled]
+        self.clips = []

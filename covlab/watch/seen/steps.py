@@ -1,0 +1,165 @@
+"""Observe optimizer steps: the gradients they take, and what moves."""
+
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from covlab.watch.seen import measurements
+from covlab.watch.seen.events import Step
+from covlab.watch.seen.isolation import skipped_by_compiler
+from covlab.watch.seen.location import CodeLocation, caller_location
+from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
+from covlab.watch.seen.recorder import Recorder
+
+ATTEMPTS_THAT_DESCRIBE_PARAMETERS = (2, 10, 30)
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class StepLimitReached(BaseException):
+    """The requested number of steps was made. It is no Exception, so ``except Exception`` in a script lets it pass."""
+
+
+class StepObserver:
+    def __init__(self, recorder: Recorder, limit: int | None) -> None:
+        self.recorder, self.seen, self.limit = recorder, recorder.observation, limit
+
+    @skipped_by_compiler
+    def before_step(
+        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Arguments | None:
+        if not self.recorder.is_watching() or self.recorder.steps_running:
+            return None
+        self.recorder.steps_running += 1
+        return self.recorder.guard("step", self._before, optimizer, args, kwargs)
+
+    @skipped_by_compiler
+    def after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self.recorder.is_watching() or not self.recorder.steps_running:
+            return
+        self.recorder.steps_running -= 1
+        self.recorder.guard("step", self._after, optimizer)
+        watched = self.seen.find(optimizer)
+        if self.limit is not None and watched is not None and watched.attempts >= self.limit:
+            raise StepLimitReached
+
+    def close(self, watched: WatchedOptimizer, step: Step) -> None:
+        """Record a step that is over."""
+        for backward in watched.backwards:
+            backward.stepped = True
+        self.seen.forwards.clear()
+        self.seen.counts["steps"] += 1
+        watched.last_step = step
+        self.recorder.events.append(step)
+        self.recorder.flush_if_full()
+
+    # ---------------------------------------------------------------- before
+
+    def _before(
+        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Arguments | None:
+        watched = self.seen.adopt(optimizer)
+        if watched is None:
+            return None
+        watched.open_step, location = None, caller_location()
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
+        if not callable(closure):
+            self._open(optimizer, watched, location, uses_closure=False)
+            return None
+
+        @wraps(closure)
+        def opened(*inner: Any, **named: Any) -> Any:
+            result = closure(*inner, **named)
+            if watched.open_step is None:
+                self.recorder.guard("step", self._open, optimizer, watched, location, uses_closure=True)
+            return result
+
+        if len(args) > 1:
+            return (args[0], opened, *args[2:]), kwargs
+        return args, {**kwargs, "closure": opened}
+
+    def _open(
+        self,
+        optimizer: torch.optim.Optimizer,
+        watched: WatchedOptimizer,
+        location: CodeLocation | None,
+        uses_closure: bool,
+    ) -> None:
+        """Record what the optimizer is about to take, now that the gradients are complete."""
+        watched.attempts += 1
+        step = watched.open_step = Step(
+            watched.number,
+            watched.attempts,
+            location,
+            watched.backwards[watched.backwards_stepped :],
+            list(self.seen.forwards),
+            uses_closure=uses_closure,
+        )
+        self._read_options(optimizer, step)
+        scales_itself = getattr(optimizer, "grad_scale", None) is not None
+        if scales_itself:
+            watched.clips_are_scaled()
+        watched.hand_over_calls(step)
+        if step.backwards and not (watched.unscaled or watched.in_scaler_step or scales_itself):
+            step.unremoved_loss_scale = step.backwards[-1].loss_scale
+        self._note_changed_gradients(watched, step)
+        step.measured = not self.seen.light or watched.attempts % LIGHT_MEASURES_ONE_IN == 1
+        if step.measured:
+            self._measure(watched, step)
+        if watched.attempts in ATTEMPTS_THAT_DESCRIBE_PARAMETERS:
+            self.seen.look_for_parameters_in_no_optimizer()
+            self.seen.describe_parameters(watched)
+
+    def _read_options(self, optimizer: torch.optim.Optimizer, step: Step) -> None:
+        reads = self.recorder.reads
+        rates = [group["lr"] for group in optimizer.param_groups]
+        step.learning_rates = [reads.number(rate.clone()) if isinstance(rate, Tensor) else rate for rate in rates]
+        found_inf = getattr(optimizer, "found_inf", None)
+        step.found_inf = reads.number(found_inf.detach().clone()) if isinstance(found_inf, Tensor) else None
+
+    def _note_changed_gradients(self, watched: WatchedOptimizer, step: Step) -> None:
+        """Record what was done to the gradients since the backwards made them."""
+        step.reuses_gradients = watched.stepped_since_clearing and bool(watched.backwards)
+        step.reused_gradient_size = watched.reused_gradient_size
+        watched.compare_gradient_sample(self.recorder.reads)
+        step.gradient_factors, watched.gradient_factors = watched.gradient_factors, []
+        watched.gradient_sample = None
+        left = watched.first_gradient_after_backward
+        step.gradients_assigned = left is not None and watched.first_gradient() not in (None, left)
+        step.has_gradient_hooks = any(parameter._backward_hooks for parameter in watched.parameters())
+
+    def _measure(self, watched: WatchedOptimizer, step: Step) -> None:
+        reads = self.recorder.reads
+        step.gradient_size = watched.gradient_size(reads)
+        is_scaled = any(backward.loss_scale for backward in step.backwards)
+        if not is_scaled and _uses_float16(watched, step):
+            zeros, subnormal = measurements.float16_underflow(watched.gradients())
+            step.zero_fraction, step.subnormal_fraction = reads.number(zeros), reads.number(subnormal)
+        step.compared_every_element = watched.attempts <= CLOSELY_WATCHED_STEPS or watched.compare_every_element
+        watched.copies_before_step = measurements.copy_parameters(
+            watched.parameters_with_gradient(), step.compared_every_element
+        )
+
+    # ---------------------------------------------------------------- after
+
+    def _after(self, optimizer: torch.optim.Optimizer) -> None:
+        watched = self.seen.find(optimizer)
+        step = None if watched is None else watched.open_step
+        if watched is None or step is None:  # a closure that was never called
+            return
+        if watched.copies_before_step:
+            step.tensors_moved = self.recorder.reads.number(measurements.count_moved(watched.copies_before_step))
+            watched.copies_before_step = []
+        watched.stepped_since_clearing = bool(watched.backwards)
+        watched.reused_gradient_size, watched.open_step = None, None
+        self.close(watched, step)
+        del watched.backwards[:-1]  # a loop may never clear, so keep only the fact that there was a backward
+        watched.backwards_stepped = len(watched.backwards)
+
+
+def _uses_float16(watched: WatchedOptimizer, step: Step) -> bool:
+    return any(forward.float16 for forward in step.forwards) or any(
+        parameter.dtype == torch.float16 for parameter in watched.parameters()
+    )
