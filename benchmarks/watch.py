@@ -6,7 +6,7 @@ Cost: processor time of a step watched over that of the same step alone, alterna
 Loops: the textbook loops of tests/watch_faulty.py and a few correct ones, each tool with what it is made for:
     torch-audit
 through its autopatch, torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm and learning
-rate a step. Each finding counts from a warning on; what a tool also says of the loop's twin without the bug
+rate a step. Each finding counts from a warning on; what a tool also says of the loop's corrected without the bug
 (tests/watch_mended.py) convicts nobody. A peer that is not installed is left out, and said to be. Trainer: the museum's
 faults in the project's own trainer.
 """
@@ -196,9 +196,9 @@ def said(tool: Callable[[Loop], list[str]], loop: Loop) -> list[str]:
 def loops() -> list[dict]:
     installed = {name: tool for name, (tool, module) in TOOLS.items() if importlib.util.find_spec(module)}
 
-    def row(name: str, loop: Loop, expected: str | None = None, twin: Loop | None = None) -> dict[str, Any]:
+    def row(name: str, loop: Loop, expected: str | None = None, corrected: Loop | None = None) -> dict[str, Any]:
         says = {tool: said(call, loop) for tool, call in installed.items()}
-        known = {tool: said(call, twin) if twin else [] for tool, call in installed.items()}
+        known = {tool: said(call, corrected) if corrected else [] for tool, call in installed.items()}
         failed = {
             tool: one
             for told in (says, known)
@@ -210,7 +210,7 @@ def loops() -> list[dict]:
             raise SystemExit(f"a tool could not be run on {name}: {failed}")
         new = {tool: [one for one in says[tool] if one not in REMARKS | set(known[tool])] for tool in installed}
         print(f"{name:34}" + "".join(f"{tool} {','.join(new[tool])[:22] or '-':24}" for tool in installed), flush=True)
-        return {"loop": name, "bug": twin is not None, "expected": expected, "says": says, "new": new}
+        return {"loop": name, "bug": corrected is not None, "expected": expected, "says": says, "new": new}
 
     rows = [row(name, lambda log, name=name: HEALTHY[name]()) for name in CORRECT]
     return rows + [
