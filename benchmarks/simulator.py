@@ -80,9 +80,8 @@ def needs(s: Scenario, handed_over: str) -> dict[str, float]:
     """What one scene cannot do without."""
     N, M, L, K = s.ris_elements, s.bs_antennas, s.snapshots, s.max_sources
     multiply, multiply_add = FLOPS_OF["multiply"], FLOPS_OF["multiply-add"]
-    operations = multiply * L * K * N + multiply_add * (
-        L * K * N * M + L * N * M + L * K * M
-    )  # code·factor; through G; H; symbols
+    # code·factor; through G; H; symbols
+    operations = multiply * L * K * N + multiply_add * (L * K * N * M + L * N * M + L * K * M)
     complex_numbers = L * N + 2 * L * M + 2 * N * K  # codes; H and y; steering and factor
     if handed_over == "R":
         operations += multiply_add * N * N * K

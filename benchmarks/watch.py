@@ -4,11 +4,10 @@
 
 Cost: processor time of a step watched over that of the same step alone, alternating, ten million parameters.
 Loops: the textbook loops of tests/watch_faulty.py and a few correct ones, each tool with what it is made for:
-    torch-audit
-through its autopatch, torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm and learning
-rate a step. Each finding counts from a warning on; what a tool also says of the loop's corrected without the bug
-(tests/watch_mended.py) convicts nobody. A peer that is not installed is left out, and said to be. Trainer: the museum's
-faults in the project's own trainer.
+torch-audit through its autopatch, torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm
+and learning rate a step. Each finding counts from a warning on; what a tool also says of the corrected loop
+(tests/watch_mended.py) counts for nothing. A peer that is not installed is left out, and said to be. Trainer: the
+museum's faults in the project's own trainer.
 """
 
 import argparse

@@ -141,9 +141,8 @@ def test_checkpoint_from_before_the_first_window_is_resumed(tmp_path: Path) -> N
 def damage_inside(path: Path) -> None:
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
-    content[middle : middle + 256] = bytes(
-        byte ^ 1 for byte in content[middle : middle + 256]
-    )  # wider than any padding
+    # wider than any padding
+    content[middle : middle + 256] = bytes(byte ^ 1 for byte in content[middle : middle + 256])
     path.write_bytes(content)
 
 

@@ -248,12 +248,12 @@ def test_gradient_and_information_are_those_of_the_likelihood() -> None:
     )
     assert torch.allclose(gradient, torch.autograd.grad(expected.sum(), theta)[0].flatten(1), rtol=1e-6, atol=1e-6)
 
+    # scenes do not mix
     pairs = torch.autograd.functional.jacobian(
         lambda t: torch.view_as_real(snapshot_covariances(scenes, t)).sum(dim=0), theta.detach()
-    )  # scenes do not mix
-    slopes = torch.view_as_complex(pairs.movedim(3, -1).contiguous()).flatten(
-        4
-    )  # [L, M, M, B, ...] after the pair axis has moved
+    )
+    # [L, M, M, B, ...] after the pair axis has moved
+    slopes = torch.view_as_complex(pairs.movedim(3, -1).contiguous()).flatten(4)
     slopes = slopes.movedim(3, 0).movedim(-1, 1)  # [B, 4K, L, M, M]
     solved = torch.linalg.solve(C.detach().unsqueeze(1), slopes)
     assert torch.allclose(fisher, torch.einsum("bilmn,bjlnm->bij", solved, solved).real, rtol=1e-6)

@@ -43,9 +43,10 @@ def test_waves_are_the_steering_vectors_and_slopes_their_derivatives(scenario: S
     assert torch.allclose(coordinates.steering(positions), expected, atol=1e-6)
     steering = coordinates.steering_and_slopes(positions)
     assert torch.allclose(steering[:, :, 0], expected, atol=1e-6)
+    # [N, P, 2, B, 3, P]
     jacobian = torch.autograd.functional.jacobian(
         lambda x: torch.view_as_real(coordinates.steering(x)).sum(dim=0), positions
-    )  # [N, P, 2, B, 3, P]
+    )
     slopes = torch.view_as_complex(jacobian.diagonal(dim1=1, dim2=5).permute(2, 0, 3, 4, 1).contiguous())
     assert torch.allclose(steering[:, :, 1:], slopes, atol=1e-9)
 
@@ -107,9 +108,8 @@ def test_score_is_the_slope_of_the_likelihood_and_information_its_variance() -> 
         jacobian = torch.autograd.functional.jacobian(
             lambda x, alone=alone, level=level: torch.view_as_real(covariance(alone, coordinates, level, x)), at
         )
-        dS = torch.view_as_complex(jacobian.squeeze(5).squeeze(0).movedim(3, -1).contiguous()).flatten(
-            3, 4
-        )  # [L, M, M, 4P]
+        # [L, M, M, 4P]
+        dS = torch.view_as_complex(jacobian.squeeze(5).squeeze(0).movedim(3, -1).contiguous()).flatten(3, 4)
         white = torch.einsum("lab,lbci->liac", slope.precision[scene], dS)
         expected = torch.einsum("liac,ljca->ij", white, white).real
         assert torch.allclose(slope.information[scene], expected, rtol=1e-6, atol=1e-8 * expected.abs().max().item())
@@ -131,10 +131,11 @@ def test_matched_filter_is_one_on_average_where_the_covariance_is_right() -> Non
     scenario = preset("student")
     batch = Simulator(scenario).draw(2000, scene_generator(0, "test"))
     likelihood = SnapshotLikelihood(site_channel(scenario).to(torch.complex64), batch.y, batch.codes, batch.snr_db)
+    # the exact scale, where the estimated one is 4 % off on average
     likelihood.y, likelihood.noise = (
         torch.view_as_complex(batch.y),
         batch.noise_power,
-    )  # the exact scale, where the estimated one is 4 % off on average
+    )
     phases = 6.3 * torch.rand(scenario.ris_elements, 400, generator=scene_generator(0, "waves"))
     steering = torch.polar(torch.ones_like(phases), phases)
     precision = likelihood.precision(likelihood.responses(batch.steering), batch.power, torch.zeros(2000))

@@ -282,9 +282,8 @@ def test_no_micro_batch_waits_for_the_device(light: bool) -> None:
     with watch(model, optimizer, light=light) as w:
         seen = loop()
         invariants: list[Any] = w.invariants
-        assert not any(
-            invariant.steps for invariant in invariants if invariant.code == "W02"
-        )  # nothing was brought in on the way
+        # nothing was brought in on the way
+        assert not any(invariant.steps for invariant in invariants if invariant.code == "W02")
     assert seen == alone
 
 

@@ -99,9 +99,8 @@ class Band:
         """From the curves of right runs [runs, epochs], all above 0."""
         logs = np.log(np.asarray(curves))
         variance = logs.var(axis=0, ddof=1)
-        smooth = np.convolve(
-            np.pad(variance, 2, mode="edge"), np.ones(5) / 5, mode="valid"
-        )  # neighbours' spreads are alike
+        # neighbours' spreads are alike
+        smooth = np.convolve(np.pad(variance, 2, mode="edge"), np.ones(5) / 5, mode="valid")
         return cls(logs.mean(axis=0), WIDTH * np.sqrt(smooth).clip(LEAST))
 
     def compare(self, curve: ArrayLike) -> BandReading:

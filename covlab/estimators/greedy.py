@@ -82,8 +82,7 @@ class Genie:
     likelihood.
 
     A yardstick and no estimator: what is left is the error that L snapshots' symbols make. (Whoever shrinks powers
-        towards what scenes are drawn
-    from may do a little better at high SNR.)
+    towards what scenes are drawn from may do a little better at high SNR.)
     """
 
     def __init__(self, scenario: Scenario, scoring_steps: int = 10):

@@ -95,9 +95,8 @@ def review(seed: int = 0) -> Iterator[TestedClaim]:
     )
 
     R = clean.validation[:1].covariance()
-    wrong = R - R.diagonal(dim1=1, dim2=2).mean() * (1 + 1e-3) * torch.eye(
-        R.shape[1]
-    )  # Hermitian, trace slightly below 0
+    # Hermitian, trace slightly below 0
+    wrong = R - R.diagonal(dim1=1, dim2=2).mean() * (1 + 1e-3) * torch.eye(R.shape[1])
     clamped = wrong * (R.shape[1] / wrong.diagonal(dim1=1, dim2=2).real.sum().clamp(min=1e-8))
     loss = ((clamped - R).abs().square().sum() / R.abs().square().sum()).item()
     refused = nmse(wrong, R).item()

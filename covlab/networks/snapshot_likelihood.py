@@ -177,10 +177,11 @@ class SnapshotLikelihood:
         precision = self.precision(e, power, loading)
         v = seen * torch.cat([power / 2, power, power, power], dim=1).view(B, 1, 1, -1)
         whitened = precision @ self.y.unsqueeze(-1)
+        # [B, L, P], [B, L, 4, P]
         e_w, v_w = (
             (e.mH @ whitened).squeeze(-1),
             (v.mH @ whitened).squeeze(-1).unflatten(2, (4, P)),
-        )  # [B, L, P], [B, L, 4, P]
+        )
         W_v = precision @ v
         ev = (e.mH @ W_v).unflatten(3, (4, P))  # e_kᴴ S⁻¹ v_bm [B, L, k, b, m]
         ee = e.mH @ (precision @ e)  # [B, L, k, m]
@@ -190,9 +191,10 @@ class SnapshotLikelihood:
         # y).
         last_first, first_last = ev.permute(0, 4, 2, 3, 1).conj(), ev.permute(0, 2, 4, 3, 1)  # [B, k, m, a or b, L]
         crossed = _as_real(last_first) @ _as_real(first_last).mT  # [B, k, m, a, b]
+        # [B, k, m, 1, 16]
         straight = (
             _as_real(ee.permute(0, 2, 3, 1).unsqueeze(3)) @ _as_real(vv.permute(0, 3, 5, 2, 4, 1)).flatten(3, 4).mT
-        )  # [B, k, m, 1, 16]
+        )
         information = 2 * (crossed + straight.view(crossed.shape)).permute(0, 3, 1, 4, 2)  # [B, a, k, b, m]
         expected = ee.diagonal(dim1=2, dim2=3).real.sum(dim=1)
         fit = ((e_w.abs().square().sum(dim=1) + 1e-3) / (expected + 1e-3)).log()

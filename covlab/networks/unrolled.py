@@ -223,9 +223,8 @@ class UnrolledNet(Network):
         peak = cube == F.max_pool3d(cube, 3, 1, padding=1)
         index = torch.where(peak, cube, 1e-6 * cube).flatten(1).topk(count, dim=1).indices
         moments = torch.cat([cube, cube * self.coordinates.points.view(3, *self.grid.shape)], dim=1)
-        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(
-            2
-        )  # padded first: plane waves have one range
+        # padded first: plane waves have one range
+        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(2)
         around = around.gather(2, index.unsqueeze(1).expand(-1, 4, -1))
         mass = around[:, :1].clamp(min=1e-9)
         positions, log_power = around[:, 1:] / mass, mass.squeeze(1).log().clamp(min=-10)

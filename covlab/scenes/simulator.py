@@ -65,12 +65,10 @@ class Simulator:
         self.device = torch.device(device)
         self.dtype = dtype
         known = scenario.site == "fixed"
-        self.G = (
-            self._own(site_channel(scenario)) if known else None
-        )  #: the true channel [M, N]; None: every scene has its own
-        self.believed = (
-            self._own(believed_channel(scenario)) if known else None
-        )  #: Ĝ, which makes H [M, N]; None likewise
+        #: the true channel [M, N]; None: every scene has its own
+        self.G = self._own(site_channel(scenario)) if known else None
+        #: Ĝ, which makes H [M, N]; None likewise
+        self.believed = self._own(believed_channel(scenario)) if known else None
         codes = codebook(scenario)
         self.codebook = None if codes is None else self._own(codes)  #: what codes come from [·, N]; None: at random
         faulty, reflection = faulty_elements(scenario)
@@ -174,9 +172,8 @@ class Simulator:
             math.sqrt(1 - s.source_correlation),
             math.sqrt(1 - s.source_correlation + K * s.source_correlation),
         )
-        root = (
-            own * torch.eye(K, device=self.device, dtype=self.dtype) + (common - own) / K
-        )  # eigenvalues: common once, own K − 1 times
+        # eigenvalues: common once, own K − 1 times
+        root = own * torch.eye(K, device=self.device, dtype=self.dtype) + (common - own) / K
         return phasors(phase).unsqueeze(2) * root
 
     def channel(self, scenes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -119,9 +119,8 @@ class WindowLosses:
     def _own(self) -> dict[str, Tensor]:
         weights = torch.cat(self._weights)
         terms = {name: torch.cat([losses.terms[name] for losses in self._losses]) for name in self._losses[0].terms}
-        bad = (
-            torch.cat([losses.total for losses in self._losses]) * 0 != 0
-        )  # not finite, in fewer operations than isfinite takes
+        # not finite, in fewer operations than isfinite takes
+        bad = torch.cat([losses.total for losses in self._losses]) * 0 != 0
         return {
             "loss": torch.stack(self._shares).sum(),
             **{f"term_{name}": torch.dot(term, weights) / weights.sum() for name, term in terms.items()},

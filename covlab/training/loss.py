@@ -251,9 +251,8 @@ class Loss:
         guess = _head("lam_aux", "positions", estimate.positions)
         truth = torch.stack([batch.azimuth, batch.elevation, batch.range_m.log()], dim=2)
         present = (batch.power > 0).to(truth.dtype)
-        cost = (truth.unsqueeze(2) - guess.unsqueeze(1)).square().mean(dim=3) * present.unsqueeze(
-            2
-        )  # [B, true, guessed]
+        # [B, true, guessed]
+        cost = (truth.unsqueeze(2) - guess.unsqueeze(1)).square().mean(dim=3) * present.unsqueeze(2)
         matched = cost[:, torch.arange(cost.shape[1], device=cost.device), self.orders]  # [B, orders, K_max]
         return matched.sum(dim=2).min(dim=1).values / present.sum(dim=1)
 

@@ -121,9 +121,8 @@ class ProcessGroup(Ranks):
 
     def any(self, flag: bool) -> bool:
         flags = torch.tensor([int(flag)])
-        self._together(
-            dist.all_reduce, flags, dist.ReduceOp.MAX
-        )  # between the hosts, also where the devices have a way of their own
+        # between the hosts, also where the devices have a way of their own
+        self._together(dist.all_reduce, flags, dist.ReduceOp.MAX)
         return bool(flags)
 
     def once(self, function: Callable[[], T]) -> T:

@@ -51,9 +51,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         ("junit", "one JUnit test case an invariant"),
         ("json", "the report as JSON"),
     ):
-        parser.add_argument(
-            f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}"
-        )  # absolute: the script may go elsewhere
+        # absolute: the script may go elsewhere
+        parser.add_argument(f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}")
     parser.add_argument("-m", dest="module", action="store_true", help="the script is the name of a module")
     parser.add_argument("script", help="file, or with -m a module, to run")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own")
@@ -77,9 +76,8 @@ def run(chosen: argparse.Namespace) -> None:
     else:
         sys.argv[:] = [chosen.script, *chosen.arguments]
         sys.path[0] = str(Path(chosen.script).resolve().parent)
-        runpy.run_path(
-            os.path.abspath(chosen.script), run_name="__main__"
-        )  # which __file__ is, wherever the script goes
+        # which __file__ is, wherever the script goes
+        runpy.run_path(os.path.abspath(chosen.script), run_name="__main__")
 
 
 def starting_in_script(hook: ExceptionHook) -> ExceptionHook:

@@ -123,8 +123,7 @@ def _inner(one: Tensor, other: Tensor) -> Tensor:
 
 def _at_right_angles(direction: Tensor, basis: list[Tensor]) -> Tensor:
     """The part of ``direction`` that is at right angles to all of ``basis``, of norm 1."""
-    rows = torch.view_as_real(torch.stack([*basis, direction])).flatten(
-        1
-    )  # real inner products are those of ``_inner``
+    # real inner products are those of ``_inner``
+    rows = torch.view_as_real(torch.stack([*basis, direction])).flatten(1)
     orthonormal = torch.linalg.qr(rows.T).Q.T
     return torch.view_as_complex(orthonormal[-1].unflatten(0, (*direction.shape, 2)).contiguous())

@@ -45,9 +45,8 @@ class TermsAtWindow:
 
 def terms_over_training(seed: int, at: tuple[int, ...] = (0, 2, 5, 10, 20, 40, 80, 120)) -> list[TermsAtWindow]:
     """Train with the default weights, and look at every term ``at`` these windows."""
-    everything = small_run(
-        seed=seed, weights=dict.fromkeys(DEFAULTS, 1.0), windows=1, fresh=True, blend=BLEND
-    )  # weighs nothing, only looks
+    # weighs nothing, only looks
+    everything = small_run(seed=seed, weights=dict.fromkeys(DEFAULTS, 1.0), windows=1, fresh=True, blend=BLEND)
     batch = concatenate(list(everything.scenes.micro_batches(0)))
     run = small_run(seed=seed, weights=DEFAULTS, windows=max(at), fresh=True, blend=BLEND)
 

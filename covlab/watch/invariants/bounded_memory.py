@@ -68,9 +68,8 @@ def learning_rates(step: Step) -> list[float | None]:
 class ConsecutiveSteps(Occurrences):
     """Steps of one optimizer in a row."""
 
-    first_backward: CodeLocation | None = (
-        None  #: line of the last backward of the first step; the step's if it has none
-    )
+    #: line of the last backward of the first step; the step's if it has none
+    first_backward: CodeLocation | None = None
     largest_learning_rate: float = 0.0
     latest_loss: float | None = None
 

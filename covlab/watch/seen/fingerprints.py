@@ -28,9 +28,8 @@ class Fingerprints:
         # A sample that is evaluated before it is trained on may be an action whose outcome is then learned.
         self.evaluated_after_training: set[int] = set()
         self.batches_since_training = 0  # evaluated ones
-        self.positions: Counter[tuple[int, bool]] = (
-            Counter()
-        )  # {(batches since training, was one trained on?): batches}
+        # {(batches since training, was one trained on?): batches}
+        self.positions: Counter[tuple[int, bool]] = Counter()
         self.evaluated_samples = 0
         self.unusable: str | None = None  # why inputs could not be used
         self._factors: dict[torch.device, Tensor] = {}

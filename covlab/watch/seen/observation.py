@@ -59,9 +59,8 @@ class Observation:
         self.longest_run_without_gradient: dict[CodeLocation | None, int] = {}
 
         self.forwards: deque[Forward] = deque(maxlen=FORWARDS_KEPT)  # since the last step
-        self.runs_since_backward: dict[
-            CodeLocation | None, int
-        ] = {}  # forwards without gradients or in evaluation mode
+        # forwards without gradients or in evaluation mode
+        self.runs_since_backward: dict[CodeLocation | None, int] = {}
         self.backwards_without_parameters: Counter[CodeLocation | None] = Counter()  # of any optimizer
 
         self.scaled_losses = {"enabled": 0, "disabled": 0}  # by a GradScaler that was

@@ -53,9 +53,8 @@ def serve(fault: str, seed: int, browser: bool) -> None:
     spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=spec), folder / "dashboard.ipynb")
     here = str(Path(__file__).parent)
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(
-        [here, *filter(None, [os.environ.get("JUPYTER_PATH")])]
-    )  # where voila looks for templates
+    # where voila looks for templates
+    os.environ["JUPYTER_PATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("JUPYTER_PATH")])])
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     command = [
         sys.executable,
@@ -67,7 +66,6 @@ def serve(fault: str, seed: int, browser: bool) -> None:
         "--template=covlab",
         "--theme=light",
     ]
-    command.append(
-        "--VoilaConfiguration.extension_denylist=jupyterlab-jupytext"
-    )  # made for another JupyterLab than voila's own
+    # made for another JupyterLab than voila's own
+    command.append("--VoilaConfiguration.extension_denylist=jupyterlab-jupytext")
     os.execv(sys.executable, command if browser else [*command, "--no-browser"])
