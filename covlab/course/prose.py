@@ -49,7 +49,7 @@ def statements(markdown: str) -> Iterator[Stated]:
     Raises ValueError for a marker that names nothing, a claim whose text is not one number, and
     a formula that is no TeX.
     """
-    reader = _Reader()
+    reader = _NumberReader()
     reader.feed(render(markdown))
     reader.close()
     return iter(reader.stated)
@@ -57,7 +57,7 @@ def statements(markdown: str) -> Iterator[Stated]:
 
 def images(html: str) -> list[Image]:
     """Every <img> of some HTML, and its alternative text."""
-    reader = _Reader()
+    reader = _NumberReader()
     reader.feed(html)
     reader.close()
     return reader.images
@@ -77,7 +77,7 @@ _MARKDOWN.use(
 )
 
 
-class _Reader(HTMLParser):
+class _NumberReader(HTMLParser):
     """Walks HTML, knowing at each text what it stands in."""
 
     def __init__(self) -> None:

@@ -76,12 +76,12 @@ def read_loss_terms(root: Tensor, backward: Backward, reads: DeferredReads) -> l
     node = root.grad_fn
     if node is None or not is_scalar(node):
         return []
-    reader = _Reader(backward, reads)
+    reader = _GraphReader(backward, reads)
     reader.read(node)
     return reader.removals
 
 
-class _Reader:
+class _GraphReader:
     def __init__(self, backward: Backward, reads: DeferredReads) -> None:
         self.backward, self.reads = backward, reads
         self.removals: list[Callable[[], None]] = []
