@@ -71,7 +71,7 @@ predict(
 # makes of both. Every gradient is computed once: a weight stretches its term's gradient and changes nothing else.
 
 # %%
-history = lab.looks(seed)
+history = lab.terms_over_training(seed)
 first, last = history[0], history[-1]
 seen = first.terms.weighted(lab.DEFAULTS)
 

@@ -512,8 +512,10 @@ suspects = {
     "the NaN term alone": case.overfit(nan_term, seed=seed, **case.ALIGNED),
     "the displaced running sum alone": case.overfit(running_sum, seed=seed),
     "both": case.overfit(nan_term, running_sum, seed=seed, **case.ALIGNED),
-    "both, the gate, the de-dented loop": case.overfit(*case.M, seed=seed, accumulation=15, **case.ALIGNED),
-    "backward, step and sum in a debug block": case.overfit(*case.N, seed=seed),
+    "both, the gate, the de-dented loop": case.overfit(
+        *case.SKIPPING_GATE_AND_NAN_TERM, seed=seed, accumulation=15, **case.ALIGNED
+    ),
+    "backward, step and sum in a debug block": case.overfit(*case.NESTED_IN_DEBUG_BLOCK, seed=seed),
 }
 plots.table(
     ["faults", "what is printed in 30 epochs", "the zero", "the constant"],
