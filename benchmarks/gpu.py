@@ -1,5 +1,4 @@
-"""Everything on one device: scenes simulated, windows trained, waits for it, what its arithmetic allows, and what is
-learned.
+"""Everything on one device: scenes drawn, windows trained, waits, what its arithmetic allows, and what is learned.
 
     python benchmarks/gpu.py [--preset full] [--minutes 10] [--json benchmarks/results/gpu.json]
 

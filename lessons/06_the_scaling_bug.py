@@ -469,8 +469,8 @@ plots.table(
     rows,
     "With the bug, over without.",
 )
-convicting = [name for name in OBSERVABLES if all(name in row["moved"].split() for row in published)]
-plots.table(["what convicts it, in every row", "which is"], [(name, OBSERVABLES[name].question) for name in convicting])
+detecting = [name for name in OBSERVABLES if all(name in row["moved"].split() for row in published)]
+plots.table(["what convicts it, in every row", "which is"], [(name, OBSERVABLES[name].question) for name in detecting])
 measure("06.matrix_gradient_ratio", again["gradient_norm"] / again["clean_gradient_norm"])
 
 # %% [markdown]

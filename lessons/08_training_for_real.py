@@ -248,13 +248,13 @@ check("08.back_projection", back_projection)
 
 # %%
 jury = unseen[:256]
-site = simulator.G
+G = simulator.G
 shipped = pretrained(scenario.name).to(device).eval()
 ours = runs["product and square, fresh codes"].model.eval()
 
 
 def network(model):
-    return lambda batch, site: model(batch.y, batch.H, batch.codes, batch.snr_db)
+    return lambda batch, G: model(batch.y, batch.H, batch.codes, batch.snr_db)
 
 
 estimators = {
@@ -267,7 +267,7 @@ estimators = {
     "genie: true places": Genie(scenario),
 }
 with torch.no_grad():
-    estimates = {name: estimator(jury, site) for name, estimator in estimators.items()}
+    estimates = {name: estimator(jury, G) for name, estimator in estimators.items()}
     errors = {name: estimate.nmse(jury) for name, estimate in estimates.items()}
 
 # %%

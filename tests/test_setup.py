@@ -18,17 +18,17 @@ from covlab.environment import lock_differences
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# where conda-forge's name differs
 CONDA_NAMES = {
     "torch": "pytorch",
     "matplotlib": "matplotlib-base",
     "psycopg2-binary": "psycopg2",
-}  # where conda-forge's name differs
+}
 
 
 def asked_for() -> dict[str, Requirement]:
-    extras = [
-        lines for extra, lines in PROJECT["optional-dependencies"].items() if extra != "bench"
-    ]  # peers are not locked
+    # peers are not locked
+    extras = [lines for extra, lines in PROJECT["optional-dependencies"].items() if extra != "bench"]
     return {(r := Requirement(line)).name: r for line in sum(extras, PROJECT["dependencies"])}
 
 

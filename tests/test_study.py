@@ -24,7 +24,7 @@ from covlab.scenes.streams import FreshScenes
 from covlab.training import study as studies
 from covlab.training.checkpoint import read_checkpoint
 from covlab.training.loss import LossWeights
-from covlab.training.nonfinite import NonFiniteLoss
+from covlab.training.nan_diagnosis import NonFiniteLoss
 from covlab.training.progress import Silent
 from covlab.training.run_config import build
 from covlab.training.study import Settings, StudyError, Tuned, best, open_study, settings_of, work

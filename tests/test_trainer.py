@@ -24,7 +24,7 @@ from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes, FreshScenes
 from covlab.training.checkpoint import read_checkpoint
 from covlab.training.loss import LossWeights
-from covlab.training.nonfinite import NonFiniteLoss
+from covlab.training.nan_diagnosis import NonFiniteLoss
 from covlab.training.progress import Lines, Pace, Silent
 from covlab.training.recipe import Recipe
 from covlab.training.trainer import Trainer, gradients
@@ -162,9 +162,8 @@ def test_clipping_sees_unscaled_gradients() -> None:
             lambda *_, run=run, norms=stepped_with: norms.append(get_total_norm(gradients(run.parameters)).item())
         )
         rows += run.fit().ledger.rows
-        assert stepped_with == [
-            pytest.approx(0.01, rel=1e-4)
-        ]  # what the optimizer got, not only what the ledger says of it
+        # what the optimizer got, not only what the ledger says of it
+        assert stepped_with == [pytest.approx(0.01, rel=1e-4)]
     plain, scaled = rows
     assert scaled["gradient_norm"] == pytest.approx(plain["gradient_norm"], rel=0.02)
     assert plain["gradient_norm_clipped"] == pytest.approx(0.01, rel=1e-4)

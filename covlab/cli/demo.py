@@ -19,7 +19,7 @@ from covlab.faults.case import Symptom
 from covlab.faults.evidence import OBSERVABLES, detecting, examine
 from covlab.faults.small_run import LEARNING_RATES, exhibit
 from covlab.faults.switch import Fault
-from covlab.training.nonfinite import NonFiniteLoss
+from covlab.training.nan_diagnosis import NonFiniteLoss
 from covlab.training.recipe import OPTIMIZERS
 from covlab.training.trainer import Trainer
 

@@ -15,7 +15,7 @@ from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes
 from covlab.training.checkpoint import CheckpointError
 from covlab.training.loss import LossWeights
-from covlab.training.nonfinite import NonFiniteLoss
+from covlab.training.nan_diagnosis import NonFiniteLoss
 from covlab.training.ranks import RankLost, device_of_rank, joined
 from covlab.training.recipe import OPTIMIZERS, PRECISIONS, Recipe
 from covlab.training.run_config import NETWORKS, OVERFIT_SCENES, VALIDATION_SCENES, build, configure, windows_within

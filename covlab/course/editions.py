@@ -1,7 +1,7 @@
 """Lessons are text; students and instructors get notebooks made from them.
 
 `lessons/NN_name.py` is jupytext's percent format, with the kernelspec in its header. Cells are
-told apart by tags: one `parameters` cell (see parameters.py), and `solution` cells that follow the
+told apart by tags: one `parameters` cell (see lesson_parameters.py), and `solution` cells that follow the
 `exercise` they solve. The student edition has no solutions; no edition has outputs.
 
 A `budget` in seconds, of the lesson (header, under `covlab`) or of a cell (`# %% covlab={"budget": 5}`),

@@ -8,7 +8,7 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from covlab.course import MEASUREMENT, VERDICT
-from covlab.course.notebook_audit import VIEW
+from covlab.course.lesson_failures import VIEW
 from covlab.course.prose import render
 
 SCRIPT = "application/javascript"

@@ -17,8 +17,8 @@ import psutil
 from covlab.course import student_record
 from covlab.course.claims import Claim, claims_of, measurement_complaints, prose_complaints
 from covlab.course.editions import Lesson, write_notebook
+from covlab.course.lesson_failures import Problem, audit, exercise_problems, last_lines, measurements
 from covlab.course.lesson_parameters import check_overrides
-from covlab.course.notebook_audit import Problem, audit, exercise_problems, last_lines, measurements
 from covlab.course.prose import statements
 
 GRACE = 10.0  # seconds a lesson's process has beyond its limit to stop its kernel and save what there is
@@ -140,7 +140,7 @@ def run_all(
 ) -> None:
     """Execute the runs in order, `jobs` at a time; whatever goes wrong is recorded in them, not raised.
 
-    Each lesson has one thread, unless OMP_NUM_THREADS says otherwise. watch is called about every POLL seconds. On
+    Each lesson has one thread, unless OMP_NUM_THREADS says otherwise. on_change is called about every POLL seconds. On
     KeyboardInterrupt what runs is stopped and, with what waits, marked interrupted; no process is
     left behind, however this ends.
     """
@@ -205,7 +205,7 @@ class _Process:
         with (run.scratch / "stdout.txt").open("wb") as out, (run.scratch / "stderr.txt").open("wb") as err:
             # A session of its own: Ctrl-C reaches the runner alone, which then stops the lessons.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "covlab.course.execute", str(job)],
+                [sys.executable, "-m", "covlab.course.notebook_process", str(job)],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -67,7 +67,7 @@ class WebsiteError(Exception):
 def build_website(root: Path, lessons: list[Lesson]) -> Path:
     """Make root/build/site from the executed notebooks of the last run; returns its first page.
 
-    Raises SiteError when the lessons have not all been run as they are now, or the site is not sound.
+    Raises WebsiteError when the lessons have not all been run as they are now, or the site is not sound.
     """
     executed, source, website = root / "build" / "course", root / "build" / "site-source", root / "build" / "site"
     _require_fresh(executed / "results.json", lessons)
@@ -97,11 +97,12 @@ def make_handout(website: Path) -> Path:
 
 def website_complaints(website: Path) -> list[str]:
     """Broken internal links, pictures without alternative text, and anything a page would fetch."""
+    # where themes keep templates that are no pages
     pages = {
         path.resolve(): _Page(path.read_text(encoding="utf-8"))
         for path in sorted(website.rglob("*.html"))
         if "_static" not in path.parts
-    }  # where themes keep templates that are no pages
+    }
     complaints = []
     for path, page in pages.items():
         name = path.relative_to(website.resolve())

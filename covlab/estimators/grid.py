@@ -47,9 +47,8 @@ class GridLikelihood:
 
     By the rule p_g ← p_g · Σ_l |d_lgᴴ C_l⁻¹ y_l|² / Σ_l d_lgᴴ C_l⁻¹ d_lg (Abeida, Zhang, Li and Merabtine 2013, for
     snapshots of one covariance). Its square root is the rule of LIKES (Stoica and Babu 2012), which is monotone and
-    takes twice the steps. Most powers die
-    early: after a few steps only the strongest points are kept. More steps raise the likelihood and not the accuracy:
-    stopping early regularizes.
+    takes twice the steps. Most powers die early: after a few steps only the strongest points are kept. More steps raise
+    the likelihood and not the accuracy: stopping early regularizes.
 
     Args:
         iterations: steps in all.

@@ -19,13 +19,13 @@ RESPONSES_AT_ONCE = 2**22
 
 
 class CodedSnapshots:
-    """B scenes as their likelihood sees them, in the precision of ``site``.
+    """B scenes as their likelihood sees them, in the precision of ``G``.
 
     Args:
         noise: σ² [B]; None: what the SNR says of it (:func:`covlab.estimators.classical.noise_power`).
 
     Raises:
-        ValueError: ``site`` does not fit the batch, or a snapshot is not finite.
+        ValueError: ``G`` does not fit the batch, or a snapshot is not finite.
     """
 
     def __init__(self, batch: Batch, G: Tensor, noise: Tensor | None = None):

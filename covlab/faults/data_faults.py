@@ -103,6 +103,7 @@ def checkpoint_without_average(self: Trainer) -> None:
         if self.folder is not None:
             best = {"model": self.model.state_dict(), "faults": list(self.faults)}
             self.folder.save_best(best | {"validation": self.best, "config": self.config()})
-    if self.folder is not None and self.streak == 0:  # what may be the start of a failure is not worth resuming from
+    # what may be the start of a failure is not worth resuming from
+    if self.folder is not None and self.streak == 0:
         self.folder.write_json("epochs.json", self.history)
         self.folder.save_last(capture(self))

@@ -163,9 +163,8 @@ def schedule_on_skips(run: Trainer) -> float:
 
 @observable("The first executed step's length over the second's; 0: it moved nothing", (1e-6, math.inf))
 def first_step(run: Trainer) -> float:
-    lengths = [
-        row.get("update_norm", math.nan) for row in run.ledger.rows if row["ran"]
-    ]  # a long run measures but some
+    # a long run measures but some
+    lengths = [row.get("update_norm", math.nan) for row in run.ledger.rows if row["ran"]]
     return lengths[0] / lengths[1] if len(lengths) > 1 and lengths[1] else math.nan
 
 

@@ -11,7 +11,7 @@ from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes, FreshScenes
 from covlab.training.loss import LossWeights
-from covlab.training.nonfinite import NonFiniteLoss
+from covlab.training.nan_diagnosis import NonFiniteLoss
 from covlab.training.progress import Lines, Silent
 from covlab.training.recipe import Recipe
 from covlab.training.trainer import Trainer
@@ -21,7 +21,7 @@ MICRO_BATCHES = 15
 """An epoch's micro-batches: with four to a window, the last window is short."""
 
 LEARNING_RATES = {"adamw": 3e-3, "sgd": 0.3}
-"""At which each optimizer trains the stage's network."""
+"""At which each optimizer trains this network."""
 
 
 def small_run(
@@ -42,7 +42,7 @@ def small_run(
     """A trainer of a small network with the named faults, ready to ``fit``.
 
     Args:
-        faults: names; they must be of different places.
+        faults: names; they must replace different seams.
         seed: of scenes and first parameters; with the same seed, runs with and without a fault differ by the fault
             alone.
         scenes: memorized and validated on; or, of ``fresh`` ones, drawn for an epoch.

@@ -64,7 +64,7 @@ def fault(
     seen_in: str,
     setting: dict[str, Any] | None = None,
 ) -> Callable[[Replacement], Replacement]:
-    """Register the decorated function as the fault that replaces ``place``, such as "Trainer.weigh"."""
+    """Register the decorated function as the fault that replaces ``seam``, such as "Trainer.weigh"."""
 
     def register(replacement: Replacement) -> Replacement:
         name = replacement.__name__

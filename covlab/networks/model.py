@@ -186,8 +186,8 @@ class BackProjectionNet(Network):
         check_contract(self.scenario, y, H, codes, snr_db)
         y, codes = torch.view_as_complex(y), torch.view_as_complex(codes)
         x = codes.conj() * (y @ torch.view_as_complex(self.back_projection).T)  # [B, L, N]
-        looks = torch.view_as_real(x @ torch.view_as_complex(self.beams).T)  # [B, L, C, 2]
-        power = looks.square().sum(dim=-1).mean(dim=1)
+        beamed = torch.view_as_real(x @ torch.view_as_complex(self.beams).T)  # [B, L, C, 2]
+        power = beamed.square().sum(dim=-1).mean(dim=1)
         power = power / power.mean(dim=1, keepdim=True)
         features = torch.cat([power - 1, snr_db.unsqueeze(1) / 10], dim=1)
         estimate = self.head(self.backbone(features))

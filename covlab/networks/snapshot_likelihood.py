@@ -53,12 +53,12 @@ class GridCoordinates(nn.Module):
             self.register_buffer(name, constant.float(), persistent=False)
 
     def clamp(self, positions: Tensor) -> Tensor:
-        """``places`` [B, 3, P], moved to where sources can be."""
+        """``positions`` [B, 3, P], moved to where sources can be."""
         return torch.minimum(torch.maximum(positions, self.low), self.high)
 
     def nearest(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers of the nearest grid points of ``places`` [B, 3, P], and of their directions in a layer of one range
-        [B, P] each.
+        """Numbers of the nearest grid points of ``positions`` [B, 3, P], and of their directions in a layer of one
+        range [B, P] each.
         """
         steps = (positions - self.points[:, :1]).round()
         azimuth, elevation, r = (
@@ -68,19 +68,19 @@ class GridCoordinates(nn.Module):
         return r * self.shape[1] * self.shape[2] + direction, direction
 
     def parameters_of(self, positions: Tensor) -> Tensor:
-        """(φ, θ, log r) of ``places`` [B, 3, P] -> [B, P, 3], radians and metres; ranges above a kilometre are given as
-        one.
+        """(φ, θ, log r) of ``positions`` [B, 3, P] -> [B, P, 3], radians and metres; ranges above a kilometre are
+        given as one.
         """
         s, v, w = (positions * self.cell.unsqueeze(1)).unbind(1)
         return torch.stack([s.asin(), v.asin(), -w.clamp(min=1e-3).log()], dim=2)
 
     def steering(self, positions: Tensor) -> Tensor:
-        """Steering vectors of ``places`` [B, 3, P] -> complex [B, N, P]."""
+        """Steering vectors of ``positions`` [B, 3, P] -> complex [B, N, P]."""
         return phasors(self._path(positions)[0])
 
     def steering_and_slopes(self, positions: Tensor) -> Tensor:
-        """Steering vectors of ``places`` [B, 3, P] and their derivatives by the three coordinates -> complex [B, N, 4,
-        P].
+        """Steering vectors of ``positions`` [B, 3, P] and their derivatives by the three coordinates -> complex
+        [B, N, 4, P].
         """
         phase, h, path, square, along, by_s, by_v, w = self._path(positions)
         by_w = (square - path * (w * square - along) / h) / (h + 1)
@@ -164,7 +164,7 @@ class SnapshotLikelihood:
     def slope(
         self, coordinates: GridCoordinates, positions: Tensor, log_power: Tensor, loading: Tensor
     ) -> LikelihoodSlope:
-        """Of sources at ``places`` [B, 3, P] with ``log_power`` [B, P], and ε = ``loading`` [B].
+        """Of sources at ``positions`` [B, 3, P] with ``log_power`` [B, P], and ε = ``loading`` [B].
 
         With dS_l/dθ_i = v_i e_iᴴ + e_i v_iᴴ, where e_i is the source's own wave as seen and v_i is p e/2 for log p
         and p ∂e for a coordinate: score_i = 2 Re Σ_l (v_iᴴw_l w_lᴴe_i − e_iᴴS⁻¹v_i) with w = S⁻¹y, and

@@ -138,11 +138,12 @@ class UnrolledNet(Network):
             "site", torch.view_as_real(believed_channel(scenario).to(torch.complex64)), persistent=False
         )
         ranges = self.grid.shape[0]
-        self.passes = nn.ModuleList(GridPass(3 * ranges + 2, width, ranges) for _ in range(passes))
+        # The names of looks and verdicts are part of every checkpoint of this network.
+        self.looks = nn.ModuleList(GridPass(3 * ranges + 2, width, ranges) for _ in range(passes))
         self.floors = nn.ModuleList(nn.Linear(width + 1, 1) for _ in range(passes))
         self.rounds = nn.ModuleList(GridPass(3 * ranges + 2, width, ranges) for _ in found)
         trusts = [SourceTrust(width, sum(found[: i + 1]), scenario.max_sources) for i in range(len(found))]
-        self.trusts, self.head = nn.ModuleList(trusts[:-1]), trusts[-1]
+        self.verdicts, self.head = nn.ModuleList(trusts[:-1]), trusts[-1]
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
         """y [B, L, M, 2], H [B, L, M, 2] (not needed: the site is known), codes [B, L, N, 2], snr_db [B]."""
@@ -157,7 +158,7 @@ class UnrolledNet(Network):
         )
 
         logits, stages = torch.zeros_like(on_grid.power), list[Estimate | DictionaryEstimate]()
-        for grid_pass, floor in zip(self.passes, self.floors, strict=True):
+        for grid_pass, floor in zip(self.looks, self.floors, strict=True):
             if stages:
                 precision = self.whitening(likelihood, on_grid)
             matched = self.matched(likelihood, precision)
@@ -169,7 +170,7 @@ class UnrolledNet(Network):
             stages.append(on_grid)
 
         power, sources = on_grid.power, None
-        for count, grid_pass, assess in zip(self.found, self.rounds, [*self.trusts, self.head], strict=True):
+        for count, grid_pass, assess in zip(self.found, self.rounds, [*self.verdicts, self.head], strict=True):
             sources = self.climb(likelihood, self.join(sources, power, count))
             features, change = grid_pass(
                 self.picture(self.matched(likelihood, sources.slope.precision), on_grid, snr_db)
@@ -293,9 +294,8 @@ class UnrolledNet(Network):
         covariance: mean and covariance are those of the Gaussian (the sigma points of the unscented transform).
         """
         with self.exact():
-            root = torch.linalg.cholesky_ex(sources.spread[:, :, 1:, 1:] + 1e-6 * torch.eye(3, device=logits.device))[
-                0
-            ]  # [B, P, 3, 3]
+            # [B, P, 3, 3]
+            root = torch.linalg.cholesky_ex(sources.spread[:, :, 1:, 1:] + 1e-6 * torch.eye(3, device=logits.device))[0]
             reach = math.sqrt(3) * 1.5 * torch.tanh(root / 1.5) * (trust[..., 1] / 2).exp().unsqueeze(2).unsqueeze(3)
             centre = sources.positions.mT.unsqueeze(3)
             points = torch.cat([centre + reach, centre - reach], dim=3).permute(0, 2, 1, 3).flatten(2)  # [B, 3, 6P]

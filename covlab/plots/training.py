@@ -60,9 +60,8 @@ def window_columns(groups: Mapping[str, Mapping[str, Trainer]], columns: Mapping
         for axes, (column, name) in zip(row, columns.items(), strict=True):
             for (label, run), colour, line in zip(runs.items(), COLOURS, LINES, strict=False):
                 run.ledger.flush()
-                measured = [
-                    (row["window"], row[column]) for row in run.ledger.rows if column in row
-                ]  # a long run does not measure all in each window
+                # a long run does not measure all in each window
+                measured = [(row["window"], row[column]) for row in run.ledger.rows if column in row]
                 axes.plot(*zip(*measured, strict=True), line, color=colour, label=_stamped(label, run), linewidth=1.3)
             clip = next(iter(runs.values())).recipe.clip
             if clip is not None and column.startswith("gradient_norm"):

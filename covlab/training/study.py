@@ -30,7 +30,7 @@ from covlab.scenes.scenario import PRESETS, check_whole_number, preset
 from covlab.scenes.simulator import scene_generator
 from covlab.scenes.streams import FreshScenes
 from covlab.training.loss import LossWeights
-from covlab.training.nonfinite import NonFiniteLoss
+from covlab.training.nan_diagnosis import NonFiniteLoss
 from covlab.training.progress import Silent
 from covlab.training.recipe import PRECISIONS, Recipe
 from covlab.training.run_config import NETWORKS, build, configure

@@ -1,7 +1,7 @@
 """The training loop. One window = the micro-batches of one optimizer step.
 
-Read ``Trainer.fit`` and ``Trainer.train_window`` first; the methods below them are their vocabulary,
-in the order they are used, and each does the one thing its name says.
+Read ``Trainer.fit`` and ``Trainer.train_window`` first; the methods below them are their vocabulary, and each does the
+one thing its name says.
 """
 
 import math
@@ -33,7 +33,7 @@ from covlab.training.checkpoint import (
 )
 from covlab.training.ledger import Ledger, WindowLosses
 from covlab.training.loss import Loss, Losses, LossWeights
-from covlab.training.nonfinite import NonFiniteLoss, check_inputs, explain
+from covlab.training.nan_diagnosis import NonFiniteLoss, check_inputs, explain
 from covlab.training.progress import Lines, Silent, interrupt_as_flag, suited
 from covlab.training.ranks import ALONE, Ranks
 from covlab.training.recipe import PRECISIONS, Recipe, make_optimizer
@@ -359,9 +359,8 @@ class Trainer:
             if self.folder is not None:
                 best = {"model": self.model.state_dict() | self.validated_parameters(), "faults": list(self.faults)}
                 self.folder.save_best(best | {"validation": self.best, "config": self.config()})
-        if (
-            self.folder is not None and self.streak == 0
-        ):  # what may be the start of a failure is not worth resuming from
+        # what may be the start of a failure is not worth resuming from
+        if self.folder is not None and self.streak == 0:
             self.folder.write_json("epochs.json", self.history)
             self.folder.save_last(capture(self))
 

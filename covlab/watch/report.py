@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from covlab.watch.finding import VERDICTS, Finding, Verdict
-from covlab.watch.invariants import TITLES
+from covlab.watch.invariants import INVARIANTS, TITLES
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -175,3 +175,17 @@ class Report:
             elif finding is not None:
                 ElementTree.SubElement(case, "system-out").text = f"{finding.verdict}: {finding.says}"
         ElementTree.ElementTree(suite).write(path, encoding="unicode", xml_declaration=True)
+
+
+def arrange(findings: list[Finding]) -> list[Finding]:
+    """Sort findings, worst and best explanation first, and put consequences under their cause."""
+    by_code = {invariant.code: invariant for invariant in INVARIANTS}
+    ordered = sorted(findings, key=lambda one: (VERDICTS.index(one.verdict), by_code[one.code].rank))
+    causes: list[Finding] = []
+    for finding in ordered:
+        explained_by = (
+            one for one in causes if one.verdict == "fault" and finding.code in by_code[one.code].consequences
+        )
+        cause = next(explained_by, None)
+        (causes if cause is None else cause.follows).append(finding)
+    return causes

@@ -10,13 +10,13 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor, nn
 
+from covlab.watch.event_ledger import Row, ledger_row
 from covlab.watch.finding import Finding
-from covlab.watch.invariants import INVARIANTS, TITLES, Invariant, arrange
-from covlab.watch.report import Report
+from covlab.watch.invariants import INVARIANTS, TITLES, Invariant
+from covlab.watch.report import Report, arrange
 from covlab.watch.seen.events import Event, Step
 from covlab.watch.seen.observer import Observer
 from covlab.watch.seen.steps import StepLimitReached
-from covlab.watch.step_rows import Row, ledger_row
 
 ROWS_KEPT = 4096  # of the ledger, in memory
 

@@ -144,7 +144,7 @@ class Explorer:
         )
 
     def guarded(self, callback: Callable[P, T]) -> Callable[P, T | None]:
-        """``callback``, whose errors are shown in the explorer. The auditor of a lesson's run finds them there."""
+        """``callback``, whose errors are shown in the explorer. They make a lesson's run fail."""
 
         @wraps(callback)
         def careful(*arguments: P.args, **named: P.kwargs) -> T | None:

@@ -75,9 +75,8 @@ class NumberControl:
             self.box.value = round(change["new"])
             return
         values = [value for value, _ in self._shown()]
-        if (
-            change["new"] not in values
-        ):  # a value that was typed gets a place on the slider, so that the readout never lies
+        # a value that was typed gets a place on the slider, so that the readout never lies
+        if change["new"] not in values:
             values = sorted({*self.grid, change["new"]})
             self.slider.unobserve(self._follow_slider, "index")
             with self.slider.hold_sync():

@@ -98,10 +98,11 @@ class LossScaleExplorer(Explorer):
     def _picture(self, state: dict) -> tuple[Figure, str]:
         seen = scaled(self.gradients[state["network"]], 2.0 ** state["scale"])
         rows = self._run(state).ledger.rows
+        # a row holds the scale that its window left
         scales = [
             2.0 ** state["scale"],
             *(row["loss_scale"] for row in rows),
-        ]  # a row holds the scale that its window left
+        ]
         path = [(scale, bool(row["ran"])) for scale, row in zip(scales, rows, strict=False)]
         told = "; ".join(
             (

@@ -8,7 +8,7 @@ import pkgutil
 import re
 from typing import ClassVar
 
-from covlab.watch.finding import VERDICTS, Finding, Verdict
+from covlab.watch.finding import Finding, Verdict
 from covlab.watch.invariants.bounded_memory import Occurrences
 from covlab.watch.seen.events import GradientsCleared, Step
 from covlab.watch.seen.location import CodeLocation
@@ -81,17 +81,3 @@ def _find_invariants() -> tuple[type[Invariant], ...]:
 
 INVARIANTS = _find_invariants()
 TITLES = {invariant.code: invariant.title for invariant in INVARIANTS}
-
-
-def arrange(findings: list[Finding]) -> list[Finding]:
-    """Sort findings, worst and best explanation first, and put consequences under their cause."""
-    by_code = {invariant.code: invariant for invariant in INVARIANTS}
-    ordered = sorted(findings, key=lambda one: (VERDICTS.index(one.verdict), by_code[one.code].rank))
-    causes: list[Finding] = []
-    for finding in ordered:
-        explained_by = (
-            one for one in causes if one.verdict == "fault" and finding.code in by_code[one.code].consequences
-        )
-        cause = next(explained_by, None)
-        (causes if cause is None else cause.follows).append(finding)
-    return causes

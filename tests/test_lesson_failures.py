@@ -10,7 +10,7 @@ import pytest
 from toys import CHECK, EXERCISE, SOLUTION, TITLE, write_lesson
 
 from covlab.course.editions import read_lesson
-from covlab.course.notebook_audit import audit
+from covlab.course.lesson_failures import audit
 from covlab.course.runner import Run, run_all
 
 # name -> (cells, kind of the finding, words of its message)

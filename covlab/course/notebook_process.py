@@ -1,13 +1,12 @@
 """Runs one notebook through papermill, in a process of its own: whatever a lesson does to its
 kernel, its memory or its time, the runner and the other lessons go on.
 
-    python -m covlab.course.execute job.json
+    python -m covlab.course.notebook_process job.json
 
 The job is a dictionary: input, output, events, folder (paths), parameters, budget and limit
 (seconds). One JSON object a line goes to `events`: {"cell": id} as a cell starts, and at the end
 {"status": ..., "message": ..., "text": the traceback or what was printed last}. What the kernel prints is echoed to
-stdout and
-stderr: nbclient drops whatever a thread or child process says after the last cell.
+stdout and stderr: nbclient drops whatever a thread or child process says after the last cell.
 """
 
 import json
