@@ -36,7 +36,7 @@ def _lesson(run: Run) -> dict:
         "edition": run.edition,
         "status": run.status,
         "seconds": round(run.seconds, 2),
-        "budget": run.budget,
+        "budget": run.allowed,
         "parameters": run.parameters,
         "source_sha256": run.lesson.digest,
         "findings": [

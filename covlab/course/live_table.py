@@ -53,7 +53,7 @@ class Progress:
                 run.status,
                 f"{begun}/{len(ids)}",
                 f"{run.seconds:.0f} s",
-                f"{expected:.0f} s" if expected else f"< {run.budget:.0f} s",
+                f"{expected:.0f} s" if expected else f"< {run.allowed:.0f} s",
                 style=COLOURS.get(run.status, "red"),
             )
         return table

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from covlab.course.prose import statements
 
 GRACE = 10.0  # seconds a lesson's process has beyond its limit to stop its kernel and save what there is
 POLL = 0.05  # seconds between two looks at the running lessons
-KINDS = {"failed": "error", "timed out": "timeout", "kernel died": "kernel"}  # how papermill ends -> finding
+KINDS = {"failed": "error", "timed out": "timeout", "kernel died": "kernel"}  # how papermill ends -> kind of problem
 
 
 @dataclass
@@ -33,33 +33,29 @@ class Run:
     folder: where the executed notebook goes. overrides: parameters given in place of the lesson's
     own. budget: seconds it may take (None: the lesson's own); at three times as many it is stopped. edition:
     "instructor" or "student". status: waiting, running, passed, failed, timed out, kernel died or interrupted.
-    cell: id of the cell that began last. findings: all that is wrong. measured: claim id -> values.
+    cell: id of the cell that began last. problems: all that is wrong. measured: claim id -> values.
     Raises ValueError for overrides the lesson does not have.
     """
 
     lesson: Lesson
     folder: Path
     overrides: dict = field(default_factory=dict)
-    budget: float | None = None
+    budget: InitVar[float | None] = None
     edition: str = "instructor"
     status: str = "waiting"
     seconds: float = 0.0
     cell: str | None = None
     problems: list[Problem] = field(default_factory=list)
     measured: dict[str, list[float]] = field(default_factory=dict)
+    allowed: float = field(init=False)  #: seconds it may take
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, budget: float | None) -> None:
         self.folder = self.folder.resolve()
-        self.budget = self.allowed
+        self.allowed = budget or self.lesson.budget
         try:
             check_overrides(self.lesson.parameters, self.overrides)
         except ValueError as error:
             raise ValueError(f"lesson {self.lesson.name}: {error}") from error
-
-    @property
-    def allowed(self) -> float:
-        """Seconds it may take."""
-        return self.budget or self.lesson.budget
 
     @property
     def parameters(self) -> dict:
@@ -191,7 +187,7 @@ class _Process:
                     "events": str(self.events),
                     "folder": str(run.scratch),
                     "parameters": run.overrides,
-                    "budget": run.budget,
+                    "budget": run.allowed,
                     "limit": 3 * run.allowed,
                 }
             )
