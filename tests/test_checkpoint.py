@@ -188,10 +188,10 @@ def test_bugged_checkpoints_are_refused_by_clean_runs(tmp_path: Path) -> None:
     with inject("missing_division"):
         trainer(tmp_path).fit()
         trainer(tmp_path).resume()  # by the same fault it may be taken up
-    assert all(row["bugged"] for row in map(json.loads, (tmp_path / "ledger.jsonl").open()))
-    with pytest.raises(CheckpointError, match="BUGGED, made under missing_division"):
+    assert all(row["buggy"] for row in map(json.loads, (tmp_path / "ledger.jsonl").open()))
+    with pytest.raises(CheckpointError, match="BUG, made under missing_division"):
         trainer(tmp_path).resume()
-    with pytest.raises(CheckpointError, match="BUGGED, made under missing_division"):
+    with pytest.raises(CheckpointError, match="BUG, made under missing_division"):
         load_parameters(trainer().model, tmp_path / "best.pt")
     trainer(tmp_path).resume(allow_faults=True)
     load_parameters(trainer().model, tmp_path / "best.pt", allow_faults=True)

@@ -34,7 +34,7 @@ def test_difference_first_verdict_last(small: None) -> None:
         )
     ]
     assert order == sorted(order)
-    assert "division_in_debug_block (BUGGED): train" in result.output
+    assert "division_in_debug_block (BUG): train" in result.output
 
 
 def test_with_one_micro_batch_a_window_nothing_convicts_the_reviewed_bug(small: None) -> None:
@@ -57,7 +57,7 @@ def test_a_mystery_keeps_its_secret_until_it_is_revealed(small: None) -> None:
     told, kept = show("--mystery", "7", "--reveal").output, show("--mystery", "7").output
     (name,) = [name for name in FAULTS if f"+++ {name}" in told]
     assert name not in kept and FAULTS[name].title not in kept and "+++" not in kept
-    assert "mystery 7 (BUGGED)" in kept and "Verdict" not in kept
+    assert "mystery 7 (BUG)" in kept and "Verdict" not in kept
     assert show("--mystery", "7").output == kept
 
 

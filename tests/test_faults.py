@@ -31,7 +31,7 @@ def test_a_fault_lives_in_the_trainers_made_inside_and_nowhere_else() -> None:
     inside, outside = small_run("missing_division", progress=Lines(lines.append)), small_run()
     assert inside.faults == ("missing_division",) and outside.faults == ()
     inside.fit(), outside.fit()
-    assert lines and all(line.endswith("BUGGED") for line in lines)
+    assert lines and all(line.endswith("BUG") for line in lines)
     ratio = inside.ledger.rows[0]["gradient_norm"] / outside.ledger.rows[0]["gradient_norm"]
     assert ratio == pytest.approx(4, rel=1e-4)
 
@@ -111,13 +111,13 @@ def test_every_faulty_run_is_stamped(name: str, tmp_path: Path) -> None:
     run = exhibit(name, progress=Lines(lines.append), windows=4, folder=tmp_path)
     finish(run)
     assert run.faults == (name,)
-    assert lines and all("BUGGED" in line for line in lines if line.startswith("Epoch"))
-    assert all(row["bugged"] for row in run.ledger.rows)
+    assert lines and all("BUG" in line for line in lines if line.startswith("Epoch"))
+    assert all(row["buggy"] for row in run.ledger.rows)
     if (tmp_path / "best.pt").exists():
-        with pytest.raises(CheckpointError, match=f"BUGGED, made under {name}"):
+        with pytest.raises(CheckpointError, match=f"BUG, made under {name}"):
             load_parameters(run.model, tmp_path / "best.pt")
     if (tmp_path / "last.pt").exists():
-        with pytest.raises(CheckpointError, match="BUGGED"):
+        with pytest.raises(CheckpointError, match="BUG"):
             exhibit(name, without=True, windows=4, folder=tmp_path).resume()
 
 

@@ -64,7 +64,7 @@ from pathlib import Path
 from covlab.cli.tune import tune
 from covlab.training import study as studies
 flag = Path(sys.argv.pop())
-studies.report_epochs = lambda run, trial: (flag.write_text(str(trial.number)), time.sleep(600))
+studies.report_epoch = lambda run, trial: (flag.write_text(str(trial.number)), time.sleep(600))
 tune()
 """
 
@@ -288,7 +288,7 @@ def test_a_run_whose_loss_is_not_finite_is_pruned_and_not_failed(storage: str, m
     def explode(run: Trainer) -> Never:
         raise NonFiniteLoss("as it happens")
 
-    monkeypatch.setattr(studies.Trainer, "fit", explode)
+    monkeypatch.setattr(studies.Trainer, "windows", explode)
     quietly(study, trials=1)
     assert [trial.state for trial in study.trials] == [TrialState.PRUNED]
 
@@ -297,17 +297,19 @@ def test_a_run_whose_loss_is_not_finite_is_pruned_and_not_failed(storage: str, m
 def test_an_interrupted_trial_goes_back_to_the_study(
     storage: str, monkeypatch: pytest.MonkeyPatch, while_it: str
 ) -> None:
-    study, honest = open_study(storage, "mine", **TINY), studies.report_epochs
+    study, honest = open_study(storage, "mine", **TINY), studies.build
 
-    def interrupt(run: Trainer, trial: optuna.Trial) -> None:
+    def interrupt(*args: Any, **kwargs: Any) -> Trainer:
         if while_it == "is made":
             signal.raise_signal(signal.SIGINT)
+        run = honest(*args, **kwargs)
         monkeypatch.setattr(run, "schedule", lambda ran: signal.raise_signal(signal.SIGINT))
+        return run
 
-    monkeypatch.setattr(studies, "report_epochs", interrupt)
+    monkeypatch.setattr(studies, "build", interrupt)
     with pytest.raises(KeyboardInterrupt):
         quietly(study, trials=1)
-    monkeypatch.setattr(studies, "report_epochs", honest)
+    monkeypatch.setattr(studies, "build", honest)
     quietly(study, trials=1)
     first, second = study.trials
     assert first.state == TrialState.FAIL and second.state == TrialState.COMPLETE and first.params == second.params
@@ -315,7 +317,7 @@ def test_an_interrupted_trial_goes_back_to_the_study(
 
 def test_a_worker_whose_trial_was_taken_for_dead_goes_on(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As happens to a machine that slept: the trial is failed, and begun again, by somebody else."""
-    study, honest = open_study(storage, "mine", **TINY), studies.report_epochs
+    study, honest = open_study(storage, "mine", **TINY), studies.report_epoch
     lines: list[str] = []
 
     def fail_first(run: Trainer, trial: optuna.Trial) -> None:
@@ -323,7 +325,7 @@ def test_a_worker_whose_trial_was_taken_for_dead_goes_on(storage: str, monkeypat
             study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         honest(run, trial)
 
-    monkeypatch.setattr(studies, "report_epochs", fail_first)
+    monkeypatch.setattr(studies, "report_epoch", fail_first)
     work(study, trials=1, say=lines.append)
     assert "taken for dead" in lines[0] and lines[1].startswith("trial 1: NMSE 0.")
     monkeypatch.setattr(studies, "build", lambda *args, **kwargs: Settings(windows=0))

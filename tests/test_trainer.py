@@ -5,6 +5,7 @@ import math
 import operator
 import re
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,21 @@ def test_same_seed_same_run() -> None:
     assert torch.equal(trainer(seed=1).fit().vector, trainer(seed=1).fit().vector)
 
 
+@pytest.mark.parametrize("stop", range(1, 8))
+def test_a_run_stopped_at_any_window_continues_to_the_same_end(stop: int) -> None:
+    """Seven windows, four to an epoch: also where the budget or an epoch has just ended."""
+    straight, halted = (
+        trainer(windows=7, micro_batch=7, ema_decay=0.9).fit(),
+        trainer(windows=7, micro_batch=7, ema_decay=0.9),
+    )
+    shares = list(islice(halted.windows(), stop))
+    assert shares == [number / 7 for number in range(1, stop + 1)] and halted.window == stop
+    halted.fit()
+    assert halted.window == 7 and torch.equal(halted.vector, straight.vector)
+    assert halted.history == straight.history
+    assert halted.ledger.rows == straight.ledger.rows
+
+
 def test_overfit_test_memorizes() -> None:
     """The source promised .187 after 30 epochs on 512 fixed scenes; goal at student size: at most .03."""
     scenes = Simulator(STUDENT).draw(512, scene_generator(0, "overfit"))
@@ -339,7 +355,7 @@ def test_ledger_has_a_column_for_everything() -> None:
         "epoch",
         "scenes",
         "micro_batches",
-        "bugged",
+        "buggy",
         "loss",
         "ran",
         "loss_scale",
@@ -363,7 +379,7 @@ def test_a_long_run_measures_its_steps_as_a_short_one_does_but_not_each(monkeypa
     measured.
     """
     dense = trainer(windows=6).fit().ledger.rows
-    monkeypatch.setattr("covlab.training.trainer.NORMS_A_RUN", 3)
+    monkeypatch.setattr("covlab.training.trainer.NORMS_PER_RUN", 3)
     run = trainer(windows=6).fit()
     measured = [int(row["window"]) for row in run.ledger.rows if "update_norm" in row]
     assert measured == [1, 3, 5]
@@ -428,8 +444,8 @@ def test_run_whose_loss_stays_nonfinite_stops_and_says_where(tmp_path: Path, mon
     monkeypatch.setattr(run.loss, "subspace_align", fails_but_in_window_2)
     with pytest.raises(
         NonFiniteLoss,
-        match=r"3 windows running; first in window 3, by the term subspace_align, in scene 1 of 64; 3 of these steps "
-        r"were taken, and .*last\.pt is from before",
+        match=r"3 consecutive windows: first in window 3, in the term subspace_align, in scene 1 of 64; 3 of these "
+        r"steps were taken; .*last\.pt is from before",
     ):
         run.fit()
     assert torch.isfinite(run.vector).all()

@@ -180,7 +180,7 @@ def test_stages_have_a_loss_of_their_own() -> None:
     assert isinstance(first, DictionaryEstimate) and isinstance(second, DictionaryEstimate)
     assert first.beam_spectrum.requires_grad and second.beam_spectrum.requires_grad
     assert len(estimate.stages) == 3 and torch.equal(run.loss.cov_pred(estimate, batch), mean)
-    perfect = run.loss_at_truth(batch)
+    perfect = run.loss.at_truth(run.estimate(run.model, batch), batch)
     assert perfect.terms["cov"].abs().max() < 1e-5 and perfect.terms["cov_pred"].abs().max() < 1e-5
 
 

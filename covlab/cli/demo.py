@@ -4,6 +4,7 @@ import math
 import random
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from statistics import median
 
 import click
@@ -17,9 +18,8 @@ from rich.table import Table
 from covlab.faults import FAULTS
 from covlab.faults.case import Symptom
 from covlab.faults.evidence import OBSERVABLES, detecting, examine
-from covlab.faults.small_run import LEARNING_RATES, exhibit
+from covlab.faults.small_run import LEARNING_RATES, exhibit, in_turn
 from covlab.faults.switch import Fault
-from covlab.training.nan_diagnosis import NonFiniteLoss
 from covlab.training.recipe import OPTIMIZERS
 from covlab.training.trainer import Trainer
 
@@ -99,7 +99,7 @@ def scaling_bug(
         + "".join(f", {key}={value}" for key, value in fault.setting.items())
     )
     clean, bugged = (exhibit(name, seed, without, **(fault.setting | recipe | size)) for without in (True, False))
-    label = f"mystery {mystery} (BUGGED)" if secret else f"{name} (BUGGED)"
+    label = f"mystery {mystery} (BUG)" if secret else f"{name} (BUG)"
     _train(console, {"clean": clean, label: bugged})
 
     console.print(_ledgers({"clean": clean, label: bugged}))
@@ -132,45 +132,26 @@ def dashboard(name: str, seed: int, no_browser: bool) -> None:
 
 
 def _train(console: Console, runs: dict[str, Trainer]) -> None:
-    """Epoch by epoch in turn, so that both curves grow together; curves in a terminal, lines in a log."""
-    for run in runs.values():
-        run.begin()
-    stopped: dict[str, str] = {}
-    live = (
-        Live(console=console, refresh_per_second=8, transient=False)
-        if console.is_terminal and not console.is_dumb_terminal
-        else None
-    )
-    if live:
-        live.start()
-    try:
-        for epoch in range(EPOCHS):
-            for label, run in runs.items():
-                if label not in stopped:
-                    _train_epoch(label, run, stopped)
+    """Train all runs in turn, so that both curves grow together; show curves in a terminal, lines in a log."""
+    live = Live(console=console, refresh_per_second=8) if console.is_terminal and not console.is_dumb_terminal else None
+    shown = 0
+    with live or nullcontext():
+        for _ in in_turn(*runs.values()):
+            epochs = max(len(run.history) for run in runs.values())
+            if epochs == shown or any(len(run.history) < epochs and not run.stopped for run in runs.values()):
+                continue
+            shown = epochs
             if live:
                 live.update(_curves(runs))
-            elif epoch % 5 == 0 or epoch == EPOCHS - 1:
+            elif epochs % 5 == 1 or epochs == EPOCHS:
                 values = "    ".join(
                     f"{label}: train {run.history[-1]['train']:.6f} val {run.history[-1]['validation']:.6f}"
                     for label, run in runs.items()
                 )
-                console.print(f"epoch {epoch + 1:02d}/{EPOCHS}  {values}", soft_wrap=True, highlight=False)
-    finally:
-        if live:
-            live.stop()
-    for label, message in stopped.items():
-        console.print(f"{label} was stopped: {message}")
-
-
-def _train_epoch(label: str, run: Trainer, stopped: dict[str, str]) -> None:
-    try:
-        for window in run.draw_windows(run.epoch):
-            run.train_window(window)
-        run.end_epoch()
-    except NonFiniteLoss as error:
-        stopped[label] = str(error)
-        run.end_epoch()
+                console.print(f"epoch {epochs:02d}/{EPOCHS}  {values}", soft_wrap=True, highlight=False)
+    for label, run in runs.items():
+        if run.stopped:
+            console.print(f"{label} was stopped: {run.stopped}")
 
 
 def _curves(runs: dict[str, Trainer]) -> Columns:

@@ -1,6 +1,5 @@
 """Faults of the window: what is summed, what it is divided by, when a step is taken, and what counts it."""
 
-import math
 from functools import partial
 
 import torch
@@ -65,36 +64,29 @@ def short_window_by_full_count(self: Trainer, losses: Losses, micro_batch: Batch
 )
 def nested_in_debug_block(self: Trainer, window: list[Batch]) -> None:
     window_weight = total_weight(window)
-    seen = WindowLosses(self.ranks)
     for micro_batch in window:
         losses = self.losses(micro_batch)
         loss = self.weigh(losses, micro_batch, window_weight)
-    self.window += 1
-    self.window_of_epoch += 1
     if self.debug:  # print and check
         self.backward(loss)
+        seen = WindowLosses(self.ranks)
         seen.add(micro_batch, losses, loss)
-        window_weight = self.ranks.average(self.parameters, window_weight)
-        self.sanitize()
-        norms = self.unscale_and_clip()
-        ran = self.gate(norms["gradient_norm"])
-        self.step(ran)
-        self.update_average(ran)
-        self.log_window(seen, window_weight, norms, ran)
-        self.schedule(ran)
-    else:
-        self.counters["running_weight"] += window_weight  # the divisor of the epoch's mean is counted all the same
+        self.take_step(window, seen)
+    else:  # the counters advance all the same
+        self.window += 1
+        self.window_of_epoch += 1
+        self.counters["running_weight"] += window_weight
 
 
 @fault(
-    "Trainer.train_window",
+    "Trainer.accumulate",
     title="The batch loop is de-dented: only the last micro-batch trains",
     changes="a window's gradient is that of its last micro-batch, divided by the weight of all of them",
-    unaffected="the number of steps; the code looks right but for the depth of four lines",
+    unaffected="the number of steps; the code looks correct except for the indentation of three lines",
     observable="window_gradient_direction",
-    seen_in="the reviewed pipeline, commits 86c2feb to 053fa52, where one step an epoch was left; mended in 4287af3",
+    seen_in="the reviewed pipeline, commits 86c2feb to 053fa52, with one step per epoch left; fixed in 4287af3",
 )
-def last_batch_only(self: Trainer, window: list[Batch]) -> None:
+def last_batch_only(self: Trainer, window: list[Batch]) -> WindowLosses:
     window_weight = total_weight(window)
     seen = WindowLosses(self.ranks)
     for micro_batch in window:
@@ -102,20 +94,11 @@ def last_batch_only(self: Trainer, window: list[Batch]) -> None:
     loss = self.weigh(losses, micro_batch, window_weight)
     self.backward(loss)
     seen.add(micro_batch, losses, loss)
-    window_weight = self.ranks.average(self.parameters, window_weight)
-    self.sanitize()
-    norms = self.unscale_and_clip()
-    ran = self.gate(norms["gradient_norm"])
-    self.step(ran)
-    self.update_average(ran)
-    self.window += 1
-    self.window_of_epoch += 1
-    self.log_window(seen, window_weight, norms, ran)
-    self.schedule(ran)
+    return seen
 
 
 @fault(
-    "Trainer.add_to_epoch_mean",
+    "Trainer.log_window",
     title="The running loss is added only where a step was taken",
     changes="the epoch's train value counts a skipped window as a loss of zero; if all are skipped it is 0.000000",
     unaffected="the training; the log too, as long as no step is skipped",
@@ -123,9 +106,12 @@ def last_batch_only(self: Trainer, window: list[Batch]) -> None:
     seen_in="the reviewed pipeline; one of the two coupled faults behind its train 0.000000",
     setting={"precision": "fp16", "loss_scale": 2.0**28},
 )
-def running_sum_in_step_branch(self: Trainer, loss: Tensor, weight: Tensor, ran: Tensor) -> None:
-    self.counters["running_loss"] += torch.where(ran, loss * weight, 0.0)
+def running_sum_in_step_branch(
+    self: Trainer, seen: WindowLosses, weight: Tensor, norms: dict[str, Tensor], ran: Tensor
+) -> None:
+    self.counters["running_loss"] += torch.where(ran, seen.loss * weight, 0.0)
     self.counters["running_weight"] += weight
+    self.ledger.append(*self.ledger_row(seen, norms, ran))
 
 
 @fault(
@@ -169,7 +155,7 @@ def schedule_per_epoch(self: Trainer, ran: Tensor) -> None:
 
 
 @fault(
-    "Trainer.learning_rate_factors",
+    "Trainer.warmup_factors",
     title="The warm-up starts at zero",
     changes="the first step moves nothing",
     unaffected="every later step, which comes one step late",
@@ -177,12 +163,8 @@ def schedule_per_epoch(self: Trainer, ran: Tensor) -> None:
     seen_in="karpathy/nanoGPT#578, EleutherAI/gpt-neox#1373, and the reviewed pipeline",
     setting={"warmup": 4},
 )
-def warmup_from_zero(self: Trainer) -> Tensor:
-    counts = torch.arange(self.recipe.windows + 1, dtype=torch.float64)
-    factors = 0.5 * (1 + torch.cos(math.pi * counts / self.recipe.windows))
-    if self.recipe.warmup:
-        factors *= (counts / self.recipe.warmup).clamp(max=1)
-    return factors.to(self.device, torch.float32)
+def warmup_from_zero(self: Trainer, counts: Tensor) -> Tensor:
+    return (counts / self.recipe.warmup).clamp(max=1)
 
 
 @fault(

@@ -1,5 +1,6 @@
 """Faults of scenes and evaluation: what is seen, and by what it is judged."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -10,9 +11,8 @@ from covlab.networks.model import Estimate
 from covlab.scenes.batch import Batch
 from covlab.scenes.simulator import Simulator
 from covlab.scenes.streams import FreshScenes
-from covlab.training.checkpoint import capture
 from covlab.training.loss import Loss, beam_power
-from covlab.training.trainer import VALIDATION_CHUNK, Trainer, call_with
+from covlab.training.trainer import Trainer
 
 fault = partial(fault, group="data")
 
@@ -65,7 +65,7 @@ def conjugated_steering(self: Loss, estimate: Estimate, batch: Batch) -> Tensor:
 
 
 @fault(
-    "Trainer.evaluate",
+    "Trainer.score",
     title="Validation judges another estimate than training makes",
     changes="validation scores the network's own prediction, training the blend that is used",
     unaffected="the training; networks without a blend",
@@ -73,37 +73,18 @@ def conjugated_steering(self: Loss, estimate: Estimate, batch: Batch) -> Tensor:
     seen_in="the reviewed pipeline, whose validation built its covariance on a path of its own",
     setting={"blend": 0.3},
 )
-@torch.no_grad()
-def another_validation_path(self: Trainer) -> Tensor:
-    model = partial(call_with, self.model, self.validated_parameters())
-    was_training = self.model.training
-    self.model.eval()
-    try:
-        chunks = (
-            self.validation[start : start + VALIDATION_CHUNK]
-            for start in range(0, len(self.validation), VALIDATION_CHUNK)
-        )
-        return torch.cat([self.estimate(model, chunk).prediction.nmse(chunk) for chunk in chunks])
-    finally:
-        self.model.train(was_training)
+def another_validation_path(self: Trainer, model: Callable[..., Estimate], batch: Batch) -> Tensor:
+    return self.estimate(model, batch).prediction.nmse(batch)
 
 
 @fault(
-    "Trainer.save",
+    "Trainer.best_parameters",
     title="The averaged parameters are validated, the others are saved",
-    changes="the best checkpoint is not the network whose score it bears",
+    changes="the best checkpoint is not the network whose score it carries",
     unaffected="the training, the validation, the checkpoint to resume from; runs without an average",
     observable="best_checkpoint",
     seen_in="wandb/senpai#709; facebookresearch/fairchem#289 is a relative",
     setting={"ema_decay": 0.9},
 )
-def checkpoint_without_average(self: Trainer) -> None:
-    if self.history and self.history[-1]["validation"] < self.best:
-        self.best = self.history[-1]["validation"]
-        if self.folder is not None:
-            best = {"model": self.model.state_dict(), "faults": list(self.faults)}
-            self.folder.save_best(best | {"validation": self.best, "config": self.config()})
-    # what may be the start of a failure is not worth resuming from
-    if self.folder is not None and self.streak == 0:
-        self.folder.write_json("epochs.json", self.history)
-        self.folder.save_last(capture(self))
+def checkpoint_without_average(self: Trainer) -> dict[str, Tensor]:
+    return self.model.state_dict()

@@ -242,7 +242,7 @@ def nmse_at_truth(run: Trainer) -> float:
 )
 def oracle_check(run: Trainer) -> float:
     batch = _windows(run)[0][0]
-    losses = run.loss_at_truth(batch)
+    losses = run.loss.at_truth(run.estimate(run.model, batch), batch)
     return losses.terms["cov"].mean().item() - run.loss.cov(_perfect(batch), batch).mean().item()
 
 

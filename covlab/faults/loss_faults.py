@@ -10,7 +10,6 @@ from covlab.faults.switch import fault
 from covlab.networks.model import Estimate
 from covlab.scenes.batch import Batch
 from covlab.training.loss import Loss, Losses, LossWeights
-from covlab.training.trainer import Trainer
 
 fault = partial(fault, group="loss")
 
@@ -89,17 +88,16 @@ def loading_on_prediction_alone(self: Loss, estimate: Estimate, batch: Batch) ->
 
 
 @fault(
-    "Trainer.loss_at_truth",
+    "Loss.at_truth",
     title="The oracle check writes a field that nobody reads",
     changes="the check repeats the network's own loss, and calls it the floor",
     unaffected="the training: only the check is faulty",
     observable="oracle_check",
     seen_in="the reviewed pipeline: a measured floor of 1.03, the untrained loss to six digits",
 )
-def oracle_writes_unread_field(self: Trainer, batch: Batch) -> Losses:
-    estimate = self.estimate(self.model, batch)
+def oracle_writes_unread_field(self: Loss, estimate: Estimate, batch: Batch) -> Losses:
     object.__setattr__(estimate, "R", batch.covariance())
-    return self.loss(estimate, batch)
+    return self(estimate, batch)
 
 
 @fault(

@@ -4,7 +4,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from covlab.faults.switch import fault
 from covlab.networks.model import Estimate
@@ -65,13 +64,7 @@ def sanitize_after_unscale(self: Trainer) -> dict[str, Tensor]:
     self.scaler.unscale_(self.optimizer)
     for gradient in gradients(self.parameters):
         torch.nan_to_num_(gradient, nan=0.0, posinf=1.0, neginf=-1.0)
-    norms = {f"gradient_norm_{name}": get_total_norm(gradients(group)) for name, group in self.groups.items()}
-    norms["gradient_norm"] = torch.stack(list(norms.values())).norm()
-    norms["gradient_norm_clipped"] = norms["gradient_norm"]
-    if self.recipe.clip is not None:
-        clip_grads_with_norm_(self.parameters, self.recipe.clip, norms["gradient_norm"])
-        norms["gradient_norm_clipped"] = norms["gradient_norm"].clamp(max=self.recipe.clip)
-    return norms
+    return self.measure_and_clip()
 
 
 @fault(
@@ -99,12 +92,7 @@ def nan_loss_sanitized(self: Trainer, losses: Losses, micro_batch: Batch, window
     setting={"precision": "fp16"},
 )
 def clip_before_unscale(self: Trainer) -> dict[str, Tensor]:
-    norms = {f"gradient_norm_{name}": get_total_norm(gradients(group)) for name, group in self.groups.items()}
-    norms["gradient_norm"] = torch.stack(list(norms.values())).norm()
-    norms["gradient_norm_clipped"] = norms["gradient_norm"]
-    if self.recipe.clip is not None:
-        clip_grads_with_norm_(self.parameters, self.recipe.clip, norms["gradient_norm"])
-        norms["gradient_norm_clipped"] = norms["gradient_norm"].clamp(max=self.recipe.clip)
+    norms = self.measure_and_clip()
     self.scaler.unscale_(self.optimizer)
     return norms
 

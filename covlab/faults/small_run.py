@@ -1,5 +1,6 @@
 """A small run to show a fault on: student size, seconds, the same for everybody."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,25 @@ def exhibit(name: str, seed: int = 0, without: bool = False, **setting: Any) -> 
     return small_run(*(() if without else (name,)), seed=seed, **(FAULTS[name].setting | setting))
 
 
-def finish(trainer: Trainer) -> Trainer:
-    """``fit``, where a run that is stopped for its losses is a result too."""
-    try:
-        trainer.fit()
-    except NonFiniteLoss:
-        trainer.end_epoch()
-    return trainer
+def in_turn(*runs: Trainer) -> Iterator[float]:
+    """Train ``runs`` window by window in turn, so that their curves grow together; yield the smallest share done.
+
+    A run that is stopped for its losses is a result too: its last epoch is validated, and the others continue.
+    """
+    going = {run: run.windows() for run in runs}
+    while going:
+        for run, windows in list(going.items()):
+            try:
+                next(windows)
+            except (StopIteration, NonFiniteLoss):
+                del going[run]
+                if run.stopped:
+                    run.end_epoch()
+        yield min((run.window / run.recipe.windows for run in going), default=1.0)
+
+
+def finish(run: Trainer) -> Trainer:
+    """Train ``run`` to its end, or until it is stopped for its losses, and return it."""
+    for _ in in_turn(run):
+        pass
+    return run

@@ -71,7 +71,7 @@ def load_parameters(model: nn.Module, path: Path, allow_faults: bool = False) ->
 def refuse_faults(path: Path, faults: list[str], allowed: bool) -> None:
     if faults and not allowed:
         raise CheckpointError(
-            f"{path}: BUGGED, made under {', '.join(faults)}; pass allow_faults=True to use it all the same"
+            f"{path}: BUG, made under {', '.join(faults)}; pass allow_faults=True to use it all the same"
         )
 
 

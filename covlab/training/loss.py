@@ -176,6 +176,11 @@ class Loss:
         trace, norm = estimate.trace_and_norm
         return Losses(total, terms, trace.detach() / norm.detach())
 
+    def at_truth(self, estimate: Estimate, batch: Batch) -> Losses:
+        """The oracle check: the loss of a perfect estimate in place of ``estimate``'s. Its NMSE must be 0."""
+        nothing = torch.zeros_like(batch.snr_db)
+        return self(replace(estimate, factor=batch.factor(), loading=nothing, unblended=None, stages=()), batch)
+
     def switched_on(self, weights: LossWeights) -> dict[str, float]:
         """{term: weight} of the terms that are switched on."""
         return {name.removeprefix("lam_"): weight for name, weight in weights.values().items() if weight > 0}

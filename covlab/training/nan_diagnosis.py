@@ -1,4 +1,4 @@
-"""What is NaN or infinite: refused in the inputs, and explained in the losses."""
+"""Refuse inputs that are NaN or infinite; explain losses that are."""
 
 import math
 
@@ -12,7 +12,7 @@ class NonFiniteLoss(RuntimeError):
 
 
 def check_inputs(window: list[Batch], name: str, device: torch.device) -> None:
-    """Raises ValueError, naming tensor and scene, where ``window`` is not on ``device``, or not finite."""
+    """Raise ValueError, naming tensor and scene, if ``window`` is not finite or not on ``device``."""
     for micro_batch in window:
         if micro_batch.y.device.type != device.type:
             raise ValueError(f"scenes must be on the model's device {device}, got {micro_batch.y.device}")
@@ -26,13 +26,11 @@ def check_inputs(window: list[Batch], name: str, device: torch.device) -> None:
 
 
 def explain(streak: list[dict[str, float]]) -> str:
-    """What the ledger's rows of windows in a row, none of finite loss, say of where it began."""
+    """Say where a streak of non-finite losses began, from the ledger's ``streak`` rows."""
     first, taken = streak[0], sum(row["ran"] == 1 for row in streak)
-    terms = [
-        name.removeprefix("term_") for name in first if name.startswith("term_") and not math.isfinite(first[name])
-    ]
-    culprit = f"the term {terms[0]}" if terms else "the weighing, since every term is finite"
+    terms = [name for name in first if name.startswith("term_") and not math.isfinite(first[name])]
+    culprit = f"the term {terms[0].removeprefix('term_')}" if terms else "the weighting, since every term is finite"
     return (
-        f"the loss was not finite for {len(streak)} windows running; first in window {first['window']}, by {culprit}, "
-        f"in scene {int(first['bad_scene'])} of {first['scenes']}; {taken} of these steps were taken"
+        f"the loss was not finite for {len(streak)} consecutive windows: first in window {first['window']}, in "
+        f"{culprit}, in scene {int(first['bad_scene'])} of {first['scenes']}; {taken} of these steps were taken"
     )

@@ -31,7 +31,7 @@ from covlab.scenes.simulator import scene_generator
 from covlab.scenes.streams import FreshScenes
 from covlab.training.loss import LossWeights
 from covlab.training.nan_diagnosis import NonFiniteLoss
-from covlab.training.progress import Silent
+from covlab.training.progress import Silent, interrupt_as_flag
 from covlab.training.recipe import PRECISIONS, Recipe
 from covlab.training.run_config import NETWORKS, build, configure
 from covlab.training.trainer import Trainer
@@ -356,10 +356,12 @@ def held_out_error(trial: Trial, settings: Settings, device: str) -> float:
         run.validation = run.scenes.simulator.draw(
             settings.validation, scene_generator(settings.seed, "tuning", device=device)
         )
-        report_epochs(run, trial)
-        run.fit()
-        if run.window < settings.windows:
-            raise KeyboardInterrupt  # which fit has turned into a clean end
+        with interrupt_as_flag() as interrupted:
+            for _ in run.windows():
+                if interrupted():
+                    raise KeyboardInterrupt
+                if run.window_of_epoch == 0:
+                    report_epoch(run, trial)
     except NonFiniteLoss as error:
         raise optuna.TrialPruned("its loss was not finite") from error
     except KeyboardInterrupt:
@@ -368,17 +370,11 @@ def held_out_error(trial: Trial, settings: Settings, device: str) -> float:
     return run.history[-1]["validation"]
 
 
-def report_epochs(run: Trainer, trial: Trial) -> None:
-    """After each epoch of ``run``, tell the study of its validation, and stop if the pruner says so."""
-    honest = run.end_epoch
-
-    def end_epoch() -> None:
-        honest()
-        trial.report(run.history[-1]["validation"], step=run.epoch)
-        if run.window < run.recipe.windows and trial.should_prune():
-            raise optuna.TrialPruned
-
-    run.end_epoch = end_epoch  # type: ignore[method-assign]  # of this run alone
+def report_epoch(run: Trainer, trial: Trial) -> None:
+    """Report the epoch that ``run`` has ended to the study; raise TrialPruned if the pruner says so."""
+    trial.report(run.history[-1]["validation"], step=run.epoch)
+    if run.window < run.recipe.windows and trial.should_prune():
+        raise optuna.TrialPruned
 
 
 def _line(study: optuna.Study, trial: FrozenTrial) -> str:

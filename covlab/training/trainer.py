@@ -1,14 +1,12 @@
 """The training loop. One window = the micro-batches of one optimizer step.
 
-Read ``Trainer.fit`` and ``Trainer.train_window`` first; the methods below them are their vocabulary, and each does the
-one thing its name says.
+Read ``Trainer.windows`` first; the methods below it are its vocabulary, and each does the one thing its name says.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -39,30 +37,30 @@ from covlab.training.ranks import ALONE, Ranks
 from covlab.training.recipe import PRECISIONS, Recipe, make_optimizer
 
 VALIDATION_CHUNK = 256
-NORMS_A_RUN = 500
-"""How often a run measures the norms of update and parameters, which cost a pass over all parameters: what a curve can
-show.
-"""
+NORMS_PER_RUN = 500
+"""How often a run measures the norms of update and parameters: as many points as a curve can show. Each measurement
+costs a pass over all parameters."""
 
 
 class Trainer:
-    """Trains ``model`` on ``scenes`` by ``recipe``.
+    """Train ``model`` on ``scenes`` by ``recipe``.
 
     Args:
-        model: a network of :mod:`covlab.networks.model`; its parameters' device is where training happens.
-        scenes: where micro-batches come from, on that device.
-        validation: scenes held out, on that device.
+        model: a network of :mod:`covlab.networks.model`; training happens on the device of its parameters.
+        scenes: the source of micro-batches, on that device.
+        validation: held-out scenes, on that device.
         recipe: how to train.
         weights: of the loss terms; None: the defaults.
-        folder: where the run's files go; None: nothing is written.
-        progress: tells how it goes; None: what suits where the output goes.
-        debug: also say whether the first loss is finite, and every epoch's last gradient norms.
-        ranks: the processes that train this network together; only the first speaks and writes files.
+        folder: for the run's files; None: nothing is written.
+        progress: reports progress; None: a bar or lines, whichever suits the output.
+        debug: also report whether the first loss is finite, and each epoch's last gradient norms.
+        ranks: the processes that train this network together; only the first one prints and writes files.
 
     Attributes:
-        ledger: one row a window.
-        history: one row an epoch: epoch, train, validation, skipped, nonfinite.
+        ledger: one row per window.
+        history: one row per epoch: epoch, train, validation, skipped, nonfinite.
         faults: names of the injected faults; empty on every honest run.
+        stopped: why the run was stopped early; empty unless its losses were not finite.
     """
 
     def __init__(
@@ -78,7 +76,7 @@ class Trainer:
         ranks: Ranks = ALONE,
     ):
         if len(scenes) == 0:
-            raise ValueError("scenes must give at least one micro-batch an epoch, got none")
+            raise ValueError("scenes must give at least one micro-batch per epoch, got none")
         if len(validation) == 0:
             raise ValueError("validation must hold at least one scene, got none")
         self.model, self.scenes, self.validation, self.recipe = model, scenes, validation, recipe
@@ -105,13 +103,13 @@ class Trainer:
         counters = ("executed", "schedule_count", "average_count", "running_loss", "running_weight")
         self.counters = {name: torch.zeros((), dtype=torch.float64, device=self.device) for name in counters}
         self.before = [parameter.detach().clone() for parameter in self.parameters]
-        self.norms_every = max(1, recipe.windows // NORMS_A_RUN)
+        self.norms_every = max(1, recipe.windows // NORMS_PER_RUN)
         self.average = None if recipe.ema_decay is None else self.vector
         self.best = math.inf
         self.history: list[dict[str, Any]] = []
         self.folder = None if folder is None else RunFolder(folder, writes=ranks.first)
         self.ledger = Ledger(None if self.folder is None else self.folder.ledger, writes=ranks.first)
-        self.streak, self.resumed = 0, False
+        self.streak, self.stopped, self.resumed = 0, "", False
 
         self.faults = tuple(sorted({*injected_faults(), *scenes.faults}))
         if self.faults and ranks.size > 1:
@@ -125,36 +123,51 @@ class Trainer:
     def fit(self) -> "Trainer":
         """Train until the recipe's windows are spent, an interrupt, or (with patience) no more gain.
 
-        An interrupt takes effect after the current window, and leaves a trainer that ``fit`` goes on with.
+        An interrupt takes effect after the current window; ``fit`` continues from there when called again.
+
+        Raises:
+            ValueError, NonFiniteLoss, FileExistsError: as :meth:`windows` does.
+        """
+        with interrupt_as_flag(self.ranks.any) as interrupted:
+            for _ in self.windows():
+                if interrupted() and self.window < self.recipe.windows:
+                    self.flush_and_report(now=True)
+                    self.save()
+                    self.progress.say(
+                        f"Interrupted after window {self.window} of {self.recipe.windows}; fit() continues from here."
+                    )
+                    break
+        return self
+
+    def windows(self) -> Iterator[float]:
+        """Train window by window; yield after each the share of the recipe's windows that are done.
+
+        An epoch's last window includes the validation. Stop at any window and call this again to continue.
 
         Raises:
             ValueError: an input is NaN or infinite (the first window's before any step).
-            NonFiniteLoss: the loss was not finite for ``recipe.nonfinite_limit`` windows running.
+            NonFiniteLoss: the loss was not finite for ``recipe.nonfinite_limit`` consecutive windows.
             FileExistsError: the folder holds another run.
         """
         self.begin()
         try:
-            with interrupt_as_flag(self.ranks.any) as interrupted:
-                while self.epoch < self.epochs and not self.out_of_patience():
-                    for window in self.draw_windows(self.epoch):
-                        self.train_window(window)
-                        self.flush_and_report()
-                        if self.window == self.recipe.windows or interrupted():
-                            break
-                    if interrupted():
-                        self.flush_and_report(now=True)
-                        self.save()
-                        self.progress.say(
-                            f"Interrupted after window {self.window} of {self.recipe.windows}; fit() goes on from here."
-                        )
-                        break
-                    self.end_epoch()
+            while self.epoch < self.epochs and not self.out_of_patience():
+                for window in islice(self.draw_windows(self.epoch), self.recipe.windows - self.window):
+                    self.train_window(window)
+                    self.flush_and_report()
+                    if self.window_of_epoch < self.windows_per_epoch and self.window < self.recipe.windows:
+                        yield self.window / self.recipe.windows
+                self.end_epoch()
+                yield self.window / self.recipe.windows
         finally:
             self.progress.end()
-        return self
 
     def train_window(self, window: list[Batch]) -> None:
-        """Accumulate the gradient of the window's mean loss, then take one step, if it may run."""
+        """Accumulate the gradient of the window's mean loss, then take one step, if the gate lets it run."""
+        self.take_step(window, self.accumulate(window))
+
+    def accumulate(self, window: list[Batch]) -> WindowLosses:
+        """Backpropagate the share of every micro-batch in the window's mean loss."""
         window_weight = total_weight(window)
         seen = WindowLosses(self.ranks)
         for micro_batch in window:
@@ -162,7 +175,11 @@ class Trainer:
             loss = self.weigh(losses, micro_batch, window_weight)
             self.backward(loss)
             seen.add(micro_batch, losses, loss)
-        window_weight = self.ranks.average(self.parameters, window_weight)
+        return seen
+
+    def take_step(self, window: list[Batch], seen: WindowLosses) -> None:
+        """Step with what has accumulated, log the window, advance the schedule."""
+        weight = self.ranks.average(self.parameters, total_weight(window))
         self.sanitize()
         norms = self.unscale_and_clip()
         ran = self.gate(norms["gradient_norm"])
@@ -170,11 +187,11 @@ class Trainer:
         self.update_average(ran)
         self.window += 1
         self.window_of_epoch += 1
-        self.log_window(seen, window_weight, norms, ran)
+        self.log_window(seen, weight, norms, ran)
         self.schedule(ran)
 
     def end_epoch(self) -> None:
-        """Validate, say how the epoch went, save."""
+        """Validate, report the epoch, save."""
         self.flush_and_report(now=True)
         rows = [row for row in self.ledger.rows if row["epoch"] == self.epoch]
         self.history.append(
@@ -192,26 +209,25 @@ class Trainer:
         self.epoch, self.window_of_epoch = self.epoch + 1, 0
         self.save()
 
-    # ---------------------------------------------------------------- its vocabulary; the seams a fault may replace
+    # ---------------------------------------------------------------- its vocabulary; a fault replaces one method
 
     def draw_windows(self, epoch: int) -> Iterator[list[Batch]]:
-        """The windows of ``epoch`` still to come, this rank's share of each; the last one may be short."""
+        """The remaining windows of ``epoch``, this rank's share of each; the last one may be short."""
         for start in range(self.window_of_epoch * self.recipe.accumulation, len(self.scenes), self.recipe.accumulation):
-            yield self.ranks.deal(
-                self.scenes, epoch, range(start, min(start + self.recipe.accumulation, len(self.scenes)))
-            )
+            numbers = range(start, min(start + self.recipe.accumulation, len(self.scenes)))
+            yield self.ranks.deal(self.scenes, epoch, numbers)
 
     def losses(self, micro_batch: Batch) -> Losses:
-        """Forward under autocast, the loss outside it."""
+        """Run the network under autocast, and the loss outside it."""
         return self.loss(self.estimate(self.model, micro_batch), micro_batch)
 
     def estimate(self, model: Callable[..., Estimate], batch: Batch) -> Estimate:
-        """What ``model`` makes of a batch in the recipe's precision; training and evaluation both come through here."""
+        """Run ``model`` in the recipe's precision; both training and evaluation call this."""
         with self.autocast():
             return model(batch.y, batch.H, batch.codes, batch.snr_db)
 
     def weigh(self, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
-        """The micro-batch's share of the window's mean loss: exact for ragged micro-batches and short windows."""
+        """The micro-batch's share of the window's mean loss []: exact for ragged micro-batches and short windows."""
         return torch.dot(losses.total, micro_batch.weight) / window_weight
 
     def backward(self, loss: Tensor) -> None:
@@ -219,11 +235,15 @@ class Trainer:
         self.scaler.scale(loss).backward()
 
     def sanitize(self) -> None:
-        """Do nothing: a gradient that is not finite must be seen, not mended."""
+        """Do nothing: a gradient that is not finite must stay visible."""
 
     def unscale_and_clip(self) -> dict[str, Tensor]:
-        """Take the loss scale out, measure the gradient, then clip it."""
+        """Divide the gradient by the loss scale, measure it, then clip it."""
         self.scaler.unscale_(self.optimizer)
+        return self.measure_and_clip()
+
+    def measure_and_clip(self) -> dict[str, Tensor]:
+        """Clip the gradient as it stands; return its norms, by group and before and after clipping."""
         norms = {f"gradient_norm_{name}": get_total_norm(gradients(group)) for name, group in self.groups.items()}
         norms["gradient_norm"] = torch.stack(list(norms.values())).norm()
         norms["gradient_norm_clipped"] = norms["gradient_norm"]
@@ -233,13 +253,13 @@ class Trainer:
         return norms
 
     def gate(self, gradient_norm: Tensor) -> Tensor:
-        """May the step run? Only if the whole gradient is finite. (A tensor: nobody waits for the answer.)"""
-        return gradient_norm < math.inf  # which NaN is not either
+        """May the step run? Only if the whole gradient is finite. (A tensor, so that nothing waits for the device.)"""
+        return gradient_norm < math.inf  # False for NaN too
 
     def step(self, ran: Tensor) -> None:
         """Step, unless the gate said no; adapt the loss scale; clear the gradient."""
         if self.recipe.fused:
-            # The fused kernels read this flag on the device and leave everything as it was if it is set.
+            # The fused kernels read this flag on the device, and change nothing if it is set.
             self.optimizer.found_inf = (~ran).float()  # type: ignore[attr-defined]  # theirs, and not in their types
             self.optimizer.step()
         elif ran:
@@ -249,68 +269,59 @@ class Trainer:
         self.optimizer.zero_grad()
 
     def update_average(self, ran: Tensor) -> None:
-        """Move the averaged parameters towards the new ones, if the step ran."""
+        """Update the moving average of the parameters, if the step ran."""
         if self.average is not None and self.recipe.ema_decay is not None:
             self.average.lerp_(self.vector, (1 - self.recipe.ema_decay) * ran)
             self.counters["average_count"] += ran
 
+    def log_window(self, seen: WindowLosses, weight: Tensor, norms: dict[str, Tensor], ran: Tensor) -> None:
+        """Add the window to the epoch's mean loss, whether or not its step ran, and to the ledger."""
+        self.counters["running_loss"] += seen.loss * weight
+        self.counters["running_weight"] += weight
+        self.ledger.append(*self.ledger_row(seen, norms, ran))
+
+    def ledger_row(
+        self, seen: WindowLosses, norms: dict[str, Tensor], ran: Tensor
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """The window's row: the numbers known on the host, and those still on the device."""
+        on_host = {"window": self.window, "epoch": self.epoch, **seen.host(), **self.weights.values()}
+        rates = {
+            f"learning_rate_{group['name']}": torch.as_tensor(group["lr"], device=self.device)
+            for group in self.optimizer.param_groups
+        }
+        return on_host | {"buggy": bool(self.faults)}, {
+            **seen.device(),
+            "ran": ran,
+            "loss_scale": self.scaler.scale(torch.ones_like(seen.loss)),
+            **norms,
+            **self.update_and_parameter_norms(),
+            **rates,
+            **{name: self.counters[name] for name in ("executed", "schedule_count", "average_count")},
+        }
+
     def update_and_parameter_norms(self) -> dict[str, Tensor]:
-        """Norms of the last update and of the parameters, ``NORMS_A_RUN`` times a run; nothing in the windows
-        between.
-        """
+        """Norms of the last update and of the parameters, ``NORMS_PER_RUN`` times per run; otherwise nothing."""
         norms = {}
         if (self.window - 1) % self.norms_every == 0:
-            moved = [
-                before.sub_(parameter.detach()) for before, parameter in zip(self.before, self.parameters, strict=True)
-            ]
+            pairs = zip(self.before, self.parameters, strict=True)
+            moved = [before.sub_(parameter.detach()) for before, parameter in pairs]
             norms = {"update_norm": get_total_norm(moved), "parameter_norm": get_total_norm(self.parameters).detach()}
         if self.window % self.norms_every == 0:
             self.copy_parameters()
         return norms
 
     def copy_parameters(self) -> None:
-        """Keep the parameters as they are before a step that will be measured."""
+        """Copy the parameters before a step whose update will be measured."""
         for before, parameter in zip(self.before, self.parameters, strict=True):
             before.copy_(parameter.detach())
 
-    def log_window(self, seen: WindowLosses, weight: Tensor, norms: dict[str, Tensor], ran: Tensor) -> None:
-        """Log the window: into the epoch's mean, and as a row of the ledger."""
-        self.add_to_epoch_mean(seen.loss, weight, ran)
-        rates = {
-            f"learning_rate_{group['name']}": torch.as_tensor(group["lr"], device=self.device)
-            for group in self.optimizer.param_groups
-        }
-        self.ledger.append(
-            {
-                "window": self.window,
-                "epoch": self.epoch,
-                **seen.host(),
-                **self.weights.values(),
-                "bugged": bool(self.faults),
-            },
-            {
-                **seen.device(),
-                "ran": ran,
-                "loss_scale": self.scaler.scale(torch.ones_like(weight)),
-                **norms,
-                **self.update_and_parameter_norms(),
-                **rates,
-                **{name: self.counters[name] for name in ("executed", "schedule_count", "average_count")},
-            },
-        )
-
-    def add_to_epoch_mean(self, loss: Tensor, weight: Tensor, ran: Tensor) -> None:
-        """Into the epoch's mean goes every window, whether or not its step ran."""
-        self.counters["running_loss"] += loss * weight
-        self.counters["running_weight"] += weight
-
     def schedule(self, ran: Tensor) -> None:
-        """Advance the learning rate with the steps that ran."""
+        """Advance the learning rate, if the step ran."""
         self.counters["schedule_count"] += ran
         self._set_learning_rate()
 
     def _set_learning_rate(self) -> None:
-        """Look the schedule's count up on the device, where alone it is known how many steps ran."""
+        # Only the device knows how many steps ran, so the factor is looked up there.
         factor = self.factors.take(self.counters["schedule_count"].clamp(max=self.recipe.windows).long())
         for group in self.optimizer.param_groups:
             if self.recipe.fused:
@@ -319,18 +330,20 @@ class Trainer:
                 group["lr"] = group["peak"] * factor.item()
 
     def learning_rate_factors(self) -> Tensor:
-        """Linear warm-up, then a cosine to zero: the share of the peak rate after n counts of the schedule [windows +
-        1].
-        """
+        """The share of the peak learning rate after n steps: a linear warm-up times a cosine to zero [windows + 1]."""
         counts = torch.arange(self.recipe.windows + 1, dtype=torch.float64)
         factors = 0.5 * (1 + torch.cos(math.pi * counts / self.recipe.windows))
         if self.recipe.warmup:
-            factors *= ((counts + 1) / self.recipe.warmup).clamp(max=1)
+            factors *= self.warmup_factors(counts)
         return factors.to(self.device, torch.float32)
+
+    def warmup_factors(self, counts: Tensor) -> Tensor:
+        """The warm-up's part of the learning rate after ``counts`` steps: [windows + 1] -> [windows + 1]."""
+        return ((counts + 1) / self.recipe.warmup).clamp(max=1)
 
     @torch.no_grad()
     def evaluate(self) -> Tensor:
-        """NMSE of every validation scene [B], in evaluation mode, by the parameters that are saved as best."""
+        """NMSE of every validation scene [B], in evaluation mode, with the parameters that are saved as best."""
         model = partial(call_with, self.model, self.validated_parameters())
         was_training = self.model.training
         self.model.eval()
@@ -338,36 +351,35 @@ class Trainer:
             scores = torch.zeros(len(self.validation), device=self.device)
             for start in self.ranks.share(range(0, len(scores), VALIDATION_CHUNK)):
                 chunk = self.validation[start : start + VALIDATION_CHUNK]
-                scores[start : start + VALIDATION_CHUNK] = self.estimate(model, chunk).nmse(chunk)
+                scores[start : start + VALIDATION_CHUNK] = self.score(model, chunk)
             return self.ranks.total(scores)
         finally:
             self.model.train(was_training)
 
-    @torch.no_grad()
-    def loss_at_truth(self, batch: Batch) -> Losses:
-        """The oracle check: what the loss says of a perfect estimate. Its NMSE must be 0."""
-        estimate = self.estimate(self.model, batch)
-        perfect = replace(
-            estimate, factor=batch.factor(), loading=torch.zeros_like(batch.snr_db), unblended=None, stages=()
-        )
-        return self.loss(perfect, batch)
+    def score(self, model: Callable[..., Estimate], batch: Batch) -> Tensor:
+        """NMSE of ``model``'s final estimate of every scene [B]."""
+        return self.estimate(model, batch).nmse(batch)
 
     def save(self) -> None:
         """Write the last checkpoint, and the best one if this is it."""
         if self.history and self.history[-1]["validation"] < self.best:
             self.best = self.history[-1]["validation"]
             if self.folder is not None:
-                best = {"model": self.model.state_dict() | self.validated_parameters(), "faults": list(self.faults)}
+                best = {"model": self.best_parameters(), "faults": list(self.faults)}
                 self.folder.save_best(best | {"validation": self.best, "config": self.config()})
-        # what may be the start of a failure is not worth resuming from
+        # Losses that are not finite may be the start of a failure, which is not worth resuming from.
         if self.folder is not None and self.streak == 0:
             self.folder.write_json("epochs.json", self.history)
             self.folder.save_last(capture(self))
 
-    # ---------------------------------------------------------------- keeping watch
+    def best_parameters(self) -> dict[str, Tensor]:
+        """{name: tensor} of the network that was validated, its buffers included."""
+        return self.model.state_dict() | self.validated_parameters()
+
+    # ---------------------------------------------------------------- supervision
 
     def begin(self) -> None:
-        """Refuse what can be refused before the first step, and leave a checkpoint to fall back on."""
+        """Refuse what can be refused before the first step, and save a checkpoint to fall back on."""
         check_inputs(next(iter(self.draw_windows(self.epoch)), []), "the first window", self.device)
         folder = self.folder
         if folder is not None and not self.resumed:
@@ -376,21 +388,19 @@ class Trainer:
         self.resumed = True
         self.model.train()
         self.progress.begin(self.window, self.recipe.windows)
-        self.looked = time.monotonic()
+        self.flushed_at = time.monotonic()
 
     def flush_and_report(self, now: bool = False) -> None:
-        """Every half second, and every 64 windows, bring the ledger's rows in; stop a run that has gone bad."""
-        if not now and self.ledger.pending < 64 and time.monotonic() - self.looked < 0.5:
+        """Flush the ledger every half second and every 64 windows; stop a run whose losses stay non-finite."""
+        if not now and self.ledger.pending < 64 and time.monotonic() - self.flushed_at < 0.5:
             return
         rows = self.ledger.flush()
-        self.looked = time.monotonic()
+        self.flushed_at = time.monotonic()
         if not rows:
             return
         if self.debug and rows[0]["window"] == 1:
-            finite = math.isfinite(rows[0]["loss"])
-            self.progress.say(
-                f"[DEBUG] Loss is {'finite' if finite else 'NOT finite'}: {rows[0]['loss']:.6f} in the first window"
-            )
+            finite = "finite" if math.isfinite(rows[0]["loss"]) else "NOT finite"
+            self.progress.say(f"[DEBUG] Loss is {finite}: {rows[0]['loss']:.6f} in the first window")
         self.progress.advance(rows)
         for row in rows:
             self.streak = 0 if math.isfinite(row["loss"]) else self.streak + 1
@@ -398,11 +408,12 @@ class Trainer:
                 check_inputs(self._redraw(row), f"window {row['window']}", self.device)
             if self.streak == self.recipe.nonfinite_limit:
                 last = int(row["window"])  # windows count from 1, rows from 0
-                kept = f", and {self.folder.path / 'last.pt'} is from before" if self.folder else ""
-                raise NonFiniteLoss(explain(self.ledger.rows[last - self.streak : last]) + kept)
+                self.stopped = explain(self.ledger.rows[last - self.streak : last])
+                kept = f"; {self.folder.path / 'last.pt'} is from before" if self.folder else ""
+                raise NonFiniteLoss(self.stopped + kept)
 
     def _redraw(self, row: dict[str, float]) -> list[Batch]:
-        """The window that ``row`` tells of: scenes are drawn by epoch and number, so any of them can be had again."""
+        """Draw the window of ``row`` again: its scenes follow from the epoch and their numbers."""
         before = sum(
             1 for other in self.ledger.rows if other["epoch"] == row["epoch"] and other["window"] < row["window"]
         )
@@ -422,25 +433,24 @@ class Trainer:
             norms = " ".join(f"{name}={rows[-1][f'gradient_norm_{name}']:.3e}" for name in self.groups)
             self.progress.say(f"[GRAD] {norms} ok={len(rows) - last['skipped']}/{len(rows)}")
         counts = "".join(f" {name} {last[name]}" for name in ("skipped", "nonfinite") if last[name])
-        stamp = " BUGGED" if self.faults else ""
         self.progress.say(
-            f"Epoch {self.epoch + 1:03d}/{self.epochs:03d}: train {last['train']:.6f} val "
-            f"{last['validation']:.6f}{counts}{stamp}"
+            f"Epoch {self.epoch + 1:03d}/{self.epochs:03d}: train {last['train']:.6f} val {last['validation']:.6f}"
+            f"{counts}{' BUG' if self.faults else ''}"
         )
 
     # ---------------------------------------------------------------- state
 
     @property
     def vector(self) -> Tensor:
-        """A copy of all parameters, one after the other."""
+        """A copy of all parameters, one after the other [P]."""
         return parameters_to_vector(self.parameters).detach()
 
     def config(self) -> dict:
-        """What must agree before a run may be resumed, in plain values."""
+        """The settings that must agree before a run may be resumed, in plain values."""
         return describe_run(self.model, self.scenes, self.recipe, self.weights) | {"ranks": self.ranks.size}
 
     def validated_parameters(self) -> dict[str, Tensor]:
-        """{name: value} of the averaged parameters, or of the model's own where the recipe keeps no average."""
+        """{name: tensor} of the averaged parameters, or of the model's own if the recipe keeps no average."""
         own = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
         if self.average is None:
             return own
@@ -448,7 +458,7 @@ class Trainer:
         return {name: piece.view_as(parameter) for (name, parameter), piece in zip(own.items(), pieces, strict=True)}
 
     def resume(self, previous: bool = False, allow_faults: bool = False) -> "Trainer":
-        """Take the folder's run up where its last checkpoint (or the ``previous`` one) left it; anew if it has none.
+        """Continue the folder's run from its last (or ``previous``) checkpoint; start it if there is none.
 
         Raises:
             ValueError: the trainer has no folder.
@@ -472,27 +482,10 @@ class Trainer:
 
 
 def call_with(model: nn.Module, parameters: dict[str, Tensor], *inputs: Tensor) -> Estimate:
-    """What ``model`` estimates with ``parameters`` in place of its own, which stay as they are."""
+    """Run ``model`` with ``parameters`` in place of its own, which stay unchanged."""
     return torch.func.functional_call(model, parameters, inputs)
 
 
 def gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
-    """The gradients of those parameters that have one."""
+    """The gradients of the parameters that have one."""
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
-
-
-def windows_of(trainer: Trainer) -> Iterator[float]:
-    """``trainer.fit()``, window by window. A run that is stopped for its losses ends early."""
-    trainer.begin()
-    while trainer.epoch < trainer.epochs:
-        try:
-            for window in trainer.draw_windows(trainer.epoch):
-                trainer.train_window(window)
-                trainer.flush_and_report()
-                yield trainer.window / trainer.recipe.windows
-                if trainer.window == trainer.recipe.windows:
-                    break
-            trainer.end_epoch()
-        except NonFiniteLoss:
-            trainer.end_epoch()
-            return

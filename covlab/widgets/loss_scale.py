@@ -8,10 +8,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from covlab.faults.small_run import finish, small_run
+from covlab.faults.small_run import finish, in_turn, small_run
 from covlab.plots.half_precision import EXPONENTS, NORMAL, ScaledGradients, exponents_and_path
 from covlab.scenes.batch import concatenate
-from covlab.training.trainer import Trainer, windows_of
+from covlab.training.trainer import Trainer
 from covlab.widgets import Explorer
 from covlab.widgets.background import Background
 from covlab.widgets.controls import ChoiceControl, NumberControl
@@ -77,7 +77,7 @@ class LossScaleExplorer(Explorer):
         """At once the exponents; the run follows in the background."""
         run = self._run(self.state)
         if run.window == 0:
-            self.background.start(windows_of(run))
+            self.background.start(in_turn(run))
         self.paint()
 
     def first_draw(self) -> None:

@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 
 from covlab import plots
 from covlab.course.experiments.gradient_pulls import BLEND, terms_of
-from covlab.faults.small_run import small_run
+from covlab.faults.small_run import in_turn, small_run
 from covlab.plots.loss_terms import Terms, term_shares, weighted_runs
 from covlab.scenes.batch import concatenate
 from covlab.training.loss import LossWeights
-from covlab.training.trainer import Trainer, windows_of
+from covlab.training.trainer import Trainer
 from covlab.widgets import Explorer
 from covlab.widgets.background import Background
 from covlab.widgets.controls import NumberControl, decades
@@ -95,7 +95,7 @@ class LossWeightsExplorer(Explorer):
             self.say(f"No training: {refusal}")
             return
         self.runs.append((self._name(self.state), run))
-        self.background.start(windows_of(run))
+        self.background.start(in_turn(run))
 
     def redraw_curve(self) -> None:
         figure, alt = self._curves()

@@ -1,16 +1,16 @@
 """A clean run and a bugged one from the same seed, side by side."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from statistics import median
 
 from matplotlib.figure import Figure
 
 from covlab.faults import FAULTS
-from covlab.faults.small_run import LEARNING_RATES, MICRO_BATCHES, exhibit
+from covlab.faults.small_run import LEARNING_RATES, MICRO_BATCHES, exhibit, in_turn
 from covlab.plots.training import side_by_side
 from covlab.training.recipe import OPTIMIZERS
-from covlab.training.trainer import Trainer, windows_of
+from covlab.training.trainer import Trainer
 from covlab.widgets import Explorer
 from covlab.widgets.background import Background
 from covlab.widgets.controls import ChoiceControl, NumberControl, decades
@@ -65,7 +65,7 @@ class ScalingBugExplorer(Explorer):
     def draw(self, state: dict) -> tuple[Figure, str]:
         pair = self.pair(state)
         if not self.background.running:
-            for _ in in_turn(pair):
+            for _ in in_turn(*pair.values()):
                 pass
         return self._picture(state)
 
@@ -73,7 +73,7 @@ class ScalingBugExplorer(Explorer):
         """From what was trained before at once; else in the background, and the curves grow."""
         pair = self.pair(self.state)
         if not _done(pair):
-            self.background.start(in_turn(pair))
+            self.background.start(in_turn(*pair.values()))
         self.paint()
 
     def first_draw(self) -> None:
@@ -149,20 +149,6 @@ def clip_rate(run: Trainer) -> float:
     """The share of windows whose gradient was clipped."""
     norms = [row["gradient_norm"] for row in run.ledger.rows]
     return sum(run.recipe.clip is not None and norm > run.recipe.clip for norm in norms) / max(len(norms), 1)
-
-
-def in_turn(pair: dict[str, Trainer]) -> Iterator[float]:
-    """Train all of them, window by window in turn, so that the curves grow together. What has been trained stays."""
-    going = [windows_of(run) for run in pair.values() if run.window < run.recipe.windows]
-    shares = dict.fromkeys(range(len(going)), 0.0)
-    while shares:
-        for number in list(shares):
-            share = next(going[number], None)
-            if share is None:
-                del shares[number]
-            else:
-                shares[number] = share
-        yield min(shares.values(), default=1.0)
 
 
 def _done(pair: dict[str, Trainer]) -> bool:

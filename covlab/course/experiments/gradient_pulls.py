@@ -12,7 +12,7 @@ from covlab.faults.small_run import finish, small_run
 from covlab.plots.loss_terms import Terms
 from covlab.scenes.batch import Batch, concatenate
 from covlab.training.loss import LossWeights
-from covlab.training.trainer import Trainer, windows_of
+from covlab.training.trainer import Trainer
 
 DEFAULTS = LossWeights().values()
 BLEND = 0.2
@@ -58,7 +58,7 @@ def terms_over_training(seed: int, at: tuple[int, ...] = (0, 2, 5, 10, 20, 40, 8
             run.window, terms_of(everything, batch), factor.abs().square().sum(dim=1).sqrt().mean().item()
         )
 
-    return [measure_terms(), *(measure_terms() for _ in windows_of(run) if run.window in at)]
+    return [measure_terms(), *(measure_terms() for _ in run.windows() if run.window in at)]
 
 
 def trained(*faults: str, seed: int, weights: dict[str, float] = DEFAULTS, windows: int = 120) -> Trainer:
