@@ -189,9 +189,9 @@ def test_bugged_checkpoints_are_refused_by_clean_runs(tmp_path: Path) -> None:
         trainer(tmp_path).fit()
         trainer(tmp_path).resume()  # by the same fault it may be taken up
     assert all(row["buggy"] for row in map(json.loads, (tmp_path / "ledger.jsonl").open()))
-    with pytest.raises(CheckpointError, match="BUG, made under missing_division"):
+    with pytest.raises(CheckpointError, match="BUG, made with the fault missing_division"):
         trainer(tmp_path).resume()
-    with pytest.raises(CheckpointError, match="BUG, made under missing_division"):
+    with pytest.raises(CheckpointError, match="BUG, made with the fault missing_division"):
         load_parameters(trainer().model, tmp_path / "best.pt")
     trainer(tmp_path).resume(allow_faults=True)
     load_parameters(trainer().model, tmp_path / "best.pt", allow_faults=True)
@@ -201,7 +201,7 @@ def test_refusals_name_the_file(tmp_path: Path) -> None:
     trainer(tmp_path).fit()
     with pytest.raises(CheckpointError, match="nowhere.pt: no such checkpoint"):
         load_parameters(trainer().model, tmp_path / "nowhere.pt")
-    with pytest.raises(CheckpointError, match="best.pt: of another network than SnapshotConvNet"):
+    with pytest.raises(CheckpointError, match="best.pt: from another network than SnapshotConvNet"):
         load_parameters(SnapshotConvNet(STUDENT), tmp_path / "best.pt")
     with pytest.raises(ValueError, match="folder must name the run to resume"):
         trainer().resume()

@@ -114,7 +114,7 @@ def test_every_faulty_run_is_stamped(name: str, tmp_path: Path) -> None:
     assert lines and all("BUG" in line for line in lines if line.startswith("Epoch"))
     assert all(row["buggy"] for row in run.ledger.rows)
     if (tmp_path / "best.pt").exists():
-        with pytest.raises(CheckpointError, match=f"BUG, made under {name}"):
+        with pytest.raises(CheckpointError, match=f"BUG, made with the fault {name}"):
             load_parameters(run.model, tmp_path / "best.pt")
     if (tmp_path / "last.pt").exists():
         with pytest.raises(CheckpointError, match="BUG"):

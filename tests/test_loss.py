@@ -224,7 +224,7 @@ def test_total_is_the_weighted_sum_and_zero_switches_off() -> None:
 def test_a_term_without_its_head_is_refused(weight: str, head: str) -> None:
     batch, estimate = scenes_and_guess()
     bare = Estimate(estimate.factor, estimate.loading)
-    with pytest.raises(ValueError, match=f"{weight} must be 0: this estimate has no {head}"):
+    with pytest.raises(ValueError, match=f"{weight} must be 0, because this estimate has no {head}"):
         Loss(STUDENT, LossWeights.only(lam_cov=1.0, **{weight: 0.1}))(bare, batch)
 
 

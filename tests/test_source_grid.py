@@ -93,7 +93,7 @@ def test_loss_of_powers_is_the_loss_of_their_factors() -> None:
     for name in terms:
         assert torch.allclose(terms[name], expected[name], rtol=1e-3, atol=1e-4), name
     for weight in ("lam_K", "lam_aux"):
-        with pytest.raises(ValueError, match=f"{weight} must be 0: this estimate has no"):
+        with pytest.raises(ValueError, match=f"{weight} must be 0, because this estimate has no"):
             Loss(STUDENT, LossWeights.only(lam_cov=1.0, **{weight: 0.1}))(estimate, batch)
 
 

@@ -190,7 +190,7 @@ def test_a_worker_joins_by_name_alone_and_one_that_disagrees_is_refused(storage:
     open_study(storage, "mine")
     open_study(storage, "mine", windows=4)
     with pytest.raises(
-        StudyError, match="study 'mine' has settings of its own.*: windows is 4, not 5; seed is 0, not 3$"
+        StudyError, match="study 'mine' already has other settings.*: windows is 4, not 5; seed is 0, not 3$"
     ):
         open_study(storage, "mine", windows=5, seed=3)
     with pytest.raises(StudyError, match="search is .*, not "):
@@ -202,9 +202,9 @@ def test_a_worker_joins_by_name_alone_and_one_that_disagrees_is_refused(storage:
 def test_a_study_of_something_else_is_refused(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies.time, "sleep", lambda seconds: None)
     optuna.create_study(storage=storage, study_name="theirs")
-    with pytest.raises(StudyError, match="'theirs' in sqlite:.* holds no settings of covlab: choose another name"):
+    with pytest.raises(StudyError, match="'theirs' in sqlite:.* has no settings of covlab: choose another name"):
         open_study(storage, "theirs")
-    with pytest.raises(StudyError, match="holds no study 'ours'; it holds theirs"):
+    with pytest.raises(StudyError, match="has no study 'ours', only theirs"):
         best(storage, "ours")
 
 
@@ -327,7 +327,7 @@ def test_a_worker_whose_trial_was_taken_for_dead_goes_on(storage: str, monkeypat
 
     monkeypatch.setattr(studies, "report_epoch", fail_first)
     work(study, trials=1, say=lines.append)
-    assert "taken for dead" in lines[0] and lines[1].startswith("trial 1: NMSE 0.")
+    assert "took over a trial" in lines[0] and lines[1].startswith("trial 1: NMSE 0.")
     monkeypatch.setattr(studies, "build", lambda *args, **kwargs: Settings(windows=0))
     with pytest.raises(ValueError, match="windows must be"):  # any other error is not taken for that
         quietly(study, trials=2)

@@ -1,4 +1,4 @@
-"""What an exact resume needs, on disk: nothing half-written, nothing lost, nothing trusted blindly."""
+"""Save and load what an exact resume needs: atomic writes, checksums, and no code from a file."""
 
 import json
 import os
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint is missing, damaged, or of another run; the message names the file and the reason."""
+    """A checkpoint is missing, damaged, or from another run; the message names the file and the reason."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write(temporary path)``, then put the result in place of ``path`` in one move."""
+    """Call ``write(temporary path)``, then replace ``path`` with the result in one move."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
@@ -36,7 +36,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict:
-    """The state in ``path``; tensors and plain values only, so a checkpoint from a stranger cannot run code.
+    """Load the state in ``path``: tensors and plain values only, so a checkpoint from a stranger cannot run code.
 
     Raises:
         CheckpointError: the file is missing or damaged.
@@ -48,7 +48,7 @@ def read_checkpoint(path: Path) -> dict:
             damaged = archive.testzip()
         if damaged is None:
             return torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # a damaged archive raises whatever its first wrong byte leads to
+    except Exception as error:  # the type depends on which byte is wrong
         raise CheckpointError(f"{path}: damaged or not a checkpoint ({type(error).__name__}: {error})") from error
     raise CheckpointError(f"{path}: damaged, wrong checksum of {damaged}")
 
@@ -57,7 +57,7 @@ def load_parameters(model: nn.Module, path: Path, allow_faults: bool = False) ->
     """Load into ``model`` the parameters that were validated and saved as ``path``, such as a run's ``best.pt``.
 
     Raises:
-        CheckpointError: the file is missing, damaged, of another network, or of a run with an injected fault
+        CheckpointError: the file is missing, damaged, from another network, or from a run with an injected fault
             (unless ``allow_faults``).
     """
     state = read_checkpoint(path)
@@ -65,21 +65,20 @@ def load_parameters(model: nn.Module, path: Path, allow_faults: bool = False) ->
     try:
         model.load_state_dict(state["model"])
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: of another network than {type(model).__name__} ({error})") from error
+        raise CheckpointError(f"{path}: from another network than {type(model).__name__} ({error})") from error
 
 
 def refuse_faults(path: Path, faults: list[str], allowed: bool) -> None:
     if faults and not allowed:
         raise CheckpointError(
-            f"{path}: BUG, made under {', '.join(faults)}; pass allow_faults=True to use it all the same"
+            f"{path}: BUG, made with the fault {', '.join(faults)}; pass allow_faults=True to use it anyway"
         )
 
 
 class RunFolder:
-    """One run's files: ``config.json``, ``ledger.jsonl``, ``epochs.json``, ``last.pt``, ``previous.pt`` and
-    ``best.pt``.
+    """A run's files: ``config.json``, ``ledger.jsonl``, ``epochs.json``, ``last.pt``, ``previous.pt``, ``best.pt``.
 
-    ``writes`` False: look only, and leave writing to another process.
+    ``writes`` False: read only; another process writes.
     """
 
     def __init__(self, path: Path | str, writes: bool = True):
@@ -94,15 +93,15 @@ class RunFolder:
         return self.path / "best.pt"
 
     def begin(self, config: dict) -> None:
-        """Make the folder ready for a new run.
+        """Prepare the folder for a new run.
 
         Raises:
-            FileExistsError: it already holds one.
+            FileExistsError: it already holds a run.
         """
         if (self.path / "last.pt").exists():
-            raise FileExistsError(f"{self.path} already holds a run: resume it, or choose another folder")
+            raise FileExistsError(f"{self.path} already holds a run: resume it or choose another folder")
         self.path.mkdir(parents=True, exist_ok=True)
-        self.ledger.write_text("")  # there before the first checkpoint, which may be resumed from before any row
+        self.ledger.write_text("")  # a resume before the first row needs the file
         self.write_json("config.json", config)
 
     def write_json(self, name: str, content: object) -> None:
@@ -110,7 +109,7 @@ class RunFolder:
             write_atomically(self.path / name, lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
 
     def save_last(self, state: dict) -> None:
-        """Write ``last.pt``; the one before becomes ``previous.pt``. At every moment at least one of them is whole."""
+        """Write ``last.pt``; its predecessor becomes ``previous.pt``. At least one of them is whole at every moment."""
         if not self.writes:
             return
         last = self.path / "last.pt"
@@ -126,10 +125,10 @@ class RunFolder:
             write_atomically(self.best, lambda path: torch.save(state, path))
 
     def load(self, previous: bool = False) -> dict | None:
-        """The state to resume from, or None where the run had not saved any yet.
+        """The state to resume from, or None if the run has not saved any yet.
 
         Raises:
-            CheckpointError: the checkpoint is damaged; the message says how to use the one before.
+            CheckpointError: the checkpoint is damaged; the message says how to use its predecessor.
         """
         path = self.path / ("previous.pt" if previous else "last.pt")
         if not path.exists() and not previous:
@@ -140,13 +139,13 @@ class RunFolder:
             if previous or not (self.path / "previous.pt").exists():
                 raise
             raise CheckpointError(
-                f"{error}; the one before it is {self.path / 'previous.pt'}: resume with previous=True, or "
-                "--previous in a shell"
+                f"{error}; its predecessor is {self.path / 'previous.pt'}: resume with previous=True (in a shell: "
+                "--previous)"
             ) from error
 
 
 def capture(trainer: "Trainer") -> dict[str, Any]:
-    """Everything an exact resume of a :class:`covlab.training.trainer.Trainer` needs, in tensors and plain values."""
+    """Everything that an exact resume of ``trainer`` needs, in tensors and plain values."""
     return {
         "config": trainer.config(),
         "faults": list(trainer.faults),
@@ -163,7 +162,7 @@ def capture(trainer: "Trainer") -> dict[str, Any]:
 
 
 def restore(trainer: "Trainer", state: dict[str, Any]) -> None:
-    """Put ``trainer`` where it was when ``state`` was captured, its ledger included."""
+    """Restore ``trainer``, its ledger included, to the moment when ``state`` was captured."""
     trainer.model.load_state_dict(state["model"])
     trainer.optimizer.load_state_dict(state["optimizer"])
     for group in trainer.optimizer.param_groups:
@@ -187,7 +186,7 @@ def restore(trainer: "Trainer", state: dict[str, Any]) -> None:
 def describe_run(
     model: "Network", scenes: "FreshScenes | FixedScenes", recipe: "Recipe", weights: "LossWeights"
 ) -> dict[str, dict | str | int | None]:
-    """The configuration of a run, in plain values: what must agree before it may be resumed."""
+    """The settings of a run that must agree before it may be resumed, in plain values."""
     return {
         "network": type(model).__name__,
         "width": getattr(model, "width", None),
@@ -199,7 +198,7 @@ def describe_run(
 
 
 def check_same_run(saved: dict, current: dict) -> None:
-    """Raises CheckpointError, naming every setting that differs."""
+    """Raise CheckpointError, naming every setting that differs."""
     saved, current = _flat(saved), _flat(current)
     differences = [
         f"{name}: saved {saved.get(name)}, now {current.get(name)}"
@@ -207,11 +206,11 @@ def check_same_run(saved: dict, current: dict) -> None:
         if saved.get(name) != current.get(name)
     ]
     if differences:
-        raise CheckpointError("the checkpoint is of another run: " + "; ".join(differences))
+        raise CheckpointError("the checkpoint is from another run: " + "; ".join(differences))
 
 
 def _flat(config: dict) -> dict[str, str]:
-    """{"recipe.windows": "100", …}; as JSON, in which a tuple and a list are the same."""
+    """{"recipe.windows": "100", …}, as JSON, where a tuple and a list look the same."""
     return {
         f"{part}.{name}" if name else part: json.dumps(value)
         for part, values in config.items()

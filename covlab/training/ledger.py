@@ -1,4 +1,4 @@
-"""One row a window, kept on the device and brought to the host in blocks."""
+"""One row per window, kept on the device and brought to the host in blocks."""
 
 import itertools
 import json
@@ -15,13 +15,13 @@ from covlab.training.ranks import ALONE, Ranks
 
 
 class Ledger:
-    """What happened, window by window.
+    """The log of a run, one row per window.
 
     ``append`` never waits for the device; ``flush`` waits once for all rows since the last flush.
 
     Args:
-        path: a JSON-lines file that every flushed row is also written to; None keeps rows in memory only.
-        writes: False: another process writes that file, and this one keeps the same rows in memory.
+        path: a JSON-lines file that every flushed row is also written to; None: rows stay in memory only.
+        writes: False: another process writes that file; this one keeps the same rows in memory.
     """
 
     def __init__(self, path: Path | None = None, writes: bool = True):
@@ -30,16 +30,16 @@ class Ledger:
         self._pending: list[tuple[dict[str, float], list[str], Tensor]] = []
 
     def append(self, host: dict[str, float], device: dict[str, Tensor]) -> None:
-        """A row of numbers known on the host and of scalar tensors still on their way (kept in single precision)."""
+        """Add a row: numbers known on the host, and scalar tensors on the device (kept in single precision)."""
         self._pending.append((host, list(device), torch.stack([value.float() for value in device.values()])))
 
     @property
     def pending(self) -> int:
-        """Rows appended since the last flush."""
+        """How many rows were appended since the last flush."""
         return len(self._pending)
 
     def flush(self) -> list[dict[str, float]]:
-        """Bring the pending rows to the host (one synchronization); returns these rows."""
+        """Bring the pending rows to the host (one synchronization), and return them."""
         if not self._pending:
             return []
         values = iter(torch.cat([row for _, _, row in self._pending]).tolist())
@@ -52,7 +52,7 @@ class Ledger:
         return fresh
 
     def cut_back_to(self, windows: int) -> None:
-        """Take the first ``windows`` rows from the file, and forget every later one, there and here.
+        """Keep the file's first ``windows`` rows, and drop every later one from file and memory.
 
         Raises:
             ValueError: there is no file, or it holds fewer rows.
@@ -69,16 +69,14 @@ class Ledger:
             write_atomically(self.path, lambda path: path.write_text("".join(lines)))
 
     def columns(self) -> dict[str, list[float]]:
-        """{column: values}, as ``pandas.DataFrame`` takes it. A column a row lacks is NaN there."""
+        """{column: values}, as ``pandas.DataFrame`` takes it; NaN where a row lacks a column."""
         self.flush()
         names = dict.fromkeys(name for row in self.rows for name in row)
         return {name: [row.get(name, float("nan")) for row in self.rows] for name in names}
 
 
 class WindowLosses:
-    """What was seen of a window's micro-batches, on all ``ranks``, for its row: gathered as it comes, reduced once,
-    never waited for.
-    """
+    """The losses of a window's micro-batches on all ``ranks``, reduced once for its row, without waiting."""
 
     def __init__(self, ranks: Ranks = ALONE):
         self._ranks = ranks
@@ -87,28 +85,24 @@ class WindowLosses:
         self._losses: list[Losses] = []
 
     def add(self, micro_batch: Batch, losses: Losses, share: Tensor) -> None:
-        """A micro-batch, what the loss said of it, and the share of the window's loss that was back-propagated."""
+        """Add a micro-batch, its losses, and the share of the window's loss that was backpropagated."""
         self._weights.append(micro_batch.weight)
         self._shares.append(share.detach())
-        self._losses.append(losses.detach())  # with its graph it would keep every micro-batch's activations
+        self._losses.append(losses.detach())  # the graph would keep every micro-batch's activations
 
     @property
     def loss(self) -> Tensor:
-        """The window's loss, as it was back-propagated."""
+        """The window's loss, as it was backpropagated []."""
         return self._row["loss"]
 
     def host(self) -> dict[str, float]:
-        """Counts, as far as the host knows them."""
-        return (
-            {}
-            if self._ranks.size > 1
-            else {"scenes": sum(map(len, self._weights)), "micro_batches": len(self._weights)}
-        )
+        """Counts of scenes and micro-batches, if the host knows them."""
+        if self._ranks.size > 1:
+            return {}
+        return {"scenes": sum(map(len, self._weights)), "micro_batches": len(self._weights)}
 
     def device(self) -> dict[str, Tensor]:
-        """The loss, each term's weighted mean, the smallest relative trace, the first scene whose loss is not finite
-        (or -1).
-        """
+        """The loss, each term's weighted mean, the smallest relative trace, the first non-finite scene (or -1)."""
         return self._row
 
     @cached_property
@@ -119,7 +113,7 @@ class WindowLosses:
     def _own(self) -> dict[str, Tensor]:
         weights = torch.cat(self._weights)
         terms = {name: torch.cat([losses.terms[name] for losses in self._losses]) for name in self._losses[0].terms}
-        # not finite, in fewer operations than isfinite takes
+        # NaN where not finite: fewer operations than isfinite
         bad = torch.cat([losses.total for losses in self._losses]) * 0 != 0
         return {
             "loss": torch.stack(self._shares).sum(),
@@ -129,14 +123,12 @@ class WindowLosses:
         }
 
     def _of_all_ranks(self) -> dict[str, Tensor]:
-        """The row that one process would have, from one of every rank's own; in order, so the first bad scene is the
-        same.
-        """
+        """The row that one process would have, combined from all ranks in order, so the first bad scene agrees."""
         own, weights = self._own(), torch.cat(self._weights)
         others = {name: own.pop(name) for name in ("bad_scene", "smallest_relative_trace")}
         counts = (weights.sum(), weights.new_tensor(len(weights)), weights.new_tensor(len(self._weights)))
         rows = self._ranks.gather(torch.stack([value.float() for value in (*counts, *others.values(), *own.values())]))
-        takes_part = rows[:, :1] > 0  # a rank that had no micro-batch counts for nothing, whatever its row says
+        takes_part = rows[:, :1] > 0  # a rank without a micro-batch counts for nothing
         rows = torch.where(takes_part, rows, rows.new_tensor([0, 0, 0, -1, torch.inf] + [0] * len(own)))
         weight, scenes, micro_batches, bad, trace = rows[:, :5].unbind(dim=1)
         first_bad = torch.where(bad >= 0, scenes.cumsum(0) - scenes + bad, torch.inf).min()

@@ -1,7 +1,7 @@
-"""The loss L = Σ λ_i · term_i, scene by scene: every term, and the weights with their provenance.
+"""The loss L = Σ λ_i · term_i of every scene: its terms, and the weights with their provenance.
 
-No gradient ever flows through eigen- or singular *vectors*: where two eigenvalues are nearly equal it is
-NaN or, worse, finite garbage. Eigenvalues are harmless, and subspaces are compared by projectors.
+No gradient flows through eigenvectors or singular vectors: where two eigenvalues are nearly equal it is NaN or, worse,
+finite garbage. Eigenvalues are safe, and subspaces are compared by projectors.
 """
 
 import itertools
@@ -22,12 +22,10 @@ from covlab.scenes.simulator import scene_generator
 from covlab.seams import take_seams
 
 TRACE_SHARE = 1e-3
-"""A trace at or below this share of the Frobenius norm cannot normalize a matrix. (A covariance has a share of at least
-1.)
-"""
+"""A trace at or below this share of the Frobenius norm cannot normalize a matrix. A covariance has at least 1."""
 
 EIGENGAP = 0.03
-"""The gap λ_K − λ_{K+1} that the eigengap term asks for, in shares of the trace."""
+"""The gap λ_K − λ_{K+1} that the eigengap term asks for, as a share of the trace."""
 
 BACKGROUND_POSITIONS = 64
 
@@ -40,9 +38,9 @@ def relative_trace(R: Tensor) -> Tensor:
 def normalize_trace(R: Tensor) -> Tensor:
     """The Hermitian part of R, scaled to trace N: [B, N, N] -> [B, N, N].
 
-    A scene whose trace is not above ``TRACE_SHARE`` of its norm becomes NaN, and so does its loss: clamping
-    the trace would turn a matrix that is no covariance into a loss of any size, and waiting for the device
-    to tell would stall it. ``Losses.relative_trace`` keeps the evidence.
+    A scene whose trace is not above ``TRACE_SHARE`` of its norm becomes NaN, and so does its loss. Clamping the trace
+    would turn a matrix that is not a covariance into a loss of any size; raising an exception would wait for the
+    device. ``Losses.relative_trace`` keeps the evidence.
     """
     R = (R + R.mH) / 2
     trace = R.diagonal(dim1=-2, dim2=-1).real.sum(dim=-1)
@@ -53,8 +51,8 @@ def normalize_trace(R: Tensor) -> Tensor:
 def nmse(estimate: Tensor, truth: Tensor) -> Tensor:
     """Trace-normalized error ‖R̂ − R‖²_F / ‖R‖²_F of each scene: two [B, N, N] -> [B].
 
-    Both matrices are made Hermitian and scaled to trace N first, so the scale of either does not matter,
-    and the gradient with respect to R̂ is orthogonal to R̂. NaN where a trace is not positive.
+    Both matrices are made Hermitian and scaled to trace N first, so the scale of neither matters, and the gradient
+    with respect to R̂ is orthogonal to R̂. NaN where a trace is not positive.
 
     Raises:
         ValueError: the shapes differ or are not [B, N, N].
@@ -69,14 +67,14 @@ def nmse(estimate: Tensor, truth: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """The weights λ of the loss terms, each with its provenance. The only place anyone sets a weight.
+    """The weights λ of the loss terms, each with its provenance. Weights are set here and nowhere else.
 
-    A weight of zero switches its term off; ``lam_cov`` must be above 0. ``provenance`` tells, for every
-    weight, where its value came from ("default", "argument", a study and trial, …).
+    A weight of zero switches its term off; ``lam_cov`` must be above 0. ``provenance`` says where each weight's value
+    came from ("default", "argument", a study and trial, …).
 
     Raises:
         ValueError: a weight is NaN, infinite or negative, or ``lam_cov`` is 0 or at least 100. (An exception and
-            not an ``assert``: it must survive ``python -O``.)
+            not an ``assert``, because it must survive ``python -O``.)
     """
 
     lam_cov: float = 1.0
@@ -105,7 +103,7 @@ class LossWeights:
         object.__setattr__(self, "provenance", origin | self.provenance)
 
     def guard_main_weight(self) -> None:
-        """A main weight that trains nothing, or drowns everything, is refused."""
+        """Refuse a main weight that trains nothing or drowns out every other term."""
         if not 0 < self.lam_cov < 100:
             raise ValueError(
                 f"lam_cov must be above 0 (or nothing trains the covariance) and below 100, got {self.lam_cov!r}"
@@ -113,13 +111,13 @@ class LossWeights:
 
     @classmethod
     def only(cls, **weights: float) -> "LossWeights":
-        """The weights given, and every other term off: ``LossWeights.only(lam_cov=1.0)`` is the plain NMSE."""
+        """The given weights, with every other term off: ``LossWeights.only(lam_cov=1.0)`` is the plain NMSE."""
         return cls(**(dict.fromkeys(cls.names(), 0.0) | weights), provenance=dict.fromkeys(cls.names(), "argument"))
 
     @classmethod
     @cache
     def names(cls) -> tuple[str, ...]:
-        """Of all weights, in order."""
+        """The names of all weights, in order."""
         return tuple(weight.name for weight in fields(cls) if weight.name != "provenance")
 
     def values(self) -> dict[str, float]:
@@ -127,20 +125,20 @@ class LossWeights:
         return {name: getattr(self, name) for name in self.names()}
 
     def updated(self, origin: str, **weights: float) -> "LossWeights":
-        """These weights with some replaced; ``origin`` is what their provenance will say."""
+        """These weights with some replaced; ``origin`` becomes the provenance of those."""
         return replace(self, **weights, provenance=self.provenance | dict.fromkeys(weights, origin))
 
 
 @dataclass(frozen=True)
 class Losses:
-    """What the loss says of B scenes, scene by scene."""
+    """The loss of B scenes, scene by scene."""
 
     total: Tensor  #: Σ λ_i · term_i [B]
     terms: dict[str, Tensor]  #: every term that is switched on, unweighted [B]
     relative_trace: Tensor  #: tr(R̂) / ‖R̂‖_F [B]; at or below ``TRACE_SHARE`` the scene's total is NaN
 
     def detach(self) -> "Losses":
-        """The numbers without the graph that leads to them."""
+        """The same losses without their graph."""
         return Losses(
             self.total.detach(),
             {name: term.detach() for name, term in self.terms.items()},
@@ -151,9 +149,8 @@ class Losses:
 class Loss:
     """Σ λ_i · term_i over the terms whose weight is above 0.
 
-    Each term is a method of its weight's name: ``lam_gap`` weighs ``Loss.gap``. All are per scene [B], so that a
-    mean over scenes does not depend on how they were cut into micro-batches, and all are unchanged by the
-    scale of R̂.
+    Each term is a method named after its weight: ``lam_gap`` weights ``Loss.gap``. All are per scene [B], so that a
+    mean over scenes does not depend on how they are split into micro-batches, and none depends on the scale of R̂.
     """
 
     def __init__(self, scenario: Scenario, weights: LossWeights, device: str | torch.device = "cpu"):
@@ -166,10 +163,10 @@ class Loss:
         self.background = steering_vectors(scenario, *positions).to(device)  # [D, N]
 
     def __call__(self, estimate: Estimate | DictionaryEstimate, batch: Batch) -> Losses:
-        """All terms, in the precision of the estimate's factors. (Call it outside autocast, as the trainer does.)
+        """Compute all terms in the precision of the estimate's factors. Call it outside autocast, as the trainer does.
 
         Raises:
-            ValueError: a term is switched on that the estimate has no head for.
+            ValueError: a term is switched on, but the estimate has no output for it.
         """
         terms = {name: getattr(self, name)(estimate, batch) for name in self.active}
         total = reduce(torch.add, (weight * terms[name] for name, weight in self.active.items()))
@@ -190,11 +187,9 @@ class Loss:
         return estimate.nmse(batch)
 
     def cov_pred(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """NMSE of what the network said on its way: of R_pred, before a blend; of a network in stages, the mean over
-        these.
-        """
-        said = estimate.stages or (estimate.prediction,)
-        return reduce(torch.add, (stage.nmse(batch) for stage in said)) / len(said)
+        """NMSE of R_pred, the estimate before the blend; for a network with stages, the mean over its stages."""
+        predictions = estimate.stages or (estimate.prediction,)
+        return reduce(torch.add, (stage.nmse(batch) for stage in predictions)) / len(predictions)
 
     def ortho(self, estimate: Estimate, batch: Batch) -> Tensor:
         """‖ÂᴴÂ − I‖²_F, with Â the predicted factor's columns scaled to norm 1."""
@@ -204,7 +199,7 @@ class Loss:
         return torch.view_as_real(excess).square().sum(dim=(1, 2, 3))
 
     def cross(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """The off-diagonal entries' part of the NMSE: Σ_{m≠n} |R̂ − R|²_mn / ‖R‖²_F, both of trace N."""
+        """The off-diagonal part of the NMSE: Σ_{m≠n} |R̂ − R|²_mn / ‖R‖²_F, both of trace N."""
         truth = batch.factor()
         trace, _ = estimate.trace_and_norm
         diagonal = (torch.view_as_real(estimate.factor).square().sum(dim=(2, 3)) + estimate.loading.unsqueeze(1)) * (
@@ -215,12 +210,12 @@ class Loss:
         return estimate.nmse(batch) - error.square().sum(dim=1) / torch.view_as_real(gram).square().sum(dim=(1, 2, 3))
 
     def gap(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """relu(0.03 − (λ_K − λ_{K+1})), eigenvalues of R̂ in shares of its trace, K the true number of sources."""
+        """relu(0.03 − (λ_K − λ_{K+1})): eigenvalues of R̂ as shares of its trace, K the true number of sources."""
         trace, _ = estimate.trace_and_norm
-        # F Fᴴ and FᴴF share their eigenvalues but for zeros, so the smaller will do; εI shifts all of them alike.
+        # F Fᴴ and FᴴF have the same nonzero eigenvalues, so use the smaller one; εI shifts all of them equally.
         factor = estimate.factor
         gram = factor.mH @ factor if factor.shape[2] <= factor.shape[1] else factor @ factor.mH
-        # The eigensolver raises on NaN; a scene that has gone bad must become a NaN loss like any other.
+        # The eigensolver raises on NaN; a non-finite scene must become a NaN loss instead.
         finite = torch.view_as_real(gram).isfinite().flatten(1).all(dim=1)
         values = torch.linalg.eigvalsh(torch.where(finite.view(-1, 1, 1), gram, 0)).flip(1) / trace.unsqueeze(1)
         values = F.pad(torch.where(finite.unsqueeze(1), values, torch.nan), (0, 1))
@@ -237,7 +232,7 @@ class Loss:
         A = batch.steering * (batch.power > 0).unsqueeze(1)
         elements = A.shape[1]
         gram = A.mH @ A
-        # Absent sources get a unit of their own; the ridge keeps two sources at one place from dividing by zero.
+        # Absent sources get a unit diagonal; the ridge avoids a division by zero for two sources at one position.
         diagonal = elements * (1e-4 + (batch.power == 0).to(A.real.dtype))
         inner = A.mH @ estimate.factor
         captured = inner @ inner.mH + estimate.loading.view(-1, 1, 1) * gram
@@ -246,13 +241,13 @@ class Loss:
         return 1 - projected.diagonal(dim1=1, dim2=2).real.sum(dim=1) / trace
 
     def peak_contrast(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """The beam spectrum aᴴR̂a, its mean over 64 fixed places over its mean at the true sources."""
+        """The mean of the beam spectrum aᴴR̂a over 64 fixed positions, divided by its mean over the true sources."""
         present = (batch.power > 0).to(batch.power.dtype)
         at_sources = (beam_power(batch.steering.mT, estimate) * present).sum(dim=1) / present.sum(dim=1)
         return beam_power(self.background, estimate).mean(dim=1) / at_sources
 
     def aux(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """Mean squared error of (φ, θ, log r) over the true sources, in the order that matches best."""
+        """Mean squared error of (φ, θ, log r) over the true sources, in the best-matching order."""
         guess = _head("lam_aux", "positions", estimate.positions)
         truth = torch.stack([batch.azimuth, batch.elevation, batch.range_m.log()], dim=2)
         present = (batch.power > 0).to(truth.dtype)
@@ -263,7 +258,7 @@ class Loss:
 
 
 def beam_power(steering: Tensor, estimate: Estimate) -> Tensor:
-    """aᴴ R̂ a for the rows a of ``steering`` [..., places, N] -> [B, places]."""
+    """aᴴ R̂ a for the rows a of ``steering`` [..., positions, N] -> [B, positions]."""
     return torch.view_as_real(steering.conj() @ estimate.factor).square().sum(dim=(2, 3)) + steering.shape[
         -1
     ] * estimate.loading.unsqueeze(1)
@@ -271,5 +266,5 @@ def beam_power(steering: Tensor, estimate: Estimate) -> Tensor:
 
 def _head(weight: str, name: str, output: Tensor | None) -> Tensor:
     if output is None:
-        raise ValueError(f"{weight} must be 0: this estimate has no {name}")
+        raise ValueError(f"{weight} must be 0, because this estimate has no {name}")
     return output

@@ -1,4 +1,4 @@
-"""The networks that come with the package, trained, and the scenes they are scored on."""
+"""The pretrained networks that come with the package, and the scenes they are scored on."""
 
 from pathlib import Path
 
@@ -9,18 +9,16 @@ from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.training.checkpoint import load_parameters, read_checkpoint
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-
-
 SCORED_SCENES = 2048
 
 
 def pretrained(name: str, scenario: Scenario | None = None) -> UnrolledNet:
-    """The network trained for the preset ``name``, in evaluation mode, as it comes with the package.
+    """Load the network trained for the preset ``name``, in evaluation mode.
 
-    ``scenario`` puts it elsewhere without training it again: a variation of the preset with another site or other
-    codes, say. (It learned to read a grid, and no site.)
+    ``scenario`` uses it elsewhere without retraining, such as in a variation of the preset with another site channel
+    or other codes. (It learned to read a grid, not one site channel.)
 
-    Its ``card`` tells how it was made and what it reaches: ``command`` (which trains it again), ``seconds`` (of
+    Its ``card`` says how it was made and what it reaches: ``command`` (which trains it again), ``seconds`` (of
     processor time, one thread), ``scores`` (NMSE of every scene of :func:`scored_scenes`), ``versions``.
 
     Raises:
@@ -34,7 +32,5 @@ def pretrained(name: str, scenario: Scenario | None = None) -> UnrolledNet:
 
 
 def scored_scenes(name: str) -> Batch:
-    """The scenes that a pretrained network's card gives the scores of: of a stream that nothing was trained or chosen
-    on.
-    """
+    """The scenes that a pretrained network's card scores, from a stream never used to train or choose anything."""
     return Simulator(preset(name)).draw(SCORED_SCENES, scene_generator(0, "score"))

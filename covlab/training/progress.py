@@ -1,4 +1,4 @@
-"""How a run tells a person, or a log, that it is getting on; and how a person tells it to stop."""
+"""Report a run's progress to a notebook, a terminal or a log; let a person interrupt the run between two windows."""
 
 import math
 import signal
@@ -14,30 +14,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Lines:
-    """One line an epoch, for a log. ``write`` takes each line."""
+    """One line per epoch, for a log. ``write`` takes each line."""
 
     def __init__(self, write: Callable[[str], object] = print):
         self.say = write
 
     def begin(self, done: int, total: int) -> None:
-        """The run starts with ``done`` of ``total`` windows behind it."""
+        """The run starts with ``done`` of ``total`` windows completed."""
 
     def advance(self, rows: list[dict[str, float]]) -> None:
-        """These ledger rows have come in."""
+        """These rows were added to the ledger."""
 
     def end(self) -> None:
-        """The run is over, for good or ill."""
+        """The run has ended, whether or not it succeeded."""
 
 
 class Silent(Lines):
-    """Nothing at all."""
+    """No output."""
 
     def __init__(self) -> None:
         super().__init__(lambda line: None)
 
 
 class TerminalBar(Lines):
-    """A live bar below the epochs' lines: loss, NMSE in dB, scenes a second, time left."""
+    """A live bar below the epochs' lines: loss, NMSE in dB, scenes per second, time left."""
 
     def __init__(self) -> None:
         self.console = Console()
@@ -58,28 +58,26 @@ class TerminalBar(Lines):
 
 
 class NotebookBar(Lines):
-    """The same in a notebook. A plain display that is updated: unlike a widget, it is whole in a saved notebook."""
+    """The same in a notebook, as HTML that is updated: unlike a widget, it survives in a saved notebook."""
 
     def begin(self, done: int, total: int) -> None:
         from IPython.display import display
 
         self.done, self.total, self.pace = done, total, Pace()
-        self.text = ""
-        self.display = display(self._bundle(), raw=True, display_id=True)
+        self.display = display(self._bundle(""), raw=True, display_id=True)
 
     def advance(self, rows: list[dict[str, float]]) -> None:
         self.done += len(rows)
-        self.text = self.pace.status(rows)
-        self.display.update(self._bundle(), raw=True)
+        self.display.update(self._bundle(self.pace.status(rows)), raw=True)
 
-    def _bundle(self) -> dict[str, str]:
-        line = f"{self.done}/{self.total} windows  {self.text}"
+    def _bundle(self, status: str) -> dict[str, str]:
+        line = f"{self.done}/{self.total} windows  {status}"
         bar = f'<progress max="{self.total}" value="{self.done}" aria-label="windows trained"></progress>'
         return {"text/plain": line, "text/html": f"{bar} {line}"}
 
 
 class Pace:
-    """Turns ledger rows into a status: loss, NMSE in dB, scenes a second."""
+    """Turns ledger rows into a status: loss, NMSE in dB, scenes per second."""
 
     def __init__(self) -> None:
         self.since = time.monotonic()
@@ -94,7 +92,7 @@ class Pace:
 
 
 def suited() -> Lines:
-    """The kind that suits where the output goes: a notebook, a terminal, or a log."""
+    """The kind of progress that suits the output: a notebook, a terminal, or a log."""
     kernel = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
     if kernel is not None and hasattr(kernel, "kernel"):
         return NotebookBar()
@@ -103,9 +101,9 @@ def suited() -> Lines:
 
 @contextmanager
 def interrupt_as_flag(agreed: Callable[[bool], bool] = bool) -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT into a flag, ``agreed`` on whenever it is looked at; a second one interrupts at once.
+    """Turn the first SIGINT into a flag; a second one interrupts at once. Only the main thread can do this.
 
-    (Only the main thread can.)
+    ``agreed`` is applied to the flag each time it is read, so that all ranks can agree on it.
     """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():

@@ -1,14 +1,14 @@
-"""Several processes that train one network: how they share a window, and what they must agree on.
+"""Train one network with several processes: how they share a window, and what they must agree on.
 
-``torchrun --nproc-per-node 4 -m covlab train …`` starts the processes, called ranks, and tells each its number. A
-window's micro-batches are dealt out to them in order, so that together they see the very scenes that one process
-would. Each accumulates the gradient of the mean over its own scenes, alone; then one all-reduce makes of these means,
-weighed by the ranks' scenes, the mean over all scenes, which is what one process has.
+``torchrun --nproc-per-node 4 -m covlab train …`` starts the processes, called ranks, and gives each a number. The
+ranks split a window's micro-batches in order, so that together they see exactly the scenes that one process would.
+Each accumulates the gradient of the mean over its own scenes. Then one all-reduce per window adds up every rank's
+gradient, weighted by its number of scenes, together with the scene counts: the result is one process's gradient.
 
-Why that and not ``DistributedDataParallel``: it gives every rank the same weight, whatever it holds; it waits for a
-backward of every rank, also of one that has no micro-batch; and it arranges its buckets anew after the first window
-of a process, so that a run that was taken up again adds in another order. It would overlap the sum with the last
-backward: ``benchmarks/README.md`` has what the sum costs.
+Why not ``DistributedDataParallel``? It gives every rank the same weight, however many scenes it has. It waits for a
+backward pass of every rank, even one without a micro-batch. And it rearranges its buckets after a process's first
+window, so a resumed run adds in another order. It would overlap the sum with the last backward pass;
+``benchmarks/README.md`` shows what the sum costs.
 """
 
 import os
@@ -28,37 +28,33 @@ from covlab.scenes.streams import FixedScenes, FreshScenes
 T = TypeVar("T")
 
 SILENCE_SECONDS = 120
-"""A rank that dies ends the others at once, for its connections close; one that falls silent, after so many seconds."""
+"""A rank that dies ends the others at once, because its connections close; one that hangs, after this time."""
 
 
 class RankLost(RuntimeError):
-    """Another rank has ended, or does not answer."""
+    """Another rank has ended or does not answer."""
 
 
 class Ranks:
-    """One process alone: there is nobody to ask, and every answer is its own."""
+    """A single process, which needs nobody's agreement."""
 
     size, number = 1, 0
 
     @property
     def first(self) -> bool:
-        """Is this the rank that speaks and writes files?"""
+        """Is this the rank that prints and writes files?"""
         return self.number == 0
 
     def share(self, numbers: range) -> range:
-        """This rank's part of ``numbers``; the ranks' parts in order are the whole, and differ in length by at most
-        one.
-        """
+        """This rank's contiguous part of ``numbers``; the parts' lengths differ by at most one."""
         return numbers[len(numbers) * self.number // self.size : len(numbers) * (self.number + 1) // self.size]
 
     def deal(self, scenes: FreshScenes | FixedScenes, epoch: int, window: range) -> list[Batch]:
-        """This rank's share of the micro-batches whose numbers are ``window``."""
+        """This rank's share of the micro-batches numbered ``window``."""
         return list(scenes.micro_batches(epoch, window.start, window.stop))
 
     def average(self, parameters: list[nn.Parameter], weight: Tensor) -> Tensor:
-        """Make every gradient the mean of the ranks' gradients, each weighed by its rank's ``weight`` []; the weight of
-        all [].
-        """
+        """Replace every gradient by its mean over ranks, weighted by ``weight`` []; return the total weight []."""
         return weight
 
     def gather(self, row: Tensor) -> Tensor:
@@ -66,7 +62,7 @@ class Ranks:
         return row.unsqueeze(0)
 
     def total(self, tensor: Tensor) -> Tensor:
-        """The sum over ranks, which may take the place of ``tensor``."""
+        """The sum of ``tensor`` over ranks, possibly in place."""
         return tensor
 
     def any(self, flag: bool) -> bool:
@@ -74,16 +70,15 @@ class Ranks:
         return flag
 
     def once(self, function: Callable[[], T]) -> T:
-        """What ``function`` returns on the first rank, where alone it is called; what it raises, all ranks raise."""
+        """Call ``function`` on the first rank only; return its result, or raise its exception, on every rank."""
         return function()
 
     def broadcast_parameters(self, model: nn.Module) -> None:
-        """Give every rank the first rank's parameters and buffers."""
+        """Copy the first rank's parameters and buffers to every rank."""
 
 
 class ProcessGroup(Ranks):
-    """This process among those of torch's default process group. Every method is called by all ranks, in the same
-    order.
+    """This process in torch's default process group. All ranks must call every method, in the same order.
 
     Raises:
         RankLost: from any method, when another rank is gone.
@@ -96,13 +91,13 @@ class ProcessGroup(Ranks):
         share = self.share(window)
         if share:
             return list(scenes.micro_batches(epoch, share.start, share.stop))
-        # Nothing is left for this rank. It does the first micro-batch too, and counts for nothing.
+        # Nothing is left for this rank: it repeats the first micro-batch with a weight of zero.
         first = next(scenes.micro_batches(epoch, window.start, window.stop))
         return [replace(first, weight=torch.zeros_like(first.weight))]
 
     def average(self, parameters: list[nn.Parameter], weight: Tensor) -> Tensor:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]  # the same on all ranks
-        # Over a weight of zero a mean is NaN; it is to count for nothing.
+        # A mean over a weight of zero is NaN, and must count for nothing.
         own = torch.where(weight > 0, weight * torch.cat([gradient.flatten() for gradient in gradients]), 0)
         sums = self.total(torch.cat([own, weight.view(1)]))
         mean = sums[:-1] / sums[-1]
@@ -113,7 +108,7 @@ class ProcessGroup(Ranks):
     def gather(self, row: Tensor) -> Tensor:
         rows = row.new_zeros(self.size, len(row))
         rows[self.number] = row
-        return self.total(rows)  # every sum has one term that is not zero, so it is exact
+        return self.total(rows)  # exact: only one term of each sum is not zero
 
     def total(self, tensor: Tensor) -> Tensor:
         self._together(dist.all_reduce, tensor)
@@ -121,7 +116,7 @@ class ProcessGroup(Ranks):
 
     def any(self, flag: bool) -> bool:
         flags = torch.tensor([int(flag)])
-        # between the hosts, also where the devices have a way of their own
+        # on the host, even if the devices have a faster connection: the flag is read there
         self._together(dist.all_reduce, flags, dist.ReduceOp.MAX)
         return bool(flags)
 
@@ -130,7 +125,7 @@ class ProcessGroup(Ranks):
         if self.first:
             try:
                 outcome = [(function(), None)]
-            except Exception as error:  # noqa: BLE001 - to be raised on every rank, this one too
+            except Exception as error:  # noqa: BLE001 - raised on every rank, this one included
                 outcome = [(None, error)]
         self._together(dist.broadcast_object_list, outcome, 0, device=torch.device("cpu"))
         result, raised = outcome[0]
@@ -156,10 +151,10 @@ ALONE = Ranks()
 
 
 def device_of_rank(device: str) -> str:
-    """The device of this process where torchrun started several: each has a GPU of its own.
+    """This process's device: with several ranks on CUDA, each has a GPU of its own.
 
     Raises:
-        ValueError: there are not as many GPUs.
+        ValueError: there are fewer GPUs than ranks.
     """
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     if device != "cuda" or _started() == 1:
@@ -175,9 +170,7 @@ def device_of_rank(device: str) -> str:
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """The ranks that torchrun started, connected (gloo on CPU, nccl on CUDA); ``ALONE`` where it did not, or one
-    only.
-    """
+    """Connect the ranks that torchrun started (gloo on CPU, nccl on CUDA); ``ALONE`` for a single process."""
     if _started() == 1:
         yield ALONE
         return

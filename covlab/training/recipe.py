@@ -1,4 +1,4 @@
-"""How to train: everything about a run that is neither the network nor the scenes."""
+"""How to train: every setting of a run besides the network and the scenes."""
 
 import math
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ OPTIMIZERS = ("adamw", "sgd")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train. The budget is counted in windows, so that a run is the same on a fast and a slow machine.
+    """How to train. The budget is in windows, so that a run is the same on a fast and a slow machine.
 
     Raises:
         ValueError: a value is out of its range; the message names it.
     """
 
     windows: int  #: optimizer steps to attempt
-    accumulation: int = 4  #: micro-batches a window
+    accumulation: int = 4  #: micro-batches per window
     optimizer: str = "adamw"  #: "adamw" or "sgd"
     learning_rate: float = 3e-3
-    head_learning_rate: float | None = None  #: of the model's ``head``; None: as everywhere
+    head_learning_rate: float | None = None  #: of the model's ``head``; None: the same as ``learning_rate``
     momentum: float = 0.9  #: sgd only
     weight_decay: float = 1e-2
     clip: float | None = 1.0  #: largest gradient norm; None: never clip
     precision: str = "fp32"  #: "fp32", "bf16" or "fp16" (with a loss scale) for the network's real layers
-    warmup: int = 20  #: executed steps of linear warm-up, before the cosine
+    warmup: int = 20  #: executed steps of linear warm-up
     ema_decay: float | None = None  #: of the averaged parameters that are validated and saved; None: no average
     fused: bool = True  #: the optimizer's fused kernel, which never waits for the device
     patience: int | None = None  #: epochs without a better validation before stopping early; None: never
@@ -60,7 +60,7 @@ class Recipe:
 
 
 def make_optimizer(recipe: Recipe, groups: dict[str, list[nn.Parameter]]) -> torch.optim.Optimizer:
-    """The recipe's optimizer over ``groups``, {"backbone": parameters, "head": parameters}."""
+    """Make the recipe's optimizer of ``groups``, {"backbone": parameters, "head": parameters}."""
     peaks = {"backbone": recipe.learning_rate, "head": recipe.head_learning_rate or recipe.learning_rate}
     settings: list[dict[str, Any]] = []
     for name, parameters in groups.items():
@@ -73,7 +73,7 @@ def make_optimizer(recipe: Recipe, groups: dict[str, list[nn.Parameter]]) -> tor
         settings, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=recipe.fused
     )
     if recipe.momentum:
-        # Left to itself, the fused kernel takes uninitialized memory for momentum after a skipped first step.
+        # Otherwise, the fused kernel uses uninitialized memory as momentum after a skipped first step.
         for parameter in (parameter for group in settings for parameter in group["params"]):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer

@@ -1,7 +1,8 @@
-"""A run in plain values, as ``config.json`` in its folder has them, and the trainer they describe."""
+"""Describe a run in plain values, as its folder's ``config.json`` does, and build its trainer from them."""
 
 import time
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import torch
@@ -38,15 +39,12 @@ def configure(
     weights: LossWeights,
     width: int | None = None,
 ) -> dict[str, Any]:
-    """The configuration of a run, as :func:`build` takes it; ``network`` is a class's name, and ``width`` None the
-    network's own.
-    """
+    """The configuration that :func:`build` takes. ``network``: a class's name; ``width`` None: the network's own."""
     scenes: dict[str, str | int] = {"micro_batch": micro_batch, "seed": seed}
-    scenes |= (
-        {"kind": "fixed", "scenes": OVERFIT_SCENES}
-        if overfit
-        else {"kind": "fresh", "micro_batches": windows_per_epoch * recipe.accumulation}
-    )
+    if overfit:
+        scenes |= {"kind": "fixed", "scenes": OVERFIT_SCENES}
+    else:
+        scenes |= {"kind": "fresh", "micro_batches": windows_per_epoch * recipe.accumulation}
     return {
         "scenario": asdict(scenario),
         "scenes": scenes,
@@ -58,10 +56,7 @@ def configure(
 
 
 def build(config: dict[str, Any], device: str, **trainer: Any) -> Trainer:
-    """The trainer that ``config`` (a run folder's ``config.json``) describes.
-
-    Other arguments go to :class:`covlab.training.trainer.Trainer`.
-    """
+    """Build the trainer that ``config`` describes; ``trainer`` are further arguments of ``Trainer``."""
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in config["scenario"].items()
     }
@@ -82,9 +77,9 @@ def build(config: dict[str, Any], device: str, **trainer: Any) -> Trainer:
 
 
 def windows_within(config: dict[str, Any], minutes: float, device: str, ranks: Ranks = ALONE) -> int:
-    """How many windows, validations included, fit into ``minutes`` here: measured on a trainer that is thrown away."""
+    """Measure on a throwaway trainer how many windows, validations included, fit into ``minutes`` here."""
     probe = build(config, device, progress=Silent(), ranks=ranks)
-    windows = [window for window, _ in zip(probe.draw_windows(0), range(2), strict=False)]
+    windows = list(islice(probe.draw_windows(0), 2))
     probe.train_window(windows[0])
     began, count = time.perf_counter(), 0
     while not ranks.any(time.perf_counter() - began >= WARM_UP_SECONDS):

@@ -1,8 +1,7 @@
-"""Loss weights, learning rate and width, tuned by any number of workers on any machines: one study in one storage.
+"""Tune loss weights, learning rate and width with any number of workers on any machines: one study in one storage.
 
-A study holds its own settings, so that a worker needs its name and its storage to join, and nothing else.
-What is minimized is the NMSE on held-out scenes, never the weighted loss: the weights are what is tuned, and a
-loss can be made small by making them small.
+A study stores its own settings, so a worker needs only its name and storage to join. It minimizes the NMSE on held-out
+scenes, never the weighted loss, which small weights make small.
 """
 
 import inspect
@@ -38,7 +37,7 @@ from covlab.training.trainer import Trainer
 
 STORAGE = "sqlite:///studies.db"
 RETRIES = 2
-"""A trial whose worker died is begun again so often: settings that kill their worker must not kill them all."""
+"""How often a trial whose worker died is run again: settings that kill their worker must not kill every worker."""
 
 SEARCH = {
     "learning_rate": (3e-4, 3e-2),
@@ -49,18 +48,18 @@ SEARCH = {
     "lam_subspace_align": (1e-3, 1.0),
     "lam_peak_contrast": (1e-3, 1.0),
 }
-"""What is searched unless a study says otherwise: low and high of each, on a logarithmic scale. ``lam_cov`` stays 1:
-under AdamW a common factor of all weights changes nothing. ``lam_cov_pred`` weighs the same error in a network without
-blend or stages. The width is searched from a quarter of the network's own to twice that."""
+"""The default search: low and high of each setting, on a logarithmic scale. ``lam_cov`` stays 1, because under AdamW a
+common factor of all weights changes nothing. ``lam_cov_pred`` is left out, because it weights the same error in a
+network without blend or stages. The width is searched from a quarter of the network's own to twice that."""
 
 
 class StudyError(RuntimeError):
-    """A study cannot be had, or has other settings; the message names it."""
+    """A study cannot be opened or has other settings; the message names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What all trials of a study share; stored in it by the worker that makes it.
+    """What all trials of a study share; the worker that creates the study stores them in it.
 
     Raises:
         ValueError: a setting is out of its range; the message names it.
@@ -68,16 +67,16 @@ class Settings:
 
     preset: str = "student"
     network: str = "back-projection"
-    windows: int = 600  #: optimizer steps a trial
+    windows: int = 600  #: optimizer steps per trial
     epoch: int = 60  #: windows between validations, after each of which a trial may be pruned
     micro_batch: int = 32
     accumulation: int = 4
     precision: str = "fp32"
-    #: of scenes and first parameters, the same for all trials, so that they differ by their settings alone
+    #: of scenes and initial parameters, the same for all trials, so that they differ only in their settings
     seed: int = 0
-    validation: int = 1024  #: scenes, from a stream of their own: those that ``covlab train`` validates on stay unseen
-    heartbeat: int = 30  #: seconds between a worker's signs of life; after two missed ones its trial goes to another
-    #: {name: (low, high)}, low = high: held there; None: ``SEARCH`` and the width
+    validation: int = 1024  #: scenes from a separate stream: those that ``covlab train`` validates on stay unseen
+    heartbeat: int = 30  #: seconds between a worker's heartbeats; after two missed ones another worker takes its trial
+    #: {name: (low, high)}, with low = high for a fixed value; None: ``SEARCH`` and the width
     search: dict[str, tuple[float, float]] | None = None
 
     def __post_init__(self) -> None:
@@ -106,13 +105,13 @@ class Settings:
 
     @property
     def bounds(self) -> dict[str, tuple[float, float]]:
-        """Low and high of everything that is searched or held."""
-        assert self.search is not None  # filled in where it was left out
+        """Low and high of every setting that is searched or fixed."""
+        assert self.search is not None  # __post_init__ filled it in
         return self.search
 
     @property
     def default(self) -> dict[str, float]:
-        """The values a plain run would have, moved into the search where they lie outside: the first trial."""
+        """The first trial: the values of a plain run, clamped to the search."""
         plain = LossWeights().values() | {"learning_rate": Recipe(windows=1).learning_rate, "width": self._width}
         return {name: min(max(plain[name], low), high) for name, (low, high) in self.bounds.items() if low < high}
 
@@ -121,7 +120,7 @@ class Settings:
         return inspect.signature(NETWORKS[self.network]).parameters["width"].default
 
     def ask(self, trial: Trial) -> dict[str, float]:
-        """A value for everything that is searched, and those that are held."""
+        """Propose a value for every setting that is searched, and add the fixed ones."""
         values: dict[str, float] = {}
         for name, (low, high) in self.bounds.items():
             if not low < high:
@@ -133,7 +132,7 @@ class Settings:
         return values
 
     def config(self, values: dict[str, float], origin: str) -> dict[str, Any]:
-        """The configuration of a run with ``values``, as :func:`covlab.training.run_config.build` takes it."""
+        """The configuration of a run with ``values``, for :func:`covlab.training.run_config.build`."""
         recipe = Recipe(windows=self.windows, accumulation=self.accumulation, precision=self.precision)
         if "learning_rate" in values:
             recipe = replace(recipe, learning_rate=values["learning_rate"])
@@ -156,13 +155,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a trial found, ready to train with."""
+    """A trial's settings, ready to train with."""
 
     study: str
     trial: int
-    nmse: float  #: on the study's own held-out scenes, of which it is the best of many: expect a little worse elsewhere
+    nmse: float  #: the best of many on the study's own held-out scenes: expect slightly worse elsewhere
     settings: Settings
-    weights: LossWeights  #: whose provenance names study and trial
+    weights: LossWeights  #: their provenance names study and trial
     learning_rate: float
     width: int | None  #: None: the network's own
 
@@ -173,11 +172,11 @@ class Tuned:
 def open_study(
     storage: str, name: str, sampler: optuna.samplers.BaseSampler | None = None, **given: Any
 ) -> optuna.Study:
-    """Join the study ``name`` in ``storage``; or make it, with the settings ``given`` (fields of :class:`Settings`).
+    """Join the study ``name`` in ``storage``, or create it with the settings ``given`` (fields of :class:`Settings`).
 
     Args:
-        storage: a URL as SQLAlchemy takes it: sqlite:///studies.db, postgresql+psycopg2://…, mysql+mysqldb://….
-        sampler: proposes this worker's trials; None: Optuna's TPE, which is told of the trials that run elsewhere.
+        storage: a URL for SQLAlchemy: sqlite:///studies.db, postgresql+psycopg2://…, mysql+mysqldb://….
+        sampler: proposes this worker's trials; None: Optuna's TPE, which knows of the trials that run elsewhere.
 
     Raises:
         ValueError: a setting is unknown or out of its range.
@@ -199,7 +198,7 @@ def open_study(
         ]
         if differences:
             raise StudyError(
-                f"study {name!r} has settings of its own, leave these out to join it: {'; '.join(differences)}"
+                f"study {name!r} already has other settings; leave these out to join it: {'; '.join(differences)}"
             ) from None
         settings = stored
     warm_up = math.ceil(settings.windows / settings.epoch) // 4
@@ -215,23 +214,21 @@ def settings_of(storage: str, name: str) -> Settings:
     """The settings of the study ``name``.
 
     Raises:
-        StudyError: there is no such study, or it is not one of covlab's.
+        StudyError: there is no such study, or covlab did not create it.
     """
     database = _database(storage)
     if name not in (known := optuna.get_all_study_names(database)):
-        raise StudyError(
-            f"{hide_password(storage)} holds no study {name!r}; it holds {', '.join(sorted(known)) or 'none'}"
-        )
+        raise StudyError(f"{hide_password(storage)} has no study {name!r}, only {', '.join(sorted(known)) or 'none'}")
     study = optuna.load_study(storage=database, study_name=name)
-    for _ in range(50):  # the worker that made it may be about to write them
+    for _ in range(50):  # the worker that created it may be about to write them
         if "covlab" in study.user_attrs:
             return _settings(json.loads(study.user_attrs["covlab"]))
         time.sleep(0.1)
-    raise StudyError(f"study {name!r} in {hide_password(storage)} holds no settings of covlab: choose another name")
+    raise StudyError(f"study {name!r} in {hide_password(storage)} has no settings of covlab: choose another name")
 
 
 def best(storage: str, name: str) -> Tuned:
-    """The best trial of a study, while it goes on or afterwards.
+    """The best trial of a study so far.
 
     Raises:
         StudyError: there is no such study, or none of its trials is complete.
@@ -240,9 +237,8 @@ def best(storage: str, name: str) -> Tuned:
     study = optuna.load_study(storage=_database(storage), study_name=name)
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
-        raise StudyError(
-            f"study {name!r} has no complete trial yet ({len(study.get_trials(deepcopy=False))} begun or waiting)"
-        )
+        unfinished = len(study.get_trials(deepcopy=False))
+        raise StudyError(f"study {name!r} has no complete trial yet ({unfinished} started or waiting)")
     trial = min(complete, key=_error)
     values = {key: trial.params.get(key, low) for key, (low, _) in settings.bounds.items()}
     config = settings.config(values, f"study {name}, trial {trial.number}")
@@ -251,8 +247,8 @@ def best(storage: str, name: str) -> Tuned:
 
 
 def _error(trial: FrozenTrial) -> float:
-    """The NMSE that a complete trial ended with."""
-    assert trial.value is not None  # a trial without a value is not complete
+    """The final NMSE of a complete trial."""
+    assert trial.value is not None  # every complete trial has one
     return trial.value
 
 
@@ -264,7 +260,7 @@ def _settings(given: dict[str, Any]) -> Settings:
 
 
 def _database(storage: str, heartbeat: int | None = None) -> RDBStorage:
-    """The storage, its tables made; with a heartbeat, the trials of dead workers are found in it and begun again."""
+    """Open the storage and create its tables. With a heartbeat, the trials of dead workers are run again."""
     file = storage.startswith("sqlite")
     attempt = 0
     while True:
@@ -285,8 +281,7 @@ def _database(storage: str, heartbeat: int | None = None) -> RDBStorage:
         except ImportError as error:
             raise StudyError(f"{hide_password(storage)} needs a database driver: {error.__cause__ or error}") from error
         except sqlalchemy.exc.SQLAlchemyError as error:
-            # Workers that begin together make the tables together, and all but one of them fail; the next time they are
-            # there.
+            # When workers start together, all but one fail to create the tables; the next attempt finds them.
             if attempt == 5:
                 raise StudyError(
                     f"{hide_password(storage)} cannot be opened: {getattr(error, 'orig', error)}"
@@ -308,11 +303,10 @@ def work(
     device: str = "cpu",
     say: Callable[[str], None] = print,
 ) -> None:
-    """Run trials until the study holds ``trials`` of them that are complete or pruned, whoever ran them, or for
-    ``minutes``.
+    """Run trials for ``minutes``, or until the study has ``trials`` complete or pruned ones from all workers together.
 
-    A trial that has begun is finished first. On SIGINT it goes back to the study; if its worker is killed, another
-    finds the heartbeat missing and begins it again.
+    The last trial is always finished. On SIGINT it goes back to the study; if its worker is killed, another worker
+    notices the missing heartbeat and runs it again.
 
     Raises:
         ValueError: ``trials`` or ``minutes`` is out of range.
@@ -336,23 +330,23 @@ def work(
         except ValueError as error:
             if "Cannot tell a FAIL trial" not in str(error):
                 raise
-            # A machine that slept through its heartbeats finds its trial begun again by another.
-            say("a trial of this worker was taken for dead and begun again; going on with the next")
+            # After a sleep without heartbeats, another worker has taken the trial.
+            say("another worker took over a trial, because this one sent no heartbeat; continuing with the next")
 
 
 def held_out_error(trial: Trial, settings: Settings, device: str) -> float:
-    """What a study minimizes: the last NMSE on held-out scenes, of a run with what ``trial`` proposes.
+    """What a study minimizes: the final NMSE on held-out scenes of a run with the settings that ``trial`` proposes.
 
     Raises:
-        TrialPruned: after some epoch the run was worse than the median of those before it, or its loss was not finite
-            (which is no failure: the sampler is to learn from it).
+        TrialPruned: after some epoch the run was worse than the median of earlier trials, or its loss was not finite
+            (not a failure: the sampler should learn from it).
     """
     values = settings.ask(trial)
     try:
         run = build(
             settings.config(values, f"study {trial.study.study_name}, trial {trial.number}"), device, progress=Silent()
         )
-        assert isinstance(run.scenes, FreshScenes)  # as ``Settings.config`` has it
+        assert isinstance(run.scenes, FreshScenes)  # ``Settings.config`` sets it
         run.validation = run.scenes.simulator.draw(
             settings.validation, scene_generator(settings.seed, "tuning", device=device)
         )
@@ -371,7 +365,7 @@ def held_out_error(trial: Trial, settings: Settings, device: str) -> float:
 
 
 def report_epoch(run: Trainer, trial: Trial) -> None:
-    """Report the epoch that ``run`` has ended to the study; raise TrialPruned if the pruner says so."""
+    """Report the last epoch of ``run`` to the study; raise TrialPruned if the pruner says so."""
     trial.report(run.history[-1]["validation"], step=run.epoch)
     if run.window < run.recipe.windows and trial.should_prune():
         raise optuna.TrialPruned
