@@ -56,8 +56,11 @@ def test_conda_asks_for_the_same_ranges() -> None:
     assert ranges == expected | {"python": PROJECT["requires-python"], "pip": ""}
 
 
-def test_version_is_said_once_only_in_effect() -> None:
+def test_every_file_that_states_the_version_states_the_same() -> None:
     assert PROJECT["version"] == __version__
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == __version__
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None and newest[1] == __version__
 
 
 def test_make_help_lists_every_target() -> None:
