@@ -1,7 +1,7 @@
-"""Where a fault takes hold: methods of a few classes that may be replaced, and nothing is unless a fault is injected.
+"""Methods that a fault may replace. Nothing is replaced unless a fault is injected.
 
-A replacement belongs to the *objects* made while the fault is injected, in that thread: the same class goes
-on unharmed beside them, and so does every object made before or after.
+A replacement belongs to the *objects* made in that thread while the fault is injected. All other objects of the same
+class are unaffected.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,11 +15,11 @@ replaced_seams: ContextVar[Mapping[str, tuple[str, Callable]]] = ContextVar(
 
 
 def take_seams(owner: object) -> None:
-    """Replace those methods of ``owner`` that an injected fault replaces. Called once, by its constructor."""
-    for place, (_, replacement) in replaced_seams.get().items():
-        kind, method = place.split(".")
+    """Replace the methods of ``owner`` that an injected fault replaces. Its constructor calls this once."""
+    for seam, (_, replacement) in replaced_seams.get().items():
+        kind, method = seam.split(".")
         if kind == type(owner).__name__:
-            object.__setattr__(owner, method, MethodType(replacement, owner))  # frozen dataclasses have seams too
+            object.__setattr__(owner, method, MethodType(replacement, owner))  # works for frozen dataclasses too
 
 
 def injected_faults() -> tuple[str, ...]:
