@@ -98,8 +98,8 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
     if changed:
         return Judgement(
             False,
-            f"The results are correct, but the function changes its argument `{changed[0]}` in place, so the caller's "
-            "data is no longer what it was.",
+            f"The results are correct, but the function changes its argument `{changed[0]}` in place, so the data of "
+            "its caller changes, too.",
         )
     return Judgement(True, f"Holds on {len(trials)} random inputs.")
 

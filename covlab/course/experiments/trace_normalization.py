@@ -103,12 +103,12 @@ def walk(
 # ---------------------------------------------------------------- where floating point ends
 
 
-def half_error(scale: float, dtype: torch.dtype, seed: int, eps: float = EPS) -> float:
-    """Return the NMSE of the correct R̂ = scale · R, scaled by N / (tr R̂ + eps), with every operation in ``dtype``."""
+def half_error(scale: float, dtype: torch.dtype, seed: int) -> float:
+    """Return the NMSE of the correct R̂ = scale · R, scaled by N / (tr R̂ + 1e-8), with every operation in ``dtype``."""
     truth = torch.view_as_real(two_truths(seed)[0])
     estimate, truth = (scale * truth).to(dtype), truth.to(dtype)
     trace = estimate[..., 0].diagonal().sum()
-    error = estimate * (16 / (trace + torch.tensor(eps, dtype=dtype))) - truth
+    error = estimate * (16 / (trace + torch.tensor(EPS, dtype=dtype))) - truth
     return (error.square().sum() / truth.square().sum()).item()
 
 
