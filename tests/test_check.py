@@ -19,7 +19,7 @@ from torch import Tensor
 
 from covlab.cli.main import main
 from covlab.course import VERDICT, card, check, outcome, predict, student_record
-from covlab.course.exercises import Exercise, Hint, compare
+from covlab.course.exercises import Exercise, Mistake, compare
 from covlab.course.exercises.judging import judge
 
 SCALED = Exercise(
@@ -27,14 +27,12 @@ SCALED = Exercise(
     law="Twice the input.",
     draw=lambda generator: (torch.randn(3, generator=generator), 3),
     right=lambda values, count: 2 * values,
-    hints=[
-        Hint("it is {ratio:.2f}×, your {count}", mistake=lambda values, count: 6 * values),
-        Hint("the sign", mistake=lambda values, count: -2 * values, recognize=lambda trial: trial.ratio < 0),
-    ],
+    hints={
+        "it is {ratio:.2f}×, your {count}": lambda values, count: 6 * values,
+        "the sign": Mistake(lambda values, count: -2 * values, recognize=lambda trial: trial.ratio < 0),
+    },
 )
-CHOICE = Exercise(
-    id="99.choice", law="Which?", right="b", choices=("a", "b", "c"), hints=[Hint("not that one", mistake="c")]
-)
+CHOICE = Exercise(id="99.choice", law="Which?", right="b", choices=("a", "b", "c"), hints={"not that one": "c"})
 
 
 @pytest.fixture
@@ -63,19 +61,19 @@ def spoiling(values: Tensor, count: int) -> Tensor:
         (torch.zeros(3), "the function itself, got a float32 tensor of shape [3]"),
         (lambda values: values, "should take 2 arguments (values, count)"),
         (lambda values, count: ..., "it returns `...`: a blank"),
-        (lambda values, count: values * ..., "a blank `...` is still to be filled"),
+        (lambda values, count: values * ..., "a blank `...` still has to be filled in"),
         (lambda values, count: None, "is a `return` missing?"),
         (lambda values, count: values.tolist(), "it returns a list of 3, expected a float32 tensor of shape [3]"),
-        (lambda values, count: values[:2], "a tensor of shape [2], expected [3]"),
-        (lambda values, count: values.to(torch.complex64), "expected none that is complex"),
+        (lambda values, count: values[:2], "a tensor of shape [2], expected a tensor of shape [3]"),
+        (lambda values, count: values.to(torch.complex64), "expected a real tensor"),
         (lambda values, count: values / 0 * 0, "3 of 3 numbers are NaN"),
         (raising, "`return values + torch.zeros(1)[5]`, with IndexError"),
         (lambda values, count: exit(), "with SystemExit"),
         (spoiling, "changes its argument `values` in place"),
         (lambda values, count: values + 1e-2, "Of 20 random inputs, 20 give a wrong result"),
-        (lambda values, count: 5 * values, "each 2.5 times the right one"),
+        (lambda values, count: 5 * values, "each 2.5 times the correct one"),
         (lambda values, count: 5 * values.abs(), "the worst off by 350 %"),
-        (lambda values, count: 2e6 * values.abs(), "off by 1e+06 times the right one's size"),
+        (lambda values, count: 2e6 * values.abs(), "off by 1e+06 times the size of the correct one"),
     ],
 )
 def test_whatever_is_wrong_with_an_answer_is_a_sentence(answer: Any, said: str) -> None:
@@ -111,9 +109,9 @@ LOOPED = Exercise(
     "answer, said",
     [
         (lambda value, factor: None, "It returns nothing: is a `return` missing?"),
-        (lambda value, factor: ..., "It returns `...`: a blank is still to be filled."),
-        (lambda value, factor: "no", "It returns 'no', with which the exercise cannot go on: TypeError"),
-        (lambda value: value, "It should take 2 arguments (value, factor), and cannot be called so: "),
+        (lambda value, factor: ..., "It returns `...`: a blank still has to be filled in."),
+        (lambda value, factor: "no", "It returns 'no', which the exercise cannot use: TypeError"),
+        (lambda value: value, "It should take 2 arguments (value, factor), but the call fails: "),
         (lambda value, factor: value[5], "Your function stops in line "),
     ],
 )
@@ -133,7 +131,7 @@ def test_a_warning_of_the_answer_is_shown_once_and_one_of_a_mistake_never(recwar
         return values
 
     warnings.simplefilter("always")
-    judge(dataclasses.replace(SCALED, hints=[Hint("", mistake=mistaken)]), warning)
+    judge(dataclasses.replace(SCALED, hints={"": mistaken}), warning)
     assert [str(each.message) for each in recwarn] == ["mine"]
 
 
@@ -175,18 +173,17 @@ def test_one_number_passes_as_a_number_or_as_a_tensor_and_only_if_it_is_real() -
 
 
 def test_finding_and_hint_tell_of_the_same_case_and_show_it_whole() -> None:
-    hint = Hint("with {rates[0]:.3g}", mistake=lambda rates, weights: sum(rates))
     mean = Exercise(
         id="99.mean",
         law="A weighted sum.",
         right=lambda rates, weights: sum(rate * weights["a"] for rate in rates),
-        hints=[hint],
+        hints={"with {rates[0]:.3g}": lambda rates, weights: sum(rates)},
         draw=lambda generator: (
             torch.rand(2, generator=generator).tolist(),
             {"a": torch.randint(9, (), generator=generator).item()},
         ),
     )
-    judgement = judge(mean, hint.mistake)
+    judgement = judge(mean, lambda rates, weights: sum(rates))
     shown = re.search(r"rates = \[([\d.]+), [\d.]+\], weights = {'a': \d}", judgement.finding)
     assert shown is not None
     assert judgement.hint == f"with {shown[1]}"
@@ -227,7 +224,7 @@ def test_only_the_answer_s_own_warnings_are_shown() -> None:
         law="Twice the input.",
         draw=lambda generator: (torch.ones(1),),
         right=warning("oracle"),
-        hints=[Hint("no", mistake=warning("mistake"))],
+        hints={"no": warning("mistake")},
     )
     with pytest.warns(UserWarning) as said:
         assert judge(exercise, warning("answer")).passed

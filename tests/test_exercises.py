@@ -1,7 +1,7 @@
-"""Every exercise of every lesson: the solution passes, the starter does not, each typical mistake meets its hint.
+"""Every exercise of every lesson: the solution passes, the starter does not, each typical mistake gets its hint.
 
-A lesson's starters and solutions are its own cells; the mistakes are declared beside the hints. A new exercise needs
-no test of its own.
+Starters and solutions are cells of the lesson; the mistakes are declared with the hints. A new exercise needs no test
+of its own.
 """
 
 import re
@@ -13,7 +13,7 @@ import pytest
 
 from covlab.course.checking import CHECK, Worked, worked_exercises
 from covlab.course.editions import read_lesson
-from covlab.course.exercises import all_exercises
+from covlab.course.exercises import Mistake, all_exercises
 from covlab.course.exercises.judging import judge
 
 ROOT = Path(__file__).parents[1]
@@ -49,10 +49,10 @@ def test_the_starter_runs_and_is_wrong(id: str) -> None:
 
 @pytest.mark.parametrize("id, number", [(id, n) for id in EXERCISES for n in range(len(EXERCISES[id].hints))])
 def test_each_mistake_meets_its_own_hint(id: str, number: int) -> None:
-    hints = EXERCISES[id].hints
-    judgement = judge(EXERCISES[id], hints[number].mistake)
+    text, mistake = list(EXERCISES[id].hints.items())[number]
+    judgement = judge(EXERCISES[id], mistake.example if isinstance(mistake, Mistake) else mistake)
     assert not judgement.passed
-    filled = ".+".join(map(re.escape, re.split(r"\{.*?\}", hints[number].text)))
+    filled = ".+".join(map(re.escape, re.split(r"\{.*?\}", text)))
     assert judgement.hint is not None
     assert re.fullmatch(filled, judgement.hint or "") and "nan" not in judgement.hint, judgement
 

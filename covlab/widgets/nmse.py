@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from covlab.course.experiments.trace_normalization import plain_error
 from covlab.plots.error_geometry import Plane, error_geometry
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
@@ -71,7 +72,7 @@ class NMSEExplorer(Explorer):
         R, D, _ = self.frame
         estimate = self.estimate(**state)
         plain, plain_slope = _error(plain_error, estimate, R)
-        normalized, normalized_slope = _error(lambda one, other: nmse(one[None], other[None])[0], estimate, R)
+        normalized, normalized_slope = _error(nmse, estimate, R)
         length = torch.linalg.matrix_norm(R)
 
         def on_plane(matrix: Tensor) -> tuple[float, float]:
@@ -104,15 +105,10 @@ class NMSEExplorer(Explorer):
         return figure, alt
 
 
-def plain_error(estimate: Tensor, truth: Tensor) -> Tensor:
-    """‖R̂ − R‖²_F / ‖R‖²_F, nothing normalized: two [N, N] -> []."""
-    return (estimate - truth).abs().square().sum() / truth.abs().square().sum()
-
-
 def _error(measure: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, truth: Tensor) -> tuple[float, Tensor]:
     """The error and its gradient [N, N]."""
     estimate = estimate.clone().requires_grad_()
-    error = measure(estimate, truth)
+    error = measure(estimate[None], truth[None])[0]
     return error.item(), torch.autograd.grad(error, estimate)[0]
 
 

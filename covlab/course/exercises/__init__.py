@@ -1,21 +1,24 @@
-"""What an exercise is: a law that the student's answer is tried against, on inputs nobody chose.
+"""What an exercise is: a law that the student's answer is tested against, on random inputs.
 
-A lesson's exercises stand in `lesson_NN.py` of this package. One is declared, not programmed:
+The exercises of a lesson are declared in `lesson_NN.py` of this package:
 
     window_weights = Exercise(
         id="05.window_weights",
-        law="The weights of a window's micro-batches sum to 1, and each scene counts the same.",
+        law="In a window every scene counts the same, and the weights sum to 1.",
         draw=lambda generator: (torch.randint(1, 33, (4,), generator=generator),),
         right=lambda counts: counts / counts.sum(),
-        hints=[Hint("every micro-batch counts the same here, however few scenes it has",
-                    mistake=lambda counts: torch.ones(len(counts)) / len(counts))],
+        hints={
+            "Every micro-batch counts the same here, however few scenes it has.": lambda counts: (
+                torch.ones(len(counts)) / len(counts)
+            ),
+        },
     )
 
-A hint is recognized by its arithmetic: it fires where the student's results are those of its `mistake`.
-`judging.py` tries answers, `covlab.course.check` shows what came of it.
+A hint is shown where the student's results equal those of the mistake it belongs to.
+`judging.py` tries answers; `covlab.course.check` shows the result.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -31,30 +34,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Hint:
-    """What to say to one typical mistake.
+class Mistake:
+    """A mistake with varying results, recognized by a rule.
 
-    text: a sentence that points, and never gives the answer; `{ratio:.2f}` stands for the student's result over the
-    right one, and a parameter of the exercise's `right`, such as `{accumulation}`, for that argument of the case.
-    mistake: an answer that has it: a function like the student's, or a value. recognize: tells from one `Trial`
-    whether it has the mistake, and must in every case that is wrong; it is asked only of results of the right form.
-    None: wherever the results are the mistake's own, in every case and of whatever form.
+    example: one answer that makes it. recognize: whether one `Trial` shows it. It must hold in every case that is
+    wrong, and is asked only if all results have the correct form.
     """
 
-    text: str
-    mistake: Any
-    recognize: Callable[["Trial"], bool] | None = None
+    example: Callable[..., Any]
+    recognize: Callable[["Trial"], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exercise:
-    """One exercise, of a function to mend or (without `draw`) of a value to find.
+    """One exercise: a function to fix or, without `draw`, a value to find.
 
-    id: "NN.name". law: the sentence that is tested, which the student reads. right: an oracle, not seen by the
-    student: a function like the student's, or the value. draw: the arguments of one random case, plain tensors and
-    numbers, from a generator. run: how a case calls the function and what of it is compared (None: what it
-    returns): here a model or an optimizer is made, changed and looked at. compare: (result, right result) -> error;
-    right is below `tolerance`. choices: of a value, what it may be. cases: how many are drawn.
+    id: "NN.name". law: the sentence that is tested; the student reads it. right: the solution, hidden from the student.
+    draw: the arguments of one random case, made of tensors and numbers. run: calls the function on one case and
+    returns what is compared, where that is not simply what the function returns. compare: (result, correct result) ->
+    error, correct if at most `tolerance`. choices: the values a value may have. cases: how many are drawn.
+    hints: {sentence: an answer with one typical mistake, or a `Mistake`}. The first that fits is shown. A hint never
+    gives the answer; `{ratio:.2f}` stands for the result divided by the correct one, and the name of an argument, such
+    as `{accumulation}`, for its value.
     """
 
     id: str
@@ -62,20 +63,20 @@ class Exercise:
     right: Any
     draw: Callable[[torch.Generator], tuple[Any, ...]] | None = None
     run: Callable[..., Any] | None = None
-    hints: Sequence[Hint] = ()
+    hints: Mapping[str, Any] = field(default_factory=dict)
     compare: Callable[[Any, Any], float] = relative_error
     tolerance: float = 1e-4
-    choices: Sequence[object] = field(default=())
+    choices: tuple[str, ...] = ()
     cases: int = 20
 
     @property
     def name(self) -> str:
-        """What the lesson calls the answer: "window_weights" of "05.window_weights"."""
+        """The name of the answer in the lesson: "window_weights" for "05.window_weights"."""
         return self.id[3:]
 
 
 def exercises_of(number: str) -> dict[str, Exercise]:
-    """Id -> exercise, of the lesson with this number, such as "05"; none where the lesson has none."""
+    """Return {id: exercise} of the lesson with this number, such as "05"; empty if it has none."""
     name = f"{__name__}.lesson_{number}"
     if not number.isdecimal() or find_spec(name) is None:
         return {}
@@ -83,6 +84,6 @@ def exercises_of(number: str) -> dict[str, Exercise]:
 
 
 def all_exercises() -> dict[str, Exercise]:
-    """Id -> exercise, of every lesson, in order."""
+    """Return {id: exercise} of every lesson, in order."""
     numbers = sorted(path.stem.removeprefix("lesson_") for path in Path(__file__).parent.glob("lesson_*.py"))
     return {id: exercise for number in numbers for id, exercise in exercises_of(number).items()}

@@ -1,6 +1,5 @@
-"""What a student's function returned, held against what it should: form first, then numbers."""
+"""Compare what a student's function returned with what it should return: form first, then numbers."""
 
-import dataclasses
 import math
 import numbers
 from collections.abc import Iterable
@@ -12,56 +11,50 @@ from torch import Tensor
 
 
 def complaint(got: Any, expected: Any, what: str = "it returns") -> str | None:
-    """What is wrong with the form of `got`, as a sentence's beginning, or None: kind, shape, length, keys.
+    """Return what is wrong with the form of `got` (type, shape, length, keys) as the start of a sentence, or None.
 
-    Precision is no matter of form, and a tensor of one number passes for that number, as a number does for a tensor of
-    shape [].
+    Precision is not checked, and a tensor with one element passes for a number.
     """
     if got is ...:
-        return f"{what} `...`: a blank is still to be filled"
+        return f"{what} `...`: a blank still has to be filled in"
     if got is None and expected is not None:
         return f"{what} nothing: is a `return` missing?"
     if isinstance(expected, Tensor) and expected.ndim == 0:
         expected = expected.item()
+    plain, wanted = _plain(got), None
     if isinstance(expected, Tensor):
         if not isinstance(got, Tensor):
-            return f"{what} {kind(got)}, expected {kind(expected)}"
-        if got.shape != expected.shape:
-            came = (
-                f"a tensor of shape {list(got.shape)}, expected"
-                if got.ndim
-                else "one number, expected a tensor of shape"
-            )
-            return f"{what} {came} {list(expected.shape)}"
-        for property, test in (("complex", Tensor.is_complex), ("boolean", lambda t: t.dtype == torch.bool)):
-            if test(got) != test(expected):
-                return f"{what} {kind(got)}, expected {'one' if test(expected) else 'none'} that is {property}"
+            wanted = kind(expected)
+        elif got.shape != expected.shape:
+            came = f"a tensor of shape {list(got.shape)}" if got.ndim else "one number"
+            return f"{what} {came}, expected a tensor of shape {list(expected.shape)}"
+        elif got.is_complex() != expected.is_complex():
+            wanted = f"a {'complex' if expected.is_complex() else 'real'} tensor"
+        elif (got.dtype == torch.bool) != (expected.dtype == torch.bool):
+            wanted = f"a tensor of {'booleans' if expected.dtype == torch.bool else 'numbers'}"
     elif isinstance(expected, bool):
-        if not isinstance(_plain(got), bool):
-            return f"{what} {kind(got)}, expected True or False"
+        wanted = None if isinstance(plain, bool) else "True or False"
     elif isinstance(expected, numbers.Number):
-        if not isinstance(_plain(got), numbers.Number) or isinstance(_plain(got), bool):
-            return f"{what} {kind(got)}, expected one number"
-        if isinstance(_plain(got), complex) and not isinstance(expected, complex):
-            return f"{what} {kind(got)}, expected one real number"
+        if not isinstance(plain, numbers.Number) or isinstance(plain, bool):
+            wanted = "one number"
+        elif isinstance(plain, complex) and not isinstance(expected, complex):
+            wanted = "one real number"
     elif isinstance(expected, dict):
-        if not isinstance(got, dict) or got.keys() != expected.keys():
-            return f"{what} {kind(got)}, expected a dictionary of {', '.join(map(repr, expected))}"
-        return _first(complaint(got[key], expected[key], f"{what}, at {key!r},") for key in expected)
+        if isinstance(got, dict) and got.keys() == expected.keys():
+            return _first(complaint(got[key], expected[key], f"{what}, at {key!r},") for key in expected)
+        wanted = f"a dictionary of {', '.join(map(repr, expected))}"
     elif isinstance(expected, tuple | list):
-        if not isinstance(got, tuple | list):
-            return f"{what} {kind(got)}, expected {len(expected)} values"
-        if len(got) != len(expected):
-            return f"{what} {len(got)} values, expected {len(expected)}"
-        pairs = enumerate(zip(got, expected, strict=True), 1)
-        return _first(complaint(one, other, f"{what}, as value {number},") for number, (one, other) in pairs)
+        if isinstance(got, tuple | list) and len(got) == len(expected):
+            pairs = enumerate(zip(got, expected, strict=True), 1)
+            return _first(complaint(one, other, f"{what}, as value {number},") for number, (one, other) in pairs)
+        wanted = f"{len(expected)} values"
     elif not isinstance(got, type(expected)):
-        return f"{what} {kind(got)}, expected {kind(expected)}"
-    return None
+        wanted = kind(expected)
+    return wanted and f"{what} {kind(got)}, expected {wanted}"
 
 
 def kind(value: Any) -> str:
-    """What a value is, in words: "a float32 tensor of shape [3]"."""
+    """Describe a value: "a float32 tensor of shape [3]"."""
     if isinstance(value, Tensor):
         dtype = str(value.dtype).removeprefix("torch.")
         return f"{'an' if dtype.startswith('int') else 'a'} {dtype} tensor of shape {list(value.shape)}"
@@ -79,24 +72,24 @@ def kind(value: Any) -> str:
 
 
 def vector(value: Any) -> Tensor:
-    """All numbers of a result, one after the other [n], complex128. Text has none."""
+    """Return all numbers of a result in one vector [n], complex128; text has none."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, tuple | list):
-        return torch.cat([vector(part) for part in value]) if len(value) else torch.zeros(0, dtype=torch.complex128)
+        return torch.cat([torch.zeros(0, dtype=torch.complex128), *map(vector, value)])
     if isinstance(value, numbers.Number):
-        number: Any = value  # whatever library it is of, it becomes a complex number
+        number: Any = value  # mypy: a Number has no __complex__
         try:
-            return torch.tensor([complex(number)], dtype=torch.complex128)
-        except OverflowError:  # a whole number beyond any float
-            return torch.tensor([math.inf], dtype=torch.complex128)
-    if isinstance(value, np.ndarray | Tensor):
-        return torch.as_tensor(value).detach().to("cpu", torch.complex128).reshape(-1)
-    return torch.zeros(0, dtype=torch.complex128)
+            value = complex(number)
+        except OverflowError:  # an integer beyond the range of floats
+            value = math.inf
+    elif not isinstance(value, np.ndarray | Tensor):
+        value = []
+    return torch.as_tensor(value, dtype=torch.complex128, device="cpu").detach().reshape(-1)
 
 
 def relative_error(got: Any, expected: Any) -> float:
-    """‖got − expected‖ / ‖expected‖ over all numbers (‖got‖ where all should be zero); for other values 0 or 1."""
+    """Return ‖got − expected‖ / ‖expected‖ over all numbers (‖got‖ if all should be zero); for other values 0 or 1."""
     if isinstance(expected, str | bool) or not len(vector(expected)):
         return 0.0 if _plain(got) == expected else 1.0
     difference, size = (vector(got) - vector(expected)).norm().item(), vector(expected).norm().item()
@@ -104,7 +97,7 @@ def relative_error(got: Any, expected: Any) -> float:
 
 
 def ratio(got: Any, expected: Any) -> float:
-    """The real number c with got = c · expected, or NaN where there is none."""
+    """Return the real number c with got = c · expected, or NaN if there is none."""
     got, expected = vector(got), vector(expected)
     if len(got) != len(expected) or not expected.norm():
         return math.nan
@@ -114,25 +107,20 @@ def ratio(got: Any, expected: Any) -> float:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two copies of an argument still agree; what cannot be looked into counts as agreeing."""
-    if isinstance(one, Tensor | np.ndarray):
-        one, other = torch.as_tensor(one), torch.as_tensor(other)
-        return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, tuple | list):
-        return len(one) == len(other) and all(map(same, one, other))
-    if dataclasses.is_dataclass(one):
-        return all(same(getattr(one, each.name), getattr(other, each.name)) for each in dataclasses.fields(one))
-    return one == other if isinstance(one, str | numbers.Number) else True
+    """Return whether two copies of an argument agree: tensors, numbers, or lists and dictionaries of them."""
+    try:
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+    except (AssertionError, TypeError, ValueError):  # as for values that have become text
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:
-    """A Python number for a tensor or array of one."""
+    """Turn a tensor or array with one element into a Python number."""
     if isinstance(value, Tensor | np.ndarray | np.generic) and math.prod(value.shape) == 1:
         return value.item()
     return value
 
 
 def _first(complaints: Iterable[str | None]) -> str | None:
-    return next((each for each in complaints if each), None)
+    return next(filter(None, complaints), None)

@@ -1,4 +1,4 @@
-"""Tries an answer to an exercise. Whatever the answer does, what comes back is a sentence."""
+"""Try an answer to an exercise. Whatever the answer does, the result is a sentence."""
 
 import contextlib
 import copy
@@ -11,33 +11,46 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 
-from covlab.course.exercises import Exercise, Hint
+from covlab.course.exercises import Exercise, Mistake
 from covlab.course.exercises.compare import complaint, kind, ratio, same, vector
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One case. arguments: by the names that the exercise's `right` gives them. error: as the exercise compares."""
+    """One case. arguments: by name, as `right` (or `run`) names them. error: as the exercise compares."""
 
     arguments: dict[str, Any]
     got: Any
     expected: Any
     error: float
 
+    @cached_property
+    def form(self) -> str | None:
+        """What is wrong with the form of the result."""
+        return complaint(self.got, self.expected)
+
     @property
     def ratio(self) -> float:
-        """c where the result is c times the right one; NaN where it is no such multiple."""
+        """c where the result is c times the correct one; NaN if it is no multiple of it."""
         return ratio(self.got, self.expected)
+
+    @property
+    def lost(self) -> bool:
+        """Whether a result of the correct form is NaN or infinite where it should be finite."""
+        expected, got = (bool(vector(each).isfinite().all()) for each in (self.expected, self.got))
+        return not self.form and expected and not got
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What came of an answer. finding: one or two sentences; hint: one more, where the mistake is known; ran: to the
-    end.
+    """The result for one answer.
+
+    finding: one or two sentences. hint: one more, if the mistake is known. ran: whether the answer ran to its end.
     """
 
     passed: bool
@@ -47,163 +60,130 @@ class Judgement:
 
 
 def judge(exercise: Exercise, answer: Any) -> Judgement:
-    """Try `answer` against the law of the exercise. Raises nothing that the answer raises, KeyboardInterrupt apart."""
+    """Try `answer` against the law of the exercise. Raise nothing that the answer raises, except KeyboardInterrupt."""
     if answer is ...:
-        return Judgement(False, f"`{exercise.name}` is still `...`: a blank is to be filled.", ran=False)
+        return _not_run(f"`{exercise.name}` is still `...`: a blank has to be filled in.")
     if exercise.draw is None:
         return _judge_value(exercise, answer)
     if not callable(answer):
-        return Judgement(
-            False,
-            f"check wants the function itself, got {kind(answer)}: write `{exercise.name}` without "
-            "parentheses behind it.",
-            ran=False,
+        return _not_run(
+            f"check needs the function itself, got {kind(answer)}. Write `{exercise.name}` without parentheses."
         )
-    cases = _cases(exercise.draw, exercise.cases)
-    names = _names(exercise, cases[0])
+    generator = torch.Generator().manual_seed(0)  # the same result for the same answer, every time
+    cases = [exercise.draw(generator) for _ in range(exercise.cases)]
+    names = list(inspect.signature(exercise.run or exercise.right).parameters)
+    if exercise.run:  # its first argument is the answer
+        names = names[1:]
     trials: list[Trial] = []
-    changed: str | None = None
-    noted = _Noted(answer)
+    changed: list[str] = []
+    recorder = _Recorder(answer)
     for number, arguments in enumerate(cases):
-        mine = copy.deepcopy(arguments)
+        own = copy.deepcopy(arguments)
         try:
-            # What it prints and warns of is worth reading once.
+            # The answer's own output and warnings are shown once.
             with contextlib.nullcontext() if number == 0 else _silence():
-                got = _call(exercise, noted, mine, number)
+                got = _call(exercise, recorder, own, number)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the student's code, which may raise anything
-            return Judgement(False, _raised(error, exercise, noted), ran=False)
-        expected = _own(exercise, exercise.right, arguments, number)
-        trials.append(_trial(exercise, dict(zip(names, arguments, strict=True)), got, expected))
-        changed = changed or next(
-            (name for name, one, other in zip(names, arguments, mine, strict=True) if not same(one, other)), None
-        )
+            return _not_run(_raised(error, exercise, recorder))
+        expected = _call_silently(exercise, exercise.right, arguments, number)
+        off = math.inf if complaint(got, expected) else float(exercise.compare(got, expected))
+        trials.append(Trial(dict(zip(names, arguments, strict=True)), got, expected, off))
+        changed += [name for name, one, other in zip(names, arguments, own, strict=True) if not same(one, other)]
 
     wrong = [trial for trial in trials if not trial.error <= exercise.tolerance]  # NaN is wrong
     if wrong:
-        told = _telling(wrong)
-        return Judgement(False, _finding(told, wrong, len(trials)), _hint(exercise, told, trials, wrong, cases))
+        # Report a result of the wrong form, else one with NaN, else the worst.
+        shown = max(wrong, key=lambda trial: (bool(trial.form), trial.lost, trial.error))
+        return Judgement(False, _finding(shown, wrong, len(trials)), _hint(exercise, shown, trials, wrong, cases))
     if changed:
         return Judgement(
             False,
-            f"The results are right, but the function changes its argument `{changed}` in place: "
-            "whoever called it goes on with other data than they had.",
+            f"The results are correct, but the function changes its argument `{changed[0]}` in place, so the data of "
+            "its caller changes, too.",
         )
     return Judgement(True, f"Holds on {len(trials)} random inputs.")
 
 
+def _not_run(finding: str) -> Judgement:
+    return Judgement(False, finding, ran=False)
+
+
 def _judge_value(exercise: Exercise, answer: Any) -> Judgement:
-    if isinstance(answer, str):
-        answer = answer.strip()
-    wrong_form = complaint(answer, exercise.right, f"`{exercise.name}` is")
-    if exercise.choices and (wrong_form or answer not in exercise.choices):
-        return Judgement(
-            False,
-            f"`{exercise.name}` is {kind(answer)}; it should be one of {', '.join(map(repr, exercise.choices))}.",
-            ran=False,
-        )
-    if wrong_form:
-        return Judgement(False, wrong_form + ".", ran=False)
-    if exercise.compare(answer, exercise.right) <= exercise.tolerance:
-        return Judgement(True, f"{answer!r} it is.")
-    trial = Trial({}, answer, exercise.right, math.inf)
-    for hint in exercise.hints:
-        if hint.recognize(trial) if hint.recognize else exercise.compare(answer, hint.mistake) <= exercise.tolerance:
-            return Judgement(False, f"{answer!r} is not it.", hint.text.format(ratio=trial.ratio))
-    return Judgement(False, f"{answer!r} is not it.")
-
-
-def _cases(draw: Callable[[torch.Generator], tuple], count: int) -> list[tuple]:
-    generator = torch.Generator().manual_seed(0)  # the same verdict for the same answer, every time
-    return [draw(generator) for _ in range(count)]
+    answer = answer.strip() if isinstance(answer, str) else answer
+    if not isinstance(answer, str) or answer not in exercise.choices:
+        choices = ", ".join(map(repr, exercise.choices))
+        return _not_run(f"`{exercise.name}` is {kind(answer)}; it should be one of {choices}.")
+    if answer == exercise.right:
+        return Judgement(True, f"{answer!r} is correct.")
+    hint = next((text for text, mistake in exercise.hints.items() if mistake == answer), None)
+    return Judgement(False, f"{answer!r} is not correct.", hint)
 
 
 def _call(exercise: Exercise, function: Callable, arguments: tuple, number: int) -> Any:
-    # Randomness inside is the same for everyone, and leaves the notebook's own as it was.
+    # Every function sees the same random numbers, and those of the notebook are left alone.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(number)
         return exercise.run(function, *arguments) if exercise.run else function(*arguments)
 
 
-def _own(exercise: Exercise, function: Callable, arguments: tuple, number: int) -> Any:
-    """The same of the exercise's own function: what it warns of is nothing the student did."""
+def _call_silently(exercise: Exercise, function: Callable, arguments: tuple, number: int) -> Any:
+    """Call a function of the exercise itself: the student should not see its warnings."""
     with _silence():
         return _call(exercise, function, copy.deepcopy(arguments), number)
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Nothing printed and no warning shown."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _names(exercise: Exercise, arguments: tuple) -> list[str]:
-    # With `run` it is that function which takes the arguments, after the answer.
-    parameters = list(inspect.signature(exercise.run or exercise.right).parameters)[1 if exercise.run else 0 :]
-    return [*parameters, *(f"argument {number + 1}" for number in range(len(parameters), len(arguments)))][
-        : len(arguments)
-    ]
-
-
-def _trial(exercise: Exercise, arguments: dict, got: Any, expected: Any) -> Trial:
-    if complaint(got, expected):
-        return Trial(arguments, got, expected, math.inf)
-    return Trial(arguments, got, expected, float(exercise.compare(got, expected)))
-
-
-def _telling(wrong: list[Trial]) -> Trial:
-    """The case that is told of: one of a wrong form, else one with NaN, else the worst."""
-    badly_formed = [trial for trial in wrong if complaint(trial.got, trial.expected)]
-    return next(iter(badly_formed or filter(_lost, wrong)), None) or max(wrong, key=lambda trial: trial.error)
-
-
-def _lost(trial: Trial) -> bool:
-    return not vector(trial.got).isfinite().all() and bool(vector(trial.expected).isfinite().all())
-
-
-def _finding(told: Trial, wrong: list[Trial], of: int) -> str:
-    if form := complaint(told.got, told.expected):
-        return _sentence(f"Called {_called(told)}, {form}")
-    if _lost(told):
-        bad = int((~vector(told.got).isfinite()).sum())
-        return f"{bad} of {len(vector(told.got))} numbers are NaN or infinite when called {_called(told)}."
+def _finding(shown: Trial, wrong: list[Trial], of: int) -> str:
+    arguments = ", ".join(f"{name} = {_short(value)}" for name, value in shown.arguments.items())
+    called = f"called with {arguments}" if arguments else "called without arguments"
+    if shown.form:
+        return _sentence(f"When {called}, {shown.form}")
+    if shown.lost:
+        numbers = vector(shown.got)
+        return f"{int((~numbers.isfinite()).sum())} of {len(numbers)} numbers are NaN or infinite when {called}."
     count = f"Of {of} random inputs, {len(wrong)} give{'s' * (len(wrong) == 1)} a wrong result"
-    if isinstance(told.expected, str | bool | int):
-        return (
-            f"{count}, for instance {told.got.item() if isinstance(told.got, torch.Tensor) else told.got!r}, "
-            f"called {_called(told)}."
-        )
-    if all(math.isclose(trial.ratio, told.ratio, rel_tol=1e-3) for trial in wrong):  # no NaN is close to anything
-        return f"{count}, each {told.ratio:.4g} times the right one, called {_called(told)}."
-    if not math.isfinite(told.error):
-        return f"{count}, for instance when called {_called(told)}."
-    return f"{count}, the worst off by {_share(told.error)}, called {_called(told)}."
+    if isinstance(shown.expected, str | bool | int):
+        got = shown.got.item() if isinstance(shown.got, torch.Tensor) else shown.got
+        return f"{count}, for instance {got!r}, {called}."
+    if all(math.isclose(trial.ratio, shown.ratio, rel_tol=1e-3) for trial in wrong):  # no NaN is close to anything
+        return f"{count}, each {shown.ratio:.4g} times the correct one, {called}."
+    if not math.isfinite(shown.error):
+        return f"{count}, for instance when {called}."
+    percent = f"{100 * shown.error:{'.2g' if shown.error < 0.1 else '.0f'}} %"
+    size = f"{shown.error:.3g} times the size of the correct one" if shown.error >= 10 else percent
+    return f"{count}, the worst off by {size}, {called}."
 
 
-def _hint(exercise: Exercise, told: Trial, trials: list[Trial], wrong: list[Trial], cases: list[tuple]) -> str | None:
-    formed = not any(complaint(trial.got, trial.expected) for trial in wrong)
-    for hint in exercise.hints:
-        if (formed and all(map(hint.recognize, wrong))) if hint.recognize else _agrees(exercise, hint, trials, cases):
-            spoken_of = (told, *wrong) if "{ratio" in hint.text else (told,)
-            shown = next((trial for trial in spoken_of if math.isfinite(trial.ratio)), told)
-            return hint.text.format(ratio=shown.ratio, **shown.arguments)
+def _hint(exercise: Exercise, shown: Trial, trials: list[Trial], wrong: list[Trial], cases: list[tuple]) -> str | None:
+    for text, mistake in exercise.hints.items():
+        if not isinstance(mistake, Mistake):
+            known = _agrees(exercise, mistake, trials, cases)
+        else:
+            known = all(not trial.form for trial in wrong) and all(map(mistake.recognize, wrong))
+        if known:
+            candidates = (shown, *wrong) if "{ratio" in text else (shown,)
+            example = next((trial for trial in candidates if math.isfinite(trial.ratio)), shown)
+            return text.format(ratio=example.ratio, **example.arguments)
     return None
 
 
-def _agrees(exercise: Exercise, hint: Hint, trials: list[Trial], cases: list[tuple]) -> bool:
-    """Whether the results are, case by case, those of the hint's mistake."""
+def _agrees(exercise: Exercise, mistake: Callable, trials: list[Trial], cases: list[tuple]) -> bool:
+    """Return whether the results are, case by case, those of the mistake."""
     for number, (trial, arguments) in enumerate(zip(trials, cases, strict=True)):
-        mistaken = _own(exercise, hint.mistake, arguments, number)
-        if complaint(trial.got, mistaken):
-            return False
-        if not exercise.compare(trial.got, mistaken) <= exercise.tolerance:
+        mistaken = _call_silently(exercise, mistake, arguments, number)
+        if complaint(trial.got, mistaken) or not exercise.compare(trial.got, mistaken) <= exercise.tolerance:
             return False
     return True
 
 
-class _Noted:
-    """The answer, and what its last call returned: [] where that call raised."""
+class _Recorder:
+    """Call the answer, and keep what its last call returned: [] if that call raised."""
 
     def __init__(self, answer: Callable):
         self.answer = answer
@@ -215,45 +195,33 @@ class _Noted:
         return self.returned[0]
 
 
-def _raised(error: BaseException, exercise: Exercise, noted: _Noted) -> str:
-    """What the answer raised, and where in it; or that it could not be called so, or returned what the exercise cannot
-    use.
-    """
-    file = getattr(getattr(inspect.unwrap(noted.answer), "__code__", None), "co_filename", None)
-    frames = itertools.dropwhile(
-        lambda each: each[0].f_code is not _Noted.__call__.__code__, traceback.walk_tb(error.__traceback__)
-    )
-    lines = [(frame, line) for frame, line in frames if frame.f_code.co_filename == file]
+def _raised(error: BaseException, exercise: Exercise, recorder: _Recorder) -> str:
+    """Say what the answer raised and where, that its arguments do not fit, or that its result cannot be used."""
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if noted.returned:  # it came to its end, and the exercise stumbled over what came back
-        got = noted.returned[0]
-        return _sentence(
-            complaint(got, object(), "It returns")
-            or f"It returns {kind(got)}, with which the exercise cannot go on: {said}"
-        )
+    if recorder.returned:  # it ran to its end, and the exercise failed on its result
+        got = recorder.returned[0]
+        unusable = f"It returns {kind(got)}, which the exercise cannot use: {said}"
+        return _sentence(complaint(got, object(), "It returns") or unusable)
+    file = getattr(getattr(inspect.unwrap(recorder.answer), "__code__", None), "co_filename", None)
+    frames = itertools.dropwhile(
+        lambda each: each[0].f_code is not _Recorder.__call__.__code__, traceback.walk_tb(error.__traceback__)
+    )
+    lines = [line for frame, line in frames if frame.f_code.co_filename == file]
+    if not lines and isinstance(error, TypeError):
+        names = list(inspect.signature(exercise.right).parameters)  # it takes the same as the answer
+        plural = "s" * (len(names) != 1)
+        return f"It should take {len(names)} argument{plural} ({', '.join(names)}), but the call fails: {error}."
     if not lines:
-        if isinstance(error, TypeError):
-            names = list(inspect.signature(exercise.right).parameters)  # it is called as the answer is
-            return (
-                f"It should take {len(names)} argument{'s' * (len(names) != 1)} ({', '.join(names)}), and cannot "
-                f"be called so: {error}."
-            )
         return f"It could not be called: {said}."
-    frame, line = lines[-1]
-    source = linecache.getline(frame.f_code.co_filename, line).strip()
-    where = f"line {line}, `{source}`," if source else f"line {line}"
+    source = linecache.getline(str(file), lines[-1]).strip()
+    where = f"line {lines[-1]}, `{source}`," if source else f"line {lines[-1]}"
     if "ellipsis" in str(error):
-        return f"In {where} a blank `...` is still to be filled."
+        return f"In {where} a blank `...` still has to be filled in."
     return f"Your function stops in {where} with {said.rstrip('.')}."
 
 
 def _sentence(text: str) -> str:
     return text if text.endswith("?") else f"{text}."
-
-
-def _called(trial: Trial) -> str:
-    shown = [f"{name} = {_short(value)}" for name, value in trial.arguments.items()]
-    return f"with {', '.join(shown)}" if shown else "without arguments"
 
 
 def _short(value: Any) -> str:
@@ -262,21 +230,11 @@ def _short(value: Any) -> str:
 
 
 def _rounded(value: Any) -> Any:
-    """The same to three digits, small tensors as lists."""
+    """Round to three digits, and turn small tensors into lists."""
     if isinstance(value, torch.Tensor) and value.ndim <= 1 and value.numel() <= 8 and not value.is_complex():
         value = value.tolist()
     if isinstance(value, dict):
         return {name: _rounded(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_rounded, value)) if type(value) in (list, tuple) else value
+    if type(value) in (list, tuple):
+        return type(value)(map(_rounded, value))
     return float(f"{value:.3g}") if isinstance(value, float) and not value.is_integer() else value
-
-
-def _share(error: float) -> str:
-    return (
-        f"{error:.3g} times the right one's size"
-        if error >= 10
-        else f"{100 * error:.2g} %"
-        if error < 0.1
-        else f"{100 * error:.0f} %"
-    )

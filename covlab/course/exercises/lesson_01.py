@@ -3,20 +3,14 @@
 import torch
 from torch import Tensor
 
-from covlab.course.exercises import Exercise, Hint
+from covlab.course.exercises import Exercise
+from covlab.course.exercises.case_parts import complex_normal, integer
+from covlab.course.experiments.trace_normalization import plain_error
 from covlab.scenes.geometry import phasors
 
 
-def _size(generator: torch.Generator, least: int, most: int) -> int:
-    return int(torch.randint(least, most + 1, (), generator=generator))
-
-
-def _complex(generator: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=generator, dtype=torch.complex64)
-
-
 def _covariance_case(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    elements, sources = _size(generator, 4, 6), _size(generator, 1, 3)
+    elements, sources = integer(generator, 4, 6), integer(generator, 1, 3)
     phase = 6.28 * torch.rand(elements, sources, generator=generator)
     return phasors(phase), 0.2 + torch.rand(sources, generator=generator)
 
@@ -26,78 +20,55 @@ covariance = Exercise(
     law="R = E[x xᴴ] for x = A s with independent symbols of the given powers: R[m, n] = Σ_k p_k a_k[m] conj(a_k[n]).",
     draw=_covariance_case,
     right=lambda steering, power: torch.einsum("mk,k,nk->mn", steering, power.to(steering.dtype), steering.conj()),
-    hints=[
-        Hint(
-            (
-                "this is the transpose of R: Hermitian, with the right trace and eigenvalues, and a mirror image. On "
-                "which of the two factors does the conjugate belong?"
-            ),
-            mistake=lambda steering, power: (steering.conj() * power) @ steering.mT,
+    hints={
+        "this is the transpose of R. It looks right, but is a mirror image. Which factor needs the conjugate?": (
+            lambda steering, power: (steering.conj() * power) @ steering.mT
         ),
-        Hint(
-            "without any conjugate it is not even Hermitian: look at R[n, n].",
-            mistake=lambda steering, power: (steering * power) @ steering.mT,
+        "without a conjugate the result is not even Hermitian: look at R[n, n].": lambda steering, power: (
+            (steering * power) @ steering.mT
         ),
-        Hint(
-            "each source comes in with its power squared.",
-            mistake=lambda steering, power: (steering * power) @ (steering * power).mH,
-        ),
-        Hint(
-            "each source comes in with the root of its power.",
-            mistake=lambda steering, power: (steering * power.sqrt()) @ steering.mH,
-        ),
-        Hint("all sources come in with the same power.", mistake=lambda steering, power: steering @ steering.mH),
-        Hint(
-            "this sums over the elements; the sum runs over the sources.",
-            mistake=lambda steering, power: (steering * power).mH @ steering,
-        ),
-    ],
+        "the power of each source is squared.": lambda steering, power: (steering * power) @ (steering * power).mH,
+        "you use the square root of each power.": lambda steering, power: (steering * power.sqrt()) @ steering.mH,
+        "all sources have the same power in your result.": lambda steering, power: steering @ steering.mH,
+        "you sum over the elements. Sum over the sources.": lambda steering, power: (steering * power).mH @ steering,
+    },
 )
 
 
 as_contract = Exercise(
     id="01.as_contract",
-    law="y[b, l, m] holds real and imaginary part of what antenna m received in snapshot l of scene b.",
+    law="y[b, l, m] holds the real and imaginary parts of what antenna m received in snapshot l of scene b.",
     draw=lambda generator: (
-        _complex(generator, _size(generator, 1, 3), _size(generator, 2, 5), _size(generator, 6, 9)),
+        complex_normal(generator, integer(generator, 1, 3), integer(generator, 2, 5), integer(generator, 6, 9)),
     ),
     right=lambda received: torch.stack([received.mT.real, received.mT.imag], dim=-1),
-    hints=[
-        Hint(
-            (
-                "the shape is right, and the numbers are those received, but they lie at other places. What does "
-                "`reshape` do to the order in memory?"
-            ),
-            mistake=lambda received: torch.view_as_real(received).reshape(
-                len(received), received.shape[2], received.shape[1], 2
-            ),
+    hints={
+        "the shape is right, but the numbers are in the wrong positions. What does `reshape` do to their order?": (
+            lambda received: torch.view_as_real(received).reshape(len(received), *received.mT.shape[1:], 2)
         ),
-        Hint(
-            "antennas and snapshots are still in the receiver's order.",
-            mistake=torch.view_as_real,
+        "antennas and snapshots are still in the order of the receiver.": torch.view_as_real,
+        "every imaginary part has the wrong sign. What does `.mH` do besides transposing?": (
+            lambda received: torch.view_as_real(received.mH.resolve_conj())
         ),
-        Hint(
-            "every imaginary part has the opposite sign: `.mH` transposes and does one thing more.",
-            mistake=lambda received: torch.view_as_real(received.mH.resolve_conj()),
+        "the imaginary part comes first on the last axis. It should come second.": (
+            lambda received: torch.view_as_real(received.mT.contiguous()).flip(-1)
         ),
-        Hint(
-            "the last axis holds the imaginary part first.",
-            mistake=lambda received: torch.view_as_real(received.mT.contiguous()).flip(-1),
-        ),
-    ],
+    },
 )
 
 
 def _codes_case(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Square on purpose: N = L. Most cases are spoilt, in one scene or in all. H comes from double precision: no
-    product in single is it to the last digit.
+    """Draw codes, H and G, most of them corrupted in one scene or in all.
+
+    There are as many snapshots as elements, so no shape gives a corruption away. H is computed in double precision, so
+    that no product in single precision equals it in every digit.
     """
     scenes, size, antennas = 3, 6, 4
-    G = _complex(generator, antennas, size)
+    G = complex_normal(generator, antennas, size)
     phase = 6.28 * torch.rand(scenes, size, size, generator=generator)
     codes = phasors(phase)
     H = _exact(codes, G)
-    kind = _size(generator, 0, 5)
+    kind = integer(generator, 0, 5)
     if kind == 1:
         codes = codes.mT.contiguous()
     elif kind == 2:
@@ -116,44 +87,32 @@ def _exact(codes: Tensor, G: Tensor) -> Tensor:
     return (codes.to(torch.complex128) @ G.to(torch.complex128).T).to(torch.complex64)
 
 
-def _residuals(codes: Tensor, H: Tensor, G: Tensor) -> Tensor:
-    right = torch.view_as_complex(codes) @ G.T
-    return (torch.view_as_complex(H) - right).abs().square().sum(dim=(1, 2)) / right.abs().square().sum(dim=(1, 2))
+def _fit(codes: Tensor, H: Tensor, G: Tensor) -> Tensor:
+    """Return whether H = G c in each scene [B], bool."""
+    return plain_error(torch.view_as_complex(H), torch.view_as_complex(codes) @ G.T) < 1e-6
 
 
 codes_fit = Exercise(
     id="01.codes_fit",
-    law="True if and only if H_l = G c_l in every scene and snapshot, up to float32's rounding.",
+    law="True if and only if H_l = G c_l in every scene and snapshot, up to the rounding of float32.",
     draw=_codes_case,
-    right=lambda codes, H, G: bool((_residuals(codes, H, G) < 1e-6).all()),
+    right=lambda codes, H, G: bool(_fit(codes, H, G).all()),
     cases=40,
-    hints=[
-        Hint(
-            "it says True to everything: no shape differs here, since there are as many snapshots as elements.",
-            mistake=lambda codes, H, G: True,
+    hints={
+        "it always returns True: there are as many snapshots as elements, so all shapes fit.": lambda codes, H, G: True,
+        "it is False even for correct codes. Do you allow for rounding, and do you compare H with G c?": (
+            lambda codes, H, G: False
         ),
-        Hint(
-            (
-                "it says False even to right codes. Does it want every last digit, where float32 rounds? Or is it "
-                "another product than G c that H is held against?"
-            ),
-            mistake=lambda codes, H, G: False,
+        "one corrupted scene passes. Do you check all scenes, or only their mean or the first?": (
+            lambda codes, H, G: bool(_fit(codes, H, G)[0])
         ),
-        Hint(
-            "a single spoilt scene passes: is the check taken over all scenes, or over their average or their first?",
-            mistake=lambda codes, H, G: bool(_residuals(codes, H, G)[0] < 1e-6),
+        "it cannot tell H from −H: you compare sizes, but never phases.": lambda codes, H, G: bool(
+            _fit(codes, H, G).all() or _fit(codes, -H, G).all()
         ),
-        Hint(
-            "it cannot tell H from −H: the sizes agree, and the phases are never compared.",
-            mistake=lambda codes, H, G: bool(
-                (_residuals(codes, H, G) < 1e-6).all() or (_residuals(codes, -H, G) < 1e-6).all()
-            ),
-        ),
-        Hint(
-            "codes that are one snapshot late pass: differences of either sign cancel in a mean.",
-            mistake=lambda codes, H, G: bool(
+        "codes that are one snapshot late pass: in a mean, positive and negative differences cancel.": (
+            lambda codes, H, G: bool(
                 (torch.view_as_complex(H) - torch.view_as_complex(codes) @ G.T).mean().abs() < 1e-3
-            ),
+            )
         ),
-    ],
+    },
 )

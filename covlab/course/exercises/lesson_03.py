@@ -7,7 +7,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from covlab.course.exercises import Exercise, Hint
+from covlab.course.exercises import Exercise
+from covlab.course.exercises.case_parts import integer
 
 # ---------------------------------------------------------------- the length of a sum
 
@@ -19,50 +20,45 @@ def _weighted_gradients(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 pull = Exercise(
     id="03.pull",
-    law="The gradient of Σ λ_i · term_i is Σ λ_i · g_i, and its length is that of this sum.",
+    law="The gradient of Σ λ_i · term_i is Σ λ_i · g_i, and its length is the length of this sum.",
     draw=_weighted_gradients,
     right=lambda weights, gradients: (weights @ gradients).norm(),
-    hints=[
-        Hint(
-            "the lengths are added. Lengths add only where all gradients point the same way; do these?",
-            mistake=lambda weights, gradients: (weights * gradients.norm(dim=1)).sum(),
+    hints={
+        "you add the lengths. That is right only if all gradients point the same way. Do they?": (
+            lambda weights, gradients: (weights * gradients.norm(dim=1)).sum()
         ),
-        Hint(
-            "this is Pythagoras, right for gradients at right angles to each other. Are they?",
-            mistake=lambda weights, gradients: (weights * gradients.norm(dim=1)).norm(),
+        "this is Pythagoras, which needs gradients at right angles to each other. Are they?": (
+            lambda weights, gradients: (weights * gradients.norm(dim=1)).norm()
         ),
-        Hint("the weights are missing.", mistake=lambda weights, gradients: gradients.sum(dim=0).norm()),
-        Hint(
-            "the weights are taken as shares: divided by their sum. A loss does not do that.",
-            mistake=lambda weights, gradients: (weights / weights.sum() @ gradients).norm(),
+        "the weights are missing.": lambda weights, gradients: gradients.sum(dim=0).norm(),
+        "you divide the weights by their sum. A loss does not do that.": lambda weights, gradients: (
+            weights / weights.sum() @ gradients
+        ).norm(),
+        "your length is {ratio:.2f}× the correct one: a loss adds its terms and does not average them.": (
+            lambda weights, gradients: (weights @ gradients).norm() / len(weights)
         ),
-        Hint(
-            "exactly {ratio:.2f}× the right length: a loss adds its terms, it does not average them.",
-            mistake=lambda weights, gradients: (weights @ gradients).norm() / len(weights),
-        ),
-        Hint(
-            "this is the square of the length.", mistake=lambda weights, gradients: (weights @ gradients).square().sum()
-        ),
-    ],
+        "this is the square of the length.": lambda weights, gradients: (weights @ gradients).square().sum(),
+    },
 )
 
 # ---------------------------------------------------------------- a sum that refuses
 
 NAMES = ("cov", "ortho", "gap", "K")
+Values = dict[str, float]
 
 
-def _terms_and_weights(generator: torch.Generator) -> tuple[dict[str, float], dict[str, float]]:
-    """Half of the time, a weight whose name fits no term."""
+def _terms_and_weights(generator: torch.Generator) -> tuple[Values, Values]:
+    """Draw terms and weights; in half of the cases the name of a weight fits no term."""
     numbers = torch.rand(2 * len(NAMES), generator=generator, dtype=torch.float64).tolist()
     terms = dict(zip(NAMES, (0.5 + number for number in numbers), strict=False))
     weights = {f"lam_{name}": 0.1 + number for name, number in zip(NAMES, numbers[len(NAMES) :], strict=True)}
-    kind = torch.randint(4, (), generator=generator).item()
+    kind = integer(generator, 0, 3)
     if kind == 1:
         weights["lambda_cov"] = weights.pop("lam_cov")
     elif kind == 2:
         weights["lam_subspace"] = weights.pop("lam_gap")
     elif kind == 3:
-        del weights["lam_ortho"]  # a term that nobody weighs is switched off, and that is allowed
+        del weights["lam_ortho"]  # a term without a weight is switched off, which is allowed
     return terms, weights
 
 
@@ -71,44 +67,41 @@ class Outcome(TypedDict):
     total: float
 
 
-def _outcome(
-    total_loss: Callable[[dict[str, float], dict[str, float]], float],
-    terms: dict[str, float],
-    weights: dict[str, float],
-) -> Outcome:
-    """What came back; or that it was refused, and with what."""
+def _unknown(terms: Values, weights: Values) -> list[str]:
+    return [name for name in weights if name.removeprefix("lam_") not in terms]
+
+
+def _outcome(total_loss: Callable[[Values, Values], float], terms: Values, weights: Values) -> Outcome:
+    """Return the total, or how the weights were refused."""
     try:
         return {"refused": "no", "total": total_loss(terms, weights)}
     except AssertionError:
         return {"refused": "by assert", "total": 0.0}
     except (KeyError, ValueError) as error:
-        unknown = [name for name in weights if name.removeprefix("lam_") not in terms]
-        named = any(name.removeprefix("lam_") in str(error) for name in unknown)
+        named = any(name.removeprefix("lam_") in str(error) for name in _unknown(terms, weights))
         return {"refused": "by name" if named else "without the name", "total": 0.0}
 
 
-def _strict(terms: dict[str, float], weights: dict[str, float]) -> float:
-    for name in weights:
-        if name.removeprefix("lam_") not in terms:
-            raise ValueError(f"no term for the weight {name}")
+def _strict(terms: Values, weights: Values) -> float:
+    if unknown := _unknown(terms, weights):
+        raise ValueError(f"no term for {unknown}")
     return sum(weight * terms[name.removeprefix("lam_")] for name, weight in weights.items())
 
 
-def _nameless(terms: dict[str, float], weights: dict[str, float]) -> float:
-    if any(name.removeprefix("lam_") not in terms for name in weights):
+def _nameless(terms: Values, weights: Values) -> float:
+    if _unknown(terms, weights):
         raise ValueError("wrong weights")
     return _strict(terms, weights)
 
 
-def _asserting(terms: dict[str, float], weights: dict[str, float]) -> float:
-    assert all(name.removeprefix("lam_") in terms for name in weights), weights
+def _asserting(terms: Values, weights: Values) -> float:
+    assert not _unknown(terms, weights), weights
     return _strict(terms, weights)
 
 
-def _refusing_what_is_off(terms: dict[str, float], weights: dict[str, float]) -> float:
+def _refusing_what_is_off(terms: Values, weights: Values) -> float:
     if {f"lam_{name}" for name in terms} != set(weights):
-        unknown = [name for name in weights if name.removeprefix("lam_") not in terms]
-        raise ValueError(f"weights do not fit the terms: {unknown}")
+        raise ValueError(f"weights do not fit the terms: {_unknown(terms, weights)}")
     return _strict(terms, weights)
 
 
@@ -128,37 +121,20 @@ total_loss = Exercise(
     run=_outcome,
     right=_strict,
     compare=_difference,
-    hints=[
-        Hint(
-            (
-                "a weight whose name fits no term counts as zero, and nobody hears of it. In some of these cases, it "
-                "is the main weight."
-            ),
-            mistake=lambda terms, weights: sum(weights.get(f"lam_{name}", 0.0) * term for name, term in terms.items()),
+    hints={
+        "a weight that fits no term silently counts as zero. In some cases this is the main weight.": (
+            lambda terms, weights: sum(weights.get(f"lam_{name}", 0.0) * term for name, term in terms.items())
         ),
-        Hint(
-            "a term without a weight counts as 1. It was to be off.",
-            mistake=lambda terms, weights: (
-                _strict(terms, weights) + sum(term for name, term in terms.items() if f"lam_{name}" not in weights)
-            ),
+        "a term without a weight counts as 1. It should be off.": lambda terms, weights: (
+            _strict(terms, weights) + sum(term for name, term in terms.items() if f"lam_{name}" not in weights)
         ),
-        Hint(
-            "it refuses, and does not say what: whoever misspelt a name wants to read it in the message.",
-            mistake=_nameless,
+        "your error does not name the weight. Someone with a typo needs the name in the message.": _nameless,
+        "Python drops asserts when it runs with -O. Raise an exception instead.": _asserting,
+        "the error names a term without a weight, which is allowed, and not the weight that fits no term.": (
+            lambda terms, weights: sum(weights[f"lam_{name}"] * term for name, term in terms.items())
         ),
-        Hint("an assert is gone where Python runs with -O; whoever refuses for good raises.", mistake=_asserting),
-        Hint(
-            (
-                "it stops at a term that nobody weighs, which is allowed, and names that one; of the weight that fits "
-                "no term it says nothing."
-            ),
-            mistake=lambda terms, weights: sum(weights[f"lam_{name}"] * term for name, term in terms.items()),
-        ),
-        Hint(
-            "a term that nobody weighs is refused too. Switching a term off is allowed; misspelling it is not.",
-            mistake=_refusing_what_is_off,
-        ),
-    ],
+        "you refuse a term without a weight, too. Switching a term off is allowed.": _refusing_what_is_off,
+    },
 )
 
 # ---------------------------------------------------------------- which silence
@@ -166,22 +142,13 @@ total_loss = Exercise(
 silence = Exercise(
     id="03.silence",
     law=(
-        "A weight of zero: no value in the log. A satisfied hinge: exactly zero in some scenes, above in others. A "
-        "broken term: exactly zero in every scene, value and gradient."
+        "A weight of zero: no value in the log. A satisfied hinge: exactly zero in some scenes, above zero in others. "
+        "A broken term: exactly zero in every scene, value and gradient."
     ),
     right="broken",
     choices=("switched off", "satisfied", "broken"),
-    hints=[
-        Hint(
-            "a term that is switched off is not computed, and has no value in the ledger. This one has: 0.",
-            mistake="switched off",
-        ),
-        Hint(
-            (
-                "a hinge is satisfied scene by scene. Would it be exactly zero in all 120 scenes, before the network "
-                "has learned anything?"
-            ),
-            mistake="satisfied",
-        ),
-    ],
+    hints={
+        "a term that is switched off is not computed and has no value in the ledger. This one has: 0.": "switched off",
+        "each scene has its own hinge. Would an untrained network satisfy all 120 of them exactly?": "satisfied",
+    },
 )

@@ -6,7 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from covlab.course.exercises import Exercise, Hint
+from covlab.course.exercises import Exercise
+from covlab.course.exercises.case_parts import clip, integer
+from covlab.course.experiments.trace_normalization import plain_error
 
 LARGEST = torch.finfo(torch.float16).max
 
@@ -15,7 +17,7 @@ LARGEST = torch.finfo(torch.float16).max
 
 
 def _factors(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Those of an estimate and of the truth, as a layer under autocast returns them [3, 8, 4] each."""
+    """Draw factors of an estimate and of the truth in half precision, as a layer under autocast returns [3, 8, 4]."""
     truth = torch.randn(3, 8, 4, generator=generator)
     return (truth + 0.02 * torch.randn(3, 8, 4, generator=generator)).half(), truth.half()
 
@@ -26,36 +28,28 @@ def _under_autocast(loss: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, 
 
 
 def _error(estimate: Tensor, truth: Tensor) -> Tensor:
-    R, S = estimate @ estimate.mT, truth @ truth.mT
-    return (R - S).square().sum(dim=(1, 2)) / S.square().sum(dim=(1, 2))
+    return plain_error(estimate @ estimate.mT, truth @ truth.mT)
 
 
-def _cast_too_late(estimate: Tensor, truth: Tensor) -> Tensor:
-    R, S = (estimate @ estimate.mT).float(), (truth @ truth.mT).float()
-    return (R - S).square().sum(dim=(1, 2)) / S.square().sum(dim=(1, 2))
-
-
-def _outside(estimate: Tensor, truth: Tensor) -> Tensor:
+def _in_full_precision(estimate: Tensor, truth: Tensor) -> Tensor:
     with torch.autocast("cpu", enabled=False):
-        return _error(estimate, truth)
+        return _error(estimate.float(), truth.float())
 
 
 full_precision_loss = Exercise(
     id="04.full_precision_loss",
-    law="The loss is that of single precision, also where it is called under autocast and with half-precision factors.",
+    law="The loss equals that of single precision, even under autocast and with factors in half precision.",
     draw=_factors,
     run=_under_autocast,
-    right=lambda estimate, truth: _outside(estimate.float(), truth.float()),
-    hints=[
-        Hint(
-            (
-                "a product is still taken in half precision: either for the region it stands in, or for what goes into "
-                "it. Both have a say."
-            ),
-            mistake=lambda estimate, truth: _error(estimate.float(), truth.float()),
+    right=_in_full_precision,
+    hints={
+        "a product is still in half precision. Both its inputs and the autocast region decide that.": (
+            lambda estimate, truth: _error(estimate.float(), truth.float())
         ),
-        Hint("the products are cast after they were taken: what was rounded stays rounded.", mistake=_cast_too_late),
-    ],
+        "you cast the products after they were rounded. When should you cast?": lambda estimate, truth: plain_error(
+            (estimate @ estimate.mT).float(), (truth @ truth.mT).float()
+        ),
+    },
 )
 
 
@@ -63,47 +57,36 @@ full_precision_loss = Exercise(
 
 
 def _scale_for(size: Tensor) -> float:
-    """The largest power of two that brings numbers of this size no further than fp16 reaches."""
+    """Return the largest power of two that keeps numbers of this size within the range of fp16."""
     return 2.0 ** torch.floor(torch.log2(LARGEST / size)).item()
 
 
 largest_scale = Exercise(
     id="04.largest_scale",
-    law=(
-        "The loss scale is the largest power of two at which no entry of the gradient goes beyond fp16's largest "
-        "number."
-    ),
+    law="The loss scale is the largest power of two at which no entry of the gradient exceeds fp16's largest number.",
     draw=lambda generator: (
         torch.randn(50, generator=generator) * 2.0 ** float(8 * torch.randn((), generator=generator)),
     ),
     right=lambda gradient: _scale_for(gradient.abs().max()),
-    hints=[
-        Hint(
-            "this fits the typical entry. Which entry overflows first?",
-            mistake=lambda gradient: _scale_for(gradient.abs().mean()),
+    hints={
+        "this scale fits the average entry. Which entry overflows first?": lambda gradient: _scale_for(
+            gradient.abs().mean()
         ),
-        Hint("a large negative entry overflows too.", mistake=lambda gradient: _scale_for(gradient.max())),
-        Hint(
-            "this brings the smallest entry as far as fp16 reaches; the others are beyond it by then.",
-            mistake=lambda gradient: _scale_for(gradient.abs().min()),
+        "a large negative entry overflows, too.": lambda gradient: _scale_for(gradient.max()),
+        "this scale fits the smallest entry. All others overflow.": lambda gradient: _scale_for(gradient.abs().min()),
+        "this scale fits the norm, which is larger than any entry. A larger scale would do.": lambda gradient: (
+            _scale_for(gradient.norm())
         ),
-        Hint(
-            "a norm is longer than any entry: with this scale all of them fit, and a larger one would do too.",
-            mistake=lambda gradient: _scale_for(gradient.norm()),
+        "this is the exponent. The scale is two to the power of it.": lambda gradient: math.log2(
+            _scale_for(gradient.abs().max())
         ),
-        Hint(
-            "this is the exponent: the scale is two to the power of it.",
-            mistake=lambda gradient: math.log2(_scale_for(gradient.abs().max())),
+        "this is twice the correct scale: it was rounded up, and the largest entry overflows.": lambda gradient: (
+            2 * _scale_for(gradient.abs().max())
         ),
-        Hint(
-            "exactly twice the right scale: the power of two was rounded up, and the largest entry overflows.",
-            mistake=lambda gradient: 2 * _scale_for(gradient.abs().max()),
+        "this is not a power of two, so scaling and unscaling would round every entry.": lambda gradient: (
+            LARGEST / gradient.abs().max().item()
         ),
-        Hint(
-            "that is as far as fp16 reaches, but no power of two: scaling by it, and back, would round every entry.",
-            mistake=lambda gradient: LARGEST / gradient.abs().max().item(),
-        ),
-    ],
+    },
 )
 
 
@@ -112,43 +95,28 @@ largest_scale = Exercise(
 
 def _scaled_gradient(generator: torch.Generator) -> tuple[Tensor, float, float]:
     gradient = torch.randn(6, generator=generator)
-    scale = 2.0 ** int(torch.randint(8, 17, (), generator=generator))
+    scale = 2.0 ** integer(generator, 8, 16)
     return scale * gradient, scale, float(gradient.norm()) * (0.25 + 1.5 * float(torch.rand((), generator=generator)))
-
-
-def _clip(gradient: Tensor, most: float) -> Tensor:
-    return gradient * min(1.0, most / float(gradient.norm()))
 
 
 clipped_gradient = Exercise(
     id="04.clipped_gradient",
-    law=(
-        "The gradient that a step sees has no loss scale in it, and is cut to a length of `most` only where it is "
-        "longer."
-    ),
+    law="The gradient of a step is free of the loss scale, and is clipped to the length `most` if it is longer.",
     draw=_scaled_gradient,
-    right=lambda scaled, scale, most: _clip(scaled / scale, most),
-    hints=[
-        Hint(
-            "the direction is right, and the gradient never longer than the threshold over the loss scale, here "
-            "{scale:g}. How long was it when it met the threshold?",
-            mistake=lambda scaled, scale, most: _clip(scaled, most) / scale,
+    right=lambda scaled, scale, most: clip(scaled / scale, most),
+    hints={
+        "no gradient is longer than `most` divided by {scale:g}, the loss scale. Is it still in when you clip?": (
+            lambda scaled, scale, most: clip(scaled, most) / scale
         ),
-        Hint(
-            (
-                "every gradient comes out exactly as long as the threshold. Either the loss scale was never taken out, "
-                "so that all were too long; or short ones are stretched."
-            ),
-            mistake=lambda scaled, scale, most: _clip(scaled, most),
+        "every gradient has the length `most`. Is the loss scale still in it, or do you stretch short ones?": (
+            lambda scaled, scale, most: clip(scaled, most)
         ),
-        Hint(
-            "entry by entry: that turns the gradient. It is the length of the whole that is at most `most`.",
-            mistake=lambda scaled, scale, most: (scaled / scale).clamp(-most, most),
+        "clipping entry by entry changes the direction. Limit the length of the whole gradient.": (
+            lambda scaled, scale, most: (scaled / scale).clamp(-most, most)
         ),
-        Hint("the loss scale is out, and nothing is clipped.", mistake=lambda scaled, scale, most: scaled / scale),
-        Hint(
-            "clipped at the right place, but the gradient still has the loss scale in it: {ratio:g}× too long.",
-            mistake=lambda scaled, scale, most: _clip(scaled, most * scale),
+        "you take the loss scale out, but clip nothing.": lambda scaled, scale, most: scaled / scale,
+        "you clip correctly, but the loss scale is still in the gradient: it is {ratio:g}× too long.": (
+            lambda scaled, scale, most: clip(scaled, most * scale)
         ),
-    ],
+    },
 )

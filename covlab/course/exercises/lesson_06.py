@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from covlab.course.exercises import Exercise, Hint
+from covlab.course.exercises import Exercise, Mistake
+from covlab.course.exercises.case_parts import Pair, integer, mean_gradient, pairs
 from covlab.course.exercises.compare import ratio
 
 if TYPE_CHECKING:
     from covlab.training.trainer import Trainer
-
-Pair = tuple[Tensor, Tensor]  # a micro-batch: inputs and targets
-
-
-def _window(generator: torch.Generator) -> tuple[Tensor, list[Pair]]:
-    start = torch.randn(3, generator=generator)
-    count = int(torch.randint(2, 7, (), generator=generator))
-    return start, [(torch.randn(4, 3, generator=generator), torch.randn(4, generator=generator)) for _ in range(count)]
 
 
 def _gradient_left(
@@ -28,13 +21,8 @@ def _gradient_left(
     return window_gradient(start.clone().requires_grad_(), micro_batches).detach().clone()
 
 
-def _in_one_batch(parameter: Tensor, micro_batches: list[Pair]) -> Tensor:
-    inputs, targets = (torch.cat(parts) for parts in zip(*micro_batches, strict=True))
-    return 2 * inputs.T @ (inputs @ parameter.detach() - targets) / len(targets)
-
-
 def _divided(divisor: Callable[[int, int], int]) -> Callable[[Tensor, list[Pair]], Tensor | None]:
-    """The loop with each loss divided by divisor(number of the micro-batch, their count)."""
+    """Return the loop with each loss divided by divisor(number of the micro-batch, how many there are)."""
 
     def window_gradient(parameter: Tensor, micro_batches: list[Pair]) -> Tensor | None:
         for number, (inputs, targets) in enumerate(micro_batches):
@@ -46,50 +34,38 @@ def _divided(divisor: Callable[[int, int], int]) -> Callable[[Tensor, list[Pair]
 
 window_gradient = Exercise(
     id="06.window_gradient",
-    law="The gradient a window leaves is that of the mean loss over all its scenes, as if they had come in one batch.",
-    draw=_window,
+    law="A window's gradient is that of the mean loss over all its scenes, as if they had come in one batch.",
+    draw=lambda generator: (torch.randn(3, generator=generator), pairs(generator, integer(generator, 2, 6))),
     run=_gradient_left,
-    right=_in_one_batch,
-    hints=[
-        Hint(
-            (
-                "your gradient is exactly {ratio:.2f}× the right one, which is the number of micro-batches: their sum "
-                "is not a mean yet."
-            ),
-            mistake=_divided(lambda number, count: 1),
+    right=mean_gradient,
+    hints={
+        "your gradient is {ratio:.2f}× the correct one, the number of micro-batches. Do you take a sum or a mean?": (
+            _divided(lambda number, count: 1)
         ),
-        Hint(
-            "the first micro-batch counts less than the others. Which micro-batches reach the division?",
-            mistake=_divided(lambda number, count: count if number == 0 else 1),
+        "the first micro-batch counts less than the others. Which micro-batches reach the division?": _divided(
+            lambda number, count: count if number == 0 else 1
         ),
-        Hint(
-            "the last micro-batch counts less than the others. Which micro-batches reach the division?",
-            mistake=_divided(lambda number, count: count if number == count - 1 else 1),
+        "the last micro-batch counts less than the others. Which micro-batches reach the division?": _divided(
+            lambda number, count: count if number == count - 1 else 1
         ),
-        Hint(
-            "it is right in windows of four micro-batches alone: how many does this one have?",
-            mistake=_divided(lambda number, count: 4),
+        "it is correct only in windows of four micro-batches. How many does this one have?": _divided(
+            lambda number, count: 4
         ),
-        Hint(
-            (
-                "your gradient is exactly {ratio:.2f}× the right one, one over the number of micro-batches: it is "
-                "divided twice."
-            ),
-            mistake=_divided(lambda number, count: count**2),
+        "your gradient is {ratio:.2f}× the correct one: you divide by the number of micro-batches twice.": _divided(
+            lambda number, count: count**2
         ),
-        Hint(
-            "your gradient is that of the last micro-batch alone. What becomes of the others' gradients?",
-            mistake=lambda parameter, micro_batches: _in_one_batch(parameter, micro_batches[-1:]),
-            recognize=lambda trial: math.isfinite(
-                ratio(trial.got, _in_one_batch(trial.arguments["start"], trial.arguments["micro_batches"][-1:]))
+        "your gradient is that of the last micro-batch. What happens to the gradients of the others?": Mistake(
+            lambda parameter, micro_batches: mean_gradient(parameter, micro_batches[-1:]),
+            lambda trial: math.isfinite(
+                ratio(trial.got, mean_gradient(trial.arguments["start"], trial.arguments["micro_batches"][-1:]))
             ),
         ),
-    ],
+    },
 )
 
 
 def mystery_run(seed: int, device: str = "cpu") -> "Trainer":
-    """A run of 10 epochs with one bug of the museum. Do not read on before you have answered."""
+    """Train for 10 epochs with one bug of the museum. Do not read on before you have answered."""
     from covlab.course.reference_band import reference_trainer
     from covlab.faults import inject
 
@@ -100,7 +76,7 @@ def mystery_run(seed: int, device: str = "cpu") -> "Trainer":
 
 which_fault = Exercise(
     id="06.which_fault",
-    law="The answer explains every column: what is logged, the gradient, and the update.",
+    law="The answer explains every column: the logged loss, the gradient and the update.",
     right="schedule_per_micro_batch",
     choices=(
         "division_in_debug_block",
@@ -109,31 +85,14 @@ which_fault = Exercise(
         "schedule_per_epoch",
         "schedule_per_micro_batch",
     ),
-    hints=[
-        Hint(
-            (
-                "that bug makes logged loss and gradient several times too large in every window. Compare the logged "
-                "loss with the measured one."
-            ),
-            mistake="division_in_debug_block",
+    hints={
+        "then the logged loss would be several times too large. Compare it with the measured one.": (
+            "division_in_debug_block"
         ),
-        Hint(
-            (
-                "then steps would go on being taken, on a fraction of the scenes. Look at the update norm in the later "
-                "epochs."
-            ),
-            mistake="last_batch_only",
+        "then steps would continue, on fewer scenes. Look at the update norm in the later epochs.": "last_batch_only",
+        "then the gradient and the logged loss would be zero. Look at the gradient norm.": "main_weight_zero",
+        "then the learning rate would change too slowly. Here something ends too early: after what share of the run?": (
+            "schedule_per_epoch"
         ),
-        Hint(
-            "then the gradient would be zero, and the logged loss too. Look at the gradient norm.",
-            mistake="main_weight_zero",
-        ),
-        Hint(
-            (
-                "that would make the learning rate change too slowly. Here something is over too early: after which "
-                "share of the run?"
-            ),
-            mistake="schedule_per_epoch",
-        ),
-    ],
+    },
 )

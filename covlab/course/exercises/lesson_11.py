@@ -1,49 +1,50 @@
-"""Exercises of lesson 11, watching one's own loop."""
+"""Exercises of lesson 11, watching your own loop."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import ExponentialLR, LRScheduler
 
-from covlab.course.exercises import Exercise, Hint
+from covlab.course.exercises import Exercise, Mistake
+from covlab.course.exercises.case_parts import Pair, integer, pairs
 
-Pair = tuple[Tensor, Tensor]  # a micro-batch: inputs and targets
 Epoch = Callable[[nn.Module, Optimizer, LRScheduler, list[Pair], int], None]
 Step = Callable[[nn.Module, Optimizer, GradScaler, Tensor, float], None]
 
 
 def _case(generator: torch.Generator) -> tuple[Tensor, list[Pair], int]:
-    accumulation = int(torch.randint(2, 5, (), generator=generator))
-    windows = int(torch.randint(3, 6, (), generator=generator))
-    micro_batches = [
-        (torch.randn(4, 3, generator=generator), torch.randn(4, 1, generator=generator))
-        for _ in range(windows * accumulation)
-    ]
+    accumulation = integer(generator, 2, 4)
+    windows = integer(generator, 3, 5)
+    micro_batches = [(inputs, targets[:, None]) for inputs, targets in pairs(generator, windows * accumulation)]
     return torch.randn(1, 3, generator=generator), micro_batches, accumulation
 
 
-def _linear(start: Tensor) -> nn.Linear:
+def _trainee(start: Tensor) -> tuple[nn.Linear, Optimizer]:
+    """Return a linear model with the parameters ``start`` [1, 3] and its optimizer."""
     model = nn.Linear(3, 1, bias=False)
     with torch.no_grad():
         model.weight.copy_(start)
-    return model
+    return model, SGD(model.parameters(), lr=0.1)
+
+
+def _state(model: nn.Linear, number: float) -> Tensor:
+    return torch.tensor([*model.weight.flatten().tolist(), number])
 
 
 # ---------------------------------------------------------------- an epoch with two bugs
 
 
 def _after_epoch(epoch: Epoch, start: Tensor, micro_batches: list[Pair], accumulation: int) -> Tensor:
-    """The parameters and the learning rate [4] that ``epoch`` leaves."""
-    model = _linear(start)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
-    # of no gradients: it moves nothing, and PyTorch does not warn of a schedule that advances before any step
+    """Return the parameters and the learning rate [4] that ``epoch`` leaves."""
+    model, optimizer = _trainee(start)
+    schedule = ExponentialLR(optimizer, 0.9)
+    # Without gradients it moves nothing, and keeps PyTorch from warning of a schedule that advances before any step.
     optimizer.step()
     epoch(model, optimizer, schedule, micro_batches, accumulation)
-    return torch.cat([model.weight.detach().flatten(), torch.tensor([optimizer.param_groups[0]["lr"]])])
+    return _state(model, optimizer.param_groups[0]["lr"])
 
 
 def _epoch(
@@ -76,43 +77,31 @@ def _epoch(
 
 mended_epoch = Exercise(
     id="11.mended_epoch",
-    law="One step a window along the mean of its losses, and one advance of the schedule a step.",
+    law="Each window takes one step along the mean of its losses, and each step advances the schedule once.",
     draw=_case,
     run=_after_epoch,
     right=_epoch(),
-    hints=[
-        Hint(
-            "nothing is mended yet. Watch it: which two lines does the report name?",
-            mistake=_epoch(divide=False, advance="every micro-batch"),
+    hints={
+        "nothing is fixed yet. Watch the loop: which two lines does the report name?": _epoch(
+            divide=False, advance="every micro-batch"
         ),
-        Hint(
-            (
-                "the losses are weighed rightly; the learning rate is not what it should be. How often is the schedule "
-                "called in a window of {accumulation}?"
-            ),
-            mistake=_epoch(advance="every micro-batch"),
+        "the losses are weighted correctly. How often is the schedule called in a window of {accumulation}?": _epoch(
+            advance="every micro-batch"
         ),
-        Hint(
-            "the schedule is right; a window's gradient is still {accumulation} times too long.",
-            mistake=_epoch(divide=False),
+        "the schedule is correct, but a window's gradient is still {accumulation} times too long.": _epoch(
+            divide=False
         ),
-        Hint("a window's gradient still holds those of the windows before it.", mistake=_epoch(clear=False)),
-        Hint(
-            "the schedule advances once, at the end. How many steps were there?", mistake=_epoch(advance="every epoch")
+        "the gradient still holds those of earlier windows. What clears it?": _epoch(clear=False),
+        "the schedule advances once, at the end. How many steps were there?": _epoch(advance="every epoch"),
+        "the learning rate never changes. What advances the schedule?": _epoch(advance="never"),
+        "the first step already uses the second learning rate.": _epoch(advance="before the step"),
+        "you take a step after every micro-batch. Where is the window of {accumulation}?": _epoch(
+            step=lambda number, accumulation: True
         ),
-        Hint("the learning rate stays as it was: who advances the schedule?", mistake=_epoch(advance="never")),
-        Hint(
-            "the first step is already taken with the second learning rate.", mistake=_epoch(advance="before the step")
+        "the steps come at the wrong micro-batch. After which one is a window full?": _epoch(
+            step=lambda number, accumulation: number % accumulation == 1
         ),
-        Hint(
-            "a step is taken after every micro-batch: where is the window of {accumulation}?",
-            mistake=_epoch(step=lambda number, accumulation: True),
-        ),
-        Hint(
-            "the steps come one micro-batch too early or too late: after which one is a window full?",
-            mistake=_epoch(step=lambda number, accumulation: number % accumulation == 1),
-        ),
-    ],
+    },
 )
 
 
@@ -126,20 +115,19 @@ def _scaled(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, float]:
 
 
 def _after_step(step: Step, start: Tensor, inputs: Tensor, targets: Tensor, most: float) -> Tensor:
-    """The parameters after one step with a loss scale of 16, and how many good steps the scaler has seen [4]."""
-    model = _linear(start)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
+    """Return the parameters after a step with loss scale 16, and how many good steps the scaler has counted [4]."""
+    model, optimizer = _trainee(start)
+    scaler = GradScaler("cpu", init_scale=16.0)
     step(model, optimizer, scaler, nn.functional.mse_loss(model(inputs), targets), most)
-    return torch.cat([model.weight.detach().flatten(), torch.tensor([float(scaler.state_dict()["_growth_tracker"])])])
+    return _state(model, scaler.state_dict()["_growth_tracker"])
 
 
-def _step(scale: bool = True, unscale: bool = True, clip: bool = True, early: bool = False, step: bool = True) -> Step:
+def _step(scale: bool = True, clip: bool = True, early: bool = False, step: bool = True) -> Step:
     def mended_step(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, loss: Tensor, most: float) -> None:
         (scaler.scale(loss) if scale else loss).backward()
         if early:
             nn.utils.clip_grad_norm_(model.parameters(), most)
-        if scale and unscale:
+        if scale:
             scaler.unscale_(optimizer)
         if clip and not early:
             nn.utils.clip_grad_norm_(model.parameters(), most)
@@ -159,51 +147,35 @@ def _never_unscaled(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, 
 mended_step = Exercise(
     id="11.mended_step",
     law=(
-        "The gradient that is clipped is the gradient of the loss, not of the loss times its scale; the scaler takes "
-        "the step, and is told that it is over."
+        "The gradient is clipped after the loss scale is taken out of it. The scaler takes the step, and is updated "
+        "after it."
     ),
     draw=_scaled,
     run=_after_step,
     right=_step(),
-    hints=[
-        Hint(
-            (
-                "the gradient was still multiplied by the loss scale when it was clipped. What takes the scale out, "
-                "and when?"
-            ),
-            mistake=_step(early=True),
+    hints={
+        "the loss scale is still in the gradient when you clip it. What takes the scale out, and when?": (
+            _step(early=True)
         ),
-        Hint("the step is as long as if nothing had been clipped.", mistake=_step(clip=False)),
-        Hint(
-            "the optimizer stepped on gradients that still held the loss scale: who should call its step?",
-            mistake=_never_unscaled,
+        "the step is as long as without clipping.": _step(clip=False),
+        "the loss scale is still in the gradient when the optimizer steps. What should call its step?": _never_unscaled,
+        "the parameters are correct, but you do not use the scaler, so small gradients can be lost.": (
+            _step(scale=False)
         ),
-        Hint(
-            (
-                "the parameters are right, and the scaler knows nothing of this step: without it small gradients are "
-                "lost, and untold it never finds its scale."
-            ),
-            mistake=_step(scale=False),
+        "no step was taken: the parameters did not change.": Mistake(
+            _step(step=False), lambda trial: torch.equal(trial.got[:3], trial.arguments["start"].flatten())
         ),
-        Hint(
-            "no step was taken: the parameters are where they were.",
-            mistake=_step(step=False),
-            recognize=lambda trial: torch.equal(trial.got[:3], trial.arguments["start"].flatten()),
-        ),
-    ],
+    },
 )
 
 invisible = Exercise(
     id="11.invisible",
-    law="A step shows what is done with gradients; it does not show what the numbers were meant to be.",
+    law="A step shows what happens to gradients. It does not show what the numbers should have been.",
     right="weights_reset",
     choices=("weights_reset", "clip_before_unscale", "last_batch_only", "validation_in_training"),
-    hints=[
-        Hint(
-            "clipping is a call, and a watch sees every call of it with the scale that is still in.",
-            mistake="clip_before_unscale",
-        ),
-        Hint("forwards without a backward are counted.", mistake="last_batch_only"),
-        Hint("the inputs of training and evaluation have fingerprints.", mistake="validation_in_training"),
-    ],
+    hints={
+        "clipping is a call, and a watch sees every such call while the scale is still in.": "clip_before_unscale",
+        "a watch counts each forward without a backward.": "last_batch_only",
+        "a watch compares fingerprints of the inputs of training and evaluation.": "validation_in_training",
+    },
 )

@@ -1,1 +1,1 @@
-"""What lessons do that belongs to no other room, by subject."""
+"""Experiments of single lessons, one subject per file."""

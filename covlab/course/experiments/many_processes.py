@@ -1,7 +1,7 @@
-"""Jobs that need more than one process, from a notebook: each rank is a process of its own, connected by gloo.
+"""Run jobs that need several processes from a notebook: each rank is a process, connected by gloo.
 
-A job is a function of this module with the arguments (rank, size, …) that every rank runs, and that returns tensors
-and plain values.
+A job is a function of this module with the arguments (rank, size, …). Every rank runs it; it returns tensors and plain
+values.
 """
 
 import json
@@ -29,10 +29,10 @@ from covlab.scenes.simulator import Simulator, scene_generator
 
 
 def on_ranks(size: int, job: Callable[..., object], **arguments: object) -> list[Any]:
-    """What ``job`` returns on each of ``size`` ranks, in order.
+    """Return what ``job`` returns on each of ``size`` ranks, in order.
 
     Raises:
-        RuntimeError: a rank failed; the message is the end of what it said.
+        RuntimeError: a rank failed; the message is the end of its output.
     """
     with tempfile.TemporaryDirectory() as folder:
         torch.save({"job": job.__name__, "size": size, "arguments": arguments}, Path(folder) / "task.pt")
@@ -48,11 +48,13 @@ def on_ranks(size: int, job: Callable[..., object], **arguments: object) -> list
 
 
 def train_on_ranks(ranks: int, folder: Path, **options: object) -> tuple[list[dict], list[dict]]:
-    """What `covlab train` logs, a row a window and a row an epoch, on so many ranks; ``options`` as in
-    ``micro_batch=8``.
+    """Run `covlab train` on so many ranks, and return its rows per window and per epoch.
+
+    Args:
+        options: of the command, as in ``micro_batch=8``.
 
     Raises:
-        RuntimeError: the command failed; the message is the end of what it said.
+        RuntimeError: the command failed; the message is the end of its output.
     """
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     settings = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
@@ -63,7 +65,7 @@ def train_on_ranks(ranks: int, folder: Path, **options: object) -> tuple[list[di
         try:
             said, _ = process.communicate()
         except KeyboardInterrupt:
-            process.terminate()  # told so, torchrun ends its ranks; killed, it would leave them behind
+            process.terminate()  # torchrun then ends its ranks; if it were killed, they would go on
             raise
     if process.returncode:
         raise RuntimeError(f"covlab train failed: {said.strip()[-800:]}")
@@ -72,7 +74,7 @@ def train_on_ranks(ranks: int, folder: Path, **options: object) -> tuple[list[di
 
 
 def small_network(seed: int) -> BackProjectionNet:
-    """The same network on every rank, as ``DistributedDataParallel`` sees to by itself."""
+    """Return the same network on every rank, as ``DistributedDataParallel`` would ensure by itself."""
     torch.manual_seed(seed)
     return BackProjectionNet(preset("student"), beams=32, width=64, rank=4)
 
@@ -80,9 +82,7 @@ def small_network(seed: int) -> BackProjectionNet:
 def window_on_ranks(
     parallel: DistributedDataParallel | BackProjectionNet, mine: list[Batch], share: float, hush: bool = True
 ) -> Tensor:
-    """What one window leaves in the gradient [P]. Each scene's loss counts ``share``; ``hush``: no_sync for all but the
-    last.
-    """
+    """Return the gradient of one window [P]; each scene counts ``share``. ``hush``: no_sync for all but the last."""
     parallel.zero_grad()
     for number, batch in enumerate(mine):
         hushed = hush and number < len(mine) - 1
@@ -93,10 +93,10 @@ def window_on_ranks(
 
 
 def gradients_by_rank(rank: int, size: int, seed: int, windows: dict[str, list[list[int]]]) -> dict:
-    """{window: {rule: (gradient, reductions)}} by torch's own DistributedDataParallel, and of one process on all
-    scenes.
+    """Return {window: {rule: (gradient, reductions)}} of DistributedDataParallel, and of one process with all scenes.
 
-    ``windows``: {name: numbers of scenes of each rank's micro-batches}.
+    Args:
+        windows: {name: for each rank, the numbers of scenes of its micro-batches}.
     """
     network = small_network(seed)
     parallel = DistributedDataParallel(network)
@@ -110,7 +110,7 @@ def gradients_by_rank(rank: int, size: int, seed: int, windows: dict[str, list[l
         mine = [[next(pieces) for _ in of] for of in counts][rank]
         rules = {"each rank its own mean": (1 / own, True), "mean over all scenes": (size / total, True)}
         rules |= {"mean over all scenes, without R": (1 / total, True)}
-        if len({len(of) for of in counts}) == 1:  # or a rank would wait for a reduction that another never comes to
+        if len({len(of) for of in counts}) == 1:  # or a rank would wait for a reduction that another never joins
             rules |= {"without no_sync": (size / total, False)}
         of_window = {}
         for rule, (share, hush) in rules.items():
@@ -124,32 +124,31 @@ def gradients_by_rank(rank: int, size: int, seed: int, windows: dict[str, list[l
 def reductions_in_order(
     rank: int, size: int, seed: int, micro_batches: list[int], windows: int, patience: float
 ) -> tuple[list[int], bool]:
-    """Without no_sync: the windows, from 1, of this rank's reductions one after the other, and whether it then waited
-    in vain.
+    """Return the window, from 1, of each of this rank's reductions without no_sync, and whether the last one timed out.
 
     Args:
-        micro_batches: of each rank, in every window.
-        patience: seconds until a reduction that nobody comes to is given up.
+        micro_batches: how many each rank has in every window.
+        patience: seconds to wait for a reduction that no other rank joins.
     """
     parallel = DistributedDataParallel(
         small_network(seed), process_group=dist.new_group(timeout=timedelta(seconds=patience))
     )
     scenes = Simulator(preset("student")).draw(4, scene_generator(seed, "windows"))
     met, in_vain = [], False
-    dist.barrier()  # nobody's patience is spent on a slow start
+    dist.barrier()  # so that a slow start uses up no patience
     try:
         for window in range(1, windows + 1):
             for _ in range(micro_batches[rank]):
                 window_on_ranks(parallel, [scenes], share=1 / len(scenes), hush=False)
                 met.append(window)
-    except RuntimeError:  # gloo's own, at the end of its patience
+    except RuntimeError:  # gloo's timeout
         in_vain = True
-    dist.barrier()  # in the group of all, which is patient: whoever left earlier would be missed at once
+    dist.barrier()  # in the default group, which waits longer: a rank that left early would be an error for the others
     return met, in_vain
 
 
 def counted(reductions: list[int], bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """What DistributedDataParallel does with a bucket of gradients by itself, and a note of it."""
+    """Reduce a bucket of gradients as DistributedDataParallel does, and record it."""
     reductions.append(bucket.buffer().numel())
     assert dist.group.WORLD is not None  # the ranks have met
     return allreduce_hook(dist.group.WORLD, bucket)

@@ -1,6 +1,7 @@
-"""Windows cut in different ways, and networks that notice how they were cut."""
+"""Cut windows in different ways, and build networks that depend on it."""
 
 import copy
+from itertools import accumulate
 
 from torch import nn
 
@@ -9,19 +10,18 @@ from covlab.scenes.batch import Batch
 
 
 def cut(scenes: Batch, counts: list[int]) -> list[Batch]:
-    """The first ``sum(counts)`` scenes, in micro-batches of so many scenes each.
+    """Return the first ``sum(counts)`` scenes in micro-batches of ``counts`` scenes.
 
     Raises:
-        ValueError: there are not that many scenes.
+        ValueError: there are fewer scenes.
     """
     if sum(counts) > len(scenes):
         raise ValueError(f"counts must sum to at most {len(scenes)} scenes, got {sum(counts)}")
-    ends = [sum(counts[: number + 1]) for number in range(len(counts))]
-    return [scenes[end - count : end] for count, end in zip(counts, ends, strict=True)]
+    return [scenes[end - count : end] for count, end in zip(counts, accumulate(counts), strict=True)]
 
 
 def with_batch_norm(model: BackProjectionNet) -> BackProjectionNet:
-    """A copy of ``model`` that normalizes over the scenes of a micro-batch where the original does so over features."""
+    """Return a copy of ``model`` with batch normalization in place of layer normalization."""
     copied = copy.deepcopy(model)
     for number, layer in enumerate(copied.backbone):
         if isinstance(layer, nn.LayerNorm):

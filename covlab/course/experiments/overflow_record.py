@@ -1,4 +1,4 @@
-"""Which windows overflowed, whatever was done about it afterwards."""
+"""Record which windows overflow, before the trainer cleans their gradients."""
 
 from covlab.faults.observed_window import gradient_of
 from covlab.faults.small_run import finish, small_run
@@ -6,11 +6,7 @@ from covlab.training.trainer import Trainer
 
 
 def record_overflows(trainer: Trainer) -> list[bool]:
-    """A list that will say, window by window, whether backward left a number that is not finite in ``trainer``'s
-    gradient.
-
-    It is asked before anything can be mended, and changes nothing.
-    """
+    """Return a list to which each window of ``trainer`` adds whether backward left a gradient that is not finite."""
     overflowed: list[bool] = []
     sanitize = trainer.sanitize
 
@@ -23,5 +19,5 @@ def record_overflows(trainer: Trainer) -> list[bool]:
 
 
 def overflow_mystery_run(seed: int) -> Trainer:
-    """Nine windows of a faulty run, whose fault is to be told from its ledger."""
+    """Return a faulty run of nine windows, whose fault the student identifies from the ledger."""
     return finish(small_run("sanitize_after_unscale", seed=seed, precision="fp16", loss_scale=2.0**26, windows=9))

@@ -1,7 +1,7 @@
-"""What trace normalization does to an error, to its gradient and to training: the experiments of lesson 02.
+"""Measure what trace normalization does to an error, to its gradient and to training: the experiments of lesson 02.
 
-Training is in miniature: the one covariance that, without looking at any snapshot, errs least over many scenes. Its
-only parameter is R̂ itself, so norm and direction of the parameter are norm and direction of the estimate.
+The training is tiny: it finds the one covariance with the smallest mean error over many scenes, without any snapshots.
+Its only parameter is R̂ itself, so norm and direction of the parameter are those of the estimate.
 """
 
 import math
@@ -22,12 +22,12 @@ EPS = 1e-8
 
 
 def plain_error(estimate: Tensor, truth: Tensor) -> Tensor:
-    """‖R̂ − R‖²_F / ‖R‖²_F with nothing normalized: two [B, N, N] -> [B]."""
+    """Return ‖R̂ − R‖²_F / ‖R‖²_F without normalization: two [B, N, N] -> [B]."""
     return (estimate - truth).abs().square().sum(dim=(1, 2)) / truth.abs().square().sum(dim=(1, 2))
 
 
 def two_truths(seed: int) -> tuple[Tensor, Tensor]:
-    """Covariances R and R' of two unrelated scenes, of trace N [N, N] each, complex128."""
+    """Return the covariances R and R' of two unrelated scenes: [N, N] each, of trace N, complex128."""
     R, other = Simulator(STUDENT, dtype=torch.complex128).draw(2, scene_generator(seed, "normalization")).covariance()
     return R, other
 
@@ -36,7 +36,7 @@ def two_truths(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def surfaces(seed: int, points: int = 81) -> Surfaces:
-    """Both errors over the quadrant of positive mixtures of R and R'."""
+    """Return both errors of x R + y R' against R, for positive x and y."""
     R, other = two_truths(seed)
     x = torch.linspace(0.02, 3.0, points, dtype=torch.float64)
     mixtures = (x.view(1, -1, 1, 1) * R + x.view(-1, 1, 1, 1) * other).flatten(0, 1)
@@ -50,11 +50,11 @@ class ErrorGradient:
 
     error: float
     length: float  #: ‖∇‖
-    radial: float  #: cosine between ∇ and R̂: the share of it that would only change the scale
+    radial: float  #: cosine between ∇ and R̂: the share of ∇ that would only change the scale
 
 
 def slope(measure: Callable[[Tensor, Tensor], Tensor], scale: float, seed: int) -> ErrorGradient:
-    """The gradient of ``measure`` at R̂ = scale · (R + R')/2, against R."""
+    """Return the gradient of ``measure`` at R̂ = scale · (R + R')/2, against R."""
     R, other = two_truths(seed)
     estimate = (scale * (R + other) / 2).requires_grad_()
     error = measure(estimate[None], R[None])[0]
@@ -92,7 +92,7 @@ def walk(
         nmse(torch.view_as_complex(parameter).expand_as(batch), batch).mean().backward()
         before = parameter.detach().clone()
         optimizer.step()
-        assert parameter.grad is not None  # backward has been
+        assert parameter.grad is not None  # for mypy
         norms.append(parameter.norm().item())
         turns.append(_angle(before, parameter.detach()))
         gradients.append(parameter.grad.norm().item())
@@ -103,14 +103,12 @@ def walk(
 # ---------------------------------------------------------------- where floating point ends
 
 
-def half_error(scale: float, dtype: torch.dtype, seed: int, eps: float = EPS) -> float:
-    """The NMSE of R̂ = scale · R, which is right, with every operation in ``dtype`` and N / (tr R̂ + eps) for
-    normalization.
-    """
+def half_error(scale: float, dtype: torch.dtype, seed: int) -> float:
+    """Return the NMSE of the correct R̂ = scale · R, scaled by N / (tr R̂ + 1e-8), with every operation in ``dtype``."""
     truth = torch.view_as_real(two_truths(seed)[0])
     estimate, truth = (scale * truth).to(dtype), truth.to(dtype)
     trace = estimate[..., 0].diagonal().sum()
-    error = estimate * (16 / (trace + torch.tensor(eps, dtype=dtype))) - truth
+    error = estimate * (16 / (trace + torch.tensor(EPS, dtype=dtype))) - truth
     return (error.square().sum() / truth.square().sum()).item()
 
 
@@ -118,29 +116,29 @@ def half_error(scale: float, dtype: torch.dtype, seed: int, eps: float = EPS) ->
 
 
 def clamped(estimate: Tensor, truth: Tensor) -> Tensor:
-    """The NMSE with a guard against division by zero: the trace is clamped to at least 1e-8."""
+    """Return the NMSE with the trace clamped to at least 1e-8, against division by zero: two [B, N, N] -> [B]."""
     trace = estimate.diagonal(dim1=1, dim2=2).real.sum(dim=1).clamp(min=EPS)
     return plain_error(estimate * (estimate.shape[1] / trace).view(-1, 1, 1), truth)
 
 
 def absolute(estimate: Tensor, truth: Tensor) -> Tensor:
-    """The NMSE with the trace's absolute value for a guard."""
+    """Return the NMSE with the absolute value of the trace: two [B, N, N] -> [B]."""
     trace = estimate.diagonal(dim1=1, dim2=2).real.sum(dim=1).abs()
     return plain_error(estimate * (estimate.shape[1] / trace).view(-1, 1, 1), truth)
 
 
 def shifted(shift: float, seed: int) -> tuple[Tensor, Tensor]:
-    """R̂ = R − shift · I, whose trace is (1 − shift) N, and R, [1, N, N] each."""
+    """Return R̂ = R − shift · I, whose trace is (1 − shift) N, and R: [1, N, N] each."""
     R, _ = two_truths(seed)
     return (R - shift * torch.eye(16, dtype=R.dtype))[None], R[None]
 
 
 def _cosine(one: Tensor, other: Tensor) -> float:
-    """⟨A, B⟩ = Re tr(AᴴB) over both norms."""
+    """Return ⟨A, B⟩ = Re tr(AᴴB), divided by both norms."""
     return ((one.conj() * other).sum().real / (one.norm() * other.norm())).item()
 
 
 def _angle(one: Tensor, other: Tensor) -> float:
-    """In degrees; by the chord, which keeps its digits where the angle is small."""
+    """Return the angle in degrees. It is computed from the chord, which is accurate for small angles."""
     chord = (one / one.norm() - other / other.norm()).norm().item()
     return math.degrees(2 * math.asin(min(1.0, chord / 2)))

@@ -1,4 +1,4 @@
-"""Another worker for a study: a process of its own, as a second shell or a second machine would be."""
+"""Start a second worker for a study in its own process, as from a second shell or machine."""
 
 import subprocess
 import sys
@@ -8,35 +8,22 @@ from contextlib import contextmanager
 
 @contextmanager
 def another_worker(study: str, storage: str, trials: int) -> Iterator[list[str]]:
-    """Let a second process join ``study`` until it holds ``trials`` finished trials; the list holds what it said, once
-    it has ended.
+    """Let a second process join ``study`` until it holds ``trials`` finished trials.
+
+    The list holds the lines of its output, once it has ended.
 
     Raises:
-        RuntimeError: the worker failed; the message is what it wrote.
+        RuntimeError: the worker failed; the message is its error output.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "covlab",
-        "tune",
-        "--study",
-        study,
-        "--storage",
-        storage,
-        "--trials",
-        str(trials),
-        "--device",
-        "cpu",
-    ]
-    worker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    said: list[str] = []
-    try:
-        yield said
-        out, problem = worker.communicate()
-        if worker.returncode:
-            raise RuntimeError(f"the second worker failed: {problem.strip()}")
-        said += out.splitlines()
-    finally:
-        if worker.poll() is None:
-            worker.kill()
-            worker.communicate()
+    command = [sys.executable, "-m", "covlab", "tune", "--study", study, "--storage", storage]
+    command += ["--trials", str(trials), "--device", "cpu"]
+    output: list[str] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
+        try:
+            yield output
+            out, problem = worker.communicate()
+        finally:
+            worker.kill()  # does nothing to a worker that has ended
+    if worker.returncode:
+        raise RuntimeError(f"the second worker failed: {problem.strip()}")
+    output += out.splitlines()
