@@ -26,7 +26,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
@@ -34,42 +33,25 @@ from covlab.networks.model import Estimate, Network
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import PRESETS, preset
 from covlab.training.loss import LossWeights
+from covlab.training.operations import Operations
 from covlab.training.progress import Silent
 from covlab.training.recipe import PRECISIONS, Recipe
 from covlab.training.run_config import NETWORKS, build, configure, windows_within
 from covlab.training.trainer import Trainer
 
-WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors", "masked_select", "_unique2")
-
 Way = Callable[[Trainer, Batch], None]  # changes how a trainer runs its network; a batch is there to look at
 
 
-class Operations(TorchDispatchMode):
-    """Counts operations that wait for the device, and the bytes that operations read and write."""
+class Moved(Operations):
+    """Also count the bytes that operations read and write."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits: Counter[str] = Counter()
-        self.bytes = 0
+    bytes = 0
 
-    def __torch_dispatch__(
-        self,
-        function: OpOverload,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        name = function.overloadpacket.__name__
-        self.waits[name] += name in WAITS
-        views = any(returned.alias_info and not returned.alias_info.is_write for returned in function._schema.returns)
-        if not views:
-            tensors = [
-                leaf
-                for leaf in torch.utils._pytree.tree_leaves((args, kwargs, result))
-                if isinstance(leaf, torch.Tensor)
-            ]
-            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    def __torch_dispatch__(self, function: OpOverload, types: Sequence, args: Any = (), kwargs: Any = None) -> Any:
+        result = super().__torch_dispatch__(function, types, args, kwargs)
+        if not any(returned.alias_info and not returned.alias_info.is_write for returned in function._schema.returns):
+            leaves = torch.utils._pytree.tree_leaves((args, kwargs, result))
+            self.bytes += sum(leaf.numel() * leaf.element_size() for leaf in leaves if isinstance(leaf, Tensor))
         return result
 
 
@@ -170,7 +152,7 @@ def measured(options: argparse.Namespace, precision: str, how: Way | None, reach
     plain = build(make(options, precision), device, progress=Silent())
     with FlopCounterMode(display=False) as flops:
         plain.train_window(kept)
-    with Operations() as moved:
+    with Moved() as moved:
         plain.train_window(kept)
     operations = flops.get_total_flops()
     floors = {"operations": operations / reached[precision], "bytes": moved.bytes / reached["bytes"]}
@@ -199,7 +181,7 @@ def count_waits(device: str, step: Callable[[], object], windows: int = 16) -> f
         with Operations() as seen:
             for _ in range(windows):
                 step()
-        return sum(seen.waits.values()) / windows
+        return seen.waits / windows
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as caught:

@@ -14,44 +14,19 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import PRESETS, Scenario, preset
 from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.training.operations import Operations
 
 HANDED_OVER = {"factors": Batch.factor, "R": Batch.covariance}
 FLOPS_OF = {"multiply": 6, "multiply-add": 8}  # real operations in one complex one
-
-
-class Spent(TorchDispatchMode):
-    """Processor time of every operation by name. (PyTorch's profiler goes by the clock, and a busy machine's clock
-    charges whom it likes.)
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    def __torch_dispatch__(
-        self,
-        function: OpOverload,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        began = time.process_time()
-        result = function(*args, **(kwargs or {}))
-        self.seconds[function.overloadpacket.__name__] += time.process_time() - began
-        return result
 
 
 def least(function: Callable[[], object], rounds: int) -> tuple[float, float]:
@@ -141,7 +116,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     simulator, generator = Simulator(preset("full")), scene_generator(0, "benchmark")
-    with Spent() as spent:
+    # PyTorch's profiler reads the clock, which on a busy machine also counts other processes.
+    with Operations() as spent:
         for _ in range(options.rounds):
             simulator.draw(options.batch, generator).factor()
     total = sum(spent.seconds.values())

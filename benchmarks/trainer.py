@@ -15,17 +15,13 @@ import platform
 import statistics
 import time
 import warnings
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._ops import OpOverload
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from covlab.networks.model import BackProjectionNet, Estimate, Network
@@ -34,12 +30,12 @@ from covlab.scenes.scenario import PRESETS, Scenario, preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes
 from covlab.training.loss import LossWeights
+from covlab.training.operations import Operations
 from covlab.training.progress import Silent
 from covlab.training.recipe import Recipe
 from covlab.training.trainer import Trainer, gradients
 
 ACCUMULATION, CLIP, BUDGET = 4, 1.0, 100_000
-WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors")
 
 
 class Factors(nn.Module):
@@ -222,25 +218,6 @@ def _windows(micro_batches: list[Batch]) -> list[list[Batch]]:
     return [micro_batches[start : start + ACCUMULATION] for start in range(0, len(micro_batches), ACCUMULATION)]
 
 
-class Operations(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-        self.waits: Counter[str] = Counter()
-
-    def __torch_dispatch__(
-        self,
-        function: OpOverload,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        name = function.overloadpacket.__name__
-        self.count += 1
-        self.waits[name] += name in WAITS
-        return function(*args, **(kwargs or {}))
-
-
 def seconds(contender: Contender, micro_batches: list[Batch]) -> float:
     began = time.process_time()
     contender.train(micro_batches)
@@ -253,7 +230,7 @@ def operations(contender: Contender, micro_batches: list[Batch]) -> tuple[float,
     with Operations() as seen:
         contender.train(micro_batches)
     windows = len(_windows(micro_batches))
-    return seen.count / windows, sum(seen.waits.values()) / windows
+    return seen.calls.total() / windows, seen.waits / windows
 
 
 def short_window_gradient(kind: type[Contender], scenario: Scenario, scenes: Batch) -> float:

@@ -36,6 +36,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import covlab  # noqa: F401  (tells threads how to wait, before torch loads)
 from covlab.faults import FAULTS
 from covlab.faults.small_run import exhibit, finish
+from covlab.plots.watch_results import detections
 from covlab.watch import TITLES, watch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -293,24 +294,10 @@ def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: int = 8) -
 
 
 def write_matrix(results: dict, path: Path) -> None:
-    """fault, where, invariant, verdict: what each fault gets that the same loop without it does not."""
-    right = {row["fault"]: row["found"] for row in results.get("trainer", []) if not row["injected"]}
-    rows = []
-    for row in results.get("trainer", []):
-        if row["injected"]:
-            found = {
-                code: verdict for code, verdict in row["found"].items() if right[row["fault"]].get(code) != verdict
-            }
-            rows += [(row["fault"], "trainer", code, verdict) for code, verdict in found.items()] or [
-                (row["fault"], "trainer", "", "no trace")
-            ]
-    for row in results.get("loops", []):
-        if row["bug"]:
-            findings = sorted({*row["new"]["covlab.watch"], *([row["expected"]] if row["expected"] else [])})
-            rows += [(row["loop"], "textbook loop", *finding.split()) for finding in findings] or [
-                (row["loop"], "textbook loop", "", "no trace")
-            ]
-    path.write_text("".join(",".join(row) + "\n" for row in [("fault", "where", "invariant", "verdict"), *rows]))
+    """Write fault, where, invariant and verdict of each finding that the same loop without the fault does not get."""
+    rows = [("fault", "where", "invariant", "verdict")]
+    rows += detections(results.get("trainer", []), results.get("loops", []))
+    path.write_text("".join(",".join(row) + "\n" for row in rows))
 
 
 def main() -> None:
