@@ -72,9 +72,15 @@ class Contender:
     name: str
     module = "torch"
     optimizer: Optimizer
+    schedule: Any
 
     def __init__(self, scenario: Scenario, scenes: Batch) -> None:
         raise NotImplementedError
+
+    def step(self) -> None:
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
 
     def train(self, micro_batches: list[Batch]) -> None:
         raise NotImplementedError
@@ -85,14 +91,8 @@ class Ours(Contender):
 
     def __init__(self, scenario: Scenario, scenes: Batch) -> None:
         recipe = Recipe(windows=BUDGET, accumulation=ACCUMULATION, clip=CLIP)
-        self.trainer = Trainer(
-            new_network(scenario),
-            FixedScenes(scenes, 32, 0),
-            scenes[:1],
-            recipe,
-            LossWeights.only(lam_cov=1.0),
-            progress=Silent(),
-        )
+        network, stream, weights = new_network(scenario), FixedScenes(scenes, 32, 0), LossWeights.only(lam_cov=1.0)
+        self.trainer = Trainer(network, stream, scenes[:1], recipe, weights, progress=Silent())
         self.optimizer = self.trainer.optimizer
 
     def train(self, micro_batches: list[Batch]) -> None:
@@ -113,9 +113,7 @@ class Raw(Contender):
             for batch in window:
                 (mean_loss(self.network, batch) / ACCUMULATION).backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
-            self.optimizer.step()
-            self.schedule.step()
-            self.optimizer.zero_grad()
+            self.step()
 
 
 class Fabric(Contender):
@@ -135,9 +133,7 @@ class Fabric(Contender):
                 with self.fabric.no_backward_sync(self.network, enabled=position < len(window)):
                     self.fabric.backward(mean_loss(self.network, batch) / ACCUMULATION)
             self.fabric.clip_gradients(self.network, self.optimizer, max_norm=CLIP)
-            self.optimizer.step()
-            self.schedule.step()
-            self.optimizer.zero_grad()
+            self.step()
 
 
 class Accelerate(Contender):
@@ -156,9 +152,7 @@ class Accelerate(Contender):
                 self.accelerator.backward(mean_loss(self.network, batch))
                 if self.accelerator.sync_gradients:
                     self.accelerator.clip_grad_norm_(self.network.parameters(), CLIP)
-                self.optimizer.step()
-                self.schedule.step()
-                self.optimizer.zero_grad()
+                self.step()
 
 
 class Lightning(Contender):
