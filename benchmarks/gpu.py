@@ -1,12 +1,11 @@
-"""Everything on one device: scenes drawn, windows trained, waits, what its arithmetic allows, and what is learned.
+"""Measure one device: drawing scenes, training windows, waits, arithmetic limits, and the NMSE it reaches.
 
     python benchmarks/gpu.py [--preset full] [--minutes 10] [--json benchmarks/results/gpu.json]
 
-Runs from a checkout with nothing installed but torch, numpy and what `covlab train` needs; on a machine without a GPU
-it measures the CPU. Floors: a window cannot take less than its operations over what a large matrix product reaches
-here, nor less than the bytes its operations read and write over what a large copy reaches here. Both rates are
-measured, in the same precision. Operations that a compiler fuses move fewer bytes than counted: a share may then pass
-100 %.
+Runs from a checkout and needs only torch, numpy and what `covlab train` needs. Without a GPU it measures the CPU.
+Every window has two floors: its operations divided by the rate of a large matrix product, and the bytes that its
+operations read and write divided by the rate of a large copy. Both rates are measured here, in the same precision. A
+compiler that fuses operations moves fewer bytes than counted, so that a share may exceed 100 %.
 """
 
 import argparse
@@ -39,7 +38,7 @@ from covlab.training.recipe import PRECISIONS, Recipe
 from covlab.training.run_config import NETWORKS, build, configure, windows_within
 from covlab.training.trainer import Trainer
 
-Way = Callable[[Trainer, Batch], None]  # changes how a trainer runs its network; a batch is there to look at
+Way = Callable[[Trainer, Batch], None]  # changes how a trainer runs its network; the batch is an example
 
 
 class Moved(Operations):
@@ -61,7 +60,7 @@ def synchronize(device: str) -> None:
 
 
 def rate(device: str, seconds: float, step: Callable[[], object]) -> float:
-    """Calls of ``step`` a second, over at least ``seconds``, after a few to warm up."""
+    """Return calls of ``step`` per second, over at least ``seconds``, after a warm-up."""
     for _ in range(3):
         step()
     synchronize(device)
@@ -75,9 +74,7 @@ def rate(device: str, seconds: float, step: Callable[[], object]) -> float:
 
 
 def ceilings(device: str, seconds: float, size: int) -> dict[str, float]:
-    """What this device reaches: operations a second in each precision, by a matrix product of ``size``², and bytes a
-    second, by a copy.
-    """
+    """Return operations per second of a ``size``² matrix product in each precision, and bytes per second of a copy."""
     reached = {}
     for precision, dtype in PRECISIONS.items():
         matrix = torch.randn(size, size, device=device, dtype=dtype or torch.float32)
@@ -102,9 +99,7 @@ def compiled(run: Trainer, sample: Batch) -> None:
 
 
 def graphed(run: Trainer, sample: Batch) -> None:
-    """Forward and backward of the network as CUDA graphs; shapes are static, since fresh scenes come in equal
-    micro-batches.
-    """
+    """Run forward and backward as CUDA graphs; shapes are static, because fresh micro-batches have equal sizes."""
 
     class Tensors(torch.nn.Module):
         def __init__(self, network: Network) -> None:
@@ -129,7 +124,7 @@ def graphed(run: Trainer, sample: Batch) -> None:
 
 
 def measured(options: argparse.Namespace, precision: str, how: Way | None, reached: dict[str, float]) -> dict[str, Any]:
-    """A row: windows a second with fresh scenes each, waits a window, and the shares of the two floors."""
+    """Return a row: windows per second with fresh scenes, waits per window, and the shares of the two floors."""
     device = options.device
     run = build(make(options, precision), device, progress=Silent())
     kept = next(run.draw_windows(0))
@@ -174,9 +169,7 @@ def measured(options: argparse.Namespace, precision: str, how: Way | None, reach
 
 
 def count_waits(device: str, step: Callable[[], object], windows: int = 16) -> float:
-    """Waits for the device a window, simulation included: as CUDA reports them, or operations that would wait on the
-    CPU.
-    """
+    """Return waits per window, simulation included: as CUDA reports them, or operations that would wait on the CPU."""
     if not device.startswith("cuda"):
         with Operations() as seen:
             for _ in range(windows):
@@ -194,12 +187,12 @@ def count_waits(device: str, step: Callable[[], object], windows: int = 16) -> f
         f"{Path(warning.filename).name}:{warning.lineno}" for warning in caught if "synchroniz" in str(warning.message)
     )
     for location, count in locations.most_common(5):
-        print(f"    waits: {count / windows:.2f} a window at {location}")
+        print(f"    waits: {count / windows:.2f} per window at {location}")
     return sum(locations.values()) / windows
 
 
 def simulated(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Scenes a second by size of the batch drawn."""
+    """Return scenes drawn per second, by batch size."""
     from covlab.scenes.simulator import Simulator, scene_generator
 
     simulator, rows = Simulator(preset(options.preset), options.device), []
@@ -216,7 +209,7 @@ def simulated(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def learned(options: argparse.Namespace) -> dict[str, Any]:
-    """NMSE on held-out scenes after ``--minutes`` of training, validations included."""
+    """Return the NMSE on held-out scenes after ``--minutes`` of training, validations included."""
     precision = "bf16" if options.device.startswith("cuda") else "fp32"
     config = make(options, precision)
     config["recipe"]["windows"] = windows_within(config, options.minutes, options.device)
@@ -244,9 +237,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
     parser.add_argument(
-        "--size", type=int, help="side of the matrices the ceilings are measured with [default: 8192, on the CPU 1024]"
+        "--size", type=int, help="side of the matrices that measure the ceilings [default: 8192, on the CPU 1024]"
     )
-    parser.add_argument("--compile", action="store_true", help="also through torch.compile")
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
@@ -274,7 +267,7 @@ def main() -> None:
         for how in ways:
             try:
                 rows.append(measured(options, precision, how, reached))
-            except Exception as error:  # noqa: BLE001 - one way that fails must not cost the others their lent minutes
+            except Exception as error:  # noqa: BLE001 - one failure must not lose the other measurements
                 missing.append(
                     f"{precision}, {how.__name__ if how else 'eager'}: {type(error).__name__}: "
                     f"{str(error).splitlines()[0]}"

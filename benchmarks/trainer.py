@@ -1,10 +1,10 @@
-"""What the trainer costs over a raw loop, and what Fabric, Accelerate and Lightning cost over the same one.
+"""Compare the cost of the trainer, Fabric, Accelerate and Lightning with a raw loop.
 
     covlab bench trainer [--rounds 10] [--preset student]
 
-The same network, scenes, optimizer (AdamW, fused, two groups), clipping, schedule and arithmetic; ours also keeps its
-ledger. Rounds are interleaved in one process, and every round's processor times (all threads) are divided by that
-round's raw loop's. Peers that are not installed are left out (``pip install covlab[bench]``).
+All use the same network, scenes, optimizer (AdamW, fused, two groups), clipping, schedule and arithmetic; covlab also
+keeps its ledger. Rounds are interleaved in one process. Each processor time (all threads) is divided by the raw loop's
+in the same round. Peers that are not installed are left out (``pip install covlab[bench]``).
 """
 
 import argparse
@@ -39,7 +39,7 @@ ACCUMULATION, CLIP, BUDGET = 4, 1.0, 100_000
 
 
 class Factors(nn.Module):
-    """The network with plain tensors for output: Fabric refuses a frozen dataclass."""
+    """The network, returning plain tensors: Fabric refuses a frozen dataclass."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def mean_loss(network: nn.Module, batch: Batch) -> Tensor:
 
 
 class Contender:
-    """One way to train the network. ``module``: what must be installed for it."""
+    """A way to train the network. ``module``: the package that must be installed."""
 
     name: str
     module = "torch"
@@ -188,7 +188,7 @@ class Lightning(Contender):
         self.optimizer = self.wrapped.made[0]
 
     def train(self, micro_batches: list[Batch]) -> None:
-        """Its set-up is not counted: ``clock.seconds`` is what lies between its own start and end of training."""
+        """Train, without counting the set-up: ``clock.seconds`` is the time from its start to its end of training."""
         trainer = self.lightning.Trainer(
             max_epochs=1,
             accelerator="cpu",
@@ -205,7 +205,7 @@ class Lightning(Contender):
 
 
 def _loader(micro_batches: list[Batch]) -> DataLoader[Batch]:
-    return DataLoader(micro_batches, batch_size=None)  # type: ignore[arg-type]  # a list is dataset enough
+    return DataLoader(micro_batches, batch_size=None)  # type: ignore[arg-type]  # a list works as a data set
 
 
 def _windows(micro_batches: list[Batch]) -> list[list[Batch]]:
@@ -220,7 +220,7 @@ def seconds(contender: Contender, micro_batches: list[Batch]) -> float:
 
 
 def operations(contender: Contender, micro_batches: list[Batch]) -> tuple[float, float]:
-    """Operations and waits for the device, a window."""
+    """Return operations and waits for the device, per window."""
     with Operations() as seen:
         contender.train(micro_batches)
     windows = len(_windows(micro_batches))
@@ -228,11 +228,11 @@ def operations(contender: Contender, micro_batches: list[Batch]) -> tuple[float,
 
 
 def short_window_gradient(kind: type[Contender], scenario: Scenario, scenes: Batch) -> float:
-    """Gradient norm of a last window of 3 of 4 micro-batches, over the exact mean's."""
+    """Return the gradient norm of a last window of 3 of 4 micro-batches, relative to the exact mean's."""
     micro_batches = [scenes[start : start + 32] for start in range(0, 7 * 32, 32)]
     exact = Factors(new_network(scenario))
     contender = kind(scenario, scenes)
-    for group in contender.optimizer.param_groups:  # nothing may move before the short window is seen
+    for group in contender.optimizer.param_groups:  # parameters must not move before the short window
         group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], torch.Tensor) else 0.0
         group["peak"], group["initial_lr"] = 0.0, 0.0
     if hasattr(contender, "schedule"):
@@ -257,7 +257,7 @@ def short_window_gradient(kind: type[Contender], scenario: Scenario, scenes: Bat
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--windows", type=int, default=16, help="a round")
+    parser.add_argument("--windows", type=int, default=16, help="per round")
     parser.add_argument("--preset", choices=PRESETS, default="student")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
