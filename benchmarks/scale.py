@@ -198,7 +198,7 @@ def text(found: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "| ranks | slowest rank's processor time per window of 4 × 32 | of which the all-reduce | relative to one rank |",
+        "| ranks | slowest rank's processor time per window of 4 × 32 | of which the all-reduce | vs. one rank |",
         "|---|---|---|---|",
     ]
     one = found["ranks"][0]["window_ms"]

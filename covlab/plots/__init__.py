@@ -129,7 +129,7 @@ def legend_below(figure: Figure, axes: Axes, columns: int, **style: Any) -> None
 def plain_figures(axis: Axis) -> None:
     """Label a logarithmic axis, whose limits are set, with 0.2, 0.5, 1, … in place of powers of ten."""
     low, high = sorted(axis.get_view_interval())
-    subs = (1, 1.5, 2, 3, 4, 5, 6, 8) if high <= 12 * low else (1, 2, 5) if high <= 300 * low else (1,)
+    subs = (1, 1.5, 2, 3, 4, 5, 6, 8) if high <= 12 * low else (1, 2, 5) if high <= 1000 * low else (1,)
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
