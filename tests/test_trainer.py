@@ -96,9 +96,9 @@ def _places(micro_batch: Batch) -> Tensor:
 
 def test_the_bug_is_caught_by_the_same_law() -> None:
     with inject("missing_division"):
-        bugged = trainer()
+        buggy = trainer()
     parts = [SCENES[part] for part in torch.arange(100).split(25)]
-    factor = accumulated_gradient(bugged, parts).norm() / accumulated_gradient(trainer(), parts).norm()
+    factor = accumulated_gradient(buggy, parts).norm() / accumulated_gradient(trainer(), parts).norm()
     assert factor.item() == pytest.approx(4, rel=1e-5)
 
 
