@@ -1,11 +1,10 @@
-"""Train the estimators that come with the package anew, score them, and write them.
+"""Train an estimator that comes with the package again, score it, and write it.
 
     covlab bench checkpoints student            # train by the recipe below, then write it
-    covlab bench checkpoints student --run DIR  # write what a run of that recipe left in DIR
+    covlab bench checkpoints student --run DIR  # write what a finished run of that recipe left in DIR
 
-They go to covlab/training/checkpoints/.
-
-One thread. Seconds are of processor time: they hardly depend on what else the machine does.
+It goes to covlab/training/checkpoints/. One thread. Seconds are processor time: they hardly depend on what else the
+machine does.
 """
 
 import argparse
@@ -79,7 +78,7 @@ def write(name: str, folder: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset", choices=PRESETS)
-    parser.add_argument("--run", type=Path, help="the folder of a finished run, instead of training one")
+    parser.add_argument("--run", type=Path, help="folder of a finished run; without it, train")
     options = parser.parse_args()
     run = options.run or Path("runs") / f"checkpoint-{options.preset}"
     if options.run is None:

@@ -1,12 +1,12 @@
-"""The classical ladder and the trained networks on the same unseen scenes: error, by SNR and by K, and time a scene.
+"""Score classical estimators and the trained network on the same unseen scenes: error by SNR and K, time per scene.
 
     covlab bench estimators --preset full [--scenes 1024] [--only "grid ML" --only genie] [--positions]
 
-One thread; processor time, in pieces of 32 scenes, without what is computed once for a scenario. Intervals are 95 %
-bootstrap intervals over the scenes. G is calibrated from the contract tensors of 16 other scenes. Writes
-benchmarks/results/estimators_<preset>.json; --only replaces the named rows of that file and keeps the others.
---positions measures, instead, root mean square position errors of one source at azimuth 20°, elevation 10° and 1 m,
-against the Cramér-Rao bound.
+One thread. Times are processor time, in pieces of 32 scenes, without what is computed once per scenario. Intervals
+are 95 % bootstrap intervals over the scenes. G is calibrated from the contract tensors of 16 other scenes. Results go
+to benchmarks/results/estimators_<preset>.json; --only replaces the named rows of that file and keeps the others.
+--positions instead compares root mean square position errors of one source, at azimuth 20°, elevation 10° and 1 m,
+with the Cramér-Rao bound.
 """
 
 import argparse
@@ -45,15 +45,15 @@ from covlab.training.pretrained import pretrained
 Contender = Callable[[Batch], Estimate | DictionaryEstimate]
 
 SEED, PIECE, RESAMPLES = 0, 32, 2000
-PLACE = (math.radians(20), math.radians(10), 1.0)
-"""(φ, θ, r) of the one source whose place is to be found."""
+POSITION = (math.radians(20), math.radians(10), 1.0)
+"""Position (φ, θ, r) in radians and meters of the single source of --positions."""
 SHARE = {"covariance fit, grid": 0.25, "grid ML, half the step": 0.25}
-"""Rows that see only this share of the scenes, for their time; every row says how many it saw."""
+"""Share of the scenes for slow estimators; every row records how many scenes it used."""
 RESULTS = Path(__file__).parent / "results"
 
 
 def interval(scores: Tensor) -> dict[str, Any]:
-    """Scenes, mean and median with 95 % bootstrap intervals."""
+    """Return the number of scenes, and mean and median with 95 % bootstrap intervals."""
     picks = torch.randint(len(scores), (RESAMPLES, len(scores)), generator=torch.Generator().manual_seed(0))
     drawn = scores.double()[picks]
     quantiles = torch.tensor([0.025, 0.975], dtype=torch.float64)
@@ -71,8 +71,8 @@ def interval(scores: Tensor) -> dict[str, Any]:
 
 
 def measure(name: str, estimate: Contender, batch: Batch, parameters: int | None) -> dict[str, Any]:
-    """One row: ``estimate(piece)`` on every piece of the batch."""
-    estimate(batch[:1])  # whatever is made once
+    """Return one row: ``estimate(piece)`` on every piece of the batch."""
+    estimate(batch[:1])  # computes what is needed once
     pieces, seconds = [], 0.0
     for start in range(0, len(batch), PIECE):
         piece = batch[start : start + PIECE]
@@ -100,7 +100,7 @@ def measure(name: str, estimate: Contender, batch: Batch, parameters: int | None
 
 
 def calibration(scenario: Scenario) -> list[dict]:
-    """Relative error of G from so many scenes: the fewest that span its N columns, and more."""
+    """Return the relative error of G from the fewest scenes that span its N columns, and from more."""
     simulator, truth = Simulator(scenario), site_channel(scenario).to(torch.complex64)
     fewest = -(-scenario.ris_elements // scenario.snapshots)
     rows = []
@@ -111,9 +111,7 @@ def calibration(scenario: Scenario) -> list[dict]:
 
 
 def network(scenario: Scenario) -> dict[str, tuple[Contender, int | None]]:
-    """{name: (estimate, parameters)} of the trained network that comes with the package, if it has one for this
-    preset.
-    """
+    """Return {name: (estimate, number of parameters)} of the pretrained network, if there is one for this preset."""
     try:
         trained = pretrained(scenario.name)
     except CheckpointError as error:
@@ -127,11 +125,9 @@ def network(scenario: Scenario) -> dict[str, tuple[Contender, int | None]]:
 
 
 def positions(scenario: Scenario, G: Tensor, scenes: int) -> list[dict]:
-    """Root mean square error in metres of the place of one source that stands at ``PLACE``, by SNR, and the root mean
-    square of its bound.
+    """Return the root mean square error and bound, in meters, of the position of one source at ``POSITION``, by SNR.
 
-    The estimators know K = 1 and where the preset's sources may stand; symbols, codes and noise differ from scene to
-    scene.
+    The estimators know K = 1 and where the preset's sources may stand. Symbols, codes and noise differ by scene.
     """
     one, rows = replace(scenario, max_sources=1), []
     greedy, refined, grid, trained = (
@@ -141,24 +137,24 @@ def positions(scenario: Scenario, G: Tensor, scenes: int) -> list[dict]:
         pretrained(scenario.name),
     )
     for snr_db in (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0):
-        azimuth, elevation, range_m = ((value, value) for value in PLACE)
+        azimuth, elevation, range_m = ((value, value) for value in POSITION)
         there = replace(one, azimuth=azimuth, elevation=elevation, range_m=range_m, snr_db=(snr_db, snr_db))
         batch = Simulator(there).draw(scenes, scene_generator(SEED, "positions"))
-        places = {}
+        found_positions = {}
         for name, found in (
             ("greedy ML, off grid", greedy(batch, G)),
             ("unrolled network", trained(batch.y, batch.H, batch.codes, batch.snr_db)),
         ):
-            assert found.positions is not None  # both say where the sources are
+            assert found.positions is not None  # both estimate the sources' positions
             strongest = found.positions[:, :1]
-            places[name] = torch.cat([strongest[..., :2], strongest[..., 2:].exp()], dim=2)
+            found_positions[name] = torch.cat([strongest[..., :2], strongest[..., 2:].exp()], dim=2)
         for name, estimate in (
             ("MUSIC on grid ML, refined", refined),
             ("MUSIC on the sample covariance", sample_covariance),
         ):
             R = estimate(batch, G).covariance()
-            places[name] = locate(music(R, batch.source_count, grid.steering), grid, 1)
-        errors = {name: position_errors(place, batch) for name, place in places.items()} | {
+            found_positions[name] = locate(music(R, batch.source_count, grid.steering), grid, 1)
+        errors = {name: position_errors(found, batch) for name, found in found_positions.items()} | {
             "bound": position_bound(batch, G, one)
         }
         rows.append({"snr_db": snr_db} | {name: error.square().mean().sqrt().item() for name, error in errors.items()})
@@ -176,9 +172,9 @@ def main() -> None:
     parser.add_argument(
         "--positions",
         action="store_true",
-        help="position errors of one source under the Cramér-Rao bound, and nothing else",
+        help="compare position errors of one source with the Cramér-Rao bound, and nothing else",
     )
-    parser.add_argument("--json", type=Path, help="write here instead")
+    parser.add_argument("--json", type=Path, help="write to this file instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
 

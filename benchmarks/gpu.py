@@ -1,12 +1,11 @@
-"""Everything on one device: scenes drawn, windows trained, waits, what its arithmetic allows, and what is learned.
+"""Measure one device: drawing scenes, training windows, waits, arithmetic limits, and the NMSE it reaches.
 
     python benchmarks/gpu.py [--preset full] [--minutes 10] [--json benchmarks/results/gpu.json]
 
-Runs from a checkout with nothing installed but torch, numpy and what `covlab train` needs; on a machine without a GPU
-it measures the CPU. Floors: a window cannot take less than its operations over what a large matrix product reaches
-here, nor less than the bytes its operations read and write over what a large copy reaches here. Both rates are
-measured, in the same precision. Operations that a compiler fuses move fewer bytes than counted: a share may then pass
-100 %.
+Runs from a checkout and needs only torch, numpy and what `covlab train` needs. Without a GPU it measures the CPU.
+Every window has two floors: its operations divided by the rate of a large matrix product, and the bytes that its
+operations read and write divided by the rate of a large copy. Both rates are measured here, in the same precision. A
+compiler that fuses operations moves fewer bytes than counted, so that a share may exceed 100 %.
 """
 
 import argparse
@@ -26,7 +25,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
@@ -34,42 +32,25 @@ from covlab.networks.model import Estimate, Network
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import PRESETS, preset
 from covlab.training.loss import LossWeights
+from covlab.training.operations import Operations
 from covlab.training.progress import Silent
 from covlab.training.recipe import PRECISIONS, Recipe
 from covlab.training.run_config import NETWORKS, build, configure, windows_within
 from covlab.training.trainer import Trainer
 
-WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors", "masked_select", "_unique2")
-
-Way = Callable[[Trainer, Batch], None]  # changes how a trainer runs its network; a batch is there to look at
+Way = Callable[[Trainer, Batch], None]  # changes how a trainer runs its network; the batch is an example
 
 
-class Operations(TorchDispatchMode):
-    """Counts operations that wait for the device, and the bytes that operations read and write."""
+class Moved(Operations):
+    """Also count the bytes that operations read and write."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.waits: Counter[str] = Counter()
-        self.bytes = 0
+    bytes = 0
 
-    def __torch_dispatch__(
-        self,
-        function: OpOverload,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        name = function.overloadpacket.__name__
-        self.waits[name] += name in WAITS
-        views = any(returned.alias_info and not returned.alias_info.is_write for returned in function._schema.returns)
-        if not views:
-            tensors = [
-                leaf
-                for leaf in torch.utils._pytree.tree_leaves((args, kwargs, result))
-                if isinstance(leaf, torch.Tensor)
-            ]
-            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    def __torch_dispatch__(self, function: OpOverload, types: Sequence, args: Any = (), kwargs: Any = None) -> Any:
+        result = super().__torch_dispatch__(function, types, args, kwargs)
+        if not any(returned.alias_info and not returned.alias_info.is_write for returned in function._schema.returns):
+            leaves = torch.utils._pytree.tree_leaves((args, kwargs, result))
+            self.bytes += sum(leaf.numel() * leaf.element_size() for leaf in leaves if isinstance(leaf, Tensor))
         return result
 
 
@@ -79,7 +60,7 @@ def synchronize(device: str) -> None:
 
 
 def rate(device: str, seconds: float, step: Callable[[], object]) -> float:
-    """Calls of ``step`` a second, over at least ``seconds``, after a few to warm up."""
+    """Return calls of ``step`` per second, over at least ``seconds``, after a warm-up."""
     for _ in range(3):
         step()
     synchronize(device)
@@ -93,9 +74,7 @@ def rate(device: str, seconds: float, step: Callable[[], object]) -> float:
 
 
 def ceilings(device: str, seconds: float, size: int) -> dict[str, float]:
-    """What this device reaches: operations a second in each precision, by a matrix product of ``size``², and bytes a
-    second, by a copy.
-    """
+    """Return operations per second of a ``size``² matrix product in each precision, and bytes per second of a copy."""
     reached = {}
     for precision, dtype in PRECISIONS.items():
         matrix = torch.randn(size, size, device=device, dtype=dtype or torch.float32)
@@ -120,9 +99,7 @@ def compiled(run: Trainer, sample: Batch) -> None:
 
 
 def graphed(run: Trainer, sample: Batch) -> None:
-    """Forward and backward of the network as CUDA graphs; shapes are static, since fresh scenes come in equal
-    micro-batches.
-    """
+    """Run forward and backward as CUDA graphs; shapes are static, because fresh micro-batches have equal sizes."""
 
     class Tensors(torch.nn.Module):
         def __init__(self, network: Network) -> None:
@@ -147,7 +124,7 @@ def graphed(run: Trainer, sample: Batch) -> None:
 
 
 def measured(options: argparse.Namespace, precision: str, how: Way | None, reached: dict[str, float]) -> dict[str, Any]:
-    """A row: windows a second with fresh scenes each, waits a window, and the shares of the two floors."""
+    """Return a row: windows per second with fresh scenes, waits per window, and the shares of the two floors."""
     device = options.device
     run = build(make(options, precision), device, progress=Silent())
     kept = next(run.draw_windows(0))
@@ -170,7 +147,7 @@ def measured(options: argparse.Namespace, precision: str, how: Way | None, reach
     plain = build(make(options, precision), device, progress=Silent())
     with FlopCounterMode(display=False) as flops:
         plain.train_window(kept)
-    with Operations() as moved:
+    with Moved() as moved:
         plain.train_window(kept)
     operations = flops.get_total_flops()
     floors = {"operations": operations / reached[precision], "bytes": moved.bytes / reached["bytes"]}
@@ -192,14 +169,12 @@ def measured(options: argparse.Namespace, precision: str, how: Way | None, reach
 
 
 def count_waits(device: str, step: Callable[[], object], windows: int = 16) -> float:
-    """Waits for the device a window, simulation included: as CUDA reports them, or operations that would wait on the
-    CPU.
-    """
+    """Return waits per window, simulation included: as CUDA reports them, or operations that would wait on the CPU."""
     if not device.startswith("cuda"):
         with Operations() as seen:
             for _ in range(windows):
                 step()
-        return sum(seen.waits.values()) / windows
+        return seen.waits / windows
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -212,12 +187,12 @@ def count_waits(device: str, step: Callable[[], object], windows: int = 16) -> f
         f"{Path(warning.filename).name}:{warning.lineno}" for warning in caught if "synchroniz" in str(warning.message)
     )
     for location, count in locations.most_common(5):
-        print(f"    waits: {count / windows:.2f} a window at {location}")
+        print(f"    waits: {count / windows:.2f} per window at {location}")
     return sum(locations.values()) / windows
 
 
 def simulated(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Scenes a second by size of the batch drawn."""
+    """Return scenes drawn per second, by batch size."""
     from covlab.scenes.simulator import Simulator, scene_generator
 
     simulator, rows = Simulator(preset(options.preset), options.device), []
@@ -234,7 +209,7 @@ def simulated(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def learned(options: argparse.Namespace) -> dict[str, Any]:
-    """NMSE on held-out scenes after ``--minutes`` of training, validations included."""
+    """Return the NMSE on held-out scenes after ``--minutes`` of training, validations included."""
     precision = "bf16" if options.device.startswith("cuda") else "fp32"
     config = make(options, precision)
     config["recipe"]["windows"] = windows_within(config, options.minutes, options.device)
@@ -262,9 +237,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
     parser.add_argument(
-        "--size", type=int, help="side of the matrices the ceilings are measured with [default: 8192, on the CPU 1024]"
+        "--size", type=int, help="side of the matrices that measure the ceilings [default: 8192, on the CPU 1024]"
     )
-    parser.add_argument("--compile", action="store_true", help="also through torch.compile")
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
@@ -292,7 +267,7 @@ def main() -> None:
         for how in ways:
             try:
                 rows.append(measured(options, precision, how, reached))
-            except Exception as error:  # noqa: BLE001 - one way that fails must not cost the others their lent minutes
+            except Exception as error:  # noqa: BLE001 - one failure must not lose the other measurements
                 missing.append(
                     f"{precision}, {how.__name__ if how else 'eager'}: {type(error).__name__}: "
                     f"{str(error).splitlines()[0]}"

@@ -1,10 +1,9 @@
-"""What the strict runner costs: seconds of `covlab course run` over those of plain papermill.
+"""Measure what the strict runner costs: seconds of `covlab course run` relative to plain papermill.
 
     covlab bench runner [--only 06] [--rounds 3]
 
-Both run the same instructor editions one after the other, papermill as one command a notebook,
-alternating, so that a machine that is busy for a while is unfair to neither. Where other work runs
-beside it, wall clock says little; the seconds of processor time, of all processes, say more.
+Both run the same instructor editions, papermill with one command per notebook. They alternate, so that a busy machine
+slows both. On a shared machine, trust the processor time of all processes more than the wall clock.
 """
 
 import argparse
@@ -19,7 +18,7 @@ from covlab.course.editions import read_lessons, write_notebook
 
 
 def cost(*commands: list[str]) -> tuple[float, float]:
-    """Wall clock and processor seconds of some commands, one after the other, with all they start."""
+    """Return wall-clock and processor seconds of commands, one after the other, with all processes they start."""
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     for command in commands:
         subprocess.run(

@@ -1,10 +1,10 @@
-"""What a window costs as surfaces, snapshots, batches and ranks grow; where the time goes; what breaks first.
+"""Measure what a window costs as surfaces, snapshots, batches and ranks grow, and where the time goes.
 
     covlab bench scale [--json benchmarks/results/scale.json] [--write]
 
-Processor time of one thread (of all ranks together, where there are several), the median over windows, with the loss of
-the NMSE alone and scenes drawn fresh. Rows marked * are extrapolated: the cost of a window is fitted by a + b·x in the
-quantity that grows, on the measured rows. `--write` puts the tables into benchmarks/README.md, section "Scale".
+Times are processor time of one thread, the median over windows, with the NMSE as the only loss term and fresh scenes.
+Rows marked * are extrapolated: a line a + b·x, fitted to the measured rows, gives the cost of a window for the
+quantity x that grows. `--write` puts the tables into benchmarks/README.md, section "Scale".
 """
 
 import argparse
@@ -61,9 +61,7 @@ def make(scenario: Scenario, micro_batch: int, accumulation: int = 1, ranks: Ran
 
 
 def milliseconds(run: Trainer, windows: int) -> tuple[float, float, float]:
-    """Median processor time of drawing a window, and of training on it; megabytes of parameters, gradients and
-    moments.
-    """
+    """Return median milliseconds of drawing and of training a window; megabytes of parameters, gradients, moments."""
     source = run.draw_windows(0)
     draw: list[float] = []
     train: list[float] = []
@@ -82,7 +80,7 @@ def milliseconds(run: Trainer, windows: int) -> tuple[float, float, float]:
 def grown(
     name: str, values: Sequence[int], make_run: Callable[[int], Trainer], windows: int, beyond: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Rows of one quantity that grows: measured, then extrapolated by a line through the measured rows."""
+    """Return rows of one quantity that grows: measured, then extrapolated by a line through the measured rows."""
     rows: list[dict[str, Any]] = []
     for value in values:
         draw, train, state = milliseconds(make_run(value), windows)
@@ -101,8 +99,7 @@ def grown(
     for value in beyond:
         line: dict[str, Any] = {"grows": name, "value": value, "extrapolated": True}
         for column in ("draw_ms", "train_ms", "state_mb"):
-            # Relative errors are fitted: a line that is right only for the largest row would go below zero for the
-            # smallest.
+            # The fit minimizes relative errors: with absolute ones, the line could go below zero for small rows.
             y = torch.tensor([row[column] for row in measured], dtype=torch.float64)
             a, b = (
                 torch.linalg.lstsq(x / y[:, None], torch.ones(len(y), 1, dtype=torch.float64))
@@ -125,12 +122,12 @@ def one_rank(size: int, number: int, folder: Path, windows: int) -> None:
     with joined("cpu") as ranks:
         run = make(FULL, 32, accumulation=4, ranks=ranks)
         spent = {"average": 0.0}
-        honest = ranks.average
+        original = ranks.average
 
         def average(parameters: list[nn.Parameter], weight: Tensor) -> Tensor:
             ranks.any(False)  # wait for the others here, so that only the sum itself is counted
             began = time.process_time()
-            result = honest(parameters, weight)
+            result = original(parameters, weight)
             spent["average"] += time.process_time() - began
             return result
 
@@ -143,9 +140,7 @@ def one_rank(size: int, number: int, folder: Path, windows: int) -> None:
 
 
 def by_ranks(sizes: Sequence[int], windows: int) -> list[dict[str, Any]]:
-    """Four micro-batches of 32 a window at full size, dealt out: processor time of the slowest rank, and of its part of
-    the sum.
-    """
+    """Return the slowest rank's processor time per window of four micro-batches of 32, and that of the all-reduce."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
@@ -166,7 +161,7 @@ def by_ranks(sizes: Sequence[int], windows: int) -> list[dict[str, Any]]:
 
 
 def where(windows: int) -> list[dict[str, Any]]:
-    """Shares of the processor time, by operation, of windows at full size."""
+    """Return the shares of the processor time, by operation, of windows at full size."""
     run = make(FULL, 32, accumulation=4)
     source = run.draw_windows(0)
     run.train_window(next(source))
@@ -187,7 +182,7 @@ def text(found: dict[str, Any]) -> str:
         BEGIN,
         (
             f"`{found['command']}`, torch {found['torch']}, {found['processor']}, one thread. Milliseconds of "
-            "processor time a window; * extrapolated."
+            "processor time per window; * extrapolated."
         ),
         "",
     ]
@@ -203,10 +198,7 @@ def text(found: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        (
-            "| ranks | processor time of the slowest rank, a window of 4 × 32 | of which the sum over ranks | over one "
-            "rank |"
-        ),
+        "| ranks | slowest rank's processor time per window of 4 × 32 | of which the all-reduce | vs. one rank |",
         "|---|---|---|---|",
     ]
     one = found["ranks"][0]["window_ms"]
@@ -214,7 +206,7 @@ def text(found: dict[str, Any]) -> str:
         lines.append(
             f"| {row['ranks']} | {row['window_ms']:,.1f} ms | {row['sum_ms']:,.1f} ms | {row['window_ms'] / one:.2f} |"
         )
-    lines += ["", "| where the time goes at full size | share | calls a window |", "|---|---|---|"]
+    lines += ["", "| where the time goes at full size | share | calls per window |", "|---|---|---|"]
     lines += [f"| `{row['operation']}` | {row['share']:.1%} | {row['calls']:.0f} |" for row in found["where"]]
     return "\n".join([*lines, END])
 
@@ -222,7 +214,7 @@ def text(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--windows", type=int, default=10, help="of each measurement")
-    parser.add_argument("--small", action="store_true", help="a few sizes only, to see that it runs")
+    parser.add_argument("--small", action="store_true", help="a few sizes only, to check that it runs")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
     options = parser.parse_args()

@@ -1,12 +1,11 @@
-"""How many scenes a second the simulator draws, and how far that is from what its arithmetic must cost.
+"""Measure how many scenes per second the simulator draws, and compare that with the cost of its arithmetic.
 
     covlab bench simulator [--batch 512] [--rounds 7] [--json FILE]
 
-For each preset, with the factors of R and with R formed, on one thread and on two: processor time a scene (of all
-threads, the least of the rounds: other work on the machine can only add to it) and scenes a second by the clock. The
-floor is what a scene cannot do without, at rates measured beside it: random numbers, arithmetic, and writing what is
-handed over into fresh memory.
-Where the rest goes is told operation by operation.
+For each preset, with the factors of R and with R formed, on one thread and on two: processor time per scene (of all
+threads; the minimum of the rounds, because other work on the machine can only add to it) and scenes per second by the
+clock. The floor is what every scene needs, at rates measured in the same run: random numbers, arithmetic, and writing
+the results into fresh memory. The last line shows which operations take the time.
 """
 
 import argparse
@@ -14,48 +13,23 @@ import importlib.metadata
 import json
 import platform
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import PRESETS, Scenario, preset
 from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.training.operations import Operations
 
 HANDED_OVER = {"factors": Batch.factor, "R": Batch.covariance}
 FLOPS_OF = {"multiply": 6, "multiply-add": 8}  # real operations in one complex one
 
 
-class Spent(TorchDispatchMode):
-    """Processor time of every operation by name. (PyTorch's profiler goes by the clock, and a busy machine's clock
-    charges whom it likes.)
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-
-    def __torch_dispatch__(
-        self,
-        function: OpOverload,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        began = time.process_time()
-        result = function(*args, **(kwargs or {}))
-        self.seconds[function.overloadpacket.__name__] += time.process_time() - began
-        return result
-
-
 def least(function: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Seconds of processor time and of the clock that one call takes, the least of ``rounds``."""
+    """Return the seconds of processor time and of the clock that one call takes, the minimum of ``rounds``."""
     function()
     times = []
     for _ in range(rounds):
@@ -66,7 +40,7 @@ def least(function: Callable[[], object], rounds: int) -> tuple[float, float]:
 
 
 def rates(rounds: int) -> dict[str, float]:
-    """What one thread of this machine does in a second: real operations, random numbers, bytes into fresh memory."""
+    """Return what one thread does per second: real operations, random numbers, bytes into fresh memory."""
     square, generator = torch.randn(1024, 1024), torch.Generator()
     numbers, megabytes = 2**20, 64
     return {
@@ -77,7 +51,7 @@ def rates(rounds: int) -> dict[str, float]:
 
 
 def needs(s: Scenario, handed_over: str) -> dict[str, float]:
-    """What one scene cannot do without."""
+    """Return the operations, random numbers and bytes that one scene needs."""
     N, M, L, K = s.ris_elements, s.bs_antennas, s.snapshots, s.max_sources
     multiply, multiply_add = FLOPS_OF["multiply"], FLOPS_OF["multiply-add"]
     # code·factor; through G; H; symbols
@@ -99,12 +73,12 @@ def main() -> None:
     torch.set_num_threads(1)
     speed = rates(options.rounds)
     print(
-        f"one thread: {speed['operations'] / 1e9:.0f} G operations, {speed['random'] / 1e6:.0f} M random numbers, "
-        f"{speed['bytes'] / 1e9:.1f} GB into fresh memory a second"
+        f"one thread, per second: {speed['operations'] / 1e9:.0f} G operations, {speed['random'] / 1e6:.0f} M random "
+        f"numbers and {speed['bytes'] / 1e9:.1f} GB into fresh memory"
     )
     rows = []
     print(
-        f"{'':12}{'':9}{'threads':>8}{'µs a scene':>12}{'scenes/s':>10}{'floor':>8}{'off by':>8}   floor = "
+        f"{'':12}{'':9}{'threads':>8}{'µs/scene':>12}{'scenes/s':>10}{'floor':>8}{'off by':>8}   floor = "
         "operations + random numbers + memory, µs"
     )
     for name in PRESETS:
@@ -141,7 +115,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     simulator, generator = Simulator(preset("full")), scene_generator(0, "benchmark")
-    with Spent() as spent:
+    # PyTorch's profiler reads the clock, which on a busy machine also counts other processes.
+    with Operations() as spent:
         for _ in range(options.rounds):
             simulator.draw(options.batch, generator).factor()
     total = sum(spent.seconds.values())

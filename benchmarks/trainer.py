@@ -1,10 +1,10 @@
-"""What the trainer costs over a raw loop, and what Fabric, Accelerate and Lightning cost over the same one.
+"""Compare the cost of the trainer, Fabric, Accelerate and Lightning with a raw loop.
 
     covlab bench trainer [--rounds 10] [--preset student]
 
-The same network, scenes, optimizer (AdamW, fused, two groups), clipping, schedule and arithmetic; ours also keeps its
-ledger. Rounds are interleaved in one process, and every round's processor times (all threads) are divided by that
-round's raw loop's. Peers that are not installed are left out (``pip install covlab[bench]``).
+All use the same network, scenes, optimizer (AdamW, fused, two groups), clipping, schedule and arithmetic; covlab also
+keeps its ledger. Rounds are interleaved in one process. Each processor time (all threads) is divided by the raw loop's
+in the same round. Peers that are not installed are left out (``pip install covlab[bench]``).
 """
 
 import argparse
@@ -15,17 +15,13 @@ import platform
 import statistics
 import time
 import warnings
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._ops import OpOverload
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from covlab.networks.model import BackProjectionNet, Estimate, Network
@@ -34,16 +30,16 @@ from covlab.scenes.scenario import PRESETS, Scenario, preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes
 from covlab.training.loss import LossWeights
+from covlab.training.operations import Operations
 from covlab.training.progress import Silent
 from covlab.training.recipe import Recipe
 from covlab.training.trainer import Trainer, gradients
 
 ACCUMULATION, CLIP, BUDGET = 4, 1.0, 100_000
-WAITS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_linalg_check_errors")
 
 
 class Factors(nn.Module):
-    """The network with plain tensors for output: Fabric refuses a frozen dataclass."""
+    """The network, returning plain tensors: Fabric refuses a frozen dataclass."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -71,14 +67,20 @@ def mean_loss(network: nn.Module, batch: Batch) -> Tensor:
 
 
 class Contender:
-    """One way to train the network. ``module``: what must be installed for it."""
+    """A way to train the network. ``module``: the package that must be installed."""
 
     name: str
     module = "torch"
     optimizer: Optimizer
+    schedule: Any
 
     def __init__(self, scenario: Scenario, scenes: Batch) -> None:
         raise NotImplementedError
+
+    def step(self) -> None:
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
 
     def train(self, micro_batches: list[Batch]) -> None:
         raise NotImplementedError
@@ -89,14 +91,8 @@ class Ours(Contender):
 
     def __init__(self, scenario: Scenario, scenes: Batch) -> None:
         recipe = Recipe(windows=BUDGET, accumulation=ACCUMULATION, clip=CLIP)
-        self.trainer = Trainer(
-            new_network(scenario),
-            FixedScenes(scenes, 32, 0),
-            scenes[:1],
-            recipe,
-            LossWeights.only(lam_cov=1.0),
-            progress=Silent(),
-        )
+        network, stream, weights = new_network(scenario), FixedScenes(scenes, 32, 0), LossWeights.only(lam_cov=1.0)
+        self.trainer = Trainer(network, stream, scenes[:1], recipe, weights, progress=Silent())
         self.optimizer = self.trainer.optimizer
 
     def train(self, micro_batches: list[Batch]) -> None:
@@ -117,9 +113,7 @@ class Raw(Contender):
             for batch in window:
                 (mean_loss(self.network, batch) / ACCUMULATION).backward()
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
-            self.optimizer.step()
-            self.schedule.step()
-            self.optimizer.zero_grad()
+            self.step()
 
 
 class Fabric(Contender):
@@ -139,9 +133,7 @@ class Fabric(Contender):
                 with self.fabric.no_backward_sync(self.network, enabled=position < len(window)):
                     self.fabric.backward(mean_loss(self.network, batch) / ACCUMULATION)
             self.fabric.clip_gradients(self.network, self.optimizer, max_norm=CLIP)
-            self.optimizer.step()
-            self.schedule.step()
-            self.optimizer.zero_grad()
+            self.step()
 
 
 class Accelerate(Contender):
@@ -160,9 +152,7 @@ class Accelerate(Contender):
                 self.accelerator.backward(mean_loss(self.network, batch))
                 if self.accelerator.sync_gradients:
                     self.accelerator.clip_grad_norm_(self.network.parameters(), CLIP)
-                self.optimizer.step()
-                self.schedule.step()
-                self.optimizer.zero_grad()
+                self.step()
 
 
 class Lightning(Contender):
@@ -198,7 +188,7 @@ class Lightning(Contender):
         self.optimizer = self.wrapped.made[0]
 
     def train(self, micro_batches: list[Batch]) -> None:
-        """Its set-up is not counted: ``clock.seconds`` is what lies between its own start and end of training."""
+        """Train, without counting the set-up: ``clock.seconds`` is the time from its start to its end of training."""
         trainer = self.lightning.Trainer(
             max_epochs=1,
             accelerator="cpu",
@@ -215,30 +205,11 @@ class Lightning(Contender):
 
 
 def _loader(micro_batches: list[Batch]) -> DataLoader[Batch]:
-    return DataLoader(micro_batches, batch_size=None)  # type: ignore[arg-type]  # a list is dataset enough
+    return DataLoader(micro_batches, batch_size=None)  # type: ignore[arg-type]  # a list works as a data set
 
 
 def _windows(micro_batches: list[Batch]) -> list[list[Batch]]:
     return [micro_batches[start : start + ACCUMULATION] for start in range(0, len(micro_batches), ACCUMULATION)]
-
-
-class Operations(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-        self.waits: Counter[str] = Counter()
-
-    def __torch_dispatch__(
-        self,
-        function: OpOverload,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        name = function.overloadpacket.__name__
-        self.count += 1
-        self.waits[name] += name in WAITS
-        return function(*args, **(kwargs or {}))
 
 
 def seconds(contender: Contender, micro_batches: list[Batch]) -> float:
@@ -249,19 +220,19 @@ def seconds(contender: Contender, micro_batches: list[Batch]) -> float:
 
 
 def operations(contender: Contender, micro_batches: list[Batch]) -> tuple[float, float]:
-    """Operations and waits for the device, a window."""
+    """Return operations and waits for the device, per window."""
     with Operations() as seen:
         contender.train(micro_batches)
     windows = len(_windows(micro_batches))
-    return seen.count / windows, sum(seen.waits.values()) / windows
+    return seen.calls.total() / windows, seen.waits / windows
 
 
 def short_window_gradient(kind: type[Contender], scenario: Scenario, scenes: Batch) -> float:
-    """Gradient norm of a last window of 3 of 4 micro-batches, over the exact mean's."""
+    """Return the gradient norm of a last window of 3 of 4 micro-batches, relative to the exact mean's."""
     micro_batches = [scenes[start : start + 32] for start in range(0, 7 * 32, 32)]
     exact = Factors(new_network(scenario))
     contender = kind(scenario, scenes)
-    for group in contender.optimizer.param_groups:  # nothing may move before the short window is seen
+    for group in contender.optimizer.param_groups:  # parameters must not move before the short window
         group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], torch.Tensor) else 0.0
         group["peak"], group["initial_lr"] = 0.0, 0.0
     if hasattr(contender, "schedule"):
@@ -286,7 +257,7 @@ def short_window_gradient(kind: type[Contender], scenario: Scenario, scenes: Bat
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--windows", type=int, default=16, help="a round")
+    parser.add_argument("--windows", type=int, default=16, help="per round")
     parser.add_argument("--preset", choices=PRESETS, default="student")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()

@@ -1,8 +1,8 @@
-"""What the back-projecting network reaches, and in how long: held out, and in the overfit test.
+"""Measure what the back-projection network reaches, and how long it takes: held out, and in the overfit test.
 
     covlab bench training [--windows 1500] [--seed 0]
 
-Times are of this machine, as it is now; compare them only within one run.
+Compare times only within one run: they depend on the machine and on what else it does.
 """
 
 import argparse
@@ -10,8 +10,10 @@ import time
 
 import torch
 
+from covlab.metrics import by_snr
 from covlab.networks.model import BackProjectionNet
-from covlab.scenes.scenario import preset
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import Scenario, preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes, FreshScenes
 from covlab.training.loss import LossWeights
@@ -19,51 +21,42 @@ from covlab.training.progress import Silent
 from covlab.training.recipe import Recipe
 from covlab.training.trainer import Trainer
 
-NMSE = LossWeights.only(lam_cov=1.0)
+
+def fitted(run: Trainer) -> float:
+    """Train ``run`` to its end, and return the seconds that took."""
+    began = time.perf_counter()
+    run.fit()
+    return time.perf_counter() - began
+
+
+def new_run(
+    scenario: Scenario, scenes: FreshScenes | FixedScenes, validation: Batch, windows: int, seed: int
+) -> Trainer:
+    torch.manual_seed(seed)
+    network, recipe = BackProjectionNet(scenario), Recipe(windows=windows)
+    return Trainer(network, scenes, validation, recipe, weights=LossWeights.only(lam_cov=1.0), progress=Silent())
 
 
 def held_out(name: str, windows: int, seed: int) -> None:
     scenario = preset(name)
     simulator = Simulator(scenario)
     validation = simulator.draw(2048, scene_generator(seed, "validation"))
-    torch.manual_seed(seed)
-    run = Trainer(
-        BackProjectionNet(scenario),
-        FreshScenes(simulator, 32, 400, seed),
-        validation,
-        Recipe(windows=windows),
-        weights=NMSE,
-        progress=Silent(),
-    )
-    start, began = run.evaluate().mean().item(), time.perf_counter()
-    run.fit()
-    seconds = time.perf_counter() - began
-    scores = run.evaluate()
+    run = new_run(scenario, FreshScenes(simulator, 32, 400, seed), validation, windows, seed)
+    start, seconds, scores = run.evaluate().mean().item(), fitted(run), run.evaluate()
     print(
         f"{name}, held out: NMSE {start:.3f} -> {scores.mean():.3f} (median {scores.median():.3f}) in {windows} "
         f"windows, {seconds:.0f} s"
     )
-    for low, high in ((-5, 0), (0, 5), (5, 10), (10, 15), (15, 20)):
-        inside = (validation.snr_db >= low) & (validation.snr_db < high)
-        print(f"    SNR {low:3d} to {high:2d} dB: {scores[inside].mean():.3f}")
+    for row in by_snr(validation, scores):
+        print(f"    SNR {row['low_db']:3.0f} to {row['high_db']:2.0f} dB: {row['mean']:.3f}")
 
 
 def overfit(name: str, seed: int) -> None:
     scenario = preset(name)
     simulator = Simulator(scenario)
     scenes = simulator.draw(512, scene_generator(seed, "overfit"))
-    torch.manual_seed(seed)
-    run = Trainer(
-        BackProjectionNet(scenario),
-        FixedScenes(scenes, 32, seed),
-        scenes,
-        Recipe(windows=120),
-        weights=NMSE,
-        progress=Silent(),
-    )
-    began = time.perf_counter()
-    run.fit()
-    memorized, seconds = run.history[-1]["validation"], time.perf_counter() - began
+    run = new_run(scenario, FixedScenes(scenes, 32, seed), scenes, 120, seed)
+    seconds, memorized = fitted(run), run.history[-1]["validation"]
     run.validation = simulator.draw(2048, scene_generator(seed, "validation"))
     print(
         f"{name}, overfit test: NMSE {memorized:.4f} on its own 512 scenes after 30 epochs, "

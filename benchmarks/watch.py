@@ -1,13 +1,12 @@
-"""What covlab.watch costs, and which bugs it and its peers find in the very same loops.
+"""Measure what covlab.watch costs, and which bugs it and its peers find in the same loops.
 
     covlab bench watch [--json FILE] [--rounds 8] [--only cost|loops|trainer]
 
-Cost: processor time of a step watched over that of the same step alone, alternating, ten million parameters.
-Loops: the textbook loops of tests/watch_faulty.py and a few correct ones, each tool with what it is made for:
-torch-audit through its autopatch, torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm
-and learning rate a step. Each finding counts from a warning on; what a tool also says of the corrected loop
-(tests/watch_mended.py) counts for nothing. A peer that is not installed is left out, and said to be. Trainer: the
-museum's faults in the project's own trainer.
+Cost: processor time of a watched step relative to the same step alone, alternating, with ten million parameters.
+Loops: the textbook loops of tests/watch_faulty.py and a few correct ones. Each tool is used as intended: torch-audit
+through its autopatch, torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm and learning
+rate per step. Warnings and worse count; what a tool also reports for the corrected loop (tests/watch_mended.py) does
+not. The results name the peers that are not installed. Trainer: the museum's faults in covlab's own trainer.
 """
 
 import argparse
@@ -36,6 +35,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import covlab  # noqa: F401  (tells threads how to wait, before torch loads)
 from covlab.faults import FAULTS
 from covlab.faults.small_run import exhibit, finish
+from covlab.plots.watch_results import detections
 from covlab.watch import TITLES, watch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -43,7 +43,7 @@ from watch_faulty import FAULTY
 from watch_healthy import HEALTHY
 from watch_mended import mended
 
-Loop = Callable[..., object]  # takes ``log``, which takes the loss
+Loop = Callable[..., object]  # called with ``log``, a function of the loss
 
 CORRECT = (
     "raw",
@@ -57,19 +57,18 @@ CORRECT = (
     "half_precision_with_skips",
     "sharpness_aware",
 )
-# True of these loops, and not about what a step does: no visible progress (their labels are random and they are short),
-# dimensions that are no
-# multiple of 8, weight decay on biases, a bias before a normalization.
+# Findings that are true of these loops but not about a step: no visible progress (the loops are short and their labels
+# are random), dimensions that are not multiples of 8, weight decay on biases, a bias before a normalization.
 REMARKS = {"TP-DEAD-RUN", "TA200", "TA402", "TA400"}
 NOT_RUN = {
     "traincheck 0.2": (
-        "needs the trace of a right run of the same script and invariants inferred from it, about half "
-        "a minute of processor time a loop"
+        "needs the trace of a correct run of the same script and invariants inferred from it, about half "
+        "a minute of processor time per loop"
     )
 }
 
 
-# ---------------------------------------------------------------- what each tool says of a loop
+# ---------------------------------------------------------------- what each tool reports for a loop
 
 
 def ours(loop: Loop) -> list[str]:
@@ -80,7 +79,7 @@ def ours(loop: Loop) -> list[str]:
 
 @contextlib.contextmanager
 def every_optimizer(attach: Callable[[nn.Module, Optimizer], object]) -> Iterator[None]:
-    """``attach(model, optimizer)`` for every optimizer that is made, with the model whose parameters it holds."""
+    """Call ``attach(model, optimizer)`` for every new optimizer, with the model whose parameters it holds."""
     original = Optimizer.__init__
 
     def init(self: Optimizer, *args: Any, **kwargs: Any) -> None:
@@ -188,7 +187,7 @@ def said(tool: Callable[[Loop], list[str]], loop: Loop) -> list[str]:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
             return tool(loop)
-        except Exception as error:  # noqa: BLE001 - a tool that fails on a loop is a row of the table
+        except Exception as error:  # noqa: BLE001 - loops() reports a tool that fails on a loop
             return [f"failed: {type(error).__name__}: {error}"[:120]]
 
 
@@ -218,19 +217,19 @@ def loops() -> list[dict]:
     ]
 
 
-# ---------------------------------------------------------------- the museum in our own trainer
+# ---------------------------------------------------------------- the museum in covlab's own trainer
 
 
 def museum() -> list[dict]:
     rows = []
     for name in FAULTS:
-        for bugged in (False, True):
+        for injected in (False, True):
             with watch() as w:
-                finish(exhibit(name, without=not bugged))
+                finish(exhibit(name, without=not injected))
             found: dict[str, str] = {}
             for finding in w.report().flat:
                 found.setdefault(finding.code, finding.verdict)
-            rows.append({"fault": name, "injected": bugged, "found": found})
+            rows.append({"fault": name, "injected": injected, "found": found})
         print(f"{name:36} {rows[-1]['found']}   without: {rows[-2]['found']}", flush=True)
     return rows
 
@@ -261,7 +260,7 @@ def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: int = 8) -
         ratios, alone = [], []
         with watch(model, optimizer, light=light):
             for _ in range(2):
-                seconds()  # past the first steps, whose parameters are compared one by one
+                seconds()  # skip the first steps, whose parameters are compared one by one
         for _ in range(rounds):
             alone.append(seconds())
             with watch(model, optimizer, light=light) as w:
@@ -285,7 +284,7 @@ def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: int = 8) -
         print(
             (
                 f"{'light' if light else 'full':6} {row['ratio']:.3f} ({row['low']:.3f}-{row['high']:.3f}) of "
-                f"{rows[-1]['milliseconds']:.0f} ms a step"
+                f"{rows[-1]['milliseconds']:.0f} ms per step"
             ),
             flush=True,
         )
@@ -293,24 +292,10 @@ def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: int = 8) -
 
 
 def write_matrix(results: dict, path: Path) -> None:
-    """fault, where, invariant, verdict: what each fault gets that the same loop without it does not."""
-    right = {row["fault"]: row["found"] for row in results.get("trainer", []) if not row["injected"]}
-    rows = []
-    for row in results.get("trainer", []):
-        if row["injected"]:
-            found = {
-                code: verdict for code, verdict in row["found"].items() if right[row["fault"]].get(code) != verdict
-            }
-            rows += [(row["fault"], "trainer", code, verdict) for code, verdict in found.items()] or [
-                (row["fault"], "trainer", "", "no trace")
-            ]
-    for row in results.get("loops", []):
-        if row["bug"]:
-            findings = sorted({*row["new"]["covlab.watch"], *([row["expected"]] if row["expected"] else [])})
-            rows += [(row["loop"], "textbook loop", *finding.split()) for finding in findings] or [
-                (row["loop"], "textbook loop", "", "no trace")
-            ]
-    path.write_text("".join(",".join(row) + "\n" for row in [("fault", "where", "invariant", "verdict"), *rows]))
+    """Write fault, where, invariant and verdict of each finding that the same loop without the fault does not get."""
+    rows = [("fault", "where", "invariant", "verdict")]
+    rows += detections(results.get("trainer", []), results.get("loops", []))
+    path.write_text("".join(",".join(row) + "\n" for row in rows))
 
 
 def main() -> None:
@@ -318,7 +303,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--only", choices=("cost", "loops", "trainer"))
     parser.add_argument(
-        "--json", type=Path, help="also write the results here; parts that were not run stay as they are there"
+        "--json", type=Path, help="also write the results here; parts that were not run keep their old results"
     )
     options = parser.parse_args()
     warnings.filterwarnings("ignore")

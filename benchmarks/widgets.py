@@ -1,11 +1,10 @@
-"""How long an explorer takes from a moved control to its picture, at student size.
+"""Measure the time from a moved control to the new picture, for each explorer at student size.
 
     covlab bench widgets [--rounds 5]
 
-For each explorer, a control is moved to and fro: processor time in the kernel until the HTML with the picture in it is
-ready (the goal is 200 ms), how much of that is drawing and saving, and the size of what goes to the browser. Two empty
-panels are drawn beside it: the least that any of them could take. Work that goes on in the background is not part of
-it.
+The benchmark moves one control back and forth. It measures the processor time in the kernel until the HTML with the
+picture is ready (the goal is 200 ms), its ratio to drawing two empty panels, which is the minimum for any explorer, and
+the size of what goes to the browser. Background work does not count.
 """
 
 import argparse
@@ -51,7 +50,7 @@ def main() -> None:
     print(f"{'explorer':24} {'control':10} {'to picture':>11} {'slowest':>9} {'over two empty panels':>22} {'sent':>8}")
     for name, (control, values) in MOVES.items():
         explorer = getattr(widgets, name)()
-        for value in (*values, values[0]):  # what is computed or trained once is no part of a move
+        for value in (*values, values[0]):  # computes and trains what is needed once
             explorer.state = {control: value}
         times, least = [], []
         for number in range(2 * rounds):

@@ -1,12 +1,12 @@
-"""Draws the pictures that README shows: `make figures`."""
+"""Draw the pictures that README shows: `make figures`."""
 
 import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt  # torch and its kin come after covlab, which tells threads how to wait
 import torch
+from matplotlib.figure import Figure
 
 from covlab import plots
 from covlab.faults import FAULTS, inject, matrix
@@ -28,84 +28,76 @@ NMSE = LossWeights.only(lam_cov=1.0)
 STUDENT = preset("student")
 
 
+def measured(name: str) -> dict[str, Any]:
+    """Return what a benchmark wrote to benchmarks/results/."""
+    return json.loads((HERE.parent / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def save(figure: Figure, name: str) -> None:
+    figure.savefig(HERE / f"{name}.png", dpi=110)
+
+
 def overfit_run(fault: str | None, **recipe: Any) -> Trainer:
     scenes = Simulator(STUDENT).draw(512, scene_generator(0, "overfit"))
     torch.manual_seed(0)
+    setting = Recipe(windows=120, clip=None, weight_decay=0.0, **recipe)
     with inject(fault) if fault else nullcontext():
-        run = Trainer(
-            BackProjectionNet(STUDENT),
-            FixedScenes(scenes, 32, seed=0),
-            scenes,
-            Recipe(windows=120, clip=None, weight_decay=0.0, **recipe),
-            weights=NMSE,
-            progress=Silent(),
-        )
-    return run.fit()
+        network, stream = BackProjectionNet(STUDENT), FixedScenes(scenes, 32, seed=0)
+        return Trainer(network, stream, scenes, setting, weights=NMSE, progress=Silent()).fit()
 
 
 def scaling_bug() -> None:
-    optimizers: dict[str, dict[str, Any]] = {
-        "AdamW": {"optimizer": "adamw"},
-        "SGD": {"optimizer": "sgd", "learning_rate": 0.3},
-    }
+    optimizers: dict[str, dict[str, Any]] = {"AdamW": {}, "SGD": {"optimizer": "sgd", "learning_rate": 0.3}}
     runs = {
-        title: {"right": overfit_run(None, **recipe), "with the bug": overfit_run("division_in_debug_block", **recipe)}
+        title: {
+            "correct": overfit_run(None, **recipe),
+            "missing division": overfit_run("division_in_debug_block", **recipe),
+        }
         for title, recipe in optimizers.items()
     }
     columns = {"loss": "loss as logged", "gradient_norm": "gradient norm", "update_norm": "norm of the update"}
-    window_columns(runs, columns).savefig(HERE / "scaling_bug.png", dpi=110)
+    save(window_columns(runs, columns), "scaling_bug")
 
 
 def trainer_benchmark() -> None:
-    """What `covlab bench trainer --json benchmarks/results/trainer.json` measured."""
-    results = json.loads((HERE.parent / "benchmarks" / "results" / "trainer.json").read_text())
-    rows = results["rows"]
-    figure, (cost, short) = plt.subplots(1, 2, figsize=(10, 2.8), layout="constrained", sharey=True)
-    places = range(len(rows))
-    ratios = [row["ratio"] for row in rows]
+    """Draw what `covlab bench trainer --json benchmarks/results/trainer.json` measured."""
+    rows = measured("trainer")["rows"]
+    names = [row["loop"] for row in rows]
+    figure, (cost, short) = plots.subplots(1, 2, size=(10, 2.8), sharey=True)
     spread = [[row["ratio"] - row["low"] for row in rows], [row["high"] - row["ratio"] for row in rows]]
-    cost.barh(places, ratios, xerr=spread, color=plots.COLOURS[0], error_kw={"elinewidth": 1})
-    cost.axvline(1, color="black", linewidth=0.8)
-    cost.set(xlabel="processor time a window, over the raw loop's (10-90 %)", xlim=(0, None))
-    short.barh(places, [row["short_window"] for row in rows], color=plots.COLOURS[1], hatch="//", edgecolor="white")
-    short.axvline(1, color="black", linewidth=0.8)
-    short.set(xlabel="gradient of a short last window (3 of 4), over the exact one", xlim=(0, 1.15))
-    for row, place in zip(rows, places, strict=True):
-        cost.annotate(f"{row['ratio']:.3f}  waits {row['waits']:.1f}", (0.03, place), va="center", color="white")
-        short.annotate(
-            f"{row['short_window']:.2f}",
-            (0.03, place),
-            va="center",
-            color="white",
-            bbox={"color": plots.COLOURS[1], "pad": 1},
-        )
-    cost.set_yticks(places, [row["loop"] for row in rows])
+    cost.barh(names, [row["ratio"] for row in rows], xerr=spread, color=plots.COLOURS[0], error_kw={"elinewidth": 1})
+    cost.set(xlabel="processor time per window, raw loop = 1 (10-90 %)", xlim=(0, None))
+    short.barh(names, [row["short_window"] for row in rows], color=plots.COLOURS[1], hatch="//", edgecolor="white")
+    short.set(xlabel="gradient of a short last window (3 of 4), exact = 1", xlim=(0, 1.15))
+    for axes in (cost, short):
+        axes.axvline(1, color="black", linewidth=0.8)
+    box = {"color": plots.COLOURS[1], "pad": 1}
+    for y, row in enumerate(rows):
+        cost.text(0.03, y, f"{row['ratio']:.3f}  waits {row['waits']:.1f}", va="center", color="white")
+        short.text(0.03, y, f"{row['short_window']:.2f}", va="center", color="white", bbox=box)
     cost.invert_yaxis()
-    figure.savefig(HERE / "trainer.png", dpi=110)
+    save(figure, "trainer")
 
 
 def fault_matrices() -> None:
-    """What `covlab faults matrix` measured, as published."""
-    symptom_matrix(matrix.load_matrix()).savefig(HERE / "fault_matrix.png", dpi=110)
+    """Draw what `covlab faults matrix` measured, as published."""
+    save(symptom_matrix(matrix.load_matrix()), "fault_matrix")
     expected = {fault.name: fault.observable for fault in FAULTS.values()}
-    confusion_matrix(matrix.load_confusion(), expected).savefig(HERE / "fault_confusion.png", dpi=110)
+    save(confusion_matrix(matrix.load_confusion(), expected), "fault_confusion")
 
 
 def estimators() -> None:
-    """What `covlab bench estimators` measured: the table at student size, and where one source's place was found."""
-    results = {
-        name: json.loads((HERE.parent / "benchmarks" / "results" / f"estimators_{name}.json").read_text())
-        for name in PRESETS
-    }
-    estimator_table(results["student"]).savefig(HERE / "estimators.png", dpi=110)
-    position_error_curves(list(results.values())).savefig(HERE / "positions.png", dpi=110)
+    """Draw what `covlab bench estimators` measured: the student table, and position errors of one source."""
+    results = {name: measured(f"estimators_{name}") for name in PRESETS}
+    save(estimator_table(results["student"]), "estimators")
+    save(position_error_curves(list(results.values())), "positions")
 
 
 def watch_matrices() -> None:
-    """What `covlab bench watch --json benchmarks/results/watch.json` measured."""
-    results = json.loads((HERE.parent / "benchmarks" / "results" / "watch.json").read_text())
-    watch_confusion(results["trainer"], results["loops"], results["invariants"]).savefig(HERE / "watch.png", dpi=110)
-    peers(results["loops"]).savefig(HERE / "watch_peers.png", dpi=110)
+    """Draw what `covlab bench watch --json benchmarks/results/watch.json` measured."""
+    results = measured("watch")
+    save(watch_confusion(results["trainer"], results["loops"], results["invariants"]), "watch")
+    save(peers(results["loops"]), "watch_peers")
 
 
 if __name__ == "__main__":

@@ -295,7 +295,7 @@ def replace_sources(batch: Batch) -> Batch:
 
 
 def test_the_best_point_is_the_best_of_all_points_and_powers() -> None:
-    """Against trying every point with many powers, the cost computed anew for each."""
+    """Compare with trying every point with many powers, and computing the cost from scratch for each."""
     _batch, scenes = double(2)
     grid = default_grid(STUDENT, step=1.2)
     responses = scenes.responses(grid.steering.to(torch.complex128))

@@ -1,4 +1,4 @@
-"""Every fault is convicted by what its exhibit names, and no honest run by anything."""
+"""Every fault is detected by the observable its exhibit names, and a correct run by none."""
 
 import functools
 import math

@@ -56,16 +56,16 @@ def test_a_fault_stays_in_its_thread() -> None:
 
 
 def test_the_reviewed_bug_does_nothing_when_one_micro_batch_makes_a_window() -> None:
-    bugged, clean = (
+    buggy, clean = (
         small_run(*faults, accumulation=1, windows=30).fit() for faults in (("division_in_debug_block",), ())
     )
-    assert torch.equal(bugged.vector, clean.vector)
+    assert torch.equal(buggy.vector, clean.vector)
 
 
 def test_the_reviewed_bug_divides_the_first_micro_batch_alone() -> None:
-    bugged, clean = (small_run(*faults).fit().ledger.columns()["loss"] for faults in (("division_in_debug_block",), ()))
-    assert bugged[0] / clean[0] == pytest.approx(3.25, rel=0.05)
-    assert bugged[1] / clean[1] == pytest.approx(4, rel=0.05)
+    buggy, clean = (small_run(*faults).fit().ledger.columns()["loss"] for faults in (("division_in_debug_block",), ()))
+    assert buggy[0] / clean[0] == pytest.approx(3.25, rel=0.05)
+    assert buggy[1] / clean[1] == pytest.approx(4, rel=0.05)
 
 
 def test_refusals() -> None:

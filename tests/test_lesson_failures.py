@@ -187,7 +187,7 @@ SPECIAL = {
     "exercise_without_verdict": [EXERCISE, SOLUTION],
     "exercise_that_fails_with_its_solution": [EXERCISE, SOLUTION.replace("42", "41"), CHECK],
 }
-INNOCENT = {
+CORRECT = {
     "lesson": """
     import sys, time, traceback, threading, ipywidgets
     from IPython.display import HTML, display
@@ -238,8 +238,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """Every trap, and two lessons that only look like one, executed once."""
     folder = tmp_path_factory.mktemp("traps")
     found = {}
-    for number, name in enumerate([*TRAPS, *INNOCENT]):
-        text = cells(name) if name in TRAPS else ["# %%\n" + dedent(INNOCENT[name])]
+    for number, name in enumerate([*TRAPS, *CORRECT]):
+        text = cells(name) if name in TRAPS else ["# %%\n" + dedent(CORRECT[name])]
         found[name] = Run(read_lesson(write_lesson(folder, f"{number:02}_{name}", TITLE, *text)), folder / "out")
     run_all(list(found.values()), {}, jobs=2)
     return found
@@ -255,7 +255,7 @@ def test_trap_fails_although_papermill_passes(runs: dict[str, Run], name: str) -
     assert any(words in each.message for each in run.problems), run.problems
 
 
-@pytest.mark.parametrize("name", INNOCENT)
+@pytest.mark.parametrize("name", CORRECT)
 def test_what_only_looks_like_a_trap_passes(runs: dict[str, Run], name: str) -> None:
     assert runs[name].status == "passed", runs[name].problems
 

@@ -79,10 +79,9 @@ def test_snapshots_have_the_covariance_and_the_snr_of_the_model(settings: dict[s
 
 @pytest.mark.parametrize("name", [name for name in SETTINGS if name not in ("line of sight", "dead", "all at once")])
 def test_waves_at_the_surface_have_covariance_r(name: str) -> None:
-    """With M = N antennas and no noise x_l = diag(c)⁻¹ G⁻¹ y_l, and the sample covariance errs by E‖R̂ − R‖²_F =
-    tr(R)²/L: no more and no less.
+    """With M = N antennas and no noise, x_l = diag(c)⁻¹ G⁻¹ y_l, and E‖R̂ − R‖²_F = tr(R)²/L for the sample covariance.
 
-    (Without a dead element, or a pure line of sight, either of which hides a part of x for good.)
+    A dead element and a pure line of sight are left out: either hides a part of x.
     """
     simulator, batch = draw(2000, seed=2, bs_antennas=16, snr_db=(200.0, 200.0), **SETTINGS[name])
     x = torch.linalg.solve(true_channels(simulator, batch), torch.view_as_complex(batch.y).unsqueeze(-1)).squeeze(-1)

@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
-from torch.utils._python_dispatch import TorchDispatchMode
 from watch_faulty import FAULTY
 from watch_healthy import HEALTHY, batches, network
 
 import covlab.watch.invariants
+from covlab.training.operations import Operations
 from covlab.watch import TITLES, watch
 from covlab.watch.invariants import INVARIANTS
 from covlab.watch.invariants.w04_parameters_move import ParametersMove
@@ -241,26 +241,6 @@ def test_memory_does_not_grow_with_the_length_of_a_run(
     assert abs(sizes[3] - sizes[2]) <= 0.01 * sizes[2], sizes
 
 
-class Waits(TorchDispatchMode):
-    """Counts what makes the host wait for the device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        self.count += function.name().split("::")[1].split(".")[0] in (
-            "_local_scalar_dense",
-            "is_nonzero",
-            "equal",
-            "nonzero",
-            "item",
-        )
-        return function(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("light", [False, True])
 def test_no_micro_batch_waits_for_the_device(light: bool) -> None:
     model = network()
@@ -268,7 +248,7 @@ def test_no_micro_batch_waits_for_the_device(light: bool) -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0, enabled=False)
 
     def loop() -> int:
-        with Waits() as waits:
+        with Operations() as operations:
             for number, (x, y) in enumerate(batches(40), 1):
                 scaler.scale(F.cross_entropy(model(x), y) / 4).backward()
                 if number % 4 == 0:
@@ -276,7 +256,7 @@ def test_no_micro_batch_waits_for_the_device(light: bool) -> None:
                     scaler.step(optimizer)
                     scaler.update()
                     optimizer.zero_grad()
-        return waits.count
+        return operations.waits
 
     alone = loop()
     with watch(model, optimizer, light=light) as w:

@@ -208,7 +208,7 @@ def half(
         optimizer.zero_grad()
 
 
-def mend(model: nn.Module) -> None:
+def sanitize(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.grad is not None:
             torch.nan_to_num_(parameter.grad, nan=0.0, posinf=1.0, neginf=-1.0)
@@ -221,12 +221,12 @@ def schedule_on_skipped_step(log: Log = print) -> None:
 
 @faulty("W15")
 def sanitize_before_unscale(log: Log = print) -> None:
-    half(before=mend)
+    half(before=sanitize)
 
 
 @faulty("W15")
 def sanitize_after_unscale(log: Log = print) -> None:
-    half(unscaled=mend)
+    half(unscaled=sanitize)
 
 
 @faulty("W06")

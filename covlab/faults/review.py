@@ -3,11 +3,10 @@
 import math
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch._ops import OpOverload
 
 from covlab.faults.case import TestedClaim
 from covlab.faults.evidence import loss_rounding, short_window, terms_in_force
@@ -15,6 +14,7 @@ from covlab.faults.observed_window import infinite_gradient, observe_window
 from covlab.faults.small_run import exhibit, finish, small_run
 from covlab.scenes.batch import total_weight
 from covlab.training.loss import nmse
+from covlab.training.operations import Operations
 from covlab.training.trainer import Trainer
 
 
@@ -132,29 +132,14 @@ def _two_means(run: Trainer) -> tuple[float, float]:
 
 def _waits(run: Trainer, each: bool) -> int:
     """How often a window of four micro-batches makes the host wait for the device."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Count(TorchDispatchMode):
-        waits = 0
-
-        def __torch_dispatch__(
-            self,
-            function: OpOverload,
-            types: Sequence[type],
-            args: tuple[Any, ...] = (),
-            kwargs: dict[str, Any] | None = None,
-        ) -> Any:
-            self.waits += function.overloadpacket.__name__ == "_local_scalar_dense"
-            return function(*args, **(kwargs or {}))
-
     window = list(run.scenes.micro_batches(0))[:4]
     weight = total_weight(window)
-    with torch.no_grad(), Count() as count:
+    with torch.no_grad(), Operations() as operations:
         for micro_batch in window:
             loss = run.weigh(run.losses(micro_batch), micro_batch, weight)
             if each:
                 math.fsum([loss.item()])
-    return count.waits
+    return operations.calls["_local_scalar_dense"]
 
 
 def _accepts_zero_weight(option: str) -> bool:

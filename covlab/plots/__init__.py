@@ -1,29 +1,35 @@
-"""Every picture, drawn from the project's own data objects, by subject; here what they share, and the one way to show
-one.
-"""
+"""Draw every picture, one file per subject; here is what they share, and how a notebook shows one."""
 
 import base64
 import html
 import io
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from covlab.markup import marked
 
-# Okabe and Ito's palette: told apart by every kind of colour vision; line styles repeat the difference.
+if TYPE_CHECKING:
+    from covlab.training.trainer import Trainer
+
+# Okabe and Ito's palette, which every kind of color vision can tell apart; line styles repeat the difference.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", ":")
-NUMBER = re.compile(r"[-−+]?\d[\d.,]*(e[-+]?\d+)?\s?[%×]?")  # in a table's cell, alone
+MARKS = "osD^vP*X"
+WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a box behind text that lies on lines
+NUMBER = re.compile(r"[-−+]?\d[\d.,]*(e[-+]?\d+)?\s?[%×]?")  # a whole table cell that is a number
 
 
 def show(figure: Figure, alt: str, *, width: int | None = None) -> None:
-    """Show ``figure`` in a notebook with ``alt``, a text that says what the picture shows, and close it.
+    """Show ``figure`` in a notebook with the alternative text ``alt``, which describes the picture, and close it.
 
     Args:
         width: of the picture on the page, in pixels; None: as wide as it was drawn.
@@ -35,13 +41,16 @@ def show(figure: Figure, alt: str, *, width: int | None = None) -> None:
 
 
 def image(figure: Figure, alt: str, *, width: int | None = None, **saving: Any) -> str:
-    """``figure`` as an HTML image that says ``alt``; the figure is closed. ``saving``: as of ``Figure.savefig``.
+    """Return ``figure`` as an HTML image with the alternative text ``alt``, and close it.
+
+    Args:
+        saving: options of ``Figure.savefig``.
 
     Raises:
         ValueError: ``alt`` is empty.
     """
     if not alt.strip():
-        raise ValueError("alt must say what the picture shows, got an empty text")
+        raise ValueError("alt must describe the picture, got an empty text")
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=110, **saving)
     plt.close(figure)
@@ -51,39 +60,92 @@ def image(figure: Figure, alt: str, *, width: int | None = None, **saving: Any) 
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") -> None:
-    """Show a small table; numbers are right-aligned, with the name of a column of them, and written as they come."""
+    """Show a small table; numbers, and the name of a column that holds only numbers, are aligned to the right."""
     rows = [tuple(row) for row in rows]
 
-    def side(*values: object) -> str:
-        return (
-            "right"
-            if values and all(isinstance(value, int | float) or NUMBER.fullmatch(str(value)) for value in values)
-            else "left"
-        )
+    def cell(tag: str, text: object, values: Sequence) -> str:
+        numeric = values and all(isinstance(value, int | float) or NUMBER.fullmatch(str(value)) for value in values)
+        return f'<{tag} style="text-align: {"right" if numeric else "left"}">{marked(str(text))}</{tag[:2]}>'
 
-    def cell(value: object) -> str:
-        return f'<td style="text-align: {side(value)}">{marked(str(value))}</td>'
-
-    sides = [side(*(row[column] for row in rows)) for column in range(len(header))]
-    head = "".join(
-        f'<th scope="col" style="text-align: {where}">{marked(name)}</th>'
-        for where, name in zip(sides, header, strict=True)
-    )
-    body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
+    head = "".join(cell('th scope="col"', name, [row[column] for row in rows]) for column, name in enumerate(header))
+    body = "".join(f"<tr>{''.join(cell('td', value, [value]) for value in row)}</tr>" for row in rows)
     _display(
         f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
+def subplots(
+    rows: int = 1, columns: int = 1, *, size: tuple[float, float], margins: Mapping | None = None, **options: Any
+) -> tuple[Figure, Any]:
+    """Return a figure and its panels, whose lines differ in color and in style.
+
+    Args:
+        size: width and height of the figure in inches.
+        margins: as of ``Figure.subplots_adjust``, in place of a layout. An explorer needs them: a layout takes most
+            of the drawing time, and pyplot must not be called from a second thread.
+        options: of ``Figure.subplots``.
+    """
+    figure = Figure(figsize=size) if margins else plt.figure(figsize=size, layout="constrained")
+    panels = figure.subplots(rows, columns, **options)
+    if margins:
+        figure.subplots_adjust(**margins)
+    for axes in figure.axes:
+        axes.set_prop_cycle(color=COLOURS, linestyle=(*LINES, *LINES[:3]))
+    return figure, panels
+
+
+def note(axes: Axes, text: str, point: tuple[float, float], offset: tuple[float, float], **style: Any) -> None:
+    """Write a small text beside a point, ``offset`` from it by (right, up) in points of 1/72 inch."""
+    axes.annotate(text, point, xytext=offset, textcoords="offset points", **{"fontsize": 8, **style})
+
+
+def cells(
+    axes: Axes,
+    values: Any,
+    texts: Mapping[tuple[int, int], str],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    **style: Any,
+) -> AxesImage:
+    """Draw a matrix [rows, columns] as colored cells with ``texts`` {(row, column): text} in them.
+
+    Args:
+        style: of ``Axes.imshow``.
+    """
+    image = axes.imshow(values, aspect="auto", zorder=1, **style)  # above a grid
+    for (row, column), text in texts.items():
+        dark = image.to_rgba(values[row][column])[:3] @ np.array((0.299, 0.587, 0.114)) < 0.45  # luma, ITU-R BT.601
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+    axes.set_xticks(range(len(columns)), columns, fontsize=8)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    return image
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int, **style: Any) -> None:
+    """Explain the lines of ``axes`` below all panels of ``figure``."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False, **style)
+
+
 def plain_figures(axis: Axis) -> None:
     """Label a logarithmic axis, whose limits are set, with 0.2, 0.5, 1, … in place of powers of ten."""
     low, high = sorted(axis.get_view_interval())
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 12 * low else (1, 1.5, 2, 3, 4, 5, 6, 8)))
+    subs = (1, 1.5, 2, 3, 4, 5, 6, 8) if high <= 12 * low else (1, 2, 5) if high <= 1000 * low else (1,)
+    axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
+def stamped(label: str, run: "Trainer") -> str:
+    """Return the label of a run, which shows whether the run has a bug switched on."""
+    return f"{label} (BUG)" if run.faults else label
+
+
+def over_epochs(run: "Trainer", column: str) -> tuple[list[int], list[float]]:
+    """Return the epochs of a run, from 1, and a column of its history."""
+    return [row["epoch"] + 1 for row in run.history], [row[column] for row in run.history]
+
+
 def _display(content: str) -> None:
-    from IPython.display import HTML, display  # pictures can be drawn, and saved, where there is no notebook
+    from IPython.display import HTML, display  # pictures can be drawn and saved without a notebook
 
     display(HTML(content))

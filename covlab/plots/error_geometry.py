@@ -1,4 +1,4 @@
-"""Pictures of errors between covariances."""
+"""Draw errors between covariances."""
 
 import math
 from dataclasses import dataclass
@@ -7,30 +7,26 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from covlab.plots import COLOURS
+from covlab.plots import COLOURS, note, subplots
 
-TOP = 2.5
-"""The largest error that is drawn over the scale; a triangle stands for what is larger."""
+TOP = 2.5  # the largest error drawn over the scale; a triangle marks a larger one
 
 
 @dataclass(frozen=True)
 class Plane:
-    """An estimate in the plane of the truth R = (1, 0) and a direction of trace 0 at right angles to it, in lengths of
-    R.
-    """
+    """An estimate in the plane of the truth R = (1, 0) and a direction of trace 0 orthogonal to it, in units of ‖R‖."""
 
     estimate: tuple[float, float]
-    plain_pull: tuple[float, float]  #: against the gradient of the plain error
-    normalized_pull: tuple[float, float]  #: against that of the normalized error
+    plain_pull: tuple[float, float]  #: negative gradient of the plain error
+    normalized_pull: tuple[float, float]  #: negative gradient of the normalized error
     plain: float
     normalized: float
 
 
 def error_geometry(plane: Plane, scale: float) -> Figure:
-    """Left the plane with both pulls on the estimate, right both errors over the estimate's scale."""
-    figure = Figure(figsize=(9, 3.9))
-    left, right = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.075, right=0.975, bottom=0.14, top=0.86, wspace=0.2)
+    """Draw the plane with both pulls on the estimate (left), and both errors over the estimate's scale (right)."""
+    margins = {"left": 0.075, "right": 0.975, "bottom": 0.14, "top": 0.86, "wspace": 0.2}
+    figure, (left, right) = subplots(1, 2, size=(9, 3.9), margins=margins)
     _draw_plane(left, plane)
     _draw_errors(right, plane, scale)
     return figure
@@ -38,24 +34,18 @@ def error_geometry(plane: Plane, scale: float) -> Figure:
 
 def _draw_plane(axes: Axes, plane: Plane) -> None:
     x, y = plane.estimate
+    defined = not math.isnan(plane.normalized)
     reach = max(1.6, 1.25 * math.hypot(x, y))
-    side = 1 if y < 0 else -1  # the half without the estimate: room for words
-    axes.set(
-        xlim=(-1.1 * reach, 1.58 * reach),
-        ylim=(-reach, reach),
-        xlabel="along R, in lengths of R",
-        ylabel="at right angles to R",
-    )
-    axes.set_aspect("equal")
+    side = 1 if y < 0 else -1  # text goes into the half without the estimate
+    axes.set(xlim=(-1.1 * reach, 1.58 * reach), ylim=(-reach, reach), aspect="equal")
+    axes.set(xlabel="along R, in units of ‖R‖", ylabel="orthogonal to R, in units of ‖R‖")
     axes.axvline(1, color="0.4", linestyle=":", linewidth=1.2)
-    axes.annotate(
-        "trace N", (1, -side * 0.93 * reach), xytext=(4, -4), textcoords="offset points", fontsize=9, color="0.25"
-    )
-    axes.plot([0, 3 * x], [0, 3 * y], color="0.75", linewidth=1)
+    note(axes, "trace N", (1, -side * 0.93 * reach), (4, -4), fontsize=9, color="0.25")
+    axes.plot([0, 3 * x], [0, 3 * y], "-", color="0.75", linewidth=1)
     axes.plot(0, 0, "+", color="black")
     axes.plot(1, 0, "*", color="black", markersize=13, label="truth R")
     axes.plot(x, y, "o", color=COLOURS[0], label="estimate R̂")
-    if not math.isnan(plane.normalized):
+    if defined:
         axes.plot(1, y / x, "D", markerfacecolor="none", color=COLOURS[2], label="R̂ at trace N")
     for (dx, dy), colour, line, name in (
         (plane.plain_pull, COLOURS[1], "--", "pull of the plain error"),
@@ -63,7 +53,7 @@ def _draw_plane(axes: Axes, plane: Plane) -> None:
     ):
         length = math.hypot(dx, dy)
         axes.plot([], [], line, color=colour, label=name)
-        if length > 1e-9:  # all arrows are of one length: what counts is where they point
+        if length > 1e-9:  # all arrows have one length: only their direction matters
             stretch = 0.38 * reach / length
             arrow = {
                 "arrowstyle": "-|>",
@@ -75,52 +65,34 @@ def _draw_plane(axes: Axes, plane: Plane) -> None:
             }
             axes.annotate("", (x + stretch * dx, y + stretch * dy), (x, y), arrowprops=arrow)
     axes.legend(fontsize=8, loc="upper left" if side > 0 else "lower left", ncols=2, borderaxespad=0.2)
-    axes.set_title(
-        f"plain error {plane.plain:.4g}, NMSE {'NaN' if math.isnan(plane.normalized) else f'{plane.normalized:.4g}'}",
-        fontsize=10,
-    )
+    shown = f"{plane.normalized:.4g}" if defined else "NaN"
+    axes.set_title(f"plain error {plane.plain:.4g}, NMSE {shown}", fontsize=10)
 
 
 def _draw_errors(axes: Axes, plane: Plane, scale: float) -> None:
-    """‖s·u − R‖² is a parabola in s through what is known: its value at 0 is 1 and its slope there −2 ⟨u, R⟩."""
+    """Draw ‖s·u − R‖², a parabola in s with value 1 and slope −2 ⟨u, R⟩ at s = 0, and the NMSE, which is constant."""
     scales = np.geomspace(0.05, 100, 200)
     along = plane.estimate[0] / scale
     square = (plane.plain - 1 + 2 * scale * along) / scale**2
-    axes.plot(scales, 1 - 2 * scales * along + scales**2 * square, "--", color=COLOURS[1], label="plain error")
-    _mark(axes, scale, plane.plain, "s", COLOURS[1])
-    if not math.isnan(plane.normalized):
-        axes.plot(scales, np.full_like(scales, plane.normalized), color=COLOURS[2], label="NMSE")
-        _mark(axes, scale, plane.normalized, "o", COLOURS[2], lower=0.12)
-    else:
-        axes.text(
-            0.7, 0.3, "NMSE: NaN\n(the trace is not positive)", transform=axes.transAxes, ha="center", fontsize=10
-        )
-    axes.set(
-        xscale="log",
-        xlabel="scale s of the estimate",
-        ylabel="error, in squares of ‖R‖",
-        ylim=(-0.1, 1.04 * TOP),
-        xlim=(0.05, 100),
-    )
+    plain, normalized = 1 - 2 * scales * along + scales**2 * square, np.full_like(scales, plane.normalized)
+    side, align = (-7, "right") if scale > 8 else (7, "left")
+    for name, error, curve, line, marker, colour, top in (
+        ("plain error", plane.plain, plain, "--", "s", COLOURS[1], TOP),
+        ("NMSE", plane.normalized, normalized, "-", "o", COLOURS[2], TOP - 0.12),
+    ):
+        if math.isnan(error):
+            text = "NMSE: NaN\n(the trace is not positive)"
+            axes.text(0.7, 0.3, text, transform=axes.transAxes, ha="center", fontsize=10)
+            continue
+        axes.plot(scales, curve, line, color=colour, label=name)
+        if error <= TOP:
+            axes.plot(scale, error, marker, color=colour)
+        else:
+            axes.plot(scale, top, "^", color=colour)
+            note(axes, f"{error:.3g}", (scale, top), (side, 0), ha=align, va="center")
+    axes.set(xscale="log", xlim=(0.05, 100), ylim=(-0.1, 1.04 * TOP))
+    axes.set(xlabel="scale s of the estimate", ylabel="error, in units of ‖R‖²")
     axes.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
     axes.minorticks_off()
-    axes.set_title("over the scale", fontsize=10)
+    axes.set_title("error over the scale", fontsize=10)
     axes.legend(fontsize=8, loc="upper left")
-
-
-def _mark(axes: Axes, scale: float, error: float, marker: str, colour: str, lower: float = 0.0) -> None:
-    """A mark at the error; above TOP a triangle with the number, ``lower`` than another's."""
-    if error <= TOP:
-        axes.plot(scale, error, marker, color=colour)
-        return
-    axes.plot(scale, TOP - lower, "^", color=colour)
-    side = -1 if scale > 8 else 1
-    axes.annotate(
-        f"{error:.3g}",
-        (scale, TOP - lower),
-        xytext=(7 * side, 0),
-        textcoords="offset points",
-        ha="left" if side > 0 else "right",
-        va="center",
-        fontsize=8,
-    )

@@ -1,144 +1,92 @@
-"""Pictures of estimators: error by SNR, and what it costs."""
+"""Draw how estimators compare: error by SNR, and cost."""
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from covlab.plots import COLOURS, LINES, plain_figures
+from covlab.plots import COLOURS, LINES, MARKS, WHITE, legend_below, plain_figures, subplots
 
 CURVES = ("sample covariance", "grid ML, far field", "grid ML", "grid ML, refined", "greedy ML, off grid", "genie")
 
 
 def estimator_table(results: Mapping) -> Figure:
-    """What `covlab bench estimators` stored: left, NMSE by SNR with 95 % intervals; right, mean, median and time a
-    scene.
+    """Draw what `covlab bench estimators` stored: NMSE by SNR (left); mean, median and time per scene (right).
 
-    Drawn as curves: the networks and a selection of the ladder (``CURVES``); as rows: everything.
+    Intervals are 95 %. The networks and ``CURVES`` are drawn as curves, every estimator as a row.
     """
     rows = results["rows"]
-    figure, (by_snr, costs) = plt.subplots(1, 2, figsize=(12, 0.3 * len(rows) + 2.2), layout="constrained")
-    for number, row in enumerate(row for row in rows if row["name"] in CURVES or row["parameters"]):
+    figure, (by_snr, costs) = subplots(1, 2, size=(12, 0.3 * len(rows) + 2.2))
+    for row in (row for row in rows if row["name"] in CURVES or row["parameters"]):
         middle = [(part["low_db"] + part["high_db"]) / 2 for part in row["by_snr"]]
-        colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
-        by_snr.plot(
-            middle,
-            [part["mean"] for part in row["by_snr"]],
-            line,
-            marker="o",
-            markersize=4,
-            color=colour,
-            label=row["name"],
-        )
+        means = [part["mean"] for part in row["by_snr"]]
+        (line,) = by_snr.plot(middle, means, marker="o", markersize=4, label=row["name"])
         low, high = zip(*(part["mean_95"] for part in row["by_snr"]), strict=True)
-        by_snr.fill_between(middle, low, high, color=colour, alpha=0.15, linewidth=0)
+        by_snr.fill_between(middle, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     by_snr.set_xticks(middle, [f"{part['low_db']:g} to {part['high_db']:g}" for part in row["by_snr"]])
     by_snr.set(xlabel="SNR (dB)", ylabel="mean NMSE (1 = knows nothing), 95 % interval", yscale="log")
     figure.legend(*by_snr.get_legend_handles_labels(), fontsize=9, loc="outside lower left", ncols=4)
 
     for position, row in enumerate(rows):
-        colour = COLOURS[1] if row["parameters"] else COLOURS[0]
-        low, high = row["mean_95"]
-        costs.errorbar(
-            row["mean"],
-            position,
-            xerr=[[row["mean"] - low], [high - row["mean"]]],
-            fmt="o",
-            color=colour,
-            markersize=6,
-            capsize=2,
-        )
+        colour, mean, (low, high) = COLOURS[1 if row["parameters"] else 0], row["mean"], row["mean_95"]
+        costs.errorbar(mean, position, xerr=[[mean - low], [high - mean]], fmt="o", color=colour, capsize=2)
         costs.plot(row["median"], position, "D", color=colour, markerfacecolor="white", markersize=5)
         milliseconds = row["milliseconds"]
-        costs.annotate(
-            f"{milliseconds:.2g} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms",
-            (1.01, position),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=8,
-        )
+        time = f"{milliseconds:.2g} ms" if milliseconds < 10 else f"{milliseconds:.0f} ms"
+        costs.text(1.01, position, time, transform=costs.get_yaxis_transform(), va="center", fontsize=8)
     costs.plot([], [], "o", color="black", label="mean")
     costs.plot([], [], "D", color="black", markerfacecolor="white", label="median")
     costs.set_yticks(range(len(rows)), [row["name"] for row in rows])
     costs.invert_yaxis()
     costs.grid(axis="y", linewidth=0.4)
-    # The genie's median may be far below anything else: it is cut off rather than letting it squeeze the rest.
-    least = min(row["mean"] for row in rows)
-    costs.set(
-        xscale="log",
-        xlabel="NMSE over the SNR mix; beside it, processor time a scene on one thread",
-        xlim=(least / 5, 1.5),
-    )
+    # The genie's median may be far below everything else. It is cut off, so that it does not squeeze the rest.
+    costs.set(xscale="log", xlim=(min(row["mean"] for row in rows) / 5, 1.5))
+    costs.set_xlabel("NMSE over the SNR mix; right: processor time per scene, one thread")
     costs.legend(fontsize=8, loc="lower right")
     plain_figures(by_snr.yaxis)
     plain_figures(costs.xaxis)
     fewest, most = min(row["scenes"] for row in rows), max(row["scenes"] for row in rows)
-    figure.suptitle(
-        f"{results['preset']}: {most if fewest == most else f'{fewest} to {most}'} unseen scenes, SNR -5 to 20 dB",
-        fontsize=11,
-    )
+    scenes = most if fewest == most else f"{fewest} to {most}"
+    figure.suptitle(f"{results['preset']}: {scenes} unseen scenes, SNR -5 to 20 dB", fontsize=11)
     return figure
 
 
 def ladder_chart(rows: Mapping[str, tuple[float, float]], lines: Mapping[str, float]) -> Figure:
-    """Mean (bar) and median (diamond) error of each estimator, in the given order.
+    """Draw mean (bar) and median (diamond) error of each estimator, in the given order.
 
     Args:
         rows: {estimator: (mean NMSE, median NMSE)}.
         lines: {label: NMSE} of vertical lines to compare with.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 0.38 * len(rows) + 1.2), layout="constrained")
-    places = range(len(rows))
+    figure, axes = subplots(size=(7.5, 0.38 * len(rows) + 1.2))
     means, medians = zip(*rows.values(), strict=True)
-    axes.barh(places, means, color=COLOURS[5], edgecolor=COLOURS[0], label="mean")
-    axes.plot(medians, places, "D", color=COLOURS[1], label="median")
-    for (label, value), line in zip(lines.items(), ("--", ":"), strict=False):
+    bars = axes.barh(list(rows), means, color=COLOURS[5], edgecolor=COLOURS[0], label="mean")
+    axes.plot(medians, list(rows), "D", color=COLOURS[1], label="median")
+    for (label, value), line in zip(lines.items(), LINES[1:], strict=False):
         axes.axvline(value, color="black", linestyle=line, linewidth=1, label=label)
-    for place, mean, median in zip(places, means, medians, strict=True):
-        axes.annotate(
-            f"{mean:.3f}",
-            (max(mean, median), place),
-            xytext=(8, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-        )
-    axes.set_yticks(places, rows)
+    axes.bar_label(bars, fmt="%.3f", padding=8, fontsize=9, bbox=WHITE)
     axes.invert_yaxis()
-    axes.set(xlabel="NMSE on scenes nobody has seen", xlim=(0, 1.12 * max(means)))
+    axes.set(xlabel="NMSE on unseen scenes", xlim=(0, 1.12 * max(means)))
     axes.legend(loc="lower right", fontsize=9)
     return figure
 
 
 def position_error_curves(results: Sequence[Mapping]) -> Figure:
-    """What `covlab bench estimators --positions` stored, a panel a preset: error of a place against SNR, over the
-    Cramér-Rao bound.
+    """Draw the position error over SNR with the Cramér-Rao bound, one panel per preset.
 
     Args:
-        results: of each preset: "preset" and "positions", with "rows" of {"snr_db", "bound", estimator: error}, in
-            metres.
+        results: what `covlab bench estimators --positions` stored for each preset: "preset" and "positions", with
+            "rows" of {"snr_db", "bound", estimator: error}, in meters.
     """
-    figure, panels = plt.subplots(
-        1, len(results), figsize=(4.1 * len(results), 4.4), sharey=True, squeeze=False, layout="constrained"
-    )
+    figure, panels = subplots(1, len(results), size=(4.1 * len(results), 4.4), sharey=True, squeeze=False)
     for axes, result in zip(panels[0], results, strict=True):
         rows = result["positions"]["rows"]
         snr = [row["snr_db"] for row in rows]
-        for number, name in enumerate(name for name in rows[0] if name not in ("snr_db", "bound")):
-            axes.plot(
-                snr,
-                [row[name] for row in rows],
-                LINES[number % len(LINES)],
-                marker="o^sD"[number % 4],
-                markersize=5,
-                color=COLOURS[number],
-                label=name,
-            )
-        axes.plot(snr, [row["bound"] for row in rows], color="black", linewidth=1, label="Cramér-Rao bound")
-        axes.set(xlabel="SNR (dB)", yscale="log", title=result["preset"])
+        for mark, name in zip(MARKS, (name for name in rows[0] if name not in ("snr_db", "bound")), strict=False):
+            axes.plot(snr, [row[name] for row in rows], marker=mark, markersize=5, label=name)
+        axes.plot(snr, [row["bound"] for row in rows], "-", color="black", linewidth=1, label="Cramér-Rao bound")
+        axes.set(xlabel="SNR (dB)", yscale="log", title=result["preset"], ylabel="RMS error of the position (m)")
         axes.grid(linewidth=0.4)
         axes.yaxis.set_major_formatter("{x:g}")
-    panels[0, 0].set_ylabel("root mean square error of the place (m)")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+        axes.label_outer()
+    legend_below(figure, panels[0, 0], 3, fontsize=9)
     return figure

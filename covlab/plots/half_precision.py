@@ -1,29 +1,22 @@
-"""Pictures of half precision: exponents of gradients, what it costs them, and the path of the loss scale."""
+"""Draw half precision: exponents of gradients, the error it causes, and the path of the loss scale."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import AutoLocator
 
-from covlab.plots import COLOURS, LINES
+from covlab.plots import COLOURS, LINES, WHITE, legend_below, note, subplots
 
+# Powers of two that limit fp16: its smallest number, the smallest with full precision, and the end (65504).
 SMALLEST, NORMAL, LARGEST = -24, -14, 16
-"""Powers of two between which fp16 lives: its smallest number, its smallest with full precision, and where it ends
-(65504).
-"""
-
 EXPONENTS = np.arange(-60, 41)
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
 class ScaledGradients:
-    """Gradients times the loss scale, as half precision would hold them."""
+    """Gradients times the loss scale, as half precision would store them."""
 
     shares: Mapping[str, np.ndarray]  #: {what: share of entries with floor(log2 |g|) = each of ``EXPONENTS``}
     lost: Mapping[str, float]  #: {what: share that becomes zero}
@@ -32,94 +25,68 @@ class ScaledGradients:
 
 
 def exponents_and_path(seen: ScaledGradients, scale: float, path: Sequence[tuple[float, bool]], windows: int) -> Figure:
-    """Left the exponents against fp16's limits, right the scaler's path: (loss scale, did the step run?) window by
-    window.
+    """Draw the exponents with the limits of fp16 (left) and the path of the loss scale (right).
+
+    Args:
+        scale: the loss scale.
+        path: (loss scale, whether the step ran) of each window so far.
+        windows: number of windows on the axis.
     """
-    figure = Figure(figsize=(9.2, 3.8))
-    left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-    figure.subplots_adjust(left=0.08, right=0.98, bottom=0.15, top=0.8, wspace=0.22)
-    left.axvspan(-60, SMALLEST, facecolor="0.88", hatch="//", edgecolor="0.75", linewidth=0)
-    left.axvspan(SMALLEST, NORMAL, facecolor="0.94", edgecolor="0.75", linewidth=0)
-    left.axvspan(LARGEST, 60, facecolor="0.88", hatch="\\\\", edgecolor="0.75", linewidth=0)
+    margins = {"left": 0.08, "right": 0.98, "bottom": 0.15, "top": 0.8, "wspace": 0.22}
+    figure, (left, right) = subplots(1, 2, size=(9.2, 3.8), margins=margins, width_ratios=(1.25, 1))
     top = 100 * max(share.max() for share in seen.shares.values())
-    for (what, share), colour, line in zip(seen.shares.items(), COLOURS, LINES, strict=False):
-        left.step(EXPONENTS, 100 * share, line, where="mid", color=colour, label=what, linewidth=1.8)
-    for place, words in (
-        (SMALLEST - 1, "become 0"),
-        ((SMALLEST + NORMAL) / 2, "lose digits"),
-        (LARGEST + 1, "become ∞"),
+    for low, high, shade, hatch, text, position, align in (
+        (-60, SMALLEST, "0.88", "//", "become 0", SMALLEST - 1, "right"),
+        (SMALLEST, NORMAL, "0.94", None, "lose digits", (SMALLEST + NORMAL) / 2, "center"),
+        (LARGEST, 60, "0.88", "\\\\", "become ∞", LARGEST + 1, "left"),
     ):
-        side = "right" if place == SMALLEST - 1 else "left" if place == LARGEST + 1 else "center"
-        left.text(
-            place, 1.19 * top, words, ha=side, fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-        )
-    left.set(
-        xlim=(-44, 30),
-        ylim=(0, 1.32 * top),
-        xlabel="exponent of gradient × loss scale, log₂",
-        ylabel="per cent of entries",
-    )
-    left.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False)
+        left.axvspan(low, high, facecolor=shade, hatch=hatch, edgecolor="0.75", linewidth=0)
+        left.text(position, 1.19 * top, text, ha=align, fontsize=8, bbox=WHITE, zorder=4)
+    for what, share in seen.shares.items():
+        left.step(EXPONENTS, 100 * share, where="mid", label=what, linewidth=1.8)
+    left.set(xlim=(-44, 30), ylim=(0, 1.32 * top))
+    left.set(xlabel="exponent of gradient × loss scale, log₂", ylabel="percent of entries")
     left.set_title(f"loss scale 2{f'{np.log2(scale):.0f}'.translate(SUPERSCRIPT)}", fontsize=10, loc="right")
-    _draw_path(right, path, windows)
-    return figure
 
-
-def _draw_path(axes: Axes, path: Sequence[tuple[float, bool]], windows: int) -> None:
-    scales = np.log2([scale for scale, _ in path]) if path else np.array([])
-    ran = np.array([ran for _, ran in path], dtype=bool)
-    places = np.arange(1, len(path) + 1)
-    axes.plot(places, scales, "-", color=COLOURS[0], drawstyle="steps-mid", linewidth=1.3)
-    axes.plot(places[ran], scales[ran], "o", color=COLOURS[0], markersize=4, label="step ran")
-    axes.plot(
-        places[~ran],
-        scales[~ran],
-        "x",
-        color=COLOURS[1],
-        markersize=7,
-        markeredgewidth=2,
-        label="overflow: step skipped",
-    )
+    scales, ran = np.log2([scale for scale, _ in path]), np.array([ran for _, ran in path], dtype=bool)
+    numbers = np.arange(1, len(path) + 1)
+    right.plot(numbers, scales, "-", color=COLOURS[0], drawstyle="steps-mid", linewidth=1.3)
+    right.plot(numbers[ran], scales[ran], "o", color=COLOURS[0], markersize=4, label="step ran")
+    skipped = {"color": COLOURS[1], "markersize": 7, "markeredgewidth": 2, "label": "overflow: step skipped"}
+    right.plot(numbers[~ran], scales[~ran], "x", **skipped)
     if len(path):
-        axes.set_ylim(scales.min() - 2.5, scales.max() + 2.5)
-    axes.set(xlim=(0, windows + 1), xlabel="window", ylabel="loss scale, log₂")
-    whole = AutoLocator()
-    whole.set_params(integer=True)
-    axes.yaxis.set_major_locator(whole)
-    axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False)
+        right.set_ylim(scales.min() - 2.5, scales.max() + 2.5)
+    right.set(xlim=(0, windows + 1), xlabel="window", ylabel="loss scale, log₂")
+    right.yaxis.get_major_locator().set_params(integer=True)
+    for axes in (left, right):
+        axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False)
+    return figure
 
 
 def error_over_scale(
     powers: Sequence[int], errors: Mapping[str, Sequence[float]], what: str, names: Mapping[int, str]
 ) -> Figure:
-    """Relative gradient error over ``what``, 2^power, both logarithmic; an error that is not finite is a cross at the
-    top.
+    """Draw relative gradient errors over ``what`` = 2^power; a cross at the top marks an error that is not finite.
 
     Args:
         powers: of two.
         errors: {line: an error for each power}.
-        names: {power: what it is called}, marked on the axis.
+        names: {power: its name}, marked on the axis.
     """
-    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
-    for number, ((label, values), colour, line) in enumerate(zip(errors.items(), COLOURS, LINES, strict=False)):
-        finite = [value if math.isfinite(value) else math.nan for value in values]
-        axes.plot(powers, finite, line, marker="o", markersize=4, color=colour, label=label)
-        lost = [power for power, value in zip(powers, values, strict=True) if not math.isfinite(value)]
-        if lost:
-            axes.plot(
-                lost,
-                [20 * 2.2**number] * len(lost),
-                "x",
-                color=colour,
-                markersize=8,
-                markeredgewidth=2,
-                label=f"{label}: infinite or NaN",
-            )
+    figure, axes = subplots(size=(8, 4.2))
+    for number, ((label, given), colour, line) in enumerate(zip(errors.items(), COLOURS, LINES, strict=False)):
+        values = np.array(given)
+        finite = np.isfinite(values)
+        axes.plot(powers, np.where(finite, values, np.nan), line, marker="o", markersize=4, color=colour, label=label)
+        if not finite.all():
+            lost = np.array(powers)[~finite]
+            style = {"color": colour, "markersize": 8, "markeredgewidth": 2, "label": f"{label}: infinite or NaN"}
+            axes.plot(lost, np.full(len(lost), 20 * 2.2**number), "x", **style)
     for power, name in names.items():
         axes.axvline(power, color="black", linewidth=0.8, linestyle=":")
-        axes.annotate(name, (power, 2.4e-4), xytext=(3, 0), textcoords="offset points", fontsize=8)
+        note(axes, name, (power, 2.4e-4), (3, 0))
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.annotate("as wrong as no gradient at all", (powers[-1], 1), ha="right", va="bottom", fontsize=8)
+    axes.text(powers[-1], 1, "as wrong as no gradient at all", ha="right", va="bottom", fontsize=8)
     axes.set(yscale="log", ylim=(2e-4, 150), xlabel=f"{what}, log₂", ylabel="error of the gradient, ‖g₁ − g₂‖ / ‖g₂‖")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    legend_below(figure, axes, 2)
     return figure

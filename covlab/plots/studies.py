@@ -1,58 +1,37 @@
-"""Pictures of studies: who ran which trial when, and how each went."""
+"""Draw studies: which worker ran which trial when, and how each trial went."""
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from covlab.plots import COLOURS, plain_figures
+from covlab.plots import COLOURS, WHITE, plain_figures, subplots
 
 
 def trials_of(trials: Sequence, workers: Mapping[str, set[int]]) -> Figure:
-    """Left, the trials of each worker over time; right, each trial's held-out error after each epoch, pruned ones
-    dashed.
+    """Draw each worker's trials over time (left), and each trial's held-out NMSE after each epoch (right).
 
     Args:
-        trials: Optuna's, finished.
+        trials: Optuna's, finished; pruned ones are dashed.
         workers: {worker: numbers of its trials}.
     """
-    figure, (time, error) = plt.subplots(1, 2, figsize=(10.5, 3.4), layout="constrained", width_ratios=(1.1, 1))
+    figure, (time, error) = subplots(1, 2, size=(10.5, 3.4), width_ratios=(1.1, 1))
     winner = min((trial for trial in trials if trial.state.name == "COMPLETE"), key=lambda trial: trial.value)
     began = min(trial.datetime_start for trial in trials)
-    for lane, (numbers, colour, hatch) in enumerate(
-        zip(workers.values(), COLOURS, ("", "//", "..", "xx"), strict=False)
-    ):
+    hatches = ("", "//", "..", "xx")
+    for lane, (numbers, colour, hatch) in enumerate(zip(workers.values(), COLOURS, hatches, strict=False)):
         for trial in (trial for trial in trials if trial.number in numbers):
             start = (trial.datetime_start - began).total_seconds()
             length = (trial.datetime_complete - trial.datetime_start).total_seconds()
-            time.barh(lane, length, left=start, color=colour, hatch=hatch, edgecolor="white", height=0.6)
-            time.annotate(
-                str(trial.number),
-                (start + length / 2, lane),
-                ha="center",
-                va="center",
-                fontsize=9,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85},
-            )
+            bar = time.barh(lane, length, left=start, color=colour, hatch=hatch, edgecolor="white", height=0.6)
+            time.bar_label(bar, [str(trial.number)], label_type="center", fontsize=9, bbox=WHITE)
             epochs, values = zip(*sorted(trial.intermediate_values.items()), strict=True)
-            pruned = trial.state.name == "PRUNED"
-            error.plot(
-                epochs,
-                values,
-                "--" if pruned else "-",
-                marker="x" if pruned else "o",
-                markersize=4,
-                color=colour,
-                linewidth=3 if trial is winner else 1.2,
-            )
+            line, mark = ("--", "x") if trial.state.name == "PRUNED" else ("-", "o")
+            width = 3 if trial is winner else 1.2
+            error.plot(epochs, values, line, marker=mark, markersize=4, color=colour, linewidth=width)
     time.set_yticks(range(len(workers)), workers)
     time.set_ylim(len(workers) - 0.5, -0.5)
     time.set(xlabel="seconds since the first trial began", title="one study, numbered trials")
-    error.set(
-        xlabel="epoch",
-        ylabel="NMSE on held-out scenes",
-        title=f"thick: trial {winner.number}, the best; dashed, ×: stopped early",
-        yscale="log",
-    )
+    error.set(xlabel="epoch", ylabel="NMSE on held-out scenes", yscale="log")
+    error.set_title(f"thick: trial {winner.number}, the best; dashed, ×: stopped early")
     plain_figures(error.yaxis)
     return figure

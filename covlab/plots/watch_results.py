@@ -1,25 +1,25 @@
-"""Pictures of covlab.watch: how much each loss of a window counts, what convicts which bug, and who finds it."""
+"""Draw results of covlab.watch: how much each loss counts, which invariant detects which bug, and how peers compare."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from covlab.plots import COLOURS
+from covlab.plots import COLOURS, cells, subplots
 
 VERDICTS = {"fault": COLOURS[1], "warning": COLOURS[4], "note": COLOURS[5]}
 
 
 def window_shares(rows: Mapping[str, Sequence[Mapping]], windows: int = 6) -> Figure:
-    """How much each micro-batch's loss counts in the first windows of some loops, stacked by window.
+    """Draw how much each micro-batch's loss counts in the first windows of some loops, stacked by window.
 
-    rows: {title: the ledger of its watch, ``w.rows``}.
+    Args:
+        rows: {title: the ledger of its watch, ``w.rows``}.
     """
-    figure, places = plt.subplots(
-        1, len(rows), figsize=(2.6 * len(rows) + 0.6, 2.9), layout="constrained", sharey=True, squeeze=False
-    )
-    for axes, (title, ledger) in zip(places[0], rows.items(), strict=True):
+    figure, panels = subplots(1, len(rows), size=(2.6 * len(rows) + 0.6, 2.9), sharey=True, squeeze=False)
+    for axes, (title, ledger) in zip(panels[0], rows.items(), strict=True):
         steps = [row for row in ledger if row["event"] == "step"][:windows]
         for x, row in enumerate(steps, 1):
             bottom = 0.0
@@ -27,79 +27,74 @@ def window_shares(rows: Mapping[str, Sequence[Mapping]], windows: int = 6) -> Fi
                 axes.bar(x, weight, bottom=bottom, color=COLOURS[5 if number % 2 else 0], edgecolor="white", width=0.8)
                 bottom += weight
         axes.axhline(1, color="black", linewidth=0.9, linestyle="--")
-        axes.set(title=title, xlabel="window", xticks=range(1, len(steps) + 1))
-        axes.title.set_fontsize(10)
-    places[0][0].set_ylabel("what its losses count")
+        axes.set(xlabel="window", xticks=range(1, len(steps) + 1), ylabel="weight of each loss")
+        axes.set_title(title, fontsize=10)
+        axes.label_outer()
     return figure
 
 
-def watch_confusion(trainer: Sequence[Mapping], loops: Sequence[Mapping], invariants: Mapping[str, str]) -> Figure:
-    """Which invariant convicts which fault of the museum: T in the trainer, L in a textbook loop; what a right run gets
-    too is left out.
+def detections(trainer: Sequence[Mapping], loops: Sequence[Mapping]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (fault, where, invariant, verdict) of every finding that the same loop without the fault does not get.
 
-    trainer, loops: as `covlab bench watch` writes them.
+    A fault without a finding gets one row with the invariant "" and the verdict "no trace".
+
+    Args:
+        trainer, loops: as `covlab bench watch` writes them.
     """
-    right = {row["fault"]: row["found"] for row in trainer if not row["injected"]}
-    cells: dict[tuple[str, str], dict[str, str]] = {}
+    correct = {row["fault"]: row["found"] for row in trainer if not row["injected"]}
     for row in trainer:
         if row["injected"]:
-            for code, verdict in row["found"].items():
-                if right[row["fault"]].get(code) != verdict:
-                    cells.setdefault((row["fault"], code), {})["T"] = verdict
-    textbook = {row["loop"]: row for row in loops if row["bug"]}
-    faults = [row["fault"] for row in trainer if row["injected"]]
-    for fault in faults:
-        loop = textbook.get(fault, {})
-        for finding in [*loop.get("new", {}).get("covlab.watch", []), loop.get("expected") or ""]:
-            if finding:
-                code, verdict = finding.split()
-                cells.setdefault((fault, code), {})["L"] = verdict
-    codes = list(invariants)
-    figure, axes = plt.subplots(figsize=(0.42 * len(codes) + 3.6, 0.27 * len(faults) + 1.5), layout="constrained")
-    order = list(VERDICTS)
-    for (fault, code), marks in cells.items():
-        x, y = codes.index(code), faults.index(fault)
-        worst = min(marks.values(), key=order.index)
-        axes.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, color=VERDICTS[worst]))
-        axes.text(x, y, "".join(sorted(marks, reverse=True)), ha="center", va="center", fontsize=8, color="black")
-    for y, fault in enumerate(faults):
-        if not any(name == fault for name, _ in cells):
-            axes.text(len(codes) - 0.6, y, "no trace in a step", ha="right", va="center", fontsize=7, color="0.35")
-    axes.set(xlim=(-0.5, len(codes) - 0.5), ylim=(len(faults) - 0.5, -0.5))
-    axes.set_xticks(range(len(codes)), codes, fontsize=8, rotation=90)
-    axes.set_yticks(range(len(faults)), faults, fontsize=8)
+            found = [item for item in row["found"].items() if item not in correct[row["fault"]].items()]
+            yield from ((row["fault"], "trainer", *item) for item in found or [("", "no trace")])
+    for row in loops:
+        if row["bug"]:
+            findings = sorted({*row["new"].get("covlab.watch", []), row["expected"] or ""} - {""})
+            for finding in findings or [" no trace"]:
+                code, verdict = finding.split(" ", 1)
+                yield row["loop"], "textbook loop", code, verdict
+
+
+def watch_confusion(trainer: Sequence[Mapping], loops: Sequence[Mapping], invariants: Mapping[str, str]) -> Figure:
+    """Draw which invariant detects which fault of the museum: T in the trainer, L in a textbook loop.
+
+    Args:
+        trainer, loops: as `covlab bench watch` writes them.
+        invariants: {code: title}.
+    """
+    faults, codes, order = [row["fault"] for row in trainer if row["injected"]], list(invariants), list(VERDICTS)
+    values = np.full((len(faults), len(codes)), np.nan)
+    texts: dict[tuple[int, int], str] = {}
+    for fault, where, code, verdict in detections(trainer, loops):
+        if code and fault in faults:
+            cell = faults.index(fault), codes.index(code)
+            values[cell] = np.fmin(values[cell], order.index(verdict))  # the worst verdict colors the cell
+            texts[cell] = texts.get(cell, "") + ("T" if where == "trainer" else "L")
+    figure, axes = subplots(size=(0.42 * len(codes) + 3.6, 0.27 * len(faults) + 1.5))
+    cells(axes, values, texts, faults, codes, cmap=ListedColormap(list(VERDICTS.values())), vmin=0, vmax=2)
+    axes.tick_params(axis="x", rotation=90)
+    for y in np.flatnonzero(np.isnan(values).all(axis=1)):
+        axes.text(len(codes) - 0.6, y, "no trace in a step", ha="right", va="center", fontsize=7, color="0.35")
     axes.xaxis.tick_top()
     axes.grid(True, color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
-    figure.legend(
-        handles=[Patch(color=colour, label=verdict) for verdict, colour in VERDICTS.items()],
-        loc="outside lower center",
-        ncols=3,
-        fontsize=8,
-        title="T: in covlab's trainer, L: in a textbook loop",
-        title_fontsize=8,
-    )
+    patches = [Patch(color=colour, label=verdict) for verdict, colour in VERDICTS.items()]
+    title = {"title": "T: in covlab's trainer, L: in a textbook loop", "title_fontsize": 8}
+    figure.legend(handles=patches, loc="outside lower center", ncols=3, fontsize=8, **title)
     return figure
 
 
 def peers(loops: Sequence[Mapping]) -> Figure:
-    """Which tool finds which bug in the same loops; below, what each says of correct ones."""
+    """Draw which tool finds which bug in the same loops, and below which tool warns about correct ones."""
     tools = list(loops[0]["new"])
-    rows = [row for row in loops if row["bug"]] + [row for row in loops if not row["bug"]]
-    figure, axes = plt.subplots(figsize=(1.25 * len(tools) + 3.2, 0.24 * len(rows) + 1.2), layout="constrained")
-    for y, row in enumerate(rows):
-        for x, tool in enumerate(tools):
-            if row["new"][tool]:
-                axes.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, color=COLOURS[2 if row["bug"] else 1]))
-                axes.text(x, y, "found" if row["bug"] else "warns", ha="center", va="center", fontsize=7, color="white")
-    axes.set_xlabel("TrainCheck was not run: it needs the trace of a right run of each script", fontsize=8)
-    border = sum(row["bug"] for row in rows) - 0.5
-    axes.axhline(border, color="black", linewidth=1)
-    axes.set(xlim=(-0.5, len(tools) - 0.5), ylim=(len(rows) - 0.5, -0.5))
-    axes.set_xticks(range(len(tools)), tools, fontsize=9)
-    axes.set_yticks(
-        range(len(rows)), [row["loop"] if row["bug"] else f"correct: {row['loop']}" for row in rows], fontsize=8
-    )
+    rows = sorted(loops, key=lambda row: not row["bug"])
+    values = [[int(not row["bug"]) if row["new"][tool] else np.nan for tool in tools] for row in rows]
+    hits = zip(*np.nonzero(~np.isnan(values)), strict=True)
+    texts = {(row, column): "found" if rows[row]["bug"] else "warns" for row, column in hits}
+    names = [row["loop"] if row["bug"] else f"correct: {row['loop']}" for row in rows]
+    figure, axes = subplots(size=(1.25 * len(tools) + 3.2, 0.24 * len(rows) + 1.2))
+    cells(axes, values, texts, names, tools, cmap=ListedColormap([COLOURS[2], COLOURS[1]]), vmin=0, vmax=1)
+    axes.set_xlabel("TrainCheck was not run: it needs the trace of a correct run of each script", fontsize=8)
+    axes.axhline(sum(row["bug"] for row in rows) - 0.5, color="black", linewidth=1)
     axes.xaxis.tick_top()
     axes.set_xticks([x + 0.5 for x in range(len(tools) - 1)], minor=True)
     axes.grid(True, which="minor", axis="x", color="0.8")

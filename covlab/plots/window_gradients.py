@@ -1,84 +1,67 @@
-"""Pictures of windows: how far an accumulated gradient is from that of one batch, and what a step makes of it."""
+"""Draw windows: how far an accumulated gradient is from that of one batch, and what a step makes of it."""
 
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 
-from covlab.plots import COLOURS, LINES
+from covlab.plots import COLOURS, LINES, MARKS, legend_below, stamped, subplots
 from covlab.training.trainer import Trainer
-
-MARKS = "osD^v"
 
 
 def gradient_errors(errors: Mapping[str, Mapping[str, float]], equal: float) -> Figure:
-    """Relative gradient errors as dots on a logarithmic axis, with the line below which two gradients are ``equal``.
+    """Draw relative gradient errors as dots on a logarithmic axis; below ``equal``, two gradients count as equal.
 
     Args:
-        errors: {rule: {window: error}}; a line of dots a rule, from the top.
+        errors: {rule: {window: error}}; one row of dots per rule, from the top.
     """
-    figure, axes = plt.subplots(figsize=(8, 0.65 * len(errors) + 1.6), layout="constrained")
+    figure, axes = subplots(size=(8, 0.65 * len(errors) + 1.6))
     windows = list(next(iter(errors.values())))
     for number, (window, colour, mark) in enumerate(zip(windows, COLOURS, MARKS, strict=False)):
-        shift = 0.18 * (number - (len(windows) - 1) / 2)  # dots of equal error stay apart
-        places = [row + shift for row in range(len(errors))]
-        axes.plot([of[window] for of in errors.values()], places, mark, color=colour, label=window, markersize=7)
+        shift = 0.18 * (number - (len(windows) - 1) / 2)  # keeps dots of equal error apart
+        rows = [row + shift for row in range(len(errors))]
+        axes.plot([of[window] for of in errors.values()], rows, mark, color=colour, label=window, markersize=7)
     axes.axvspan(equal / 1e4, equal, color="0.92")
-    axes.text(equal, -0.62, "← equal, but for rounding  ", ha="right", va="bottom", fontsize=9)
+    axes.text(equal, -0.62, "← equal, up to rounding  ", ha="right", va="bottom", fontsize=9)
     axes.text(equal, -0.62, "  another gradient →", ha="left", va="bottom", fontsize=9)
-    axes.set(
-        xscale="log",
-        xlim=(equal / 1e4, 20),
-        ylim=(len(errors) - 0.5, -0.5),
-        xlabel="error of the window's gradient, ‖g₁ − g₂‖ / ‖g₂‖",
-    )
+    axes.set(xscale="log", xlim=(equal / 1e4, 20), xlabel="error of the window's gradient, ‖g₁ − g₂‖ / ‖g₂‖")
+    axes.set_ylim(len(errors) - 0.5, -0.5)
     axes.set_yticks(range(len(errors)), errors)
     axes.grid(axis="x", color="0.85")
     axes.set_axisbelow(True)
-    figure.legend(loc="outside lower center", ncols=len(windows), title="window", frameon=False)
+    legend_below(figure, axes, len(windows), title="window")
     return figure
 
 
 def ratios_by_window(groups: Mapping[str, tuple[Trainer, Mapping[str, Trainer]]], columns: Mapping[str, str]) -> Figure:
-    """Ledger columns of faulty runs over those of the right run, window by window: a row of panels a group.
+    """Draw ledger columns of faulty runs relative to the correct run, window by window: one row of panels per group.
 
     Args:
-        groups: {row title: (right run, {label: faulty run})}.
+        groups: {row title: (correct run, {label: faulty run})}.
         columns: {ledger column: its name}.
     """
-    figure, panels = plt.subplots(
-        len(groups),
-        len(columns),
-        figsize=(4.4 * len(columns), 2.7 * len(groups)),
-        layout="constrained",
-        squeeze=False,
-        sharex=True,
-        sharey=True,
-    )
-    for row, (title, (right, faulty)) in zip(panels, groups.items(), strict=True):
-        reference = right.ledger.columns()
+    size = (4.4 * len(columns), 2.7 * len(groups))
+    figure, panels = subplots(len(groups), len(columns), size=size, squeeze=False, sharex=True, sharey=True)
+    for row, (title, (correct, faulty)) in zip(panels, groups.items(), strict=True):
+        reference = correct.ledger.columns()
         for axes, (column, name) in zip(row, columns.items(), strict=True):
             axes.axhline(1, color="black", linewidth=0.8)
             for (label, run), colour, line, mark in zip(faulty.items(), COLOURS[1:], LINES, MARKS, strict=False):
-                ratios = [mine / its for mine, its in zip(run.ledger.columns()[column], reference[column], strict=True)]
-                axes.plot(
-                    reference["window"],
-                    ratios,
-                    line,
-                    marker=mark,
-                    markersize=4,
-                    color=colour,
-                    label=f"{label} (BUGGED)",
-                    linewidth=1.2,
-                )
+                ratios = np.divide(run.ledger.columns()[column], reference[column])
+                style = {
+                    "color": colour,
+                    "marker": mark,
+                    "markersize": 4,
+                    "linewidth": 1.2,
+                    "label": stamped(label, run),
+                }
+                axes.plot(reference["window"], ratios, line, **style)
             axes.set_yscale("log", base=2)
             axes.set_yticks((0.5, 1, 2, 4), ("½", "1", "2", "4"))
             axes.set(title=f"{title}: {name}", ylim=(0.4, 5.5))
             axes.grid(axis="y", color="0.85")
-    for axes in panels[-1]:
-        axes.set_xlabel("window (optimizer step)")
-    for row in panels:
-        row[0].set_ylabel("with the bug, over right")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    plt.setp(panels[:, 0], ylabel="with the bug / correct")
+    plt.setp(panels[-1], xlabel="window (optimizer step)")
+    legend_below(figure, panels[0, 0], 2)
     return figure
