@@ -420,8 +420,8 @@ def test_an_outcome_that_was_no_choice_is_a_lesson_s_error(shown: list[dict[str,
         predict("99.toy", "?", ["one"])
 
 
-def test_a_page_without_scripts_shows_a_control_by_the_list_in_its_output() -> None:
-    from covlab.course.report_page import for_reading
+def test_a_page_without_scripts_shows_a_control_by_the_list_in_its_output(tmp_path: Path) -> None:
+    from covlab.course.course_report import read_for_page
 
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}}
     outputs = [
@@ -429,4 +429,6 @@ def test_a_page_without_scripts_shows_a_control_by_the_list_in_its_output() -> N
         nbformat.v4.new_output("display_data", view | {"text/plain": "Slider"}),
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
-    assert [output.data for output in for_reading(notebook).cells[0].outputs] == [{"text/html": "<ul>"}]
+    nbformat.write(notebook, tmp_path / "executed.ipynb")
+    shown = read_for_page(tmp_path / "executed.ipynb").cells[0].outputs
+    assert [output.data for output in shown] == [{"text/html": "<ul>"}]

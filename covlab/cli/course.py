@@ -17,7 +17,7 @@ from rich.console import Console
 import covlab.course
 from covlab.course import editions, workspace
 from covlab.course.claims import Claim, read_claims
-from covlab.environment import provenance
+from covlab.course.environment import provenance
 
 if TYPE_CHECKING:
     from covlab.course.runner import Run

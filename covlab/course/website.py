@@ -4,14 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import nbformat
+from bs4 import BeautifulSoup
 
+from covlab.course.course_report import read_for_page
 from covlab.course.editions import Lesson, tags, write_notebook
-from covlab.course.report_page import for_reading
 
 CONF = """
 from covlab.course.prose import mathml_or_code
@@ -59,6 +58,8 @@ their still pictures.
 ```
 """
 
+FETCHING = "link[href], script[src], img[src], iframe[src], source[src], video[src]"
+
 
 class WebsiteError(Exception):
     """The site cannot be built, or has a broken link, a picture without words, or needs a network."""
@@ -74,7 +75,7 @@ def build_website(root: Path, lessons: list[Lesson]) -> Path:
     for folder in (source, website):
         shutil.rmtree(folder, ignore_errors=True)
     for lesson in lessons:
-        notebook = for_reading(nbformat.read(executed / f"{lesson.name}.ipynb", as_version=4))
+        notebook = read_for_page(executed / f"{lesson.name}.ipynb")
         for cell in notebook.cells:
             if "solution" in tags(cell):
                 cell.metadata.tags = [*tags(cell), "hide-cell"]
@@ -96,27 +97,35 @@ def make_handout(website: Path) -> Path:
 
 
 def website_complaints(website: Path) -> list[str]:
-    """Broken internal links, pictures without alternative text, and anything a page would fetch."""
-    # where themes keep templates that are no pages
+    """Return broken internal links, pictures without alternative text, and everything a page would fetch."""
     pages = {
-        path.resolve(): _Page(path.read_text(encoding="utf-8"))
+        path.resolve(): BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         for path in sorted(website.rglob("*.html"))
-        if "_static" not in path.parts
+        if "_static" not in path.parts  # where themes keep templates
+    }
+    anchors = {
+        path: {"", "top"} | {str(tag[key]) for key in ("id", "name") for tag in page.select(f"[{key}]")}
+        for path, page in pages.items()
     }
     complaints = []
     for path, page in pages.items():
         name = path.relative_to(website.resolve())
-        complaints += [f"{name}: a picture without alternative text: {source[:60]}" for source in page.unexplained]
-        complaints += [f"{name}: would fetch {address}" for address in page.fetched if urlsplit(address).netloc]
-        for link in page.fetched + page.links:
+        complaints += [
+            f"{name}: a picture without alternative text: {str(image.get('src', ''))[:60]}"
+            for image in page("img")
+            if not str(image.get("alt", "")).strip()
+        ]
+        fetched = [str(tag["src" if tag.has_attr("src") else "href"]) for tag in page.select(FETCHING)]
+        complaints += [f"{name}: would fetch {address}" for address in fetched if urlsplit(address).netloc]
+        for link in fetched + [str(tag["href"]) for tag in page.select("a[href]")]:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.exists():
                 complaints.append(f"{name}: broken link {link}")
-            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
-                complaints.append(f"{name}: no such place on the page: {link}")
+            elif unquote(parts.fragment) not in anchors.get(target, {unquote(parts.fragment)}):
+                complaints.append(f"{name}: no such anchor on the page: {link}")
     return complaints
 
 
@@ -126,27 +135,3 @@ def _require_fresh(results: Path, lessons: list[Lesson]) -> None:
     stale = [lesson.name for lesson in lessons if passed.get(lesson.name) != lesson.digest]
     if stale:
         raise WebsiteError(f"not run, not passed or changed since: {', '.join(stale)}; run `make course` first")
-
-
-class _Page(HTMLParser):
-    """What a page links to, fetches, can be linked to, and shows without words."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.links: list[str] = []
-        self.fetched: list[str] = []
-        self.anchors = {"", "top"}
-        self.unexplained: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = {name: value for name, value in attrs if value}
-        self.anchors.update(attributes[key] for key in ("id", "name") if key in attributes)
-        if tag == "a" and "href" in attributes:
-            self.links.append(attributes["href"])
-        if tag == "link" and "href" in attributes:
-            self.fetched.append(attributes["href"])
-        if tag in ("script", "img", "iframe", "source", "video") and "src" in attributes:
-            self.fetched.append(attributes["src"])
-        if tag == "img" and not attributes.get("alt", "").strip():
-            self.unexplained.append(attributes.get("src", ""))
