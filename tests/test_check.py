@@ -389,7 +389,7 @@ def test_without_a_click_the_choices_stand_there_and_the_outcome_says_so(shown: 
     assert "no prediction" in answer["text/plain"] and "the division is missing." in answer["text/plain"]
 
 
-@pytest.mark.parametrize("choice, said", [("too large", "So it was"), ("too small", "came out differently")])
+@pytest.mark.parametrize("choice, said", [("too large", "what happened"), ("too small", "came out differently")])
 def test_a_prediction_is_shown_beside_its_outcome(
     shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, choice: str, said: str
 ) -> None:

@@ -19,12 +19,12 @@ WIDGET_ERROR = "data-covlab-error"  # attribute of the HTML by which an explorer
 # Each is loaded when a lesson first asks for it: the runner, which only reads notebooks, needs no torch.
 _ELSEWHERE = {
     "check": "checking",
-    "predict": "predictions",
-    "outcome": "predictions",
+    "predict": "student_record",
+    "outcome": "student_record",
     "choose_device": "environment",
     "choose_scenario": "environment",
     "show_machine": "environment",
-    "show_progress": "progress_table",
+    "show_progress": "student_record",
     "band": "reference_band",
     "reference_trainer": "reference_band",
 }
