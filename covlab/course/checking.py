@@ -34,7 +34,6 @@ class Checked:
 
     def __init__(self, exercise: str, judgement: Judgement, tries: int):
         self.exercise, self.passed, self.tries = exercise, judgement.passed, tries
-        self.text = " ".join(filter(None, (judgement.finding, judgement.hint)))
 
     def solution(self) -> None:
         """Show the worked solution, or how many tries are left before it opens."""

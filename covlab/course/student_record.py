@@ -8,7 +8,8 @@ Nothing is sent anywhere.
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from html import escape
 from itertools import groupby
@@ -59,21 +60,21 @@ def read(path: Path | None) -> dict:
         return _complete({})
 
 
-def change(edit: Callable[[dict], None]) -> dict:
-    """Apply ``edit`` to the record, replace the whole file at once, and return the record."""
+@contextmanager
+def changed() -> Iterator[dict[str, Any]]:
+    """Yield the record to be changed; then replace the whole file at once."""
     path = path_here()
     kept = read(path)
-    edit(kept)
+    yield kept
     if path is None:
         _forgetful.update(kept)
-        return kept
+        return
     new = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         new.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         os.replace(new, path)
     except OSError as error:
         print(f"Your progress could not be written: {error}")
-    return kept
 
 
 def _complete(kept: object) -> dict[str, Any]:
@@ -95,15 +96,13 @@ def _complete(kept: object) -> dict[str, Any]:
 
 def remember_try(exercise: str, fingerprint: str | None, solved: bool) -> dict:
     """Add a try of an exercise (None if it does not count), and return the record of this exercise."""
-
-    def edit(kept: dict[str, Any]) -> None:
+    with changed() as kept:
         record = kept["exercises"].setdefault(exercise, {"solved": None, "tries": []})
         if fingerprint is not None and fingerprint not in record["tries"]:
             record["tries"].append(fingerprint)
         if solved and not record["solved"]:
             record["solved"] = date.today().isoformat()
-
-    return change(edit)["exercises"][exercise]
+    return record
 
 
 def progress_rows(path: Path | None) -> list[tuple[str, str, int]]:
@@ -146,7 +145,8 @@ def show_progress() -> None:
 
 
 def remember_prediction(question: str, choice: str) -> None:
-    change(lambda kept: kept["predictions"].update({question: choice}))
+    with changed() as kept:
+        kept["predictions"][question] = choice
 
 
 def prediction(question: str) -> str | None:

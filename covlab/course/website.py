@@ -1,24 +1,24 @@
-"""The executed lessons as a static site that works from a folder, without a network."""
+"""Build a static website of the executed lessons that works from a folder, without a network."""
 
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup
 
 from covlab.course.course_report import read_for_page
 from covlab.course.editions import Lesson, tags, write_notebook
+from covlab.course.prose import mathml_or_code
 
 CONF = """
-from covlab.course.prose import mathml_or_code
-from docutils.nodes import SkipNode
-
 project = "covlab"
 html_title = "covlab: training bugs that raise no exception"
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "covlab.course.website"]
 html_theme = "sphinx_book_theme"
 html_theme_options = {
     "home_page_in_toc": True, "use_download_button": False, "use_fullscreen_button": False,
@@ -31,25 +31,12 @@ nb_ipywidgets_js = {}
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
-
-
-def _math(display):
-    def visit(writer, node):
-        writer.body.append(mathml_or_code(node.astext(), display))
-        raise SkipNode
-
-    return visit, None
-
-
-def setup(app):
-    # MathJax would come from a server.
-    app.add_html_math_renderer("mathml", _math(False), _math(True))
 """
 
 INDEX = """# covlab
 
-Training bugs that raise no exception: lessons, as they ran. Solutions are folded; sliders are shown by
-their still pictures.
+Training bugs that raise no exception: the lessons with the results of their last run. Solutions are folded; sliders are
+shown as still pictures.
 
 ```{{toctree}}
 :maxdepth: 1
@@ -62,13 +49,13 @@ FETCHING = "link[href], script[src], img[src], iframe[src], source[src], video[s
 
 
 class WebsiteError(Exception):
-    """The site cannot be built, or has a broken link, a picture without words, or needs a network."""
+    """The site cannot be built, or has a broken link or a picture without alternative text, or needs a network."""
 
 
 def build_website(root: Path, lessons: list[Lesson]) -> Path:
-    """Make root/build/site from the executed notebooks of the last run; returns its first page.
+    """Make root/build/site from the executed notebooks of the last run; return its first page.
 
-    Raises WebsiteError when the lessons have not all been run as they are now, or the site is not sound.
+    Raises WebsiteError if a lesson has changed since its last run or did not pass, or if the site has a fault.
     """
     executed, source, website = root / "build" / "course", root / "build" / "site-source", root / "build" / "site"
     _require_fresh(executed / "results.json", lessons)
@@ -84,7 +71,7 @@ def build_website(root: Path, lessons: list[Lesson]) -> Path:
     (source / "index.md").write_text(INDEX.format(lessons="\n".join(each.name for each in lessons)), encoding="utf-8")
     sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(source / ".doctrees")]
     if subprocess.run([*sphinx, str(source), str(website)], check=False).returncode:
-        raise WebsiteError("sphinx had warnings, which count as errors; they stand above")
+        raise WebsiteError("sphinx printed warnings (see above), which count as errors")
     complaints = website_complaints(website)
     if complaints:
         raise WebsiteError("\n".join(complaints))
@@ -92,7 +79,7 @@ def build_website(root: Path, lessons: list[Lesson]) -> Path:
 
 
 def make_handout(website: Path) -> Path:
-    """The site as one archive beside it, for a class without a network."""
+    """Pack the site into one archive next to it, for a class without a network; return its path."""
     return Path(shutil.make_archive(str(website.with_name("covlab-handout")), "zip", website.parent, website.name))
 
 
@@ -135,3 +122,17 @@ def _require_fresh(results: Path, lessons: list[Lesson]) -> None:
     stale = [lesson.name for lesson in lessons if passed.get(lesson.name) != lesson.digest]
     if stale:
         raise WebsiteError(f"not run, not passed or changed since: {', '.join(stale)}; run `make course` first")
+
+
+def setup(app: Any) -> None:
+    """Let Sphinx show math as MathML instead of MathJax, which is loaded from a server."""
+    from docutils.nodes import SkipNode
+
+    def visitors(display: bool) -> tuple[Callable[[Any, Any], None], None]:
+        def visit(writer: Any, node: Any) -> None:
+            writer.body.append(mathml_or_code(node.astext(), display))
+            raise SkipNode
+
+        return visit, None
+
+    app.add_html_math_renderer("mathml", visitors(display=False), visitors(display=True))

@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from covlab.course.experiments.trace_normalization import plain_error
 from covlab.plots.error_geometry import Plane, error_geometry
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
@@ -102,11 +103,6 @@ class NMSEExplorer(Explorer):
             f"Right, both errors over the scale. Plain error {plain:.4g}. {verdict}"
         )
         return figure, alt
-
-
-def plain_error(estimate: Tensor, truth: Tensor) -> Tensor:
-    """‖R̂ − R‖²_F / ‖R‖²_F, nothing normalized: two [N, N] -> []."""
-    return (estimate - truth).abs().square().sum() / truth.abs().square().sum()
 
 
 def _error(measure: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, truth: Tensor) -> tuple[float, Tensor]:
