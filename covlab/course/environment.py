@@ -23,8 +23,8 @@ DISK_GB = 1.0  # notebooks with their pictures, and run folders
 class MachineCheck:
     """One thing a lesson needs of a machine.
 
-    ok: False if the student must do something first, None if it is only good to know. advice: what to do, or what it
-    means; may be empty.
+    ok: False if the student must do something first, None if it is only good to know. advice: what to do or to know, if
+    it is not ok.
     """
 
     what: str
@@ -120,7 +120,7 @@ def show_machine() -> None:
     signs = {True: "✓\u00a0ready", None: "note", False: "✗\u00a0to\u00a0do"}
     plots.table(
         ["", "what", "found", "what to do, or to know"],
-        [(signs[each.ok], each.what, each.found, each.advice) for each in lines],
+        [(signs[each.ok], each.what, each.found, "" if each.ok else each.advice) for each in lines],
     )
     failing = [f"{each.what}: {each.advice}" for each in lines if each.ok is False]
     if failing:
@@ -129,15 +129,10 @@ def show_machine() -> None:
         card("This machine is ready", ["Every lesson runs here."], "good")
 
 
-def _required(what: str, found: str, ok: bool, advice: str, *, otherwise: bool | None = False) -> MachineCheck:
-    """Return a check that gives its advice only if it is not ``ok``, and then counts as ``otherwise``."""
-    return MachineCheck(what, found) if ok else MachineCheck(what, found, otherwise, advice)
-
-
 def _python() -> MachineCheck:
-    wanted = ".".join(map(str, PYTHON))
-    advice = f"covlab needs {wanted} or newer: install it, then run `make clean` and `make lab`."
-    return _required("Python", f"{platform.python_version()} ({sys.executable})", sys.version_info >= PYTHON, advice)
+    advice = f"covlab needs {'.'.join(map(str, PYTHON))} or newer: install it, then run `make clean` and `make lab`."
+    found = f"{platform.python_version()} ({sys.executable})"
+    return MachineCheck("Python", found, sys.version_info >= PYTHON, advice)
 
 
 def _torch() -> MachineCheck:
@@ -155,14 +150,14 @@ def _lock() -> MachineCheck:
         advice = "covlab was installed without a clone, so versions cannot be compared."
         return MachineCheck("tested versions", "no requirements.lock here", None, advice)
     differences = lock_differences(lock)
-    if not differences:
-        return MachineCheck("tested versions", "every package is the tested one")
     found = f"{len(differences)} differ: {'; '.join(differences[:3])}{' …' if len(differences) > 3 else ''}"
     advice = (
         "Lessons usually run anyway, but numbers may differ: `make lab` installs the tested versions; `covlab env` "
         "lists all differences."
     )
-    return MachineCheck("tested versions", found, None, advice)
+    return MachineCheck(
+        "tested versions", found if differences else "every package is the tested one", not differences or None, advice
+    )
 
 
 def _threads() -> MachineCheck:
@@ -170,25 +165,22 @@ def _threads() -> MachineCheck:
 
     threads = torch.get_num_threads()
     found = f"{os.cpu_count()} cores, {threads} thread{'s' * (threads > 1)} in torch"
+    advice = "One thread is faster for networks this small: `make lab` sets OMP_NUM_THREADS=1."
     if covlab.policy_late:
         advice = (
             "torch was loaded before covlab, so waiting threads spin: import covlab first, which can be much faster."
         )
-        return MachineCheck("threads", found, None, advice)
-    advice = "One thread is faster for networks this small: `make lab` sets OMP_NUM_THREADS=1."
-    return _required("threads", found, threads == 1, advice, otherwise=None)
+    return MachineCheck("threads", found, (threads == 1 and not covlab.policy_late) or None, advice)
 
 
 def _device() -> MachineCheck:
     import torch
 
     if not torch.cuda.is_available():
-        return MachineCheck("device", "CPU", True, "This is enough: no lesson requires a GPU.")
+        return MachineCheck("device", "CPU, which is enough: no lesson requires a GPU")
     gigabytes = torch.cuda.get_device_properties(0).total_memory / 2**30
     found = f"{torch.cuda.get_device_name()}, {gigabytes:.0f} GB, CUDA {torch.version.cuda}"
-    return MachineCheck(
-        "device", found, True, 'Every lesson also runs on the CPU; set profile = "gpu" to use this GPU.'
-    )
+    return MachineCheck("device", f'{found}; set profile = "gpu" to use it, although every lesson also runs on the CPU')
 
 
 def _precisions() -> list[MachineCheck]:
@@ -216,7 +208,7 @@ def _precisions() -> list[MachineCheck]:
             f"This PyTorch cannot compute in {name} on {device}, which lessons 04 and 07 need: install the version in "
             "requirements.lock with `make lab`."
         )
-        checks.append(_required(f"mixed precision, {name}", found, works, advice))
+        checks.append(MachineCheck(f"mixed precision, {name}", found, works, advice))
     return checks
 
 
@@ -225,23 +217,22 @@ def _memory() -> MachineCheck:
 
     free = psutil.virtual_memory().available / 2**30
     advice = f"A lesson needs {MEMORY_GB:g} GB: close other programs, or other notebooks' kernels (menu Kernel)."
-    return _required("free memory", f"{free:.1f} GB", free >= MEMORY_GB, advice)
+    return MachineCheck("free memory", f"{free:.1f} GB", free >= MEMORY_GB, advice)
 
 
 def _disk() -> MachineCheck:
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     advice = f"Run folders and notebooks need {DISK_GB:g} GB: delete old runs in runs/ and build/."
-    return _required("free disk", f"{free:.1f} GB", free >= DISK_GB, advice)
+    return MachineCheck("free disk", f"{free:.1f} GB", free >= DISK_GB, advice)
 
 
 def _own_copy() -> MachineCheck:
     path = student_record.path_here()
-    if path is not None:
-        return MachineCheck("your own copy", f"yes; progress in {path}")
+    found = f"yes; progress in {path}" if path else f"this notebook runs in {Path.cwd()}"
     advice = (
         "What you solve is forgotten with the kernel; `make lab` opens your own copies, in work/, and remembers it."
     )
-    return MachineCheck("your own copy", f"this notebook runs in {Path.cwd()}", None, advice)
+    return MachineCheck("your own copy", found, bool(path) or None, advice)
 
 
 def _version(name: str) -> str:

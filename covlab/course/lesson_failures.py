@@ -60,9 +60,8 @@ def audit(notebook: NotebookNode, stderr: str, budget: float) -> list[Problem]:
         if cell.cell_type == "markdown":
             problems += _pictures(render(cell.source), cell.id)
         elif cell.cell_type == "code" and cell.source.strip():
-            problems += _unfinished(cell)
+            problems += _in_execution(cell, budget)
             problems += _in_outputs(cell.outputs, cell.id)
-            problems += _slow(cell, budget)
     for model, widget in widgets.items():
         problems += _in_widget(widget, owners.get(model))
 
@@ -105,15 +104,13 @@ def _records(cell: NotebookNode, kind: str) -> Iterator[dict[str, Any]]:
     return (output.data[kind] for output in cell.get("outputs", []) if kind in output.get("data", {}))
 
 
-def _unfinished(cell: NotebookNode) -> Iterator[Problem]:
-    exits = [output for output in cell.outputs if output.output_type == "error"]
+def _in_execution(cell: NotebookNode, budget: float) -> Iterator[Problem]:
+    """Yield whether a cell ended the notebook, never ran, or took longer than its budget."""
+    exits = [output.ename for output in cell.outputs if output.output_type == "error"]
     if exits:
-        yield Problem("missing", f"{exits[0].ename} ends the notebook here, and papermill calls that success", cell.id)
+        yield Problem("missing", f"{exits[0]} ends the notebook here, and papermill calls that success", cell.id)
     elif cell.execution_count is None:
         yield Problem("missing", "this cell never ran", cell.id)
-
-
-def _slow(cell: NotebookNode, budget: float) -> Iterator[Problem]:
     allowed = cell.metadata.get("covlab", {}).get("budget", budget)
     took = cell.metadata.get("papermill", {}).get("duration") or 0
     if took > allowed:

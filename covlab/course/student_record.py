@@ -82,11 +82,10 @@ def _complete(kept: object) -> dict[str, Any]:
     if not isinstance(kept, dict):
         raise ValueError("expected a table")
     kept = {"exercises": {}, "predictions": {}} | kept
-    for record in [kept["exercises"], kept["predictions"], *getattr(kept["exercises"], "values", list)()]:
-        if not isinstance(record, dict):
-            raise ValueError("expected tables of exercises and predictions")
+    if not isinstance(kept["exercises"], dict) or not isinstance(kept["predictions"], dict):
+        raise ValueError("expected tables of exercises and predictions")
     for record in kept["exercises"].values():
-        if not isinstance(record.get("tries"), list) or "solved" not in record:
+        if not isinstance(record, dict) or not isinstance(record.get("tries"), list) or "solved" not in record:
             raise ValueError("an exercise without its tries")
     return kept
 
