@@ -23,12 +23,11 @@ class Case:
 def suite(name: str, cases: Sequence[Case], **attributes: str) -> ElementTree.Element:
     """Return a <testsuite> of the cases, with the counts of tests and failures and any further ``attributes``."""
     failures = sum(case.failure is not None for case in cases)
-    element = ElementTree.Element(
-        "testsuite", name=name, tests=str(len(cases)), failures=str(failures), errors="0", **attributes
-    )
+    counts = {"tests": str(len(cases)), "failures": str(failures), "errors": "0"}
+    element = ElementTree.Element("testsuite", {"name": name, **counts, **attributes})
     for case in cases:
         time = {} if case.seconds is None else {"time": str(case.seconds)}
-        node = ElementTree.SubElement(element, "testcase", classname=name, name=case.name, **time)
+        node = ElementTree.SubElement(element, "testcase", {"classname": name, "name": case.name, **time})
         if case.failure is not None:
             kind, message, text = map(_printable, case.failure)
             ElementTree.SubElement(node, "failure", type=kind, message=message).text = text

@@ -380,7 +380,7 @@ def test_damage_is_said_and_kept(work: Path, capsys: pytest.CaptureFixture[str])
 # Predictions
 
 
-def test_without_a_click_the_choices_stand_there_and_the_outcome_says_so(shown: list[dict[str, Any]]) -> None:
+def test_without_a_click_the_choices_are_listed_and_the_outcome_says_so(shown: list[dict[str, Any]]) -> None:
     predict("99.toy", "The loss is …", ["too small", "too large"])
     outcome("99.toy", "too large", because="the division is missing.")
     question, answer = shown

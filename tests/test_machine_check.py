@@ -1,4 +1,4 @@
-"""Laws of the look at the machine, and of the choice of a device."""
+"""Laws of the machine check, and of the choice of a device."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""The site says what the lessons said, needs no network, and breaks no link."""
+"""The site shows what the lessons show, needs no network, and has no broken link."""
 
 import zipfile
 from pathlib import Path

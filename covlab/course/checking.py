@@ -14,7 +14,7 @@ import covlab
 from covlab.course import card, student_record, verdict
 from covlab.course.editions import Lesson, LessonError, read_lesson, tags
 from covlab.course.exercises import exercises_of
-from covlab.course.exercises.judging import Judgement, judge
+from covlab.course.exercises.judging import judge
 
 TRIES = 3  # different answers that ran, before the solution may be seen
 CHECK = re.compile(r"""\bcheck\(\s*["'](\d\d\.\w+)["']\s*,\s*(\w+)""")
@@ -29,11 +29,13 @@ class Worked:
     solution: str
 
 
+@dataclass(frozen=True)
 class Checked:
     """What `check` returns: whether the answer passed, and a way to the solution."""
 
-    def __init__(self, exercise: str, judgement: Judgement, tries: int):
-        self.exercise, self.passed, self.tries = exercise, judgement.passed, tries
+    exercise: str
+    passed: bool
+    tries: int
 
     def solution(self) -> None:
         """Show the worked solution, or how many tries are left before it opens."""
@@ -60,9 +62,8 @@ def check(exercise: str, answer: Any) -> Checked:
     found = exercises_of(exercise[:2]).get(exercise) if isinstance(exercise, str) else None
     if found is None:
         known = ", ".join(exercises_of(str(exercise)[:2])) or "none in this lesson"
-        judgement = Judgement(False, f"There is no exercise {exercise!r}; there is {known}.", ran=False)
-        verdict(str(exercise), False, judgement.finding)
-        return Checked(str(exercise), judgement, 0)
+        verdict(str(exercise), False, f"There is no exercise {exercise!r}; there is {known}.")
+        return Checked(str(exercise), passed=False, tries=0)
     judgement = judge(found, answer)
     fingerprint = _fingerprint(answer) if judgement.ran and not _is_starter(exercise, answer) else None
     record = student_record.remember_try(exercise, fingerprint, judgement.passed)
@@ -78,7 +79,7 @@ def check(exercise: str, answer: Any) -> Checked:
         "good" if judgement.passed else "open",
         record={"exercise": exercise, "passed": judgement.passed, "text": judgement.finding},
     )
-    return Checked(exercise, judgement, tries)
+    return Checked(exercise, judgement.passed, tries)
 
 
 def worked_exercises(lesson: Lesson) -> dict[str, Worked]:

@@ -110,7 +110,7 @@ def page(results: dict, executed: dict[str, Path]) -> str:
 def read_for_page(path: Path) -> nbformat.NotebookNode:
     """Read an executed notebook and keep the outputs that a page can show without scripts.
 
-    A widget is left to the HTML in its own output or to the picture beside it, a measurement or verdict to its text.
+    A widget is left to the HTML in its own output or to the picture next to it, a measurement or verdict to its text.
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)

@@ -23,7 +23,7 @@ from covlab.course.lesson_parameters import defaults
 
 TAGS = {"parameters", "unread", "exercise", "solution", "hide-input", "hide-output", "hide-cell"}
 LESSON_NAME = re.compile(r"\d\d_\w+")
-BUDGET = 90.0  # seconds a lesson may take on two cores, unless its header says otherwise
+BUDGET = 90.0  # seconds a lesson may take on two cores, unless its header has another budget
 
 
 class LessonError(ValueError):

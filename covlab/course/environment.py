@@ -83,11 +83,11 @@ def choose_device(profile: str) -> str:
 
     if torch.cuda.is_available():
         return "cuda"
-    says = (
+    text = (
         'You asked for the profile "gpu", but PyTorch sees no GPU on this machine, so this lesson runs on the CPU. '
         "It shows the same, with the smaller arrays."
     )
-    card("No GPU here", [says], "plain")
+    card("No GPU here", [text], "plain")
     return "cpu"
 
 
@@ -96,12 +96,12 @@ def choose_scenario(device: str) -> Scenario:
     if device == "cpu":
         return preset("student")
     scenario = preset("full")
-    says = (
+    text = (
         f"On this GPU the lesson runs with {scenario.ris_elements} elements, {scenario.bs_antennas} antennas and up to "
         f"{scenario.max_sources} sources. The text describes what it shows with the smaller arrays of a CPU; your "
         "numbers are printed below the cells as `measured …`."
     )
-    card("Full size", [says], "plain")
+    card("Full size", [text], "plain")
     return scenario
 
 
@@ -149,15 +149,13 @@ def _lock() -> MachineCheck:
     if not lock.exists():
         advice = "covlab was installed without a clone, so versions cannot be compared."
         return MachineCheck("tested versions", "no requirements.lock here", None, advice)
-    differences = lock_differences(lock)
-    found = f"{len(differences)} differ: {'; '.join(differences[:3])}{' …' if len(differences) > 3 else ''}"
+    found, differences = "every package is the tested one", lock_differences(lock)
+    if differences:
+        found = f"{len(differences)} differ: {'; '.join(differences[:3])}{' …' if len(differences) > 3 else ''}"
     advice = (
-        "Lessons usually run anyway, but numbers may differ: `make lab` installs the tested versions; `covlab env` "
-        "lists all differences."
+        "Lessons usually run, but numbers may differ: `make lab` installs these versions, `covlab env` lists them all."
     )
-    return MachineCheck(
-        "tested versions", found if differences else "every package is the tested one", not differences or None, advice
-    )
+    return MachineCheck("tested versions", found, not differences or None, advice)
 
 
 def _threads() -> MachineCheck:

@@ -2,10 +2,10 @@
 
     python -m covlab.course.notebook_process job.json
 
-The job is a dictionary: input, output, events, folder (paths), parameters, budget and limit (seconds). One JSON object
-per line is written to `events`: {"cell": id} when a cell starts, and at the end {"status": ..., "message": ..., "text":
-the traceback or what was printed last}. What the kernel prints is echoed to stdout and stderr, since nbclient drops
-what a thread or child process prints after the last cell.
+The job is a dictionary: input, output, events, folder (paths), parameters and budget (seconds of the lesson). One JSON
+object per line is written to `events`: {"cell": id} when a cell starts, and at the end {"status": ..., "message": ...,
+"text": the traceback or what was printed last}. What the kernel prints is echoed to stdout and stderr, since nbclient
+drops what a thread or child process prints after the last cell.
 """
 
 import json
@@ -50,7 +50,7 @@ def run(job: dict) -> dict:
 
         def seconds_allowed(cell: NotebookNode) -> float:
             own = cell.metadata.get("covlab", {}).get("budget", job["budget"])
-            return max(0.1, min(3 * own, job["limit"] - (time.monotonic() - started)))
+            return max(0.1, min(3 * own, 3 * job["budget"] - (time.monotonic() - started)))
 
         try:
             papermill.execute_notebook(

@@ -211,13 +211,13 @@ def load_references() -> dict[str, dict[str, Any]]:
 
 
 def measure_references(
-    name: str, seeds: Sequence[int], told: Callable[[int], None] = lambda seed: None
+    name: str, seeds: Sequence[int], on_seed: Callable[[int], None] = lambda seed: None
 ) -> dict[str, Any]:
-    """Run the setup from every seed and return its entry of the data; call ``told`` after each seed."""
+    """Run the setup from every seed and return its entry of the data; call ``on_seed`` after each one."""
     runs = []
     for seed in seeds:
         runs.append(reference_trainer(name, seed).fit().history)
-        told(seed)
+        on_seed(seed)
     rounded = {column: [[float(f"{row[column]:.5g}") for row in history] for history in runs] for column in COLUMNS}
     return {"seeds": list(seeds), **rounded}
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import psutil
@@ -60,11 +59,6 @@ class Run:
     @property
     def parameters(self) -> dict:
         return self.lesson.parameters | self.overrides
-
-    @property
-    def notebook(self) -> nbformat.NotebookNode:
-        """The notebook to execute."""
-        return self.lesson.instructor if self.edition == "instructor" else self.lesson.student
 
     @property
     def executed(self) -> Path:
@@ -135,7 +129,7 @@ def run_all(
 ) -> None:
     """Execute the runs in order, ``jobs`` at a time; record failures in them instead of raising.
 
-    Each lesson has one thread, unless OMP_NUM_THREADS says otherwise. on_change is called about every POLL seconds. On
+    Each lesson has one thread, unless OMP_NUM_THREADS is set. on_change is called about every POLL seconds. On
     KeyboardInterrupt, running lessons are stopped, and they and waiting ones are marked interrupted. No process is left
     behind.
     """
@@ -173,10 +167,8 @@ class _Process:
         run.scratch.mkdir(parents=True, exist_ok=True)
         run.executed.unlink(missing_ok=True)
         source, self.events = run.scratch / "input.ipynb", run.scratch / "events.jsonl"
-        write_notebook(run.notebook, source)
+        write_notebook(run.lesson.student if run.edition == "student" else run.lesson.instructor, source)
         self.events.write_text("")
-        self.unread = 0
-        self.closing: dict[str, Any] | None = None
         details = {
             "input": str(source),
             "output": str(run.executed),
@@ -184,7 +176,6 @@ class _Process:
             "folder": str(run.scratch),
             "parameters": run.overrides,
             "budget": run.allowed,
-            "limit": 3 * run.allowed,
         }
         job = run.scratch / "job.json"
         job.write_text(json.dumps(details))
@@ -210,18 +201,19 @@ class _Process:
         run = self.run
         ended = self.process.poll() is not None  # asked before reading, so that no event is missed
         run.seconds = time.monotonic() - self.started
-        for event in self._new_events():
-            run.cell = event.get("cell", run.cell)
-            self.closing = event if "status" in event else None
+        lines = self.events.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()  # without one half written
+        events: list[dict[str, str]] = [json.loads(line) for line in lines]
+        run.cell = next((event["cell"] for event in reversed(events) if "cell" in event), None)
         if not ended:
             if run.seconds > 3 * run.allowed + GRACE:
                 self.kill()
                 problem = Problem("timeout", "did not stop at its time limit, and was killed", run.cell)
                 run.conclude("timed out", claims, problem)
-        elif self.closing:
-            kind, lines = KINDS.get(self.closing["status"]), last_lines(self.closing["text"])
-            failed = Problem(kind, self.closing["message"], run.cell, lines=lines) if kind else None
-            run.conclude(self.closing["status"], claims, failed)
+        elif events and "status" in (closing := events[-1]):
+            kind, lines = KINDS.get(closing["status"]), last_lines(closing["text"])
+            run.conclude(
+                closing["status"], claims, Problem(kind, closing["message"], run.cell, lines=lines) if kind else None
+            )
         else:
             log = (run.scratch / "stderr.txt").read_text(encoding="utf-8", errors="replace")
             message = f"the process that runs the notebook ended with code {self.process.returncode}"
@@ -235,10 +227,3 @@ class _Process:
                 with suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
                     member.kill()
             self.process.wait()
-
-    def _new_events(self) -> list[dict[str, Any]]:
-        with self.events.open("rb") as events:
-            events.seek(self.unread)
-            complete = events.read().rpartition(b"\n")[0]
-        self.unread += len(complete) + 1 if complete else 0
-        return [json.loads(line) for line in complete.splitlines()]

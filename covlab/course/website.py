@@ -55,7 +55,7 @@ class WebsiteError(Exception):
 def build_website(root: Path, lessons: list[Lesson]) -> Path:
     """Make root/build/site from the executed notebooks of the last run; return its first page.
 
-    Raises WebsiteError if a lesson has changed since its last run or did not pass, or if the site has a fault.
+    Raises WebsiteError if a lesson has changed since its last run or did not pass, or for a fault of the site.
     """
     executed, source, website = root / "build" / "course", root / "build" / "site-source", root / "build" / "site"
     _require_fresh(executed / "results.json", lessons)
