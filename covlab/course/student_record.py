@@ -81,7 +81,7 @@ def _complete(kept: object) -> dict[str, Any]:
     """Add missing tables to a record. Raises ValueError if this file cannot have written it."""
     if not isinstance(kept, dict):
         raise ValueError("expected a table")
-    kept = {"exercises": {}, "predictions": {}} | kept
+    kept = dict[str, Any](exercises={}, predictions={}) | kept
     if not isinstance(kept["exercises"], dict) or not isinstance(kept["predictions"], dict):
         raise ValueError("expected tables of exercises and predictions")
     for record in kept["exercises"].values():
