@@ -1,9 +1,9 @@
-"""Short texts as HTML, wherever they are shown."""
+"""Turn short texts into HTML."""
 
 import re
 from html import escape
 
 
 def marked(text: str) -> str:
-    """The text as HTML, with what stands in `backticks` as code."""
+    """Return the text as HTML, with `backticks` as code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))

@@ -377,7 +377,7 @@ def test_damage_is_said_and_kept(work: Path, capsys: pytest.CaptureFixture[str])
 # Predictions
 
 
-def test_without_a_click_the_choices_stand_there_and_the_outcome_says_so(shown: list[dict[str, Any]]) -> None:
+def test_without_a_click_the_choices_are_listed_and_the_outcome_says_so(shown: list[dict[str, Any]]) -> None:
     predict("99.toy", "The loss is …", ["too small", "too large"])
     outcome("99.toy", "too large", because="the division is missing.")
     question, answer = shown
@@ -386,7 +386,7 @@ def test_without_a_click_the_choices_stand_there_and_the_outcome_says_so(shown: 
     assert "no prediction" in answer["text/plain"] and "the division is missing." in answer["text/plain"]
 
 
-@pytest.mark.parametrize("choice, said", [("too large", "So it was"), ("too small", "came out differently")])
+@pytest.mark.parametrize("choice, said", [("too large", "what happened"), ("too small", "came out differently")])
 def test_a_prediction_is_shown_beside_its_outcome(
     shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, choice: str, said: str
 ) -> None:
@@ -417,8 +417,8 @@ def test_an_outcome_that_was_no_choice_is_a_lesson_s_error(shown: list[dict[str,
         predict("99.toy", "?", ["one"])
 
 
-def test_a_page_without_scripts_shows_a_control_by_the_list_in_its_output() -> None:
-    from covlab.course.report_page import for_reading
+def test_a_page_without_scripts_shows_a_control_by_the_list_in_its_output(tmp_path: Path) -> None:
+    from covlab.course.course_report import read_for_page
 
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}}
     outputs = [
@@ -426,4 +426,6 @@ def test_a_page_without_scripts_shows_a_control_by_the_list_in_its_output() -> N
         nbformat.v4.new_output("display_data", view | {"text/plain": "Slider"}),
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
-    assert [output.data for output in for_reading(notebook).cells[0].outputs] == [{"text/html": "<ul>"}]
+    nbformat.write(notebook, tmp_path / "executed.ipynb")
+    shown = read_for_page(tmp_path / "executed.ipynb").cells[0].outputs
+    assert [output.data for output in shown] == [{"text/html": "<ul>"}]

@@ -128,10 +128,10 @@ def test_numbers_that_prose_must_answer_for(markdown: str, expected: list[tuple[
 @pytest.mark.parametrize(
     "markdown, complaint",
     [
-        ('<span data-claim="06.r">about 4.0</span>', "expected a number alone"),
-        ('<span data-claim="">4.0</span>', "data-claim marker names nothing"),
-        ('<span data-quoted=" ">4.0</span>', "data-quoted marker names nothing"),
-        ("$\\frac{$", "formula that cannot be read"),
+        ('<span data-claim="06.r">about 4.0</span>', "expected a number and nothing else"),
+        ('<span data-claim="">4.0</span>', "data-claim marker is empty"),
+        ('<span data-quoted=" ">4.0</span>', "data-quoted marker is empty"),
+        ("$\\frac{$", "cannot read the formula"),
     ],
 )
 def test_markers_and_formulas_that_cannot_be_read_are_refused(markdown: str, complaint: str) -> None:

@@ -190,7 +190,7 @@ def test_runner_tells_good_bad_hanging_and_dying_lessons_apart(tmp_path: Path) -
     assert failure is not None and failure.text is not None
     assert "losses['train']" in failure.text
 
-    # One line a lesson, since the output is no terminal; then the failures, so that nobody opens a log.
+    # One line per lesson, since the output is not a terminal; then the failures.
     assert all(sum(line.startswith(name) for line in done.output.splitlines()) == 1 for name in lessons)
     assert "lessons/02_bad.py" in done.output
 

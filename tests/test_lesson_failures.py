@@ -1,4 +1,4 @@
-"""Each trap is a lesson that papermill runs with exit code 0; ours must fail it, and say why."""
+"""Lessons that papermill runs with exit code 0 although they fail: our runner must report them, and say why."""
 
 import json
 import subprocess
@@ -187,7 +187,7 @@ SPECIAL = {
     "exercise_without_verdict": [EXERCISE, SOLUTION],
     "exercise_that_fails_with_its_solution": [EXERCISE, SOLUTION.replace("42", "41"), CHECK],
 }
-CORRECT = {
+HARMLESS = {
     "lesson": """
     import sys, time, traceback, threading, ipywidgets
     from IPython.display import HTML, display
@@ -238,8 +238,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """Every trap, and two lessons that only look like one, executed once."""
     folder = tmp_path_factory.mktemp("traps")
     found = {}
-    for number, name in enumerate([*TRAPS, *CORRECT]):
-        text = cells(name) if name in TRAPS else ["# %%\n" + dedent(CORRECT[name])]
+    for number, name in enumerate([*TRAPS, *HARMLESS]):
+        text = cells(name) if name in TRAPS else ["# %%\n" + dedent(HARMLESS[name])]
         found[name] = Run(read_lesson(write_lesson(folder, f"{number:02}_{name}", TITLE, *text)), folder / "out")
     run_all(list(found.values()), {}, jobs=2)
     return found
@@ -248,15 +248,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 @pytest.mark.parametrize("name", TRAPS)
 def test_trap_fails_although_papermill_passes(runs: dict[str, Run], name: str) -> None:
     run, (_, kind, words) = runs[name], TRAPS[name]
-    papermill_says = json.loads((run.scratch / "events.jsonl").read_text().splitlines()[-1])
-    assert papermill_says["status"] == "passed"
+    closing = json.loads((run.scratch / "events.jsonl").read_text().splitlines()[-1])
+    assert closing["status"] == "passed"
     assert run.status == "failed"
     assert [each.kind for each in run.problems] == [kind] * len(run.problems)
     assert any(words in each.message for each in run.problems), run.problems
 
 
-@pytest.mark.parametrize("name", CORRECT)
-def test_what_only_looks_like_a_trap_passes(runs: dict[str, Run], name: str) -> None:
+@pytest.mark.parametrize("name", HARMLESS)
+def test_a_harmless_lesson_that_looks_like_a_trap_passes(runs: dict[str, Run], name: str) -> None:
     assert runs[name].status == "passed", runs[name].problems
 
 

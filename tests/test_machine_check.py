@@ -1,4 +1,4 @@
-"""Laws of the look at the machine, and of the choice of a device."""
+"""Laws of the machine check, and of the choice of a device."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -6,7 +6,7 @@ from typing import Never
 
 import pytest
 
-from covlab.course import machine_check
+from covlab.course import environment
 
 
 @pytest.fixture
@@ -20,22 +20,22 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_line_that_fails_says_what_to_do_and_all_lines_are_shown(shown: list[str]) -> None:
-    lines = machine_check.check_machine()
+    lines = environment.check_machine()
     assert all(line.advice for line in lines if line.ok is not True)
-    machine_check.show_machine()
+    environment.show_machine()
     assert all(line.what in shown[0] for line in lines)
     assert ("machine is ready" in shown[1]) == all(line.ok is not False for line in lines)
 
 
 def test_without_torch_the_rest_is_still_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    assert [line.what for line in machine_check.check_machine() if line.ok is False] == ["PyTorch"]
+    assert [line.what for line in environment.check_machine() if line.ok is False] == ["PyTorch"]
 
 
 @pytest.mark.parametrize(
     "name, spoil",
     [
-        ("Python", lambda patch: patch.setattr(machine_check, "PYTHON", (99, 0))),
+        ("Python", lambda patch: patch.setattr(environment, "PYTHON", (99, 0))),
         ("PyTorch", lambda patch: patch.setitem(__import__("sys").modules, "torch", None)),
         ("free memory", lambda patch: patch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**6))),
         ("free disk", lambda patch: patch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**6))),
@@ -44,11 +44,11 @@ def test_without_torch_the_rest_is_still_looked_at(monkeypatch: pytest.MonkeyPat
 )
 def test_each_failing_line_is_found(name: str, spoil: Callable[[pytest.MonkeyPatch], None]) -> None:
     looks = {
-        "Python": machine_check._python,
-        "PyTorch": machine_check._torch,
-        "free memory": machine_check._memory,
-        "free disk": machine_check._disk,
-        "mixed precision, fp16": lambda: machine_check._precisions()[0],
+        "Python": environment._python,
+        "PyTorch": environment._torch,
+        "free memory": environment._memory,
+        "free disk": environment._disk,
+        "mixed precision, fp16": lambda: environment._precisions()[0],
     }
     assert looks[name]().ok is True
     with pytest.MonkeyPatch.context() as patch:
@@ -63,16 +63,16 @@ def _refuse(*_: object) -> Never:
 
 def test_without_a_gpu_the_gpu_profile_says_so_and_goes_on(shown: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert machine_check.choose_device("gpu") == "cpu"
+    assert environment.choose_device("gpu") == "cpu"
     assert "No GPU here" in shown[0]
-    assert machine_check.choose_device("cpu") == "cpu" and len(shown) == 1
+    assert environment.choose_device("cpu") == "cpu" and len(shown) == 1
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert machine_check.choose_device("gpu") == "cuda"
+    assert environment.choose_device("gpu") == "cuda"
     with pytest.raises(ValueError, match="cpu, gpu"):
-        machine_check.choose_device("tpu")
+        environment.choose_device("tpu")
 
 
 def test_a_gpu_gets_the_full_arrays_and_says_so(shown: list[str]) -> None:
-    assert machine_check.choose_scenario("cpu").name == "student" and not shown
-    assert machine_check.choose_scenario("cuda").name == "full"
+    assert environment.choose_scenario("cpu").name == "student" and not shown
+    assert environment.choose_scenario("cuda").name == "full"
     assert "144 elements" in shown[0]

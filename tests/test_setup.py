@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from covlab import __version__
 from covlab.cli.main import COMMANDS, main
-from covlab.environment import lock_differences
+from covlab.course.environment import lock_differences
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -1,4 +1,4 @@
-"""The site says what the lessons said, needs no network, and breaks no link."""
+"""The site shows what the lessons show, needs no network, and has no broken link."""
 
 import zipfile
 from pathlib import Path
@@ -63,8 +63,8 @@ def test_a_lesson_that_changed_since_it_ran_gets_no_site(root: Path, tmp_path: P
     "html, complaint",
     [
         ('<a href="b.html">', "broken link b.html"),
-        ('<a href="#there">', "no such place"),
-        ('<a href="a.html#there">', "no such place"),
+        ('<a href="#there">', "no such anchor"),
+        ('<a href="a.html#there">', "no such anchor"),
         ('<img src="data:image/png;base64,AA==">', "without alternative text"),
         ('<script src="https://example.org/x.js">', "would fetch https://example.org/x.js"),
         ('<link href="//example.org/x.css">', "would fetch"),

@@ -17,7 +17,7 @@ from rich.console import Console
 import covlab.course
 from covlab.course import editions, workspace
 from covlab.course.claims import Claim, read_claims
-from covlab.environment import provenance
+from covlab.course.environment import provenance
 
 if TYPE_CHECKING:
     from covlab.course.runner import Run
@@ -232,12 +232,11 @@ def reset(root: Path, lesson: str) -> None:
 def progress(root: Path) -> None:
     """Show which exercises are solved in work/."""
     from covlab.course import student_record
-    from covlab.course.progress_table import progress_rows, summary
 
-    rows = progress_rows(root / "work" / student_record.NAME)
+    rows = student_record.progress_rows(root / "work" / student_record.NAME)
     for exercise, state, tries in rows:
         click.echo(f"{exercise:<32} {state}" + (f", {tries} tries" if tries > 1 else ""))
-    click.echo(summary(rows))
+    click.echo(f"{student_record.summary(rows)} exercises solved")
 
 
 @course.command()
@@ -278,7 +277,7 @@ def _read(root: Path, only: tuple[str, ...]) -> tuple[list[editions.Lesson], dic
 def _execute(runs: "list[Run]", claims: dict[str, Claim], folder: Path, jobs: int) -> dict[str, Any]:
     """Run them under a live display, write the report, print what is wrong; returns the results."""
     from covlab.course.course_report import write_report
-    from covlab.course.live_table import Progress
+    from covlab.course.live_table import live_table
     from covlab.course.runner import run_all
 
     last = folder / "results.json"
@@ -287,7 +286,7 @@ def _execute(runs: "list[Run]", claims: dict[str, Claim], folder: Path, jobs: in
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled job leaves a report, like Ctrl-C
     console, began = Console(), time.monotonic()
     # Loading torch for its version takes as long as starting a lesson; the lessons leave the time.
-    with ThreadPoolExecutor(1) as aside, Progress(console, expected) as progress:
+    with ThreadPoolExecutor(1) as aside, live_table(console, expected) as progress:
         environment = aside.submit(provenance)
         run_all(runs, claims, jobs=jobs, on_change=progress)
     results = write_report(runs, claims, folder, time.monotonic() - began, environment.result())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from covlab.environment import lock_differences, provenance
+from covlab.course.environment import lock_differences, provenance
 
 
 @click.command()

@@ -1,8 +1,8 @@
-"""The course: lessons as text, their editions as notebooks, and the runner that proves them.
+"""The course: lessons as text, their editions as notebooks, and the runner that checks them.
 
-All that a lesson needs has its name here: `measure` for claims, `check` for exercises, `predict` and `outcome`,
-`choose_device`, `choose_scenario`, `show_progress`. What they record travels in the executed notebook itself, as an
-output of the cell that called them.
+Everything a lesson needs can be imported from here: `measure` for claims, `check` for exercises, `predict`, `outcome`,
+`choose_device`, `choose_scenario`, `show_progress`. What `measure` and `check` record is stored in the executed
+notebook, as an output of the cell that called them.
 """
 
 import math
@@ -14,21 +14,25 @@ from covlab.markup import marked
 
 MEASUREMENT = "application/vnd.covlab.measurement+json"  # {"claim": str, "value": float}
 VERDICT = "application/vnd.covlab.verdict+json"  # {"exercise": str, "passed": bool, "text": str}
-WIDGET_ERROR = "data-covlab-error"  # attribute of the HTML by which an explorer shows an error: "KeyError: 'x'"
+WIDGET_ERROR = "data-covlab-error"  # attribute of the HTML with which an explorer shows an error: "KeyError: 'x'"
 
-# Each is loaded when a lesson first asks for it: the runner, which only reads notebooks, needs no torch.
+# Each is imported when a lesson first uses it: the runner, which only reads notebooks, needs no torch.
 _ELSEWHERE = {
     "check": "checking",
-    "predict": "predictions",
-    "outcome": "predictions",
-    "choose_device": "machine_check",
-    "choose_scenario": "machine_check",
-    "show_machine": "machine_check",
-    "show_progress": "progress_table",
+    "predict": "student_record",
+    "outcome": "student_record",
+    "choose_device": "environment",
+    "choose_scenario": "environment",
+    "show_machine": "environment",
+    "show_progress": "student_record",
     "band": "reference_band",
     "reference_trainer": "reference_band",
 }
-_STYLES = {"good": ("#009E73", "✓"), "open": ("#D55E00", "◯"), "plain": ("#0072B2", "")}  # a colour never speaks alone
+_STYLES = {
+    "good": ("#009E73", "✓"),
+    "open": ("#D55E00", "◯"),
+    "plain": ("#0072B2", ""),
+}  # a sign for readers who cannot see colors
 
 
 def __getattr__(name: str) -> Any:
@@ -40,8 +44,8 @@ def __getattr__(name: str) -> Any:
 def measure(claim: str, value: SupportsFloat) -> None:
     """Record what this run measured for a claim of lessons/claims.toml, and show it below the cell.
 
-    claim: its id, such as "06.gradient_ratio". value: a finite number, or an array or tensor of one.
-    Raises TypeError for what is no number, ValueError for NaN and infinities.
+    claim: its id, such as "06.gradient_ratio". value: a finite number, or an array or tensor of one number.
+    Raises TypeError if ``value`` is not one number, ValueError for NaN and infinities.
     """
     try:
         number = float(value)
@@ -53,24 +57,22 @@ def measure(claim: str, value: SupportsFloat) -> None:
 
 
 def verdict(exercise: str, passed: bool, text: str) -> None:
-    """Record and show whether the answer to an exercise is right; `text` says why or what to look at."""
+    """Record and show whether the answer to an exercise is right; ``text`` says why, or what to look at."""
     _show(VERDICT, {"exercise": exercise, "passed": bool(passed), "text": text}, text)
 
 
 def card(title: str, lines: list[str], style: str, *, record: dict | None = None, code: str = "") -> None:
-    """Show a few sentences in a frame, and the same as plain text.
+    """Show a few sentences in a frame, and as plain text.
 
-    style: "good", "open" or "plain". record: a verdict for the runner. code: shown below, as it is.
+    style: "good", "open" or "plain". record: a verdict for the runner. code: shown below the sentences, unchanged.
     """
-    colour, sign = _STYLES[style]
+    color, sign = _STYLES[style]
     title = f"{sign} {title}".strip()
     body = "".join(f"<p style='margin: .3em 0'>{marked(line)}</p>" for line in lines)
     if code:
         body += f"<pre style='margin: .5em 0; white-space: pre; overflow-x: auto'>{escape(code)}</pre>"
-    html = (
-        f"<div style='border-left: 4px solid {colour}; padding: .2em .9em; margin: .6em 0; max-width: "
-        f"48em'><b>{escape(title)}</b>{body}</div>"
-    )
+    frame = f"border-left: 4px solid {color}; padding: .2em .9em; margin: .6em 0; max-width: 48em"
+    html = f"<div style='{frame}'><b>{escape(title)}</b>{body}</div>"
     _show(VERDICT if record else None, record, "\n".join([title, *lines, *code.splitlines()]), html)
 
 

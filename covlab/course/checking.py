@@ -1,4 +1,4 @@
-"""`check`: a card that says whether an answer holds, and if not, why; after three honest tries, the worked solution."""
+"""`check`: judge an answer, show why it is right or wrong, and after three tries show the worked solution."""
 
 import ast
 import contextlib
@@ -14,7 +14,7 @@ import covlab
 from covlab.course import card, student_record, verdict
 from covlab.course.editions import Lesson, LessonError, read_lesson, tags
 from covlab.course.exercises import exercises_of
-from covlab.course.exercises.judging import Judgement, judge
+from covlab.course.exercises.judging import judge
 
 TRIES = 3  # different answers that ran, before the solution may be seen
 CHECK = re.compile(r"""\bcheck\(\s*["'](\d\d\.\w+)["']\s*,\s*(\w+)""")
@@ -22,66 +22,48 @@ CHECK = re.compile(r"""\bcheck\(\s*["'](\d\d\.\w+)["']\s*,\s*(\w+)""")
 
 @dataclass(frozen=True)
 class Worked:
-    """An exercise as its lesson has it. answer: the name that is checked. starter, solution: source text."""
+    """An exercise as its lesson has it. answer: the name that is checked. starter, solution: source code."""
 
     answer: str
     starter: str
     solution: str
 
 
+@dataclass(frozen=True)
 class Checked:
-    """What `check` returns: whether the answer passed, and the way to the solution."""
+    """What `check` returns: whether the answer passed, and a way to the solution."""
 
-    def __init__(self, exercise: str, judgement: Judgement, tries: int):
-        self.exercise, self.passed, self.tries = exercise, judgement.passed, tries
-        self.text = " ".join(filter(None, (judgement.finding, judgement.hint)))
+    exercise: str
+    passed: bool
+    tries: int
 
     def solution(self) -> None:
-        """Show the worked solution, or say how many tries are left before it."""
+        """Show the worked solution, or how many tries are left before it opens."""
         left = 0 if self.passed else TRIES - self.tries
+        title, line, code = "the solution", "It is in lessons/ of a clone of covlab, which is not here.", ""
         if left > 0:
-            card(
-                f"{self.exercise}: the solution",
-                [
-                    (
-                        f"{left} more {'tries' if left > 1 else 'try'}, then it opens. What counts is a "
-                        "different answer that runs."
-                    )
-                ],
-                "open",
+            line = (
+                f"It opens after {left} more {'tries' if left > 1 else 'try'}. What counts is a different answer that "
+                "runs."
             )
-            return
-        worked = worked_exercise(self.exercise)
-        if worked is None:
-            card(
-                f"{self.exercise}: the solution",
-                ["It stands in lessons/ of a clone of covlab, and cannot be read here."],
-                "open",
-            )
-        else:
-            card(
-                f"{self.exercise}: one solution",
-                ["Compare it with yours; there are others."],
-                "open",
-                code=worked.solution,
-            )
+        elif worked := worked_exercise(self.exercise):
+            title, line, code = "one solution", "Compare it with yours; there are others.", worked.solution
+        card(f"{self.exercise}: {title}", [line], "open", code=code)
 
     def _ipython_display_(self) -> None:
         pass  # the card is shown already
 
 
 def check(exercise: str, answer: Any) -> Checked:
-    """Try an answer, a function or a value, and show a card: whether it holds, what was tested, and a hint if it is
-    known.
+    """Judge an answer (a function or a value) and show a card: the verdict, what was tested, perhaps a hint.
 
     exercise: its id, such as "05.window_weights". The runner finds the verdict in the notebook.
     """
     found = exercises_of(exercise[:2]).get(exercise) if isinstance(exercise, str) else None
     if found is None:
-        there = ", ".join(exercises_of(str(exercise)[:2])) or "none in this lesson"
-        judgement = Judgement(False, f"There is no exercise {exercise!r}; there is {there}.", ran=False)
-        verdict(str(exercise), False, judgement.finding)
-        return Checked(str(exercise), judgement, 0)
+        known = ", ".join(exercises_of(str(exercise)[:2])) or "none in this lesson"
+        verdict(str(exercise), False, f"There is no exercise {exercise!r}; there is {known}.")
+        return Checked(str(exercise), passed=False, tries=0)
     judgement = judge(found, answer)
     fingerprint = _fingerprint(answer) if judgement.ran and not _is_starter(exercise, answer) else None
     record = student_record.remember_try(exercise, fingerprint, judgement.passed)
@@ -97,11 +79,11 @@ def check(exercise: str, answer: Any) -> Checked:
         "good" if judgement.passed else "open",
         record={"exercise": exercise, "passed": judgement.passed, "text": judgement.finding},
     )
-    return Checked(exercise, judgement, tries)
+    return Checked(exercise, judgement.passed, tries)
 
 
 def worked_exercises(lesson: Lesson) -> dict[str, Worked]:
-    """Id -> the exercise, for each `check` of a lesson that follows an exercise cell."""
+    """Return the exercise for each id that a `check` of the lesson names after an exercise cell."""
     found, starter, solution = {}, "", ""
     for cell in lesson.notebook.cells:
         if "exercise" in tags(cell):
@@ -115,7 +97,7 @@ def worked_exercises(lesson: Lesson) -> dict[str, Worked]:
 
 
 def worked_exercise(exercise: str) -> Worked | None:
-    """The exercise as the clone's lesson has it; None without a clone, or where its lesson cannot be read."""
+    """Return the exercise from the clone's lesson; None without a clone, or if its lesson cannot be read."""
     for source in (Path(covlab.__file__).parents[1] / "lessons").glob(f"{exercise[:2]}_*.py"):
         with contextlib.suppress(LessonError):
             return worked_exercises(read_lesson(source)).get(exercise)
@@ -123,21 +105,19 @@ def worked_exercise(exercise: str) -> Worked | None:
 
 
 def _fingerprint(answer: Any) -> str:
-    """The same for two answers that differ in comments and spaces alone."""
+    """Return a hash that is equal for answers that differ only in comments and spaces."""
     return hashlib.sha256(_code(answer).encode()).hexdigest()[:12]
 
 
 def _is_starter(exercise: str, answer: Any) -> bool:
-    """Whether the answer is the cell as it was given: running that is not a try."""
+    """Return whether the answer is the cell as it was given, which does not count as a try."""
     worked = worked_exercise(exercise)
     if worked is None:
         return False
     for statement in ast.parse(worked.starter).body:
         if isinstance(statement, ast.FunctionDef) and statement.name == worked.answer:
             return _code(answer) == ast.dump(statement)
-        if isinstance(statement, ast.Assign) and any(
-            ast.unparse(target) == worked.answer for target in statement.targets
-        ):
+        if isinstance(statement, ast.Assign) and worked.answer in map(ast.unparse, statement.targets):
             return _code(answer) == ast.dump(statement.value)
     return False
 
@@ -152,5 +132,5 @@ def _code(answer: Any) -> str:
     try:
         return ast.dump(ast.parse(textwrap.dedent(inspect.getsource(answer))).body[0])
     except (OSError, TypeError, SyntaxError):
-        code = getattr(answer, "__code__", None)  # made where there is no text, or a part of a larger expression
+        code = getattr(answer, "__code__", None)  # there is no source, or it is part of a larger expression
         return repr((code.co_code, code.co_consts, code.co_names)) if code else repr(type(answer))

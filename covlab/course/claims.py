@@ -1,16 +1,16 @@
-"""A claim: a number that prose states, code measures, and lessons/claims.toml keeps.
+"""Claims: numbers that prose states and code measures, kept in lessons/claims.toml.
 
 ["06.gradient_ratio"]
 value = 4.0
 tolerance = 0.1
 reason = "five seeds spread 0.04"
-profile = "cpu"        # optional: without it, the claim holds for every profile
+profile = "cpu"        # optional; without it, the claim applies to every profile
 """
 
 import math
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -24,7 +24,7 @@ class ClaimError(ValueError):
 
 @dataclass(frozen=True)
 class Claim:
-    """value ± tolerance, in the unit that prose uses; reason: where the tolerance comes from."""
+    """value ± tolerance, in the unit of the prose. reason: where the tolerance comes from."""
 
     id: str
     value: float
@@ -33,21 +33,20 @@ class Claim:
     profile: str | None = None
 
     def holds(self, measured: float) -> bool:
-        # The last bits of a decimal fraction must not decide at the very edge.
+        # Rounding errors must not decide at the very edge.
         return abs(measured - self.value) <= self.tolerance * (1 + 1e-9) + 1e-12
 
     def printed_as(self, text: str) -> bool:
-        """Whether `text`, such as '0.19', is the value rounded to as many digits."""
+        """Return whether ``text``, such as '0.19', is the value rounded to as many digits."""
         printed = Decimal(text.replace("−", "-"))
         exponent = printed.as_tuple().exponent
         if not isinstance(exponent, int):
             return False  # NaN or an infinity, which no claim is
-        half = Decimal(5).scaleb(exponent - 1)
-        return abs(printed - Decimal(repr(self.value))) <= half
+        return abs(printed - Decimal(repr(self.value))) <= Decimal(5).scaleb(exponent - 1)
 
 
 def read_claims(root: Path) -> dict[str, Claim]:
-    """The claims of root/lessons/claims.toml by id; none when there is no such file. Raises ClaimError."""
+    """Return the claims of root/lessons/claims.toml by id; none if there is no such file. Raises ClaimError."""
     path = root / "lessons" / "claims.toml"
     if not path.exists():
         return {}
@@ -59,89 +58,74 @@ def read_claims(root: Path) -> dict[str, Claim]:
 
 
 def claims_of(lesson: str, profile: str, claims: dict[str, Claim]) -> list[Claim]:
-    """The claims that a lesson's run on this profile must measure: their ids begin with its number."""
+    """Return the claims that a lesson must measure with this profile: their ids begin with its number."""
     return [
         claim for claim in claims.values() if claim.id.startswith(f"{lesson[:2]}.") and claim.profile in (None, profile)
     ]
 
 
 def prose_complaints(stated: Iterable[Stated], claims: dict[str, Claim]) -> list[tuple[str | None, str]]:
-    """(claim or None, what is wrong) for each number of some prose that does not agree with the claims."""
+    """Return (claim or None, what is wrong) for each number of prose that does not agree with the claims."""
     complaints: list[tuple[str | None, str]] = []
-    for each in stated:
-        if each.claim is None:
-            complaints.append(
-                (
-                    None,
-                    (
-                        f"the decimal {each.text} stands in prose without a marker: wrap it in "
-                        f'<span data-claim="…">{each.text}</span>, or data-quoted="source"'
-                    ),
-                )
+    for text, claim in ((each.text, each.claim) for each in stated):
+        if claim is None:
+            wrong = (
+                f"the decimal {text} has no marker: wrap it in "
+                f'<span data-claim="…">{text}</span>, or data-quoted="source"'
             )
-        elif each.claim not in claims:
-            complaints.append(
-                (
-                    each.claim,
-                    f"prose marks {each.text} as claim {each.claim!r}, which lessons/claims.toml does not have",
-                )
-            )
-        elif not claims[each.claim].printed_as(each.text):
-            complaints.append(
-                (each.claim, f"prose prints {each.text}, but claim {each.claim} is {claims[each.claim].value!r}")
-            )
+        elif claim not in claims:
+            wrong = f"prose marks {text} as claim {claim!r}, which lessons/claims.toml does not have"
+        elif not claims[claim].printed_as(text):
+            wrong = f"prose prints {text}, but claim {claim} is {claims[claim].value!r}"
+        else:
+            continue
+        complaints.append((claim, wrong))
     return complaints
 
 
 def measurement_complaints(
     due: list[Claim], known: dict[str, Claim], measured: dict[str, list[float]]
 ) -> list[tuple[str, str]]:
-    """(claim, what is wrong) for claims never measured or out of tolerance, and measurements without a claim."""
-    complaints = [(claim.id, f"claim {claim.id} was never measured") for claim in due if claim.id not in measured]
-    for claim in due:
-        complaints += [
-            (claim.id, f"claim {claim.id} is {claim.value:g} ± {claim.tolerance:g}, measured {value:.6g}")
-            for value in measured.get(claim.id, [])
-            if not claim.holds(value)
-        ]
-    complaints += [
-        (name, f"measured {name!r}, which lessons/claims.toml does not have") for name in measured if name not in known
+    """Return (claim, what is wrong) for claims not measured or out of tolerance, and for unknown measurements."""
+    missing = [(claim.id, f"claim {claim.id} was never measured") for claim in due if claim.id not in measured]
+    wrong = [
+        (claim.id, f"claim {claim.id} is {claim.value:g} ± {claim.tolerance:g}, measured {value:.6g}")
+        for claim in due
+        for value in measured.get(claim.id, [])
+        if not claim.holds(value)
     ]
-    return complaints
+    unknown = [name for name in measured if name not in known]
+    return missing + wrong + [(name, f"measured {name!r}, which lessons/claims.toml does not have") for name in unknown]
 
 
 def proposal(claim: Claim, measured: list[float]) -> Claim:
-    """What measurements suggest: their mean, and a tolerance of twice the largest deviation, both
-    rounded to what the tolerance can tell apart. A person decides."""
+    """Propose a claim from measurements: their mean, and a tolerance of twice the largest deviation.
+
+    Both are rounded to two digits of the tolerance. A person decides whether to accept it.
+    """
     mean = sum(measured) / len(measured)
     reach = 2 * max(abs(value - mean) for value in measured)
-    if reach < 1e-300:  # nothing, or so little that it has no two digits
-        return Claim(claim.id, mean, claim.tolerance, claim.reason, claim.profile)
+    if reach < 1e-300:  # zero, or too small to have two digits
+        return replace(claim, value=mean)
     unit = 10.0 ** (math.floor(math.log10(reach)) - 1)
     digits = max(0, -round(math.log10(unit)))
-    return Claim(
-        claim.id,
-        round(mean, digits),
-        round(math.ceil(reach / unit - 1e-6) * unit, digits),
-        f"twice the largest deviation over {len(measured)} seeds",
-        claim.profile,
+    return replace(
+        claim,
+        value=round(mean, digits),
+        tolerance=round(math.ceil(reach / unit - 1e-6) * unit, digits),
+        reason=f"twice the largest deviation over {len(measured)} seeds",
     )
 
 
 def as_toml(claim: Claim) -> str:
-    lines = [
-        f'["{claim.id}"]',
-        f"value = {claim.value!r}",
-        f"tolerance = {claim.tolerance!r}",
-        f'reason = "{claim.reason}"',
-    ]
-    return "\n".join(lines + ([f'profile = "{claim.profile}"'] if claim.profile else [])) + "\n"
+    table = f'["{claim.id}"]\nvalue = {claim.value!r}\ntolerance = {claim.tolerance!r}\nreason = "{claim.reason}"\n'
+    return table + (f'profile = "{claim.profile}"\n' if claim.profile else "")
 
 
 def _claim(name: str, table: object) -> Claim:
     keys = {"value", "tolerance", "reason", "profile"}
     if not isinstance(table, dict) or not {"value", "tolerance", "reason"} <= table.keys() <= keys:
-        raise ClaimError(f"claim {name!r}: expected value, tolerance, reason and perhaps profile, got {table!r}")
+        raise ClaimError(f"claim {name!r}: expected value, tolerance, reason and optionally profile, got {table!r}")
     for key in ("value", "tolerance"):
         number = table[key]
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):

@@ -1,31 +1,53 @@
-"""What a run of the course leaves behind: results.json and junit.xml for machines, index.html for people."""
+"""Report a run of the course: results.json and junit.xml for machines, index.html for people."""
 
 import json
-import xml.etree.ElementTree as xml
 from datetime import UTC, datetime
 from pathlib import Path
+from xml.etree import ElementTree
 
+import nbformat
+from jinja2 import Template
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+
+from covlab import junit
+from covlab.course import MEASUREMENT, VERDICT
 from covlab.course.claims import Claim
-from covlab.course.report_page import page
+from covlab.course.lesson_failures import VIEW
+from covlab.course.prose import render
 from covlab.course.runner import Run
+
+PAGE = Path(__file__).with_name("report.html")
 
 
 def write_report(runs: list[Run], claims: dict[str, Claim], folder: Path, seconds: float, environment: dict) -> dict:
-    """Write results.json, junit.xml and the self-contained index.html into folder; returns the results.
+    """Write results.json, junit.xml and index.html into ``folder``; return the results.
 
-    seconds: wall clock of all runs together. environment: as covlab.environment.provenance gives it.
+    seconds: wall-clock time of all runs together. environment: as covlab.course.environment.provenance returns it.
     """
+    measured = {id: [value for run in runs for value in run.measured.get(id, [])] for id in claims}
     results = {
         "passed": bool(runs) and all(run.status == "passed" for run in runs),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
         "environment": environment,
         "lessons": [_lesson(run) for run in runs],
-        "claims": _claims(runs, claims),
+        "claims": [
+            {
+                "claim": claim.id,
+                "value": claim.value,
+                "tolerance": claim.tolerance,
+                "reason": claim.reason,
+                "measured": measured[claim.id],
+                "holds": all(map(claim.holds, measured[claim.id])),
+            }
+            for claim in claims.values()
+            if measured[claim.id]
+        ],
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    xml.ElementTree(_junit(results)).write(folder / "junit.xml", encoding="utf-8", xml_declaration=True)
+    junit.write(_junit(results), folder / "junit.xml")
     (folder / "index.html").write_text(page(results, {run.lesson.name: run.executed for run in runs}), encoding="utf-8")
     return results
 
@@ -54,56 +76,53 @@ def _lesson(run: Run) -> dict:
     }
 
 
-def _claims(runs: list[Run], claims: dict[str, Claim]) -> list[dict]:
-    """Expected and measured for every claim some run measured; several values are a spread."""
-    rows = []
-    for claim in claims.values():
-        values = [value for run in runs for value in run.measured.get(claim.id, [])]
-        if values:
-            rows.append(
-                {
-                    "claim": claim.id,
-                    "value": claim.value,
-                    "tolerance": claim.tolerance,
-                    "reason": claim.reason,
-                    "measured": values,
-                    "holds": all(map(claim.holds, values)),
-                }
-            )
-    return rows
-
-
-def _junit(results: dict) -> xml.Element:
-    """One suite a lesson; one case for its execution and one for each claim."""
-    suites = xml.Element("testsuites", name="covlab course", time=str(results["seconds"]))
+def _junit(results: dict) -> ElementTree.Element:
+    """Return one suite per lesson, with one case for its execution and one for each claim."""
+    suites = ElementTree.Element("testsuites", name="covlab course", time=str(results["seconds"]))
     for lesson in results["lessons"]:
-        number, fatal = lesson["lesson"][:2], [each for each in lesson["findings"] if each["fatal"]]
-        cases = {"run": [each for each in fatal if not each["claim"]]}
-        measured = [row["claim"] for row in results["claims"] if row["claim"].startswith(f"{number}.")]
-        for name in [*measured, *(each["claim"] for each in fatal if each["claim"])]:
-            cases[name] = [each for each in fatal if each["claim"] == name]
-        suite = xml.SubElement(
-            suites,
-            "testsuite",
-            name=lesson["lesson"],
-            time=str(lesson["seconds"]),
-            tests=str(len(cases)),
-            failures=str(sum(map(bool, cases.values()))),
-            errors="0",
-        )
-        for name, failures in cases.items():
-            seconds = lesson["seconds"] if name == "run" else 0
-            case = xml.SubElement(suite, "testcase", classname=lesson["lesson"], name=name, time=str(seconds))
-            if failures:
-                failure = xml.SubElement(case, "failure", type=failures[0]["kind"], message=failures[0]["message"])
-                failure.text = _printable(
-                    "\n\n".join(
-                        "\n".join([f"{each['place']}: {each['message']}", *each["last_lines"]]) for each in failures
-                    )
-                )
+        fatal = [each for each in lesson["findings"] if each["fatal"]]
+        measured = [row["claim"] for row in results["claims"] if row["claim"].startswith(lesson["lesson"][:2] + ".")]
+        cases = []
+        for claim in dict.fromkeys([None, *measured, *(each["claim"] for each in fatal)]):
+            failures = [each for each in fatal if each["claim"] == claim]
+            lines = ["\n".join([f"{each['place']}: {each['message']}", *each["last_lines"]]) for each in failures]
+            failure = (failures[0]["kind"], failures[0]["message"], "\n\n".join(lines)) if failures else None
+            cases.append(junit.Case(claim or "run", failure, seconds=0 if claim else lesson["seconds"]))
+        suites.append(junit.suite(lesson["lesson"], cases, time=str(lesson["seconds"])))
     return suites
 
 
-def _printable(text: str) -> str:
-    """Without the control characters that XML forbids."""
-    return "".join(letter for letter in text if letter >= " " or letter in "\t\n")
+def page(results: dict, executed: dict[str, Path]) -> str:
+    """Return the report as one HTML page that needs no network, no script and no other file.
+
+    results: as written to results.json. executed: lesson -> its executed notebook, which may be missing.
+    """
+    exporter = HTMLExporter(template_name="basic")
+    exporter.register_filter("markdown2html", render)
+    notebooks = {
+        name: exporter.from_notebook_node(read_for_page(path))[0] for name, path in executed.items() if path.exists()
+    }
+    style = HtmlFormatter(style="default").get_style_defs(".highlight")
+    template = Template(PAGE.read_text(encoding="utf-8"), autoescape=True, trim_blocks=True)
+    return template.render(results, notebooks=notebooks, code_style=style)
+
+
+def read_for_page(path: Path) -> nbformat.NotebookNode:
+    """Read an executed notebook and keep the outputs that a page can show without scripts.
+
+    A widget is left to the HTML in its own output or to the picture next to it, a measurement or verdict to its text.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            bundles = [(output, output.get("data", {})) for output in cell.outputs]
+            cell.outputs = [
+                output
+                for output, data in bundles
+                if "application/javascript" not in data and (VIEW not in data or "text/html" in data)
+            ]
+            for _, data in bundles:
+                for kind in {MEASUREMENT, VERDICT, VIEW} & data.keys():
+                    del data[kind]
+    return notebook

@@ -1,11 +1,11 @@
-"""Lessons are text; students and instructors get notebooks made from them.
+"""Read lessons, which are text, and make the notebooks of students and instructors from them.
 
-`lessons/NN_name.py` is jupytext's percent format, with the kernelspec in its header. Cells are
-told apart by tags: one `parameters` cell (see lesson_parameters.py), and `solution` cells that follow the
-`exercise` they solve. The student edition has no solutions; no edition has outputs.
+`lessons/NN_name.py` is in jupytext's percent format, with the kernelspec in its header. Tags tell cells apart: one
+`parameters` cell (see lesson_parameters.py), and `solution` cells that follow the `exercise` they solve. The student
+edition has no solutions; no edition has outputs.
 
-A `budget` in seconds, of the lesson (header, under `covlab`) or of a cell (`# %% covlab={"budget": 5}`),
-says how long it may take; at three times the budget it is stopped.
+A `budget` in seconds, of the lesson (header, under `covlab`) or of a cell (`# %% covlab={"budget": 5}`), is the time it
+may take; at three times the budget it is stopped.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from covlab.course.lesson_parameters import defaults
 
 TAGS = {"parameters", "unread", "exercise", "solution", "hide-input", "hide-output", "hide-cell"}
 LESSON_NAME = re.compile(r"\d\d_\w+")
-BUDGET = 90.0  # seconds a lesson may take on two cores, unless its header says otherwise
+BUDGET = 90.0  # seconds a lesson may take on two cores, unless its header has another budget
 
 
 class LessonError(ValueError):
@@ -34,9 +34,8 @@ class LessonError(ValueError):
 class Lesson:
     """One lesson, read from its source.
 
-    name: "06_the_scaling_bug". source: its path. digest: SHA-256 of the text, in hex.
-    parameters: names and default values. notebook: every cell, solutions included, with stable ids
-    and no outputs.
+    name: "06_the_scaling_bug". source: its path. digest: SHA-256 of the text, in hex. parameters: names and default
+    values. notebook: every cell, solutions included, with stable ids and no outputs.
     """
 
     name: str
@@ -47,7 +46,7 @@ class Lesson:
 
     @property
     def budget(self) -> float:
-        """Seconds it may take."""
+        """Seconds the lesson may take."""
         return float(self.notebook.metadata.get("covlab", {}).get("budget", BUDGET))
 
     @property
@@ -63,11 +62,11 @@ class Lesson:
         return notebook
 
     def line_of(self, cell_id: str | None) -> int | None:
-        """The line of the source where a cell's text begins; None for no cell of this lesson."""
+        """Return the line of the source where a cell's text begins; None if it is not a cell of this lesson."""
         text = self.source.read_text(encoding="utf-8")
         for cell in self.notebook.cells:
             if cell.id == cell_id:
-                # Markdown stands in comments; a code cell is verbatim, except where it has magics.
+                # Markdown is in comments; a code cell is verbatim, except if it has magics.
                 start = cell.source if cell.cell_type == "code" else "# " + cell.source.partition("\n")[0]
                 found = text.find(start)
                 return text.count("\n", 0, found) + 1 if found >= 0 else None
@@ -79,7 +78,7 @@ def tags(cell: NotebookNode) -> list[str]:
 
 
 def read_lesson(source: Path) -> Lesson:
-    """Read and check one lesson. Raises LessonError where it breaks a rule of this module."""
+    """Read and check one lesson. Raises LessonError if it breaks a rule of this module."""
     text = source.read_text(encoding="utf-8")
     notebook = jupytext.reads(text, fmt="py:percent")
     if not LESSON_NAME.fullmatch(source.stem):
@@ -89,22 +88,22 @@ def read_lesson(source: Path) -> Lesson:
     _check_cells(source.name, notebook)
     parameters = _parameters(source.name, notebook)
 
-    # Only what every front end needs; jupytext's own entry would make JupyterLab try to pair files.
+    # Keep only what every front end needs; jupytext's own entry would make JupyterLab try to pair files.
     kept = {key: notebook.metadata[key] for key in ("kernelspec", "covlab") if key in notebook.metadata}
     notebook.metadata = nbformat.from_dict({**kept, "language_info": {"name": "python"}})
     for cell, identifier in zip(notebook.cells, _identifiers(source.stem, notebook.cells), strict=True):
         cell.id = identifier
         if "hide-input" in tags(cell):
-            cell.metadata["jupyter"] = {"source_hidden": True}  # the tag alone folds it on a page, not in JupyterLab
+            cell.metadata["jupyter"] = {"source_hidden": True}  # JupyterLab ignores the tag
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     nbformat.validate(notebook)
     return Lesson(source.stem, source, hashlib.sha256(text.encode()).hexdigest(), parameters, notebook)
 
 
 def read_lessons(root: Path, only: tuple[str, ...] = ()) -> list[Lesson]:
-    """Every lesson under root/lessons in order, or those whose names begin with a word of `only`.
+    """Return every lesson under root/lessons in order, or those whose names begin with a word of ``only``.
 
-    Raises LessonError when there is none, or a word of `only` names none.
+    Raises LessonError if there is no lesson, or none for a word of ``only``.
     """
     folder = root / "lessons"
     sources = sorted(folder.glob("[0-9][0-9]_*.py"))
@@ -121,40 +120,36 @@ def read_lessons(root: Path, only: tuple[str, ...] = ()) -> list[Lesson]:
 
 def write_notebook(notebook: NotebookNode, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(as_text(notebook), encoding="utf-8")
-
-
-def as_text(notebook: NotebookNode) -> str:
-    return nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n"
+    nbformat.write(notebook, path, version=nbformat.NO_CONVERT)
 
 
 def write_student_editions(root: Path) -> list[str]:
-    """Make root/notebooks agree with root/lessons; returns the names of files written or removed."""
-    stale = stale_student_editions(root)
-    wanted = _student_texts(root)
-    for name in stale:
-        path = root / "notebooks" / name
-        if name in wanted:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(wanted[name], encoding="utf-8")
+    """Make root/notebooks agree with root/lessons; return the names of files written or removed."""
+    stale = _stale(root)
+    for name, wanted in stale.items():
+        if wanted is None:
+            (root / "notebooks" / name).unlink()
         else:
-            path.unlink()
-    return stale
+            write_notebook(wanted, root / "notebooks" / name)
+    return list(stale)
 
 
 def stale_student_editions(root: Path) -> list[str]:
-    """Names of notebooks that are missing, differ from their lesson, or have lost it. Empty is good."""
-    wanted = _student_texts(root)
+    """Return the names of notebooks that are missing, differ from their lesson, or have no lesson."""
+    return list(_stale(root))
+
+
+def _stale(root: Path) -> dict[str, NotebookNode | None]:
+    """Return the names of stale notebooks, sorted, and what they should be: None if they have no lesson."""
+    wanted = {f"{lesson.name}.ipynb": lesson.student for lesson in read_lessons(root)}
+    texts = {name: nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n" for name, notebook in wanted.items()}
     present = {path.name: path.read_text(encoding="utf-8") for path in (root / "notebooks").glob("*.ipynb")}
-    return sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
-
-
-def _student_texts(root: Path) -> dict[str, str]:
-    return {f"{lesson.name}.ipynb": as_text(lesson.student) for lesson in read_lessons(root)}
+    stale = sorted(name for name in texts.keys() | present.keys() if texts.get(name) != present.get(name))
+    return {name: wanted.get(name) for name in stale}
 
 
 def _identifiers(lesson: str, cells: list[NotebookNode]) -> Iterator[str]:
-    """Ids that depend on a cell's text alone, so that inserting a cell leaves the others' ids as they were."""
+    """Yield ids that depend only on a cell's text, so that inserting a cell does not change the others' ids."""
     seen: Counter[str] = Counter()
     for cell in cells:
         digest = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:10]
@@ -173,7 +168,7 @@ def _parameters(name: str, notebook: NotebookNode) -> dict:
 
 
 def _check_cells(name: str, notebook: NotebookNode) -> None:
-    """A misspelt `solution` would hand it to the students, a budget of text end in a traceback."""
+    """Check tags and budgets: a misspelled `solution` would give it to the students."""
     parameter_cells = sum("parameters" in tags(cell) for cell in notebook.cells)
     if parameter_cells != 1:
         raise LessonError(f"{name}: {parameter_cells} cells are tagged 'parameters'; a lesson has exactly one")

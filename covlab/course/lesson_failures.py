@@ -1,31 +1,28 @@
-"""Looks at an executed notebook for what papermill passes over in silence.
+"""Find failures in an executed notebook that papermill does not report.
 
-papermill knows one kind of failure: an error among the outputs of a cell. Widgets keep errors in
-their state, threads and child processes write theirs to stderr, `sys.exit(0)` ends a notebook
-early and counts as success, a progress bar stays at 0 % for ever, and a picture may say nothing
-to somebody who cannot see it.
+papermill knows one kind of failure: an error among the outputs of a cell. But widgets keep errors in their state,
+threads and child processes write theirs to stderr, `sys.exit(0)` ends a notebook early and counts as success, a
+progress bar may stay at 0 %, and a picture may have no text for a reader who cannot see it.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import unescape
-from html.parser import HTMLParser
 from typing import Any
 
+from bs4 import BeautifulSoup
+from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 
 from covlab.course import MEASUREMENT, VERDICT, WIDGET_ERROR
-from covlab.course.prose import images, render
+from covlab.course.prose import render
 
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 TRACEBACK = "Traceback (most recent call last)"
 # No code of a lesson runs on the kernel's control channel. While the kernel ends, its main thread may close the channel
 # of outputs before its control thread has flushed them; ipykernel then prints a traceback of its own.
 KERNEL_ENDS = re.compile(r'ipykernel/kernelbase\.py", line \d+, in process_control')
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
-EXPLORER_ERROR = re.compile(f'{WIDGET_ERROR}="([^"]*)"')
 LAST_LINES = 12
 # tqdm's "40%|████" and rich's "━━━━╸    40%".
 BAR = re.compile(r"(\d{1,3})%\|[^|\n]*\||[━╸╺][^\n%]*?(\d{1,3})%")
@@ -35,9 +32,8 @@ BAR = re.compile(r"(\d{1,3})%\|[^|\n]*\||[━╸╺][^\n%]*?(\d{1,3})%")
 class Problem:
     """One thing that is wrong with a run.
 
-    kind: error, timeout, kernel, claim, prose, widget, stderr, progress, alt, missing, exercise or
-    slow. cell: id of the cell, where one is to blame. claim: id, where it is about one. lines: the
-    last lines that help.
+    kind: error, timeout, kernel, claim, prose, widget, stderr, progress, alt, missing, exercise or slow. cell: id of
+    the cell, if one causes it. claim: id, if it is about one. lines: the last lines of output that help.
     """
 
     kind: str
@@ -52,7 +48,7 @@ class Problem:
 
 
 def audit(notebook: NotebookNode, stderr: str, budget: float) -> list[Problem]:
-    """Everything wrong with a notebook that ran to its end as far as papermill knows.
+    """Return everything wrong with a notebook that, as far as papermill knows, ran to its end.
 
     stderr: what its kernel and the processes it started wrote there, echoed by the kernel.
     budget: seconds a cell may take, unless its metadata has its own.
@@ -64,69 +60,57 @@ def audit(notebook: NotebookNode, stderr: str, budget: float) -> list[Problem]:
         if cell.cell_type == "markdown":
             problems += _pictures(render(cell.source), cell.id)
         elif cell.cell_type == "code" and cell.source.strip():
-            problems += _unfinished(cell)
+            problems += _in_execution(cell, budget)
             problems += _in_outputs(cell.outputs, cell.id)
-            problems += _slow(cell, budget)
     for model, widget in widgets.items():
         problems += _in_widget(widget, owners.get(model))
 
     shown = "\n".join(line for problem in problems for line in problem.lines)
-    problems += [
-        Problem("stderr", _headline(trace), lines=trace) for trace in _tracebacks(stderr) if trace[-1] not in shown
-    ]
-    return problems
+    return problems + [problem for problem in _tracebacks(stderr, None) if problem.lines[-1] not in shown]
 
 
 def measurements(notebook: NotebookNode) -> dict[str, list[float]]:
-    """Claim id -> the values recorded for it, in order."""
+    """Return the values recorded for each claim id, in order."""
     values: dict[str, list[float]] = {}
-    for _, record in _records(notebook, MEASUREMENT):
-        values.setdefault(record["claim"], []).append(record["value"])
+    for cell in notebook.cells:
+        for record in _records(cell, MEASUREMENT):
+            values.setdefault(record["claim"], []).append(record["value"])
     return values
 
 
 def exercise_problems(notebook: NotebookNode, solved: bool) -> list[Problem]:
-    """Whether every exercise was judged, and passed if it was solved, or else did not pass."""
+    """Check that every exercise has a verdict: passed if it was solved, not passed otherwise."""
     problems: list[Problem] = []
-    waiting: NotebookNode | None = None  # the exercise that no verdict has followed yet
+    waiting: list[str] = []  # the exercise cell that no verdict has followed yet
     for cell in notebook.cells:
         if "exercise" in cell.metadata.get("tags", []):
-            if waiting is not None:
-                problems.append(Problem("exercise", "no verdict follows this exercise", waiting.id))
-            waiting = cell
-        for record in _records_of(cell, VERDICT):
-            waiting = None
+            problems += [Problem("exercise", "no verdict follows this exercise", id) for id in waiting]
+            waiting = [cell.id]
+        for record in _records(cell, VERDICT):
+            waiting = []
             if record["passed"] != solved:
                 state = "fails with its solution" if solved else "passes without a solution"
                 problems.append(
                     Problem("exercise", f"exercise {record['exercise']!r} {state}: {record['text']}", cell.id)
                 )
-    if waiting is not None:
-        problems.append(Problem("exercise", "no verdict follows this exercise", waiting.id))
-    return problems
+    return problems + [Problem("exercise", "no verdict follows this exercise", id) for id in waiting]
 
 
 def last_lines(text: str) -> list[str]:
-    return ANSI.sub("", text).splitlines()[-LAST_LINES:]
+    return strip_ansi(text).splitlines()[-LAST_LINES:]
 
 
-def _records(notebook: NotebookNode, kind: str) -> Iterator[tuple[NotebookNode, dict[str, Any]]]:
-    return ((cell, record) for cell in notebook.cells for record in _records_of(cell, kind))
-
-
-def _records_of(cell: NotebookNode, kind: str) -> Iterator[dict[str, Any]]:
+def _records(cell: NotebookNode, kind: str) -> Iterator[dict[str, Any]]:
     return (output.data[kind] for output in cell.get("outputs", []) if kind in output.get("data", {}))
 
 
-def _unfinished(cell: NotebookNode) -> Iterator[Problem]:
-    exits = [output for output in cell.outputs if output.output_type == "error"]
+def _in_execution(cell: NotebookNode, budget: float) -> Iterator[Problem]:
+    """Yield whether a cell ended the notebook, never ran, or took longer than its budget."""
+    exits = [output.ename for output in cell.outputs if output.output_type == "error"]
     if exits:
-        yield Problem("missing", f"{exits[0].ename} ends the notebook here, and papermill calls that success", cell.id)
+        yield Problem("missing", f"{exits[0]} ends the notebook here, and papermill calls that success", cell.id)
     elif cell.execution_count is None:
         yield Problem("missing", "this cell never ran", cell.id)
-
-
-def _slow(cell: NotebookNode, budget: float) -> Iterator[Problem]:
     allowed = cell.metadata.get("covlab", {}).get("budget", budget)
     took = cell.metadata.get("papermill", {}).get("duration") or 0
     if took > allowed:
@@ -134,24 +118,24 @@ def _slow(cell: NotebookNode, budget: float) -> Iterator[Problem]:
 
 
 def _in_outputs(outputs: Sequence[Mapping[str, Any]], cell: str | None) -> Iterator[Problem]:
-    """What is wrong with the outputs of a cell, or those inside an Output widget."""
-    # A stream arrives in pieces, which may part a traceback, or a bar's first state from its last.
+    """Yield what is wrong with the outputs of a cell or of an Output widget."""
+    # A stream arrives in pieces, which may split a traceback, or separate a bar's first state from its last.
     streams = {
         name: "".join(output["text"] for output in outputs if output.get("name") == name)
         for name in ("stdout", "stderr")
     }
-    for trace in _tracebacks(streams["stderr"]):
-        yield Problem("stderr", _headline(trace), cell, lines=trace)
+    yield from _tracebacks(streams["stderr"], cell)
     texts = list(streams.values())
     for data in (output.get("data", {}) for output in outputs):
-        texts += [data.get("text/plain", ""), _text(data.get("text/html", ""))]
+        texts.append(data.get("text/plain", ""))
         if "text/html" in data:
+            texts.append(BeautifulSoup(data["text/html"], "html.parser").text)
             yield from _pictures(data["text/html"], cell)
         elif any(kind.startswith("image/") for kind in data):
             yield Problem(
                 "alt", "a picture without alternative text; show it with covlab.plots.show(figure, alt)", cell
             )
-    stuck = [share for text in texts for share in _unfinished_bars(ANSI.sub("", text))]
+    stuck = [share for text in texts for share in _unfinished_bars(strip_ansi(text))]
     if stuck:
         yield Problem("progress", f"a progress bar stays at {min(stuck)} % in the saved notebook", cell)
 
@@ -162,12 +146,8 @@ def _in_widget(widget: Mapping[str, Any], cell: str | None) -> Iterator[Problem]
         outputs = state.get("outputs", [])
         for output in outputs:
             if output["output_type"] == "error":
-                yield Problem(
-                    "widget",
-                    f"a widget hides {output['ename']}: {output['evalue']}",
-                    cell,
-                    lines=last_lines("\n".join(output["traceback"])),
-                )
+                message = f"a widget hides {output['ename']}: {output['evalue']}"
+                yield Problem("widget", message, cell, lines=last_lines("\n".join(output["traceback"])))
         yield from _in_outputs(outputs, cell)
     if name in ("IntProgressModel", "FloatProgressModel"):
         value, end = state.get("value", 0), state.get("max", 100)
@@ -176,30 +156,27 @@ def _in_widget(widget: Mapping[str, Any], cell: str | None) -> Iterator[Problem]
     if name == "ImageModel":
         yield Problem("alt", "an Image widget has no alternative text; use an HTML widget with <img alt=…>", cell)
     if name in ("HTMLModel", "HTMLMathModel"):
-        if shown := EXPLORER_ERROR.search(state.get("value", "")):
-            yield Problem(
-                "widget", f"an explorer shows {unescape(shown[1])}", cell, lines=last_lines(_text(shown.string))
-            )
+        page = BeautifulSoup(state.get("value", ""), "html.parser")
+        if failed := page.select_one(f"[{WIDGET_ERROR}]"):
+            yield Problem("widget", f"an explorer shows {failed[WIDGET_ERROR]}", cell, lines=last_lines(page.text))
         yield from _pictures(state.get("value", ""), cell)
 
 
 def _pictures(html: str, cell: str | None) -> Iterator[Problem]:
-    if any(not (image.alt or "").strip() for image in images(html)):
+    if any(not str(image.get("alt", "")).strip() for image in BeautifulSoup(html, "html.parser")("img")):
         yield Problem("alt", "an <img> without alternative text", cell)
 
 
-def _tracebacks(text: str) -> Iterator[list[str]]:
-    """The last lines of every traceback in some stderr, from its head to the exception."""
-    lines = ANSI.sub("", text).splitlines()
+def _tracebacks(text: str, cell: str | None) -> Iterator[Problem]:
+    """Yield a problem for every traceback in the text of a stderr, with its last lines up to the exception."""
+    lines = strip_ansi(text).splitlines()
     for start, line in enumerate(lines):
         if TRACEBACK in line:
             end = next((n for n in range(start + 1, len(lines)) if not lines[n].startswith(" ")), len(lines) - 1)
             if not any(KERNEL_ENDS.search(frame) for frame in lines[start:end]):
-                yield lines[max(start - 1, end + 1 - LAST_LINES, 0) : end + 1]
-
-
-def _headline(trace: list[str]) -> str:
-    return f"stderr has a traceback, although the cell went on: {trace[-1]}"
+                trace = lines[max(start - 1, end + 1 - LAST_LINES, 0) : end + 1]
+                message = f"stderr has a traceback, although the cell went on: {trace[-1]}"
+                yield Problem("stderr", message, cell, lines=trace)
 
 
 def _unfinished_bars(text: str) -> list[int]:
@@ -209,7 +186,7 @@ def _unfinished_bars(text: str) -> list[int]:
 
 
 def _owners(notebook: NotebookNode, widgets: Mapping[str, Any]) -> dict[str, str]:
-    """Widget model -> the cell that shows it, directly or inside another widget."""
+    """Return for each widget model the cell that shows it, directly or inside another widget."""
     owners: dict[str, str] = {}
     for cell in notebook.cells:
         todo = [output.data[VIEW]["model_id"] for output in cell.get("outputs", []) if VIEW in output.get("data", {})]
@@ -219,22 +196,3 @@ def _owners(notebook: NotebookNode, widgets: Mapping[str, Any]) -> dict[str, str
                 owners[model] = cell.id
                 todo += re.findall(r"IPY_MODEL_(\w+)", str(widgets[model]["state"]))
     return owners
-
-
-def _text(html: str) -> str:
-    """HTML without its tags."""
-    reader = _Text()
-    reader.feed(html)
-    reader.close()
-    return "".join(reader.parts)
-
-
-class _Text(HTMLParser):
-    """Collects what stands between the tags."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: list[str] = []
-
-    def handle_data(self, data: str) -> None:
-        self.parts.append(data)

@@ -1,6 +1,6 @@
-"""The parameters of a lesson: plain literals in one cell, and nothing silent about overriding them.
+"""The parameters of a lesson: plain literals in one cell, which only known names and types may override.
 
-papermill alone warns of a name it does not know, runs the lesson with its defaults and exits 0.
+papermill alone only warns about an unknown name, runs the lesson with its defaults and exits with 0.
 """
 
 import ast
@@ -11,17 +11,19 @@ PROFILES = ("cpu", "gpu")
 
 
 def defaults(source: str, later: list[str], *, unread: bool = False) -> dict:
-    """Names and values of a parameters cell.
+    """Return names and values of a parameters cell.
 
-    source: that cell. later: the code cells after it. unread: its names need not be loaded there.
-    Raises ValueError when it holds anything but plain literals, a profile that is none, or a name
-    that no later cell loads.
+    source: that cell. later: the code cells after it. unread: whether they may leave parameters unused.
+    Raises ValueError for anything but plain literals, an unknown profile, and a name that no later cell loads.
     """
     values = {}
     for statement in ast.parse(source).body:
         try:
-            name, value = _assigned(statement)
-            values[name] = ast.literal_eval(value)
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    values[name] = ast.literal_eval(value)
+                case _:
+                    raise ValueError
         except ValueError:
             raise ValueError(
                 f"the parameters cell holds {ast.unparse(statement)!r}; expected only lines such as seed = 0, with "
@@ -39,7 +41,7 @@ def defaults(source: str, later: list[str], *, unread: bool = False) -> dict:
 
 
 def check_overrides(values: dict, overrides: dict) -> None:
-    """Raises ValueError when `overrides` has a name or a type that the lesson's `values` do not."""
+    """Raise ValueError if ``overrides`` has a name or a type that the lesson's ``values`` do not have."""
     for name, value in overrides.items():
         if name not in values:
             valid = ", ".join(f"{known} = {default!r}" for known, default in values.items()) or "none"
@@ -51,15 +53,6 @@ def check_overrides(values: dict, overrides: dict) -> None:
                 f"{expected.__name__}, such as {values[name]!r}"
             )
     _check_profile(overrides)
-
-
-def _assigned(statement: ast.stmt) -> tuple[str, ast.expr]:
-    """Name and value of a plain assignment. Raises ValueError for any other statement."""
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target = statement.targets[0]
-        if isinstance(target, ast.Name):
-            return target.id, statement.value
-    raise ValueError("expected name = value")
 
 
 def _check_profile(values: dict) -> None:

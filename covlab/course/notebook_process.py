@@ -1,12 +1,11 @@
-"""Runs one notebook through papermill, in a process of its own: whatever a lesson does to its
-kernel, its memory or its time, the runner and the other lessons go on.
+"""Run one notebook through papermill in its own process, so that a lesson cannot stop the runner or other lessons.
 
     python -m covlab.course.notebook_process job.json
 
-The job is a dictionary: input, output, events, folder (paths), parameters, budget and limit
-(seconds). One JSON object a line goes to `events`: {"cell": id} as a cell starts, and at the end
-{"status": ..., "message": ..., "text": the traceback or what was printed last}. What the kernel prints is echoed to
-stdout and stderr: nbclient drops whatever a thread or child process says after the last cell.
+The job is a dictionary: input, output, events, folder (paths), parameters and budget (seconds of the lesson). One JSON
+object per line is written to `events`: {"cell": id} when a cell starts, and at the end {"status": ..., "message": ...,
+"text": the traceback or what was printed last}. What the kernel prints is echoed to stdout and stderr, since nbclient
+drops what a thread or child process prints after the last cell.
 """
 
 import json
@@ -22,17 +21,15 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
+# How late a cell's outputs may arrive after its end. nbclient's four seconds are too short on a busy machine: it drops
+# later outputs without a message.
 OUTPUT_SECONDS = 60
-"""How late a cell's outputs may come after its end. nbclient waits for four seconds, then drops them without a word:
-too little on a busy machine.
-"""
 
 
 class ThisPython(AsyncKernelManager):
-    """Starts every kernel with the interpreter that runs this module.
+    """Start every kernel with the interpreter that runs this module.
 
-    A kernelspec called python3 in the user's home would otherwise win over the environment's own,
-    and the lessons would be run by some other Python.
+    Otherwise a kernelspec called python3 in the user's home would take precedence, with another Python.
     """
 
     @property
@@ -41,7 +38,7 @@ class ThisPython(AsyncKernelManager):
 
 
 def run(job: dict) -> dict:
-    """Execute the job's notebook; returns the closing event. Outputs so far are saved in any case."""
+    """Execute the job's notebook, save its outputs even if it fails, and return the closing event."""
     started = time.monotonic()
 
     with open(job["events"], "a", encoding="utf-8") as events:
@@ -53,7 +50,7 @@ def run(job: dict) -> dict:
 
         def seconds_allowed(cell: NotebookNode) -> float:
             own = cell.metadata.get("covlab", {}).get("budget", job["budget"])
-            return max(0.1, min(3 * own, job["limit"] - (time.monotonic() - started)))
+            return max(0.1, min(3 * own, 3 * job["budget"] - (time.monotonic() - started)))
 
         try:
             papermill.execute_notebook(
@@ -78,7 +75,7 @@ def run(job: dict) -> dict:
 
 
 def _printed(output: str) -> str:
-    """What the last cell to run printed."""
+    """Return what the last cell that ran printed."""
     cells = json.loads(Path(output).read_text(encoding="utf-8"))["cells"]
     ran = [cell for cell in cells if cell["metadata"].get("papermill", {}).get("start_time")]
     return "".join("".join(out.get("text", "")) for out in ran[-1].get("outputs", [])) if ran else ""

@@ -1,14 +1,14 @@
-"""The reference band: a student's own learning curve, drawn over those of runs that are known to be right.
+"""Draw a student's learning curve over the band of correct reference runs, and say where it lies.
 
 The runs were made by `covlab course band --update` and are shipped as data, `reference_runs.json`. Curves are compared
 on a logarithmic scale, on which a factor is a distance:
 
     inside    the whole curve lies in the band
-    scaled    the right curve times one factor: what is logged is scaled, the learning is not
-    shifted   the right curve, some epochs later or earlier: slower or faster, but the same
+    scaled    the correct curve times one factor: what is logged is scaled, the learning is not
+    shifted   the correct curve, some epochs later or earlier: slower or faster, but the same
     still     the curve hardly moves where the others fall
-    diverged  it is not finite, or ends far above where it began
-    outside   it leaves the band in another way
+    diverged  the curve is not finite, or ends far above its beginning
+    outside   the curve leaves the band in another way
 """
 
 import json
@@ -17,32 +17,44 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 
-if TYPE_CHECKING:
-    from covlab.scenes.batch import Batch
-    from covlab.scenes.scenario import Scenario
-    from covlab.scenes.streams import FixedScenes, FreshScenes
-    from covlab.training.trainer import Trainer
+from covlab import plots
+from covlab.course import card
+from covlab.networks.model import BackProjectionNet
+from covlab.plots.training import over_band
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import preset
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes, FreshScenes
+from covlab.training.loss import LossWeights
+from covlab.training.progress import Silent
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer
 
-    Setup = tuple[Scenario, FreshScenes | FixedScenes, Batch, int]  # and scenes to validate on, and windows
+Setup = tuple[FreshScenes | FixedScenes, Batch, int]  # scenes, scenes to validate on, and windows
 
 DATA = Path(__file__).with_name("reference_runs.json")
+STUDENT = preset("student")
 COLUMNS = ("train", "validation")
-# Half a band is so many standard deviations of the references' logarithms. Of 16 references, each held against the band
-# of the
-# others, the largest deviation of any epoch is mostly 2 to 3 standard deviations, and 4.7 at most.
+# Half the width of a band, in standard deviations of the references' logarithms. If each of the 16 references is
+# compared with the band of the others, the largest deviation of any epoch is mostly 2 to 3 standard deviations, and 4.7
+# at most.
 WIDTH = 5.0
-LEAST = 0.02  # the least standard deviation of a logarithm believed of so few references: 2 %
+LEAST = 0.02  # the smallest standard deviation of a logarithm that so few references can support: 2 %
 
 
 @dataclass(frozen=True)
 class BandReading:
-    """Where a curve lies. kind: as above. amount: the factor of "scaled", the epochs of "shifted" (above 0: late), the
-    first epoch (from 1) out of the band of any other."""
+    """Where a curve lies.
+
+    kind: as listed above. amount: the factor of "scaled"; the epochs of "shifted" (above 0: late); for any other kind
+    the first epoch (from 1) out of the band.
+    """
 
     kind: str
     amount: float
@@ -51,66 +63,62 @@ class BandReading:
     def sentence(self) -> str:
         """What it means, and where to look."""
         amount = self.amount
-        if self.kind == "inside":
-            return "inside the band: a run like the others."
-        if self.kind == "scaled":
-            whole = max(amount, 1 / amount)
-            count = (
-                f" That is {'' if amount > 1 else 'one over '}{round(whole)}: what is there {round(whole)} of?"
-                if abs(whole - round(whole)) < 0.05 * whole and whole > 1.5
-                else ""
-            )
-            return (
-                f"{amount:.2f} times the right curve throughout: what is logged is scaled, and the learning is not. "
+        late, slower = ("late", "slower") if amount > 0 else ("early", "faster")
+        whole = max(amount, 1 / amount) if self.kind == "scaled" else 0.0
+        count = (
+            f" That is {'' if amount > 1 else 'one over '}{round(whole)}: what is there {round(whole)} of?"
+            if abs(whole - round(whole)) < 0.05 * whole and whole > 1.5
+            else ""
+        )
+        return {
+            "inside": "inside the band: a run like the others.",
+            "scaled": (
+                f"{amount:.2f} times the correct curve throughout: what is logged is scaled, and the learning is not. "
                 f"Look at what is divided, and by what, before it is logged.{count}"
-            )
-        if self.kind == "shifted":
-            late = "late" if amount > 0 else "early"
-            return (
-                f"the right curve, {abs(amount):.0f} epochs {late}: it learns the same, "
-                f"{'slower' if amount > 0 else 'faster'}. Look at the learning rate, "
-                "its warm-up and schedule, and at skipped steps."
-            )
-        if self.kind == "still":
-            return (
+            ),
+            "shifted": (
+                f"the correct curve, {abs(amount):.0f} epochs {late}: it learns the same, {slower}. Look at the "
+                "learning rate, its warm-up and schedule, and at skipped steps."
+            ),
+            "still": (
                 "hardly moves: no step is effective, or what is evaluated is not what is trained. Look at the "
                 "norm of the updates, and at skipped steps."
-            )
-        if self.kind == "diverged":
-            return (
+            ),
+            "diverged": (
                 f"diverges, out of the band from epoch {amount:.0f} on: look at the learning rate, at the sign of "
                 "the loss, and at gradients that are not finite."
-            )
-        return (
-            f"leaves the band at epoch {amount:.0f}, by no single factor and no delay. Look at that epoch, and at "
-            "what differs from the reference's settings."
-        )
+            ),
+            "outside": (
+                f"leaves the band at epoch {amount:.0f}; neither one factor nor a delay explains it. Look at that "
+                "epoch, and at what differs from the reference's settings."
+            ),
+        }[self.kind]
 
 
 @dataclass(frozen=True)
 class Band:
-    """What right runs of one set-up do: mean and half width of the logarithm of a curve [epochs]."""
+    """The curves of correct runs of one setup: mean and half width of their logarithm [epochs]."""
 
     middle: np.ndarray
     half: np.ndarray
 
     @classmethod
     def of(cls, curves: ArrayLike) -> "Band":
-        """From the curves of right runs [runs, epochs], all above 0."""
+        """Make a band from the curves of correct runs [runs, epochs], all above 0."""
         logs = np.log(np.asarray(curves))
         variance = logs.var(axis=0, ddof=1)
-        # neighbours' spreads are alike
+        # neighboring epochs have similar spreads
         smooth = np.convolve(np.pad(variance, 2, mode="edge"), np.ones(5) / 5, mode="valid")
         return cls(logs.mean(axis=0), WIDTH * np.sqrt(smooth).clip(LEAST))
 
     def compare(self, curve: ArrayLike) -> BandReading:
-        """Where ``curve`` [epochs], which may have stopped early, lies.
+        """Return where ``curve`` [epochs] lies; it may have stopped early.
 
-        Raises ValueError for an empty curve, or one of more epochs than the band.
+        Raises ValueError for an empty curve, or one with more epochs than the band.
         """
         values = np.asarray(curve, dtype=float)
         if values.ndim != 1 or not 0 < len(values) <= len(self.middle):
-            raise ValueError(f"curve must be of 1 to {len(self.middle)} epochs, got shape {list(values.shape)}")
+            raise ValueError(f"curve must have 1 to {len(self.middle)} epochs, got shape {list(values.shape)}")
         finite = np.isfinite(values)
         if not finite.all():
             return BandReading("diverged", 1 + float(np.argmin(finite)))
@@ -122,142 +130,105 @@ class Band:
         first = 1 + float(np.argmax(out))
         if logs[-1] > middle[-1] + half[-1] and logs[-1] > logs[0] + half[0]:
             return BandReading("diverged", first)
-        fits = [
-            (self._distance(logs - factor), BandReading("scaled", math.exp(factor)))
-            for factor in [float(np.median(logs - middle))]
-        ]
-        fits += [
-            (self._distance(logs, epochs), BandReading("shifted", epochs))
-            for epochs in range(-len(logs) // 2, len(logs) // 2 + 1)
-            if epochs
-        ]
-        distance, best = min(fits, key=lambda fit: fit[0])
         if len(logs) > 1 and np.ptp(logs) < 0.1 * abs(middle[-1] - middle[0]):
             return BandReading("still", first)
+        factor = float(np.median(logs - middle))
+        shifts = [epochs for epochs in range(-len(logs) // 2, len(logs) // 2 + 1) if epochs]
+        fits = [(self._distance(logs - factor), BandReading("scaled", math.exp(factor)))]
+        fits += [(self._distance(logs, epochs), BandReading("shifted", epochs)) for epochs in shifts]
+        distance, best = min(fits, key=lambda fit: fit[0])
         return best if distance <= 1 else BandReading("outside", first)
 
     def _distance(self, logs: np.ndarray, late: int = 0) -> float:
-        """The largest deviation from the band moved `late` epochs to the right, in half widths."""
+        """Return the largest deviation, in half widths, from the band shifted by ``late`` epochs to the right."""
         epochs = np.arange(len(logs)) - late
-        seen = epochs < len(self.middle)  # an early curve's end lies beyond what the references have shown
+        seen = epochs < len(self.middle)  # the end of an early curve lies beyond the references
         epochs = epochs.clip(0)[seen]
         return float(np.max(np.abs(logs[seen] - self.middle[epochs]) / self.half[epochs]))
 
 
 class BandReadings(dict[str, BandReading]):
-    """{column: position}; the card says it already, so that nothing follows when a cell ends with `band(…)`."""
+    """{column: reading}. It displays nothing, since the card already shows it when a cell ends with `band(…)`."""
 
     def _ipython_display_(self) -> None:
         pass
 
 
-def _overfit(seed: int, device: str) -> "Setup":
+def _overfit(seed: int, device: str) -> Setup:
     """512 fixed scenes, memorized over 30 epochs."""
-    from covlab.scenes.scenario import preset
-    from covlab.scenes.simulator import Simulator, scene_generator
-    from covlab.scenes.streams import FixedScenes
-
-    student = preset("student")
-    scenes = Simulator(student, device).draw(512, scene_generator(seed, "overfit", device=device))
-    return student, FixedScenes(scenes, micro_batch=32, seed=seed), scenes, 30 * 4
+    scenes = Simulator(STUDENT, device).draw(512, scene_generator(seed, "overfit", device=device))
+    return FixedScenes(scenes, micro_batch=32, seed=seed), scenes, 30 * 4
 
 
-def _fresh(seed: int, device: str) -> "Setup":
+def _fresh(seed: int, device: str) -> Setup:
     """Scenes never seen before, 16 epochs of 25 windows, validated on 512 held-out scenes."""
-    from covlab.scenes.scenario import preset
-    from covlab.scenes.simulator import Simulator
-    from covlab.scenes.streams import FreshScenes
-
-    student = preset("student")
-    scenes = FreshScenes(Simulator(student, device), micro_batch=32, micro_batches=100, seed=seed)
-    return student, scenes, scenes.held_out(16), 16 * 25
+    scenes = FreshScenes(Simulator(STUDENT, device), micro_batch=32, micro_batches=100, seed=seed)
+    return scenes, scenes.held_out(16), 16 * 25
 
 
-SETUPS: "dict[str, Callable[[int, str], Setup]]" = {"overfit": _overfit, "fresh": _fresh}
+SETUPS: dict[str, Callable[[int, str], Setup]] = {"overfit": _overfit, "fresh": _fresh}
 
 
-def reference_trainer(name: str, seed: int, *, device: str = "cpu", **recipe: Any) -> "Trainer":
-    """A trainer of the set-up ``name``, "overfit" or "fresh": `student` size, NMSE alone, AdamW, windows of 4 × 32
-    scenes.
+def reference_trainer(name: str, seed: int, *, device: str = "cpu", **recipe: Any) -> Trainer:
+    """Return a trainer of a setup: `student` size, NMSE alone, AdamW, windows of 4 × 32 scenes.
 
-    recipe: what differs, as of :class:`covlab.training.recipe.Recipe`. Raises ValueError for a name that is none.
+    name: "overfit" or "fresh". recipe: settings that differ, as in :class:`covlab.training.recipe.Recipe`.
+    Raises ValueError for an unknown name.
     """
-    import torch
-
-    from covlab.networks.model import BackProjectionNet
-    from covlab.training.loss import LossWeights
-    from covlab.training.progress import Silent
-    from covlab.training.recipe import Recipe
-    from covlab.training.trainer import Trainer
-
-    student, scenes, validation, windows = SETUPS[_known(name)](seed, device)
+    scenes, validation, windows = SETUPS[_known(name)](seed, device)
     torch.manual_seed(seed)
     settings = Recipe(**({"windows": windows, "accumulation": 4} | recipe))
-    return Trainer(
-        BackProjectionNet(student).to(device),
-        scenes,
-        validation,
-        settings,
-        weights=LossWeights.only(lam_cov=1.0),
-        progress=Silent(),
-    )
+    model, weights = BackProjectionNet(STUDENT).to(device), LossWeights.only(lam_cov=1.0)
+    return Trainer(model, scenes, validation, settings, weights=weights, progress=Silent())
 
 
-def band(name: str, run: "Trainer | Mapping[str, Sequence[float]] | Sequence[float]") -> BandReadings:
-    """Draw a run's curves over the band of right runs and say where they lie; returns {column: position}.
+def band(name: str, run: Trainer | Mapping[str, Sequence[float]] | Sequence[float]) -> BandReadings:
+    """Draw a run's curves over the band of correct runs, say where they lie, and return {column: reading}.
 
-    name: the set-up, "overfit" or "fresh". run: a trainer that has been run, or {"train": values, "validation":
-        values}, one
-    value an epoch, either may be left out, or one sequence of validation values.
-    Raises ValueError for an unknown name or column, an empty curve or one that is too long.
+    name: the setup, "overfit" or "fresh". run: a trainer that has been run; or {"train": values, "validation": values},
+    one value per epoch, of which either may be missing; or one sequence of validation values.
+    Raises ValueError for an unknown name or column, and for a curve that is empty or too long.
     """
-    from covlab import plots
-    from covlab.course import card
-    from covlab.plots.training import over_band
-
     references, curves = load_references()[_known(name)], _curves(run)
     bands = {column: Band.of(references[column]) for column in curves}
     readings = BandReadings({column: bands[column].compare(values) for column, values in curves.items()})
-    faults = getattr(run, "faults", ())
-    figure = over_band(
-        bands, curves, {column: reading.kind for column, reading in readings.items()}, bugged=bool(faults)
-    )
-    said = "; ".join(f"{column}: {reading.sentence}" for column, reading in readings.items())
-    plots.show(figure, f"The run's curves over the band of {len(references['seeds'])} right runs. {said}")
-    inside = all(reading.kind == "inside" for reading in readings.values())
+    kinds = {column: reading.kind for column, reading in readings.items()}
+    figure = over_band(bands, curves, kinds, bugged=bool(getattr(run, "faults", ())))
+    text = "; ".join(f"{column}: {reading.sentence}" for column, reading in readings.items())
+    plots.show(figure, f"The run's curves over the band of {len(references['seeds'])} correct runs. {text}")
     card(
-        "Your run beside the reference",
+        "Your run compared with the reference",
         [f"{column.capitalize()}: {reading.sentence}" for column, reading in readings.items()],
-        "good" if inside else "open",
+        "good" if set(kinds.values()) == {"inside"} else "open",
     )
     return readings
 
 
 @cache
 def load_references() -> dict[str, dict[str, Any]]:
-    """{set-up: {"seeds": […], "train": [[…]], "validation": [[…]], "made": {…}}}, one curve a seed."""
+    """Return {setup: {"seeds": […], "train": [[…]], "validation": [[…]], "made": {…}}}, one curve per seed."""
     return json.loads(DATA.read_text(encoding="utf-8"))
 
 
 def measure_references(
-    name: str, seeds: Sequence[int], told: Callable[[int], None] = lambda seed: None
+    name: str, seeds: Sequence[int], on_seed: Callable[[int], None] = lambda seed: None
 ) -> dict[str, Any]:
-    """Run the set-up from every seed; returns its entry of the data."""
+    """Run the setup from every seed and return its entry of the data; call ``on_seed`` after each one."""
     runs = []
     for seed in seeds:
         runs.append(reference_trainer(name, seed).fit().history)
-        told(seed)
+        on_seed(seed)
     rounded = {column: [[float(f"{row[column]:.5g}") for row in history] for history in runs] for column in COLUMNS}
     return {"seeds": list(seeds), **rounded}
 
 
 def _known(name: str) -> str:
     if name not in SETUPS:
-        raise ValueError(f"the set-up must be one of {', '.join(SETUPS)}, got {name!r}")
+        raise ValueError(f"the setup must be one of {', '.join(SETUPS)}, got {name!r}")
     return name
 
 
-def _curves(run: "Trainer | Mapping[str, Sequence[float]] | Sequence[float]") -> dict[str, Sequence[float]]:
+def _curves(run: Trainer | Mapping[str, Sequence[float]] | Sequence[float]) -> dict[str, Sequence[float]]:
     if hasattr(run, "history"):
         return {column: [row[column] for row in run.history] for column in COLUMNS}
     curves: dict[str, Sequence[float]] = dict(run) if isinstance(run, Mapping) else {"validation": list(run)}

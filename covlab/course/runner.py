@@ -1,4 +1,4 @@
-"""Runs lessons through papermill, each in a process of its own, and says what is wrong with each."""
+"""Run lessons through papermill, each in a process of its own, and find what is wrong with each."""
 
 import json
 import os
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import psutil
@@ -21,8 +20,8 @@ from covlab.course.lesson_failures import Problem, audit, exercise_problems, las
 from covlab.course.lesson_parameters import check_overrides
 from covlab.course.prose import statements
 
-GRACE = 10.0  # seconds a lesson's process has beyond its limit to stop its kernel and save what there is
-POLL = 0.05  # seconds between two looks at the running lessons
+GRACE = 10.0  # seconds after its limit that a lesson's process has to stop its kernel and save its outputs
+POLL = 0.05  # seconds between two checks of the running lessons
 KINDS = {"failed": "error", "timed out": "timeout", "kernel died": "kernel"}  # how papermill ends -> kind of problem
 
 
@@ -30,11 +29,11 @@ KINDS = {"failed": "error", "timed out": "timeout", "kernel died": "kernel"}  # 
 class Run:
     """One run of one edition of a lesson.
 
-    folder: where the executed notebook goes. overrides: parameters given in place of the lesson's
-    own. budget: seconds it may take (None: the lesson's own); at three times as many it is stopped. edition:
-    "instructor" or "student". status: waiting, running, passed, failed, timed out, kernel died or interrupted.
-    cell: id of the cell that began last. problems: all that is wrong. measured: claim id -> values.
-    Raises ValueError for overrides the lesson does not have.
+    folder: where the executed notebook goes. overrides: parameters that replace the lesson's own. budget: seconds it
+    may take (None: the lesson's own); after three times as many it is stopped. edition: "instructor" or "student".
+    status: waiting, running, passed, failed, timed out, kernel died or interrupted. cell: id of the cell that began
+    last. problems: everything wrong. measured: claim id -> values.
+    Raises ValueError for overrides that the lesson does not have.
     """
 
     lesson: Lesson
@@ -62,13 +61,8 @@ class Run:
         return self.lesson.parameters | self.overrides
 
     @property
-    def notebook(self) -> nbformat.NotebookNode:
-        """What is to be executed."""
-        return self.lesson.instructor if self.edition == "instructor" else self.lesson.student
-
-    @property
     def executed(self) -> Path:
-        """The notebook with its outputs, complete or not; missing when it never began."""
+        """The notebook with its outputs, complete or not; missing if it never began."""
         return self.folder / f"{self.lesson.name}.ipynb"
 
     @property
@@ -85,12 +79,12 @@ class Run:
         return self.ended and self.status != "passed"
 
     def location(self, problem: Problem) -> str:
-        """File and line of the source, such as 'lessons/06_the_scaling_bug.py:41'."""
+        """Return file and line of the source, such as 'lessons/06_the_scaling_bug.py:41'."""
         line = self.lesson.line_of(problem.cell)
         return f"lessons/{self.lesson.source.name}" + (f":{line}" if line else "")
 
     def conclude(self, status: str, claims: dict[str, Claim], problem: Problem | None = None) -> None:
-        """Settle the status: how papermill ended, and all that it passed over in silence."""
+        """Set the status from how papermill ended and from the failures that papermill does not report."""
         self.status = status
         self.problems = [problem] if problem else []
         if status == "passed":
@@ -107,15 +101,14 @@ class Run:
                 ]
         self.problems += prose_problems(self.lesson, claims)
         if self.seconds > self.allowed and not problem:
-            self.problems.append(
-                Problem("slow", f"the lesson took {self.seconds:.0f} s, its budget is {self.allowed:g} s")
-            )
+            message = f"the lesson took {self.seconds:.0f} s, its budget is {self.allowed:g} s"
+            self.problems.append(Problem("slow", message))
         if status == "passed" and any(each.fatal for each in self.problems):
             self.status = "failed"
 
 
 def prose_problems(lesson: Lesson, claims: dict[str, Claim]) -> list[Problem]:
-    """Numbers in the lesson's prose that no claim and no source answers for."""
+    """Return a problem for each number in the lesson's prose that has neither a claim nor a source."""
     problems: list[Problem] = []
     for cell in lesson.notebook.cells:
         if cell.cell_type == "markdown":
@@ -134,11 +127,11 @@ def run_all(
     jobs: int = 1,
     on_change: Callable[[list[Run]], None] = lambda runs: None,
 ) -> None:
-    """Execute the runs in order, `jobs` at a time; whatever goes wrong is recorded in them, not raised.
+    """Execute the runs in order, ``jobs`` at a time; record failures in them instead of raising.
 
-    Each lesson has one thread, unless OMP_NUM_THREADS says otherwise. on_change is called about every POLL seconds. On
-    KeyboardInterrupt what runs is stopped and, with what waits, marked interrupted; no process is
-    left behind, however this ends.
+    Each lesson has one thread, unless OMP_NUM_THREADS is set. on_change is called about every POLL seconds. On
+    KeyboardInterrupt, running lessons are stopped, and they and waiting ones are marked interrupted. No process is left
+    behind.
     """
     if jobs < 1:
         raise ValueError(f"jobs is {jobs}, expected at least 1")
@@ -174,28 +167,22 @@ class _Process:
         run.scratch.mkdir(parents=True, exist_ok=True)
         run.executed.unlink(missing_ok=True)
         source, self.events = run.scratch / "input.ipynb", run.scratch / "events.jsonl"
-        write_notebook(run.notebook, source)
+        write_notebook(run.lesson.student if run.edition == "student" else run.lesson.instructor, source)
         self.events.write_text("")
-        self.unread = 0
-        self.closing: dict[str, Any] | None = None
+        details = {
+            "input": str(source),
+            "output": str(run.executed),
+            "events": str(self.events),
+            "folder": str(run.scratch),
+            "parameters": run.overrides,
+            "budget": run.allowed,
+        }
         job = run.scratch / "job.json"
-        job.write_text(
-            json.dumps(
-                {
-                    "input": str(source),
-                    "output": str(run.executed),
-                    "events": str(self.events),
-                    "folder": str(run.scratch),
-                    "parameters": run.overrides,
-                    "budget": run.allowed,
-                    "limit": 3 * run.allowed,
-                }
-            )
-        )
+        job.write_text(json.dumps(details))
         environment = dict(os.environ, IPYTHONDIR=str(run.scratch / "ipython"))  # no start-up files of the user's
-        # One thread a lesson: their networks are too small to share, and numbers do not depend on the cores then.
+        # One thread per lesson: their networks are too small for more, and so numbers do not depend on the cores.
         environment.setdefault("OMP_NUM_THREADS", "1")
-        environment[student_record.VARIABLE] = ""  # a run is nobody's work: it leaves a student's progress alone
+        environment[student_record.VARIABLE] = ""  # a run leaves a student's progress unchanged
         self.started = time.monotonic()
         run.status = "running"
         with (run.scratch / "stdout.txt").open("wb") as out, (run.scratch / "stderr.txt").open("wb") as err:
@@ -210,56 +197,33 @@ class _Process:
             )
 
     def poll(self, claims: dict[str, Claim]) -> None:
-        """Take in new events; notice the end, and a process that no longer keeps its own time."""
+        """Read new events; notice the end, and a process that did not stop at its limit."""
         run = self.run
         ended = self.process.poll() is not None  # asked before reading, so that no event is missed
         run.seconds = time.monotonic() - self.started
-        for event in self._new_events():
-            run.cell = event.get("cell", run.cell)
-            self.closing = event if "status" in event else None
+        lines = self.events.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()  # without one half written
+        events: list[dict[str, str]] = [json.loads(line) for line in lines]
+        run.cell = next((event["cell"] for event in reversed(events) if "cell" in event), None)
         if not ended:
             if run.seconds > 3 * run.allowed + GRACE:
                 self.kill()
-                run.conclude(
-                    "timed out", claims, Problem("timeout", "did not stop at its time limit, and was killed", run.cell)
-                )
-        elif self.closing:
-            status, kind = self.closing["status"], KINDS.get(self.closing["status"])
+                problem = Problem("timeout", "did not stop at its time limit, and was killed", run.cell)
+                run.conclude("timed out", claims, problem)
+        elif events and "status" in (closing := events[-1]):
+            kind, lines = KINDS.get(closing["status"]), last_lines(closing["text"])
             run.conclude(
-                status,
-                claims,
-                None
-                if kind is None
-                else Problem(kind, self.closing["message"], run.cell, lines=last_lines(self.closing["text"])),
+                closing["status"], claims, Problem(kind, closing["message"], run.cell, lines=lines) if kind else None
             )
         else:
             log = (run.scratch / "stderr.txt").read_text(encoding="utf-8", errors="replace")
-            run.conclude(
-                "failed",
-                claims,
-                Problem(
-                    "error",
-                    f"the process that runs the notebook ended with code {self.process.returncode}",
-                    run.cell,
-                    lines=last_lines(log),
-                ),
-            )
+            message = f"the process that runs the notebook ended with code {self.process.returncode}"
+            run.conclude("failed", claims, Problem("error", message, run.cell, lines=last_lines(log)))
 
     def kill(self) -> None:
-        """End the process, if it has not ended, and all it started."""
-        try:
-            family = [psutil.Process(self.process.pid)]
-            family += family[0].children(recursive=True)
-        except psutil.NoSuchProcess:
-            return
-        for member in family:
-            with suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
-                member.kill()
-        self.process.wait()
-
-    def _new_events(self) -> list[dict[str, Any]]:
-        with self.events.open("rb") as events:
-            events.seek(self.unread)
-            complete = events.read().rpartition(b"\n")[0]
-        self.unread += len(complete) + 1 if complete else 0
-        return [json.loads(line) for line in complete.splitlines()]
+        """End the process, if it still runs, and all that it started."""
+        with suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self.process.pid)
+            for member in [parent, *parent.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
+                    member.kill()
+            self.process.wait()

@@ -1,25 +1,35 @@
-"""What the course remembers of a student: what is solved, what was tried, what was predicted.
+"""The record of a student: predictions, exercises tried and solved, and the progress table.
 
-It is one file, `work/.progress.json`, written only by a notebook that runs in a clone's `work/` (or below it), which
-is where `covlab course lab` opens a student's own copies. Anywhere else (a CI run, papermill, the course's own
-runner) all is forgotten with the kernel. COVLAB_PROGRESS in the environment names another file; empty, it means
-none. Nothing is sent anywhere.
+It is one file, `work/.progress.json`, written only by a notebook that runs in a clone's `work/` (or below it), where
+`covlab course lab` opens a student's own copies. Anywhere else (in CI, in papermill, in the course's own runner) the
+record ends with the kernel. COVLAB_PROGRESS in the environment names another file; if it is empty, there is no file.
+Nothing is sent anywhere.
 """
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
+from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from covlab.course import card
+from covlab.markup import marked
+
 VARIABLE = "COVLAB_PROGRESS"
 NAME = ".progress.json"
-_forgetful: dict = {}  # what stands in for the file where there is none
+_forgetful: dict = {}  # the record if there is no file
+_asked: dict[str, tuple[str, list[str]]] = {}  # text and choices of the questions asked in this kernel
+
+
+# The file
 
 
 def path_here() -> Path | None:
-    """The file of this process, or None where nothing is to be written."""
+    """Return the file of this process, or None if nothing is to be written."""
     if VARIABLE in os.environ:
         return Path(os.environ[VARIABLE]).absolute() if os.environ[VARIABLE] else None
     for folder in (Path.cwd(), *Path.cwd().parents):
@@ -29,9 +39,9 @@ def path_here() -> Path | None:
 
 
 def read(path: Path | None) -> dict:
-    """{"exercises": {id: {"solved": date or None, "tries": [fingerprint]}}, "predictions": {id: choice}}.
+    """Return {"exercises": {id: {"solved": date or None, "tries": [fingerprint]}}, "predictions": {id: choice}}.
 
-    A file that cannot be read is set aside under another name, and a line is printed that says so.
+    A file that cannot be read is renamed, and a printed line says so.
     """
     if path is None:
         return _complete(_forgetful)
@@ -50,54 +60,156 @@ def read(path: Path | None) -> dict:
         return _complete({})
 
 
-def change(edit: Callable[[dict], None]) -> dict:
-    """Let `edit` change what is remembered, and keep it: the whole file is replaced at once. Returns it."""
+@contextmanager
+def changed() -> Iterator[dict[str, Any]]:
+    """Yield the record to be changed; then replace the whole file at once."""
     path = path_here()
     kept = read(path)
-    edit(kept)
+    yield kept
     if path is None:
         _forgetful.update(kept)
-        return kept
+        return
     new = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         new.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         os.replace(new, path)
     except OSError as error:
         print(f"Your progress could not be written: {error}")
+
+
+def _complete(kept: object) -> dict[str, Any]:
+    """Add missing tables to a record. Raises ValueError if this file cannot have written it."""
+    if not isinstance(kept, dict):
+        raise ValueError("expected a table")
+    kept = dict[str, Any](exercises={}, predictions={}) | kept
+    if not isinstance(kept["exercises"], dict) or not isinstance(kept["predictions"], dict):
+        raise ValueError("expected tables of exercises and predictions")
+    for record in kept["exercises"].values():
+        if not isinstance(record, dict) or not isinstance(record.get("tries"), list) or "solved" not in record:
+            raise ValueError("an exercise without its tries")
     return kept
 
 
-def remember_try(exercise: str, fingerprint: str | None, solved: bool) -> dict:
-    """Add one try of an exercise (None: one that does not count); returns what is remembered of this exercise."""
+# Exercises
 
-    def edit(kept: dict[str, Any]) -> None:
+
+def remember_try(exercise: str, fingerprint: str | None, solved: bool) -> dict:
+    """Add a try of an exercise (None if it does not count), and return the record of this exercise."""
+    with changed() as kept:
         record = kept["exercises"].setdefault(exercise, {"solved": None, "tries": []})
         if fingerprint is not None and fingerprint not in record["tries"]:
             record["tries"].append(fingerprint)
         if solved and not record["solved"]:
             record["solved"] = date.today().isoformat()
+    return record
 
-    return change(edit)["exercises"][exercise]
+
+def progress_rows(path: Path | None) -> list[tuple[str, str, int]]:
+    """Return (exercise, "solved DATE", "tried" or "open", different tries) for every exercise of the course."""
+    from covlab.course.exercises import all_exercises
+
+    records = read(path)["exercises"]
+    rows = []
+    for id in all_exercises():
+        record = records.get(id, {"solved": None, "tries": []})
+        state = f"solved {record['solved']}" if record["solved"] else "tried" if record["tries"] else "open"
+        rows.append((id, state, len(record["tries"])))
+    return rows
+
+
+def summary(rows: Sequence[tuple[str, str, int]]) -> str:
+    return f"{sum(state.startswith('solved') for _, state, _ in rows)} of {len(rows)}"
+
+
+def show_progress() -> None:
+    """Show which exercises are solved, one row per lesson, and where that is remembered."""
+    from covlab import plots
+
+    path = path_here()
+    rows = progress_rows(path)
+    where = f"remembered in {path}" if path else "forgotten when this kernel ends, since this notebook is not in work/"
+    lessons = []
+    for lesson, group in groupby(rows, key=lambda row: row[0][:2]):
+        exercises = list(group)
+        words = [
+            f"{'✓' if state.startswith('solved') else '◯'}\u00a0{id[3:]}"
+            + (f" ({tries}\u00a0tries)" if tries > 1 else "")
+            for id, state, tries in exercises
+        ]
+        lessons.append((lesson, summary(exercises), ", ".join(words)))
+    plots.table(["lesson", "solved", "exercises"], lessons, f"{summary(rows)} exercises solved; {where}.")
+
+
+# Predictions: asked before an experiment, and shown again with its outcome
 
 
 def remember_prediction(question: str, choice: str) -> None:
-    change(lambda kept: kept["predictions"].update({question: choice}))
+    with changed() as kept:
+        kept["predictions"][question] = choice
 
 
 def prediction(question: str) -> str | None:
-    """What was predicted, or None."""
+    """Return the choice that was predicted, or None."""
     return read(path_here())["predictions"].get(question)
 
 
-def _complete(kept: object) -> dict[str, Any]:
-    """Raises ValueError for what was never written here."""
-    if not isinstance(kept, dict):
-        raise ValueError("expected a table")
-    kept = {"exercises": {}, "predictions": {}} | kept
-    for record in [kept["exercises"], kept["predictions"], *getattr(kept["exercises"], "values", list)()]:
-        if not isinstance(record, dict):
-            raise ValueError("expected a table in every place")
-    for record in kept["exercises"].values():
-        if not isinstance(record.get("tries"), list) or "solved" not in record:
-            raise ValueError("an exercise without its tries")
-    return kept
+def predict(question: str, text: str, choices: Sequence[str]) -> None:
+    """Ask for a prediction, with no choice selected at first, and remember the choice until `outcome`.
+
+    In a run without a person the choices are shown as a list. question: its id, "NN.name". text: the question, or the
+    beginning of a sentence. choices: the answers, or how the sentence may go on.
+    Raises ValueError for fewer than two choices, or two equal ones.
+    """
+    choices = list(choices)
+    if len(choices) < 2 or len(set(choices)) < len(choices) or not all(isinstance(each, str) for each in choices):
+        raise ValueError(f"predict({question!r}, …): choices must be two or more different texts, got {choices!r}")
+    import ipywidgets
+    from IPython.display import display
+
+    _asked[question] = (text, choices)
+    before = prediction(question)
+    radio = ipywidgets.RadioButtons(
+        options=choices,
+        value=before if before in choices else None,
+        description="I predict:",
+        layout=ipywidgets.Layout(width="max-content"),
+        style={"description_width": "initial"},
+    )
+    note = ipywidgets.HTML(_noted(radio.value))
+
+    def remember(change: dict[str, str]) -> None:
+        remember_prediction(question, change["new"])
+        note.value = _noted(change["new"])
+
+    radio.observe(remember, names="value")
+    heading = f"<b>Predict.</b> {marked(text)}"
+    box = ipywidgets.VBox([ipywidgets.HTML(heading), radio, note])
+    box.add_class("covlab-predict")
+    # One output in two forms: the control if there is a kernel, the list of choices on a page without one.
+    still = f"<p>{heading}</p><ul>{''.join(f'<li>{escape(each)}</li>' for each in choices)}</ul>"
+    plain = "\n".join([f"Predict. {text}", *(f"  ( ) {each}" for each in choices)])
+    display(box._repr_mimebundle_() | {"text/html": still, "text/plain": plain}, raw=True)
+
+
+def outcome(question: str, happened: str, because: str = "") -> None:
+    """Show what was predicted next to what happened, which is one of the choices, best computed by the lesson.
+
+    Raises ValueError if ``happened`` is none of the choices.
+    """
+    text, choices = _asked.get(question, ("", [happened]))
+    if happened not in choices:
+        raise ValueError(f"outcome({question!r}, …): got {happened!r}, expected one of {', '.join(map(repr, choices))}")
+    predicted = prediction(question)
+    if predicted is None:
+        line = "You made no prediction. You remember an outcome better if you guess first."
+    elif predicted == happened:
+        line = f"You predicted: {predicted}. That is what happened."
+    else:
+        line = f"You predicted: {predicted}. It came out differently, so there is something to learn here."
+    style = "good" if predicted == happened else "plain"
+    card(f"Outcome: {happened}", list(filter(None, [text, line, because])), style)
+
+
+def _noted(choice: str | None) -> str:
+    text = f"Noted: {escape(choice)}." if choice else "Choose one before you go on."
+    return f'<span role="status">{text}</span>'  # a screen reader reads it when it changes

@@ -1,25 +1,24 @@
-"""The executed lessons as a static site that works from a folder, without a network."""
+"""Build a static website of the executed lessons that works from a folder, without a network."""
 
 import json
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import nbformat
+from bs4 import BeautifulSoup
 
+from covlab.course.course_report import read_for_page
 from covlab.course.editions import Lesson, tags, write_notebook
-from covlab.course.report_page import for_reading
+from covlab.course.prose import mathml_or_code
 
 CONF = """
-from covlab.course.prose import mathml_or_code
-from docutils.nodes import SkipNode
-
 project = "covlab"
 html_title = "covlab: training bugs that raise no exception"
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "covlab.course.website"]
 html_theme = "sphinx_book_theme"
 html_theme_options = {
     "home_page_in_toc": True, "use_download_button": False, "use_fullscreen_button": False,
@@ -32,25 +31,12 @@ nb_ipywidgets_js = {}
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
-
-
-def _math(display):
-    def visit(writer, node):
-        writer.body.append(mathml_or_code(node.astext(), display))
-        raise SkipNode
-
-    return visit, None
-
-
-def setup(app):
-    # MathJax would come from a server.
-    app.add_html_math_renderer("mathml", _math(False), _math(True))
 """
 
 INDEX = """# covlab
 
-Training bugs that raise no exception: lessons, as they ran. Solutions are folded; sliders are shown by
-their still pictures.
+Training bugs that raise no exception: the lessons with the results of their last run. Solutions are folded; sliders are
+shown as still pictures.
 
 ```{{toctree}}
 :maxdepth: 1
@@ -59,22 +45,24 @@ their still pictures.
 ```
 """
 
+FETCHING = "link[href], script[src], img[src], iframe[src], source[src], video[src]"
+
 
 class WebsiteError(Exception):
-    """The site cannot be built, or has a broken link, a picture without words, or needs a network."""
+    """The site cannot be built, or has a broken link or a picture without alternative text, or needs a network."""
 
 
 def build_website(root: Path, lessons: list[Lesson]) -> Path:
-    """Make root/build/site from the executed notebooks of the last run; returns its first page.
+    """Make root/build/site from the executed notebooks of the last run; return its first page.
 
-    Raises WebsiteError when the lessons have not all been run as they are now, or the site is not sound.
+    Raises WebsiteError if a lesson has changed since its last run or did not pass, or for a fault of the site.
     """
     executed, source, website = root / "build" / "course", root / "build" / "site-source", root / "build" / "site"
     _require_fresh(executed / "results.json", lessons)
     for folder in (source, website):
         shutil.rmtree(folder, ignore_errors=True)
     for lesson in lessons:
-        notebook = for_reading(nbformat.read(executed / f"{lesson.name}.ipynb", as_version=4))
+        notebook = read_for_page(executed / f"{lesson.name}.ipynb")
         for cell in notebook.cells:
             if "solution" in tags(cell):
                 cell.metadata.tags = [*tags(cell), "hide-cell"]
@@ -83,7 +71,7 @@ def build_website(root: Path, lessons: list[Lesson]) -> Path:
     (source / "index.md").write_text(INDEX.format(lessons="\n".join(each.name for each in lessons)), encoding="utf-8")
     sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(source / ".doctrees")]
     if subprocess.run([*sphinx, str(source), str(website)], check=False).returncode:
-        raise WebsiteError("sphinx had warnings, which count as errors; they stand above")
+        raise WebsiteError("sphinx printed warnings (see above), which count as errors")
     complaints = website_complaints(website)
     if complaints:
         raise WebsiteError("\n".join(complaints))
@@ -91,32 +79,40 @@ def build_website(root: Path, lessons: list[Lesson]) -> Path:
 
 
 def make_handout(website: Path) -> Path:
-    """The site as one archive beside it, for a class without a network."""
+    """Pack the site into one archive next to it, for a class without a network; return its path."""
     return Path(shutil.make_archive(str(website.with_name("covlab-handout")), "zip", website.parent, website.name))
 
 
 def website_complaints(website: Path) -> list[str]:
-    """Broken internal links, pictures without alternative text, and anything a page would fetch."""
-    # where themes keep templates that are no pages
+    """Return broken internal links, pictures without alternative text, and everything a page would fetch."""
     pages = {
-        path.resolve(): _Page(path.read_text(encoding="utf-8"))
+        path.resolve(): BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         for path in sorted(website.rglob("*.html"))
-        if "_static" not in path.parts
+        if "_static" not in path.parts  # where themes keep templates
+    }
+    anchors = {
+        path: {"", "top"} | {str(tag[key]) for key in ("id", "name") for tag in page.select(f"[{key}]")}
+        for path, page in pages.items()
     }
     complaints = []
     for path, page in pages.items():
         name = path.relative_to(website.resolve())
-        complaints += [f"{name}: a picture without alternative text: {source[:60]}" for source in page.unexplained]
-        complaints += [f"{name}: would fetch {address}" for address in page.fetched if urlsplit(address).netloc]
-        for link in page.fetched + page.links:
+        complaints += [
+            f"{name}: a picture without alternative text: {str(image.get('src', ''))[:60]}"
+            for image in page("img")
+            if not str(image.get("alt", "")).strip()
+        ]
+        fetched = [str(tag["src" if tag.has_attr("src") else "href"]) for tag in page.select(FETCHING)]
+        complaints += [f"{name}: would fetch {address}" for address in fetched if urlsplit(address).netloc]
+        for link in fetched + [str(tag["href"]) for tag in page.select("a[href]")]:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.exists():
                 complaints.append(f"{name}: broken link {link}")
-            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
-                complaints.append(f"{name}: no such place on the page: {link}")
+            elif unquote(parts.fragment) not in anchors.get(target, {unquote(parts.fragment)}):
+                complaints.append(f"{name}: no such anchor on the page: {link}")
     return complaints
 
 
@@ -128,25 +124,15 @@ def _require_fresh(results: Path, lessons: list[Lesson]) -> None:
         raise WebsiteError(f"not run, not passed or changed since: {', '.join(stale)}; run `make course` first")
 
 
-class _Page(HTMLParser):
-    """What a page links to, fetches, can be linked to, and shows without words."""
+def setup(app: Any) -> None:
+    """Let Sphinx show math as MathML instead of MathJax, which is loaded from a server."""
+    from docutils.nodes import SkipNode
 
-    def __init__(self, html: str):
-        super().__init__()
-        self.links: list[str] = []
-        self.fetched: list[str] = []
-        self.anchors = {"", "top"}
-        self.unexplained: list[str] = []
-        self.feed(html)
+    def visitors(display: bool) -> tuple[Callable[[Any, Any], None], None]:
+        def visit(writer: Any, node: Any) -> None:
+            writer.body.append(mathml_or_code(node.astext(), display))
+            raise SkipNode
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = {name: value for name, value in attrs if value}
-        self.anchors.update(attributes[key] for key in ("id", "name") if key in attributes)
-        if tag == "a" and "href" in attributes:
-            self.links.append(attributes["href"])
-        if tag == "link" and "href" in attributes:
-            self.fetched.append(attributes["href"])
-        if tag in ("script", "img", "iframe", "source", "video") and "src" in attributes:
-            self.fetched.append(attributes["src"])
-        if tag == "img" and not attributes.get("alt", "").strip():
-            self.unexplained.append(attributes.get("src", ""))
+        return visit, None
+
+    app.add_html_math_renderer("mathml", visitors(display=False), visitors(display=True))

@@ -1,11 +1,11 @@
-"""A student's own copies, in work/: made where missing, never overwritten."""
+"""Make a student's own copies of the notebooks in work/, and never overwrite one."""
 
 import shutil
 from pathlib import Path
 
 
 def fill(root: Path) -> list[Path]:
-    """Copy each notebook that root/work lacks; returns the new files."""
+    """Copy each notebook that is missing in root/work; return the new files."""
     work = root / "work"
     work.mkdir(exist_ok=True)
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
@@ -13,10 +13,9 @@ def fill(root: Path) -> list[Path]:
 
 
 def reset(root: Path, lesson: str) -> Path:
-    """Put a fresh copy of one lesson beside the student's, under a name that is free; returns it.
+    """Put a fresh copy of one lesson next to the student's, under a free name; return its path.
 
-    lesson: how the notebook's name begins, such as "05". Raises ValueError when that names no
-    notebook or several.
+    lesson: the beginning of the notebook's name, such as "05". Raises ValueError if not exactly one notebook has it.
     """
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
     chosen = [notebook for notebook in notebooks if lesson and notebook.stem.startswith(lesson)]
@@ -31,7 +30,7 @@ def reset(root: Path, lesson: str) -> Path:
 
 
 def _copy(source: Path, target: Path) -> Path:
-    # "x" refuses an existing file even when it appeared a moment ago.
+    # "x" refuses an existing file, even one that appeared a moment ago.
     with target.open("xb") as new, source.open("rb") as old:
         shutil.copyfileobj(old, new)
     return target

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree
 
+from covlab import junit
 from covlab.watch.finding import VERDICTS, Finding, Verdict
 from covlab.watch.invariants import INVARIANTS, TITLES
 
@@ -154,27 +154,19 @@ class Report:
         """Write one test case per invariant: failed, skipped if not checked, or passed."""
         found = {code: finding for code in TITLES if (finding := self.of(code)) is not None}
         bad = VERDICTS[: VERDICTS.index(fail_on) + 1] if fail_on in VERDICTS else ()
-        failed = [code for code, finding in found.items() if finding.verdict in bad]
-        skipped = [code for code in self.unchecked if code not in failed]
-        suite = ElementTree.Element(
-            "testsuite",
-            name=self.title,
-            tests=str(len(TITLES)),
-            failures=str(len(failed)),
-            errors="0",
-            skipped=str(len(skipped)),
-        )
+        cases = []
         for code, title in TITLES.items():
-            case = ElementTree.SubElement(suite, "testcase", classname=self.title, name=f"{code} {title}")
+            failure = skipped = output = None
             finding = found.get(code)
-            if finding is not None and code in failed:
-                text = f"{finding.says}\n{finding.location or ''}\n{finding.fix}"
-                ElementTree.SubElement(case, "failure", message=finding.says, type=finding.verdict).text = text
-            elif code in skipped:
-                ElementTree.SubElement(case, "skipped", message=self.unchecked[code])
+            if finding is not None and finding.verdict in bad:
+                failure = (finding.verdict, finding.says, f"{finding.says}\n{finding.location or ''}\n{finding.fix}")
+            elif code in self.unchecked:
+                skipped = self.unchecked[code]
             elif finding is not None:
-                ElementTree.SubElement(case, "system-out").text = f"{finding.verdict}: {finding.says}"
-        ElementTree.ElementTree(suite).write(path, encoding="unicode", xml_declaration=True)
+                output = f"{finding.verdict}: {finding.says}"
+            cases.append(junit.Case(f"{code} {title}", failure, skipped, output))
+        count = sum(case.skipped is not None for case in cases)
+        junit.write(junit.suite(self.title, cases, skipped=str(count)), path)
 
 
 def arrange(findings: list[Finding]) -> list[Finding]:

@@ -22,8 +22,8 @@ EPS = 1e-8
 
 
 def plain_error(estimate: Tensor, truth: Tensor) -> Tensor:
-    """Return ‖R̂ − R‖²_F / ‖R‖²_F without normalization: two [B, N, N] -> [B]."""
-    return (estimate - truth).abs().square().sum(dim=(1, 2)) / truth.abs().square().sum(dim=(1, 2))
+    """Return ‖R̂ − R‖²_F / ‖R‖²_F with nothing normalized: two [..., N, N] -> [...]."""
+    return (estimate - truth).abs().square().sum(dim=(-2, -1)) / truth.abs().square().sum(dim=(-2, -1))
 
 
 def two_truths(seed: int) -> tuple[Tensor, Tensor]:
