@@ -1,5 +1,6 @@
 """One finding of the watch."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -48,3 +49,6 @@ class Finding:
             "last": self.last,
             "follows": [finding.row() for finding in self.follows],
         }
+
+
+Findings = Iterator[Finding]
