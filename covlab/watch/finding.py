@@ -1,6 +1,5 @@
 """One finding of the watch."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -49,6 +48,3 @@ class Finding:
             "last": self.last,
             "follows": [finding.row() for finding in self.follows],
         }
-
-
-Findings = Iterator[Finding]

@@ -6,13 +6,16 @@ To add one, add a file ``wNN_what_holds.py`` with a subclass of ``Invariant``. N
 import importlib
 import pkgutil
 import re
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
-from covlab.watch.finding import Finding, Findings, Verdict
+from covlab.watch.finding import Finding, Verdict
 from covlab.watch.invariants.bounded_memory import Occurrences, OccurrencesByLocation
 from covlab.watch.seen.events import GradientsCleared, Step
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.observation import Observation, Part
+
+Findings = Iterator[Finding]
 
 
 class Invariant:
@@ -21,7 +24,7 @@ class Invariant:
     It receives the events of one run. At the end it returns findings, and the reason if it had nothing to check.
 
     Attributes:
-        code: "W" and two digits.
+        code: "W" and two digits, from the name of the file.
         title: what holds, as a sentence.
         rank: order of findings with the same verdict. The best explanation of a run that does not learn comes first.
         consequences: codes of findings that a fault of this invariant explains. They are shown below it.
@@ -45,6 +48,9 @@ class Invariant:
     steps_for_fault: ClassVar[int] = 10
 
     seen: Observation
+
+    def __init_subclass__(cls) -> None:
+        cls.code = cls.__module__.rpartition(".")[2][:3].upper()
 
     def __init__(self) -> None:
         self.checked = 0
@@ -87,6 +93,12 @@ class Invariant:
             at = Occurrences(at, times)
         fix = self.fix if fix is None else fix
         return Finding(self.title, self.code, verdict, number, says, fix, at.location, at.count, at.first, at.last)
+
+
+def first_few(names: Iterable[str], most: int = 4) -> str:
+    """Return the first names in alphabetical order, and how many more there are."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
 
 
 def _find_invariants() -> tuple[type[Invariant], ...]:

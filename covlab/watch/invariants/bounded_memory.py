@@ -1,12 +1,13 @@
-"""Remember a run of any length in bounded memory."""
+"""Remember a run of any length in bounded memory, as numbers and lines."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from covlab.watch.invariants.summary import last_backward_location, learning_rates
-from covlab.watch.seen.events import Step
+from covlab.watch.seen.deferred import DeferredNumber, value_of
+from covlab.watch.seen.events import Event, Step
 from covlab.watch.seen.location import CodeLocation
 
 KEYS_KEPT = 256  # optimizers, and their locations
@@ -62,6 +63,21 @@ def recent_values() -> deque[Any]:
     return deque(maxlen=VALUES_KEPT)
 
 
+def last_backward_location(event: Event) -> CodeLocation | None:
+    """Return the line of the event's last backward; the event's own line if it has none."""
+    return (event.backwards[-1] if event.backwards else event).location
+
+
+def learning_rates(step: Step) -> list[float | None]:
+    return [value_of(rate) if isinstance(rate, DeferredNumber) else rate for rate in step.learning_rates]
+
+
+def gradient_factor(step: Step) -> float | None:
+    """Return the factor by which the loop multiplied the gradients, or None if it is not known."""
+    factor = math.prod(math.nan if number.value is None else number.value for number in step.gradient_factors)
+    return factor if step.gradient_factors and math.isfinite(factor) else None
+
+
 @dataclass
 class ConsecutiveSteps(Occurrences):
     """Steps of one optimizer in a row."""
@@ -87,16 +103,19 @@ class LongestRuns:
         self._running: dict[int, ConsecutiveSteps] = BoundedDefaultDict(ConsecutiveSteps)
         self._longest: dict[int, ConsecutiveSteps] = BoundedDefaultDict(ConsecutiveSteps)
 
-    def extend(self, step: Step, can_continue: bool = True) -> None:
-        """Count one step more. A step that cannot continue a run can still begin one."""
-        run = self._running[step.optimizer]
-        if can_continue or not run.count:
-            run.extend(step)
+    def add(self, step: Step, amount: float | None, can_continue: bool = True) -> None:
+        """Count a step whose ``amount`` is 0. Any other amount interrupts the run; None, an unknown one, does not.
+
+        A step that cannot continue a run can still begin one.
+        """
+        if amount:
+            self._running.pop(step.optimizer, None)
+        elif amount is not None:
+            run = self._running[step.optimizer]
+            if can_continue or not run.count:
+                run.extend(step)
             if run.count > self._longest[step.optimizer].count:
                 self._longest[step.optimizer] = run
-
-    def interrupt(self, optimizer: int) -> None:
-        self._running.pop(optimizer, None)
 
     def all(self) -> list[ConsecutiveSteps]:
         return list(self._longest.values())

@@ -7,13 +7,11 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from statistics import median_high
 
-from covlab.watch.finding import Findings, Verdict
-from covlab.watch.invariants import Invariant
-from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences, recent_values
-from covlab.watch.invariants.summary import gradient_factor
+from covlab.watch.finding import Verdict
+from covlab.watch.invariants import Findings, Invariant
+from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences, gradient_factor, recent_values
 from covlab.watch.seen.events import Backward, Forward, Step
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.losses import MicroBatchWeight, is_close, micro_batch_weight
@@ -63,18 +61,9 @@ class LineOfBackward:
         self.gradient_factors = [one.gradient_factor for one in windows if one.gradient_factor is not None]
         self.is_multiplied = any(abs(factor - 1) > 0.01 for factor in self.gradient_factors)
         self.has_constant_factor = all(is_close(factor, self.gradient_factors[0]) for factor in self.gradient_factors)
-
-    @cached_property
-    def typical_sum(self) -> float:
-        return median_high(window.sum for window in self.wrong)
-
-    @cached_property
-    def typical_factor(self) -> float:
-        return median_high(self.gradient_factors)
-
-    @property
-    def multiplication(self) -> str:
-        return f"the loop multiplied the gradients by {self.typical_factor:.4g} before the step"
+        self.typical_sum = median_high([window.sum for window in self.wrong] or [1.0])
+        self.typical_factor = median_high(self.gradient_factors or [1.0])
+        self.multiplication = f"the loop multiplied the gradients by {self.typical_factor:.4g} before the step"
 
 
 @dataclass(frozen=True)
@@ -94,14 +83,11 @@ FIX_DIVIDE = "divide the loss by the number of micro-batches in its window: (los
 FIX_LENGTH = "divide by the number of micro-batches that the window really has"
 
 
-def one_backward_per_window(line: LineOfBackward) -> Reading | None:
-    return NO_FINDING if line.length == 1 else None
-
-
-def gradients_divided_or_clipped(line: LineOfBackward) -> Reading | None:
-    """The loop multiplied the gradients: it divides there, or clips there with a varying factor."""
+def correct(line: LineOfBackward) -> Reading | None:
+    """One backward per window, or weights that sum to 1, perhaps after the loop divided the gradients."""
     clipped = not line.wrong and not line.has_constant_factor
-    return NO_FINDING if line.is_multiplied and (clipped or not line.wrong_totals) else None
+    sums_to_1 = clipped or not line.wrong_totals if line.is_multiplied else not line.wrong
+    return NO_FINDING if line.length == 1 or sums_to_1 else None
 
 
 def divided_twice(line: LineOfBackward) -> Reading | None:
@@ -121,10 +107,6 @@ def multiplied_by_another_number(line: LineOfBackward) -> Reading | None:
     verdict: Verdict = "warning" if line.has_constant_factor and line.certain else "note"
     says = f"the weights of {line.length} micro-batches sum to {total:.4g}, not to 1: {line.multiplication}"
     return Reading(verdict, total, says, FIX_LENGTH, line.wrong_totals)
-
-
-def weights_sum_to_1(line: LineOfBackward) -> Reading | None:
-    return None if line.wrong else NO_FINDING
 
 
 def sum_of_tasks(line: LineOfBackward) -> Reading | None:
@@ -182,18 +164,14 @@ def other_weights(line: LineOfBackward) -> Reading | None:
     why = "a weight of the loss, a division by another number, or a hook on a parameter"
     if line.reductions == {"sum"}:
         why = "a sum, or weights by length"
-    says = (
-        f"the weights of {line.length} micro-batches sum to {line.typical_sum:.4g}, not to 1; possible reasons: {why}"
-    )
+    says = f"the weights of {line.length} micro-batches sum to {line.typical_sum:.4g}, not 1; possible reasons: {why}"
     return Reading("note", line.typical_sum, says, Invariant.fix_nothing, line.wrong)
 
 
 READINGS: tuple[Callable[[LineOfBackward], Reading | None], ...] = (
-    one_backward_per_window,
-    gradients_divided_or_clipped,
+    correct,
     divided_twice,
     multiplied_by_another_number,
-    weights_sum_to_1,
     sum_of_tasks,
     missing_division_beside_other_lines,
     missing_division,
@@ -204,7 +182,6 @@ READINGS: tuple[Callable[[LineOfBackward], Reading | None], ...] = (
 
 
 class WindowWeights(Invariant):
-    code = "W01"
     title = "the weights of a window's losses sum to 1"
     rank = 130
     needs = ("backward", "forward")

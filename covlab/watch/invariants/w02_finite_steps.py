@@ -2,25 +2,19 @@
 
 import math
 
-from covlab.watch.finding import Findings
-from covlab.watch.invariants import Invariant
-from covlab.watch.invariants.bounded_memory import Occurrences
-from covlab.watch.invariants.summary import last_backward_location
+from covlab.watch.invariants import Findings, Invariant
+from covlab.watch.invariants.bounded_memory import Occurrences, last_backward_location
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Event, GradientsCleared, Step
 
 
 class FiniteSteps(Invariant):
-    code = "W02"
     title = "a step runs if and only if its gradients are finite"
     rank = 60
     consequences = ("W04", "W10")
     nothing_to_check = "no step with gradients was seen"
 
-    fix_ran = (
-        "skip such a step: with a GradScaler, call scaler.step(optimizer); without one, step only if the norm of the "
-        "gradients is finite"
-    )
+    fix_ran = "skip such a step: call scaler.step(optimizer), or step only if the norm of the gradients is finite"
     fix_skipped_needlessly = "skip a step only if a gradient is NaN or infinite, and for no other reason"
     fix_not_finite = "find the first operation with a non-finite result: torch.autograd.set_detect_anomaly(True)"
 
@@ -71,6 +65,6 @@ class FiniteSteps(Invariant):
             yield self.found(self.skipped, "fault", says, self.fix_not_finite, number=skipped / steps)
         elif skipped > max(2, 0.2 * steps) and not scale_has_settled:
             says = (
-                f"{skipped} of {steps} steps were skipped for a NaN or infinite gradient, as while a loss scale settles"
+                f"{skipped} of {steps} steps were skipped for a NaN or infinite gradient; a loss scale may be settling"
             )
             yield self.found(self.skipped, "note", says, self.fix_not_finite, number=skipped / steps)

@@ -3,8 +3,8 @@
 import math
 from collections import Counter, deque
 
-from covlab.watch.finding import Finding, Findings
-from covlab.watch.invariants import Invariant
+from covlab.watch.finding import Finding
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import GradientsCleared, Step
@@ -37,7 +37,6 @@ class LostGradients:
 
 
 class NoLostGradients(Invariant):
-    code = "W03"
     title = "no finite gradients are cleared without a step"
     rank = 30
     consequences = ("W11", "W07", "W10", "W04")
@@ -86,15 +85,11 @@ class NoLostGradients(Invariant):
         left_over = times > 1 and len(lost.distances) == 1 and min(lost.distances) > 1
         repeated = times >= 3 and times >= 0.2 * steps
         if empty_steps > 0.5 * times:
-            says = (
-                f"{empty_steps} steps found no gradient: the gradients of {lost.backwards} backwards were cleared "
-                "between backward and step"
-            )
+            says = f"{empty_steps} steps found no gradient: it was cleared after backward and before step"
             fix = self.fix_cleared_before_step
         elif left_over:
             says = (
-                f"every {min(lost.distances)} steps, {lost.backwards / times:g} micro-batches are left over, and their "
-                "gradients are cleared without a step"
+                f"every {min(lost.distances)} steps, {lost.backwards / times:g} micro-batches are left over and cleared"
             )
             fix = self.fix_left_over
         else:

@@ -3,13 +3,11 @@
 from collections import Counter
 from statistics import median_high
 
-from covlab.watch.finding import Finding, Findings
-from covlab.watch.invariants import Invariant
-from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
-from covlab.watch.invariants.summary import learning_rates
+from covlab.watch.finding import Finding
+from covlab.watch.invariants import Findings, Invariant
+from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences, learning_rates
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.location import CodeLocation
-from covlab.watch.seen.observation import Observation
 
 
 class ScheduleHistory:
@@ -24,7 +22,11 @@ class ScheduleHistory:
         self.as_many_as_backwards = 0  # of those steps, the ones with as many calls as backwards
         self.after_skipped = Occurrences(location)  # steps that did not run and that a call followed
 
-    def add(self, calls: int, step: Step, previous: Step) -> None:
+    def add(self, calls: int, step: Step, previous: Step | None) -> None:
+        """Count the calls between two steps, or before the first."""
+        if previous is None:
+            self.calls_before_first_step = calls
+            return
         if calls > 1:
             self.several_calls.add(step.number)
             self.numbers_of_calls[calls] += 1
@@ -39,41 +41,32 @@ class OptimizerHistory:
 
     def __init__(self) -> None:
         self.steps = 0
-        self.previous: tuple[Step, list[float | None]] | None = None
+        self.previous: Step | None = None
         self.schedules: dict[int, ScheduleHistory] = {}
         self.rate_changes: Counter[tuple[bool, bool]] = Counter()  # {(step ran?, rates changed after it?): steps}
         self.changed_after_skipped = Occurrences()
 
     def add(self, step: Step) -> None:
-        rates, calls = learning_rates(step), Counter(call.schedule for call in step.schedule_calls)
+        previous, calls = self.previous, Counter(call.schedule for call in step.schedule_calls)
         for schedule, location in dict(step.schedule_calls).items():
-            self.schedules.setdefault(schedule, ScheduleHistory(location))
-        if self.previous is None:
-            for schedule, times in calls.items():
-                self.schedules[schedule].calls_before_first_step = times
-        else:
-            previous, previous_rates = self.previous
-            for schedule, times in calls.items():
-                self.schedules[schedule].add(times, step, previous)
-            if previous_rates and rates:
-                changed = previous_rates != rates
-                self.rate_changes[previous.ran, changed] += 1
-                if changed and not previous.ran:
-                    self.changed_after_skipped.add(previous.number, previous.location)
-        self.steps, self.previous = self.steps + 1, (step, rates)
+            history = self.schedules.setdefault(schedule, ScheduleHistory(location))
+            history.add(calls[schedule], step, previous)
+        if previous is not None and previous.learning_rates and step.learning_rates:
+            changed = learning_rates(previous) != learning_rates(step)
+            self.rate_changes[previous.ran, changed] += 1
+            if changed and not previous.ran:
+                self.changed_after_skipped.add(previous.number, previous.location)
+        self.steps, self.previous = self.steps + 1, step
 
 
 class ScheduleFollowsSteps(Invariant):
-    code = "W05"
     title = "the schedule advances with executed steps, or with epochs"
     rank = 140
     needs = ("schedule",)
     nothing_to_check = "no torch.optim.lr_scheduler was stepped between two steps"
 
     fix_several_calls = "call the schedule's step() once per optimizer.step()"
-    fix_skipped_steps = (
-        "advance only if the step ran: compare scaler.get_scale() before and after update(); it falls after a skip"
-    )
+    fix_skipped_steps = "advance only if the step ran: after a skipped step, scaler.update() lowers scaler.get_scale()"
     fix_first_step = "call the schedule's step() after the optimizer's, unless you want to skip that learning rate"
     fix_by_hand = "count the steps that ran, not the windows"
 
@@ -82,13 +75,15 @@ class ScheduleFollowsSteps(Invariant):
         self.optimizers: dict[int, OptimizerHistory] = BoundedDefaultDict(OptimizerHistory)
 
     def on_step(self, step: Step) -> None:
-        self.optimizers[step.optimizer].add(step)
+        optimizer = self.optimizers[step.optimizer]
+        optimizer.add(step)
+        self.checked += bool(optimizer.schedules)
 
     def find(self) -> Findings:
         for optimizer in self.optimizers.values():
             for schedule in optimizer.schedules.values():
                 yield from self._judge(schedule, optimizer.steps - 1)
-        if not self._has_schedule():
+        if not self.checked:
             for optimizer in self.optimizers.values():
                 yield from self._judge_rates_set_by_hand(optimizer)
 
@@ -108,9 +103,7 @@ class ScheduleFollowsSteps(Invariant):
         at, calls = schedule.several_calls, median_high(schedule.numbers_of_calls.elements())
         mostly_per_backward = schedule.as_many_as_backwards > at.count / 2
         why = f"your {calls} micro-batches" if mostly_per_backward else "calls per step"
-        says = (
-            f"{calls:.2f} = {why}: the schedule advances {calls} times per step, and ends after 1/{calls} of the steps"
-        )
+        says = f"{calls:.2f} = {why}: the schedule advances {calls} times per step and ends after 1/{calls} of them"
         return self.found(at, "fault", says, self.fix_several_calls, number=calls)
 
     def _judge_rates_set_by_hand(self, optimizer: OptimizerHistory) -> Findings:
@@ -119,14 +112,6 @@ class ScheduleFollowsSteps(Invariant):
         if wrong.count and changes[True, True] >= 0.6 * (changes[True, True] + changes[True, False]):
             skipped = changes[False, True] + changes[False, False]
             says = (
-                f"the learning rate is set by hand with every step, and also changed after {wrong.count} of {skipped} "
-                "steps that did not run"
+                f"the learning rate, set by hand, also changed after {wrong.count} of {skipped} steps that did not run"
             )
             yield self.found(wrong, "warning", says, self.fix_by_hand, number=wrong.count)
-
-    def _has_schedule(self) -> bool:
-        """Return whether a scheduler was stepped between two steps."""
-        return any(optimizer.schedules for optimizer in self.optimizers.values())
-
-    def unchecked(self, seen: Observation) -> str | None:
-        return None if self._has_schedule() else self.nothing_to_check

@@ -3,16 +3,13 @@
 from collections import deque
 from statistics import median_high
 
-from covlab.watch.finding import Findings
-from covlab.watch.invariants import Invariant
-from covlab.watch.invariants.bounded_memory import Occurrences, recent_values
-from covlab.watch.invariants.summary import gradient_factor
+from covlab.watch.invariants import Findings, Invariant
+from covlab.watch.invariants.bounded_memory import Occurrences, gradient_factor, recent_values
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Step
 
 
 class UnscaledGradients(Invariant):
-    code = "W06"
     title = "clipping and steps see unscaled gradients"
     rank = 80
     consequences = ("W12",)
@@ -45,9 +42,6 @@ class UnscaledGradients(Invariant):
             yield self.found(self.stepped, "fault", says, self.fix_step, number=scale)
         elif self.violations:
             scale = median_high(self.scales_when_clipped)
-            says = (
-                f"{scale:g} = the loss scale that was still in the gradients: the threshold is {scale:g} times smaller "
-                "than intended"
-            )
+            says = f"{scale:g} = the loss scale still in the gradients: the threshold is {scale:g} times too small"
             for at in self.violations.values():
                 yield self.found(at, "fault", says, self.fix_clipping, number=scale)

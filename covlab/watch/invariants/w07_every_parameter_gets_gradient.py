@@ -1,15 +1,13 @@
 """W07: every trainable parameter gets a gradient."""
 
-from covlab.watch.finding import Finding, Findings
-from covlab.watch.invariants import Invariant
+from covlab.watch.finding import Finding
+from covlab.watch.invariants import Findings, Invariant, first_few
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
-from covlab.watch.invariants.summary import first_few
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.optimizer import WatchedOptimizer
 
 
 class EveryParameterGetsGradient(Invariant):
-    code = "W07"
     title = "every trainable parameter gets a gradient"
     rank = 90
     consequences = ("W10",)
@@ -18,7 +16,7 @@ class EveryParameterGetsGradient(Invariant):
     fix_cut = "look for detach(), .data, .item(), .tolist(), .numpy() or no_grad() between them and the loss"
     fix_unused = "use them, or set requires_grad=False"
     fix_nothing_reached = (
-        "look for detach(), .data, .item(), no_grad(), argmax() or a new tensor between the model's output and the loss"
+        "look for detach(), .data, .item(), no_grad(), argmax() or a new tensor between the output and the loss"
     )
 
     def __init__(self) -> None:

@@ -1,12 +1,9 @@
 """W08: the optimizer holds the model's parameters."""
 
-from covlab.watch.finding import Findings
-from covlab.watch.invariants import Invariant
-from covlab.watch.invariants.summary import first_few
+from covlab.watch.invariants import Findings, Invariant, first_few
 
 
 class OptimizerHoldsModel(Invariant):
-    code = "W08"
     title = "the optimizer holds the model's parameters"
     rank = 10
     consequences = ("W04", "W07", "W10", "W11", "W03")

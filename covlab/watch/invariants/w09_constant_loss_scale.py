@@ -1,13 +1,11 @@
 """W09: the loss scale is constant within a window."""
 
-from covlab.watch.finding import Findings
-from covlab.watch.invariants import Invariant
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Step
 
 
 class ConstantLossScale(Invariant):
-    code = "W09"
     title = "the loss scale is constant within a window"
     rank = 120
     needs = ("scaler",)
@@ -27,9 +25,7 @@ class ConstantLossScale(Invariant):
             self.largest_ratio = max(self.largest_ratio, max(scales) / min(scales))
 
     def find(self) -> Findings:
-        says = (
-            f"the loss scale changed by a factor of {self.largest_ratio:.4g} within a window, so the gradients of its "
-            "micro-batches count differently"
-        )
+        ratio = self.largest_ratio
+        says = f"{ratio:.4g}: the loss scale changed by this factor within a window, whose gradients are added up"
         for at in self.violations.values():
-            yield self.found(at, "fault", says, number=self.largest_ratio)
+            yield self.found(at, "fault", says, number=ratio)

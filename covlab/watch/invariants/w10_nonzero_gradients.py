@@ -2,15 +2,13 @@
 
 from dataclasses import replace
 
-from covlab.watch.finding import Findings
-from covlab.watch.invariants import Invariant
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import LongestRuns
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Step
 
 
 class NonzeroGradients(Invariant):
-    code = "W10"
     title = "gradients are not all zero"
     rank = 40
     consequences = ("W04",)
@@ -24,13 +22,8 @@ class NonzeroGradients(Invariant):
 
     def on_step(self, step: Step) -> None:
         size = value_of(step.gradient_size)
-        if size is None:
-            return
-        self.checked += 1
-        if size:
-            self.zero.interrupt(step.optimizer)
-        else:
-            self.zero.extend(step)
+        self.checked += size is not None
+        self.zero.add(step, size)
 
     def find(self) -> Findings:
         for run in self.zero.all():

@@ -2,15 +2,13 @@
 
 from collections import Counter, defaultdict
 
-from covlab.watch.finding import Findings
-from covlab.watch.invariants import Invariant
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import Occurrences
 from covlab.watch.seen.events import Forward, Step
 from covlab.watch.seen.location import CodeLocation
 
 
 class ForwardsReachBackward(Invariant):
-    code = "W11"
     title = "training forwards lead to backwards"
     rank = 20
     consequences = ("W07", "W10")
@@ -46,9 +44,7 @@ class ForwardsReachBackward(Invariant):
         for at in self.violations.values():
             n = self.numbers_of_forwards[at.location].most_common(1)[0][0]
             usual = at.count >= 3 and at.count >= 0.5 * counts["steps"]
-            says = (
-                f"{n} forwards per window, and a backward of the last only: {n - 1} of {n} micro-batches do not train"
-            )
+            says = f"{n} forwards per window, a backward of the last only: {n - 1} of {n} micro-batches do not train"
             yield self.found(at, "fault" if usual else "note", says, self.fix_last_only, number=n)
 
         waits = any(watched.attempts == 0 for watched in self.seen.optimizers.values())

@@ -3,16 +3,13 @@
 from collections import deque
 from statistics import median_high
 
-from covlab.watch.finding import Findings
-from covlab.watch.invariants import Invariant
-from covlab.watch.invariants.bounded_memory import Occurrences, recent_values
-from covlab.watch.invariants.summary import last_backward_location
+from covlab.watch.invariants import Findings, Invariant
+from covlab.watch.invariants.bounded_memory import Occurrences, last_backward_location, recent_values
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Step
 
 
 class HalfPrecisionIsScaled(Invariant):
-    code = "W12"
     title = "half-precision gradients have a scaler"
     rank = 150
     nothing_to_check = "nothing was seen to run in float16 without a loss scale"

@@ -2,14 +2,12 @@
 
 from collections import Counter
 
-from covlab.watch.finding import Findings
-from covlab.watch.invariants import Invariant
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import Occurrences
 from covlab.watch.seen.events import Step
 
 
 class NoBatchStatistics(Invariant):
-    code = "W13"
     title = "no batch statistics under accumulation"
     rank = 180
     needs = ("forward",)
@@ -34,8 +32,6 @@ class NoBatchStatistics(Invariant):
 
     def find(self) -> Findings:
         if self.has_batch_norm:
-            says = (
-                f"batch normalization uses the statistics of one micro-batch, {self.micro_batches} times per window, "
-                "not those of the large batch"
-            )
-            yield self.found(self.accumulating, "warning", says, number=self.micro_batches)
+            n = self.micro_batches
+            says = f"batch normalization sees the {n} micro-batches of a window one by one, never the large batch"
+            yield self.found(self.accumulating, "warning", says, number=n)

@@ -3,8 +3,7 @@
 import math
 from collections import deque
 
-from covlab.watch.finding import Findings
-from covlab.watch.invariants import Invariant
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import Occurrences
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Backward, Step
@@ -14,7 +13,6 @@ STEPS_KEPT = 4096  # between two logged losses
 
 
 class LoggedLoss(Invariant):
-    code = "W14"
     title = "the logged loss is the loss that was seen"
     rank = 170
     nothing_to_check = "the loop does not call w.log(loss)"
@@ -43,9 +41,7 @@ class LoggedLoss(Invariant):
         if abs(loss) < 1e-12:
             says = "the logged loss is 0, but the loss that was seen is not"
         elif n > 1 and min(abs(ratio - n) / n, abs(ratio - 1 / n) * n) < 0.02:
-            says = (
-                f"the logged loss is {ratio:.2f} times the mean of the losses seen, with {n} micro-batches per window"
-            )
+            says = f"{ratio:.2f} = the logged loss / the mean of the losses seen; your windows have {n} micro-batches"
         else:
             return
         _, at = self.wrong.get(says, (0.0, Occurrences()))

@@ -1,7 +1,7 @@
 """W15: no non-finite value is replaced."""
 
-from covlab.watch.finding import Findings, Verdict
-from covlab.watch.invariants import Invariant
+from covlab.watch.finding import Verdict
+from covlab.watch.invariants import Findings, Invariant
 
 WHAT = {
     "gradient": "gradients",
@@ -12,16 +12,12 @@ WHAT = {
 
 
 class NoReplacedValues(Invariant):
-    code = "W15"
     title = "no non-finite value is replaced"
     rank = 50
     consequences = ("W02", "W04", "W10")
     needs = ("replacement",)
 
-    fix = (
-        "remove the replacement, skip a step whose gradients are not finite as scaler.step(optimizer) does, and find "
-        "out where they come from"
-    )
+    fix = "remove the replacement, skip such a step as scaler.step(optimizer) does, and find the first NaN or infinity"
 
     def find(self) -> Findings:
         for (location, replaced), calls in self.seen.replacements.items():

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from covlab.watch.finding import Findings, Verdict
-from covlab.watch.invariants import Invariant
+from covlab.watch.finding import Verdict
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.seen.fingerprints import Fingerprints
 from covlab.watch.seen.observation import Observation
 
@@ -11,7 +11,6 @@ BOTH_MEASURED = "as when training and validation are both measured"
 
 
 class EvaluationInputsHeldOut(Invariant):
-    code = "W16"
     title = "evaluation inputs were not trained on"
     rank = 160
     needs = ("forward",)

@@ -1,12 +1,10 @@
 """W17: training runs in training mode, and evaluation in evaluation mode."""
 
-from covlab.watch.finding import Findings
-from covlab.watch.invariants import Invariant
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.seen.events import Step
 
 
 class TrainAndEvalModes(Invariant):
-    code = "W17"
     title = "training trains, evaluation evaluates"
     rank = 100
     consequences = ("W16",)
@@ -28,17 +26,11 @@ class TrainAndEvalModes(Invariant):
 
     def find(self) -> Findings:
         for at in self.violations.values():
-            says = (
-                f"{at.count} of {self.checked} steps trained a model with dropout or batch statistics in evaluation "
-                "mode"
-            )
+            says = f"{at.count} of {self.checked} steps trained in evaluation mode, without dropout or batch statistics"
             yield self.found(at, "fault" if at.count >= 3 else "note", says, self.fix_training, number=at.count)
 
         runs = {location: run for location, run in self.seen.longest_run_without_gradient.items() if run >= 3}
         if runs and not self.seen.counts["evaluation_mode"]:
             location, run = max(runs.items(), key=lambda entry: entry[1])
-            says = (
-                f"{run} forwards in a row without gradients, in training mode: dropout or batch statistics change the "
-                "evaluation"
-            )
+            says = f"{run} forwards in a row without gradients ran in training mode, with dropout or batch statistics"
             yield self.found(location, "warning", says, self.fix_evaluation, number=run, times=run)

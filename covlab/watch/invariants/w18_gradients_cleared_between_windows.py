@@ -1,14 +1,12 @@
 """W18: gradients are cleared between windows."""
 
-from covlab.watch.finding import Findings
-from covlab.watch.invariants import Invariant
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.observation import Observation
 
 
 class GradientsClearedBetweenWindows(Invariant):
-    code = "W18"
     title = "gradients are cleared between windows"
     rank = 110
     needs = ("clear",)
