@@ -1,4 +1,4 @@
-"""The report: findings first, then what could not be checked; for a terminal, a notebook, CI and other programs."""
+"""The report, for a terminal, a notebook, CI and other programs: findings first, then what was not checked."""
 
 import html
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from covlab.watch.finding import VERDICTS, Finding, Verdict
+from covlab.watch.finding import VERDICTS, Finding, Verdict, counted
 from covlab.watch.invariants import INVARIANTS, TITLES
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class Report:
     def summary(self) -> str:
         """How many findings there are, and how much was checked."""
         verdicts = Counter(finding.verdict for finding in self.findings)
-        found = ", ".join(_counted(verdicts[verdict], verdict) for verdict in VERDICTS if verdicts[verdict])
-        seen = (_counted(self.seen[f"{name}s"], name) for name in ("forward", "backward", "step", "evaluation"))
+        found = ", ".join(counted(verdicts[verdict], verdict) for verdict in VERDICTS if verdicts[verdict])
+        seen = (counted(self.seen[f"{name}s"], name) for name in ("forward", "backward", "step", "evaluation"))
         checked = f"{len(TITLES) - len(self.unchecked)} of {len(TITLES)} invariants checked"
         return f"{found or 'nothing found'}; {checked} on {', '.join(seen)}"
 
@@ -153,10 +153,6 @@ class Report:
             elif finding is not None:
                 ElementTree.SubElement(case, "system-out").text = f"{finding.verdict}: {finding.says}"
         ElementTree.ElementTree(suite).write(path, encoding="unicode", xml_declaration=True)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def _paragraphs(finding: Finding) -> list[str]:

@@ -24,14 +24,14 @@ class Invariant:
     It receives the events of one run. At the end it returns findings, and the reason if it had nothing to check.
 
     Attributes:
-        code: "W" and two digits, from the name of the file.
+        code: "W" and two digits, as in the name of the file.
         title: what holds, as a sentence.
         rank: order of findings with the same verdict. The best explanation of a run that does not learn comes first.
         consequences: codes of findings that a fault of this invariant explains. They are shown below it.
         needs: parts of the observation without which it cannot be checked. Steps are always needed.
-        fix: advice of every finding that brings none of its own.
-        nothing_to_check: reason to report if ``checked`` stays 0; None: report none.
-        steps_for_fault: number of steps that makes a fault of something that a few correct steps may show.
+        fix: what to do about a finding that has no advice of its own.
+        nothing_to_check: why the invariant was not checked if ``checked`` stays 0; None: it always is.
+        steps_for_fault: number of steps from which on something is a fault that correct loops show for a few steps.
         checked: how many steps (or windows, or logged losses) could be checked.
         violations: the steps in which it did not hold, by line.
         seen: the whole run; set before ``find``.
@@ -50,6 +50,7 @@ class Invariant:
     seen: Observation
 
     def __init_subclass__(cls) -> None:
+        """Take the code from the name of the file."""
         cls.code = cls.__module__.rpartition(".")[2][:3].upper()
 
     def __init__(self) -> None:

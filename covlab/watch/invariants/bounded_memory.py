@@ -104,7 +104,7 @@ class LongestRuns:
         self._longest: dict[int, ConsecutiveSteps] = BoundedDefaultDict(ConsecutiveSteps)
 
     def add(self, step: Step, amount: float | None, can_continue: bool = True) -> None:
-        """Count a step whose ``amount`` is 0. Any other amount interrupts the run; None, an unknown one, does not.
+        """Count a step if ``amount`` is 0. Another amount interrupts the run, an unknown one (None) does not.
 
         A step that cannot continue a run can still begin one.
         """

@@ -46,7 +46,7 @@ class LineOfBackward:
         micro_batches = [one for window in windows for one in window.micro_batches]
         lengths = Counter(len(window.micro_batches) for window in windows)
         usual_length = lengths.most_common(1)[0][0]
-        #: usual number of micro-batches per window; the largest one if most windows have one
+        # usual number of micro-batches per window; the largest one if most windows have one
         self.length = usual_length if usual_length > 1 else max(lengths)
         self.micro_batches = len(micro_batches)
         self.certain = all(one.certain for one in micro_batches)
@@ -84,7 +84,7 @@ FIX_LENGTH = "divide by the number of micro-batches that the window really has"
 
 
 def correct(line: LineOfBackward) -> Reading | None:
-    """One backward per window, or weights that sum to 1, perhaps after the loop divided the gradients."""
+    """One backward per window, or weights that sum to 1, perhaps after the loop divided or clipped the gradients."""
     clipped = not line.wrong and not line.has_constant_factor
     sums_to_1 = clipped or not line.wrong_totals if line.is_multiplied else not line.wrong
     return NO_FINDING if line.length == 1 or sums_to_1 else None

@@ -3,7 +3,7 @@
 import math
 from collections import Counter, deque
 
-from covlab.watch.finding import Finding
+from covlab.watch.finding import Finding, counted
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
 from covlab.watch.seen.deferred import value_of
@@ -20,11 +20,11 @@ class LostGradients:
         self.at = Occurrences()
         self.backwards = 0
         self.steps_before_latest: int | None = None
-        self.distances: set[int] = set()  # steps from one loss to the next: the first two different values
+        self.distances: set[int] = set()  # steps from one such clearing to the next: the first two values
         self.waiting: deque[GradientsCleared] = deque()  # another optimizer may still step with these
 
     def settle(self, waiting: int = 0) -> None:
-        """Count the oldest clearings as losses, except the latest ``waiting`` ones."""
+        """Count the oldest clearings as lost, except the latest ``waiting`` ones."""
         while len(self.waiting) > waiting:
             cleared = self.waiting.popleft()
             if any(backward.stepped for backward in cleared.backwards):
@@ -42,14 +42,14 @@ class NoLostGradients(Invariant):
     consequences = ("W11", "W07", "W10", "W04")
     needs = ("clear", "backward")
 
-    fix = "clear gradients only after the step that uses them, and let that step depend only on their being finite"
+    fix = "clear gradients only after the step that uses them, and skip that step only if one is not finite"
     fix_cleared_before_step = "clear the gradients before backward() or after step(), not between them"
     fix_left_over = "also make a step for the last, shorter window, and divide its losses by their own number"
     fix_no_step = "call optimizer.step() between backward() and the clearing, unless a gradient is NaN or infinite"
 
     def __init__(self) -> None:
         super().__init__()
-        self.losses: dict[tuple[int, CodeLocation | None], LostGradients] = BoundedDefaultDict(LostGradients)
+        self.lost: dict[tuple[int, CodeLocation | None], LostGradients] = BoundedDefaultDict(LostGradients)
         # of each optimizer, where gradients were lost since its last step
         self.latest: dict[int, CodeLocation | None] = BoundedDefaultDict(lambda: None)
         # steps that found no gradients because they were cleared at this line
@@ -57,7 +57,7 @@ class NoLostGradients(Invariant):
 
     def on_step(self, step: Step) -> None:
         if step.gradients_assigned:  # made from the gradients that were cleared before, as when tasks are merged
-            for (optimizer, _), lost in self.losses.items():
+            for (optimizer, _), lost in self.lost.items():
                 if optimizer == step.optimizer:
                     lost.waiting = deque(one for one in lost.waiting if one.steps_before != step.number - 1)
         location = self.latest.pop(step.optimizer, None)
@@ -68,13 +68,13 @@ class NoLostGradients(Invariant):
         size = value_of(cleared.gradient_size)
         unused = all(not backward.stepped for backward in cleared.backwards)
         if unused and size is not None and math.isfinite(size) and size > 0:
-            lost = self.losses[cleared.optimizer, cleared.location]
+            lost = self.lost[cleared.optimizer, cleared.location]
             lost.waiting.append(cleared)
             lost.settle(WAITING)
             self.latest[cleared.optimizer] = cleared.location
 
     def find(self) -> Findings:
-        for lost in self.losses.values():
+        for lost in self.lost.values():
             lost.settle()
             if lost.at.count:
                 yield self._judge(lost, self.seen.counts["steps"])
@@ -85,7 +85,7 @@ class NoLostGradients(Invariant):
         left_over = times > 1 and len(lost.distances) == 1 and min(lost.distances) > 1
         repeated = times >= 3 and times >= 0.2 * steps
         if empty_steps > 0.5 * times:
-            says = f"{empty_steps} steps found no gradient: it was cleared after backward and before step"
+            says = f"{counted(empty_steps, 'step')} found no gradient: it was cleared after backward and before step"
             fix = self.fix_cleared_before_step
         elif left_over:
             says = (
@@ -94,8 +94,8 @@ class NoLostGradients(Invariant):
             fix = self.fix_left_over
         else:
             says = (
-                f"finite gradients of {lost.backwards} backwards were cleared before a step used them, in {times} "
-                f"clearings; {steps} steps were made"
+                f"finite gradients of {counted(lost.backwards, 'backward')} were cleared before a step used them, in "
+                f"{counted(times, 'clearing')}; {counted(steps, 'step')} ran"
             )
             fix = self.fix if steps else self.fix_no_step
         return self.found(lost.at, "fault" if repeated or left_over else "note", says, fix, number=lost.backwards)

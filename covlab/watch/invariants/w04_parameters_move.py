@@ -1,6 +1,6 @@
 """W04: a step moves the parameters."""
 
-from covlab.watch.finding import Finding
+from covlab.watch.finding import Finding, counted
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import ConsecutiveSteps, LongestRuns
 from covlab.watch.seen.deferred import value_of
@@ -32,12 +32,12 @@ class ParametersMove(Invariant):
 
     def _judge(self, run: ConsecutiveSteps) -> Finding:
         lasting, fix = run.count >= self.steps_for_fault, self.fix_precision
-        says = f"{run.count} steps in a row moved no parameter; the learning rate was "
+        says = f"{counted(run.count, 'step')} in a row moved no parameter; the learning rate was "
         if run.largest_learning_rate:
             says += f"up to {run.largest_learning_rate:.3g}"
         else:
             says += "0"
             fix = self.fix_learning_rate if lasting else self.fix_warm_up
             if not lasting and run.first == 1:
-                says = f"{run.count} steps at the start moved no parameter: the learning rate was 0, as in a warm-up"
+                says = f"the learning rate was 0 for {counted(run.count, 'step')}, as in a warm-up: no parameter moved"
         return self.found(run, "fault" if lasting else "note", says, fix, number=run.count)

@@ -16,7 +16,7 @@ class ScheduleHistory:
     def __init__(self, location: CodeLocation | None) -> None:
         self.location = location
         self.calls_before_first_step = 0
-        self.steps_with_call = 0  # steps that a call preceded, since the step before
+        self.steps_with_call = 0  # steps with at least one call since the step before
         self.several_calls = Occurrences(location)  # of these steps, those with more than one call
         self.numbers_of_calls: Counter[int] = Counter()  # {calls: how many of those steps}
         self.as_many_as_backwards = 0  # of those steps, the ones with as many calls as backwards
@@ -37,7 +37,7 @@ class ScheduleHistory:
 
 
 class OptimizerHistory:
-    """The schedules and learning rates of one optimizer, counted as its steps come."""
+    """Count what the schedules and learning rates of one optimizer do between its steps."""
 
     def __init__(self) -> None:
         self.steps = 0

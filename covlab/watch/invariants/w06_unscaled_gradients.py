@@ -25,13 +25,13 @@ class UnscaledGradients(Invariant):
         self.scale_when_stepped = 1.0
 
     def on_step(self, step: Step) -> None:
-        for location, number in dict(step.scaled_clips).items():  # a clipping may call others, or clip group by group
+        for location, number in dict(step.scaled_clips).items():  # one per line: clipping functions call each other
             if number.value is not None and number.value != 1:
                 self.violations[location].add(step.number)
                 self.scales_when_clipped.append(number.value)
         scale, factor = value_of(step.unremoved_loss_scale), gradient_factor(step)
-        divided_by_hand = factor is None or abs(factor - 1) >= 0.5  # or nobody knows
-        if step.ran and scale is not None and scale != 1 and not divided_by_hand:
+        is_undivided = factor is not None and abs(factor - 1) < 0.5  # the loop did not unscale by hand
+        if step.ran and scale is not None and scale != 1 and is_undivided:
             self.stepped.add(step.number)
             self.stepped.location, self.scale_when_stepped = step.location, scale
 

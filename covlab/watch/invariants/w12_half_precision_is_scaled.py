@@ -33,7 +33,7 @@ class HalfPrecisionIsScaled(Invariant):
     def find(self) -> Findings:
         if self.checked:
             zeros, subnormal = median_high(self.zero_fractions), median_high(self.subnormal_fractions)
-            # where an underflow takes much to zero, it leaves few bits to the rest
+            # underflow also leaves few bits in the elements that it does not set to zero
             is_fault = zeros > 0.1 and subnormal > 0.5 and len(self.zero_fractions) >= self.steps_for_fault
             says = (
                 f"float16 without a loss scale: {zeros:.0%} of the gradients' elements are exactly 0, and "

@@ -22,15 +22,12 @@ class NoReplacedValues(Invariant):
     def find(self) -> Findings:
         for (location, replaced), calls in self.seen.replacements.items():
             needed, times = sum(bool(number.value) for number in calls.needed), calls.calls
-            verdict: Verdict = "note"
-            fix = self.fix
+            if replaced == "model" and not needed:
+                continue
             says = f"{needed} of {times} calls replaced NaN or infinity in {WHAT[replaced]}"
-            if replaced == "model":
-                fix = self.fix_nothing
-            elif needed:
+            verdict: Verdict = "note"
+            if replaced != "model" and needed:
                 verdict = "warning" if replaced == "losses" else "fault"
                 says += ": this hides what went wrong, and the step runs anyway"
-            else:
-                says = f"{times} calls would replace NaN or infinity in {WHAT[replaced]}; there was none"
-            if needed or replaced != "model":
-                yield self.found(location, verdict, says, fix, number=needed, times=times)
+            fix = self.fix_nothing if replaced == "model" else self.fix
+            yield self.found(location, verdict, says, fix, number=needed, times=times)

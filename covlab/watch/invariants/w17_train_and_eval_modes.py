@@ -5,7 +5,7 @@ from covlab.watch.seen.events import Step
 
 
 class TrainAndEvalModes(Invariant):
-    title = "training trains, evaluation evaluates"
+    title = "training runs in training mode, evaluation in evaluation mode"
     rank = 100
     consequences = ("W16",)
     needs = ("forward",)
