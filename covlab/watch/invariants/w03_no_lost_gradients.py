@@ -88,8 +88,9 @@ class NoLostGradients(Invariant):
             says = f"{counted(empty_steps, 'step')} found no gradient: it was cleared after backward and before step"
             fix = self.fix_cleared_before_step
         elif left_over:
+            number = lost.backwards / times
             says = (
-                f"every {min(lost.distances)} steps, {lost.backwards / times:g} micro-batches are left over and cleared"
+                f"every {min(lost.distances)} steps, {number:g} micro-batches are left over; their gradients are lost"
             )
             fix = self.fix_left_over
         else:

@@ -32,7 +32,7 @@ class ParametersMove(Invariant):
 
     def _judge(self, run: ConsecutiveSteps) -> Finding:
         lasting, fix = run.count >= self.steps_for_fault, self.fix_precision
-        says = f"{counted(run.count, 'step')} in a row moved no parameter; the learning rate was "
+        says = f"no parameter moved for {counted(run.count, 'step')}; the learning rate was "
         if run.largest_learning_rate:
             says += f"up to {run.largest_learning_rate:.3g}"
         else:
