@@ -9,6 +9,11 @@ Verdict = Literal["fault", "warning", "note"]
 VERDICTS: tuple[Verdict, ...] = ("fault", "warning", "note")  # worst first
 
 
+def counted(count: int, noun: str) -> str:
+    """Return the count and the noun, in the plural unless the count is 1."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 @dataclass
 class Finding:
     """One invariant that does not hold, or may not."""

@@ -1,15 +1,16 @@
-"""The report: findings first, then what could not be checked; for a terminal, a notebook, CI and other programs."""
+"""The report, for a terminal, a notebook, CI and other programs: findings first, then what was not checked."""
 
 import html
 import json
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from covlab import junit
-from covlab.watch.finding import VERDICTS, Finding, Verdict
+from covlab.watch.finding import VERDICTS, Finding, Verdict, counted
 from covlab.watch.invariants import INVARIANTS, TITLES
 
 if TYPE_CHECKING:
@@ -55,88 +56,65 @@ class Report:
 
     @property
     def summary(self) -> str:
-        counts = [(verdict, sum(finding.verdict == verdict for finding in self.findings)) for verdict in VERDICTS]
-        found = (
-            ", ".join(f"{count} {verdict}{'s' * (count > 1)}" for verdict, count in counts if count) or "nothing found"
-        )
-        checked = len(TITLES) - len(self.unchecked)
-        seen = ", ".join(
-            f"{self.seen[name]} {name if self.seen[name] != 1 else name[:-1]}"
-            for name in ("forwards", "backwards", "steps", "evaluations")
-        )
-        return f"{found}; {checked} of {len(TITLES)} invariants checked on {seen}"
+        """How many findings there are, and how much was checked."""
+        verdicts = Counter(finding.verdict for finding in self.findings)
+        found = ", ".join(counted(verdicts[verdict], verdict) for verdict in VERDICTS if verdicts[verdict])
+        seen = (counted(self.seen[f"{name}s"], name) for name in ("forward", "backward", "step", "evaluation"))
+        checked = f"{len(TITLES) - len(self.unchecked)} of {len(TITLES)} invariants checked"
+        return f"{found or 'nothing found'}; {checked} on {', '.join(seen)}"
 
     def __str__(self) -> str:
-        lines = [f"{self.title}: {self.summary}"]
-        for finding in self.findings:
-            lines += ["", f"{MARKS[finding.verdict]} {finding.verdict.upper():7} {finding.code}  {finding.title}"]
-            lines += self._body(finding)
-        lines += ["", *self._unchecked()] if self.unchecked else []
-        return "\n".join(lines)
-
-    @staticmethod
-    def _body(finding: Finding, width: int = 120) -> list[str]:
-        def wrapped(text: str) -> list[str]:
-            return textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="    ", break_long_words=False)
-
-        lines = wrapped(finding.says)
-        if finding.location is not None:
-            lines += wrapped(f"at {finding.location.quoted}" + (f"  ({finding.when})" if finding.when else ""))
-        elif finding.when:
-            lines += wrapped(finding.when)
-        lines += wrapped(f"→ {finding.fix}")
-        for one in finding.follows:
-            lines += wrapped(f"↳ {one.code} {one.title}: {one.says}")
-        return lines
-
-    def _unchecked(self, width: int = 120) -> list[str]:
-        reasons: dict[str, list[str]] = {}
-        for code, why in self.unchecked.items():
-            reasons.setdefault(why, []).append(code)
-        rows = [f"{' '.join(codes)}: {why}" for why, codes in reasons.items()]
-        return [
-            "not checked",
-            *(
-                line
-                for row in rows
-                for line in textwrap.wrap(row, width, initial_indent="    ", subsequent_indent="      ")
-            ),
-        ]
+        return "\n".join(line for line, _ in self._lines())
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[Text]":
         from rich.text import Text
 
-        yield Text(f"{self.title}: {self.summary}", style="bold")
+        for line, style in self._lines(min(120, options.max_width)):
+            yield Text(line, style=style)
+
+    def _lines(self, width: int = 120) -> Iterator[tuple[str, str]]:
+        """Yield each line of the text, and its style in a terminal."""
+
+        def wrapped(text: str, indent: str = "    ") -> list[str]:
+            return textwrap.wrap(text, width, initial_indent="    ", subsequent_indent=indent, break_long_words=False)
+
+        yield f"{self.title}: {self.summary}", "bold"
         for finding in self.findings:
-            yield Text(
-                f"\n{MARKS[finding.verdict]} {finding.verdict.upper():7} {finding.code}  {finding.title}",
-                style=STYLES[finding.verdict],
-            )
-            for line in self._body(finding, min(120, options.max_width)):
-                yield Text(line, style="green" if line.lstrip().startswith("→") else "")
+            yield "", ""
+            heading = f"{MARKS[finding.verdict]} {finding.verdict.upper():7} {finding.code}  {finding.title}"
+            yield heading, STYLES[finding.verdict]
+            for text in _paragraphs(finding):
+                for line in wrapped(text):
+                    yield line, "green" if text.startswith("→") else ""
         if self.unchecked:
-            yield Text("\n" + "\n".join(self._unchecked(min(120, options.max_width))), style="dim")
+            yield "", ""
+            yield "not checked", "dim"
+            for row in self._unchecked():
+                for line in wrapped(row, "      "):
+                    yield line, "dim"
+
+    def _unchecked(self) -> list[str]:
+        """Return each reason why something could not be checked, after the codes of the invariants."""
+        codes: dict[str, list[str]] = {}
+        for code, why in self.unchecked.items():
+            codes.setdefault(why, []).append(code)
+        return [f"{' '.join(codes[why])}: {why}" for why in codes]
 
     def _repr_html_(self) -> str:
-        colours = {"fault": "#D55E00", "warning": "#8a6100", "note": "#0072B2"}
+        colors = {"fault": "#D55E00", "warning": "#8a6100", "note": "#0072B2"}
         rows = []
         for finding in self.findings:
-            where = "" if finding.location is None else f"<code>{html.escape(finding.location.quoted)}</code><br>"
-            follows = "".join(
-                f"<br>↳ {one.code} {html.escape(one.title)}: {html.escape(one.says)}" for one in finding.follows
-            )
+            says, where, *others = map(html.escape, _paragraphs(finding))
+            paragraphs = [f"<b>{html.escape(finding.title)}</b>", says, where and f"<code>{where}</code>", *others]
             rows.append(
-                f'<tr><th scope="row" style="text-align: left; color: {colours[finding.verdict]}; white-space: nowrap">'
+                f'<tr><th scope="row" style="text-align: left; color: {colors[finding.verdict]}; white-space: nowrap">'
                 f"{MARKS[finding.verdict]} {finding.verdict} {finding.code}</th>"
-                '<td style="text-align: '
-                f'left"><b>{html.escape(finding.title)}</b><br>{html.escape(finding.says)}<br>{where}'
-                f"{html.escape(finding.when)}<br>→ {html.escape(finding.fix)}{follows}</td></tr>"
+                f'<td style="text-align: left">{"<br>".join(filter(None, paragraphs))}</td></tr>'
             )
-        unchecked = "".join(f"<br>{html.escape(line)}" for line in self._unchecked()) if self.unchecked else ""
         table = f"<table><tbody>{''.join(rows)}</tbody></table>" if rows else ""
-        return (
-            f"<div><b>{html.escape(self.title)}:</b> {html.escape(self.summary)}{table}<small>{unchecked}</small></div>"
-        )
+        unchecked = map(html.escape, ["not checked", *self._unchecked()] if self.unchecked else [])
+        summary = f"<b>{html.escape(self.title)}:</b> {html.escape(self.summary)}"
+        return f"<div>{summary}{table}<small>{''.join(f'<br>{line}' for line in unchecked)}</small></div>"
 
     def row(self) -> dict[str, object]:
         """Return the report as plain values."""
@@ -169,15 +147,21 @@ class Report:
         junit.write(junit.suite(self.title, cases, skipped=str(count)), path)
 
 
+def _paragraphs(finding: Finding) -> list[str]:
+    """Return what was seen, the line and the steps ("" if unknown), what to do, and what follows from it."""
+    where, when = "" if finding.location is None else f"at {finding.location.quoted}", finding.when
+    where += f"  ({when})" if where and when else when
+    follows = (f"↳ {one.code} {one.title}: {one.says}" for one in finding.follows)
+    return [finding.says, where, f"→ {finding.fix}", *follows]
+
+
 def arrange(findings: list[Finding]) -> list[Finding]:
     """Sort findings, worst and best explanation first, and put consequences under their cause."""
     by_code = {invariant.code: invariant for invariant in INVARIANTS}
     ordered = sorted(findings, key=lambda one: (VERDICTS.index(one.verdict), by_code[one.code].rank))
     causes: list[Finding] = []
     for finding in ordered:
-        explained_by = (
-            one for one in causes if one.verdict == "fault" and finding.code in by_code[one.code].consequences
-        )
-        cause = next(explained_by, None)
+        faults = (one for one in causes if one.verdict == "fault")
+        cause = next((one for one in faults if finding.code in by_code[one.code].consequences), None)
         (causes if cause is None else cause.follows).append(finding)
     return causes

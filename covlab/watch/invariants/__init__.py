@@ -1,33 +1,40 @@
 """The invariants of a training step, one file each.
 
-To add one, add a file ``wNN_what_holds.py`` with a subclass of ``Invariant``. Nothing else needs to know it.
+To add one, add a file ``wNN_what_holds.py`` with a subclass of ``Invariant``. No other file needs a change.
 """
 
 import importlib
 import pkgutil
 import re
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 from covlab.watch.finding import Finding, Verdict
-from covlab.watch.invariants.bounded_memory import Occurrences
+from covlab.watch.invariants.bounded_memory import Occurrences, OccurrencesByLocation
 from covlab.watch.seen.events import GradientsCleared, Step
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.observation import Observation, Part
+
+Findings = Iterator[Finding]
 
 
 class Invariant:
     """Something that holds in every correct training loop.
 
-    It sees every event of one run, and says at the end what it found and why it could not be checked.
+    It receives the events of one run. At the end it returns findings, and the reason if it had nothing to check.
 
     Attributes:
-        code: "W" and two digits.
+        code: "W" and two digits, as in the name of the file.
         title: what holds, as a sentence.
-        rank: findings of one verdict are shown in this order. What best explains a run that does not learn comes
-            first.
-        consequences: codes of findings that a fault of this invariant explains; they are shown below it.
-        needs: parts of the observation without which it cannot be checked. The steps are always needed.
-        steps_for_fault: so many steps in a row make a fault of something that a few correct steps may show.
+        rank: order of findings with the same verdict. The best explanation of a run that does not learn comes first.
+        consequences: codes of findings that a fault of this invariant explains. They are shown below it.
+        needs: parts of the observation without which it cannot be checked. Steps are always needed.
+        fix: what to do about a finding that has no advice of its own.
+        nothing_to_check: why the invariant was not checked if ``checked`` stays 0; None: it always is.
+        steps_for_fault: number of steps from which on something is a fault that correct loops show for a few steps.
+        checked: how many steps (or windows, or logged losses) could be checked.
+        violations: the steps in which it did not hold, by line.
+        seen: the whole run; set before ``find``.
     """
 
     code: ClassVar[str]
@@ -35,40 +42,64 @@ class Invariant:
     rank: ClassVar[int]
     consequences: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[Part, ...]] = ()
+    fix: ClassVar[str]
+    fix_nothing: ClassVar[str] = "nothing, if you intended this"
+    nothing_to_check: ClassVar[str | None] = None
     steps_for_fault: ClassVar[int] = 10
 
+    seen: Observation
+
+    def __init_subclass__(cls) -> None:
+        """Take the code from the name of the file."""
+        cls.code = cls.__module__.rpartition(".")[2][:3].upper()
+
+    def __init__(self) -> None:
+        self.checked = 0
+        self.violations = OccurrencesByLocation()
+
     def on_step(self, step: Step) -> None:
-        """See one step of an optimizer."""
+        """Receive one step of an optimizer."""
 
     def on_cleared(self, cleared: GradientsCleared) -> None:
-        """See that gradients were cleared before any step took them."""
+        """Receive gradients that were cleared before any step used them."""
 
     def on_logged_loss(self, step_number: int, loss: float) -> None:
-        """See a loss that the loop logs, after so many steps."""
+        """Receive a loss that the loop logs after ``step_number`` steps."""
 
-    def finish(self, seen: Observation) -> list[Finding]:
-        """Return what was found."""
+    def find(self) -> Findings:
+        """Yield what was found in the whole run."""
         raise NotImplementedError
 
+    def finish(self, seen: Observation) -> list[Finding]:
+        """Return what was found in the whole run."""
+        self.seen = seen
+        return list(self.find())
+
     def unchecked(self, seen: Observation) -> str | None:
-        """Return why the run had nothing to check; None if it was checked."""
-        return None
+        """Return why there was nothing to check; None if the invariant was checked."""
+        return None if self.checked else self.nothing_to_check
 
     def found(
         self,
         at: Occurrences | CodeLocation | None,
         verdict: Verdict,
         says: str,
-        fix: str,
+        fix: str | None = None,
         *,
         number: float | None,
         times: int = 1,
     ) -> Finding:
-        """Return a finding at a line, or at the line and the steps of some occurrences, which then count ``times``."""
-        if isinstance(at, Occurrences):
-            where, times, first, last = at.location, at.count, at.first, at.last
-            return Finding(self.title, self.code, verdict, number, says, fix, where, times, first, last)
-        return Finding(self.title, self.code, verdict, number, says, fix, at, times)
+        """Return a finding at a line, seen ``times`` times, or at the line and the steps of some occurrences."""
+        if not isinstance(at, Occurrences):
+            at = Occurrences(at, times)
+        fix = self.fix if fix is None else fix
+        return Finding(self.title, self.code, verdict, number, says, fix, at.location, at.count, at.first, at.last)
+
+
+def first_few(names: Iterable[str], most: int = 4) -> str:
+    """Return the first names in alphabetical order, and how many more there are."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
 
 
 def _find_invariants() -> tuple[type[Invariant], ...]:

@@ -1,16 +1,17 @@
-"""Remember a run of any length in bounded memory."""
+"""Remember a run of any length in bounded memory, as numbers and lines."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from covlab.watch.seen.deferred import DeferredNumber, value_of
-from covlab.watch.seen.events import Step
+from covlab.watch.seen.events import Event, Step
 from covlab.watch.seen.location import CodeLocation
 
 KEYS_KEPT = 256  # optimizers, and their locations
-VALUES_KEPT = 1024  # of which a median is taken
+VALUES_KEPT = 1024  # for a median
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -18,20 +19,22 @@ V = TypeVar("V")
 
 @dataclass
 class Occurrences:
-    """The steps in which something was seen: how many, the first and the last; and the line where."""
+    """The steps in which something was seen: how many, the first and the last; and the line."""
 
     location: CodeLocation | None = None
     count: int = 0
-    first: int = 0
-    last: int = 0
+    first: int | None = None
+    last: int | None = None
 
-    def add(self, step_number: int) -> None:
+    def add(self, step_number: int, location: CodeLocation | None = None) -> None:
+        """Count one step more. The first known location stays."""
+        self.location = self.location or location
         self.first = self.first or step_number  # steps count from 1
         self.count, self.last = self.count + 1, step_number
 
 
 class BoundedDefaultDict(dict[K, V]):
-    """A dict that makes a value for a missing key, and forgets the oldest key when it has too many.
+    """A dict that makes the value of a missing key, and forgets the oldest key when it has too many.
 
     Some loops make an optimizer per task.
     """
@@ -60,24 +63,33 @@ def recent_values() -> deque[Any]:
     return deque(maxlen=VALUES_KEPT)
 
 
+def last_backward_location(event: Event) -> CodeLocation | None:
+    """Return the line of the event's last backward; the event's own line if it has none."""
+    return (event.backwards[-1] if event.backwards else event).location
+
+
 def learning_rates(step: Step) -> list[float | None]:
     return [value_of(rate) if isinstance(rate, DeferredNumber) else rate for rate in step.learning_rates]
+
+
+def gradient_factor(step: Step) -> float | None:
+    """Return the factor by which the loop multiplied the gradients, or None if it is not known."""
+    factor = math.prod(math.nan if number.value is None else number.value for number in step.gradient_factors)
+    return factor if step.gradient_factors and math.isfinite(factor) else None
 
 
 @dataclass
 class ConsecutiveSteps(Occurrences):
     """Steps of one optimizer in a row."""
 
-    #: line of the last backward of the first step; the step's if it has none
-    first_backward: CodeLocation | None = None
+    first_backward: CodeLocation | None = None  #: line of the last backward of the first step
     largest_learning_rate: float = 0.0
     latest_loss: float | None = None
 
     def extend(self, step: Step) -> None:
         if not self.count:
-            self.location = step.location
-            self.first_backward = step.backwards[-1].location if step.backwards else step.location
-        self.add(step.number)
+            self.first_backward = last_backward_location(step)
+        self.add(step.number, step.location)
         rates = [abs(rate) for rate in learning_rates(step) if rate is not None]
         self.largest_learning_rate = max([self.largest_learning_rate, *rates])
         losses = [backward.loss for backward in step.backwards if backward.loss is not None]
@@ -88,20 +100,22 @@ class LongestRuns:
     """The longest run of consecutive steps of each optimizer."""
 
     def __init__(self) -> None:
-        self._running: dict[int, ConsecutiveSteps | None] = BoundedDefaultDict(lambda: None)
-        self._longest: dict[int, ConsecutiveSteps | None] = BoundedDefaultDict(lambda: None)
+        self._running: dict[int, ConsecutiveSteps] = BoundedDefaultDict(ConsecutiveSteps)
+        self._longest: dict[int, ConsecutiveSteps] = BoundedDefaultDict(ConsecutiveSteps)
 
-    def extend(self, step: Step, can_continue: bool = True) -> None:
-        """Count one step more. One that cannot continue a run can only begin it."""
-        run, longest = self._running[step.optimizer], self._longest[step.optimizer]
-        if can_continue or run is None:
-            run = self._running[step.optimizer] = run or ConsecutiveSteps()
-            run.extend(step)
-            if longest is None or run.count > longest.count:
+    def add(self, step: Step, amount: float | None, can_continue: bool = True) -> None:
+        """Count a step if ``amount`` is 0. Another amount interrupts the run, an unknown one (None) does not.
+
+        A step that cannot continue a run can still begin one.
+        """
+        if amount:
+            self._running.pop(step.optimizer, None)
+        elif amount is not None:
+            run = self._running[step.optimizer]
+            if can_continue or not run.count:
+                run.extend(step)
+            if run.count > self._longest[step.optimizer].count:
                 self._longest[step.optimizer] = run
 
-    def interrupt(self, optimizer: int) -> None:
-        self._running.pop(optimizer, None)
-
     def all(self) -> list[ConsecutiveSteps]:
-        return [run for run in self._longest.values() if run is not None]
+        return list(self._longest.values())

@@ -1,19 +1,17 @@
 """W01: the weights of a window's losses sum to 1.
 
-``READINGS`` says how the windows of one line are judged: they are tried in order, and the first that fits speaks.
+``READINGS`` says how the windows of one line are judged: the first reading that fits them decides.
 """
 
 import math
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from statistics import median_high
 
-from covlab.watch.finding import Finding, Verdict
-from covlab.watch.invariants import Invariant
-from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences, recent_values
-from covlab.watch.invariants.summary import upper_median
-from covlab.watch.seen.deferred import value_of
+from covlab.watch.finding import Verdict
+from covlab.watch.invariants import Findings, Invariant
+from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences, gradient_factor, recent_values
 from covlab.watch.seen.events import Backward, Forward, Step
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.losses import MicroBatchWeight, is_close, micro_batch_weight
@@ -26,8 +24,8 @@ class Window:
 
     step: int
     micro_batches: list[MicroBatchWeight]
-    same_inputs: bool  #: its losses have the same inputs, or all existed before the first backward: a sum of tasks
-    other_lines: bool  #: backwards were called at other lines in it, too
+    same_inputs: bool  #: see ``_have_same_inputs``: a sum of tasks rather than an accumulation
+    other_lines: bool  #: the window also has backwards at other lines
     gradient_factor: float | None  #: by which the loop multiplied the gradients
 
     @property
@@ -46,46 +44,26 @@ class LineOfBackward:
     def __init__(self, windows: list[Window]) -> None:
         self.windows = windows
         micro_batches = [one for window in windows for one in window.micro_batches]
+        lengths = Counter(len(window.micro_batches) for window in windows)
+        usual_length = lengths.most_common(1)[0][0]
+        # usual number of micro-batches per window; the largest one if most windows have one
+        self.length = usual_length if usual_length > 1 else max(lengths)
+        self.micro_batches = len(micro_batches)
         self.certain = all(one.certain for one in micro_batches)
         self.reductions = {one.reduction for one in micro_batches}
-        self.micro_batches = len(micro_batches)
+        self.undivided = sum(is_close(one.value, 1) for one in micro_batches)
+        self.divided = sum(is_close(one.value, 1 / self.length) for one in micro_batches)
         self.wrong = [window for window in windows if not is_close(window.sum, 1)]
         self.several_wrong = [window for window in self.wrong if len(window.micro_batches) > 1]
-        self.usual_length = self._usual_length()
-        self.undivided = sum(is_close(one.value, 1) for one in micro_batches)
-        self.divided = sum(is_close(one.value, 1 / self.usual_length) for one in micro_batches)
+        self.lacks_division = self.certain and len(self.several_wrong) > 1 and self.undivided == self.micro_batches
+        multiplied = [window for window in windows if window.gradient_factor is not None]
+        self.wrong_totals = [window for window in multiplied if not is_close(window.total, 1)]
         self.gradient_factors = [one.gradient_factor for one in windows if one.gradient_factor is not None]
-
-    def _usual_length(self) -> int:
-        """Return the usual number of micro-batches, or the largest if one is usual."""
-        lengths = [len(window.micro_batches) for window in self.windows]
-        usual = Counter(lengths).most_common(1)[0][0]
-        return usual if usual > 1 else max(lengths)
-
-    @cached_property
-    def typical_sum(self) -> float:
-        return upper_median([window.sum for window in self.wrong])
-
-    @cached_property
-    def typical_factor(self) -> float:
-        return upper_median(self.gradient_factors)
-
-    @cached_property
-    def wrong_totals(self) -> list[Window]:
-        multiplied = (window for window in self.windows if window.gradient_factor is not None)
-        return [window for window in multiplied if not is_close(window.total, 1)]
-
-    @property
-    def lacks_division(self) -> bool:
-        return self.certain and len(self.several_wrong) > 1 and self.undivided == self.micro_batches
-
-    @property
-    def is_multiplied(self) -> bool:
-        return any(abs(factor - 1) > 0.01 for factor in self.gradient_factors)
-
-    @property
-    def has_constant_factor(self) -> bool:
-        return all(is_close(factor, self.gradient_factors[0]) for factor in self.gradient_factors)
+        self.is_multiplied = any(abs(factor - 1) > 0.01 for factor in self.gradient_factors)
+        self.has_constant_factor = all(is_close(factor, self.gradient_factors[0]) for factor in self.gradient_factors)
+        self.typical_sum = median_high([window.sum for window in self.wrong] or [1.0])
+        self.typical_factor = median_high(self.gradient_factors or [1.0])
+        self.multiplication = f"the loop multiplied the gradients by {self.typical_factor:.4g} before the step"
 
 
 @dataclass(frozen=True)
@@ -102,55 +80,44 @@ class Reading:
 NO_FINDING = Reading("note", 1, "", "", [])
 
 FIX_DIVIDE = "divide the loss by the number of micro-batches in its window: (loss / {}).backward()"
-FIX_EVERY_LOSS = "divide every micro-batch's loss, not only where a condition holds"
-FIX_OWN_LENGTH = "divide by the micro-batches that the window really has"
-FIX_DIVIDE_ONCE = "divide once: the losses, or the gradients"
-FIX_SUM = "if a mean was meant, divide by the number of losses"
-FIX_NOTHING = "nothing, if that is what you meant"
+FIX_LENGTH = "divide by the number of micro-batches that the window really has"
 
 
-def one_backward_per_window(line: LineOfBackward) -> Reading | None:
-    return NO_FINDING if line.usual_length == 1 else None
-
-
-def gradients_divided_or_clipped(line: LineOfBackward) -> Reading | None:
-    """The loop multiplied the gradients: it divides there, or clips there with a varying factor."""
+def correct(line: LineOfBackward) -> Reading | None:
+    """One backward per window, or weights that sum to 1, perhaps after the loop divided or clipped the gradients."""
     clipped = not line.wrong and not line.has_constant_factor
-    return NO_FINDING if line.is_multiplied and (clipped or not line.wrong_totals) else None
+    sums_to_1 = clipped or not line.wrong_totals if line.is_multiplied else not line.wrong
+    return NO_FINDING if line.length == 1 or sums_to_1 else None
 
 
 def divided_twice(line: LineOfBackward) -> Reading | None:
     if not line.is_multiplied or line.wrong:
         return None
     factor = line.typical_factor
-    is_second_division = is_close(factor, 1 / line.usual_length)
-    says = f"{factor:.4g}: the losses of a window sum to 1 already, and {_multiplied(factor)}"
+    is_second_division = is_close(factor, 1 / line.length)
     verdict: Verdict = "fault" if is_second_division and line.certain else "note"
-    return Reading(verdict, factor, says, FIX_DIVIDE_ONCE, line.wrong_totals)
+    says = f"the weights of a window's losses sum to 1, but then {line.multiplication}"
+    return Reading(verdict, factor, says, "divide once: either the losses or the gradients", line.wrong_totals)
 
 
 def multiplied_by_another_number(line: LineOfBackward) -> Reading | None:
     if not line.is_multiplied:
         return None
-    total = upper_median([window.total for window in line.wrong_totals])
-    by_hand = _multiplied(line.typical_factor)
-    says = f"the weights of a window of {line.usual_length} sum to {total:.4g}, not to 1: {by_hand}"
+    total = median_high(window.total for window in line.wrong_totals)
     verdict: Verdict = "warning" if line.has_constant_factor and line.certain else "note"
-    return Reading(verdict, total, says, FIX_OWN_LENGTH, line.wrong_totals)
-
-
-def weights_sum_to_1(line: LineOfBackward) -> Reading | None:
-    return None if line.wrong else NO_FINDING
+    says = f"the weights of {line.length} micro-batches sum to {total:.4g}, not to 1: {line.multiplication}"
+    return Reading(verdict, total, says, FIX_LENGTH, line.wrong_totals)
 
 
 def sum_of_tasks(line: LineOfBackward) -> Reading | None:
     if not any(window.same_inputs for window in line.windows):
         return None
     says = (
-        f"{line.typical_sum:.2f}: a window adds {line.usual_length} losses of the same inputs, or that were all "
-        "computed first; meant as a sum over tasks, this is right"
+        f"{line.typical_sum:.2f}: a window adds {line.length} losses that have the same inputs, or that were all "
+        "computed before the first backward; this is correct if you want a sum over tasks"
     )
-    return Reading("note", line.typical_sum, says, FIX_SUM, line.wrong)
+    fix = "if you want a mean, divide by the number of losses"
+    return Reading("note", line.typical_sum, says, fix, line.wrong)
 
 
 def missing_division_beside_other_lines(line: LineOfBackward) -> Reading | None:
@@ -158,18 +125,17 @@ def missing_division_beside_other_lines(line: LineOfBackward) -> Reading | None:
         return None
     if not line.lacks_division:
         return NO_FINDING
-    n = line.usual_length
     says = (
-        f"{line.typical_sum:.2f} = your {n} backwards a window at this line, beside those at others: a division by "
-        "their number would be missing in an accumulation"
+        f"{line.typical_sum:.2f} = your {line.length} backwards per window at this line, besides those at other lines: "
+        "if this is gradient accumulation, the division by their number is missing"
     )
-    return Reading("warning", line.typical_sum, says, FIX_DIVIDE.format(n), line.several_wrong)
+    return Reading("warning", line.typical_sum, says, FIX_DIVIDE.format(line.length), line.several_wrong)
 
 
 def missing_division(line: LineOfBackward) -> Reading | None:
     if not line.lacks_division:
         return None
-    n = line.usual_length
+    n = line.length
     says = f"{line.typical_sum:.2f} = your {n} micro-batches: the division by the accumulation count is missing"
     return Reading("fault", line.typical_sum, says, FIX_DIVIDE.format(n), line.several_wrong)
 
@@ -178,42 +144,34 @@ def some_losses_divided(line: LineOfBackward) -> Reading | None:
     divided, undivided, number = line.divided, line.undivided, line.micro_batches
     if not line.certain or len(line.several_wrong) < 2 or not divided or not undivided or divided + undivided < number:
         return None
-    counts = f"{divided} of {number} losses were divided by {line.usual_length}, the others not at all"
-    return Reading("fault", line.typical_sum, f"{line.typical_sum:.2f}: {counts}", FIX_EVERY_LOSS, line.several_wrong)
+    counts = f"{divided} of {number} losses were divided by {line.length}, the others not at all"
+    fix = "divide the loss of every micro-batch, not only where a condition holds"
+    return Reading("fault", line.typical_sum, f"{line.typical_sum:.2f}: {counts}", fix, line.several_wrong)
 
 
 def short_window_by_full_count(line: LineOfBackward) -> Reading | None:
-    n = line.usual_length
+    n = line.length
     full_windows_are_right = all(len(window.micro_batches) != n for window in line.wrong)
     if not line.certain or not full_windows_are_right or line.divided < line.micro_batches:
         return None
     short = line.wrong[-1]
     m = len(short.micro_batches)
     says = f"{short.sum:.2f} = {m}/{n}: a window of {m} micro-batches was divided by {n}; full windows sum to 1"
-    return Reading("fault", short.sum, says, FIX_OWN_LENGTH, line.wrong)
+    return Reading("fault", short.sum, says, FIX_LENGTH, line.wrong)
 
 
 def other_weights(line: LineOfBackward) -> Reading | None:
-    explanation = "a weight of the loss, a division by another number, or a hook on a parameter"
+    why = "a weight of the loss, a division by another number, or a hook on a parameter"
     if line.reductions == {"sum"}:
-        explanation = "a sum, or weights by length"
-    says = (
-        f"the weights of a window of {line.usual_length} sum to {line.typical_sum:.4g}, not to 1: {explanation} would "
-        "explain it"
-    )
-    return Reading("note", line.typical_sum, says, FIX_NOTHING, line.wrong)
-
-
-def _multiplied(factor: float) -> str:
-    return f"the loop multiplied the gradients by {factor:.4g} before the step"
+        why = "a sum, or weights by length"
+    says = f"the weights of {line.length} micro-batches sum to {line.typical_sum:.4g}, not 1; possible reasons: {why}"
+    return Reading("note", line.typical_sum, says, Invariant.fix_nothing, line.wrong)
 
 
 READINGS: tuple[Callable[[LineOfBackward], Reading | None], ...] = (
-    one_backward_per_window,
-    gradients_divided_or_clipped,
+    correct,
     divided_twice,
     multiplied_by_another_number,
-    weights_sum_to_1,
     sum_of_tasks,
     missing_division_beside_other_lines,
     missing_division,
@@ -224,12 +182,12 @@ READINGS: tuple[Callable[[LineOfBackward], Reading | None], ...] = (
 
 
 class WindowWeights(Invariant):
-    code = "W01"
     title = "the weights of a window's losses sum to 1"
     rank = 130
     needs = ("backward", "forward")
 
     def __init__(self) -> None:
+        super().__init__()
         self.windows: dict[tuple[int, CodeLocation | None], deque[Window]] = BoundedDefaultDict(recent_values)
         self.reasons: Counter[str] = Counter()  # why windows could not be judged
 
@@ -238,10 +196,10 @@ class WindowWeights(Invariant):
         for backward in step.backwards:
             by_line.setdefault(backward.location, []).append(backward)
         if step.uses_closure and len(step.backwards) == 1:
-            self.reasons["one backward a window"] += 1
+            self.reasons["one backward per window"] += 1
             return
         if len(by_line) > 1:
-            self.reasons["backwards at different places: a sum over tasks cannot be told from an accumulation"] += 1
+            self.reasons["backwards at different lines: a sum over tasks looks like an accumulation"] += 1
         for location, backwards in by_line.items():
             if len(by_line) == 1 or len(backwards) > 1:
                 self._add(step, location, backwards, other_lines=len(by_line) > 1)
@@ -249,37 +207,28 @@ class WindowWeights(Invariant):
     def _add(self, step: Step, location: CodeLocation | None, backwards: list[Backward], other_lines: bool) -> None:
         known = [weight for weight in map(micro_batch_weight, backwards) if weight is not None]
         if len(known) < len(backwards):
-            self.reasons["the loss is no sum of scaled means, as far as its graph tells"] += 1
+            self.reasons["the graph of the loss does not show a sum of scaled means"] += 1
             return
         if step.has_gradient_hooks:
             known = [replace(weight, certain=False) for weight in known]
-        window = Window(step.number, known, _have_same_inputs(step.forwards, backwards), other_lines, _factor(step))
-        self.windows[step.optimizer, location].append(window)
+        same_inputs, factor = _have_same_inputs(step.forwards, backwards), gradient_factor(step)
+        self.windows[step.optimizer, location].append(Window(step.number, known, same_inputs, other_lines, factor))
 
-    def finish(self, seen: Observation) -> list[Finding]:
-        found = []
+    def find(self) -> Findings:
         for (_, location), windows in self.windows.items():
             line = LineOfBackward(list(windows))
             reading = next(one for one in (read(line) for read in READINGS) if one is not None)
             if reading is not NO_FINDING:
                 shown = reading.windows
                 at = Occurrences(location, len(shown), shown[0].step, shown[-1].step)
-                found.append(self.found(at, reading.verdict, reading.says, reading.fix, number=reading.number))
-        return found
+                yield self.found(at, reading.verdict, reading.says, reading.fix, number=reading.number)
 
     def unchecked(self, seen: Observation) -> str | None:
         if any(len(window.micro_batches) > 1 for windows in self.windows.values() for window in windows):
             return None
         if self.reasons:
             return self.reasons.most_common(1)[0][0]
-        return "one backward a window" if self.windows else "no backward led to a step"
-
-
-def _factor(step: Step) -> float | None:
-    """Return by what the loop multiplied the gradients, or None if that is not known."""
-    factors = [math.nan if (value := value_of(one)) is None else value for one in step.gradient_factors]
-    factor = math.prod(factors) if factors else math.nan
-    return factor if math.isfinite(factor) else None
+        return "one backward per window" if self.windows else "no backward led to a step"
 
 
 def _have_same_inputs(forwards: list[Forward], backwards: list[Backward]) -> bool:

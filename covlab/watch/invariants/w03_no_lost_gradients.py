@@ -3,70 +3,61 @@
 import math
 from collections import Counter, deque
 
-from covlab.watch.finding import Finding
-from covlab.watch.invariants import Invariant
+from covlab.watch.finding import Finding, counted
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import GradientsCleared, Step
 from covlab.watch.seen.location import CodeLocation
-from covlab.watch.seen.observation import Observation
 
 WAITING = 10  # clearings
 
 
 class LostGradients:
-    """What one optimizer lost at one line."""
+    """The gradients that one optimizer lost at one line."""
 
     def __init__(self) -> None:
         self.at = Occurrences()
         self.backwards = 0
         self.steps_before_latest: int | None = None
-        self.distances: set[int] = set()  # steps between one loss and the next, the first two different ones
-        self.waiting: deque[GradientsCleared] = deque()  # another optimizer may still make a step of these
+        self.distances: set[int] = set()  # steps from one such clearing to the next: the first two values
+        self.waiting: deque[GradientsCleared] = deque()  # another optimizer may still step with these
 
     def settle(self, waiting: int = 0) -> None:
-        """Count the oldest clearings as losses, up to those that may wait."""
+        """Count the oldest clearings as lost, except the latest ``waiting`` ones."""
         while len(self.waiting) > waiting:
             cleared = self.waiting.popleft()
             if any(backward.stepped for backward in cleared.backwards):
                 continue
             if self.steps_before_latest is not None and len(self.distances) < 2:
                 self.distances.add(cleared.steps_before - self.steps_before_latest)
-            self.at.add(cleared.steps_before + 1)
+            self.at.add(cleared.steps_before + 1, cleared.location)
             self.backwards += len(cleared.backwards)
             self.steps_before_latest = cleared.steps_before
 
 
 class NoLostGradients(Invariant):
-    code = "W03"
     title = "no finite gradients are cleared without a step"
     rank = 30
     consequences = ("W11", "W07", "W10", "W04")
     needs = ("clear", "backward")
 
-    fix = (
-        "clear gradients only after the step that takes them; let no condition on that step ask more of them than to "
-        "be finite"
-    )
+    fix = "clear gradients only after the step that uses them, and skip that step only if one is not finite"
     fix_cleared_before_step = "clear the gradients before backward() or after step(), not between them"
-    fix_left_over = "make a step of the last, shorter window too, its losses divided by their own number"
-    fix_no_step = (
-        "call optimizer.step() between backward() and the clearing, under no condition but that the gradients are "
-        "finite"
-    )
+    fix_left_over = "also make a step for the last, shorter window, and divide its losses by their own number"
+    fix_no_step = "call optimizer.step() between backward() and the clearing, unless a gradient is NaN or infinite"
 
     def __init__(self) -> None:
-        self.losses: dict[tuple[int, CodeLocation | None], LostGradients] = BoundedDefaultDict(LostGradients)
-        self.steps = 0
+        super().__init__()
+        self.lost: dict[tuple[int, CodeLocation | None], LostGradients] = BoundedDefaultDict(LostGradients)
         # of each optimizer, where gradients were lost since its last step
         self.latest: dict[int, CodeLocation | None] = BoundedDefaultDict(lambda: None)
         # steps that found no gradients because they were cleared at this line
         self.empty_steps: Counter[CodeLocation | None] = Counter()
 
     def on_step(self, step: Step) -> None:
-        self.steps += 1
-        if step.gradients_assigned:  # made of those that were cleared before, as if several tasks' are merged
-            for (optimizer, _), lost in self.losses.items():
+        if step.gradients_assigned:  # made from the gradients that were cleared before, as when tasks are merged
+            for (optimizer, _), lost in self.lost.items():
                 if optimizer == step.optimizer:
                     lost.waiting = deque(one for one in lost.waiting if one.steps_before != step.number - 1)
         location = self.latest.pop(step.optimizer, None)
@@ -77,38 +68,35 @@ class NoLostGradients(Invariant):
         size = value_of(cleared.gradient_size)
         unused = all(not backward.stepped for backward in cleared.backwards)
         if unused and size is not None and math.isfinite(size) and size > 0:
-            lost = self.losses[cleared.optimizer, cleared.location]
-            lost.at.location = cleared.location
+            lost = self.lost[cleared.optimizer, cleared.location]
             lost.waiting.append(cleared)
             lost.settle(WAITING)
             self.latest[cleared.optimizer] = cleared.location
 
-    def finish(self, seen: Observation) -> list[Finding]:
-        for lost in self.losses.values():
+    def find(self) -> Findings:
+        for lost in self.lost.values():
             lost.settle()
-        return [self._judge(lost) for lost in self.losses.values() if lost.at.count]
+            if lost.at.count:
+                yield self._judge(lost, self.seen.counts["steps"])
 
-    def _judge(self, lost: LostGradients) -> Finding:
+    def _judge(self, lost: LostGradients, steps: int) -> Finding:
         times, empty_steps = lost.at.count, self.empty_steps[lost.at.location]
-        # the same number of steps between, as between the ends of epochs
+        # the same number of steps each time, as between the ends of epochs
         left_over = times > 1 and len(lost.distances) == 1 and min(lost.distances) > 1
-        repeated = times >= 3 and times >= 0.2 * self.steps
+        repeated = times >= 3 and times >= 0.2 * steps
         if empty_steps > 0.5 * times:
-            says = (
-                f"{empty_steps} steps found no gradient: those of {lost.backwards} backwards were cleared between "
-                "backward and step"
-            )
+            says = f"{counted(empty_steps, 'step')} found no gradient: it was cleared after backward and before step"
             fix = self.fix_cleared_before_step
         elif left_over:
+            number = lost.backwards / times
             says = (
-                f"every {min(lost.distances)} steps, {lost.backwards / times:g} micro-batches are left over and their "
-                "gradients cleared without a step"
+                f"every {min(lost.distances)} steps, {number:g} micro-batches are left over; their gradients are lost"
             )
             fix = self.fix_left_over
         else:
             says = (
-                f"{times} times, finite gradients were cleared before a step took them, of {lost.backwards} backwards "
-                f"in all; {self.steps} steps were made"
+                f"finite gradients of {counted(lost.backwards, 'backward')} were cleared before a step used them, in "
+                f"{counted(times, 'clearing')}; {counted(steps, 'step')} ran"
             )
-            fix = self.fix if self.steps else self.fix_no_step
+            fix = self.fix if steps else self.fix_no_step
         return self.found(lost.at, "fault" if repeated or left_over else "note", says, fix, number=lost.backwards)

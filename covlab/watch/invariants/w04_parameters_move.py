@@ -1,56 +1,43 @@
 """W04: a step moves the parameters."""
 
-from covlab.watch.finding import Finding
-from covlab.watch.invariants import Invariant
+from covlab.watch.finding import Finding, counted
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import ConsecutiveSteps, LongestRuns
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Step
-from covlab.watch.seen.observation import Observation
 
 
 class ParametersMove(Invariant):
-    code = "W04"
     title = "a step moves the parameters"
     rank = 70
+    nothing_to_check = "no step with gradients was seen"
 
     fix_learning_rate = (
-        "look where the rate is set: a division of integers, a warm-up whose first factor is 0, a schedule past its end"
+        "check the learning rate: an integer division, a warm-up that starts at 0, a schedule past its end"
     )
-    fix_warm_up = "let the warm-up's first factor be 1/steps, not 0"
-    fix_precision = "look at the gradient's size and at the parameters' precision"
+    fix_warm_up = "start the warm-up at a factor of 1/steps, not 0"
+    fix_precision = "check the size of the gradients and the precision of the parameters"
 
     def __init__(self) -> None:
+        super().__init__()
         self.still = LongestRuns()
-        self.steps = 0
 
     def on_step(self, step: Step) -> None:
-        moved = value_of(step.tensors_moved)
-        if not step.ran or moved is None:
-            return
-        self.steps += 1
-        if moved:
-            self.still.interrupt(step.optimizer)
-        else:
-            self.still.extend(step, can_continue=step.compared_every_element)
+        moved = value_of(step.tensors_moved) if step.ran else None
+        self.checked += moved is not None
+        self.still.add(step, moved, can_continue=step.compared_every_element)
 
-    def finish(self, seen: Observation) -> list[Finding]:
-        return [self._judge(run) for run in self.still.all()]
+    def find(self) -> Findings:
+        return map(self._judge, self.still.all())
 
     def _judge(self, run: ConsecutiveSteps) -> Finding:
-        rate_was_zero = not run.largest_learning_rate
-        lasting = run.count >= self.steps_for_fault
-        why = (
-            "the learning rate was 0"
-            if rate_was_zero
-            else f"the learning rate was up to {run.largest_learning_rate:.3g}"
-        )
-        says = f"{run.count} steps in a row moved no parameter; {why}"
-        if not lasting and rate_was_zero and run.first == 1:
-            says = f"the first {run.count} steps moved nothing: {why}, as where a warm-up starts at zero"
-        fix = self.fix_precision
-        if rate_was_zero:
+        lasting, fix = run.count >= self.steps_for_fault, self.fix_precision
+        says = f"no parameter moved for {counted(run.count, 'step')}; the learning rate was "
+        if run.largest_learning_rate:
+            says += f"up to {run.largest_learning_rate:.3g}"
+        else:
+            says += "0"
             fix = self.fix_learning_rate if lasting else self.fix_warm_up
+            if not lasting and run.first == 1:
+                says = f"the learning rate was 0 for {counted(run.count, 'step')}, as in a warm-up: no parameter moved"
         return self.found(run, "fault" if lasting else "note", says, fix, number=run.count)
-
-    def unchecked(self, seen: Observation) -> str | None:
-        return None if self.steps else "no step with gradients was seen"

@@ -1,13 +1,13 @@
 """W05: the learning rate advances with the steps that ran."""
 
 from collections import Counter
+from statistics import median_high
 
 from covlab.watch.finding import Finding
-from covlab.watch.invariants import Invariant
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences, learning_rates
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.location import CodeLocation
-from covlab.watch.seen.observation import Observation
 
 
 class ScheduleHistory:
@@ -16,13 +16,17 @@ class ScheduleHistory:
     def __init__(self, location: CodeLocation | None) -> None:
         self.location = location
         self.calls_before_first_step = 0
-        self.steps_with_call = 0  # before them, since the step before
+        self.steps_with_call = 0  # steps with at least one call since the step before
         self.several_calls = Occurrences(location)  # of these steps, those with more than one call
         self.numbers_of_calls: Counter[int] = Counter()  # {calls: how many of those steps}
         self.as_many_as_backwards = 0  # of those steps, the ones with as many calls as backwards
         self.after_skipped = Occurrences(location)  # steps that did not run and that a call followed
 
-    def add(self, calls: int, step: Step, previous: Step) -> None:
+    def add(self, calls: int, step: Step, previous: Step | None) -> None:
+        """Count the calls between two steps, or before the first."""
+        if previous is None:
+            self.calls_before_first_step = calls
+            return
         if calls > 1:
             self.several_calls.add(step.number)
             self.numbers_of_calls[calls] += 1
@@ -31,112 +35,83 @@ class ScheduleHistory:
         if not previous.ran:
             self.after_skipped.add(previous.number)
 
-    def usual_calls(self) -> int:
-        """Return the median number of calls where there were several."""
-        return sorted(self.numbers_of_calls.elements())[self.several_calls.count // 2]
-
 
 class OptimizerHistory:
-    """The schedules and learning rates of one optimizer, counted as its steps come."""
+    """Count what the schedules and learning rates of one optimizer do between its steps."""
 
     def __init__(self) -> None:
         self.steps = 0
-        self.previous: tuple[Step, list[float | None]] | None = None
+        self.previous: Step | None = None
         self.schedules: dict[int, ScheduleHistory] = {}
         self.rate_changes: Counter[tuple[bool, bool]] = Counter()  # {(step ran?, rates changed after it?): steps}
         self.changed_after_skipped = Occurrences()
 
     def add(self, step: Step) -> None:
-        rates, calls = learning_rates(step), Counter(call.schedule for call in step.schedule_calls)
+        previous, calls = self.previous, Counter(call.schedule for call in step.schedule_calls)
         for schedule, location in dict(step.schedule_calls).items():
-            self.schedules.setdefault(schedule, ScheduleHistory(location))
-        if self.previous is None:
-            for schedule, times in calls.items():
-                self.schedules[schedule].calls_before_first_step = times
-        else:
-            previous, previous_rates = self.previous
-            for schedule, times in calls.items():
-                self.schedules[schedule].add(times, step, previous)
-            if previous_rates and rates:
-                self._add_rates(previous, previous_rates != rates)
-        self.steps, self.previous = self.steps + 1, (step, rates)
-
-    def _add_rates(self, previous: Step, changed: bool) -> None:
-        self.rate_changes[previous.ran, changed] += 1
-        if changed and not previous.ran:
-            wrong = self.changed_after_skipped
-            wrong.location = wrong.location if wrong.count else previous.location
-            wrong.add(previous.number)
+            history = self.schedules.setdefault(schedule, ScheduleHistory(location))
+            history.add(calls[schedule], step, previous)
+        if previous is not None and previous.learning_rates and step.learning_rates:
+            changed = learning_rates(previous) != learning_rates(step)
+            self.rate_changes[previous.ran, changed] += 1
+            if changed and not previous.ran:
+                self.changed_after_skipped.add(previous.number, previous.location)
+        self.steps, self.previous = self.steps + 1, step
 
 
 class ScheduleFollowsSteps(Invariant):
-    code = "W05"
     title = "the schedule advances with executed steps, or with epochs"
     rank = 140
     needs = ("schedule",)
+    nothing_to_check = "no torch.optim.lr_scheduler was stepped between two steps"
 
-    fix_several_calls = "call the schedule's step() where the optimizer's step is called"
-    fix_skipped_steps = (
-        "advance only if the step ran: compare scaler.get_scale() before and after update(), it falls after a skip"
-    )
-    fix_first_step = "call the schedule's step() after the optimizer's, unless you meant to skip that rate"
+    fix_several_calls = "call the schedule's step() once per optimizer.step()"
+    fix_skipped_steps = "advance only if the step ran: after a skipped step, scaler.update() lowers scaler.get_scale()"
+    fix_first_step = "call the schedule's step() after the optimizer's, unless you want to skip that learning rate"
     fix_by_hand = "count the steps that ran, not the windows"
 
     def __init__(self) -> None:
+        super().__init__()
         self.optimizers: dict[int, OptimizerHistory] = BoundedDefaultDict(OptimizerHistory)
 
     def on_step(self, step: Step) -> None:
-        self.optimizers[step.optimizer].add(step)
+        optimizer = self.optimizers[step.optimizer]
+        optimizer.add(step)
+        self.checked += bool(optimizer.schedules)
 
-    def finish(self, seen: Observation) -> list[Finding]:
-        judged = [
-            self._judge(schedule, optimizer.steps - 1)
-            for optimizer in self.optimizers.values()
-            for schedule in optimizer.schedules.values()
-        ]
-        found = [finding for finding in judged if finding is not None]
-        if found or self._has_schedule():
-            return found
-        by_hand = [self._judge_rates_set_by_hand(optimizer) for optimizer in self.optimizers.values()]
-        return [finding for finding in by_hand if finding is not None]
+    def find(self) -> Findings:
+        for optimizer in self.optimizers.values():
+            for schedule in optimizer.schedules.values():
+                yield from self._judge(schedule, optimizer.steps - 1)
+        if not self.checked:
+            for optimizer in self.optimizers.values():
+                yield from self._judge_rates_set_by_hand(optimizer)
 
-    def _judge(self, schedule: ScheduleHistory, pairs: int) -> Finding | None:
-        """Judge a schedule of an optimizer with so many pairs of steps that follow each other."""
-        if schedule.several_calls.count > 1 and schedule.several_calls.count >= 0.5 * pairs:
-            return self._several_calls(schedule)
-        wrong, advances = schedule.after_skipped, schedule.steps_with_call
-        if wrong.count and pairs > 1 and advances >= 0.6 * pairs:
-            says = f"{wrong.count} of {advances} advances followed a step that the loss scaler had skipped"
-            return self.found(wrong, "fault", says, self.fix_skipped_steps, number=wrong.count)
-        if schedule.calls_before_first_step == 1 and advances:  # several: a run that is resumed winds its schedule on
-            says = (
-                "the schedule advanced before the first step, which so never runs at the schedule's first learning rate"
-            )
-            return self.found(schedule.location, "note", says, self.fix_first_step, number=1)
-        return None
+    def _judge(self, schedule: ScheduleHistory, pairs: int) -> Findings:
+        """Judge a schedule whose optimizer made ``pairs`` pairs of consecutive steps."""
+        several, skipped, advances = schedule.several_calls, schedule.after_skipped, schedule.steps_with_call
+        if several.count > 1 and several.count >= 0.5 * pairs:
+            yield self._several_calls(schedule)
+        elif skipped.count and pairs > 1 and advances >= 0.6 * pairs:
+            says = f"{skipped.count} of {advances} advances followed a step that the GradScaler had skipped"
+            yield self.found(skipped, "fault", says, self.fix_skipped_steps, number=skipped.count)
+        elif schedule.calls_before_first_step == 1 and advances:  # several calls: a resumed run catches up
+            says = "the schedule advanced before the first step, so no step uses the schedule's first learning rate"
+            yield self.found(schedule.location, "note", says, self.fix_first_step, number=1)
 
     def _several_calls(self, schedule: ScheduleHistory) -> Finding:
-        calls, at = schedule.usual_calls(), schedule.several_calls
+        at, calls = schedule.several_calls, median_high(schedule.numbers_of_calls.elements())
         mostly_per_backward = schedule.as_many_as_backwards > at.count / 2
-        why = f"your {calls} micro-batches" if mostly_per_backward else "calls a step"
-        says = f"{calls:.2f} = {why}: the schedule advances {calls} times a step, and ends after 1/{calls} of the steps"
+        why = f"your {calls} micro-batches" if mostly_per_backward else "calls per step"
+        says = f"{calls:.2f} = {why}: the schedule advances {calls} times per step and ends after 1/{calls} of them"
         return self.found(at, "fault", says, self.fix_several_calls, number=calls)
 
-    def _judge_rates_set_by_hand(self, optimizer: OptimizerHistory) -> Finding | None:
+    def _judge_rates_set_by_hand(self, optimizer: OptimizerHistory) -> Findings:
         """Judge learning rates that change with almost every step although no scheduler sets them."""
         wrong, changes = optimizer.changed_after_skipped, optimizer.rate_changes
-        if not wrong.count or changes[True, True] < 0.6 * (changes[True, True] + changes[True, False]):
-            return None
-        skipped = changes[False, True] + changes[False, False]
-        says = (
-            f"the learning rate, set by hand with every step, went on after {wrong.count} of {skipped} steps that did "
-            "not run"
-        )
-        return self.found(wrong, "warning", says, self.fix_by_hand, number=wrong.count)
-
-    def _has_schedule(self) -> bool:
-        """Return whether a scheduler was stepped between two steps."""
-        return any(optimizer.schedules for optimizer in self.optimizers.values())
-
-    def unchecked(self, seen: Observation) -> str | None:
-        return None if self._has_schedule() else "no torch.optim.lr_scheduler was stepped between two steps"
+        if wrong.count and changes[True, True] >= 0.6 * (changes[True, True] + changes[True, False]):
+            skipped = changes[False, True] + changes[False, False]
+            says = (
+                f"the learning rate, set by hand, also changed after {wrong.count} of {skipped} steps that did not run"
+            )
+            yield self.found(wrong, "warning", says, self.fix_by_hand, number=wrong.count)

@@ -2,16 +2,13 @@
 
 from collections import Counter, defaultdict
 
-from covlab.watch.finding import Finding
-from covlab.watch.invariants import Invariant
-from covlab.watch.invariants.bounded_memory import Occurrences, OccurrencesByLocation
+from covlab.watch.invariants import Findings, Invariant
+from covlab.watch.invariants.bounded_memory import Occurrences
 from covlab.watch.seen.events import Forward, Step
 from covlab.watch.seen.location import CodeLocation
-from covlab.watch.seen.observation import Observation
 
 
 class ForwardsReachBackward(Invariant):
-    code = "W11"
     title = "training forwards lead to backwards"
     rank = 20
     consequences = ("W07", "W10")
@@ -22,14 +19,12 @@ class ForwardsReachBackward(Invariant):
     fix_no_backward = "call loss.backward() before optimizer.step()"
 
     def __init__(self) -> None:
-        self.steps = 0
-        self.only_last_used = OccurrencesByLocation()
-        # {line: {forwards: windows}}
+        super().__init__()
+        # {line: {forwards: windows}}, of the windows with a backward of the last forward only
         self.numbers_of_forwards: dict[CodeLocation | None, Counter[int]] = defaultdict(Counter)
         self.without_gradient = Occurrences()  # steps after forwards that could have led to a gradient
 
     def on_step(self, step: Step) -> None:
-        self.steps += 1
         training = [forward for forward in step.forwards if forward.training]
         unused = [forward for forward in training if forward.observable and not forward.used_by]
         if unused and step.ran and step.measured and step.gradient_size is None:
@@ -39,41 +34,27 @@ class ForwardsReachBackward(Invariant):
         for forward in training:
             by_model[forward.location, forward.model].append(forward)
         for (location, _), forwards in by_model.items():
-            if _only_last_is_used(forwards):
-                self.only_last_used[location].add(step.number)
+            *others, last = (bool(forward.used_by) for forward in forwards)
+            if others and last and not any(others) and all(forward.observable for forward in forwards):
+                self.violations[location].add(step.number)
                 self.numbers_of_forwards[location][len(forwards)] += 1
 
-    def finish(self, seen: Observation) -> list[Finding]:
-        return [
-            *(self._last_only(at) for at in self.only_last_used.values()),
-            *self._no_step(seen),
-            *self._no_backward(seen),
-        ]
+    def find(self) -> Findings:
+        counts = self.seen.counts
+        for at in self.violations.values():
+            n = self.numbers_of_forwards[at.location].most_common(1)[0][0]
+            usual = at.count >= 3 and at.count >= 0.5 * counts["steps"]
+            says = f"{n} forwards per window, a backward of the last only: {n - 1} of {n} micro-batches do not train"
+            yield self.found(at, "fault" if usual else "note", says, self.fix_last_only, number=n)
 
-    def _last_only(self, at: Occurrences) -> Finding:
-        n = self.numbers_of_forwards[at.location].most_common(1)[0][0]
-        usual = at.count >= 3 and at.count >= 0.5 * self.steps
-        says = f"{n} forwards and one backward a window, on the last: {n - 1} of {n} micro-batches do not train"
-        return self.found(at, "fault" if usual else "note", says, self.fix_last_only, number=n)
+        waits = any(watched.attempts == 0 for watched in self.seen.optimizers.values())
+        unused = [one for one in self.seen.forwards if one.training and one.observable and not one.used_by]
+        if not counts["steps"] and waits and len(unused) >= self.steps_for_fault:
+            location = Counter(forward.location for forward in unused).most_common(1)[0][0]
+            says = f"{counts['forwards']} training forwards, {counts['backwards']} backwards and no step"
+            yield self.found(location, "fault", says, self.fix_no_step, number=counts["backwards"], times=len(unused))
 
-    def _no_step(self, seen: Observation) -> list[Finding]:
-        counts, waits = seen.counts, any(watched.attempts == 0 for watched in seen.optimizers.values())
-        unused = [one for one in seen.forwards if one.training and one.observable and not one.used_by]
-        if counts["steps"] or not waits or len(unused) < self.steps_for_fault:
-            return []
-        location = Counter(forward.location for forward in unused).most_common(1)[0][0]
-        says = f"{counts['forwards']} training forwards, {counts['backwards']} backwards and no step"
-        return [self.found(location, "fault", says, self.fix_no_step, number=counts["backwards"], times=len(unused))]
-
-    def _no_backward(self, seen: Observation) -> list[Finding]:
-        steps = self.without_gradient
-        if seen.counts["backwards"] or steps.count < self.steps_for_fault:
-            return []
-        says = f"{steps.count} steps followed training forwards, and no backward came between: they found no gradient"
-        return [self.found(steps, "fault", says, self.fix_no_backward, number=0)]
-
-
-def _only_last_is_used(forwards: list[Forward]) -> bool:
-    used = [bool(forward.used_by) for forward in forwards]
-    is_last = len(used) > 1 and used[-1] and not any(used[:-1])
-    return is_last and all(forward.observable for forward in forwards)
+        steps = self.without_gradient.count
+        if not counts["backwards"] and steps >= self.steps_for_fault:
+            says = f"{steps} steps followed training forwards without a backward between them: they found no gradient"
+            yield self.found(self.without_gradient, "fault", says, self.fix_no_backward, number=0)

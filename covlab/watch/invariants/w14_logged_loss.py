@@ -3,28 +3,24 @@
 import math
 from collections import deque
 
-from covlab.watch.finding import Finding
-from covlab.watch.invariants import Invariant
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import Occurrences
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Backward, Step
 from covlab.watch.seen.losses import micro_batch_weight
-from covlab.watch.seen.observation import Observation
 
 STEPS_KEPT = 4096  # between two logged losses
 
 
 class LoggedLoss(Invariant):
-    code = "W14"
     title = "the logged loss is the loss that was seen"
     rank = 170
+    nothing_to_check = "the loop does not call w.log(loss)"
 
-    fix = (
-        "add up the loss of every micro-batch, not yet divided for the accumulation, and log the sum over their number"
-    )
+    fix = "add up the loss of every micro-batch before it is divided for the accumulation, and log their mean"
 
     def __init__(self) -> None:
-        self.logged = 0
+        super().__init__()
         self.wrong: dict[str, tuple[float, Occurrences]] = {}  # {what is wrong: (latest ratio, steps)}
         self.since_logged: deque[Step] = deque(maxlen=STEPS_KEPT)
 
@@ -32,29 +28,29 @@ class LoggedLoss(Invariant):
         self.since_logged.append(step)
 
     def on_logged_loss(self, step_number: int, loss: float) -> None:
-        """Compare a logged loss with the mean of those since the last one."""
+        """Compare a logged loss with the mean of the losses since the last one."""
         backwards = [backward for step in self.since_logged for backward in step.backwards]
-        micro_batches = max((len(step.backwards) for step in self.since_logged), default=0)
+        n = max((len(step.backwards) for step in self.since_logged), default=0)
         losses = [one for one in map(_undivided_loss, backwards) if one is not None]
         self.since_logged.clear()
-        self.logged += 1
+        self.checked += 1
         seen = sum(losses) / len(losses) if losses else 0.0
         if not math.isfinite(seen) or seen == 0:
             return
-        says = _what_is_wrong(loss, seen, micro_batches)
-        if says is not None:
-            _, at = self.wrong.get(says, (0.0, Occurrences()))
-            at.add(step_number)
-            self.wrong[says] = loss / seen, at
+        ratio = loss / seen
+        if abs(loss) < 1e-12:
+            says = "the logged loss is 0, but the loss that was seen is not"
+        elif n > 1 and min(abs(ratio - n) / n, abs(ratio - 1 / n) * n) < 0.02:
+            says = f"{ratio:.2f} = the logged loss / the mean of the losses seen; your windows have {n} micro-batches"
+        else:
+            return
+        _, at = self.wrong.get(says, (0.0, Occurrences()))
+        at.add(step_number)
+        self.wrong[says] = ratio, at
 
-    def finish(self, seen: Observation) -> list[Finding]:
-        return [
-            self.found(at, "fault" if at.count > 1 else "warning", says, self.fix, number=ratio)
-            for says, (ratio, at) in self.wrong.items()
-        ]
-
-    def unchecked(self, seen: Observation) -> str | None:
-        return None if self.logged else "the loop did not hand over what it logs: w.log(value)"
+    def find(self) -> Findings:
+        for says, (ratio, at) in self.wrong.items():
+            yield self.found(at, "fault" if at.count > 1 else "warning", says, number=ratio)
 
 
 def _undivided_loss(backward: Backward) -> float | None:
@@ -63,15 +59,3 @@ def _undivided_loss(backward: Backward) -> float | None:
     if weight is None or not weight.value or loss is None:
         return None
     return loss / (scale if scale is not None else 1) / weight.value
-
-
-def _what_is_wrong(logged: float, seen: float, micro_batches: int) -> str | None:
-    ratio, n = logged / seen, micro_batches
-    if abs(logged) < 1e-12:
-        return "the logged loss is 0, the loss that was seen is not"
-    if n > 1 and min(abs(ratio - n) / n, abs(ratio - 1 / n) * n) < 0.02:
-        return (
-            f"{ratio:.2f}: the logged loss is that many times the mean of the losses seen, with {n} micro-batches a "
-            "window"
-        )
-    return None

@@ -2,34 +2,31 @@
 
 from collections import Counter
 
-from covlab.watch.finding import Finding, Verdict
-from covlab.watch.invariants import Invariant
+from covlab.watch.finding import Verdict
+from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.seen.fingerprints import Fingerprints
 from covlab.watch.seen.observation import Observation
 
-BOTH_MEASURED = "as where training and validation are both measured"
+BOTH_MEASURED = "as when training and validation are both measured"
 
 
 class EvaluationInputsHeldOut(Invariant):
-    code = "W16"
     title = "evaluation inputs were not trained on"
     rank = 160
     needs = ("forward",)
 
-    fix = "evaluate samples that are kept out of training: split once, before shuffling, or seed the two sets apart"
-    fix_note = "nothing, if that is what you meant"
+    fix = "evaluate samples that are not trained on: split once, before shuffling, or seed both sets differently"
 
-    def finish(self, seen: Observation) -> list[Finding]:
-        inputs = seen.fingerprints
+    def find(self) -> Findings:
+        inputs = self.seen.fingerprints
         overlap = inputs.evaluated_after_training
-        if not overlap or self.unchecked(seen):
-            return []
-        evaluated = {fingerprint for batch in inputs.evaluated for fingerprint in batch}
-        fraction = len(overlap) / len(evaluated)
-        verdict, reading = self._read(inputs, evaluated, fraction)
-        says = f"{len(overlap)} of {len(evaluated)} evaluated samples were trained on ({fraction:.0%}){reading}"
-        fix = self.fix_note if verdict == "note" else self.fix
-        return [self.found(None, verdict, says, fix, number=fraction, times=len(overlap))]
+        if overlap and not self.unchecked(self.seen):
+            evaluated = {fingerprint for batch in inputs.evaluated for fingerprint in batch}
+            fraction = len(overlap) / len(evaluated)
+            verdict, reading = self._read(inputs, evaluated, fraction)
+            says = f"{len(overlap)} of {len(evaluated)} evaluated samples were trained on ({fraction:.0%}){reading}"
+            fix = self.fix_nothing if verdict == "note" else self.fix
+            yield self.found(None, verdict, says, fix, number=fraction, times=len(overlap))
 
     @staticmethod
     def _read(inputs: Fingerprints, evaluated: set[int], fraction: float) -> tuple[Verdict, str]:
@@ -37,13 +34,13 @@ class EvaluationInputsHeldOut(Invariant):
         overlap = inputs.evaluated_after_training
         hits = [sum(fingerprint in overlap for fingerprint in batch) for batch in inputs.evaluated]
         wholly = sum(hit == len(batch) for hit, batch in zip(hits, inputs.evaluated, strict=True))
-        not_at_all = sum(hit == 0 for hit in hits)
+        not_at_all = hits.count(0)
         if inputs.trained <= evaluated:
-            return "note", ": the whole training set is among them, as in an overfit test"
+            return "note", ": they include the whole training set, as in an overfitting test"
         if fraction > 0.9:
             return "fault", ""
         if not_at_all and wholly and wholly + not_at_all >= len(hits) - 1:
-            return "note", f": {wholly} batches wholly, {not_at_all} not at all, {BOTH_MEASURED}"
+            return "note", f": {wholly} batches completely, {not_at_all} not at all, {BOTH_MEASURED}"
         if _in_one_part(inputs.positions):
             return "note", f", all of them in one part of every evaluation, {BOTH_MEASURED}"
         return ("warning" if len(overlap) > 1 else "note"), ""
