@@ -14,7 +14,7 @@ SOURCES = sorted(
 )
 
 ORDER = (
-    {"environment", "markup", "seams"},
+    {"arguments", "environment", "markup", "seams"},
     {"scenes"},
     {"networks"},
     {"training"},

@@ -333,7 +333,10 @@ def test_a_batch_keeps_its_correlation_wherever_it_goes() -> None:
         ({"phase_bits": 2.0}, "phase_bits must be .* got 2.0"),
         ({"rician_factor_db": math.nan}, r"rician_factor_db must be a number \(±inf allowed\), got nan"),
         ({"rician_factor_db": "high"}, "rician_factor_db must be a number .* got 'high'"),
-        ({"source_correlation": 1.1}, "source_correlation must be from 0 to 1, got 1.1"),
+        (
+            {"source_correlation": 1.1},
+            "source_correlation must be a finite number of at least 0 and of at most 1, got 1.1",
+        ),
         (
             {"source_correlation": 0.5, "correlation_phase": (0.0, 4.0)},
             r"correlation_phase must be \(low, high\) .* got \(0.0, 4.0\)",
@@ -346,7 +349,7 @@ def test_a_batch_keeps_its_correlation_wherever_it_goes() -> None:
         ({"site_seed": 0.5}, "site_seed must be a whole number of at least 0, got 0.5"),
         ({"range_m": 5.0}, r"range_m must be \(low, high\) .* got 5.0"),
         ({"snr_db": (0.0, math.inf)}, r"snr_db must be \(low, high\) .* got \(0.0, inf\)"),
-        ({"wavelength_m": "0.3"}, "wavelength_m must be positive and finite, got '0.3'"),
+        ({"wavelength_m": "0.3"}, "wavelength_m must be a finite number above 0, got '0.3'"),
         # contradictions
         ({"codebook": "dft", "snapshots": 17}, "snapshots must be at most N = 16 with codebook 'dft' .* got 17"),
         ({"source_correlation": 0.5, "max_sources": 1}, "source_correlation must be 0 with max_sources 1 .* got 0.5"),

@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from covlab.arguments import whole_number
 from covlab.networks.model import Estimate, Network, check_contract
 from covlab.networks.snapshot_likelihood import GridCoordinates, LikelihoodSlope, SnapshotLikelihood
 from covlab.networks.source_grid import DictionaryEstimate, default_grid
 from covlab.scenes.channel import believed_channel
-from covlab.scenes.scenario import Scenario, check_whole_number
+from covlab.scenes.scenario import Scenario
 
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
@@ -129,7 +130,7 @@ class UnrolledNet(Network):
             ("atoms", atoms),
             *(("found", number) for number in found),
         ):
-            check_whole_number(name, number, least=1)
+            whole_number(1).check(name, number)
         self.scenario, self.width, self.found, self.steps = scenario, width, found, steps
         self.grid = default_grid(scenario)
         self.atoms = min(atoms, len(self.grid))

@@ -10,19 +10,39 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CODEBOOKS = ("random", "fixed", "dft")
-SITES = ("fixed", "per_scene")
+from covlab.arguments import Allowed, check_fields, interval, number, one_of, whole_number
+
 ANY_PHASE = (-math.pi, math.pi)
 
-
-def check_whole_number(name: str, number: object, least: int) -> None:
-    """Raises ValueError, naming ``name``, unless ``number`` is a whole number of at least ``least``."""
-    if not isinstance(number, int) or isinstance(number, bool) or number < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {number!r}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+FIELDS = {
+    "ris_rows": whole_number(1),
+    "ris_columns": whole_number(1),
+    "bs_antennas": whole_number(1),
+    "snapshots": whole_number(1),
+    "max_sources": whole_number(1),
+    "wavelength_m": number(above=0),
+    "spacing_wavelengths": number(above=0),
+    "azimuth": interval(number(least=-math.pi / 2, most=math.pi / 2)),
+    "elevation": interval(number(least=-math.pi / 2, most=math.pi / 2)),
+    "range_m": interval(number(above=0)),
+    "snr_db": interval(number()),
+    "power": interval(number(above=0)),
+    "near_field": one_of((True, False)),
+    "rician_factor_db": Allowed(
+        "a number (±inf allowed)", lambda value: number().accepts(value) or value in (-math.inf, math.inf)
+    ),
+    "scatterers": whole_number(1),
+    "site_seed": whole_number(0),
+    "codebook": one_of(("random", "fixed", "dft")),
+    "phase_bits": whole_number(1, 16).or_none("any phase"),
+    "source_correlation": number(least=0, most=1),
+    "correlation_phase": interval(number(least=-math.pi, most=math.pi)),
+    "site": one_of(("fixed", "per_scene")),
+    "calibration_error_db": number().or_none("no error"),
+    "stuck_elements": whole_number(0),
+    "dead_elements": whole_number(0),
+}
+"""What each field of a scenario may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,60 +88,8 @@ class Scenario:
     dead_elements: int = 0  #: RIS elements that reflect nothing
 
     def __post_init__(self) -> None:
-        for field in ("ris_rows", "ris_columns", "bs_antennas", "snapshots", "max_sources", "scatterers"):
-            check_whole_number(f"Scenario.{field}", getattr(self, field), least=1)
-        for field in ("site_seed", "stuck_elements", "dead_elements"):
-            check_whole_number(f"Scenario.{field}", getattr(self, field), least=0)
-        for field in ("wavelength_m", "spacing_wavelengths"):
-            length = getattr(self, field)
-            if not (_is_number(length) and 0 < length < math.inf):
-                raise ValueError(f"Scenario.{field} must be positive and finite, got {length!r}")
-        for field, least, most in (
-            ("azimuth", -math.pi / 2, math.pi / 2),
-            ("elevation", -math.pi / 2, math.pi / 2),
-            ("range_m", 0.0, math.inf),
-            ("snr_db", -math.inf, math.inf),
-            ("power", 0.0, math.inf),
-            ("correlation_phase", *ANY_PHASE),
-        ):
-            bounds = getattr(self, field)
-            pair = (
-                isinstance(bounds, tuple)
-                and len(bounds) == 2
-                and all(_is_number(bound) and math.isfinite(bound) for bound in bounds)
-            )
-            if not (pair and least <= bounds[0] <= bounds[1] <= most):
-                raise ValueError(
-                    f"Scenario.{field} must be (low, high) with {least:g} <= low <= high <= {most:g}, got {bounds!r}"
-                )
-        for field in ("range_m", "power"):
-            if getattr(self, field)[0] <= 0:
-                raise ValueError(f"Scenario.{field} must start above 0, got {getattr(self, field)}")
-        for field, choices in (("codebook", CODEBOOKS), ("site", SITES), ("near_field", (True, False))):
-            if getattr(self, field) not in choices:
-                raise ValueError(
-                    f"Scenario.{field} must be one of {', '.join(map(str, choices))}, got {getattr(self, field)!r}"
-                )
-        if not _is_number(self.rician_factor_db):
-            raise ValueError(
-                f"Scenario.rician_factor_db must be a number (±inf allowed), got {self.rician_factor_db!r}"
-            )
-        error = self.calibration_error_db
-        if error is not None and not (_is_number(error) and math.isfinite(error)):
-            raise ValueError(
-                f"Scenario.calibration_error_db must be a finite number, or None for no error, got {error!r}"
-            )
-        if not (_is_number(self.source_correlation) and 0 <= self.source_correlation <= 1):
-            raise ValueError(f"Scenario.source_correlation must be from 0 to 1, got {self.source_correlation!r}")
-        if self.phase_bits is not None and not (type(self.phase_bits) is int and 1 <= self.phase_bits <= 16):
-            raise ValueError(
-                "Scenario.phase_bits must be a whole number from 1 to 16, or None for any phase, got "
-                f"{self.phase_bits!r}"
-            )
-        self._refuse_contradictions()
-
-    def _refuse_contradictions(self) -> None:
-        """A setting that another one makes impossible, or silently without effect, is refused."""
+        check_fields(self, FIELDS, "Scenario.")
+        # A setting that another one makes impossible, or leaves without effect.
         if self.codebook == "dft" and self.snapshots > self.ris_elements:
             raise ValueError(
                 f"Scenario.snapshots must be at most N = {self.ris_elements} with codebook 'dft' (there are no more "
@@ -174,7 +142,7 @@ class Scenario:
         return 2 * diagonal**2 / self.wavelength_m
 
 
-_PRESETS = {
+PRESETS = {
     scenario.name: scenario
     for scenario in (
         Scenario(name="student", ris_rows=4, ris_columns=4, bs_antennas=8, snapshots=16, max_sources=2),
@@ -182,20 +150,18 @@ _PRESETS = {
         Scenario(name="full", ris_rows=12, ris_columns=12, bs_antennas=16, snapshots=16, max_sources=5),
     )
 }
-PRESETS = tuple(_PRESETS)
 
 
 def preset(name: str) -> Scenario:
-    """The scenario called ``name``: 'student', 'near_field' or 'full'.
+    """Return the scenario called ``name``: 'student', 'near_field' or 'full'.
 
     Raises:
         ValueError: there is no such preset.
     """
-    if name not in _PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    return _PRESETS[name]
+    one_of(PRESETS).check("preset", name)
+    return PRESETS[name]
 
 
 def fixed_random_numbers(scenario: Scenario, purpose: str) -> np.random.Generator:
-    """Random numbers of the site for one purpose, unrelated to those for any other."""
+    """Return the site's random numbers for one purpose, unrelated to those for any other."""
     return np.random.default_rng(np.random.SeedSequence(scenario.site_seed, spawn_key=tuple(purpose.encode())))

@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from covlab.arguments import whole_number
 from covlab.scenes.batch import Batch
 from covlab.scenes.channel import believed_channel, fresh_site_channels, miscalibrated, site_channel
 from covlab.scenes.codebook import codebook, faulty_elements, to_surface_phases
 from covlab.scenes.geometry import phasors, steering_vectors
-from covlab.scenes.scenario import Scenario, check_whole_number
+from covlab.scenes.scenario import Scenario
 from covlab.seams import take_seams
 
 CACHE_BYTES = 2**21
@@ -38,7 +39,7 @@ def scene_generator(seed: int, stream: str, *index: int, device: str | torch.dev
     Raises:
         ValueError: seed is negative or not a whole number.
     """
-    check_whole_number("seed", seed, least=0)
+    whole_number(0).check("seed", seed)
     key = (*stream.encode(), 0, *index)
     state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state) - 2**63)
@@ -82,7 +83,7 @@ class Simulator:
         Raises:
             ValueError: ``scenes`` is not a positive whole number, or the generator is on another device.
         """
-        check_whole_number("scenes", scenes, least=1)
+        whole_number(1).check("scenes", scenes)
         if generator.device.type != self.device.type:
             raise ValueError(f"generator must be on {self.device}, got one on {generator.device}")
         s, B, K = self.scenario, scenes, self.scenario.max_sources

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from covlab.arguments import whole_number
 from covlab.scenes.batch import Batch, concatenate
-from covlab.scenes.scenario import check_whole_number
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.seams import injected_faults, take_seams
 
@@ -19,8 +19,8 @@ class FreshScenes:
     """
 
     def __init__(self, simulator: Simulator, micro_batch: int, micro_batches: int, seed: int):
-        check_whole_number("micro_batch", micro_batch, least=1)
-        check_whole_number("micro_batches", micro_batches, least=1)
+        whole_number(1).check("micro_batch", micro_batch)
+        whole_number(1).check("micro_batches", micro_batches)
         self.simulator, self.micro_batch, self.seed = simulator, micro_batch, seed
         self._length = micro_batches
         self.faults = injected_faults()  #: names; empty on every honest run
@@ -42,7 +42,7 @@ class FreshScenes:
 
     def held_out(self, micro_batches: int) -> Batch:
         """So many micro-batches for validation, from a stream of their own: never any of training's."""
-        check_whole_number("micro_batches", micro_batches, least=1)
+        whole_number(1).check("micro_batches", micro_batches)
         return concatenate(
             [
                 self.simulator.draw(self.micro_batch, self.generator("validation", 0, index))
@@ -59,7 +59,7 @@ class FixedScenes:
     """The same scenes every epoch, in an order that (seed, epoch) decides; the last micro-batch may be short."""
 
     def __init__(self, scenes: Batch, micro_batch: int, seed: int):
-        check_whole_number("micro_batch", micro_batch, least=1)
+        whole_number(1).check("micro_batch", micro_batch)
         if len(scenes) == 0:
             raise ValueError("scenes must hold at least one scene, got none")
         self.scenes, self.micro_batch, self.seed = scenes, micro_batch, seed
