@@ -333,10 +333,7 @@ def test_a_batch_keeps_its_correlation_wherever_it_goes() -> None:
         ({"phase_bits": 2.0}, "phase_bits must be .* got 2.0"),
         ({"rician_factor_db": math.nan}, r"rician_factor_db must be a number \(±inf allowed\), got nan"),
         ({"rician_factor_db": "high"}, "rician_factor_db must be a number .* got 'high'"),
-        (
-            {"source_correlation": 1.1},
-            "source_correlation must be a finite number of at least 0 and of at most 1, got 1.1",
-        ),
+        ({"source_correlation": 1.1}, "source_correlation must be .* at least 0 and at most 1, got 1.1"),
         (
             {"source_correlation": 0.5, "correlation_phase": (0.0, 4.0)},
             r"correlation_phase must be \(low, high\) .* got \(0.0, 4.0\)",

@@ -15,11 +15,10 @@ from covlab.arguments import Allowed, check_fields, interval, number, one_of, wh
 ANY_PHASE = (-math.pi, math.pi)
 
 FIELDS = {
-    "ris_rows": whole_number(1),
-    "ris_columns": whole_number(1),
-    "bs_antennas": whole_number(1),
-    "snapshots": whole_number(1),
-    "max_sources": whole_number(1),
+    **dict.fromkeys(
+        ("ris_rows", "ris_columns", "bs_antennas", "snapshots", "max_sources", "scatterers"), whole_number(1)
+    ),
+    **dict.fromkeys(("site_seed", "stuck_elements", "dead_elements"), whole_number(0)),
     "wavelength_m": number(above=0),
     "spacing_wavelengths": number(above=0),
     "azimuth": interval(number(least=-math.pi / 2, most=math.pi / 2)),
@@ -31,16 +30,12 @@ FIELDS = {
     "rician_factor_db": Allowed(
         "a number (±inf allowed)", lambda value: number().accepts(value) or value in (-math.inf, math.inf)
     ),
-    "scatterers": whole_number(1),
-    "site_seed": whole_number(0),
     "codebook": one_of(("random", "fixed", "dft")),
     "phase_bits": whole_number(1, 16).or_none("any phase"),
     "source_correlation": number(least=0, most=1),
     "correlation_phase": interval(number(least=-math.pi, most=math.pi)),
     "site": one_of(("fixed", "per_scene")),
     "calibration_error_db": number().or_none("no error"),
-    "stuck_elements": whole_number(0),
-    "dead_elements": whole_number(0),
 }
 """What each field of a scenario may be."""
 

@@ -62,14 +62,9 @@ class StudyError(RuntimeError):
 FIELDS = {
     "preset": one_of(PRESETS),
     "network": one_of(NETWORKS),
-    "windows": whole_number(1),
-    "epoch": whole_number(1),
-    "micro_batch": whole_number(1),
-    "accumulation": whole_number(1),
     "precision": one_of(PRECISIONS),
     "seed": whole_number(0),
-    "validation": whole_number(1),
-    "heartbeat": whole_number(1),
+    **dict.fromkeys(("windows", "epoch", "micro_batch", "accumulation", "validation", "heartbeat"), whole_number(1)),
 }
 """What each setting of a study may be; ``search`` is checked apart."""
 
