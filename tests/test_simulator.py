@@ -204,7 +204,7 @@ def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:
 def test_batch_refuses_mismatched_tensors() -> None:
     batch = draw(4)
     tensors = {name: getattr(batch, name) for name in Batch.__dataclass_fields__}
-    with pytest.raises(ValueError, match=r"Batch\.H must be \[4, 16, 8, 2\].*got \[3, 16, 8, 2\]"):
+    with pytest.raises(ValueError, match=r"Batch\.H must be .*= \[4, 16, 8, 2\], got \[3, 16, 8, 2\]"):
         Batch(**(tensors | {"H": batch.H[:3]}))
     with pytest.raises(ValueError, match=r"Batch\.codes must be \[B, L, N, 2\]"):
         Batch(**(tensors | {"codes": batch.codes[0]}))

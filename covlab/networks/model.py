@@ -7,97 +7,75 @@ real pairs, since a ``GradScaler`` cannot hold complex ones.
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from covlab.networks.source_grid import DictionaryEstimate
-from covlab.scenes.batch import Batch
+from covlab.networks.source_grid import DictionaryEstimate, FactoredEstimate, squared_norm, trace
+from covlab.scenes.batch import AXES, check_shapes
 from covlab.scenes.channel import believed_channel
 from covlab.scenes.scenario import Scenario
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(FactoredEstimate):
     """An estimate R̂ = F Fᴴ + εI, kept as its factors: Hermitian and positive definite by construction."""
 
     factor: Tensor  #: F, complex [B, N, r]
     loading: Tensor  #: ε > 0 [B]
     source_logits: Tensor | None = None  #: log-odds of K = 1 … K_max [B, K_max]; None without a head for it
     positions: Tensor | None = None  #: (φ, θ, log r) of each source, in any order [B, K_max, 3]; None likewise
-    unblended: "Estimate | None" = None  #: the network's own R_pred, where this estimate is a blend
-    #: what the network said on its way here, where it works in stages
+    unblended: "Estimate | None" = None  #: the network's own R_pred, if this estimate is a blend
+    #: earlier estimates of a network that works in stages
     stages: "tuple[Estimate | DictionaryEstimate, ...]" = ()
 
     @property
     def prediction(self) -> "Estimate":
-        """R_pred: what the network said before any blend."""
+        """R_pred: the network's estimate before any blend."""
         return self.unblended or self
 
     def blend(self, snapshots: Tensor, share: float) -> "Estimate":
-        """R̂ = (1 - β) R_pred + β R_samp with β = ``share``, both scaled to trace N first.
+        """Return R̂ = (1 - β) R_pred + β R_samp with β = ``share``, both scaled to trace N first.
 
         ``snapshots`` [B, N, L] are estimates of x_l at the RIS; R_samp is their sample covariance.
         """
-        elements = self.factor.shape[1]
-        own = (1 - share) * elements / self.trace_and_norm[0]
-        sample = share * elements / torch.view_as_real(snapshots).square().sum(dim=(1, 2, 3))
+        own = (1 - share) * self.elements / self.trace_and_norm[0]
+        sample = share * self.elements / squared_norm(snapshots)
         factors = [self.factor * own.sqrt().view(-1, 1, 1), snapshots * sample.sqrt().view(-1, 1, 1)]
         return replace(self, factor=torch.cat(factors, dim=2), loading=own * self.loading, unblended=self)
 
     def covariance(self) -> Tensor:
-        """R̂, formed on request [B, N, N]."""
-        identity = torch.eye(self.factor.shape[1], device=self.factor.device)
+        """Form R̂ [B, N, N]."""
+        identity = torch.eye(self.elements, device=self.factor.device)
         return self.factor @ self.factor.mH + self.loading.view(-1, 1, 1) * identity
 
-    @cached_property
-    def trace_and_norm(self) -> tuple[Tensor, Tensor]:
-        """tr(R̂) and ‖R̂‖_F, from the factors [B] each."""
+    @property
+    def elements(self) -> int:
+        return self.factor.shape[1]
+
+    def signal_moments(self) -> tuple[Tensor, Tensor]:
+        """Return tr(F Fᴴ) and ‖F Fᴴ‖²_F [B] each, from the small Gram matrix FᴴF."""
         gram = self.factor.mH @ self.factor
-        signal, elements = _trace(gram), self.factor.shape[1]
-        square = _square(gram) + 2 * self.loading * signal + elements * self.loading**2
-        return signal + elements * self.loading, square.sqrt()
+        return trace(gram), squared_norm(gram)
 
-    def nmse(self, batch: Batch) -> Tensor:
-        """``loss.nmse(self.covariance(), batch.covariance())`` from the factors, without any N×N matrix [B]."""
-        truth = batch.factor()
-        trace, norm = self.trace_and_norm
-        scale = self.factor.shape[1] / trace
-        truth_gram = truth.mH @ truth
-        inner = _square(self.factor.mH @ truth) + self.loading * _trace(truth_gram)
-        truth_square = _square(truth_gram)
-        return ((scale * norm) ** 2 - 2 * scale * inner + truth_square) / truth_square
-
-
-def _trace(matrix: Tensor) -> Tensor:
-    return matrix.diagonal(dim1=-2, dim2=-1).real.sum(dim=-1)
-
-
-def _square(matrix: Tensor) -> Tensor:
-    return torch.view_as_real(matrix).square().sum(dim=(-3, -2, -1))
+    def signal_inner(self, truth: Tensor) -> Tensor:
+        """Return ⟨F Fᴴ, T Tᴴ⟩ = ‖FᴴT‖²_F for T = ``truth``."""
+        return squared_norm(self.factor.mH @ truth)
 
 
 def check_contract(scenario: Scenario, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> None:
-    """Hold the four contract tensors against ``scenario``.
+    """Check the four contract tensors: y, H [B, L, M, 2], codes [B, L, N, 2], snr_db [B], sizes as in ``scenario``.
 
     Raises:
-        ValueError: a tensor has another shape than y [B, L, M, 2], H [B, L, M, 2], codes [B, L, N, 2],
-            snr_db [B], or is not float32; the message names it, what came and what was expected.
+        ValueError: a tensor has another shape, or is not float32; the message names it, what came and what was
+            expected.
     """
-    L, M, N = scenario.snapshots, scenario.bs_antennas, scenario.ris_elements
-    B = y.shape[0] if y.ndim else 0
-    for name, tensor, layout, shape in (
-        ("y", y, "[B, L, M, 2]", (B, L, M, 2)),
-        ("H", H, "[B, L, M, 2]", (B, L, M, 2)),
-        ("codes", codes, "[B, L, N, 2]", (B, L, N, 2)),
-        ("snr_db", snr_db, "[B]", (B,)),
-    ):
-        if tuple(tensor.shape) != shape:
-            raise ValueError(
-                f"{name} must be {layout} = {list(shape)} for scenario '{scenario.name}', got {list(tensor.shape)}"
-            )
+    tensors = {"y": y, "H": H, "codes": codes, "snr_db": snr_db}
+    sizes = {"L": scenario.snapshots, "M": scenario.bs_antennas, "N": scenario.ris_elements}
+    layouts = {name: (tensor, AXES[name]) for name, tensor in tensors.items()}
+    check_shapes(layouts, sizes, f" for scenario '{scenario.name}'")
+    for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
             raise ValueError(f"{name} must be torch.float32, got {tensor.dtype}")
 

@@ -120,11 +120,60 @@ def default_grid(scenario: Scenario, near: bool = True, step: float | None = Non
     return Grid(scenario, angles(scenario.azimuth, k * y), angles(scenario.elevation, k * z), ranges)
 
 
+def trace(matrix: Tensor) -> Tensor:
+    """Return the real part of the trace of each matrix [B, n, n] -> [B]."""
+    return matrix.diagonal(dim1=1, dim2=2).real.sum(dim=1)
+
+
+def squared_norm(matrix: Tensor) -> Tensor:
+    """Return the squared Frobenius norm of each complex matrix [B, n, m] -> [B]."""
+    return torch.view_as_real(matrix).square().sum(dim=(1, 2, 3))
+
+
+class FactoredEstimate:
+    """An estimate R̂ = S + εI, whose trace, norm and error need no N×N matrix of a scene."""
+
+    loading: Tensor  #: ε ≥ 0 [B]
+
+    @property
+    def elements(self) -> int:
+        """N, the size of R̂."""
+        raise NotImplementedError
+
+    def signal_moments(self) -> tuple[Tensor, Tensor]:
+        """Return tr(S) and ‖S‖²_F [B] each."""
+        raise NotImplementedError
+
+    def signal_inner(self, truth: Tensor) -> Tensor:
+        """Return ⟨S, T Tᴴ⟩ for T = ``truth`` [B, N, K] -> [B]."""
+        raise NotImplementedError
+
+    @cached_property
+    def trace_and_norm(self) -> tuple[Tensor, Tensor]:
+        """tr(R̂) and ‖R̂‖_F [B] each."""
+        signal, square = self.signal_moments()
+        norm = (square + 2 * self.loading * signal + self.elements * self.loading**2).sqrt()
+        return signal + self.elements * self.loading, norm
+
+    def nmse(self, batch: Batch) -> Tensor:
+        """Return ``loss.nmse(self.covariance(), batch.covariance())``, computed from the factors [B].
+
+        From ‖R̂‖² − 2⟨R̂, R⟩ + ‖R‖² with R̂ scaled to trace N, where R = T Tᴴ.
+        """
+        truth = batch.factor()
+        R_trace, norm = self.trace_and_norm
+        scale = self.elements / R_trace
+        gram = truth.mH @ truth
+        inner = self.signal_inner(truth) + self.loading * trace(gram)
+        truth_square = squared_norm(gram)
+        return ((scale * norm) ** 2 - 2 * scale * inner + truth_square) / truth_square
+
+
 @dataclass(frozen=True)
-class DictionaryEstimate:
+class DictionaryEstimate(FactoredEstimate):
     """An estimate R̂ = D diag(p) Dᴴ + εI: nonnegative powers on a grid.
 
-    Has the methods of :class:`covlab.networks.model.Estimate`, and ``factor`` = D diag(√p) where a loss term asks for
+    Has the methods of :class:`covlab.networks.model.Estimate`, and ``factor`` = D diag(√p) for a loss term that needs
     one.
     """
 
@@ -142,44 +191,30 @@ class DictionaryEstimate:
         return self
 
     @property
+    def elements(self) -> int:
+        return len(self.grid.steering)
+
+    @property
     def factor(self) -> Tensor:
         """F with R̂ = F Fᴴ + εI [B, N, G]: as wide as the grid, so formed on request only."""
         return self.grid.steering * self.power.sqrt().unsqueeze(1)
 
     def covariance(self) -> Tensor:
-        """R̂, formed on request [B, N, N]."""
+        """Form R̂ [B, N, N]."""
         D = self.grid.steering
-        return (D * self.power.unsqueeze(1)) @ D.mH + torch.diag_embed(
-            self.loading.unsqueeze(1).expand(-1, len(D)).to(D.dtype)
-        )
+        return (D * self.power.unsqueeze(1)) @ D.mH + self.loading.view(-1, 1, 1) * torch.eye(len(D), device=D.device)
 
     @cached_property
     def beam_spectrum(self) -> Tensor:
         """d_gᴴ D diag(p) Dᴴ d_g at every point g [B, G]."""
         return self.power @ self.grid.overlap
 
-    @cached_property
-    def trace_and_norm(self) -> tuple[Tensor, Tensor]:
-        """tr(R̂) and ‖R̂‖_F [B] each; ‖D diag(p) Dᴴ‖² = pᵀ|DᴴD|²p."""
-        N = len(self.grid.steering)
-        signal = N * self.power.sum(dim=1)
-        square = torch.einsum("bg,bg->b", self.beam_spectrum, self.power)
-        return signal + N * self.loading, (square + 2 * self.loading * signal + N * self.loading**2).sqrt()
+    def signal_moments(self) -> tuple[Tensor, Tensor]:
+        """Return N Σ p and ‖D diag(p) Dᴴ‖² = pᵀ|DᴴD|²p [B] each."""
+        return self.elements * self.power.sum(dim=1), torch.einsum("bg,bg->b", self.beam_spectrum, self.power)
 
-    def nmse(self, batch: Batch) -> Tensor:
-        """``loss.nmse(self.covariance(), batch.covariance())`` without any N×N matrix of a scene [B].
-
-        From ‖R̂‖² − 2⟨R̂, R⟩ + ‖R‖² with ⟨R̂, R⟩ = Σ_g p_g ‖d_gᴴF‖² + ε tr(R), where R = F Fᴴ.
-        """
-        truth = batch.factor()
-        N = truth.shape[1]
-        trace, norm = self.trace_and_norm
+    def signal_inner(self, truth: Tensor) -> Tensor:
+        """Return Σ_g p_g ‖d_gᴴT‖² [B]."""
         # One product for the whole batch; summing over sources, then over real and imaginary parts, spares a copy.
-        along = torch.view_as_real((truth.mT.flatten(0, 1) @ self.grid.steering.conj()).unflatten(0, (len(truth), -1)))
-        along = along.square().sum(dim=(1, 3))  # [B, G]
-        gram = truth.mH @ truth
-        inner = torch.einsum("bg,bg->b", self.power, along) + self.loading * gram.diagonal(dim1=1, dim2=2).real.sum(
-            dim=1
-        )
-        scale, truth_square = N / trace, torch.view_as_real(gram).square().sum(dim=(1, 2, 3))
-        return ((scale * norm) ** 2 - 2 * scale * inner + truth_square) / truth_square
+        along = (truth.mT.flatten(0, 1) @ self.grid.steering.conj()).unflatten(0, (len(truth), -1))
+        return torch.einsum("bg,bg->b", self.power, torch.view_as_real(along).square().sum(dim=(1, 3)))
