@@ -1,8 +1,7 @@
 """Snapshots in, covariance out: the networks, and the estimate they return.
 
-Every network reads the four contract tensors and nothing else of a batch. Real layers may run in
-half precision under autocast; complex tensors stay complex64, and complex parameters are kept as
-real pairs, since a ``GradScaler`` cannot hold complex ones.
+Networks read only the four contract tensors of a batch. Real layers may run in half precision under autocast. Complex
+tensors stay complex64, and complex parameters are stored as real pairs, because a ``GradScaler`` refuses complex ones.
 """
 
 import math
@@ -12,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from covlab.arguments import number
 from covlab.networks.source_grid import DictionaryEstimate, FactoredEstimate, squared_norm, trace
 from covlab.scenes.batch import AXES, check_shapes
 from covlab.scenes.channel import believed_channel
@@ -32,7 +32,7 @@ class Estimate(FactoredEstimate):
 
     @property
     def prediction(self) -> "Estimate":
-        """R_pred: the network's estimate before any blend."""
+        """R_pred, the network's estimate before any blend."""
         return self.unblended or self
 
     def blend(self, snapshots: Tensor, share: float) -> "Estimate":
@@ -40,24 +40,21 @@ class Estimate(FactoredEstimate):
 
         ``snapshots`` [B, N, L] are estimates of x_l at the RIS; R_samp is their sample covariance.
         """
-        own = (1 - share) * self.elements / self.trace_and_norm[0]
-        sample = share * self.elements / squared_norm(snapshots)
+        N = self.factor.shape[1]
+        own = (1 - share) * N / self.trace_and_norm[0]
+        sample = share * N / squared_norm(snapshots)
         factors = [self.factor * own.sqrt().view(-1, 1, 1), snapshots * sample.sqrt().view(-1, 1, 1)]
         return replace(self, factor=torch.cat(factors, dim=2), loading=own * self.loading, unblended=self)
 
     def covariance(self) -> Tensor:
         """Form R̂ [B, N, N]."""
-        identity = torch.eye(self.elements, device=self.factor.device)
+        identity = torch.eye(self.factor.shape[1], device=self.factor.device)
         return self.factor @ self.factor.mH + self.loading.view(-1, 1, 1) * identity
 
-    @property
-    def elements(self) -> int:
-        return self.factor.shape[1]
-
-    def signal_moments(self) -> tuple[Tensor, Tensor]:
-        """Return tr(F Fᴴ) and ‖F Fᴴ‖²_F [B] each, from the small Gram matrix FᴴF."""
+    def signal_moments(self) -> tuple[int, Tensor, Tensor]:
+        """Return N, tr(F Fᴴ) [B] and ‖F Fᴴ‖²_F [B], from the small Gram matrix FᴴF."""
         gram = self.factor.mH @ self.factor
-        return trace(gram), squared_norm(gram)
+        return self.factor.shape[1], trace(gram), squared_norm(gram)
 
     def signal_inner(self, truth: Tensor) -> Tensor:
         """Return ⟨F Fᴴ, T Tᴴ⟩ = ‖FᴴT‖²_F for T = ``truth``."""
@@ -81,16 +78,14 @@ def check_contract(scenario: Scenario, y: Tensor, H: Tensor, codes: Tensor, snr_
 
 
 class Network(nn.Module):
-    """What a network here has besides its layers: the scenario it was made for, and a head that may learn at a rate of
-    its own.
-    """
+    """A network for one scenario, with a head that may have its own learning rate."""
 
     scenario: Scenario
     head: nn.Module
 
 
 class EstimateHead(nn.Module):
-    """Features in, :class:`Estimate` out; starts near the scaled identity, which is what knowing nothing looks like."""
+    """Features in, :class:`Estimate` out; starts near the scaled identity, the estimate that has learned nothing."""
 
     def __init__(self, features: int, scenario: Scenario, rank: int):
         super().__init__()
@@ -113,17 +108,16 @@ class EstimateHead(nn.Module):
 
 
 class BackProjectionNet(Network):
-    """Back-project, look along learned beams, square, average over snapshots, predict the factors of R.
+    """Back-project, apply learned beams, square, average over snapshots, predict the factors of R.
 
-    The squaring matters: R is a second-order quantity of the snapshots, and the product with conj(c_l)
-    must be taken before it, or fresh random codes scramble every phase.
+    R is a second-order quantity of the snapshots, so the beams are squared. The product with conj(c_l) must come first,
+    because random codes scramble the phases of y.
 
     Args:
-        scenario: sizes, and the site whose channel is known, as the receiver believes it.
+        scenario: sizes, and the channel Ĝ that the receiver knows.
         beams: number C of learned beams.
-        width: of the two hidden layers.
+        width: width of the two hidden layers.
         rank: r of the predicted factor.
-        ridge: regularization of the least-squares back-projection Gᴴ(G Gᴴ + ridge·I)⁻¹.
         blend: β, the share of the back-projected sample covariance in the final estimate.
 
     Raises:
@@ -132,21 +126,13 @@ class BackProjectionNet(Network):
 
     back_projection: Tensor
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        beams: int = 256,
-        width: int = 512,
-        rank: int = 16,
-        ridge: float = 0.1,
-        blend: float = 0.0,
-    ):
+    def __init__(self, scenario: Scenario, beams: int = 256, width: int = 512, rank: int = 16, blend: float = 0.0):
         super().__init__()
-        if not 0 <= blend < 1:
-            raise ValueError(f"blend must be at least 0 and below 1, got {blend!r}")
+        number(least=0, below=1).check("blend", blend)
         self.scenario, self.width, self.blend = scenario, width, blend
         G = believed_channel(scenario)
-        back_projection = G.mH @ torch.linalg.inv(G @ G.mH + ridge * torch.eye(scenario.bs_antennas))
+        # Regularized least squares.
+        back_projection = G.mH @ torch.linalg.inv(G @ G.mH + 0.1 * torch.eye(scenario.bs_antennas))
         self.register_buffer("back_projection", torch.view_as_real(back_projection.to(torch.complex64)))
         self.beams = nn.Parameter(torch.randn(beams, scenario.ris_elements, 2) / math.sqrt(2 * scenario.ris_elements))
         self.backbone = nn.Sequential(
@@ -160,7 +146,7 @@ class BackProjectionNet(Network):
         self.head = EstimateHead(width, scenario, rank)
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
-        """y [B, L, M, 2], H [B, L, M, 2] (not needed: the site is known), codes [B, L, N, 2], snr_db [B]."""
+        """y [B, L, M, 2], H [B, L, M, 2] (unused: Ĝ is known), codes [B, L, N, 2], snr_db [B]."""
         check_contract(self.scenario, y, H, codes, snr_db)
         y, codes = torch.view_as_complex(y), torch.view_as_complex(codes)
         x = codes.conj() * (y @ torch.view_as_complex(self.back_projection).T)  # [B, L, N]
@@ -173,10 +159,10 @@ class BackProjectionNet(Network):
 
 
 class SnapshotConvNet(Network):
-    """The network of the reviewed pipeline: convolutions along the snapshots, for y, H and the codes apart.
+    """The network of the reviewed pipeline: separate convolutions along the snapshots of y, H and the codes.
 
-    Each branch sees its tensor as a sequence [B, 2·channels, L]: pointwise → depthwise → pointwise with
-    GELU, then the mean over the sequence. No product of y with conj(codes) is ever taken.
+    Each branch takes its tensor as a sequence [B, 2·channels, L]: pointwise → depthwise → pointwise with GELU, then the
+    mean over the sequence. It never multiplies y with conj(codes).
     """
 
     def __init__(self, scenario: Scenario, channels: int = 64, width: int = 256, rank: int = 16):
@@ -186,12 +172,7 @@ class SnapshotConvNet(Network):
         self.y_branch = _snapshot_branch(2 * M, channels)
         self.H_branch = _snapshot_branch(2 * M, channels)
         self.codes_branch = _snapshot_branch(2 * N, channels)
-        self.backbone = nn.Sequential(
-            nn.Linear(3 * channels + 1, width),
-            nn.GELU(),
-            nn.Linear(width, width),
-            nn.GELU(),
-        )
+        self.backbone = nn.Sequential(nn.Linear(3 * channels + 1, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
         self.head = EstimateHead(width, scenario, rank)
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
