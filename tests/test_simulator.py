@@ -191,7 +191,10 @@ def test_scenario_refuses_by_name(field: str, value: Any) -> None:
             lambda: Simulator(STUDENT).draw(0, scene_generator(0, "test")),
             "scenes must be a whole number of at least 1, got 0",
         ),
-        (lambda: Simulator(STUDENT, dtype=torch.float32), "dtype must be torch.complex64 or torch.complex128"),
+        (
+            lambda: Simulator(STUDENT, dtype=torch.float32),
+            "dtype must be one of torch.complex64, torch.complex128, got",
+        ),
         (lambda: FixedScenes(draw(4)[:0], 2, 0), "at least one scene"),
         (lambda: FreshScenes(Simulator(STUDENT), 8, 0, 0), "micro_batches must be"),
     ],

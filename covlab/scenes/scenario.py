@@ -1,8 +1,7 @@
-"""What is simulated: array sizes, geometry, and the ranges scenes are drawn from.
+"""What is simulated: array sizes, geometry, and the ranges from which scenes are drawn.
 
-Symbols used throughout covlab: ``M`` base-station (BS) antennas, ``N`` elements of the
-reconfigurable intelligent surface (RIS), ``L`` snapshots, ``K`` sources. (Beware: much of
-the array-processing literature writes N for sensors and M for sources.)
+Symbols in covlab: ``M`` antennas of the base station (BS), ``N`` elements of the reconfigurable intelligent surface
+(RIS), ``L`` snapshots, ``K`` sources. (Much of the literature writes N for sensors and M for sources.)
 """
 
 import math
@@ -44,8 +43,7 @@ FIELDS = {
 class Scenario:
     """Everything that is fixed while scenes are drawn at random.
 
-    Lengths are in metres, angles in radians, powers and SNR as named. A scenario is a value:
-    use ``dataclasses.replace`` for a variation of one.
+    Lengths are in metres, angles in radians, powers and SNR as named. ``dataclasses.replace`` makes a variation.
 
     Raises:
         ValueError: a field is out of its range; the message names the field.
@@ -64,36 +62,33 @@ class Scenario:
     range_m: tuple[float, float] = (0.5, 10.0)
     snr_db: tuple[float, float] = (-5.0, 20.0)
     power: tuple[float, float] = (0.2, 1.0)
-    near_field: bool = True  #: spherical waves; False: plane waves, and ranges do not matter
-    #: κ of the site, line of sight over scattered power; -inf: no line of sight, +inf: nothing else
+    near_field: bool = True  #: spherical waves; False: plane waves, whatever the range
+    #: κ of the channel, line of sight over scattered power; -inf: no line of sight, +inf: no scatterers
     rician_factor_db: float = 0.0
     scatterers: int = 64  #: of the site channel
-    site_seed: int = 0  #: draws what stands still: scatterers, fixed codebook, faulty elements, calibration error
+    site_seed: int = 0  #: draws what is fixed: scatterers, fixed codebook, faulty elements, calibration error
 
-    #: "random" phases anew for every scene; "fixed": once, for all scenes; "dft": L of the N orthogonal DFT codes
+    #: "random": new phases for every scene; "fixed": the same for all scenes; "dft": L of the N orthogonal DFT codes
     codebook: str = "random"
-    phase_bits: int | None = None  #: the surface knows 2^b phases, and codes are rounded to them; None: any phase
+    phase_bits: int | None = None  #: b, if the RIS has only 2^b phases, to which codes are rounded; None: any phase
     source_correlation: float = 0.0  #: |ρ| between the symbols of any two sources of a scene; 1 is coherent
     correlation_phase: tuple[float, float] = ANY_PHASE  #: phase of each source's symbols relative to the first source's
-    #: "fixed": one channel G, which estimators know; "per_scene": fresh scatterers, and H is all they know
+    #: "fixed": one channel G, which estimators know; "per_scene": new scatterers, and estimators know only H
     site: str = "fixed"
-    #: ‖Ĝ − G‖²/‖G‖² of the channel Ĝ that the receiver believes in; None: Ĝ = G
+    #: ‖Ĝ − G‖²/‖G‖² of the channel Ĝ that the receiver knows; None: Ĝ = G
     calibration_error_db: float | None = None
-    stuck_elements: int = 0  #: RIS elements that keep one random phase whatever code is asked for
+    stuck_elements: int = 0  #: RIS elements that keep one random phase, whatever the code
     dead_elements: int = 0  #: RIS elements that reflect nothing
 
     def __post_init__(self) -> None:
         check_fields(self, FIELDS, "Scenario.")
-        # A setting that another one makes impossible, or leaves without effect.
-        if self.codebook == "dft" and self.snapshots > self.ris_elements:
-            raise ValueError(
-                f"Scenario.snapshots must be at most N = {self.ris_elements} with codebook 'dft' (there are no more "
-                f"orthogonal codes), got {self.snapshots}"
-            )
+        # Settings that another one makes impossible, or leaves without effect.
+        N = self.ris_elements
+        if self.codebook == "dft" and self.snapshots > N:
+            raise ValueError(f"Scenario.snapshots must be at most N = {N} with codebook 'dft', got {self.snapshots}")
         if self.source_correlation > 0 and self.max_sources == 1:
             raise ValueError(
-                "Scenario.source_correlation must be 0 with max_sources 1 (nothing to correlate with), got "
-                f"{self.source_correlation!r}"
+                f"Scenario.source_correlation must be 0 with max_sources 1, got {self.source_correlation!r}"
             )
         if self.source_correlation == 0 and self.correlation_phase != ANY_PHASE:
             raise ValueError(
@@ -101,19 +96,15 @@ class Scenario:
             )
         if self.site == "per_scene" and self.rician_factor_db == math.inf:
             raise ValueError(
-                "Scenario.site must be 'fixed' with rician_factor_db inf (scenes differ by their scatterers), got "
-                "'per_scene'"
+                "Scenario.site must be 'fixed' with rician_factor_db inf (there are no scatterers), got 'per_scene'"
             )
-        if self.stuck_elements + self.dead_elements > self.ris_elements:
+        if self.stuck_elements + self.dead_elements > N:
             raise ValueError(
-                f"Scenario.stuck_elements and dead_elements must be at most N = {self.ris_elements} together, got "
+                f"Scenario.stuck_elements and dead_elements must be at most N = {N} together, got "
                 f"{self.stuck_elements} and {self.dead_elements}"
             )
-        if self.dead_elements == self.ris_elements:
-            raise ValueError(
-                f"Scenario.dead_elements must be below N = {self.ris_elements} (nothing would reach the receiver), "
-                f"got {self.dead_elements}"
-            )
+        if self.dead_elements == N:
+            raise ValueError(f"Scenario.dead_elements must be below N = {N}, got {self.dead_elements}")
 
     @property
     def ris_elements(self) -> int:
@@ -122,7 +113,7 @@ class Scenario:
 
     @property
     def spacing_m(self) -> float:
-        """Distance between neighbouring RIS elements, and between neighbouring BS antennas, in metres."""
+        """Distance between neighboring RIS elements, and between neighboring BS antennas, in metres."""
         return self.spacing_wavelengths * self.wavelength_m
 
     @property
@@ -132,7 +123,7 @@ class Scenario:
 
     @property
     def fraunhofer_distance_m(self) -> float:
-        """d_F = 2D²/λ with D the diagonal of the aperture: nearer than this, wave fronts arrive curved."""
+        """d_F = 2D²/λ with D the diagonal of the aperture; the wave fronts of nearer sources are curved."""
         diagonal = self.spacing_m * math.hypot(self.ris_rows - 1, self.ris_columns - 1)
         return 2 * diagonal**2 / self.wavelength_m
 
