@@ -193,7 +193,7 @@ def test_scenario_refuses_by_name(field: str, value: Any) -> None:
         ),
         (
             lambda: Simulator(STUDENT, dtype=torch.float32),
-            "dtype must be one of torch.complex64, torch.complex128, got",
+            "dtype must be one of torch.complex64, torch.complex128",
         ),
         (lambda: FixedScenes(draw(4)[:0], 2, 0), "at least one scene"),
         (lambda: FreshScenes(Simulator(STUDENT), 8, 0, 0), "micro_batches must be"),

@@ -4,6 +4,8 @@ All are called with a batch and the channel G [M, N], and read only the four con
 y changes only the scale of R̂, and scenes do not affect each other.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -72,14 +74,12 @@ def sample_covariance(batch: Batch, G: Tensor) -> Estimate:
 
 def ledoit_wolf(batch: Batch, G: Tensor) -> Estimate:
     """Sample covariance of back-projected snapshots, shrunk towards the identity as in Ledoit and Wolf (2004)."""
-    snapshots = back_project(batch, G)
-    return _shrunk(snapshots, ledoit_wolf_share(snapshots))
+    return _shrunk(back_project(batch, G), ledoit_wolf_share)
 
 
 def oas(batch: Batch, G: Tensor) -> Estimate:
     """The same, shrunk by the oracle-approximating share (Chen, Wiesel, Eldar and Hero 2010)."""
-    snapshots = back_project(batch, G)
-    return _shrunk(snapshots, oas_share(snapshots))
+    return _shrunk(back_project(batch, G), oas_share)
 
 
 def ledoit_wolf_share(snapshots: Tensor) -> Tensor:
@@ -110,8 +110,8 @@ def _moments(snapshots: Tensor) -> tuple[Tensor, Tensor]:
     return gram.diagonal(dim1=1, dim2=2).real.sum(dim=1), gram.abs().square().sum(dim=(1, 2))
 
 
-def _shrunk(snapshots: Tensor, share: Tensor) -> Estimate:
-    N, L = snapshots.shape[1:]
+def _shrunk(snapshots: Tensor, share_of: Callable[[Tensor], Tensor]) -> Estimate:
+    (N, L), share = snapshots.shape[1:], share_of(snapshots)
     mean = snapshots.abs().square().sum(dim=1).mean(dim=1) / N
     return Estimate(snapshots * ((1 - share) / L).sqrt().view(-1, 1, 1), share * mean)
 

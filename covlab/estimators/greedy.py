@@ -132,11 +132,8 @@ def information(
         return torch.view_as_real(steering_at(scenario, at))
 
     steering = steering_at(scenario, coordinates)
-    along = torch.eye(3, dtype=coordinates.dtype, device=coordinates.device)
-    slopes = [
-        torch.view_as_complex(torch.func.jvp(steer, (coordinates,), (axis.expand_as(coordinates),))[1])
-        for axis in along
-    ]
+    along = torch.eye(3, dtype=coordinates.dtype, device=coordinates.device).expand(*coordinates.shape, 3).unbind(-1)
+    slopes = [torch.view_as_complex(torch.func.jvp(steer, (coordinates,), (axis,))[1]) for axis in along]
     stack = torch.stack([*slopes, steering / 2], dim=2) * power[:, :, None, None]  # [B, K, 4, N]
     d = scenes.responses(steering.mT)
     T, log_det = scenes.whitener(d, power)
@@ -168,11 +165,10 @@ def scoring(
         louder = torch.maximum(power * moved[..., 3].clamp(-2, 2).exp(), floor)
         trial = information(scenes, scenario, there, louder)
         better = trial[2] < cost
-        coordinates = torch.where(better.view(-1, 1, 1), there, coordinates)
-        power = torch.where(better.view(-1, 1), louder, power)
-        gradient = torch.where(better.view(-1, 1), trial[0], gradient)
-        fisher = torch.where(better.view(-1, 1, 1), trial[1], fisher)
-        cost = torch.where(better, trial[2], cost)
+        changes = ((coordinates, there), (power, louder), *zip((gradient, fisher, cost), trial, strict=True))
+        coordinates, power, gradient, fisher, cost = (
+            torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, old) for old, new in changes
+        )
         damping = torch.where(better, damping / 5, damping * 8).clamp(1e-5, 1e5)
     return coordinates, power, cost
 

@@ -60,11 +60,6 @@ class CodedSnapshots:
         log_det = 2 * root.diagonal(dim1=2, dim2=3).real.log().sum(dim=(1, 2))
         return torch.linalg.solve_triangular(root, self.eye.expand_as(root), upper=False), log_det
 
-    def cost(self, responses: Tensor, power: Tensor) -> Tensor:
-        """Return −log likelihood up to a constant: Σ_l log det C_l + y_lᴴ C_l⁻¹ y_l [B]."""
-        T, log_det = self.whitener(responses, power)
-        return log_det + square(T @ self.y).sum(dim=(1, 2, 3))
-
 
 def square(tensor: Tensor) -> Tensor:
     """Return |·|² of each entry."""

@@ -140,8 +140,7 @@ class UnrolledNet(Network):
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
         """y [B, L, M, 2], H [B, L, M, 2] (unused: G is known), codes [B, L, N, 2], snr_db [B]."""
         check_contract(self.scenario, y, H, codes, snr_db)
-        if self.grid.steering.device != y.device:
-            self.grid = self.grid.to(y.device)
+        self.grid = self.grid.to(y.device)
         with self.exact():
             likelihood = SnapshotLikelihood(torch.view_as_complex(self.site), y, codes, snr_db)
             precision = likelihood.precision(None, None, torch.ones_like(snr_db))
@@ -209,8 +208,9 @@ class UnrolledNet(Network):
         peak = cube == F.max_pool3d(cube, 3, 1, padding=1)
         index = torch.where(peak, cube, 1e-6 * cube).flatten(1).topk(count, dim=1).indices
         moments = torch.cat([cube, cube * self.coordinates.points.view(3, *self.grid.shape)], dim=1)
-        # padded first: plane waves have one range
-        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(2)
+        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(
+            2
+        )  # padded, since plane waves have one range
         around = around.gather(2, index.unsqueeze(1).expand(-1, 4, -1))
         mass = around[:, :1].clamp(min=1e-9)
         positions, log_power = around[:, 1:] / mass, mass.squeeze(1).log().clamp(min=-10)

@@ -27,31 +27,30 @@ def site_channel(scenario: Scenario) -> Tensor:
         raise ValueError(f"scenario.site must be 'fixed' for a known channel G, got {scenario.site!r}")
     rng = np.random.default_rng(scenario.site_seed)
     bearings = rng.standard_normal((scenario.scatterers, 3))
-    bearings[:, 0] = abs(bearings[:, 0])
-    bearings /= np.linalg.norm(bearings, axis=1, keepdims=True)
-    scatterers = torch.from_numpy(bearings * rng.uniform(*SCATTERER_RANGE_M, (scenario.scatterers, 1)))
-    gains = torch.view_as_complex(torch.from_numpy(rng.standard_normal((scenario.scatterers, 2))))
-    return channel_of_scatterers(scenario, scatterers, gains)
+    distances = rng.uniform(*SCATTERER_RANGE_M, (scenario.scatterers, 1))
+    gains = rng.standard_normal((scenario.scatterers, 2))
+    return channel_of_scatterers(scenario, *map(torch.from_numpy, (bearings, distances, gains)))
 
 
 def fresh_site_channels(scenario: Scenario, count: int, generator: torch.Generator) -> Tensor:
     """Draw G of ``count`` sites with different scatterers, as in :func:`site_channel` [count, M, N], complex128."""
     shape, device = (count, scenario.scatterers), generator.device
     bearings = torch.randn(*shape, 3, generator=generator, device=device, dtype=torch.float64)
-    bearings[..., 0].abs_()
-    bearings /= torch.linalg.vector_norm(bearings, dim=-1, keepdim=True)
     near, far = SCATTERER_RANGE_M
     distances = near + (far - near) * torch.rand(*shape, 1, generator=generator, device=device, dtype=torch.float64)
     gains = torch.randn(*shape, 2, generator=generator, device=device, dtype=torch.float64)
-    return channel_of_scatterers(scenario, bearings * distances, torch.view_as_complex(gains))
+    return channel_of_scatterers(scenario, bearings, distances, gains)
 
 
-def channel_of_scatterers(scenario: Scenario, scatterers: Tensor, gains: Tensor) -> Tensor:
-    """Return G for scatterers at [..., S, 3] metres of complex ``gains`` [..., S]: [..., M, N].
+def channel_of_scatterers(scenario: Scenario, bearings: Tensor, distances: Tensor, gains: Tensor) -> Tensor:
+    """Return G [..., M, N] for scatterers in the directions of ``bearings`` [..., S, 3], at ``distances`` [..., S, 1].
 
-    Both parts, line of sight and scattered, have mean |G|² = 1/N before κ weighs them.
+    Distances are in metres, ``gains`` [..., S, 2] real pairs. Both parts, line of sight and scattered, have mean
+    |G|² = 1/N before κ weighs them.
     """
-    M, device = scenario.bs_antennas, scatterers.device
+    M, device = scenario.bs_antennas, bearings.device
+    bearings = torch.cat([bearings[..., :1].abs(), bearings[..., 1:]], dim=-1)
+    scatterers = bearings / torch.linalg.vector_norm(bearings, dim=-1, keepdim=True) * distances
     elements = ris_positions(scenario).to(device)
     antennas = torch.zeros(M, 3, dtype=torch.float64, device=device)
     antennas[:, 1] = scenario.spacing_m * (torch.arange(M, device=device) - (M - 1) / 2)
@@ -62,7 +61,7 @@ def channel_of_scatterers(scenario: Scenario, scatterers: Tensor, gains: Tensor)
 
     line_of_sight = wave(torch.cdist(antennas, elements))
     to_antennas, to_elements = wave(torch.cdist(antennas, scatterers)), wave(torch.cdist(scatterers, elements))
-    scattered = (to_antennas * gains.unsqueeze(-2)) @ to_elements
+    scattered = (to_antennas * torch.view_as_complex(gains).unsqueeze(-2)) @ to_elements
     balance = math.tanh(scenario.rician_factor_db * math.log(10) / 20)  # (κ - 1) / (κ + 1), also for ±inf dB
 
     def scaled(share: float, path: Tensor) -> Tensor:
