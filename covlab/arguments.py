@@ -34,17 +34,15 @@ def check_fields(owner: object, table: Mapping[str, Allowed], prefix: str = "") 
 
 
 def whole_number(least: int, most: float = math.inf) -> Allowed:
-    """An integer from ``least`` to ``most``; no bool."""
-    expected = f"a whole number of at least {least}" if most == math.inf else f"a whole number from {least} to {most}"
-    return Allowed(
-        expected, lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-    )
+    """An int from ``least`` to ``most``."""
+    limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+    return Allowed(f"a whole number {limits}", lambda value: type(value) is int and least <= value <= most)
 
 
 def number(
-    *, above: float = -math.inf, least: float = -math.inf, below: float = math.inf, most: float = math.inf
+    above: float = -math.inf, least: float = -math.inf, below: float = math.inf, most: float = math.inf
 ) -> Allowed:
-    """A finite number within these limits, int or float; no bool."""
+    """A finite int or float within limits."""
     limits = {"above": above, "of at least": least, "below": below, "at most": most}
     said = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
 
@@ -56,7 +54,7 @@ def number(
 
 
 def interval(end: Allowed) -> Allowed:
-    """A tuple (low, high) with low <= high, both of which are allowed by ``end``."""
+    """A tuple (low, high) with low <= high, both of which ``end`` allows."""
 
     def accepts(value: Any) -> bool:
         return isinstance(value, tuple) and len(value) == 2 and all(map(end.accepts, value)) and value[0] <= value[1]

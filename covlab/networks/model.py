@@ -6,6 +6,7 @@ tensors stay complex64, and complex parameters are stored as real pairs, because
 
 import math
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,8 @@ from covlab.networks.source_grid import DictionaryEstimate, FactoredEstimate, sq
 from covlab.scenes.batch import AXES, check_shapes
 from covlab.scenes.channel import believed_channel
 from covlab.scenes.scenario import Scenario
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,14 @@ class Network(nn.Module):
     head: nn.Module
 
 
+def start_small(layer: Layer) -> Layer:
+    """Scale the weights by 0.1 and set the bias to zero, so that an untrained network says little."""
+    with torch.no_grad():
+        layer.weight.mul_(0.1)
+        layer.bias.zero_()
+    return layer
+
+
 class EstimateHead(nn.Module):
     """Features in, :class:`Estimate` out; starts near the scaled identity, the estimate that has learned nothing."""
 
@@ -91,10 +102,7 @@ class EstimateHead(nn.Module):
         super().__init__()
         self.factor_shape = (scenario.ris_elements, rank, 2)
         self.sizes = [2 * scenario.ris_elements * rank, 1, scenario.max_sources, 3 * scenario.max_sources]
-        self.linear = nn.Linear(features, sum(self.sizes))
-        with torch.no_grad():
-            self.linear.weight.mul_(0.1)
-            self.linear.bias.zero_()
+        self.linear = start_small(nn.Linear(features, sum(self.sizes)))
 
     def forward(self, features: Tensor) -> Estimate:
         factor, loading, source_logits, positions = self.linear(features).float().split(self.sizes, dim=1)
@@ -135,14 +143,8 @@ class BackProjectionNet(Network):
         back_projection = G.mH @ torch.linalg.inv(G @ G.mH + 0.1 * torch.eye(scenario.bs_antennas))
         self.register_buffer("back_projection", torch.view_as_real(back_projection.to(torch.complex64)))
         self.beams = nn.Parameter(torch.randn(beams, scenario.ris_elements, 2) / math.sqrt(2 * scenario.ris_elements))
-        self.backbone = nn.Sequential(
-            nn.Linear(beams + 1, width),
-            nn.LayerNorm(width),
-            nn.GELU(),
-            nn.Linear(width, width),
-            nn.LayerNorm(width),
-            nn.GELU(),
-        )
+        first = (nn.Linear(beams + 1, width), nn.LayerNorm(width), nn.GELU())
+        self.backbone = nn.Sequential(*first, nn.Linear(width, width), nn.LayerNorm(width), nn.GELU())
         self.head = EstimateHead(width, scenario, rank)
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
@@ -184,11 +186,5 @@ class SnapshotConvNet(Network):
 
 
 def _snapshot_branch(inputs: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv1d(inputs, channels, 1),
-        nn.GELU(),
-        nn.Conv1d(channels, channels, 3, padding=1, groups=channels),
-        nn.GELU(),
-        nn.Conv1d(channels, channels, 1),
-        nn.GELU(),
-    )
+    pointwise, depthwise = nn.Conv1d(inputs, channels, 1), nn.Conv1d(channels, channels, 3, padding=1, groups=channels)
+    return nn.Sequential(pointwise, nn.GELU(), depthwise, nn.GELU(), nn.Conv1d(channels, channels, 1), nn.GELU())

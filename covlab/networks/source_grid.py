@@ -106,9 +106,8 @@ def default_grid(scenario: Scenario, near: bool = True, step: float | None = Non
     near_end, far_end = scenario.range_m
     count = cells(k * (y**2 + z**2) / 2, 1 / far_end, 1 / near_end)
     ranges = 1 / torch.linspace(1 / far_end, 1 / near_end, count + 1, dtype=torch.float64)
-    if not (near and scenario.near_field):
-        ranges = None
-    return Grid(scenario, angles(scenario.azimuth, k * y), angles(scenario.elevation, k * z), ranges)
+    azimuths, elevations = angles(scenario.azimuth, k * y), angles(scenario.elevation, k * z)
+    return Grid(scenario, azimuths, elevations, ranges if near and scenario.near_field else None)
 
 
 def trace(matrix: Tensor) -> Tensor:

@@ -7,20 +7,18 @@ and how far to trust the sources found.
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from covlab.arguments import whole_number
-from covlab.networks.model import Estimate, Network, check_contract
+from covlab.networks.model import Estimate, Network, check_contract, start_small
 from covlab.networks.snapshot_likelihood import GridCoordinates, LikelihoodSlope, SnapshotLikelihood
 from covlab.networks.source_grid import DictionaryEstimate, default_grid
 from covlab.scenes.channel import believed_channel
 from covlab.scenes.scenario import Scenario
-
-Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 class GridPass(nn.Module):
@@ -30,7 +28,7 @@ class GridPass(nn.Module):
         super().__init__()
         self.entry = nn.Conv2d(channels, width, 3, padding=1)
         self.inner = nn.Conv2d(width, width, 3, padding=1)
-        self.out = _quiet(nn.Conv2d(width, ranges, 3, padding=1))
+        self.out = start_small(nn.Conv2d(width, ranges, 3, padding=1))
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         features = F.gelu(self.entry(picture))
@@ -43,24 +41,13 @@ class SourceTrust(nn.Module):
 
     def __init__(self, width: int, found: int, max_sources: int, hidden: int = 48):
         super().__init__()
-        self.source = nn.Sequential(
-            nn.Linear(width + 10, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), _quiet(nn.Linear(hidden, 2))
-        )
-        self.scene = nn.Sequential(
-            nn.Linear(width + found + 2, hidden), nn.GELU(), _quiet(nn.Linear(hidden, 2 + max_sources))
-        )
+        source = (nn.Linear(width + 10, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU())
+        self.source = nn.Sequential(*source, start_small(nn.Linear(hidden, 2)))
+        first = nn.Linear(width + found + 2, hidden)
+        self.scene = nn.Sequential(first, nn.GELU(), start_small(nn.Linear(hidden, 2 + max_sources)))
 
     def forward(self, sources: Tensor, scene: Tensor) -> tuple[Tensor, Tensor]:
         return self.source(sources).float(), self.scene(scene).float()
-
-
-def _quiet(layer: Layer) -> Layer:
-    """Start near zero, so that an untrained network changes the statistics little."""
-    with torch.no_grad():
-        layer.weight.mul_(0.1)
-        if layer.bias is not None:
-            layer.bias.zero_()
-    return layer
 
 
 class Sources(NamedTuple):
@@ -208,9 +195,7 @@ class UnrolledNet(Network):
         peak = cube == F.max_pool3d(cube, 3, 1, padding=1)
         index = torch.where(peak, cube, 1e-6 * cube).flatten(1).topk(count, dim=1).indices
         moments = torch.cat([cube, cube * self.coordinates.points.view(3, *self.grid.shape)], dim=1)
-        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(
-            2
-        )  # padded, since plane waves have one range
+        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(2)  # plane waves have one range: pad
         around = around.gather(2, index.unsqueeze(1).expand(-1, 4, -1))
         mass = around[:, :1].clamp(min=1e-9)
         positions, log_power = around[:, 1:] / mass, mass.squeeze(1).log().clamp(min=-10)

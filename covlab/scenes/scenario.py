@@ -82,29 +82,23 @@ class Scenario:
 
     def __post_init__(self) -> None:
         check_fields(self, FIELDS, "Scenario.")
-        # Settings that another one makes impossible, or leaves without effect.
-        N = self.ris_elements
+        N, stuck, dead = self.ris_elements, self.stuck_elements, self.dead_elements
+
+        def refuse(field: str, expected: str) -> None:
+            raise ValueError(f"Scenario.{field} must be {expected}, got {getattr(self, field)!r}")
+
         if self.codebook == "dft" and self.snapshots > N:
-            raise ValueError(f"Scenario.snapshots must be at most N = {N} with codebook 'dft', got {self.snapshots}")
+            refuse("snapshots", f"at most N = {N} with codebook 'dft', which has no more orthogonal codes")
         if self.source_correlation > 0 and self.max_sources == 1:
-            raise ValueError(
-                f"Scenario.source_correlation must be 0 with max_sources 1, got {self.source_correlation!r}"
-            )
+            refuse("source_correlation", "0 with max_sources 1")
         if self.source_correlation == 0 and self.correlation_phase != ANY_PHASE:
-            raise ValueError(
-                f"Scenario.correlation_phase needs a source_correlation above 0, got {self.correlation_phase} with 0"
-            )
+            refuse("correlation_phase", "left out with source_correlation 0")
         if self.site == "per_scene" and self.rician_factor_db == math.inf:
-            raise ValueError(
-                "Scenario.site must be 'fixed' with rician_factor_db inf (there are no scatterers), got 'per_scene'"
-            )
-        if self.stuck_elements + self.dead_elements > N:
-            raise ValueError(
-                f"Scenario.stuck_elements and dead_elements must be at most N = {N} together, got "
-                f"{self.stuck_elements} and {self.dead_elements}"
-            )
-        if self.dead_elements == N:
-            raise ValueError(f"Scenario.dead_elements must be below N = {N}, got {self.dead_elements}")
+            refuse("site", "'fixed' with rician_factor_db inf, since scenes would differ only by their scatterers")
+        if stuck + dead > N:
+            refuse("stuck_elements", f"at most N = {N} together with dead_elements {dead}")
+        if dead == N:
+            refuse("dead_elements", f"below N = {N}, or nothing reaches the receiver")
 
     @property
     def ris_elements(self) -> int:
