@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from covlab.arguments import number
 from covlab.networks.source_grid import DictionaryEstimate, FactoredEstimate, squared_norm, trace
-from covlab.scenes.batch import AXES, check_shapes
+from covlab.scenes.batch import check_shapes
 from covlab.scenes.channel import believed_channel
 from covlab.scenes.scenario import Scenario
 
@@ -73,8 +73,7 @@ def check_contract(scenario: Scenario, y: Tensor, H: Tensor, codes: Tensor, snr_
     """
     tensors = {"y": y, "H": H, "codes": codes, "snr_db": snr_db}
     sizes = {"L": scenario.snapshots, "M": scenario.bs_antennas, "N": scenario.ris_elements}
-    layouts = {name: (tensor, AXES[name]) for name, tensor in tensors.items()}
-    check_shapes(layouts, sizes, f" for scenario '{scenario.name}'")
+    check_shapes(tensors, sizes, context=f" for scenario '{scenario.name}'")
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
             raise ValueError(f"{name} must be torch.float32, got {tensor.dtype}")

@@ -42,8 +42,8 @@ class Batch:
     mixing: Tensor | None = None
 
     def __post_init__(self) -> None:
-        given = {name: tensor for name in AXES if (tensor := getattr(self, name)) is not None}
-        check_shapes({f"Batch.{name}": (tensor, AXES[name]) for name, tensor in given.items()}, {})
+        tensors = {name: getattr(self, name) for name in AXES}
+        check_shapes({name: tensor for name, tensor in tensors.items() if tensor is not None}, {}, "Batch.")
 
     def __len__(self) -> int:
         return self.y.shape[0]
@@ -75,22 +75,20 @@ class Batch:
         return factor @ factor.mH
 
 
-def check_shapes(tensors: Mapping[str, tuple[Tensor, str]], sizes: Mapping[str, int], context: str = "") -> None:
-    """Check the shapes of ``tensors``, {name: (tensor, its axes as in ``AXES``)}.
-
-    ``sizes`` gives the lengths of axes that are known; any other has its length in the first tensor with that axis.
+def check_shapes(tensors: Mapping[str, Tensor], sizes: Mapping[str, int], prefix: str = "", context: str = "") -> None:
+    """Check that tensors of a batch, {name: tensor}, have the axes of ``AXES``; ``sizes`` gives known lengths of axes.
 
     Raises:
-        ValueError: a shape is another one; the message ends its expectation with ``context``.
+        ValueError: a shape is another one, or differs from that of an earlier tensor along the same axis.
     """
     known = {"2": 2, **sizes}
-    for name, (tensor, layout) in tensors.items():
-        axes, shape = layout.split(), list(tensor.shape)
+    for name, tensor in tensors.items():
+        axes, shape = AXES[name].split(), list(tensor.shape)
         if len(axes) == len(shape):
             known = dict(zip(axes, shape, strict=True)) | known
         expected = [known.get(axis, axis) for axis in axes]
         if shape != expected:
-            raise ValueError(f"{name} must be [{', '.join(axes)}] = {expected}{context}, got {shape}")
+            raise ValueError(f"{prefix}{name} must be [{', '.join(axes)}] = {expected}{context}, got {shape}")
 
 
 def concatenate(batches: list[Batch]) -> Batch:

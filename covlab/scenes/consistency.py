@@ -28,10 +28,8 @@ def whitened_power(batch: Batch, G: Tensor, covariance: Tensor | None = None) ->
     double = torch.complex128
     R = (batch.covariance() if covariance is None else covariance).to(double)
     y = torch.view_as_complex(batch.y.contiguous()).to(double)
-    # G diag(c_l) [B, L, M, N]
-    effective = G.to(double) * torch.view_as_complex(batch.codes.contiguous()).to(double).unsqueeze(2)
-    expected = effective @ R.unsqueeze(1) @ effective.mH
-    antennas = y.shape[2]
-    expected = expected + batch.noise_power.to(double).view(-1, 1, 1, 1) * torch.eye(antennas, device=y.device)
-    white = torch.linalg.solve(expected, y.unsqueeze(-1)).squeeze(-1)
+    codes, antennas = torch.view_as_complex(batch.codes.contiguous()).to(double), y.shape[2]
+    responses = G.to(double) * codes.unsqueeze(2)  # G diag(c_l) [B, L, M, N]
+    noise = batch.noise_power.to(double).view(-1, 1, 1, 1) * torch.eye(antennas, device=y.device)
+    white = torch.linalg.solve(responses @ R.unsqueeze(1) @ responses.mH + noise, y.unsqueeze(-1)).squeeze(-1)
     return ((y.conj() * white).real.sum(dim=-1).mean() / antennas).item()

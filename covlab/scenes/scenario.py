@@ -18,13 +18,10 @@ FIELDS = {
         ("ris_rows", "ris_columns", "bs_antennas", "snapshots", "max_sources", "scatterers"), whole_number(1)
     ),
     **dict.fromkeys(("site_seed", "stuck_elements", "dead_elements"), whole_number(0)),
-    "wavelength_m": number(above=0),
-    "spacing_wavelengths": number(above=0),
-    "azimuth": interval(number(least=-math.pi / 2, most=math.pi / 2)),
-    "elevation": interval(number(least=-math.pi / 2, most=math.pi / 2)),
-    "range_m": interval(number(above=0)),
+    **dict.fromkeys(("wavelength_m", "spacing_wavelengths"), number(above=0)),
+    **dict.fromkeys(("azimuth", "elevation"), interval(number(least=-math.pi / 2, most=math.pi / 2))),
+    **dict.fromkeys(("range_m", "power"), interval(number(above=0))),
     "snr_db": interval(number()),
-    "power": interval(number(above=0)),
     "near_field": one_of((True, False)),
     "rician_factor_db": Allowed(
         "a number (±inf allowed)", lambda value: number().accepts(value) or value in (-math.inf, math.inf)
