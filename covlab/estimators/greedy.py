@@ -19,7 +19,7 @@ STRAYS = 1e-6
 class MatchingPursuit:
     """Covariance learning by orthogonal matching pursuit (Ollila 2024), for coded snapshots: greedy, on the grid.
 
-    Each new source stands at the grid point that raises the likelihood most at its own best power; the powers of all
+    Each new source is at the grid point that raises the likelihood most at its own best power; the powers of all
     sources so far are fitted again. K minimizes −log likelihood + 2 K log(L M) (BIC: four real numbers per source, L M
     complex samples). ``positions`` of the estimate are NaN after the first K.
     """

@@ -104,8 +104,8 @@ class RefinedGridLikelihood:
         power = likelihood_steps(scenes, scenes.responses(steering), _even_power(scenes, len(grid)), self.steps)
         for level in range(1, self.levels + 1):
             power, kept = power.topk(min(self.keep, power.shape[1]), dim=1)
-            centres = coordinates.gather(1, kept.unsqueeze(2).expand(-1, -1, 3)).unsqueeze(2)
-            coordinates = (centres + children * cell).clamp(low, high).flatten(1, 2)
+            centers = coordinates.gather(1, kept.unsqueeze(2).expand(-1, -1, 3)).unsqueeze(2)
+            coordinates = (centers + children * cell).clamp(low, high).flatten(1, 2)
             power, cell = (power / len(children)).repeat_interleave(len(children), dim=1), cell / 2
             steering = steering_at(self.scenario, coordinates).mT
             steps = self.last if level == self.levels else self.steps

@@ -91,8 +91,8 @@ def _parabola(valley: Tensor, points: Tensor, index: Tensor, axis: Tensor, strid
     inner = (index > 0) & (index < len(axis) - 1)
     middle = index.clamp(1, len(axis) - 2)
     x0, x1, x2 = axis[middle - 1], axis[middle], axis[middle + 1]
-    centre = points + (middle - index) * stride
-    y0, y1, y2 = (valley.gather(1, centre + step) for step in (-stride, 0, stride))
+    center = points + (middle - index) * stride
+    y0, y1, y2 = (valley.gather(1, center + step) for step in (-stride, 0, stride))
     left, right = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
     curvature = (right - left) / (x2 - x0)
     vertex = (x0 + x1) / 2 - left / (2 * curvature.clamp(min=torch.finfo(valley.dtype).tiny))

@@ -87,10 +87,11 @@ class Network(nn.Module):
 
 
 def start_small(layer: Layer) -> Layer:
-    """Scale the weights by 0.1 and set the bias to zero, so that an untrained network says little."""
+    """Scale the weights by 0.1 and clear the bias, so that an untrained network changes its start little."""
     with torch.no_grad():
         layer.weight.mul_(0.1)
-        layer.bias.zero_()
+        if layer.bias is not None:
+            layer.bias.zero_()
     return layer
 
 
