@@ -128,9 +128,9 @@ def phase_bounds(scenario: Scenario) -> tuple[Tensor, Tensor]:
     return torch.tensor([math.sin(a), math.sin(c), 1 / far]), torch.tensor([math.sin(b), math.sin(d), 1 / near])
 
 
-def coordinates_of(places: Batch | Grid) -> Tensor:
+def coordinates_of(points: Batch | Grid) -> Tensor:
     """Return (sin φ, sin θ, 1/r) of a batch's sources [B, K_max, 3], or of a grid's points [G, 3]."""
-    return torch.stack([places.azimuth.sin(), places.elevation.sin(), 1 / places.range_m], dim=-1)
+    return torch.stack([points.azimuth.sin(), points.elevation.sin(), 1 / points.range_m], dim=-1)
 
 
 def steering_at(scenario: Scenario, coordinates: Tensor) -> Tensor:

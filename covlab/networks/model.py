@@ -87,7 +87,7 @@ class Network(nn.Module):
 
 
 def start_small(layer: Layer) -> Layer:
-    """Scale the weights by 0.1 and clear the bias, so that an untrained network changes its start little."""
+    """Scale the weights by 0.1 and clear the bias, so that an untrained layer adds little."""
     with torch.no_grad():
         layer.weight.mul_(0.1)
         if layer.bias is not None:
