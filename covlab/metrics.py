@@ -1,6 +1,7 @@
-"""How far an estimate is from the truth: by SNR, between covariances, between subspaces, between places of sources.
+"""Distances between an estimate and the truth: of covariances, subspaces and positions; and scores by SNR.
 
-The trace-normalized error itself is :func:`covlab.training.loss.nmse`. Everything is batched over scenes.
+The main error is elsewhere. :func:`covlab.training.loss.nmse` computes the NMSE of two covariance matrices, and
+:meth:`covlab.networks.source_grid.FactoredEstimate.nmse` that of an estimate, from its factors. All are per scene.
 """
 
 import itertools
@@ -17,33 +18,22 @@ MOST_SOURCES = 6
 
 
 def by_snr(batch: Batch, scores: Tensor) -> list[dict[str, float]]:
-    """Per-scene ``scores`` [B] by SNR bin: low and high edge in dB, scenes, mean and median; empty bins are left
-    out.
-    """
+    """Summarize ``scores`` [B] by SNR bin: edges in dB, scenes, mean and median; empty bins are left out."""
     rows = []
     for low, high in itertools.pairwise(SNR_BINS_DB):
-        inside = scores[
-            (batch.snr_db >= low) & ((batch.snr_db < high) | (high == SNR_BINS_DB[-1]) & (batch.snr_db == high))
-        ]
+        upper = batch.snr_db <= high if high == SNR_BINS_DB[-1] else batch.snr_db < high
+        inside = scores[(batch.snr_db >= low) & upper]
         if len(inside):
-            rows.append(
-                {
-                    "low_db": low,
-                    "high_db": high,
-                    "scenes": len(inside),
-                    "mean": inside.mean().item(),
-                    "median": inside.median().item(),
-                }
-            )
+            row = {"low_db": low, "high_db": high, "scenes": len(inside)}
+            rows.append(row | {"mean": inside.mean().item(), "median": inside.median().item()})
     return rows
 
 
 def bures_wasserstein(one: Tensor, other: Tensor) -> Tensor:
-    """The Bures–Wasserstein distance of two covariances, both scaled to trace N first: two [B, N, N] -> [B].
+    """Return the Bures–Wasserstein distance of two covariances, both scaled to trace N first: two [B, N, N] -> [B].
 
-    d² = tr R₁ + tr R₂ − 2 tr (R₁^½ R₂ R₁^½)^½, the Riemannian distance that is finite for covariances of any rank
-    (Bhatia, Jain and Lim 2019), and at most (2N)^½ here. The last trace is the sum of singular values of F₁ᴴF₂ with R =
-    F Fᴴ.
+    d² = tr R₁ + tr R₂ − 2 tr (R₁^½ R₂ R₁^½)^½ (Bhatia, Jain and Lim 2019), finite for any rank and at most (2N)^½ here.
+    The last trace is the sum of singular values of F₁ᴴF₂ with R = F Fᴴ.
 
     Raises:
         ValueError: the shapes differ or are not [B, N, N].
@@ -56,16 +46,16 @@ def bures_wasserstein(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _root(R: Tensor) -> Tensor:
-    """A factor F of R = F Fᴴ; eigenvalues that rounding made negative count as zero."""
+    """Return a factor F of R = F Fᴴ; eigenvalues that rounding made negative count as zero."""
     values, vectors = torch.linalg.eigh(R)
     return vectors * values.clamp(min=0).sqrt().unsqueeze(1)
 
 
 def principal_angles(one: Tensor, other: Tensor) -> Tensor:
-    """Angles between two column spaces in radians, smallest first: [B, N, p] and [B, N, q] -> [B, min(p, q)].
+    """Return the angles between two column spaces in radians, smallest first: [B, N, p], [B, N, q] -> [B, min(p, q)].
 
-    Small angles are read off their sines and large ones off their cosines, so that both keep their digits (Björck and
-    Golub 1973). The columns of either must be linearly independent.
+    Small angles come from their sines and large ones from their cosines, which keeps their digits (Björck and Golub
+    1973). The columns of each must be linearly independent.
     """
     first, second = torch.linalg.qr(one).Q, torch.linalg.qr(other).Q
     if first.shape[2] < second.shape[2]:
@@ -76,14 +66,12 @@ def principal_angles(one: Tensor, other: Tensor) -> Tensor:
 
 
 def subspace_overlap(R: Tensor, batch: Batch) -> Tensor:
-    """‖ÛᴴU‖²_F / K of the true sources' subspace and R's K leading eigenvectors [B, N, N] -> [B]: 1 is the same, K/N is
-    chance.
-    """
+    """Return ‖ÛᴴU‖²_F / K of the true subspace and R's K leading eigenvectors [B, N, N] -> [B]: chance is K/N."""
     elements = R.shape[-1]
     K = batch.source_count
     present = (batch.power > 0).unsqueeze(1)
     A = batch.steering * present
-    # Absent sources get a diagonal of their own, so that one solve serves every K.
+    # Absent sources get a diagonal entry, so that one solve serves every K.
     gram = A.mH @ A + torch.diag_embed(elements * (~present.squeeze(1)).to(A.real.dtype))
     _, vectors = torch.linalg.eigh((R + R.mH) / 2)
     leading = vectors * (torch.arange(elements, device=R.device) >= elements - K.unsqueeze(1)).unsqueeze(1)
@@ -93,13 +81,12 @@ def subspace_overlap(R: Tensor, batch: Batch) -> Tensor:
 
 
 def cartesian_positions(azimuth: Tensor, elevation: Tensor, range_m: Tensor) -> Tensor:
-    """Cartesian places in metres [..., 3]."""
+    """Return Cartesian positions in metres [..., 3]."""
     return range_m.unsqueeze(-1) * directions(azimuth, elevation)
 
 
 def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
-    """The one-to-one assignment of least total cost, by trying them all: [B, true, guessed] -> least total [B], guess
-    of each true one [B, true].
+    """Try all one-to-one assignments: costs [B, true, guessed] -> least total [B], its guess of each true [B, true].
 
     Raises:
         ValueError: there are fewer guesses than true ones, or more than ``MOST_SOURCES`` guesses.
@@ -116,12 +103,13 @@ def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def position_errors(guess: Tensor, batch: Batch) -> Tensor:
-    """Distance in metres from each true source to its guess, under the assignment of least squared error: [B, K_max];
-    NaN for absent sources.
+    """Return the distance in metres from each true source to its guess [B, K_max]; NaN for absent sources.
+
+    Guesses are assigned to sources with the least squared error.
 
     Args:
-        guess: (φ, θ, r) in radians and metres [B, K_max, 3], in any order; a place that is NaN is none, and is taken
-            for the RIS itself, so that a missed source costs its range.
+        guess: (φ, θ, r) in radians and metres [B, K_max, 3], in any order. NaN means no guess and counts as the origin,
+            so that the error of a missed source is its range.
     """
     found = cartesian_positions(*guess.nan_to_num(0.0).unbind(dim=2))
     truth = cartesian_positions(batch.azimuth, batch.elevation, batch.range_m)
@@ -133,5 +121,5 @@ def position_errors(guess: Tensor, batch: Batch) -> Tensor:
 
 
 def rmspe(guess: Tensor, batch: Batch) -> Tensor:
-    """Root mean square position error in metres of each scene, over its sources, as in :func:`position_errors`: [B]."""
+    """Return each scene's root mean square position error in metres, from :func:`position_errors` [B]."""
     return position_errors(guess, batch).square().nanmean(dim=1).sqrt()

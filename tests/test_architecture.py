@@ -14,7 +14,7 @@ SOURCES = sorted(
 )
 
 ORDER = (
-    {"junit", "markup", "seams"},
+    {"arguments", "junit", "markup", "seams"},
     {"scenes"},
     {"networks"},
     {"training"},

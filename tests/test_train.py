@@ -99,7 +99,7 @@ def test_minutes_become_windows_and_are_stored(tmp_path: Path) -> None:
     "arguments, message",
     [
         (["--windows", 0], "windows must be a whole number of at least 1, got 0"),
-        (["--learning-rate", -1], "learning_rate must be above 0 and finite, got -1.0"),
+        (["--learning-rate", -1], "learning_rate must be a finite number above 0, got -1.0"),
         (["--accumulation", 0], "accumulation must be a whole number of at least 1, got 0"),
         (["--micro-batch", 0], "micro_batch must be a whole number of at least 1, got 0"),
         (["--epoch", 0], "epoch must be a whole number of at least 1, got 0"),

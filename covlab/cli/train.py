@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 import torch
 
+from covlab.arguments import whole_number
 from covlab.metrics import by_snr
-from covlab.scenes.scenario import PRESETS, check_whole_number, preset
+from covlab.scenes.scenario import PRESETS, preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes
 from covlab.training.checkpoint import CheckpointError
@@ -43,7 +44,7 @@ def _weights(context: click.Context, parameter: click.Parameter, settings: tuple
 @click.option(
     "--preset",
     "preset_name",
-    type=click.Choice(PRESETS),
+    type=click.Choice(tuple(PRESETS)),
     default="student",
     show_default=True,
     help="What is simulated.",
@@ -160,7 +161,7 @@ def train(
                         f"{_processes(ranks.size)}: {_command(folder, config['ranks'])}"
                     )
             else:
-                check_whole_number("epoch", windows_per_epoch, least=1)
+                whole_number(1).check("epoch", windows_per_epoch)
                 width: int | None = None
                 loss_weights = LossWeights.only(**({"lam_cov": 1.0} | weights)) if nmse_only else LossWeights(**weights)
                 if study is not None:

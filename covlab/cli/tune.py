@@ -37,7 +37,7 @@ def _search(
 )
 @click.option("--trials", type=int, help="Stop when the study holds so many finished trials, whoever ran them.")
 @click.option("--minutes", type=float, help="Begin no trial after so many minutes.")
-@click.option("--preset", type=click.Choice(PRESETS), help="What is simulated. [default: student]")
+@click.option("--preset", type=click.Choice(tuple(PRESETS)), help="What is simulated. [default: student]")
 @click.option("--network", type=click.Choice(tuple(NETWORKS)), help="[default: back-projection]")
 @click.option("--windows", type=int, help="Budget of a trial. [default: 600]")
 @click.option("--epoch", type=int, help="Windows between validations, after which a trial may be pruned. [default: 60]")

@@ -1,7 +1,7 @@
-"""Classical estimators of R, the spectra on top of any R, and the calibration of the site.
+"""Classical estimators of R, spectra of any R, and the calibration of the channel G.
 
-An estimator is called with (batch, G): a batch of which it reads the four contract tensors, and G [M, N]. It returns
-an estimate, with ``covariance()`` and ``nmse(batch)``. ``Genie`` alone reads the truth, and says so.
+An estimator is called with a batch, of which it reads the four contract tensors, and G [M, N]. It returns an estimate
+with ``covariance()`` and ``nmse(batch)``. Only ``Genie`` reads the truth.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Estimator = Callable[[Batch, Tensor], Estimate | DictionaryEstimate]
 
 
 def ladder(scenario: Scenario) -> dict[str, Estimator]:
-    """Every rung by its name, lowest first; the last one, the genie, reads the truth."""
+    """Return every estimator by its name, worst first; the last one, the genie, reads the truth."""
     grid = default_grid(scenario)
     return {
         "scaled identity": scaled_identity,

@@ -1,9 +1,10 @@
-"""How well places can be estimated at all: the stochastic Cramér-Rao bound for coded snapshots."""
+"""The stochastic Cramér-Rao bound for the positions of sources behind coded snapshots."""
 
 import torch
 from torch import Tensor
 
 from covlab.estimators.greedy import information
+from covlab.estimators.grid import coordinates_of
 from covlab.estimators.likelihood import CodedSnapshots
 from covlab.metrics import cartesian_positions
 from covlab.scenes.batch import Batch
@@ -11,36 +12,28 @@ from covlab.scenes.scenario import Scenario
 
 
 def position_bound(batch: Batch, G: Tensor, scenario: Scenario) -> Tensor:
-    """The least standard deviation in metres of an unbiased estimate of each source's place [B, K_max]; NaN for absent
-    sources.
+    """Bound the standard deviation of unbiased position estimates, in metres [B, K_max]; NaN for absent sources.
 
-    The root of the trace of a place's block of F⁻¹ in Cartesian coordinates, F the Fisher information of all places and
-    powers from L snapshots, y_l ~ CN(0, C_l), with K and σ² known (Stoica and Nehorai 1990 for snapshots of one
-    covariance). Reads the truth, and knows nothing of the ranges the scenario draws from: for a far source the bound
+    The root of the trace of a position's block of F⁻¹ in Cartesian coordinates. F is the Fisher information of all
+    positions and powers from L snapshots y_l ~ CN(0, C_l), with K and σ² known (Stoica and Nehorai 1990 for snapshots
+    of one covariance). Reads the truth, and ignores the ranges that the scenario draws from: the bound of a far source
     may be kilometres.
 
     Raises:
-        ValueError: the scenario's waves are plane, and tell no range.
+        ValueError: the scenario has plane waves, which carry no range.
     """
     if not scenario.near_field:
-        raise ValueError(
-            f"scenario must have near_field on for places to be estimated, got '{scenario.name}' with plane waves"
-        )
+        raise ValueError(f"scenario must have near_field=True to bound positions, got '{scenario.name}' without")
     scenes = CodedSnapshots(batch, G.to(torch.complex128), batch.noise_power)
-    coordinates = torch.stack([batch.azimuth.sin(), batch.elevation.sin(), 1 / batch.range_m], dim=2).double()
+    coordinates, sources = coordinates_of(batch).double(), batch.power.shape[1]
     _, fisher, _ = information(scenes, scenario, coordinates, batch.power.double())
     absent = (batch.power == 0).repeat_interleave(4, dim=1)
-    fisher = fisher + torch.diag_embed(absent.double())  # rows of zeros, otherwise
+    fisher = fisher + torch.diag_embed(absent.double())  # makes F regular
     scale = fisher.diagonal(dim1=1, dim2=2).rsqrt()
-    covariance = (
-        torch.linalg.inv(fisher * scale.unsqueeze(1) * scale.unsqueeze(2)) * scale.unsqueeze(1) * scale.unsqueeze(2)
-    )
-    blocks = torch.stack(
-        [covariance[:, 4 * k : 4 * k + 3, 4 * k : 4 * k + 3] for k in range(batch.power.shape[1])], dim=1
-    )
-    slopes = torch.func.vmap(torch.func.jacfwd(_cartesian))(coordinates.flatten(0, 1)).unflatten(
-        0, coordinates.shape[:2]
-    )
+    row, column = scale.unsqueeze(1), scale.unsqueeze(2)
+    covariance = torch.linalg.inv(fisher * row * column) * row * column
+    blocks = torch.stack([covariance[:, k : k + 3, k : k + 3] for k in range(0, 4 * sources, 4)], dim=1)
+    slopes = torch.func.vmap(torch.func.jacfwd(_cartesian))(coordinates.flatten(0, 1)).unflatten(0, (-1, sources))
     variance = (slopes @ blocks @ slopes.mT).diagonal(dim1=2, dim2=3).sum(dim=2)
     return torch.where(batch.power > 0, variance.sqrt().to(batch.power.dtype), torch.nan)
 

@@ -1,9 +1,10 @@
-"""Estimators of R without a grid: what knowing nothing costs, and what the snapshots alone are worth.
+"""Estimators of R without a grid: constants, and the sample covariance of back-projected snapshots.
 
-All of them are called with a batch and the site's channel G [M, N], and read the four contract tensors of the batch
-and nothing else of it. None depends on the scale of y (but for the scale of its R̂), nor on the other scenes of the
-batch.
+All are called with a batch and the channel G [M, N], and read only the four contract tensors of the batch. The scale of
+y changes only the scale of R̂, and scenes do not affect each other.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,25 +15,24 @@ from covlab.scenes.scenario import Scenario
 from covlab.scenes.simulator import Simulator, scene_generator
 
 PRIOR_SCENES = 4096
-"""Scenes the mean covariance is computed from."""
+"""Scenes that the mean covariance is computed from."""
 
 
 def snr(batch: Batch) -> Tensor:
-    """The signal-to-noise ratio as a ratio [B]."""
+    """Return the signal-to-noise ratio as a ratio [B]."""
     return 10 ** (batch.snr_db / 10)
 
 
 def noise_power(batch: Batch) -> Tensor:
-    """σ̂² = mean |y|² / (1 + SNR) [B].
+    """Return σ̂² = mean |y|² / (1 + SNR) [B], since the expected power of y is (1 + SNR) σ².
 
-    The SNR is the expected noise-free power at an antenna over σ², so the expected power of y is (1 + SNR) σ². The mean
-    over these L snapshots scatters with their symbols: by a quarter for one source, 16 snapshots and no noise.
+    Its mean over L snapshots varies with their symbols: by a quarter for one source, 16 snapshots and no noise.
     """
     return batch.y.square().sum(dim=3).mean(dim=(1, 2)) / (1 + snr(batch))
 
 
 def back_project(batch: Batch, G: Tensor) -> Tensor:
-    """Estimates of x_l at the RIS, x̂_l = diag(c_l)ᴴ Gᴴ (G Gᴴ + ρ I)⁻¹ y_l [B, N, L].
+    """Estimate x_l at the RIS: x̂_l = diag(c_l)ᴴ Gᴴ (G Gᴴ + ρ I)⁻¹ y_l [B, N, L].
 
     The ridge ρ = ‖G‖²_F / (M · SNR) makes it the linear estimate of least mean square error for white x_l.
     """
@@ -45,16 +45,14 @@ def back_project(batch: Batch, G: Tensor) -> Tensor:
 
 
 def scaled_identity(batch: Batch, G: Tensor) -> Estimate:
-    """R̂ = I: says nothing of any scene. The error of who has learned nothing."""
+    """R̂ = I, whatever the scene: the baseline that has learned nothing."""
     check_channel(batch, G)
     factor = torch.zeros(len(batch), G.shape[1], 1, dtype=G.dtype, device=G.device)
     return Estimate(factor, torch.ones_like(batch.snr_db))
 
 
 class MeanCovariance:
-    """R̂ = mean of R over the scenario's prior, from ``PRIOR_SCENES`` scenes: the best answer that looks at no
-    snapshot.
-    """
+    """R̂ = mean of R over ``PRIOR_SCENES`` scenes of the scenario: the best answer that ignores the snapshots."""
 
     def __init__(self, scenario: Scenario, seed: int = 0):
         factor = Simulator(scenario, dtype=torch.complex128).draw(PRIOR_SCENES, scene_generator(seed, "prior")).factor()
@@ -75,62 +73,51 @@ def sample_covariance(batch: Batch, G: Tensor) -> Estimate:
 
 
 def ledoit_wolf(batch: Batch, G: Tensor) -> Estimate:
-    """Back-projected snapshots, shrunk towards the identity as in Ledoit and Wolf (2004).
-
-    The share of the identity, ρ = min(1, (1/L²) Σ_l ‖x_l x_lᴴ − S‖² / ‖S − μI‖²), holds for real and complex data
-    alike.
-    """
-    snapshots = back_project(batch, G)
-    return _shrunk(snapshots, ledoit_wolf_share(snapshots))
+    """Sample covariance of back-projected snapshots, shrunk towards the identity as in Ledoit and Wolf (2004)."""
+    return _shrunk(back_project(batch, G), ledoit_wolf_share)
 
 
 def oas(batch: Batch, G: Tensor) -> Estimate:
-    """Back-projected snapshots, shrunk by the oracle-approximating share (Chen, Wiesel, Eldar and Hero 2010), derived
-    for complex data.
-    """
-    snapshots = back_project(batch, G)
-    return _shrunk(snapshots, oas_share(snapshots))
+    """The same, shrunk by the oracle-approximating share (Chen, Wiesel, Eldar and Hero 2010)."""
+    return _shrunk(back_project(batch, G), oas_share)
 
 
 def ledoit_wolf_share(snapshots: Tensor) -> Tensor:
-    """ρ of Ledoit and Wolf (2004) for zero-mean snapshots [B, N, L] -> [B]."""
-    _, L = snapshots.shape[1:]
+    """Return ρ = min(1, (1/L²) Σ_l ‖x_l x_lᴴ − S‖² / ‖S − μI‖²) for zero-mean snapshots [B, N, L] -> [B].
+
+    From Ledoit and Wolf (2004); the formula is the same for real and complex data.
+    """
+    N, L = snapshots.shape[1:]
     trace, square = _moments(snapshots)
     fourth = snapshots.abs().square().sum(dim=1).square().sum(dim=1)
-    return ((fourth / L - square) / L / _spread(trace, square, snapshots.shape[1])).clamp(0, 1)
+    return ((fourth / L - square) / L / (square - trace**2 / N)).clamp(0, 1)
 
 
 def oas_share(snapshots: Tensor) -> Tensor:
-    """ρ = min(1, (tr²S − tr(S²)/N) / ((L − 1/N) (tr(S²) − tr²S/N))) for zero-mean complex Gaussian snapshots [B, N, L]
-    -> [B].
+    """Return ρ = min(1, (tr²S − tr(S²)/N) / ((L − 1/N) (tr(S²) − tr²S/N))) for zero-mean snapshots [B, N, L] -> [B].
 
-    Chen et al. derive the real case. The steps are theirs with the moments of a complex Gaussian, E tr(S²) = tr(Σ²) +
+    Chen et al. derive the real case. These are their steps with the moments of a complex Gaussian, E tr(S²) = tr(Σ²) +
     tr²Σ/L and E tr²S = tr²Σ + tr(Σ²)/L: the fixed point of the oracle share when Σ is replaced by its own estimate.
     """
     N, L = snapshots.shape[1:]
     trace, square = _moments(snapshots)
-    return ((trace**2 - square / N) / ((L - 1 / N) * _spread(trace, square, N))).clamp(max=1)
+    return ((trace**2 - square / N) / ((L - 1 / N) * (square - trace**2 / N))).clamp(max=1)
 
 
 def _moments(snapshots: Tensor) -> tuple[Tensor, Tensor]:
-    """tr S and tr(S²) of the sample covariance S [B] each, from the small Gram matrix."""
+    """Return tr S and tr(S²) of the sample covariance S [B] each; ‖S − μI‖² is tr(S²) − tr²S/N."""
     gram = snapshots.mH @ snapshots / snapshots.shape[2]
     return gram.diagonal(dim1=1, dim2=2).real.sum(dim=1), gram.abs().square().sum(dim=(1, 2))
 
 
-def _spread(trace: Tensor, square: Tensor, elements: int) -> Tensor:
-    """‖S − μI‖² = tr(S²) − tr²S/N."""
-    return square - trace**2 / elements
-
-
-def _shrunk(snapshots: Tensor, share: Tensor) -> Estimate:
-    N, L = snapshots.shape[1:]
+def _shrunk(snapshots: Tensor, share_of: Callable[[Tensor], Tensor]) -> Estimate:
+    (N, L), share = snapshots.shape[1:], share_of(snapshots)
     mean = snapshots.abs().square().sum(dim=1).mean(dim=1) / N
     return Estimate(snapshots * ((1 - share) / L).sqrt().view(-1, 1, 1), share * mean)
 
 
 def check_channel(batch: Batch, G: Tensor) -> None:
-    """Raises ValueError unless ``G`` is complex [M, N] that fits the batch."""
+    """Raise ValueError unless ``G`` is complex, and [M, N] of the batch."""
     shape = (batch.y.shape[2], batch.codes.shape[2])
     if tuple(G.shape) != shape or not G.is_complex():
         raise ValueError(f"G must be complex [M, N] = {list(shape)} beside this batch, got {G.dtype} {list(G.shape)}")

@@ -1,7 +1,7 @@
-"""Estimators on a grid of possible sources: R̂ = D diag(p) Dᴴ with p ≥ 0, one power a point.
+"""Estimators on a grid of possible sources: R̂ = D diag(p) Dᴴ with a power p ≥ 0 for each point.
 
-All points have a power at once here; ``greedy.py`` takes a point at a time. σ² is taken from the SNR. All are
-deterministic, and scale with y: ten times y gives a hundred times R̂.
+All powers are fitted at once; ``greedy.py`` adds one point at a time. σ² comes from the SNR. All are deterministic, and
+ten times y gives a hundred times R̂.
 """
 
 import math
@@ -20,8 +20,8 @@ from covlab.scenes.scenario import Scenario
 class CovarianceFit:
     """Nonnegative least squares on the grid: min Σ_l ‖y_l y_lᴴ − σ²I − Σ_g p_g d_lg d_lgᴴ‖²_F over p ≥ 0.
 
-    By the multiplicative rule p_g ← p_g · Σ_l |d_lgᴴ y_l|² / Σ_l d_lgᴴ C_l d_lg, which lowers the sum in every step and
-    needs no step size (Lee and Seung 2001).
+    By the rule p_g ← p_g · Σ_l |d_lgᴴ y_l|² / Σ_l d_lgᴴ C_l d_lg, which lowers the sum in every step (Lee and Seung
+    2001).
     """
 
     def __init__(self, grid: Grid, iterations: int = 30):
@@ -29,8 +29,7 @@ class CovarianceFit:
 
     def __call__(self, batch: Batch, G: Tensor) -> DictionaryEstimate:
         grid, found = self.grid.to(batch.y.device), []
-        for piece in pieces(batch, len(grid)):
-            scenes = CodedSnapshots(piece, G)
+        for scenes in pieces(batch, G, len(grid)):
             responses = scenes.responses(grid.steering)
             data = square(responses.mH @ scenes.y).sum(dim=(1, 3))
             power = _even_power(scenes, len(grid))
@@ -42,13 +41,12 @@ class CovarianceFit:
 
 
 class GridLikelihood:
-    """Maximum likelihood on the grid: min Σ_l log det C_l + y_lᴴ C_l⁻¹ y_l over p ≥ 0; also known as sparse Bayesian
-    learning.
+    """Maximum likelihood on the grid (sparse Bayesian learning): min Σ_l log det C_l + y_lᴴ C_l⁻¹ y_l over p ≥ 0.
 
     By the rule p_g ← p_g · Σ_l |d_lgᴴ C_l⁻¹ y_l|² / Σ_l d_lgᴴ C_l⁻¹ d_lg (Abeida, Zhang, Li and Merabtine 2013, for
     snapshots of one covariance). Its square root is the rule of LIKES (Stoica and Babu 2012), which is monotone and
-    takes twice the steps. Most powers die early: after a few steps only the strongest points are kept. More steps raise
-    the likelihood and not the accuracy: stopping early regularizes.
+    takes twice the steps. After a few steps only the strongest points are kept. More steps raise the likelihood but not
+    the accuracy: stopping early regularizes.
 
     Args:
         iterations: steps in all.
@@ -61,8 +59,7 @@ class GridLikelihood:
 
     def __call__(self, batch: Batch, G: Tensor) -> DictionaryEstimate:
         grid, found = self.grid.to(batch.y.device), []
-        for piece in pieces(batch, len(grid)):
-            scenes = CodedSnapshots(piece, G)
+        for scenes in pieces(batch, G, len(grid)):
             responses = scenes.responses(grid.steering)
             power = likelihood_steps(scenes, responses, _even_power(scenes, len(grid)), self.full)
             power, kept = power.topk(self.keep, dim=1)
@@ -75,9 +72,9 @@ class GridLikelihood:
 class RefinedGridLikelihood:
     """Maximum likelihood on a coarse grid that is refined where the power is (Malioutov, Çetin and Willsky 2005).
 
-    The rule is that of :class:`GridLikelihood`. After a few steps only the strongest points are kept, and each is split
-    into eight, half a cell apart in sin φ, sin θ and 1/r. Sharper than a fixed grid of the same cost; at low SNR, sharp
-    may be wrong.
+    By the rule of :class:`GridLikelihood`. After a few steps each of the strongest points is split into eight, half a
+    cell apart in sin φ, sin θ and 1/r, and the others are dropped. Sharper than a fixed grid of the same cost, which at
+    low SNR may be wrong.
 
     Args:
         levels: how many times points are split.
@@ -90,42 +87,34 @@ class RefinedGridLikelihood:
         self.scenario, self.levels, self.steps, self.last, self.keep = scenario, levels, steps, last, keep
         self.grid = default_grid(scenario)
         self.low, self.high = phase_bounds(scenario)
-        cells = torch.tensor(
-            [max(1, count - ends) for count, ends in zip(reversed(self.grid.shape), (0, 0, 1), strict=True)]
-        )
-        self.cell = (self.high - self.low) / cells
+        ranges, elevations, azimuths = self.grid.shape
+        self.cell = (self.high - self.low) / torch.tensor([azimuths, elevations, max(1, ranges - 1)])
         self.children = torch.cartesian_prod(*[torch.tensor([-0.25, 0.25])] * 3)
 
     def __call__(self, batch: Batch, G: Tensor) -> Estimate:
-        found = [self._piece(CodedSnapshots(piece, G)) for piece in pieces(batch, len(self.grid))]
+        found = [self._piece(scenes) for scenes in pieces(batch, G, len(self.grid))]
         return Estimate(torch.cat(found), torch.zeros_like(batch.snr_db))
 
     def _piece(self, scenes: CodedSnapshots) -> Tensor:
         """F = D diag(√p) on the last grid [B, N, A]."""
         grid, device = self.grid, scenes.y.device
         low, high, children = self.low.to(device), self.high.to(device), self.children.to(device)
-        coordinates = (
-            torch.stack([grid.azimuth.sin(), grid.elevation.sin(), 1 / grid.range_m], dim=1)
-            .to(device)
-            .expand(len(scenes), -1, -1)
-        )
-        cell = self.cell.to(device)
-        steering = grid.steering.to(device)
+        coordinates = coordinates_of(grid).to(device).expand(len(scenes), -1, -1)
+        cell, steering = self.cell.to(device), grid.steering.to(device)
         power = likelihood_steps(scenes, scenes.responses(steering), _even_power(scenes, len(grid)), self.steps)
         for level in range(1, self.levels + 1):
             power, kept = power.topk(min(self.keep, power.shape[1]), dim=1)
-            centres = coordinates.gather(1, kept.unsqueeze(2).expand(-1, -1, 3)).unsqueeze(2)
-            coordinates = (centres + children * cell).clamp(low, high).flatten(1, 2)
+            centers = coordinates.gather(1, kept.unsqueeze(2).expand(-1, -1, 3)).unsqueeze(2)
+            coordinates = (centers + children * cell).clamp(low, high).flatten(1, 2)
             power, cell = (power / len(children)).repeat_interleave(len(children), dim=1), cell / 2
             steering = steering_at(self.scenario, coordinates).mT
-            power = likelihood_steps(
-                scenes, scenes.responses(steering), power, self.last if level == self.levels else self.steps
-            )
+            steps = self.last if level == self.levels else self.steps
+            power = likelihood_steps(scenes, scenes.responses(steering), power, steps)
         return steering * power.sqrt().unsqueeze(1)
 
 
 def likelihood_steps(scenes: CodedSnapshots, responses: Tensor, power: Tensor, steps: int) -> Tensor:
-    """``steps`` multiplicative steps of the powers [B, A] towards maximum likelihood."""
+    """Take ``steps`` multiplicative steps of the powers [B, A] towards maximum likelihood."""
     for _ in range(steps):
         T, _ = scenes.whitener(responses, power)
         white = T @ responses
@@ -134,17 +123,22 @@ def likelihood_steps(scenes: CodedSnapshots, responses: Tensor, power: Tensor, s
 
 
 def phase_bounds(scenario: Scenario) -> tuple[Tensor, Tensor]:
-    """Lowest and highest (sin φ, sin θ, 1/r) of the scenario's sources [3] each."""
+    """Return the lowest and the highest (sin φ, sin θ, 1/r) of the scenario's sources [3] each."""
     (a, b), (c, d), (near, far) = scenario.azimuth, scenario.elevation, scenario.range_m
     return torch.tensor([math.sin(a), math.sin(c), 1 / far]), torch.tensor([math.sin(b), math.sin(d), 1 / near])
 
 
+def coordinates_of(points: Batch | Grid) -> Tensor:
+    """Return (sin φ, sin θ, 1/r) of a batch's sources [B, K_max, 3], or of a grid's points [G, 3]."""
+    return torch.stack([points.azimuth.sin(), points.elevation.sin(), 1 / points.range_m], dim=-1)
+
+
 def steering_at(scenario: Scenario, coordinates: Tensor) -> Tensor:
-    """Steering vectors at (sin φ, sin θ, 1/r) [..., 3] -> [..., N]."""
+    """Return the steering vectors at (sin φ, sin θ, 1/r) [..., 3] -> [..., N]."""
     u, v, w = coordinates.unbind(dim=-1)
     return steering_vectors(scenario, u.asin(), v.asin(), 1 / w)
 
 
 def _even_power(scenes: CodedSnapshots, points: int) -> Tensor:
-    """The snapshots' power, spread evenly over the points [B, A]."""
+    """Spread the snapshots' power evenly over the points [B, A]."""
     return (scenes.power / points).unsqueeze(1).expand(-1, points)

@@ -1,8 +1,7 @@
 """The likelihood of coded snapshots: y_l ~ CN(0, C_l), C_l = G diag(c_l) R diag(c_l)ᴴ Gᴴ + σ²I.
 
-Each snapshot has a covariance of its own, of which it is the only sample: no sample covariance stands in for the data.
-With R = A diag(p) Aᴴ, C_l is the sum of p_k d_lk d_lkᴴ and σ²I, where d_lk = G diag(c_l) a_k is the response of
-snapshot l to place k.
+Each snapshot has its own covariance, so a sample covariance cannot replace the data. With R = A diag(p) Aᴴ, C_l is
+Σ_k p_k d_lk d_lkᴴ + σ²I, where d_lk = G diag(c_l) a_k is the response of snapshot l to a source at position k.
 """
 
 import math
@@ -15,14 +14,14 @@ from covlab.estimators.classical import check_channel, noise_power
 from covlab.scenes.batch import Batch
 
 RESPONSES_AT_ONCE = 2**22
-"""Complex numbers in one tensor of responses: scenes are worked off in pieces of this size."""
+"""Complex numbers in one tensor of responses: scenes are processed in pieces of this size."""
 
 
 class CodedSnapshots:
-    """B scenes as their likelihood sees them, in the precision of ``G``.
+    """What the likelihood of B scenes needs, in the precision of ``G``.
 
     Args:
-        noise: σ² [B]; None: what the SNR says of it (:func:`covlab.estimators.classical.noise_power`).
+        noise: σ² [B]; None: from the SNR (:func:`covlab.estimators.classical.noise_power`).
 
     Raises:
         ValueError: ``G`` does not fit the batch, or a snapshot is not finite.
@@ -46,34 +45,29 @@ class CodedSnapshots:
         return self.y.abs().square().mean(dim=(1, 2, 3)) - self.noise
 
     def responses(self, steering: Tensor) -> Tensor:
-        """d_lk of the places whose steering vectors are the columns of [N, A] or [B, N, A]: -> [B, L, M, A]."""
+        """Return d_lk for steering vectors in the columns of [N, A] or [B, N, A] -> [B, L, M, A]."""
         B, L, M, N = self.channels.shape
         return (self.channels.view(B, L * M, N) @ steering).view(B, L, M, -1)
 
     def cholesky(self, responses: Tensor, power: Tensor) -> Tensor:
-        """The Cholesky factors of C_l for powers [B, A]: -> [B, L, M, M]."""
+        """Return the Cholesky factors of C_l for powers [B, A] -> [B, L, M, M]."""
         covariance = (responses * power[:, None, None, :]) @ responses.mH + self.noise.view(-1, 1, 1, 1) * self.eye
         return torch.linalg.cholesky(covariance)
 
     def whitener(self, responses: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
-        """T_l with T_l C_l T_lᴴ = I [B, L, M, M], and Σ_l log det C_l [B]."""
+        """Return T_l with T_l C_l T_lᴴ = I [B, L, M, M], and Σ_l log det C_l [B]."""
         root = self.cholesky(responses, power)
         log_det = 2 * root.diagonal(dim1=2, dim2=3).real.log().sum(dim=(1, 2))
         return torch.linalg.solve_triangular(root, self.eye.expand_as(root), upper=False), log_det
 
-    def cost(self, responses: Tensor, power: Tensor) -> Tensor:
-        """−log likelihood, up to a constant: Σ_l log det C_l + y_lᴴ C_l⁻¹ y_l [B]."""
-        T, log_det = self.whitener(responses, power)
-        return log_det + square(T @ self.y).sum(dim=(1, 2, 3))
-
 
 def square(tensor: Tensor) -> Tensor:
-    """|·|², elementwise."""
+    """Return |·|² of each entry."""
     return torch.view_as_real(tensor).square().sum(dim=-1)
 
 
-def pieces(batch: Batch, points: int) -> Iterator[Batch]:
-    """The batch in pieces of so many scenes that their responses to ``points`` points stay small."""
+def pieces(batch: Batch, G: Tensor, points: int) -> Iterator[CodedSnapshots]:
+    """Cut the batch into pieces of scenes whose responses to ``points`` points stay small."""
     scenes = max(1, RESPONSES_AT_ONCE // (math.prod(batch.y.shape[1:3]) * points))
     for start in range(0, len(batch), scenes):
-        yield batch[start : start + scenes]
+        yield CodedSnapshots(batch[start : start + scenes], G)

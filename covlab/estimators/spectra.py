@@ -1,27 +1,28 @@
-"""From any R to sources: MUSIC and MVDR spectra over a grid, peaks, and the number of sources.
+"""From any R to sources: MUSIC and MVDR spectra over a grid, their peaks, and the number of sources.
 
-Spectra are batched over R [B, N, N] and take steering vectors D [N, G] with ‖d‖² = N; they are never negative.
+Spectra take R [B, N, N] and steering vectors D [N, G] with ‖d‖² = N, and are never negative.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from covlab.arguments import one_of
+from covlab.estimators.grid import coordinates_of
 from covlab.networks.source_grid import Grid
 
 
 def music(R: Tensor, sources: Tensor, steering: Tensor) -> Tensor:
-    """N / ‖U_nᴴ d‖², U_n the noise subspace of R: [B, N, N], K [B], [N, G] -> [B, G]. At least 1 (Schmidt 1986).
+    """Return N / ‖U_nᴴ d‖² ≥ 1, U_n the noise subspace of R: [B, N, N], K [B], [N, G] -> [B, G] (Schmidt 1986).
 
     Raises:
         ValueError: a K is not in 1 … N − 1.
     """
-    elements = R.shape[-1]
-    if sources.min() < 1 or sources.max() >= elements:
-        raise ValueError(
-            f"sources must lie in 1 … {elements - 1} for R of {elements} elements, got {sources.min().item()} … "
-            f"{sources.max().item()}"
-        )
+    elements, least, most = R.shape[-1], sources.min().item(), sources.max().item()
+    if least < 1 or most >= elements:
+        raise ValueError(f"sources must lie in 1 … {elements - 1} for R of {elements} elements, got {least} … {most}")
     _, vectors = torch.linalg.eigh((R + R.mH) / 2)
     rank = torch.arange(elements, device=R.device)
     noise = vectors * (rank < elements - sources.unsqueeze(1)).unsqueeze(1)
@@ -30,7 +31,7 @@ def music(R: Tensor, sources: Tensor, steering: Tensor) -> Tensor:
 
 
 def mvdr(R: Tensor, steering: Tensor, loading: float = 1e-3) -> Tensor:
-    """1 / dᴴ(R + εI)⁻¹d: [B, N, N], [N, G] -> [B, G] (Capon 1969).
+    """Return 1 / dᴴ(R + εI)⁻¹d: [B, N, N], [N, G] -> [B, G] (Capon 1969).
 
     Args:
         loading: ε in shares of the mean of R's diagonal; a covariance of rank K < N needs one.
@@ -43,11 +44,11 @@ def mvdr(R: Tensor, steering: Tensor, loading: float = 1e-3) -> Tensor:
 
 
 def peaks(spectrum: Tensor, axes: tuple[Tensor, ...], count: int) -> Tensor:
-    """The ``count`` highest local maxima of a spectrum over a product grid, highest first: -> [B, count, len(axes)].
+    """Find the ``count`` highest local maxima of a spectrum over a product grid, highest first [B, count, len(axes)].
 
-    A peak is at least as high as its neighbours (3 points an axis, diagonals included). Its place is refined on each
-    axis by the parabola through the reciprocals of three points: both MUSIC and MVDR are reciprocals of quadratic
-    forms. Where a scene has fewer peaks, the rest are NaN.
+    A peak is at least as high as its neighbors (3 points per axis, diagonals included). Its position is refined on each
+    axis by the parabola through the reciprocals of three points, since MUSIC and MVDR are reciprocals of quadratic
+    forms. If a scene has fewer peaks, the rest are NaN.
 
     Args:
         spectrum: [B, G], G the product of the axes' lengths, the last axis running fastest.
@@ -55,53 +56,43 @@ def peaks(spectrum: Tensor, axes: tuple[Tensor, ...], count: int) -> Tensor:
     """
     shape = tuple(len(axis) for axis in axes)
     level = spectrum.unflatten(1, shape)
-    dimensions = len(axes)
-    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[dimensions - 1]
-    # An axis of one point is no obstacle: the pool pads with -inf.
-    summit = (level == pool(level.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)).flatten(1)
-    heights = torch.where(summit, level.flatten(1), -torch.inf)
-    highest, places = heights.topk(min(count, heights.shape[1]), dim=1)
+    pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(axes) - 1]
+    # The pool pads with -inf, so an axis may have one point.
+    is_peak = (level == pool(level.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)).flatten(1)
+    heights = torch.where(is_peak, spectrum, -torch.inf)
+    highest, points = heights.topk(min(count, heights.shape[1]), dim=1)
     found = []
     for number, axis in enumerate(axes):
-        stride = 1
-        for length in shape[number + 1 :]:
-            stride *= length
-        index = places // stride % shape[number]
-        found.append(_parabola(1 / spectrum, places, index, axis, stride))
+        stride = math.prod(shape[number + 1 :])
+        found.append(_parabola(1 / spectrum, points, points // stride % shape[number], axis, stride))
     result = torch.where((highest > -torch.inf).unsqueeze(2), torch.stack(found, dim=2), torch.nan)
     return F.pad(result, (0, 0, 0, count - result.shape[1]), value=torch.nan)
 
 
 def locate(spectrum: Tensor, grid: Grid, count: int) -> Tensor:
-    """(φ, θ, r) of the ``count`` highest peaks of a spectrum [B, G] over ``grid``, in radians and metres [B, count, 3];
-    NaN where there are fewer.
+    """Return (φ, θ, r) of the ``count`` highest peaks of a spectrum [B, G] over ``grid`` [B, count, 3], or NaN.
 
-    Places are refined in sin φ, sin θ and 1/r, in which the grid is about even.
+    In radians and metres; refined in sin φ, sin θ and 1/r, in which the grid is about even.
 
     Raises:
         ValueError: ``grid`` holds plane waves.
     """
     if grid.range_m.isinf().any():
-        raise ValueError("grid must have ranges to locate sources, got one of plane waves")
-    corner = (
-        torch.stack([1 / grid.range_m, grid.elevation.sin(), grid.azimuth.sin()]).to(spectrum).unflatten(1, grid.shape)
-    )
-    axes = (corner[0, :, 0, 0], corner[1, 0, :, 0], corner[2, 0, 0, :])
-    w, v, u = peaks(spectrum, axes, count).unbind(dim=2)
+        raise ValueError("grid must have ranges to locate sources, got a grid of plane waves")
+    u, v, w = coordinates_of(grid).to(spectrum).unflatten(0, grid.shape).unbind(dim=3)
+    w, v, u = peaks(spectrum, (w[:, 0, 0], v[0, :, 0], u[0, 0, :]), count).unbind(dim=2)
     return torch.stack([u.asin(), v.asin(), 1 / w], dim=2)
 
 
 def _parabola(valley: Tensor, points: Tensor, index: Tensor, axis: Tensor, stride: int) -> Tensor:
-    """Where the parabola through a valley's point and its two neighbours on ``axis`` is lowest; at the axis' ends, the
-    grid point.
-    """
+    """Return where the parabola through a point and its neighbors on ``axis`` is lowest; at its ends, the point."""
     if len(axis) < 3:
         return axis[index]
     inner = (index > 0) & (index < len(axis) - 1)
     middle = index.clamp(1, len(axis) - 2)
     x0, x1, x2 = axis[middle - 1], axis[middle], axis[middle + 1]
-    centre = points + (middle - index) * stride
-    y0, y1, y2 = (valley.gather(1, centre + step) for step in (-stride, 0, stride))
+    center = points + (middle - index) * stride
+    y0, y1, y2 = (valley.gather(1, center + step) for step in (-stride, 0, stride))
     left, right = (y1 - y0) / (x1 - x0), (y2 - y1) / (x2 - x1)
     curvature = (right - left) / (x2 - x0)
     vertex = (x0 + x1) / 2 - left / (2 * curvature.clamp(min=torch.finfo(valley.dtype).tiny))
@@ -110,18 +101,16 @@ def _parabola(valley: Tensor, points: Tensor, index: Tensor, axis: Tensor, strid
 
 
 def source_count(eigenvalues: Tensor, snapshots: int, criterion: str = "mdl") -> Tensor:
-    """K by Wax and Kailath's (1985) criterion from the eigenvalues [B, N] of a sample covariance of L snapshots: ->
-    [B], 0 … N − 1.
+    """Estimate K = 0 … N − 1 from the eigenvalues [B, N] of a sample covariance -> [B] (Wax and Kailath 1985).
 
-    For snapshots that share one covariance and white noise, L > N. The snapshots behind changing codes are no such
-    data: there the greedy estimator counts by the likelihood of its own model.
+    For L > N ``snapshots`` of one covariance with white noise. Snapshots of changing codes are different data: the
+    greedy estimator counts their sources by the likelihood of its own model.
 
     Raises:
         ValueError: ``criterion`` is neither "mdl" nor "aic", or L ≤ N.
     """
     N = eigenvalues.shape[1]
-    if criterion not in ("mdl", "aic"):
-        raise ValueError(f"criterion must be 'mdl' or 'aic', got {criterion!r}")
+    one_of(("mdl", "aic")).check("criterion", criterion)
     if snapshots <= N:
         raise ValueError(f"snapshots must be more than the {N} eigenvalues, got {snapshots}")
     values = eigenvalues.sort(dim=1, descending=True).values.clamp(min=torch.finfo(eigenvalues.dtype).tiny)
@@ -130,6 +119,5 @@ def source_count(eigenvalues: Tensor, snapshots: int, criterion: str = "mdl") ->
     arithmetic = values.flip(1).cumsum(dim=1).flip(1) / tail
     geometric = values.log().flip(1).cumsum(dim=1).flip(1) / tail
     cost = snapshots * tail * (arithmetic.log() - geometric)
-    free = K * (2 * N - K)
-    penalty = free * (0.5 * torch.log(torch.tensor(float(snapshots))) if criterion == "mdl" else 1.0)
+    penalty = K * (2 * N - K) * (0.5 * torch.log(torch.tensor(float(snapshots))) if criterion == "mdl" else 1.0)
     return (cost + penalty).argmin(dim=1)

@@ -1,127 +1,108 @@
 """Snapshots in, covariance out: the networks, and the estimate they return.
 
-Every network reads the four contract tensors and nothing else of a batch. Real layers may run in
-half precision under autocast; complex tensors stay complex64, and complex parameters are kept as
-real pairs, since a ``GradScaler`` cannot hold complex ones.
+Networks read only the four contract tensors of a batch. Real layers may run in half precision under autocast. Complex
+tensors stay complex64, and complex parameters are stored as real pairs, because a ``GradScaler`` refuses complex ones.
 """
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from covlab.networks.source_grid import DictionaryEstimate
-from covlab.scenes.batch import Batch
+from covlab.arguments import number
+from covlab.networks.source_grid import DictionaryEstimate, FactoredEstimate, squared_norm, trace
+from covlab.scenes.batch import check_shapes
 from covlab.scenes.channel import believed_channel
 from covlab.scenes.scenario import Scenario
 
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(FactoredEstimate):
     """An estimate R̂ = F Fᴴ + εI, kept as its factors: Hermitian and positive definite by construction."""
 
     factor: Tensor  #: F, complex [B, N, r]
     loading: Tensor  #: ε > 0 [B]
     source_logits: Tensor | None = None  #: log-odds of K = 1 … K_max [B, K_max]; None without a head for it
     positions: Tensor | None = None  #: (φ, θ, log r) of each source, in any order [B, K_max, 3]; None likewise
-    unblended: "Estimate | None" = None  #: the network's own R_pred, where this estimate is a blend
-    #: what the network said on its way here, where it works in stages
+    unblended: "Estimate | None" = None  #: the network's own R_pred, if this estimate is a blend
+    #: earlier estimates of a network that works in stages
     stages: "tuple[Estimate | DictionaryEstimate, ...]" = ()
 
     @property
     def prediction(self) -> "Estimate":
-        """R_pred: what the network said before any blend."""
+        """R_pred, the network's estimate before any blend."""
         return self.unblended or self
 
     def blend(self, snapshots: Tensor, share: float) -> "Estimate":
-        """R̂ = (1 - β) R_pred + β R_samp with β = ``share``, both scaled to trace N first.
+        """Return R̂ = (1 - β) R_pred + β R_samp with β = ``share``, both scaled to trace N first.
 
         ``snapshots`` [B, N, L] are estimates of x_l at the RIS; R_samp is their sample covariance.
         """
-        elements = self.factor.shape[1]
-        own = (1 - share) * elements / self.trace_and_norm[0]
-        sample = share * elements / torch.view_as_real(snapshots).square().sum(dim=(1, 2, 3))
+        N = self.factor.shape[1]
+        own = (1 - share) * N / self.trace_and_norm[0]
+        sample = share * N / squared_norm(snapshots)
         factors = [self.factor * own.sqrt().view(-1, 1, 1), snapshots * sample.sqrt().view(-1, 1, 1)]
         return replace(self, factor=torch.cat(factors, dim=2), loading=own * self.loading, unblended=self)
 
     def covariance(self) -> Tensor:
-        """R̂, formed on request [B, N, N]."""
+        """Form R̂ [B, N, N]."""
         identity = torch.eye(self.factor.shape[1], device=self.factor.device)
         return self.factor @ self.factor.mH + self.loading.view(-1, 1, 1) * identity
 
-    @cached_property
-    def trace_and_norm(self) -> tuple[Tensor, Tensor]:
-        """tr(R̂) and ‖R̂‖_F, from the factors [B] each."""
+    def signal_moments(self) -> tuple[int, Tensor, Tensor]:
+        """Return N, tr(F Fᴴ) [B] and ‖F Fᴴ‖²_F [B], from the small Gram matrix FᴴF."""
         gram = self.factor.mH @ self.factor
-        signal, elements = _trace(gram), self.factor.shape[1]
-        square = _square(gram) + 2 * self.loading * signal + elements * self.loading**2
-        return signal + elements * self.loading, square.sqrt()
+        return self.factor.shape[1], trace(gram), squared_norm(gram)
 
-    def nmse(self, batch: Batch) -> Tensor:
-        """``loss.nmse(self.covariance(), batch.covariance())`` from the factors, without any N×N matrix [B]."""
-        truth = batch.factor()
-        trace, norm = self.trace_and_norm
-        scale = self.factor.shape[1] / trace
-        truth_gram = truth.mH @ truth
-        inner = _square(self.factor.mH @ truth) + self.loading * _trace(truth_gram)
-        truth_square = _square(truth_gram)
-        return ((scale * norm) ** 2 - 2 * scale * inner + truth_square) / truth_square
-
-
-def _trace(matrix: Tensor) -> Tensor:
-    return matrix.diagonal(dim1=-2, dim2=-1).real.sum(dim=-1)
-
-
-def _square(matrix: Tensor) -> Tensor:
-    return torch.view_as_real(matrix).square().sum(dim=(-3, -2, -1))
+    def signal_inner(self, truth: Tensor) -> Tensor:
+        """Return ⟨F Fᴴ, T Tᴴ⟩ = ‖FᴴT‖²_F for T = ``truth``."""
+        return squared_norm(self.factor.mH @ truth)
 
 
 def check_contract(scenario: Scenario, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> None:
-    """Hold the four contract tensors against ``scenario``.
+    """Check the four contract tensors: y, H [B, L, M, 2], codes [B, L, N, 2], snr_db [B], sizes as in ``scenario``.
 
     Raises:
-        ValueError: a tensor has another shape than y [B, L, M, 2], H [B, L, M, 2], codes [B, L, N, 2],
-            snr_db [B], or is not float32; the message names it, what came and what was expected.
+        ValueError: a tensor has another shape, or is not float32; the message names it, what came and what was
+            expected.
     """
-    L, M, N = scenario.snapshots, scenario.bs_antennas, scenario.ris_elements
-    B = y.shape[0] if y.ndim else 0
-    for name, tensor, layout, shape in (
-        ("y", y, "[B, L, M, 2]", (B, L, M, 2)),
-        ("H", H, "[B, L, M, 2]", (B, L, M, 2)),
-        ("codes", codes, "[B, L, N, 2]", (B, L, N, 2)),
-        ("snr_db", snr_db, "[B]", (B,)),
-    ):
-        if tuple(tensor.shape) != shape:
-            raise ValueError(
-                f"{name} must be {layout} = {list(shape)} for scenario '{scenario.name}', got {list(tensor.shape)}"
-            )
+    tensors = {"y": y, "H": H, "codes": codes, "snr_db": snr_db}
+    sizes = {"L": scenario.snapshots, "M": scenario.bs_antennas, "N": scenario.ris_elements}
+    check_shapes(tensors, sizes, context=f" for scenario '{scenario.name}'")
+    for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
             raise ValueError(f"{name} must be torch.float32, got {tensor.dtype}")
 
 
 class Network(nn.Module):
-    """What a network here has besides its layers: the scenario it was made for, and a head that may learn at a rate of
-    its own.
-    """
+    """A network for one scenario, with a head that may have its own learning rate."""
 
     scenario: Scenario
     head: nn.Module
 
 
+def start_small(layer: Layer) -> Layer:
+    """Scale the weights by 0.1 and clear the bias, so that an untrained layer adds little."""
+    with torch.no_grad():
+        layer.weight.mul_(0.1)
+        if layer.bias is not None:
+            layer.bias.zero_()
+    return layer
+
+
 class EstimateHead(nn.Module):
-    """Features in, :class:`Estimate` out; starts near the scaled identity, which is what knowing nothing looks like."""
+    """Features in, :class:`Estimate` out; starts near the scaled identity, the estimate that has learned nothing."""
 
     def __init__(self, features: int, scenario: Scenario, rank: int):
         super().__init__()
         self.factor_shape = (scenario.ris_elements, rank, 2)
         self.sizes = [2 * scenario.ris_elements * rank, 1, scenario.max_sources, 3 * scenario.max_sources]
-        self.linear = nn.Linear(features, sum(self.sizes))
-        with torch.no_grad():
-            self.linear.weight.mul_(0.1)
-            self.linear.bias.zero_()
+        self.linear = start_small(nn.Linear(features, sum(self.sizes)))
 
     def forward(self, features: Tensor) -> Estimate:
         factor, loading, source_logits, positions = self.linear(features).float().split(self.sizes, dim=1)
@@ -135,17 +116,16 @@ class EstimateHead(nn.Module):
 
 
 class BackProjectionNet(Network):
-    """Back-project, look along learned beams, square, average over snapshots, predict the factors of R.
+    """Back-project, apply learned beams, square, average over snapshots, predict the factors of R.
 
-    The squaring matters: R is a second-order quantity of the snapshots, and the product with conj(c_l)
-    must be taken before it, or fresh random codes scramble every phase.
+    R is a second-order quantity of the snapshots, so the beams are squared. The product with conj(c_l) must come first,
+    because random codes scramble the phases of y.
 
     Args:
-        scenario: sizes, and the site whose channel is known, as the receiver believes it.
+        scenario: sizes, and the channel Ĝ that the receiver knows.
         beams: number C of learned beams.
-        width: of the two hidden layers.
+        width: width of the two hidden layers.
         rank: r of the predicted factor.
-        ridge: regularization of the least-squares back-projection Gᴴ(G Gᴴ + ridge·I)⁻¹.
         blend: β, the share of the back-projected sample covariance in the final estimate.
 
     Raises:
@@ -154,35 +134,21 @@ class BackProjectionNet(Network):
 
     back_projection: Tensor
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        beams: int = 256,
-        width: int = 512,
-        rank: int = 16,
-        ridge: float = 0.1,
-        blend: float = 0.0,
-    ):
+    def __init__(self, scenario: Scenario, beams: int = 256, width: int = 512, rank: int = 16, blend: float = 0.0):
         super().__init__()
-        if not 0 <= blend < 1:
-            raise ValueError(f"blend must be at least 0 and below 1, got {blend!r}")
+        number(least=0, below=1).check("blend", blend)
         self.scenario, self.width, self.blend = scenario, width, blend
         G = believed_channel(scenario)
-        back_projection = G.mH @ torch.linalg.inv(G @ G.mH + ridge * torch.eye(scenario.bs_antennas))
+        # Regularized least squares.
+        back_projection = G.mH @ torch.linalg.inv(G @ G.mH + 0.1 * torch.eye(scenario.bs_antennas))
         self.register_buffer("back_projection", torch.view_as_real(back_projection.to(torch.complex64)))
         self.beams = nn.Parameter(torch.randn(beams, scenario.ris_elements, 2) / math.sqrt(2 * scenario.ris_elements))
-        self.backbone = nn.Sequential(
-            nn.Linear(beams + 1, width),
-            nn.LayerNorm(width),
-            nn.GELU(),
-            nn.Linear(width, width),
-            nn.LayerNorm(width),
-            nn.GELU(),
-        )
+        first = (nn.Linear(beams + 1, width), nn.LayerNorm(width), nn.GELU())
+        self.backbone = nn.Sequential(*first, nn.Linear(width, width), nn.LayerNorm(width), nn.GELU())
         self.head = EstimateHead(width, scenario, rank)
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
-        """y [B, L, M, 2], H [B, L, M, 2] (not needed: the site is known), codes [B, L, N, 2], snr_db [B]."""
+        """y [B, L, M, 2], H [B, L, M, 2] (unused: Ĝ is known), codes [B, L, N, 2], snr_db [B]."""
         check_contract(self.scenario, y, H, codes, snr_db)
         y, codes = torch.view_as_complex(y), torch.view_as_complex(codes)
         x = codes.conj() * (y @ torch.view_as_complex(self.back_projection).T)  # [B, L, N]
@@ -195,10 +161,10 @@ class BackProjectionNet(Network):
 
 
 class SnapshotConvNet(Network):
-    """The network of the reviewed pipeline: convolutions along the snapshots, for y, H and the codes apart.
+    """The network of the reviewed pipeline: separate convolutions along the snapshots of y, H and the codes.
 
-    Each branch sees its tensor as a sequence [B, 2·channels, L]: pointwise → depthwise → pointwise with
-    GELU, then the mean over the sequence. No product of y with conj(codes) is ever taken.
+    Each branch takes its tensor as a sequence [B, 2·channels, L]: pointwise → depthwise → pointwise with GELU, then the
+    mean over the sequence. It never multiplies y with conj(codes).
     """
 
     def __init__(self, scenario: Scenario, channels: int = 64, width: int = 256, rank: int = 16):
@@ -208,12 +174,7 @@ class SnapshotConvNet(Network):
         self.y_branch = _snapshot_branch(2 * M, channels)
         self.H_branch = _snapshot_branch(2 * M, channels)
         self.codes_branch = _snapshot_branch(2 * N, channels)
-        self.backbone = nn.Sequential(
-            nn.Linear(3 * channels + 1, width),
-            nn.GELU(),
-            nn.Linear(width, width),
-            nn.GELU(),
-        )
+        self.backbone = nn.Sequential(nn.Linear(3 * channels + 1, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
         self.head = EstimateHead(width, scenario, rank)
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
@@ -225,11 +186,5 @@ class SnapshotConvNet(Network):
 
 
 def _snapshot_branch(inputs: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv1d(inputs, channels, 1),
-        nn.GELU(),
-        nn.Conv1d(channels, channels, 3, padding=1, groups=channels),
-        nn.GELU(),
-        nn.Conv1d(channels, channels, 1),
-        nn.GELU(),
-    )
+    pointwise, depthwise = nn.Conv1d(inputs, channels, 1), nn.Conv1d(channels, channels, 3, padding=1, groups=channels)
+    return nn.Sequential(pointwise, nn.GELU(), depthwise, nn.GELU(), nn.Conv1d(channels, channels, 1), nn.GELU())

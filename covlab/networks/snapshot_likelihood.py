@@ -1,8 +1,8 @@
-"""What a known site makes of sources at any place: likelihood of snapshots, its slope and its information.
+"""The likelihood of snapshots for sources at any position, with its slope and its information; G is known.
 
-A source of power p at a place x adds p·e eᴴ to the covariance of a snapshot, S_l = Σ_k p_k e_lk e_lkᴴ + ε G Gᴴ + σ²I
-with e_lk = G diag(c_l) a(x_k), and y_l ~ CN(0, S_l). Places are (sin φ, sin θ, 1/r) in cells of a grid: in these
-coordinates the phase of a steering vector is about linear, and a step of 1 about equally large along each.
+A source of power p at a position x adds p·e eᴴ to the covariance of a snapshot, S_l = Σ_k p_k e_lk e_lkᴴ + ε G Gᴴ + σ²I
+with e_lk = G diag(c_l) a(x_k), and y_l ~ CN(0, S_l). Positions are (sin φ, sin θ, 1/r) in cells of a
+grid: in these coordinates the phase of a steering vector is about linear, and steps of 1 are about equally large.
 """
 
 import math
@@ -17,13 +17,12 @@ from covlab.scenes.scenario import Scenario
 
 
 class GridCoordinates(nn.Module):
-    """Places as coordinates (sin φ, sin θ, 1/r) in cells of an even ``grid`` of near-field points (``default_grid``
-    makes one).
+    """Positions as (sin φ, sin θ, 1/r) in cells of an even ``grid``, such as ``default_grid`` makes.
 
     Attributes:
-        cell: what a step of 1 means: in sin φ, in sin θ, in 1/m [3].
+        cell: a step of 1 in units of sin φ, sin θ and 1/m [3].
         points: the grid's points in these coordinates [3, G].
-        low, high: the ends of where ``scenario`` draws sources [3, 1].
+        low, high: limits of the positions that ``scenario`` draws [3, 1].
     """
 
     elements: Tensor
@@ -37,7 +36,7 @@ class GridCoordinates(nn.Module):
         self.wavenumber, self.shape = scenario.wavenumber, grid.shape
         points = torch.stack([grid.azimuth.double().sin(), grid.elevation.double().sin(), 1 / grid.range_m.double()])
         counts = torch.tensor(grid.shape[::-1])
-        # An axis of one point has no cells: what has no unit to step by does not move (plane waves have no range).
+        # An axis of one point has cells of size 0, so nothing moves along it (plane waves have no range).
         cell = (points[:, -1] - points[:, 0]) / (counts - 1).clamp(min=1)
         unit = cell.where(counts > 1, 1.0).unsqueeze(1)
         reach = [1 / r if grid.scenario.near_field else 0.0 for r in scenario.range_m]
@@ -53,35 +52,27 @@ class GridCoordinates(nn.Module):
             self.register_buffer(name, constant.float(), persistent=False)
 
     def clamp(self, positions: Tensor) -> Tensor:
-        """``positions`` [B, 3, P], moved to where sources can be."""
+        """Move ``positions`` [B, 3, P] to the nearest that the scenario draws."""
         return torch.minimum(torch.maximum(positions, self.low), self.high)
 
     def nearest(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers of the nearest grid points of ``positions`` [B, 3, P], and of their directions in a layer of one
-        range [B, P] each.
-        """
-        steps = (positions - self.points[:, :1]).round()
-        azimuth, elevation, r = (
-            step.clamp(0, n - 1).long() for step, n in zip(steps.unbind(1), self.shape[::-1], strict=True)
-        )
+        """Return the index of the grid point nearest to ``positions`` [B, 3, P], and of its direction [B, P] each."""
+        steps = (positions - self.points[:, :1]).round().unbind(1)
+        azimuth, elevation, r = (step.clamp(0, n - 1).long() for step, n in zip(steps, self.shape[::-1], strict=True))
         direction = elevation * self.shape[2] + azimuth
         return r * self.shape[1] * self.shape[2] + direction, direction
 
     def parameters_of(self, positions: Tensor) -> Tensor:
-        """(φ, θ, log r) of ``positions`` [B, 3, P] -> [B, P, 3], radians and metres; ranges above a kilometre are
-        given as one.
-        """
+        """Return (φ, θ, log r) of ``positions`` [B, 3, P] -> [B, P, 3], in radians and metres; r is at most 1 km."""
         s, v, w = (positions * self.cell.unsqueeze(1)).unbind(1)
         return torch.stack([s.asin(), v.asin(), -w.clamp(min=1e-3).log()], dim=2)
 
     def steering(self, positions: Tensor) -> Tensor:
-        """Steering vectors of ``positions`` [B, 3, P] -> complex [B, N, P]."""
+        """Return the steering vectors of ``positions`` [B, 3, P] -> complex [B, N, P]."""
         return phasors(self._path(positions)[0])
 
     def steering_and_slopes(self, positions: Tensor) -> Tensor:
-        """Steering vectors of ``positions`` [B, 3, P] and their derivatives by the three coordinates -> complex
-        [B, N, 4, P].
-        """
+        """Return the steering vectors of ``positions`` [B, 3, P] and their three derivatives, complex [B, N, 4, P]."""
         phase, h, path, square, along, by_s, by_v, w = self._path(positions)
         by_w = (square - path * (w * square - along) / h) / (h + 1)
         slopes = torch.stack([-by_s / h, -by_v / h, by_w], dim=2) * self.cell.view(3, 1)
@@ -94,25 +85,25 @@ class GridCoordinates(nn.Module):
         flat = (1 - v * v).clamp(min=1e-6).sqrt()
         along, square = flat * s * y + v * z, y * y + z * z
         h = (1 + w * w * square - 2 * w * along).sqrt()
-        path = (w * square - 2 * along) / (h + 1)  # ‖p − q‖ − ‖p‖ = (h − 1)/w, without its loss of digits
+        path = (w * square - 2 * along) / (h + 1)  # ‖p − q‖ − ‖p‖ = (h − 1)/w, without loss of digits
         return -self.wavenumber * path, h, path, square, along, flat * y, z - v / flat * s * y, w
 
 
 class LikelihoodSlope(NamedTuple):
-    """How the log-likelihood ℓ = −Σ_l (log det S_l + y_lᴴ S_l⁻¹ y_l) changes with (log p, x) of P sources."""
+    """Derivatives of the log-likelihood ℓ = −Σ_l (log det S_l + y_lᴴ S_l⁻¹ y_l) by (log p, x) of P sources."""
 
     score: Tensor  #: ∂ℓ by log p, then by each coordinate [B, 4, P]
     information: Tensor  #: Fisher's, E[score scoreᵀ] of the same numbers in the same order [B, 4P, 4P]
-    #: log of Σ_l |e_lᴴ S_l⁻¹ y_l|² over its expectation Σ_l e_lᴴ S_l⁻¹ e_l; 0 where a power is right [B, P]
+    #: log of Σ_l |e_lᴴ S_l⁻¹ y_l|² over its expectation Σ_l e_lᴴ S_l⁻¹ e_l; 0 for the correct power [B, P]
     fit: Tensor
     precision: Tensor  #: S_l⁻¹ [B, L, M, M]
 
 
 class SnapshotLikelihood:
-    """Snapshots of a known site, scaled to a total source power of about 1.
+    """Snapshots with a known channel, scaled to a total source power of about 1.
 
     Args:
-        G: the site's channel, complex [M, N].
+        G: the channel, complex [M, N].
         y: snapshots [B, L, M, 2].
         codes: RIS codes [B, L, N, 2].
         snr_db: signal-to-noise ratio in dB [B].
@@ -132,31 +123,25 @@ class SnapshotLikelihood:
         self.channel = (G * self.codes.unsqueeze(2)).flatten(1, 2)  # G diag(c_l) [B, L·M, N]
 
     def responses(self, steering: Tensor) -> Tensor:
-        """G diag(c_l) a of waves a [B, N, T] -> [B, L, M, T]."""
+        """Return G diag(c_l) a for waves a [B, N, T] -> [B, L, M, T]."""
         return (self.channel @ steering).unflatten(1, self.y.shape[1:])
 
     def precision(self, seen: Tensor | None, power: Tensor | None, loading: Tensor) -> Tensor:
-        """S_l⁻¹ [B, L, M, M] of sources ``seen`` [B, L, M, T] with ``power`` [B, T], and ε = ``loading`` [B]."""
-        floor = loading.view(-1, 1, 1) * self.gram + torch.diag_embed(
-            self.noise.unsqueeze(1).expand(-1, len(self.gram))
-        )
-        S = (
-            floor.unsqueeze(1)
-            if seen is None or power is None
-            else (seen * power.view(len(power), 1, 1, -1)) @ seen.mH + floor.unsqueeze(1)
-        )
+        """Return S_l⁻¹ [B, L, M, M] of sources ``seen`` [B, L, M, T] with ``power`` [B, T], and ε = ``loading`` [B]."""
+        noise = torch.diag_embed(self.noise.unsqueeze(1).expand(-1, len(self.gram)))
+        S = (loading.view(-1, 1, 1) * self.gram + noise).unsqueeze(1)
+        if seen is not None and power is not None:
+            S = (seen * power.view(len(power), 1, 1, -1)) @ seen.mH + S
         return torch.cholesky_inverse(torch.linalg.cholesky_ex(S)[0]).expand(-1, self.y.shape[1], -1, -1)
 
     def matched(self, precision: Tensor, steering: Tensor) -> Tensor:
-        """The whitened matched filter at the waves D [N, G], log of Σ_l |e_lᴴ S_l⁻¹ y_l|² over its mean over all places
-        [B, G].
+        """Return the whitened matched filter at waves D [N, G]: log of Σ_l |e_lᴴ S_l⁻¹ y_l|² over its mean [B, G].
 
-        That mean is its expectation Σ_l tr(S_l⁻¹ G Gᴴ) for a wave at random, exact for random codes. A twentieth of it
-        is added above and below.
+        The mean is over random waves, Σ_l tr(S_l⁻¹ G Gᴴ); exact for random codes. A twentieth of it is added to both.
         """
         whitened = (precision @ self.y.unsqueeze(-1)).squeeze(-1)
         back = self.codes.conj() * (whitened @ self.G.conj())
-        # Over snapshots first, then over real and imaginary part: both sums at once take four times as long.
+        # Summing over snapshots first, then over real and imaginary part, is four times as fast as both at once.
         score = torch.view_as_real(back @ steering.conj()).square().sum(dim=1).sum(dim=2)
         mean = torch.view_as_real(precision * self.gram.T).sum(dim=(1, 2, 3))[:, :1]
         return (score / mean + 0.05).log() - math.log(1.05)
@@ -164,10 +149,10 @@ class SnapshotLikelihood:
     def slope(
         self, coordinates: GridCoordinates, positions: Tensor, log_power: Tensor, loading: Tensor
     ) -> LikelihoodSlope:
-        """Of sources at ``positions`` [B, 3, P] with ``log_power`` [B, P], and ε = ``loading`` [B].
+        """Differentiate ℓ at sources at ``positions`` [B, 3, P] with ``log_power`` [B, P], and ε = ``loading`` [B].
 
-        With dS_l/dθ_i = v_i e_iᴴ + e_i v_iᴴ, where e_i is the source's own wave as seen and v_i is p e/2 for log p
-        and p ∂e for a coordinate: score_i = 2 Re Σ_l (v_iᴴw_l w_lᴴe_i − e_iᴴS⁻¹v_i) with w = S⁻¹y, and
+        With dS_l/dθ_i = v_i e_iᴴ + e_i v_iᴴ, where e_i is the wave that arrives from the source, and v_i is p e/2
+        for log p and p ∂e for a coordinate: score_i = 2 Re Σ_l (v_iᴴw_l w_lᴴe_i − e_iᴴS⁻¹v_i) with w = S⁻¹y, and
         information_ij = Σ_l tr(S⁻¹ dS_i S⁻¹ dS_j).
         """
         B, P = log_power.shape
@@ -177,24 +162,18 @@ class SnapshotLikelihood:
         precision = self.precision(e, power, loading)
         v = seen * torch.cat([power / 2, power, power, power], dim=1).view(B, 1, 1, -1)
         whitened = precision @ self.y.unsqueeze(-1)
-        # [B, L, P], [B, L, 4, P]
-        e_w, v_w = (
-            (e.mH @ whitened).squeeze(-1),
-            (v.mH @ whitened).squeeze(-1).unflatten(2, (4, P)),
-        )
+        e_w = (e.mH @ whitened).squeeze(-1)  # [B, L, P]
+        v_w = (v.mH @ whitened).squeeze(-1).unflatten(2, (4, P))
         W_v = precision @ v
         ev = (e.mH @ W_v).unflatten(3, (4, P))  # e_kᴴ S⁻¹ v_bm [B, L, k, b, m]
         ee = e.mH @ (precision @ e)  # [B, L, k, m]
         vv = (v.mH @ W_v).unflatten(3, (4, P)).unflatten(2, (4, P))  # [B, L, a, k, b, m]
         score = 2 * (v_w.conj() * e_w.unsqueeze(2) - ev.diagonal(dim1=2, dim2=4)).real.sum(dim=1)
-        # Σ_l Re of products, one real matrix product for each pair of sources (k, m): Re(xy) = (Re x, Im x)·(Re y, −Im
-        # y).
+        # Σ_l Re(xy), one real matrix product per pair of sources (k, m): Re(xy) = (Re x, Im x)·(Re y, −Im y).
         last_first, first_last = ev.permute(0, 4, 2, 3, 1).conj(), ev.permute(0, 2, 4, 3, 1)  # [B, k, m, a or b, L]
         crossed = _as_real(last_first) @ _as_real(first_last).mT  # [B, k, m, a, b]
-        # [B, k, m, 1, 16]
-        straight = (
-            _as_real(ee.permute(0, 2, 3, 1).unsqueeze(3)) @ _as_real(vv.permute(0, 3, 5, 2, 4, 1)).flatten(3, 4).mT
-        )
+        pairs = _as_real(vv.permute(0, 3, 5, 2, 4, 1)).flatten(3, 4)
+        straight = _as_real(ee.permute(0, 2, 3, 1).unsqueeze(3)) @ pairs.mT  # [B, k, m, 1, 16]
         information = 2 * (crossed + straight.view(crossed.shape)).permute(0, 3, 1, 4, 2)  # [B, a, k, b, m]
         expected = ee.diagonal(dim1=2, dim2=3).real.sum(dim=1)
         fit = ((e_w.abs().square().sum(dim=1) + 1e-3) / (expected + 1e-3)).log()

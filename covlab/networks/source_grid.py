@@ -1,4 +1,4 @@
-"""A grid of possible sources, and covariances made of powers on it: R̂ = D diag(p) Dᴴ + εI."""
+"""A grid of possible sources, and covariances of powers on it: R̂ = D diag(p) Dᴴ + εI."""
 
 import math
 from copy import copy
@@ -8,15 +8,14 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from covlab.arguments import number
 from covlab.scenes.batch import Batch
 from covlab.scenes.geometry import ris_positions, steering_vectors
 from covlab.scenes.scenario import Scenario
 
 
 def default_step(scenario: Scenario) -> float:
-    """RMS phase in radians between neighbours on the default grid; coarser at `full`, where half of it costs ten times
-    the time.
-    """
+    """Return the RMS phase in radians between neighbors on the default grid; coarser at `full`, to save time."""
     return 0.9 if scenario.name == "full" else 0.6
 
 
@@ -24,7 +23,7 @@ class Grid:
     """The product of some ranges, elevations and azimuths, numbered in this order (azimuth runs fastest).
 
     Args:
-        scenario: the array that looks.
+        scenario: the array that receives.
         azimuths: φ in radians [n_φ].
         elevations: θ in radians [n_θ].
         ranges: r in metres [n_r]; None: plane waves from those directions, whatever the scenario's waves are.
@@ -32,10 +31,10 @@ class Grid:
     Attributes:
         shape: (n_r, n_θ, n_φ); n_r = 1 for plane waves. G is their product.
         azimuth, elevation, range_m: of every point [G]; the range of a plane wave is inf.
-        steering: D, complex64, a column a point, ‖d‖² = N [N, G].
+        steering: D, complex64, one column per point, ‖d‖² = N [N, G].
 
     Raises:
-        ValueError: an axis is not 1-D, is empty, or holds a number that is no such angle or range.
+        ValueError: an axis is not 1-D, is empty, or holds an angle or a range that is out of bounds.
     """
 
     def __init__(self, scenario: Scenario, azimuths: Tensor, elevations: Tensor, ranges: Tensor | None):
@@ -61,48 +60,42 @@ class Grid:
         return math.prod(self.shape)
 
     def to(self, device: str | torch.device) -> "Grid":
-        """The same grid with its tensors on ``device``: itself, with all that it has computed, where they are there
-        already.
-        """
+        """Return the grid with its tensors on ``device``: itself if they are there already."""
         if self.steering.device == torch.device(device):
             return self
         moved = copy(self)
-        moved.__dict__.update(
-            {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        )
+        vars(moved).update({name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)})
         return moved
 
     @cached_property
     def overlap(self) -> Tensor:
-        """|DᴴD|², elementwise: ⟨d_g d_gᴴ, d_h d_hᴴ⟩ of any two points [G, G]."""
-        # Some columns at a time: all complex products at once take three times the memory of the result.
+        """|DᴴD|² elementwise, ⟨d_g d_gᴴ, d_h d_hᴴ⟩ of any two points [G, G]."""
+        # All columns at once would take three times the memory of the result.
         return torch.cat([(columns.mH @ self.steering).abs().square() for columns in self.steering.split(1024, dim=1)])
 
     def estimate(self, power: Tensor, loading: Tensor) -> "DictionaryEstimate":
-        """R̂ = D diag(p) Dᴴ + εI for powers p ≥ 0 [B, G] and ε ≥ 0 [B]."""
+        """Return R̂ = D diag(p) Dᴴ + εI for powers p ≥ 0 [B, G] and ε ≥ 0 [B]."""
         return DictionaryEstimate(self, power, loading)
 
 
 def default_grid(scenario: Scenario, near: bool = True, step: float | None = None) -> Grid:
-    """A grid over all places ``scenario`` draws sources from; ``near=False``, or a scenario of plane waves: of plane
-    waves.
+    """Make a grid over all positions that ``scenario`` draws; of plane waves if ``near`` or its near field is off.
 
-    Even in sin φ, sin θ and 1/r, in which the phase of a steering vector is about linear. Neighbours along any
-    axis differ in phase by at most ``step`` radians RMS (None: :func:`default_step`) over the aperture (seen from
-    broadside, up to a common phase), so |d_gᴴd_h|²/N² ≈ exp(−step²). Angles stand in the middle of their cells; ranges
-    reach both ends, since most sources are far.
+    Even in sin φ, sin θ and 1/r, in which the phase of a steering vector is about linear. Neighbors along any axis
+    differ in phase by at most ``step`` radians RMS (None: :func:`default_step`) over the aperture (seen from broadside,
+    up to a common phase), so |d_gᴴd_h|²/N² ≈ exp(−step²). Angles are the centers of their cells; ranges include both
+    ends, since most sources are far.
 
     Raises:
         ValueError: ``step`` is not positive.
     """
     step = default_step(scenario) if step is None else step
-    if not step > 0:
-        raise ValueError(f"step must be above 0, got {step!r}")
+    number(above=0).check("step", step)
     _, y, z = ris_positions(scenario).T
     k = scenario.wavenumber
 
     def cells(slope: Tensor, low: float, high: float) -> int:
-        """How many steps make the way from low to high, where a unit of it turns element n by ``slope[n]`` radians."""
+        """Count the steps from low to high, if a change of 1 turns the phase of element n by ``slope[n]`` radians."""
         return max(1, math.ceil((high - low) * slope.std(correction=0).item() / step - 1e-9))
 
     def angles(bounds: tuple[float, float], slope: Tensor) -> Tensor:
@@ -112,19 +105,59 @@ def default_grid(scenario: Scenario, near: bool = True, step: float | None = Non
 
     near_end, far_end = scenario.range_m
     count = cells(k * (y**2 + z**2) / 2, 1 / far_end, 1 / near_end)
-    ranges = (
-        1 / torch.linspace(1 / far_end, 1 / near_end, count + 1, dtype=torch.float64)
-        if near and scenario.near_field
-        else None
-    )
-    return Grid(scenario, angles(scenario.azimuth, k * y), angles(scenario.elevation, k * z), ranges)
+    ranges = 1 / torch.linspace(1 / far_end, 1 / near_end, count + 1, dtype=torch.float64)
+    azimuths, elevations = angles(scenario.azimuth, k * y), angles(scenario.elevation, k * z)
+    return Grid(scenario, azimuths, elevations, ranges if near and scenario.near_field else None)
+
+
+def trace(matrix: Tensor) -> Tensor:
+    """Return the real part of the trace of each matrix [B, n, n] -> [B]."""
+    return matrix.diagonal(dim1=1, dim2=2).real.sum(dim=1)
+
+
+def squared_norm(matrix: Tensor) -> Tensor:
+    """Return the squared Frobenius norm of each complex matrix [B, n, m] -> [B]."""
+    return torch.view_as_real(matrix).square().sum(dim=(1, 2, 3))
+
+
+class FactoredEstimate:
+    """An estimate R̂ = S + εI, whose trace, norm and error need no N×N matrix of a scene."""
+
+    loading: Tensor  #: ε ≥ 0 [B]
+
+    def signal_moments(self) -> tuple[int, Tensor, Tensor]:
+        """Return N, tr(S) [B] and ‖S‖²_F [B]."""
+        raise NotImplementedError
+
+    def signal_inner(self, truth: Tensor) -> Tensor:
+        """Return ⟨S, T Tᴴ⟩ for T = ``truth`` [B, N, K] -> [B]."""
+        raise NotImplementedError
+
+    @cached_property
+    def trace_and_norm(self) -> tuple[Tensor, Tensor]:
+        """tr(R̂) and ‖R̂‖_F [B] each."""
+        N, signal, square = self.signal_moments()
+        return signal + N * self.loading, (square + 2 * self.loading * signal + N * self.loading**2).sqrt()
+
+    def nmse(self, batch: Batch) -> Tensor:
+        """Return ``loss.nmse(self.covariance(), batch.covariance())``, computed from the factors [B].
+
+        From ‖R̂‖² − 2⟨R̂, R⟩ + ‖R‖² with R̂ scaled to trace N, where R = T Tᴴ.
+        """
+        truth = batch.factor()
+        R_trace, norm = self.trace_and_norm
+        scale = truth.shape[1] / R_trace
+        gram = truth.mH @ truth
+        inner = self.signal_inner(truth) + self.loading * trace(gram)
+        truth_square = squared_norm(gram)
+        return ((scale * norm) ** 2 - 2 * scale * inner + truth_square) / truth_square
 
 
 @dataclass(frozen=True)
-class DictionaryEstimate:
+class DictionaryEstimate(FactoredEstimate):
     """An estimate R̂ = D diag(p) Dᴴ + εI: nonnegative powers on a grid.
 
-    Has the methods of :class:`covlab.networks.model.Estimate`, and ``factor`` = D diag(√p) where a loss term asks for
+    Has the methods of :class:`covlab.networks.model.Estimate`, and ``factor`` = D diag(√p) for a loss term that needs
     one.
     """
 
@@ -147,39 +180,22 @@ class DictionaryEstimate:
         return self.grid.steering * self.power.sqrt().unsqueeze(1)
 
     def covariance(self) -> Tensor:
-        """R̂, formed on request [B, N, N]."""
+        """Form R̂ [B, N, N]."""
         D = self.grid.steering
-        return (D * self.power.unsqueeze(1)) @ D.mH + torch.diag_embed(
-            self.loading.unsqueeze(1).expand(-1, len(D)).to(D.dtype)
-        )
+        return (D * self.power.unsqueeze(1)) @ D.mH + self.loading.view(-1, 1, 1) * torch.eye(len(D), device=D.device)
 
     @cached_property
     def beam_spectrum(self) -> Tensor:
         """d_gᴴ D diag(p) Dᴴ d_g at every point g [B, G]."""
         return self.power @ self.grid.overlap
 
-    @cached_property
-    def trace_and_norm(self) -> tuple[Tensor, Tensor]:
-        """tr(R̂) and ‖R̂‖_F [B] each; ‖D diag(p) Dᴴ‖² = pᵀ|DᴴD|²p."""
+    def signal_moments(self) -> tuple[int, Tensor, Tensor]:
+        """Return N, N Σ p [B] and ‖D diag(p) Dᴴ‖² = pᵀ|DᴴD|²p [B]."""
         N = len(self.grid.steering)
-        signal = N * self.power.sum(dim=1)
-        square = torch.einsum("bg,bg->b", self.beam_spectrum, self.power)
-        return signal + N * self.loading, (square + 2 * self.loading * signal + N * self.loading**2).sqrt()
+        return N, N * self.power.sum(dim=1), torch.einsum("bg,bg->b", self.beam_spectrum, self.power)
 
-    def nmse(self, batch: Batch) -> Tensor:
-        """``loss.nmse(self.covariance(), batch.covariance())`` without any N×N matrix of a scene [B].
-
-        From ‖R̂‖² − 2⟨R̂, R⟩ + ‖R‖² with ⟨R̂, R⟩ = Σ_g p_g ‖d_gᴴF‖² + ε tr(R), where R = F Fᴴ.
-        """
-        truth = batch.factor()
-        N = truth.shape[1]
-        trace, norm = self.trace_and_norm
+    def signal_inner(self, truth: Tensor) -> Tensor:
+        """Return Σ_g p_g ‖d_gᴴT‖² [B]."""
         # One product for the whole batch; summing over sources, then over real and imaginary parts, spares a copy.
-        along = torch.view_as_real((truth.mT.flatten(0, 1) @ self.grid.steering.conj()).unflatten(0, (len(truth), -1)))
-        along = along.square().sum(dim=(1, 3))  # [B, G]
-        gram = truth.mH @ truth
-        inner = torch.einsum("bg,bg->b", self.power, along) + self.loading * gram.diagonal(dim1=1, dim2=2).real.sum(
-            dim=1
-        )
-        scale, truth_square = N / trace, torch.view_as_real(gram).square().sum(dim=(1, 2, 3))
-        return ((scale * norm) ** 2 - 2 * scale * inner + truth_square) / truth_square
+        along = (truth.mT.flatten(0, 1) @ self.grid.steering.conj()).unflatten(0, (len(truth), -1))
+        return torch.einsum("bg,bg->b", self.power, torch.view_as_real(along).square().sum(dim=(1, 3)))

@@ -1,38 +1,34 @@
-"""An estimator that knows the channel G: a few passes over a grid of positions, then steps off it by maximum
-likelihood.
+"""A network that knows the channel G: passes over a grid of positions, then steps off it by maximum likelihood.
 
 Read :meth:`UnrolledNet.forward` first. The statistics are exact and have no parameters
-(:mod:`covlab.networks.snapshot_likelihood`); the network learns what a whitened matched filter looks like where sources
-are, and how far to trust what was found.
+(:mod:`covlab.networks.snapshot_likelihood`). The network learns what a whitened matched filter looks like at sources,
+and how far to trust the sources found.
 """
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from covlab.networks.model import Estimate, Network, check_contract
+from covlab.arguments import whole_number
+from covlab.networks.model import Estimate, Network, check_contract, start_small
 from covlab.networks.snapshot_likelihood import GridCoordinates, LikelihoodSlope, SnapshotLikelihood
 from covlab.networks.source_grid import DictionaryEstimate, default_grid
 from covlab.scenes.channel import believed_channel
-from covlab.scenes.scenario import Scenario, check_whole_number
-
-Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
+from covlab.scenes.scenario import Scenario
 
 
 class GridPass(nn.Module):
-    """A picture of the grid [B, channels, n_θ, n_φ] -> features [B, width, n_θ, n_φ] and a number for every point [B,
-    n_r, n_θ, n_φ].
-    """
+    """Grid maps [B, channels, n_θ, n_φ] -> features [B, width, n_θ, n_φ], a number per point [B, n_r, n_θ, n_φ]."""
 
     def __init__(self, channels: int, width: int, ranges: int):
         super().__init__()
         self.entry = nn.Conv2d(channels, width, 3, padding=1)
         self.inner = nn.Conv2d(width, width, 3, padding=1)
-        self.out = _quiet(nn.Conv2d(width, ranges, 3, padding=1))
+        self.out = start_small(nn.Conv2d(width, ranges, 3, padding=1))
 
     def forward(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         features = F.gelu(self.entry(picture))
@@ -41,28 +37,17 @@ class GridPass(nn.Module):
 
 
 class SourceTrust(nn.Module):
-    """How far to trust each source found, how much power is elsewhere, and how many sources there are."""
+    """How far to trust each source found, how much power is elsewhere, and the number of sources."""
 
     def __init__(self, width: int, found: int, max_sources: int, hidden: int = 48):
         super().__init__()
-        self.source = nn.Sequential(
-            nn.Linear(width + 10, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), _quiet(nn.Linear(hidden, 2))
-        )
-        self.scene = nn.Sequential(
-            nn.Linear(width + found + 2, hidden), nn.GELU(), _quiet(nn.Linear(hidden, 2 + max_sources))
-        )
+        source = (nn.Linear(width + 10, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU())
+        self.source = nn.Sequential(*source, start_small(nn.Linear(hidden, 2)))
+        first = nn.Linear(width + found + 2, hidden)
+        self.scene = nn.Sequential(first, nn.GELU(), start_small(nn.Linear(hidden, 2 + max_sources)))
 
     def forward(self, sources: Tensor, scene: Tensor) -> tuple[Tensor, Tensor]:
         return self.source(sources).float(), self.scene(scene).float()
-
-
-def _quiet(layer: Layer) -> Layer:
-    """Start near zero: an untrained network changes little of what the statistics say."""
-    with torch.no_grad():
-        layer.weight.mul_(0.1)
-        if layer.bias is not None:
-            layer.bias.zero_()
-    return layer
 
 
 class Sources(NamedTuple):
@@ -74,38 +59,38 @@ class Sources(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """P sources off the grid that have climbed the likelihood, and what it says where they stand."""
+    """P sources off the grid after Fisher scoring, and the likelihood at their positions."""
 
     positions: Tensor  #: in cells of the grid [B, 3, P]
     log_power: Tensor  #: [B, P]
     left: Tensor  #: white power that no source explains [B]
-    slope: LikelihoodSlope  #: of the likelihood there
-    #: covariance of each source's (log p, place), by Fisher's information and a wide prior [B, P, 4, 4]
+    slope: LikelihoodSlope
+    #: covariance of each source's (log p, position), from Fisher's information and a wide prior [B, P, 4, 4]
     spread: Tensor
 
 
 class UnrolledNet(Network):
-    """Passes over the grid, takes the peaks, steps off the grid by Fisher scoring, and passes over what is left.
+    """Passes over the grid, sources at its peaks, Fisher scoring off the grid, and passes over the remainder.
 
     A *pass* is a small convolution over the angles of the grid (ranges are its channels). Its input is the matched
-    filter, whitened by the covariance S_l of y_l under the current estimate. The first passes update log-powers
-    of all points. Then sources stand at the peaks, and (log p, φ, θ, 1/r) of all of them climb the likelihood
+    filter, whitened by the covariance S_l of y_l under the current estimate. The first passes update the log-powers
+    of all points. Then sources start at the peaks, and Fisher scoring improves (log p, φ, θ, 1/r) of all of them
     together. Each later pass sees what these sources leave unexplained, and its peaks join them. In the end each
-    source is spread over its own uncertainty (the inverse of Fisher's information), and some power stays on the grid.
+    source is spread over its uncertainty (the inverse of Fisher's information), and some power stays on the grid.
 
-    No gradient flows through the statistics: each stage's estimate has a loss of its own (``Estimate.stages``,
-    weighed by ``lam_cov_pred``), which trains as well at about half the cost.
+    No gradient flows through the statistics. Instead each stage's estimate has its own loss (``Estimate.stages``,
+    weighted by ``lam_cov_pred``), which trains equally well at about half the cost.
 
     Args:
-        scenario: sizes, and the site whose channel G is known.
-        passes: over the grid before any source stands.
-        found: sources taken at the peaks of each round; the number of rounds is its length.
-        steps: of Fisher scoring after each round.
+        scenario: sizes, and the channel G.
+        passes: passes over the grid before there are sources.
+        found: new sources in each round; its length is the number of rounds.
+        steps: steps of Fisher scoring in each round.
         width: channels of a pass.
-        atoms: grid points, strongest first, that make a covariance; the power of all others is white.
+        atoms: strongest grid points in a covariance; the power of all others is treated as white.
 
     Raises:
-        ValueError: a number is not a positive whole number, or every scene of the scenario has a site of its own.
+        ValueError: a number is not a positive whole number, or the scenario has a channel for each scene.
     """
 
     site: Tensor
@@ -122,21 +107,15 @@ class UnrolledNet(Network):
     ):
         super().__init__()
         found = (scenario.max_sources + 1, 2) if found is None else found
-        for name, number in (
-            ("passes", passes),
-            ("steps", steps),
-            ("width", width),
-            ("atoms", atoms),
-            *(("found", number) for number in found),
-        ):
-            check_whole_number(name, number, least=1)
+        sizes = [("passes", passes), ("steps", steps), ("width", width), ("atoms", atoms)]
+        for name, number in [*sizes, *(("found", count) for count in found)]:
+            whole_number(1).check(name, number)
         self.scenario, self.width, self.found, self.steps = scenario, width, found, steps
         self.grid = default_grid(scenario)
         self.atoms = min(atoms, len(self.grid))
         self.coordinates = GridCoordinates(scenario, self.grid)
-        self.register_buffer(
-            "site", torch.view_as_real(believed_channel(scenario).to(torch.complex64)), persistent=False
-        )
+        G = torch.view_as_real(believed_channel(scenario).to(torch.complex64))
+        self.register_buffer("site", G, persistent=False)
         ranges = self.grid.shape[0]
         # The names of looks and verdicts are part of every checkpoint of this network.
         self.looks = nn.ModuleList(GridPass(3 * ranges + 2, width, ranges) for _ in range(passes))
@@ -146,16 +125,14 @@ class UnrolledNet(Network):
         self.verdicts, self.head = nn.ModuleList(trusts[:-1]), trusts[-1]
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
-        """y [B, L, M, 2], H [B, L, M, 2] (not needed: the site is known), codes [B, L, N, 2], snr_db [B]."""
+        """y [B, L, M, 2], H [B, L, M, 2] (unused: G is known), codes [B, L, N, 2], snr_db [B]."""
         check_contract(self.scenario, y, H, codes, snr_db)
-        if self.grid.steering.device != y.device:
-            self.grid = self.grid.to(y.device)
+        self.grid = self.grid.to(y.device)
         with self.exact():
             likelihood = SnapshotLikelihood(torch.view_as_complex(self.site), y, codes, snr_db)
             precision = likelihood.precision(None, None, torch.ones_like(snr_db))
-        on_grid = self.grid.estimate(
-            y.new_full((len(y), len(self.grid)), 0.5 / len(self.grid)), torch.full_like(snr_db, 0.5)
-        )
+        points = len(self.grid)
+        on_grid = self.grid.estimate(y.new_full((len(y), points), 0.5 / points), torch.full_like(snr_db, 0.5))
 
         logits, stages = torch.zeros_like(on_grid.power), list[Estimate | DictionaryEstimate]()
         for grid_pass, floor in zip(self.looks, self.floors, strict=True):
@@ -165,28 +142,26 @@ class UnrolledNet(Network):
             features, change = grid_pass(self.picture(matched, on_grid, snr_db))
             level = floor(torch.cat([features.mean(dim=(2, 3)), snr_db.unsqueeze(1) / 10], dim=1)).float()
             logits = logits + matched + change.flatten(1)
-            share = torch.cat([logits, level + math.log(len(self.grid))], dim=1).softmax(dim=1)
+            share = torch.cat([logits, level + math.log(points)], dim=1).softmax(dim=1)
             on_grid = self.grid.estimate(share[:, :-1], share[:, -1])
             stages.append(on_grid)
 
         power, sources = on_grid.power, None
         for count, grid_pass, assess in zip(self.found, self.rounds, [*self.verdicts, self.head], strict=True):
             sources = self.climb(likelihood, self.join(sources, power, count))
-            features, change = grid_pass(
-                self.picture(self.matched(likelihood, sources.slope.precision), on_grid, snr_db)
-            )
+            matched = self.matched(likelihood, sources.slope.precision)
+            features, change = grid_pass(self.picture(matched, on_grid, snr_db))
             trust, scene = assess(*self.about(sources, features, on_grid, snr_db))
             power, estimate = self.compose(sources, trust, logits + change.flatten(1), scene)
             stages.append(estimate)
         assert sources is not None  # there is at least one round
         strongest = sources.log_power.topk(self.scenario.max_sources, dim=1).indices
-        positions = self.coordinates.parameters_of(
-            sources.positions.gather(2, strongest.unsqueeze(1).expand(-1, 3, -1))
-        )
+        found = sources.positions.gather(2, strongest.unsqueeze(1).expand(-1, 3, -1))
+        positions = self.coordinates.parameters_of(found)
         return replace(estimate, source_logits=scene[:, 2:], positions=positions, stages=tuple(stages[:-1]))
 
     def exact(self) -> torch.autocast:
-        """Statistics are computed in single precision, whatever the layers use."""
+        """Compute statistics in single precision, whatever the layers use."""
         return torch.autocast(self.site.device.type, enabled=False)
 
     def matched(self, likelihood: SnapshotLikelihood, precision: Tensor) -> Tensor:
@@ -194,17 +169,14 @@ class UnrolledNet(Network):
             return likelihood.matched(precision, self.grid.steering)
 
     def whitening(self, likelihood: SnapshotLikelihood, on_grid: DictionaryEstimate) -> Tensor:
-        """S_l⁻¹ under the strongest points of the grid, the power of all others taken as white."""
+        """Return S_l⁻¹ under the strongest points of the grid; the power of all others is treated as white."""
         with self.exact(), torch.no_grad():
             power, index = on_grid.power.topk(self.atoms, dim=1)
-            return likelihood.precision(
-                likelihood.responses(self.grid.steering.T[index].mT), power, 1 - power.sum(dim=1)
-            )
+            seen = likelihood.responses(self.grid.steering.T[index].mT)
+            return likelihood.precision(seen, power, 1 - power.sum(dim=1))
 
     def picture(self, matched: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor) -> Tensor:
-        """The input of a pass [B, 3 n_r + 2, n_θ, n_φ]: matched filter, powers, their beam spectrum; SNR and white
-        power.
-        """
+        """Return a pass's input [B, 3 n_r + 2, n_θ, n_φ]: matched filter, powers, beam spectrum; SNR, white power."""
         with self.exact():
             # Not under no_grad: the spectrum is kept, and the stage's loss needs its gradient.
             power, spectrum, level = on_grid.power.detach(), on_grid.beam_spectrum.detach(), on_grid.loading.detach()
@@ -215,90 +187,69 @@ class UnrolledNet(Network):
 
     @torch.no_grad()
     def join(self, sources: Settled | None, power: Tensor, count: int) -> Sources:
-        """Let ``count`` more sources stand at the peaks of ``power`` [B, G]; what the first ones leave of a total of 1
-        is white.
+        """Add ``count`` sources at the peaks of ``power`` [B, G]; the first ones leave the rest of a total of 1 white.
 
-        A source's place is the centre of the power around its peak, so it starts off the grid.
+        A source starts at the center of the power around its peak, so off the grid.
         """
         cube = power.view(-1, 1, *self.grid.shape)
         peak = cube == F.max_pool3d(cube, 3, 1, padding=1)
         index = torch.where(peak, cube, 1e-6 * cube).flatten(1).topk(count, dim=1).indices
         moments = torch.cat([cube, cube * self.coordinates.points.view(3, *self.grid.shape)], dim=1)
-        # padded first: plane waves have one range
-        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(2)
+        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(2)  # plane waves have one range: pad
         around = around.gather(2, index.unsqueeze(1).expand(-1, 4, -1))
         mass = around[:, :1].clamp(min=1e-9)
         positions, log_power = around[:, 1:] / mass, mass.squeeze(1).log().clamp(min=-10)
         if sources is None:
             return Sources(positions, log_power, (1 - mass.sum(dim=(1, 2))).clamp(min=1e-3))
-        return Sources(
-            torch.cat([sources.positions, positions], dim=2),
-            torch.cat([sources.log_power, log_power], dim=1),
-            sources.left,
-        )
+        positions = torch.cat([sources.positions, positions], dim=2)
+        return Sources(positions, torch.cat([sources.log_power, log_power], dim=1), sources.left)
 
     @torch.no_grad()
     def climb(self, likelihood: SnapshotLikelihood, sources: Sources) -> Settled:
-        """Fisher scoring: the log-power and place of every source at once, each by at most 1.5 a step, and the spread
-        they end with.
-        """
+        """Improve log-powers and positions of all sources by Fisher scoring, each by at most 1.5 per step."""
         with self.exact():
-            positions, log_power, left, P = (
-                sources.positions,
-                sources.log_power,
-                sources.left,
-                sources.log_power.shape[1],
-            )
-            # What is known before any snapshot, as precisions: a log-power to about 2, a place to about 4 cells.
+            (positions, log_power, left), P = sources, sources.log_power.shape[1]
+            # The prior as precisions: a log-power is known to about 2, a position to about 4 cells.
             prior = torch.cat([torch.full((P,), 0.3), torch.full((3 * P,), 0.06)]).to(positions)
             for _ in range(self.steps):
                 slope = likelihood.slope(self.coordinates, positions, log_power, left)
                 ridge = torch.diag_embed(0.5 * slope.information.diagonal(dim1=1, dim2=2) + prior)
-                step = torch.linalg.solve_ex(slope.information + ridge, slope.score.flatten(1).unsqueeze(2))[0].view(
-                    -1, 4, P
-                )
-                step = 1.5 * torch.tanh(step / 1.5)
-                log_power, positions = (
-                    (log_power + step[:, 0]).clamp(-12, 2),
-                    self.coordinates.clamp(positions + step[:, 1:]),
-                )
+                step, _ = torch.linalg.solve_ex(slope.information + ridge, slope.score.flatten(1).unsqueeze(2))
+                step = 1.5 * torch.tanh(step.view(-1, 4, P) / 1.5)
+                log_power = (log_power + step[:, 0]).clamp(-12, 2)
+                positions = self.coordinates.clamp(positions + step[:, 1:])
             slope = likelihood.slope(self.coordinates, positions, log_power, left)
-            spread = (
-                torch.linalg.inv_ex(slope.information + torch.diag_embed(prior))[0]
-                .unflatten(1, (4, P))
-                .unflatten(3, (4, P))
-            )
+            inverse, _ = torch.linalg.inv_ex(slope.information + torch.diag_embed(prior))
+            spread = inverse.unflatten(1, (4, P)).unflatten(3, (4, P))
             return Settled(positions, log_power, left, slope, spread.diagonal(dim1=2, dim2=4).movedim(3, 1))
 
     def about(
         self, sources: Settled, features: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """All that is known of each source [B, P, width + 10], and of the scene [B, width + P + 2]."""
+        """Return what is known about each source [B, P, width + 10], and about the scene [B, width + P + 2]."""
         features, power, left = features.float(), sources.log_power, sources.left
         point, direction = self.coordinates.nearest(sources.positions)
         seen = features.flatten(2).gather(2, direction.unsqueeze(1).expand(-1, features.shape[1], -1)).mT
         deviations = sources.spread.diagonal(dim1=2, dim2=3).clamp(min=1e-9).log() / 2
-        common = (
-            torch.stack([snr_db / 10, left, power.exp().sum(dim=1)], dim=1).unsqueeze(1).expand(-1, power.shape[1], -1)
-        )
+        common = torch.stack([snr_db / 10, left, power.exp().sum(dim=1)], dim=1)
+        common = common.unsqueeze(1).expand(-1, power.shape[1], -1)
         own = torch.stack([power, sources.slope.fit, on_grid.power.gather(1, point).clamp(min=1e-9).log()], dim=2)
         ranked = power.sort(dim=1, descending=True).values
         scene = torch.cat([features.mean(dim=(2, 3)), ranked, snr_db.unsqueeze(1) / 10, left.unsqueeze(1)], dim=1)
         return torch.cat([seen, deviations, common, own], dim=2), scene
 
     def compose(self, sources: Settled, trust: Tensor, logits: Tensor, scene: Tensor) -> tuple[Tensor, Estimate]:
-        """The sources, each spread over its uncertainty, the strongest points of the grid, and white power; and the
-        grid's powers [B, G].
+        """Return the grid's powers [B, G], and R̂ of sources, grid and white power.
 
-        A source is six waves, √3 standard deviations from its place either way along the columns of a root of its
-        covariance: mean and covariance are those of the Gaussian (the sigma points of the unscented transform).
+        A source becomes six waves, √3 standard deviations from its position either way along the columns of a root of
+        its covariance: the sigma points of the unscented transform, with the Gaussian's mean and covariance.
         """
         with self.exact():
-            # [B, P, 3, 3]
-            root = torch.linalg.cholesky_ex(sources.spread[:, :, 1:, 1:] + 1e-6 * torch.eye(3, device=logits.device))[0]
+            eye = torch.eye(3, device=logits.device)
+            root, _ = torch.linalg.cholesky_ex(sources.spread[:, :, 1:, 1:] + 1e-6 * eye)  # [B, P, 3, 3]
             reach = math.sqrt(3) * 1.5 * torch.tanh(root / 1.5) * (trust[..., 1] / 2).exp().unsqueeze(2).unsqueeze(3)
-            centre = sources.positions.mT.unsqueeze(3)
-            points = torch.cat([centre + reach, centre - reach], dim=3).permute(0, 2, 1, 3).flatten(2)  # [B, 3, 6P]
+            center = sources.positions.mT.unsqueeze(3)
+            points = torch.cat([center + reach, center - reach], dim=3).permute(0, 2, 1, 3).flatten(2)  # [B, 3, 6P]
             amplitude = ((sources.log_power + trust[..., 0]).exp() / 6).sqrt().repeat_interleave(6, dim=1)
             strongest, index = logits.topk(self.atoms, dim=1)
             power = strongest.softmax(dim=1) * F.softplus(scene[:, :1] - 1)

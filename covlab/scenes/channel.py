@@ -1,4 +1,4 @@
-"""The channel G between the surface and the base station, and what the receiver believes of it."""
+"""The channel G between the RIS and the base station, and the receiver's version Ĝ of it."""
 
 import math
 
@@ -10,64 +10,58 @@ from covlab.scenes.geometry import phasors, ris_positions
 from covlab.scenes.scenario import Scenario, fixed_random_numbers
 
 SCATTERER_RANGE_M = (1.0, 8.0)
-"""How far from the RIS the scatterers are."""
+"""Least and greatest distance of a scatterer from the RIS."""
 
 
 def site_channel(scenario: Scenario) -> Tensor:
-    """G, the fixed channel from RIS to BS [M, N], complex128, mean |G|² = 1/N.
+    """Return G, the fixed channel from RIS to BS [M, N], complex128, mean |G|² = 1/N.
 
-    Line of sight between the RIS and a uniform linear BS array plus fixed point scatterers of complex
-    gain CN(0, 1), every path a spherical wave, weighed by the Rician factor κ. ``scenario.site_seed``
-    draws the scatterers, wherever the arrays stand.
+    Line of sight between the RIS and a uniform linear BS array plus fixed point scatterers of complex gain CN(0, 1).
+    Every path is a spherical wave; the Rician factor κ weighs the two parts. ``scenario.site_seed`` draws the
+    scatterers, whatever the sizes of the arrays.
 
     Raises:
-        ValueError: every scene of the scenario has a site of its own.
+        ValueError: the scenario has a channel for each scene.
     """
     if scenario.site != "fixed":
-        raise ValueError(
-            f"scenario.site must be 'fixed' for a channel that can be known, got {scenario.site!r}: what is known of a "
-            "scene's own is its H"
-        )
+        raise ValueError(f"scenario.site must be 'fixed' for a known channel G, got {scenario.site!r}")
     rng = np.random.default_rng(scenario.site_seed)
     bearings = rng.standard_normal((scenario.scatterers, 3))
-    bearings[:, 0] = abs(bearings[:, 0])
-    bearings /= np.linalg.norm(bearings, axis=1, keepdims=True)
-    scatterers = torch.from_numpy(bearings * rng.uniform(*SCATTERER_RANGE_M, (scenario.scatterers, 1)))
-    gains = torch.view_as_complex(torch.from_numpy(rng.standard_normal((scenario.scatterers, 2))))
-    return channel_of_scatterers(scenario, scatterers, gains)
+    distances = rng.uniform(*SCATTERER_RANGE_M, (scenario.scatterers, 1))
+    gains = rng.standard_normal((scenario.scatterers, 2))
+    return channel_of_scatterers(scenario, *map(torch.from_numpy, (bearings, distances, gains)))
 
 
 def fresh_site_channels(scenario: Scenario, count: int, generator: torch.Generator) -> Tensor:
-    """G of so many sites with scatterers of their own, by the rule of :func:`site_channel` [count, M, N],
-    complex128.
-    """
+    """Draw G of ``count`` sites with different scatterers, as in :func:`site_channel` [count, M, N], complex128."""
     shape, device = (count, scenario.scatterers), generator.device
     bearings = torch.randn(*shape, 3, generator=generator, device=device, dtype=torch.float64)
-    bearings[..., 0].abs_()
-    bearings /= torch.linalg.vector_norm(bearings, dim=-1, keepdim=True)
     near, far = SCATTERER_RANGE_M
     distances = near + (far - near) * torch.rand(*shape, 1, generator=generator, device=device, dtype=torch.float64)
     gains = torch.randn(*shape, 2, generator=generator, device=device, dtype=torch.float64)
-    return channel_of_scatterers(scenario, bearings * distances, torch.view_as_complex(gains))
+    return channel_of_scatterers(scenario, bearings, distances, gains)
 
 
-def channel_of_scatterers(scenario: Scenario, scatterers: Tensor, gains: Tensor) -> Tensor:
-    """G with scatterers at [..., S, 3] metres of complex ``gains`` [..., S]: [..., M, N]; each of its two parts alone
-    has mean |G|² = 1/N.
+def channel_of_scatterers(scenario: Scenario, bearings: Tensor, distances: Tensor, gains: Tensor) -> Tensor:
+    """Return G [..., M, N] for scatterers in the directions of ``bearings`` [..., S, 3], at ``distances`` [..., S, 1].
+
+    Distances are in metres, ``gains`` [..., S, 2] real pairs. Both parts, line of sight and scattered, have mean
+    |G|² = 1/N before κ weighs them.
     """
-    elements = ris_positions(scenario).to(scatterers.device)
-    antennas = torch.zeros(scenario.bs_antennas, 3, dtype=torch.float64, device=scatterers.device)
-    antennas[:, 1] = scenario.spacing_m * (
-        torch.arange(scenario.bs_antennas, device=scatterers.device) - (scenario.bs_antennas - 1) / 2
-    )
-    antennas += torch.tensor([4.0, -3.0, 1.0], dtype=torch.float64, device=scatterers.device)
+    M, device = scenario.bs_antennas, bearings.device
+    bearings = torch.cat([bearings[..., :1].abs(), bearings[..., 1:]], dim=-1)
+    scatterers = bearings / torch.linalg.vector_norm(bearings, dim=-1, keepdim=True) * distances
+    elements = ris_positions(scenario).to(device)
+    antennas = torch.zeros(M, 3, dtype=torch.float64, device=device)
+    antennas[:, 1] = scenario.spacing_m * (torch.arange(M, device=device) - (M - 1) / 2)
+    antennas += torch.tensor([4.0, -3.0, 1.0], dtype=torch.float64, device=device)
 
     def wave(distance: Tensor) -> Tensor:
         return phasors(-scenario.wavenumber * distance)
 
     line_of_sight = wave(torch.cdist(antennas, elements))
     to_antennas, to_elements = wave(torch.cdist(antennas, scatterers)), wave(torch.cdist(scatterers, elements))
-    scattered = (to_antennas * gains.unsqueeze(-2)) @ to_elements
+    scattered = (to_antennas * torch.view_as_complex(gains).unsqueeze(-2)) @ to_elements
     balance = math.tanh(scenario.rician_factor_db * math.log(10) / 20)  # (κ - 1) / (κ + 1), also for ±inf dB
 
     def scaled(share: float, path: Tensor) -> Tensor:
@@ -78,25 +72,21 @@ def channel_of_scatterers(scenario: Scenario, scatterers: Tensor, gains: Tensor)
 
 
 def believed_channel(scenario: Scenario) -> Tensor:
-    """Ĝ, the channel that the receiver and its estimators take for G [M, N], complex128.
+    """Return Ĝ, the channel that the receiver and its estimators use for G [M, N], complex128.
 
-    Ĝ = G + E with E of independent complex normal entries, fixed like the site, and of exactly the relative power
-    ‖E‖²_F / ‖G‖²_F that ``scenario.calibration_error_db`` names.
+    Ĝ = G + E, where E has independent complex normal entries, is fixed like G, and has exactly the relative power
+    ‖E‖²_F / ‖G‖²_F = ``scenario.calibration_error_db``.
 
     Raises:
-        ValueError: every scene of the scenario has a site of its own.
+        ValueError: the scenario has a channel for each scene.
     """
     G = site_channel(scenario)
-    if scenario.calibration_error_db is None:
-        return G
     error = fixed_random_numbers(scenario, "calibration").standard_normal((*G.shape, 2))
     return miscalibrated(scenario, G, torch.view_as_complex(torch.from_numpy(error)))
 
 
 def miscalibrated(scenario: Scenario, G: Tensor, error: Tensor) -> Tensor:
-    """G plus ``error`` scaled to the power of ``scenario.calibration_error_db`` relative to G, both [..., M, N];
-    G itself where the scenario has no such error.
-    """
+    """Add ``error``, scaled to ``scenario.calibration_error_db``, to G, both [..., M, N]; nothing if that is None."""
     if scenario.calibration_error_db is None:
         return G
     scale = 10 ** (scenario.calibration_error_db / 20) * torch.linalg.matrix_norm(G) / torch.linalg.matrix_norm(error)

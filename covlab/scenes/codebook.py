@@ -1,4 +1,4 @@
-"""The phase codes that the surface can show, and its elements that show others."""
+"""The phase codes of the RIS, and its faulty elements."""
 
 import math
 
@@ -10,30 +10,25 @@ from covlab.scenes.scenario import Scenario, fixed_random_numbers
 
 
 def codebook(scenario: Scenario) -> Tensor | None:
-    """The codes that a scene's L are taken from, complex128, unit modulus: None where they are drawn at random for
-    every scene.
+    """Return the codes that a scene's L are taken from, complex128; None if every scene draws random ones.
 
-    "fixed": the one set of L random codes [L, N]. "dft": the N columns of the two-dimensional DFT over rows
-    and columns of the surface [N, N], orthogonal unless ``phase_bits`` rounds them (a 4×4 surface needs 2 bits).
+    "fixed": one set of L random codes [L, N]. "dft": the N columns of the two-dimensional DFT over rows and columns of
+    the RIS [N, N], orthogonal unless ``phase_bits`` rounds them (a 4×4 RIS needs 2 bits).
     """
     if scenario.codebook == "random":
         return None
     if scenario.codebook == "fixed":
-        turns = torch.from_numpy(
-            fixed_random_numbers(scenario, "codebook").random((scenario.snapshots, scenario.ris_elements))
-        )
+        shape = (scenario.snapshots, scenario.ris_elements)
+        turns = torch.from_numpy(fixed_random_numbers(scenario, "codebook").random(shape))
     else:
-        rows, columns = (torch.arange(size, dtype=torch.float64) for size in (scenario.ris_rows, scenario.ris_columns))
-        rows, columns = (
-            torch.outer(rows, rows) / scenario.ris_rows,
-            torch.outer(columns, columns) / scenario.ris_columns,
-        )
+        indices = (torch.arange(size, dtype=torch.float64) for size in (scenario.ris_rows, scenario.ris_columns))
+        rows, columns = (torch.outer(index, index) / len(index) for index in indices)
         turns = (rows[:, None, :, None] + columns[None, :, None, :]).reshape(scenario.ris_elements, -1)
     return phasors(to_surface_phases(scenario, 2 * math.pi * turns))
 
 
 def to_surface_phases(scenario: Scenario, phase: Tensor) -> Tensor:
-    """``phase`` in radians, rounded to the nearest of the 2^b phases that the surface knows."""
+    """Round ``phase`` in radians to the nearest of the 2^b phases of the RIS."""
     if scenario.phase_bits is None:
         return phase
     levels = 2**scenario.phase_bits
@@ -41,9 +36,7 @@ def to_surface_phases(scenario: Scenario, phase: Tensor) -> Tensor:
 
 
 def faulty_elements(scenario: Scenario) -> tuple[Tensor, Tensor]:
-    """Which elements are faulty [N], bool, and what those reflect instead of their code [N], complex128: e^jψ if stuck,
-    0 if dead.
-    """
+    """Return a mask of the faulty elements [N], and what they reflect [N], complex128: e^jψ if stuck, 0 if dead."""
     rng = fixed_random_numbers(scenario, "faulty elements")
     stuck, dead = scenario.stuck_elements, scenario.dead_elements
     order = torch.from_numpy(rng.permutation(scenario.ris_elements))

@@ -1,7 +1,6 @@
-"""Do the tensors of a batch belong together? Laws that hold of right data, whatever the shapes say.
+"""Tests of the model's laws on data: do the tensors of a batch belong together?
 
-A shape check sees how long an axis is, never what it means: where two axes are equally long, or a part of a tensor was
-turned, conjugated or shuffled, only a law of the model notices.
+A shape check cannot detect swapped axes of equal length, or conjugated or shuffled values. A law of the model can.
 """
 
 import torch
@@ -11,29 +10,26 @@ from covlab.scenes.batch import Batch
 
 
 def channel_residual(H: Tensor, codes: Tensor, G: Tensor) -> float:
-    """‖H − G c‖ / ‖H‖ over all scenes and snapshots: 0 (to rounding) where H_l = G c_l.
+    """Return ‖H − G c‖ / ‖H‖ over all scenes and snapshots: 0 (up to rounding) if H_l = G c_l.
 
-    H [B, L, M, 2] and codes [B, L, N, 2] as real pairs, G [M, N] complex. Codes that do not fit G's elements give a
-    shape error of torch.
+    H [B, L, M, 2] and codes [B, L, N, 2] as real pairs, G [M, N] complex.
     """
-    right = torch.view_as_complex(codes.contiguous()) @ G.T
+    expected = torch.view_as_complex(codes.contiguous()) @ G.T
     H = torch.view_as_complex(H.contiguous())
-    return ((H - right).norm() / H.norm()).item()
+    return ((H - expected).norm() / H.norm()).item()
 
 
 def whitened_power(batch: Batch, G: Tensor, covariance: Tensor | None = None) -> float:
-    """Mean over scenes and snapshots of y_lᴴ C_l⁻¹ y_l / M with C_l = G diag(c_l) R diag(c_l)ᴴ Gᴴ + σ²I.
+    """Return the mean over scenes and snapshots of y_lᴴ C_l⁻¹ y_l / M, C_l = G diag(c_l) R diag(c_l)ᴴ Gᴴ + σ²I.
 
-    Since y_l ~ CN(0, C_l), it is 1 for data that fit together; an axis of y, codes, G or R that means something else
-    makes it larger. G [M, N] complex. covariance: R [B, N, N] to be tried in place of the batch's own.
+    About 1 if the data fit together, since y_l ~ CN(0, C_l); larger if an axis of y, codes, G or R means something
+    else. G [M, N] complex. covariance: R [B, N, N] to test instead of the batch's own.
     """
     double = torch.complex128
     R = (batch.covariance() if covariance is None else covariance).to(double)
     y = torch.view_as_complex(batch.y.contiguous()).to(double)
-    # G diag(c_l) [B, L, M, N]
-    effective = G.to(double) * torch.view_as_complex(batch.codes.contiguous()).to(double).unsqueeze(2)
-    expected = effective @ R.unsqueeze(1) @ effective.mH
-    antennas = y.shape[2]
-    expected = expected + batch.noise_power.to(double).view(-1, 1, 1, 1) * torch.eye(antennas, device=y.device)
-    white = torch.linalg.solve(expected, y.unsqueeze(-1)).squeeze(-1)
+    codes, antennas = torch.view_as_complex(batch.codes.contiguous()).to(double), y.shape[2]
+    responses = G.to(double) * codes.unsqueeze(2)  # G diag(c_l) [B, L, M, N]
+    noise = batch.noise_power.to(double).view(-1, 1, 1, 1) * torch.eye(antennas, device=y.device)
+    white = torch.linalg.solve(responses @ R.unsqueeze(1) @ responses.mH + noise, y.unsqueeze(-1)).squeeze(-1)
     return ((y.conj() * white).real.sum(dim=-1).mean() / antennas).item()

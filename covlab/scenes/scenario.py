@@ -1,8 +1,7 @@
-"""What is simulated: array sizes, geometry, and the ranges scenes are drawn from.
+"""What is simulated: array sizes, geometry, and the ranges from which scenes are drawn.
 
-Symbols used throughout covlab: ``M`` base-station (BS) antennas, ``N`` elements of the
-reconfigurable intelligent surface (RIS), ``L`` snapshots, ``K`` sources. (Beware: much of
-the array-processing literature writes N for sensors and M for sources.)
+Symbols in covlab: ``M`` antennas of the base station (BS), ``N`` elements of the reconfigurable intelligent surface
+(RIS), ``L`` snapshots, ``K`` sources. (Much of the literature writes N for sensors and M for sources.)
 """
 
 import math
@@ -10,27 +9,38 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CODEBOOKS = ("random", "fixed", "dft")
-SITES = ("fixed", "per_scene")
+from covlab.arguments import Allowed, check_fields, interval, number, one_of, whole_number
+
 ANY_PHASE = (-math.pi, math.pi)
 
-
-def check_whole_number(name: str, number: object, least: int) -> None:
-    """Raises ValueError, naming ``name``, unless ``number`` is a whole number of at least ``least``."""
-    if not isinstance(number, int) or isinstance(number, bool) or number < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {number!r}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+FIELDS = {
+    **dict.fromkeys(
+        ("ris_rows", "ris_columns", "bs_antennas", "snapshots", "max_sources", "scatterers"), whole_number(1)
+    ),
+    **dict.fromkeys(("site_seed", "stuck_elements", "dead_elements"), whole_number(0)),
+    **dict.fromkeys(("wavelength_m", "spacing_wavelengths"), number(above=0)),
+    **dict.fromkeys(("azimuth", "elevation"), interval(number(least=-math.pi / 2, most=math.pi / 2))),
+    **dict.fromkeys(("range_m", "power"), interval(number(above=0))),
+    "snr_db": interval(number()),
+    "near_field": one_of((True, False)),
+    "rician_factor_db": Allowed(
+        "a number (±inf allowed)", lambda value: number().accepts(value) or value in (-math.inf, math.inf)
+    ),
+    "codebook": one_of(("random", "fixed", "dft")),
+    "phase_bits": whole_number(1, 16).or_none("any phase"),
+    "source_correlation": number(least=0, most=1),
+    "correlation_phase": interval(number(least=-math.pi, most=math.pi)),
+    "site": one_of(("fixed", "per_scene")),
+    "calibration_error_db": number().or_none("no error"),
+}
+"""What each field of a scenario may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """Everything that is fixed while scenes are drawn at random.
 
-    Lengths are in metres, angles in radians, powers and SNR as named. A scenario is a value:
-    use ``dataclasses.replace`` for a variation of one.
+    Lengths are in metres, angles in radians, powers and SNR as named. ``dataclasses.replace`` makes a variation.
 
     Raises:
         ValueError: a field is out of its range; the message names the field.
@@ -49,108 +59,43 @@ class Scenario:
     range_m: tuple[float, float] = (0.5, 10.0)
     snr_db: tuple[float, float] = (-5.0, 20.0)
     power: tuple[float, float] = (0.2, 1.0)
-    near_field: bool = True  #: spherical waves; False: plane waves, and ranges do not matter
-    #: κ of the site, line of sight over scattered power; -inf: no line of sight, +inf: nothing else
+    near_field: bool = True  #: spherical waves; False: plane waves, whatever the range
+    #: κ of the channel, line of sight over scattered power; -inf: no line of sight, +inf: no scatterers
     rician_factor_db: float = 0.0
     scatterers: int = 64  #: of the site channel
-    site_seed: int = 0  #: draws what stands still: scatterers, fixed codebook, faulty elements, calibration error
+    site_seed: int = 0  #: draws what is fixed: scatterers, fixed codebook, faulty elements, calibration error
 
-    #: "random" phases anew for every scene; "fixed": once, for all scenes; "dft": L of the N orthogonal DFT codes
+    #: "random": new phases for every scene; "fixed": the same for all scenes; "dft": L of the N orthogonal DFT codes
     codebook: str = "random"
-    phase_bits: int | None = None  #: the surface knows 2^b phases, and codes are rounded to them; None: any phase
+    phase_bits: int | None = None  #: b, if the RIS has only 2^b phases, to which codes are rounded; None: any phase
     source_correlation: float = 0.0  #: |ρ| between the symbols of any two sources of a scene; 1 is coherent
     correlation_phase: tuple[float, float] = ANY_PHASE  #: phase of each source's symbols relative to the first source's
-    #: "fixed": one channel G, which estimators know; "per_scene": fresh scatterers, and H is all they know
+    #: "fixed": one channel G, which estimators know; "per_scene": new scatterers, and estimators know only H
     site: str = "fixed"
-    #: ‖Ĝ − G‖²/‖G‖² of the channel Ĝ that the receiver believes in; None: Ĝ = G
+    #: ‖Ĝ − G‖²/‖G‖² of the channel Ĝ that the receiver knows; None: Ĝ = G
     calibration_error_db: float | None = None
-    stuck_elements: int = 0  #: RIS elements that keep one random phase whatever code is asked for
+    stuck_elements: int = 0  #: RIS elements that keep one random phase, whatever the code
     dead_elements: int = 0  #: RIS elements that reflect nothing
 
     def __post_init__(self) -> None:
-        for field in ("ris_rows", "ris_columns", "bs_antennas", "snapshots", "max_sources", "scatterers"):
-            check_whole_number(f"Scenario.{field}", getattr(self, field), least=1)
-        for field in ("site_seed", "stuck_elements", "dead_elements"):
-            check_whole_number(f"Scenario.{field}", getattr(self, field), least=0)
-        for field in ("wavelength_m", "spacing_wavelengths"):
-            length = getattr(self, field)
-            if not (_is_number(length) and 0 < length < math.inf):
-                raise ValueError(f"Scenario.{field} must be positive and finite, got {length!r}")
-        for field, least, most in (
-            ("azimuth", -math.pi / 2, math.pi / 2),
-            ("elevation", -math.pi / 2, math.pi / 2),
-            ("range_m", 0.0, math.inf),
-            ("snr_db", -math.inf, math.inf),
-            ("power", 0.0, math.inf),
-            ("correlation_phase", *ANY_PHASE),
-        ):
-            bounds = getattr(self, field)
-            pair = (
-                isinstance(bounds, tuple)
-                and len(bounds) == 2
-                and all(_is_number(bound) and math.isfinite(bound) for bound in bounds)
-            )
-            if not (pair and least <= bounds[0] <= bounds[1] <= most):
-                raise ValueError(
-                    f"Scenario.{field} must be (low, high) with {least:g} <= low <= high <= {most:g}, got {bounds!r}"
-                )
-        for field in ("range_m", "power"):
-            if getattr(self, field)[0] <= 0:
-                raise ValueError(f"Scenario.{field} must start above 0, got {getattr(self, field)}")
-        for field, choices in (("codebook", CODEBOOKS), ("site", SITES), ("near_field", (True, False))):
-            if getattr(self, field) not in choices:
-                raise ValueError(
-                    f"Scenario.{field} must be one of {', '.join(map(str, choices))}, got {getattr(self, field)!r}"
-                )
-        if not _is_number(self.rician_factor_db):
-            raise ValueError(
-                f"Scenario.rician_factor_db must be a number (±inf allowed), got {self.rician_factor_db!r}"
-            )
-        error = self.calibration_error_db
-        if error is not None and not (_is_number(error) and math.isfinite(error)):
-            raise ValueError(
-                f"Scenario.calibration_error_db must be a finite number, or None for no error, got {error!r}"
-            )
-        if not (_is_number(self.source_correlation) and 0 <= self.source_correlation <= 1):
-            raise ValueError(f"Scenario.source_correlation must be from 0 to 1, got {self.source_correlation!r}")
-        if self.phase_bits is not None and not (type(self.phase_bits) is int and 1 <= self.phase_bits <= 16):
-            raise ValueError(
-                "Scenario.phase_bits must be a whole number from 1 to 16, or None for any phase, got "
-                f"{self.phase_bits!r}"
-            )
-        self._refuse_contradictions()
+        check_fields(self, FIELDS, "Scenario.")
+        N, stuck, dead = self.ris_elements, self.stuck_elements, self.dead_elements
 
-    def _refuse_contradictions(self) -> None:
-        """A setting that another one makes impossible, or silently without effect, is refused."""
-        if self.codebook == "dft" and self.snapshots > self.ris_elements:
-            raise ValueError(
-                f"Scenario.snapshots must be at most N = {self.ris_elements} with codebook 'dft' (there are no more "
-                f"orthogonal codes), got {self.snapshots}"
-            )
+        def refuse(field: str, expected: str) -> None:
+            raise ValueError(f"Scenario.{field} must be {expected}, got {getattr(self, field)!r}")
+
+        if self.codebook == "dft" and self.snapshots > N:
+            refuse("snapshots", f"at most N = {N} with codebook 'dft', which has no more orthogonal codes")
         if self.source_correlation > 0 and self.max_sources == 1:
-            raise ValueError(
-                "Scenario.source_correlation must be 0 with max_sources 1 (nothing to correlate with), got "
-                f"{self.source_correlation!r}"
-            )
+            refuse("source_correlation", "0 with max_sources 1")
         if self.source_correlation == 0 and self.correlation_phase != ANY_PHASE:
-            raise ValueError(
-                f"Scenario.correlation_phase needs a source_correlation above 0, got {self.correlation_phase} with 0"
-            )
+            refuse("correlation_phase", "left out with source_correlation 0")
         if self.site == "per_scene" and self.rician_factor_db == math.inf:
-            raise ValueError(
-                "Scenario.site must be 'fixed' with rician_factor_db inf (scenes differ by their scatterers), got "
-                "'per_scene'"
-            )
-        if self.stuck_elements + self.dead_elements > self.ris_elements:
-            raise ValueError(
-                f"Scenario.stuck_elements and dead_elements must be at most N = {self.ris_elements} together, got "
-                f"{self.stuck_elements} and {self.dead_elements}"
-            )
-        if self.dead_elements == self.ris_elements:
-            raise ValueError(
-                f"Scenario.dead_elements must be below N = {self.ris_elements} (nothing would reach the receiver), "
-                f"got {self.dead_elements}"
-            )
+            refuse("site", "'fixed' with rician_factor_db inf, since scenes would differ only by their scatterers")
+        if stuck + dead > N:
+            refuse("stuck_elements", f"at most N = {N} together with dead_elements {dead}")
+        if dead == N:
+            refuse("dead_elements", f"below N = {N}, or nothing reaches the receiver")
 
     @property
     def ris_elements(self) -> int:
@@ -159,7 +104,7 @@ class Scenario:
 
     @property
     def spacing_m(self) -> float:
-        """Distance between neighbouring RIS elements, and between neighbouring BS antennas, in metres."""
+        """Distance between neighboring RIS elements, and between neighboring BS antennas, in metres."""
         return self.spacing_wavelengths * self.wavelength_m
 
     @property
@@ -169,12 +114,12 @@ class Scenario:
 
     @property
     def fraunhofer_distance_m(self) -> float:
-        """d_F = 2D²/λ with D the diagonal of the aperture: nearer than this, wave fronts arrive curved."""
+        """d_F = 2D²/λ with D the diagonal of the aperture; the wave fronts of nearer sources are curved."""
         diagonal = self.spacing_m * math.hypot(self.ris_rows - 1, self.ris_columns - 1)
         return 2 * diagonal**2 / self.wavelength_m
 
 
-_PRESETS = {
+PRESETS = {
     scenario.name: scenario
     for scenario in (
         Scenario(name="student", ris_rows=4, ris_columns=4, bs_antennas=8, snapshots=16, max_sources=2),
@@ -182,20 +127,18 @@ _PRESETS = {
         Scenario(name="full", ris_rows=12, ris_columns=12, bs_antennas=16, snapshots=16, max_sources=5),
     )
 }
-PRESETS = tuple(_PRESETS)
 
 
 def preset(name: str) -> Scenario:
-    """The scenario called ``name``: 'student', 'near_field' or 'full'.
+    """Return the scenario called ``name``: 'student', 'near_field' or 'full'.
 
     Raises:
         ValueError: there is no such preset.
     """
-    if name not in _PRESETS:
-        raise ValueError(f"preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    return _PRESETS[name]
+    one_of(PRESETS).check("preset", name)
+    return PRESETS[name]
 
 
 def fixed_random_numbers(scenario: Scenario, purpose: str) -> np.random.Generator:
-    """Random numbers of the site for one purpose, unrelated to those for any other."""
+    """Return the site's random numbers for one purpose, unrelated to those for any other."""
     return np.random.default_rng(np.random.SeedSequence(scenario.site_seed, spawn_key=tuple(purpose.encode())))

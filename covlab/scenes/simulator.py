@@ -2,12 +2,12 @@
 
     y_l = G diag(c_l) x_l + n_l,   x_l = A s_l,   E[s sᴴ] = P,   n_l ~ CN(0, σ²I),   R = A P Aᴴ
 
-Symbols s_l are drawn anew for every snapshot l, so that L snapshots carry L looks at R. R is the population
-covariance: noise-free, not the one realized by these L symbols.
+Every snapshot l has new symbols s_l. R is the population covariance: without noise, and not the sample covariance of
+these L symbols.
 
-What y holds is true: the channel G, what every element of the surface really reflects. What the receiver is told,
-``codes`` and ``H``, is what it believes: the codes it asked for, and H_l = Ĝ c_l. The two differ only where the
-scenario says so (calibration error, faulty elements), and a network or estimator sees the belief alone.
+y comes from the true channel G and from what the RIS elements really reflect. The receiver, and so a network or
+estimator, knows the codes it asked for and H_l = Ĝ c_l. These differ from the truth only if the scenario has a
+calibration error or faulty elements.
 """
 
 import itertools
@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from covlab.arguments import one_of, whole_number
 from covlab.scenes.batch import Batch
 from covlab.scenes.channel import believed_channel, fresh_site_channels, miscalibrated, site_channel
 from covlab.scenes.codebook import codebook, faulty_elements, to_surface_phases
 from covlab.scenes.geometry import phasors, steering_vectors
-from covlab.scenes.scenario import Scenario, check_whole_number
+from covlab.scenes.scenario import Scenario
 from covlab.seams import take_seams
 
 CACHE_BYTES = 2**21
@@ -29,16 +30,15 @@ CACHE_BYTES = 2**21
 
 
 def scene_generator(seed: int, stream: str, *index: int, device: str | torch.device = "cpu") -> torch.Generator:
-    """A generator for one independent stretch of scenes.
+    """Return a random generator for one independent part of the scenes.
 
-    ``stream`` names what the scenes are for ("training", "validation", …) and ``index`` which stretch
-    (epoch, micro-batch). Any two of (seed, stream, index) that differ give unrelated scenes: unlike
-    ``seed + i``, neighbouring seeds share nothing. (Streams are spawned as in NumPy's SeedSequence.)
+    ``stream`` names their purpose ("training", "validation", …), and ``index`` the part (epoch, micro-batch). Different
+    (seed, stream, index) give unrelated scenes, also for neighboring seeds (as in NumPy's SeedSequence).
 
     Raises:
         ValueError: seed is negative or not a whole number.
     """
-    check_whole_number("seed", seed, least=0)
+    whole_number(0).check("seed", seed)
     key = (*stream.encode(), 0, *index)
     state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state) - 2**63)
@@ -47,42 +47,40 @@ def scene_generator(seed: int, stream: str, *index: int, device: str | torch.dev
 class Simulator:
     """Draws scenes of one scenario on one device.
 
-    Whatever an imperfection of the scenario needs at random is drawn last: with the same generator the same sources,
-    codes, symbols and noise come with and without it.
+    Random numbers for imperfections of the scenario are drawn last, so that the same generator gives the same sources,
+    codes, symbols and noise with and without them.
 
     Args:
         scenario: what to draw.
-        device: where the scenes are made, random numbers included.
+        device: where scenes and their random numbers are made.
         dtype: complex64, or complex128 for tests.
+
+    Raises:
+        ValueError: ``dtype`` is another one.
     """
 
     def __init__(
         self, scenario: Scenario, device: str | torch.device = "cpu", dtype: torch.dtype = torch.complex64
     ) -> None:
-        if dtype not in (torch.complex64, torch.complex128):
-            raise ValueError(f"dtype must be torch.complex64 or torch.complex128, got {dtype}")
-        self.scenario = scenario
-        self.device = torch.device(device)
-        self.dtype = dtype
+        one_of((torch.complex64, torch.complex128)).check("dtype", dtype)
+        self.scenario, self.device, self.dtype = scenario, torch.device(device), dtype
         known = scenario.site == "fixed"
-        #: the true channel [M, N]; None: every scene has its own
-        self.G = self._own(site_channel(scenario)) if known else None
-        #: Ĝ, which makes H [M, N]; None likewise
-        self.believed = self._own(believed_channel(scenario)) if known else None
+        self.G = self._own(site_channel(scenario)) if known else None  #: [M, N]; None: every scene has its own
+        self.believed = self._own(believed_channel(scenario)) if known else None  #: Ĝ, which makes H [M, N]; or None
         codes = codebook(scenario)
-        self.codebook = None if codes is None else self._own(codes)  #: what codes come from [·, N]; None: at random
+        self.codebook = None if codes is None else self._own(codes)  #: [·, N]; None: codes are random
         faulty, reflection = faulty_elements(scenario)
-        self.faulty = faulty.to(self.device) if faulty.any() else None  #: which elements are [N]; None: all work
-        self.reflection = self._own(reflection)  #: what the faulty ones reflect [N]
+        self.faulty = faulty.to(self.device) if faulty.any() else None  #: mask [N]; None: all work
+        self.reflection = self._own(reflection)  #: of the faulty elements [N]
         take_seams(self)
 
     def draw(self, scenes: int, generator: torch.Generator) -> Batch:
-        """``scenes`` scenes from ``generator``; the same state of it gives the same batch (on one kind of device).
+        """Draw ``scenes`` scenes; the same state of ``generator`` gives the same batch (on one kind of device).
 
         Raises:
             ValueError: ``scenes`` is not a positive whole number, or the generator is on another device.
         """
-        check_whole_number("scenes", scenes, least=1)
+        whole_number(1).check("scenes", scenes)
         if generator.device.type != self.device.type:
             raise ValueError(f"generator must be on {self.device}, got one on {generator.device}")
         s, B, K = self.scenario, scenes, self.scenario.max_sources
@@ -103,9 +101,7 @@ class Simulator:
         snr_db: Tensor,
         generator: torch.Generator,
     ) -> Batch:
-        """Scenes with sources at given places [B, K_max] each, in radians and metres, of powers that sum to 1; snr_db
-        [B].
-        """
+        """Draw scenes with given sources [B, K_max] each, in radians and metres, powers of sum 1; snr_db [B]."""
         s, B = self.scenario, len(snr_db)
         steering = steering_vectors(s, azimuth, elevation, range_m).mT
         codes = self.codes(B, generator)
@@ -115,7 +111,7 @@ class Simulator:
 
         factor = steering * power.sqrt().unsqueeze(1)
         if mixing is not None:
-            # Correlated waves add up or cancel at the surface; powers are scaled to tr(R) = N all the same.
+            # Correlated waves add up or cancel at the RIS, so powers are scaled again to tr(R) = N.
             factor = factor @ mixing
             level = torch.view_as_real(factor).square().sum(dim=(1, 2, 3)) / s.ris_elements
             factor, power = factor / level.sqrt().view(-1, 1, 1), power / level.unsqueeze(1)
@@ -138,7 +134,7 @@ class Simulator:
         )
 
     def codes(self, scenes: int, generator: torch.Generator) -> Tensor:
-        """c_l, the codes that are asked of the surface, unit modulus [B, L, N]."""
+        """Draw c_l, the codes asked of the RIS, of unit modulus [B, L, N]."""
         s = self.scenario
         if self.codebook is None:
             phase = self._uniform((0.0, 2 * math.pi), generator, scenes, s.snapshots, s.ris_elements)
@@ -149,35 +145,32 @@ class Simulator:
         return self.codebook[order[:, : s.snapshots]]
 
     def reflected(self, codes: Tensor) -> Tensor:
-        """What the surface does when asked for ``codes`` [..., N]: faulty elements do what they can."""
+        """Return what the RIS reflects when asked for ``codes`` [..., N]."""
         return codes if self.faulty is None else torch.where(self.faulty, self.reflection, codes)
 
     def symbols(self, scenes: int, generator: torch.Generator) -> Tensor:
-        """s_l ~ CN(0, 1), drawn anew for every source and snapshot [B, L, 1, K_max]."""
+        """Draw s_l ~ CN(0, 1) for every source and snapshot [B, L, 1, K_max]."""
         shape = (scenes, self.scenario.snapshots, 1, self.scenario.max_sources)
         return torch.randn(shape, generator=generator, device=self.device, dtype=self.dtype)
 
     def mixing(self, scenes: int, generator: torch.Generator) -> Tensor | None:
-        """W, a root of the sources' correlation: W Wᴴ = D ((1 − ρ) I + ρ 11ᵀ) Dᴴ, with D the phases e^jψ_k and ψ_1 = 0.
+        """Draw a root W of the sources' correlation [B, K_max, K_max]; None if they are uncorrelated.
 
-        Returns:
-            [B, K_max, K_max]; None where sources are uncorrelated.
+        W Wᴴ = D ((1 − ρ) I + ρ 11ᵀ) Dᴴ, where D has the phases e^jψ_k and ψ_1 = 0.
         """
         s, K = self.scenario, self.scenario.max_sources
         if s.source_correlation == 0:
             return None
         phase = self._uniform(s.correlation_phase, generator, scenes, K)
         phase[:, 0] = 0
-        own, common = (
-            math.sqrt(1 - s.source_correlation),
-            math.sqrt(1 - s.source_correlation + K * s.source_correlation),
-        )
-        # eigenvalues: common once, own K − 1 times
+        # Eigenvalues of W: common once, own K − 1 times.
+        own = math.sqrt(1 - s.source_correlation)
+        common = math.sqrt(1 - s.source_correlation + K * s.source_correlation)
         root = own * torch.eye(K, device=self.device, dtype=self.dtype) + (common - own) / K
         return phasors(phase).unsqueeze(2) * root
 
     def channel(self, scenes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """G and Ĝ of these scenes: [M, N] each, or [B, M, N] where every scene has its own."""
+        """Return G and Ĝ of these scenes: [M, N] each, or [B, M, N] if every scene has its own."""
         s = self.scenario
         if self.G is not None and self.believed is not None:
             return self.G, self.believed
@@ -185,17 +178,15 @@ class Simulator:
         return G, G if s.calibration_error_db is None else miscalibrated(s, G, self._normal(generator, *G.shape))
 
     def _arrive(self, G: Tensor, codes: Tensor, factor: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
-        """What reaches the antennas but for the noise [B, L, M], and the mean over (l, m) of its expected power [B]."""
-        # On a CPU in pieces that stay in its cache: fresh memory for all scenes' products would cost as much as the
-        # products.
+        """Return the signals at the antennas [B, L, M], and the mean over (l, m) of their expected power [B]."""
+        # On a CPU in pieces that stay in its cache: new memory for all products would cost as much as the products.
         products = codes[0].numel() * factor.shape[2] * codes.element_size()
         piece = max(1, CACHE_BYTES // products) if self.device.type == "cpu" else len(codes)
         channels = itertools.repeat(G.mT) if G.ndim == 2 else G.mT.unsqueeze(1).split(piece)
         signals, powers = [], []
-        for channel, code, columns, symbol in zip(
-            channels, codes.split(piece), factor.mT.unsqueeze(1).split(piece), symbols.split(piece), strict=False
-        ):
-            arrivals = (code.unsqueeze(2) * columns) @ channel  # what each column of F alone would bring [b, L, K, M]
+        pieces = (codes.split(piece), factor.mT.unsqueeze(1).split(piece), symbols.split(piece))
+        for channel, code, columns, symbol in zip(channels, *pieces, strict=False):
+            arrivals = (code.unsqueeze(2) * columns) @ channel  # of each column of F alone [b, L, K, M]
             signals.append((symbol @ arrivals).squeeze(2))
             powers.append(torch.view_as_real(arrivals).square().flatten(1).sum(dim=1) / arrivals[0, :, 0].numel())
         return torch.cat(signals), torch.cat(powers)
@@ -205,9 +196,8 @@ class Simulator:
 
     def _uniform(self, bounds: tuple[float, float], generator: torch.Generator, *shape: int) -> Tensor:
         low, high = bounds
-        return low + (high - low) * torch.rand(
-            *shape, generator=generator, device=self.device, dtype=self.dtype.to_real()
-        )
+        real = self.dtype.to_real()
+        return low + (high - low) * torch.rand(*shape, generator=generator, device=self.device, dtype=real)
 
     def _normal(self, generator: torch.Generator, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, device=self.device, dtype=self.dtype)

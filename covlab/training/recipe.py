@@ -1,16 +1,32 @@
 """How to train: every setting of a run besides the network and the scenes."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from covlab.scenes.scenario import check_whole_number
+from covlab.arguments import check_fields, number, one_of, whole_number
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 OPTIMIZERS = ("adamw", "sgd")
+
+FIELDS = {
+    "windows": whole_number(1),
+    "accumulation": whole_number(1),
+    "optimizer": one_of(OPTIMIZERS),
+    "learning_rate": number(above=0),
+    "head_learning_rate": number(above=0).or_none("the learning rate of all"),
+    "momentum": number(least=0, below=1),
+    "weight_decay": number(least=0),
+    "clip": number(above=0).or_none("no clipping"),
+    "precision": one_of(PRECISIONS),
+    "warmup": whole_number(0),
+    "ema_decay": number(least=0, below=1).or_none("no average"),
+    "patience": whole_number(1).or_none("no early stopping"),
+    "nonfinite_limit": whole_number(1),
+}
+"""What each field of a recipe may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,26 +53,7 @@ class Recipe:
     nonfinite_limit: int = 10  #: consecutive windows of non-finite loss that stop the run
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("windows", 1),
-            ("accumulation", 1),
-            ("warmup", 0),
-            ("patience", 1),
-            ("nonfinite_limit", 1),
-        ):
-            if not (self.patience is None and name == "patience"):
-                check_whole_number(name, getattr(self, name), least)
-        for name, choices in (("optimizer", OPTIMIZERS), ("precision", tuple(PRECISIONS))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        for name in ("learning_rate", "head_learning_rate", "clip"):
-            number = getattr(self, name)
-            if not (number is None and name != "learning_rate") and not 0 < number < math.inf:
-                raise ValueError(f"{name} must be above 0 and finite, got {number!r}")
-        for name, most in (("momentum", 1), ("weight_decay", math.inf), ("ema_decay", 1)):
-            number = getattr(self, name)
-            if not (number is None and name == "ema_decay") and not 0 <= number < most:
-                raise ValueError(f"{name} must be at least 0 and below {most}, got {number!r}")
+        check_fields(self, FIELDS)
 
 
 def make_optimizer(recipe: Recipe, groups: dict[str, list[nn.Parameter]]) -> torch.optim.Optimizer:

@@ -25,7 +25,8 @@ from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from covlab.scenes.scenario import PRESETS, check_whole_number, preset
+from covlab.arguments import check_fields, interval, number, one_of, whole_number
+from covlab.scenes.scenario import PRESETS, preset
 from covlab.scenes.simulator import scene_generator
 from covlab.scenes.streams import FreshScenes
 from covlab.training.loss import LossWeights
@@ -57,6 +58,16 @@ class StudyError(RuntimeError):
     """A study cannot be opened or has other settings; the message names it."""
 
 
+FIELDS = {
+    "preset": one_of(PRESETS),
+    "network": one_of(NETWORKS),
+    "precision": one_of(PRECISIONS),
+    "seed": whole_number(0),
+    **dict.fromkeys(("windows", "epoch", "micro_batch", "accumulation", "validation", "heartbeat"), whole_number(1)),
+}
+"""What each setting of a study may be; ``search`` is checked apart."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What all trials of a study share; the worker that creates the study stores them in it.
@@ -80,28 +91,17 @@ class Settings:
     search: dict[str, tuple[float, float]] | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (("preset", PRESETS), ("network", tuple(NETWORKS)), ("precision", tuple(PRECISIONS))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        for name in ("windows", "epoch", "micro_batch", "accumulation", "validation", "heartbeat"):
-            check_whole_number(name, getattr(self, name), least=1)
-        check_whole_number("seed", self.seed, least=0)
+        check_fields(self, FIELDS)
         if self.search is None:
             object.__setattr__(self, "search", SEARCH | {"width": (max(1, self._width // 4), 2 * self._width)})
-        known = {"learning_rate", "width", *LossWeights().values()}
-        for name, (low, high) in self.bounds.items():
-            if name not in known:
-                raise ValueError(f"search must name some of {', '.join(sorted(known))}, got {name!r}")
-            if not (0 < low <= high < math.inf or low == high == 0):
-                raise ValueError(
-                    f"search of {name} must be (low, high) with 0 < low <= high, or one value twice, got ({low!r}, "
-                    f"{high!r})"
-                )
-            if name.startswith("lam_"):
-                LossWeights().updated("search", **{name: high})
-        for end in self.bounds.get("width", ()):
-            check_whole_number("search of width", end, least=1)
         object.__setattr__(self, "search", {name: tuple(bounds) for name, bounds in sorted(self.bounds.items())})
+        known = one_of(sorted({"learning_rate", "width", *LossWeights().values()}))
+        for name, bounds in self.bounds.items():
+            known.check("each name in search", name)
+            if not (name.startswith("lam_") and bounds == (0, 0)):  # which switches a term off
+                interval(whole_number(1) if name == "width" else number(above=0)).check(f"search of {name}", bounds)
+            if name.startswith("lam_"):
+                LossWeights().updated("search", **{name: bounds[1]})
 
     @property
     def bounds(self) -> dict[str, tuple[float, float]]:
@@ -312,10 +312,8 @@ def work(
         ValueError: ``trials`` or ``minutes`` is out of range.
         KeyboardInterrupt: SIGINT.
     """
-    if trials is not None:
-        check_whole_number("trials", trials, least=1)
-    if minutes is not None and not 0 < minutes < math.inf:
-        raise ValueError(f"minutes must be above 0 and finite, got {minutes!r}")
+    whole_number(1).or_none("no limit").check("trials", trials)
+    number(above=0).or_none("no limit").check("minutes", minutes)
     settings = _settings(json.loads(study.user_attrs["covlab"]))
     began, counted = time.monotonic(), (TrialState.COMPLETE, TrialState.PRUNED)
     while minutes is None or time.monotonic() - began < 60 * minutes:

@@ -1,0 +1,68 @@
+"""What an argument may be. Every error names the argument, what was expected and what came.
+
+A class with many fields has a table with one line for each field::
+
+    FIELDS = {"windows": whole_number(1), "clip": number(above=0).or_none("no clipping")}
+    check_fields(recipe, FIELDS)
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+
+class Allowed(NamedTuple):
+    """The values that an argument may have."""
+
+    expected: str  #: what an error says after "must be"
+    accepts: Callable[[Any], bool]
+
+    def or_none(self, meaning: str) -> "Allowed":
+        """Allow None as well, which means ``meaning``."""
+        return Allowed(f"{self.expected}, or None for {meaning}", lambda value: value is None or self.accepts(value))
+
+    def check(self, name: str, value: object) -> None:
+        """Raise ValueError unless the argument ``name`` may have this value."""
+        if not self.accepts(value):
+            raise ValueError(f"{name} must be {self.expected}, got {value!r}")
+
+
+def check_fields(owner: object, table: Mapping[str, Allowed], prefix: str = "") -> None:
+    """Check every attribute of ``owner`` that ``table`` lists; an error names it with ``prefix`` in front."""
+    for name, allowed in table.items():
+        allowed.check(prefix + name, getattr(owner, name))
+
+
+def whole_number(least: int, most: float = math.inf) -> Allowed:
+    """An int from ``least`` to ``most``."""
+    limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+    return Allowed(f"a whole number {limits}", lambda value: type(value) is int and least <= value <= most)
+
+
+def number(
+    above: float = -math.inf, least: float = -math.inf, below: float = math.inf, most: float = math.inf
+) -> Allowed:
+    """A finite int or float within limits."""
+    limits = {"above": above, "of at least": least, "below": below, "at most": most}
+    said = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
+
+    def accepts(value: Any) -> bool:
+        real = isinstance(value, int | float) and not isinstance(value, bool)
+        return real and above < value < below and least <= value <= most
+
+    return Allowed(f"a finite number {said}".strip(), accepts)
+
+
+def interval(end: Allowed) -> Allowed:
+    """A tuple (low, high) with low <= high, both of which ``end`` allows."""
+
+    def accepts(value: Any) -> bool:
+        return isinstance(value, tuple) and len(value) == 2 and all(map(end.accepts, value)) and value[0] <= value[1]
+
+    return Allowed(f"(low, high) with low <= high, each {end.expected}", accepts)
+
+
+def one_of(choices: Iterable[object]) -> Allowed:
+    """One of a few values."""
+    known = tuple(choices)
+    return Allowed(f"one of {', '.join(map(str, known))}", lambda value: value in known)
