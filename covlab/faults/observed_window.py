@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ class ObservedWindow:
     accumulated: Tensor  #: unscaled gradient of all micro-batches; zero if none was accumulated [P]
     applied: Tensor  #: gradient that reached the step; zero if none did [P]
     ran: bool = False
-    row: dict[str, float] | None = None  #: the ledger's row
+    row: dict[str, float] = field(default_factory=dict)  #: the ledger's row; empty if none was written
     scale_after: float = math.nan
 
 
@@ -50,8 +50,7 @@ def observe_window(
     copied.backward, copied.sanitize, copied.step = watched_backward, watched_sanitize, watched_step  # type: ignore[method-assign]  # of this copy alone
     copied.model.train()
     copied.train_window(window)
-    rows = copied.ledger.flush()
-    seen.row = rows[-1] if rows else None
+    seen.row = next(reversed(copied.ledger.flush()), {})
     seen.scale_after = copied.scaler.get_scale()
     return seen
 
