@@ -55,9 +55,13 @@ def small_run(
     """
     with inject(*faults):
         simulator = Simulator(preset("student"))
-        stream = FreshScenes(simulator, micro_batch, scenes // micro_batch, seed)
-        validation = stream.held_out(12) if fresh else simulator.draw(scenes, scene_generator(seed, "museum"))
-        source = stream if fresh else FixedScenes(validation, micro_batch, seed)
+        source: FreshScenes | FixedScenes
+        if fresh:
+            source = stream = FreshScenes(simulator, micro_batch, scenes // micro_batch, seed)
+            validation = stream.held_out(12)
+        else:
+            validation = simulator.draw(scenes, scene_generator(seed, "museum"))
+            source = FixedScenes(validation, micro_batch, seed)
         torch.manual_seed(seed)
         network = BackProjectionNet(simulator.scenario, beams=32, width=64, rank=4, blend=blend)
         trainer = Trainer(
