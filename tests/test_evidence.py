@@ -1,4 +1,4 @@
-"""Every fault is detected by the observable that its exhibit names, and nothing detects a fault in a correct run."""
+"""Every fault is detected by the observable its exhibit names, and a correct run by none."""
 
 import functools
 import math
