@@ -22,37 +22,37 @@ def values(name: str, seed: int) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
-def test_honest_runs_are_acquitted_by_every_observable(setting: dict[str, Any]) -> None:
+def test_nothing_detects_a_fault_in_a_correct_run(setting: dict[str, Any]) -> None:
     for seed in SEEDS:
         assert detecting(examine(small_run(seed=seed, **setting).fit())) == []
 
 
 @pytest.mark.parametrize("optimizer", [{}, {"optimizer": "sgd", "learning_rate": 0.3}], ids=["adamw", "sgd"])
-def test_honest_runs_of_a_demonstration_are_acquitted(optimizer: dict[str, Any]) -> None:
-    """Longer ones, whose errors are small: a rounding error must not be measured against them."""
+def test_nothing_detects_a_fault_in_the_correct_run_of_a_demonstration(optimizer: dict[str, Any]) -> None:
+    """A longer run, whose errors are small: a rounding error must not be measured against them."""
     run = small_run(scenes=480, micro_batch=32, windows=120, weight_decay=0.0, **optimizer).fit()
     assert run.history[-1]["validation"] < 0.3 and detecting(examine(run)) == []
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_is_convicted(name: str) -> None:
+def test_each_fault_is_detected(name: str) -> None:
     for seed in (0, 1):
         assert FAULTS[name].observable in detecting(values(name, seed))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_fault_is_convicted_with_every_seed(name: str) -> None:
+def test_each_fault_is_detected_with_every_seed(name: str) -> None:
     for seed in SEEDS:
         assert FAULTS[name].observable in detecting(values(name, seed))
 
 
 @pytest.mark.parametrize("name", OBSERVABLES)
-def test_every_observable_convicts_some_fault(name: str) -> None:
+def test_every_observable_detects_some_fault(name: str) -> None:
     assert any(name in detecting(values(fault, 0)) for fault in FAULTS)
 
 
-def test_no_occasion_convicts_nobody() -> None:
+def test_nan_is_no_evidence() -> None:
     assert not any(observable.detects(math.nan) for observable in OBSERVABLES.values())
 
 

@@ -50,9 +50,9 @@ def test_a_fault_stays_in_its_thread() -> None:
     with inject("missing_division"):
         ready.set()
         go_on.wait()
-        made["bugged"] = small_run()
+        made["buggy"] = small_run()
     thread.join()
-    assert made["clean"].faults == () and made["bugged"].faults == ("missing_division",)
+    assert made["clean"].faults == () and made["buggy"].faults == ("missing_division",)
 
 
 def test_the_reviewed_bug_does_nothing_when_one_micro_batch_makes_a_window() -> None:
@@ -85,7 +85,7 @@ def test_refusals() -> None:
     assert small_run().faults == ()
 
 
-def test_faults_of_different_places_compose() -> None:
+def test_faults_of_different_methods_compose() -> None:
     run = small_run("missing_division", "constant_symbols", "main_weight_zero", "schedule_per_epoch")
     assert run.faults == ("constant_symbols", "main_weight_zero", "missing_division", "schedule_per_epoch")
     run.fit()
@@ -143,13 +143,13 @@ def test_held_out_scenes_are_no_training_scenes() -> None:
 
 
 def test_a_guard_that_is_an_assert_is_no_guard() -> None:
-    """Under python -O the statement is gone; the right guard is an exception."""
+    """python -O removes an assert; a correct guard raises an exception."""
     import subprocess
     import sys
 
     code = "from covlab.faults import inject; from covlab.training.loss import LossWeights\n{}\nprint('accepted')"
-    wrong, right = "with inject('guard_by_assert'): LossWeights(lam_cov=0.0)", "LossWeights(lam_cov=0.0)"
-    for program, accepted in ((wrong, True), (right, False)):
+    wrong, correct = "with inject('guard_by_assert'): LossWeights(lam_cov=0.0)", "LossWeights(lam_cov=0.0)"
+    for program, accepted in ((wrong, True), (correct, False)):
         result = subprocess.run(
             [sys.executable, "-O", "-c", code.format(program)], check=False, capture_output=True, text=True
         )
@@ -159,7 +159,7 @@ def test_a_guard_that_is_an_assert_is_no_guard() -> None:
 
 
 def test_autocast_leaves_the_complex_loss_alone() -> None:
-    """What the exhibit says of covlab's own loss."""
+    """As the exhibit says about covlab's own loss."""
     batch = Simulator(STUDENT).draw(32, scene_generator(0, "test"))
     run = small_run()
     loss = Loss(STUDENT, LossWeights.only(**dict.fromkeys(LossWeights.names(), 0.1)))

@@ -40,11 +40,11 @@ def test_every_fault_has_every_cell() -> None:
     ]
 
 
-def test_no_honest_run_is_convicted() -> None:
+def test_nothing_detects_a_fault_in_a_correct_run() -> None:
     assert {row["clean_moved"] for row in PUBLISHED} == {""}
 
 
-def test_every_fault_is_convicted_by_its_own_observable_somewhere() -> None:
+def test_every_fault_is_detected_by_its_own_observable_somewhere() -> None:
     for fault in FAULTS.values():
         assert any(fault.observable in row["moved"].split() for row in PUBLISHED if row["fault"] == fault.name), (
             fault.name
@@ -59,7 +59,7 @@ def test_what_cannot_be_identified_is_named_and_explained() -> None:
 
 
 def test_what_is_known_of_the_missing_division() -> None:
-    """AdamW without clipping hides it in all but log and gradient norm; SGD takes it for another learning rate."""
+    """AdamW without clipping hides it except in log and gradient norm; under SGD it changes the learning rate."""
     adam, sgd = (published("missing_division", (optimizer, "no clip", "fp32")) for optimizer in ("adamw", "sgd"))
     for row in (adam, sgd):
         assert row["gradient_norm"] / row["clean_gradient_norm"] > 2.5

@@ -1,6 +1,4 @@
-"""Faults of the window: what is summed, what it is divided by, when a step is taken, and what counts it."""
-
-from functools import partial
+"""Faults of gradient accumulation: wrong sums, divisors, steps and counts."""
 
 import torch
 from torch import Tensor
@@ -12,16 +10,14 @@ from covlab.training.ledger import WindowLosses
 from covlab.training.loss import Losses
 from covlab.training.trainer import Trainer, gradients
 
-fault = partial(fault, group="accumulation")
-
 
 @fault(
     "Trainer.weigh",
     title="The division by the accumulation count is missing",
-    changes="gradient and logged loss are as many times too large as a window has micro-batches",
-    unaffected="the direction of the gradient; under AdamW without clipping, the steps",
+    changes="gradient and logged loss are too large by a factor of the accumulation count",
+    unaffected="the direction of the gradient; the steps of AdamW without clipping",
     observable="window_gradient",
-    seen_in="karpathy/nanoGPT#168, whose author notes that Adam hides it and that the clipping threshold does not",
+    seen_in="karpathy/nanoGPT#168; its author notes that Adam hides it but the clipping threshold does not",
 )
 def missing_division(self: Trainer, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
     return torch.dot(losses.total, micro_batch.weight) / micro_batch.weight.sum()
@@ -29,9 +25,9 @@ def missing_division(self: Trainer, losses: Losses, micro_batch: Batch, window_w
 
 @fault(
     "Trainer.weigh",
-    title="The division by the accumulation count stands in the first batch's debug block",
-    changes="as if the division were missing, from the second micro-batch of the run on",
-    unaffected="the direction of every gradient but the first window's; everything, if a window is one micro-batch",
+    title="The division by the accumulation count is inside the first batch's debug block",
+    changes="from the second micro-batch of the run on, the division is missing",
+    unaffected="the direction of every gradient except the first window's; everything, with one micro-batch per window",
     observable="first_window",
     seen_in="the reviewed pipeline: `if epoch == 1 and bi == 0: loss = loss / grad_accumulation`",
 )
@@ -46,7 +42,7 @@ def division_in_debug_block(self: Trainer, losses: Losses, micro_batch: Batch, w
     "Trainer.weigh",
     title="The short last window is divided by the full accumulation count",
     changes="the gradient and the logged loss of every epoch's last window are too small",
-    unaffected="every full window; the whole run, where the micro-batches fill the last window",
+    unaffected="every full window; the whole run, if the last window is full",
     observable="short_window",
     seen_in="Lightning-AI/pytorch-lightning#19987",
 )
@@ -60,7 +56,7 @@ def short_window_by_full_count(self: Trainer, losses: Losses, micro_batch: Batch
     changes="outside debug mode nothing is trained and nothing is logged; the epoch's sum stays at zero",
     unaffected="the forward passes, and the time they take",
     observable="windows_logged",
-    seen_in="the reviewed pipeline; with it, train 0.000000 and a constant validation",
+    seen_in="the reviewed pipeline; a run with it prints train 0.000000 and a constant validation",
 )
 def nested_in_debug_block(self: Trainer, window: list[Batch]) -> None:
     window_weight = total_weight(window)
@@ -72,7 +68,7 @@ def nested_in_debug_block(self: Trainer, window: list[Batch]) -> None:
         seen = WindowLosses(self.ranks)
         seen.add(micro_batch, losses, loss)
         self.take_step(window, seen)
-    else:  # the counters advance all the same
+    else:  # the counters still advance
         self.window += 1
         self.window_of_epoch += 1
         self.counters["running_weight"] += window_weight
@@ -99,8 +95,8 @@ def last_batch_only(self: Trainer, window: list[Batch]) -> WindowLosses:
 
 @fault(
     "Trainer.log_window",
-    title="The running loss is added only where a step was taken",
-    changes="the epoch's train value counts a skipped window as a loss of zero; if all are skipped it is 0.000000",
+    title="The running loss is updated only if the step runs",
+    changes="a skipped window counts as a loss of zero in the epoch's train value; if all are skipped, it is 0.000000",
     unaffected="the training; the log too, as long as no step is skipped",
     observable="epoch_mean",
     seen_in="the reviewed pipeline; one of the two coupled faults behind its train 0.000000",
@@ -116,11 +112,11 @@ def running_sum_in_step_branch(
 
 @fault(
     "Trainer.gate",
-    title="The gate wants every group's gradient norm above zero",
-    changes="no step at all while one group is frozen or gets no gradient",
-    unaffected="everything, while every group gets some gradient",
+    title="The gate requires a gradient norm above zero in every group",
+    changes="no step runs while a group is frozen or gets no gradient",
+    unaffected="everything, as long as every group gets some gradient",
     observable="finite_yet_skipped",
-    seen_in="the reviewed pipeline, whose gate asked backbone and head both",
+    seen_in="the reviewed pipeline, whose gate checked both backbone and head",
     setting={"frozen": "backbone"},
 )
 def gate_wants_every_group(self: Trainer, gradient_norm: Tensor) -> Tensor:
@@ -131,7 +127,7 @@ def gate_wants_every_group(self: Trainer, gradient_norm: Tensor) -> Tensor:
 @fault(
     "Trainer.schedule",
     title="The schedule advances with every micro-batch",
-    changes="warm-up and cosine are over as many times too soon as a window has micro-batches",
+    changes="warm-up and cosine decay end too early by a factor of the accumulation count",
     unaffected="the first windows of a run without warm-up",
     observable="schedule_per_step",
     seen_in="Lightning-AI/pytorch-lightning#1476, huggingface/accelerate#963, h2oai/h2o-llmstudio#663",
@@ -143,11 +139,11 @@ def schedule_per_micro_batch(self: Trainer, ran: Tensor) -> None:
 
 @fault(
     "Trainer.schedule",
-    title="The schedule advances once an epoch, with a warm-up counted in steps",
-    changes="the warm-up lasts as many epochs as it should last steps, and the cosine never comes",
+    title="The schedule advances once per epoch, but the warm-up is counted in steps",
+    changes="the warm-up takes as many epochs as it should take steps, and the cosine decay never starts",
     unaffected="the gradients",
     observable="schedule_per_step",
-    seen_in="the reviewed pipeline: one step an epoch was left, so a warm-up of 24 steps took 24 epochs",
+    seen_in="the reviewed pipeline: one step per epoch was left, so a warm-up of 24 steps took 24 epochs",
 )
 def schedule_per_epoch(self: Trainer, ran: Tensor) -> None:
     self.counters["schedule_count"] += ran * (self.window_of_epoch == self.windows_per_epoch)
@@ -157,8 +153,8 @@ def schedule_per_epoch(self: Trainer, ran: Tensor) -> None:
 @fault(
     "Trainer.warmup_factors",
     title="The warm-up starts at zero",
-    changes="the first step moves nothing",
-    unaffected="every later step, which comes one step late",
+    changes="the first step changes no parameter",
+    unaffected="every later step, except that it comes one step late",
     observable="first_step",
     seen_in="karpathy/nanoGPT#578, EleutherAI/gpt-neox#1373, and the reviewed pipeline",
     setting={"warmup": 4},
@@ -170,7 +166,7 @@ def warmup_from_zero(self: Trainer, counts: Tensor) -> Tensor:
 @fault(
     "Trainer.schedule",
     title="The schedule advances on skipped steps too",
-    changes="a run that starts with overflows has spent part of its warm-up before its first step",
+    changes="a run that starts with overflows uses up part of its warm-up before its first step",
     unaffected="everything, as long as no step is skipped",
     observable="schedule_on_skips",
     seen_in="pytorch/pytorch#44511 and #55585, Lightning-AI/pytorch-lightning#18828",

@@ -1,7 +1,6 @@
-"""Faults of scenes and evaluation: what is seen, and by what it is judged."""
+"""Faults of scenes and evaluation: wrong data, or a validation of the wrong thing."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,19 +13,14 @@ from covlab.scenes.streams import FreshScenes
 from covlab.training.loss import Loss, beam_power
 from covlab.training.trainer import Trainer
 
-fault = partial(fault, group="data")
-
 
 @fault(
     "FreshScenes.generator",
-    title="Scenes are seeded by seed + i, in training and in validation",
-    changes="every validation scene is a training scene, some epochs later",
-    unaffected="each scene by itself; the training",
+    title="Scenes are seeded with seed + i, in training and in validation",
+    changes="every validation scene becomes a training scene some epochs later",
+    unaffected="each single scene; the training",
     observable="validation_seen",
-    seen_in=(
-        "the reviewed pipeline: seeds seed + i and seed + 123 + i, 512 of 512 scenes; mll-lab-nu/RAGEN#101 asks "
-        "the same of its own seeds"
-    ),
+    seen_in="the reviewed pipeline: seed + i and seed + 123 + i, 512 of 512 scenes; asked in mll-lab-nu/RAGEN#101",
     setting={"fresh": True, "windows": 40},
 )
 def validation_in_training(self: FreshScenes, stream: str, epoch: int, index: int) -> torch.Generator:
@@ -37,10 +31,10 @@ def validation_in_training(self: FreshScenes, stream: str, epoch: int, index: in
 @fault(
     "Simulator.symbols",
     title="The symbols are the same in every snapshot",
-    changes="L snapshots carry one look at the sources, and no network can average over them",
-    unaffected="every shape, every power, the truth R",
+    changes="L snapshots show the sources only once, so no network can average over them",
+    unaffected="every shape, every power, the true R",
     observable="symbols_alike",
-    seen_in="the reviewed pipeline: 16 snapshots that carried one",
+    seen_in="the reviewed pipeline: 16 snapshots that carried the information of one",
 )
 def constant_symbols(self: Simulator, scenes: int, generator: torch.Generator) -> Tensor:
     shape = (scenes, 1, 1, self.scenario.max_sources)
@@ -51,7 +45,7 @@ def constant_symbols(self: Simulator, scenes: int, generator: torch.Generator) -
 
 @fault(
     "Loss.peak_contrast",
-    title="One loss term's steering vectors are conjugated",
+    title="The steering vectors of one loss term are conjugated",
     changes="the term pulls the beam towards the mirror image of every source",
     unaffected="the data, the other terms; sources straight ahead",
     observable="contrast_at_truth",
@@ -66,11 +60,11 @@ def conjugated_steering(self: Loss, estimate: Estimate, batch: Batch) -> Tensor:
 
 @fault(
     "Trainer.score",
-    title="Validation judges another estimate than training makes",
-    changes="validation scores the network's own prediction, training the blend that is used",
+    title="Validation scores a different estimate than training",
+    changes="validation scores the network's own prediction; training scores the blend that is used",
     unaffected="the training; networks without a blend",
     observable="validation_path",
-    seen_in="the reviewed pipeline, whose validation built its covariance on a path of its own",
+    seen_in="the reviewed pipeline, whose validation built its covariance in separate code",
     setting={"blend": 0.3},
 )
 def another_validation_path(self: Trainer, model: Callable[..., Estimate], batch: Batch) -> Tensor:
@@ -79,11 +73,11 @@ def another_validation_path(self: Trainer, model: Callable[..., Estimate], batch
 
 @fault(
     "Trainer.best_parameters",
-    title="The averaged parameters are validated, the others are saved",
+    title="The averaged parameters are validated, but the others are saved",
     changes="the best checkpoint is not the network whose score it carries",
     unaffected="the training, the validation, the checkpoint to resume from; runs without an average",
     observable="best_checkpoint",
-    seen_in="wandb/senpai#709; facebookresearch/fairchem#289 is a relative",
+    seen_in="wandb/senpai#709; facebookresearch/fairchem#289 is similar",
     setting={"ema_decay": 0.9},
 )
 def checkpoint_without_average(self: Trainer) -> dict[str, Tensor]:

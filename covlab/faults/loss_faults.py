@@ -1,7 +1,6 @@
-"""Faults of the loss and its weights: what is minimized is not what is printed, or not what was meant."""
+"""Faults of the loss and its weights: training minimizes something other than what is printed or intended."""
 
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,19 +10,14 @@ from covlab.networks.model import Estimate
 from covlab.scenes.batch import Batch
 from covlab.training.loss import Loss, Losses, LossWeights
 
-fault = partial(fault, group="loss")
-
 
 @fault(
     "Loss.switched_on",
-    title="The main weight is looked up under another name and comes back as zero",
-    changes="loss and gradient are exactly zero; only weight decay moves the parameters",
+    title="The main weight is looked up under the wrong name and comes back as zero",
+    changes="loss and gradient are exactly zero; only weight decay changes the parameters",
     unaffected="the terms in the ledger, and the weights that the configuration shows",
     observable="zero_gradient",
-    seen_in=(
-        "suspected in the reviewed pipeline's second report of 24 October 2025, and wrongly: its prints showed a "
-        "weight of 1"
-    ),
+    seen_in="wrongly suspected in a report of 24 October 2025 on the reviewed pipeline: it printed a weight of 1",
 )
 def main_weight_zero(self: Loss, weights: LossWeights) -> dict[str, float]:
     found = weights.values() | {"lam_cov": weights.values().get("lambda_cov", 0.0)}
@@ -32,7 +26,7 @@ def main_weight_zero(self: Loss, weights: LossWeights) -> dict[str, float]:
 
 @fault(
     "Loss.switched_on",
-    title="The weights are reset to the defaults after the tuned ones were loaded",
+    title="The loss weights are reset to the defaults after the tuned ones are loaded",
     changes="the run minimizes the default loss, whatever was tuned",
     unaffected="the configuration, which shows the tuned weights; the main term",
     observable="terms_in_force",
@@ -44,8 +38,8 @@ def weights_reset(self: Loss, weights: LossWeights) -> dict[str, float]:
 
 @fault(
     "LossWeights.guard_main_weight",
-    title="The guard of the main weight is an assert",
-    changes="python -O removes it: a main weight of zero is accepted without a word",
+    title="The check of the main weight is an assert",
+    changes="python -O removes it, and a main weight of zero is accepted silently",
     unaffected="every run without -O",
     observable="guard_survives",
     seen_in="the reviewed pipeline's hard guards",
@@ -57,9 +51,7 @@ def guard_by_assert(self: LossWeights) -> None:
 @fault(
     "Loss.subspace_align",
     title="A gradient flows through singular vectors",
-    changes=(
-        "the gradient is NaN wherever two singular values are equal, as in every matrix of low rank plus a diagonal"
-    ),
+    changes="the gradient is NaN where two singular values are equal, as in any matrix of low rank plus a diagonal",
     unaffected="the value of the term, which is finite and sensible",
     observable="term_gradients",
     seen_in="the reviewed pipeline: weight 0.002, 64 parameter tensors entirely NaN; pytorch/pytorch#49886",
@@ -69,18 +61,17 @@ def gradient_through_singular_vectors(self: Loss, estimate: Estimate, batch: Bat
     A = batch.steering * (batch.power > 0).unsqueeze(1)
     vectors, _values, _ = torch.linalg.svd(estimate.covariance())
     own = vectors * (torch.arange(A.shape[1], device=A.device) < batch.source_count.unsqueeze(1)).unsqueeze(1)
-    return 1 - torch.view_as_real(own.mH @ A).square().sum(dim=(1, 2, 3)) / torch.view_as_real(A).square().sum(
-        dim=(1, 2, 3)
-    )
+    captured, total = (torch.view_as_real(matrix).square().sum(dim=(1, 2, 3)) for matrix in (own.mH @ A, A))
+    return 1 - captured / total
 
 
 @fault(
     "Loss.cov",
-    title="The prediction alone gets a diagonal loading",
-    changes="a perfect estimate scores a quarter instead of zero, and the best that can be reached is a wrong estimate",
-    unaffected="every other term; the validation, which does not come this way",
+    title="Diagonal loading is added to the prediction alone",
+    changes="a perfect estimate scores a quarter instead of zero, and the estimate with the lowest loss is wrong",
+    unaffected="every other term; the validation, which uses other code",
     observable="nmse_at_truth",
-    seen_in="the reviewed pipeline: a floor of 0.247",
+    seen_in="the reviewed pipeline: a loss floor of 0.247",
 )
 def loading_on_prediction_alone(self: Loss, estimate: Estimate, batch: Batch) -> Tensor:
     trace, _ = estimate.trace_and_norm
@@ -89,9 +80,9 @@ def loading_on_prediction_alone(self: Loss, estimate: Estimate, batch: Batch) ->
 
 @fault(
     "Loss.at_truth",
-    title="The oracle check writes a field that nobody reads",
-    changes="the check repeats the network's own loss, and calls it the floor",
-    unaffected="the training: only the check is faulty",
+    title="The oracle check writes a field that nothing reads",
+    changes="the check repeats the network's own loss and reports it as the floor",
+    unaffected="the training; only the check is wrong",
     observable="oracle_check",
     seen_in="the reviewed pipeline: a measured floor of 1.03, the untrained loss to six digits",
 )
@@ -102,7 +93,7 @@ def oracle_writes_unread_field(self: Loss, estimate: Estimate, batch: Batch) -> 
 
 @fault(
     "Loss.cross",
-    title="A term fails, and the exception is swallowed",
+    title="A loss term fails, and the exception is swallowed",
     changes="the term is exactly zero, in value and in gradient, whatever its weight",
     unaffected="every other term",
     observable="dead_terms",

@@ -1,4 +1,4 @@
-"""A copy of a trainer, let loose on one window: what it did there, seen from within."""
+"""Train a copy of a trainer on one window, and observe what it does."""
 
 import copy
 import math
@@ -8,31 +8,28 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from covlab.networks.model import Estimate
 from covlab.scenes.batch import Batch, concatenate
 from covlab.training.trainer import Trainer, gradients
 
 
 @dataclass
 class ObservedWindow:
-    """What one window did in a copy of a trainer."""
+    """What happened in one window."""
 
-    accumulated: Tensor  #: gradient when all micro-batches were in, loss scale taken out [P]
-    scales: list[float] = field(default_factory=list)  #: loss scale at each backward, and when the last was done
-    applied: Tensor | None = None  #: gradient that the step got to see [P]
+    scales: list[float]  #: loss scale at each backward, and after the last one
+    accumulated: Tensor  #: unscaled gradient of all micro-batches; zero if none was accumulated [P]
+    applied: Tensor  #: gradient that reached the step; zero if none did [P]
     ran: bool = False
-    row: dict[str, float] | None = None  #: the ledger's row
+    row: dict[str, float] = field(default_factory=dict)  #: the ledger's row; empty if none was written
     scale_after: float = math.nan
 
 
 def observe_window(
     run: Trainer, window: list[Batch], poison: Callable[[Trainer], None] | None = None
 ) -> ObservedWindow:
-    """Let a copy of ``run`` train on ``window``, ``poison``ed first if asked for, and say what was seen.
-
-    Seams are wrapped in the copy and call what they wrap, injected or not.
-    """
-    copied, seen = untraced_copy(run), ObservedWindow(torch.zeros_like(run.vector))
+    """Train a copy of ``run`` on ``window``, after ``poison(copy)`` if given. The run's own faults stay in force."""
+    copied, nothing = untraced_copy(run), torch.zeros_like(run.vector)
+    seen = ObservedWindow([], accumulated=nothing, applied=nothing)
     if poison is not None:
         poison(copied)
     backward, sanitize, step = copied.backward, copied.sanitize, copied.step
@@ -53,14 +50,13 @@ def observe_window(
     copied.backward, copied.sanitize, copied.step = watched_backward, watched_sanitize, watched_step  # type: ignore[method-assign]  # of this copy alone
     copied.model.train()
     copied.train_window(window)
-    rows = copied.ledger.flush()
-    seen.row = rows[-1] if rows else None
+    seen.row = next(reversed(copied.ledger.flush()), {})
     seen.scale_after = copied.scaler.get_scale()
     return seen
 
 
 def infinite_gradient(copied: Trainer) -> None:
-    """A poison: every backward leaves an infinity in the gradient."""
+    """Poison ``copied``: every backward leaves an infinity in the gradient."""
     backward = copied.backward
 
     def overflowing(loss: Tensor) -> None:
@@ -71,17 +67,13 @@ def infinite_gradient(copied: Trainer) -> None:
 
 
 def loss_of_nan(copied: Trainer) -> None:
-    """A poison: the NMSE is NaN in every scene."""
-    honest = copied.loss.cov
-
-    def of_nan(estimate: Estimate, batch: Batch) -> Tensor:
-        return honest(estimate, batch) * math.nan
-
-    copied.loss.cov = of_nan  # type: ignore[method-assign]  # of this copy alone
+    """Poison ``copied``: the NMSE is NaN in every scene."""
+    cov = copied.loss.cov
+    copied.loss.cov = lambda estimate, batch: cov(estimate, batch) * math.nan  # type: ignore[method-assign]  # of this copy alone
 
 
 def untraced_copy(run: Trainer) -> Trainer:
-    """A copy that can be trained without leaving a trace in ``run`` or its folder; the scenes are shared."""
+    """Copy ``run`` so that training the copy changes neither ``run`` nor its folder; both share the scenes."""
     shared = (run.scenes, run.validation, run.progress, run.folder, run.ledger.path)
     copied = copy.deepcopy(run, {id(part): part for part in shared})
     copied.folder = copied.ledger.path = None
@@ -89,11 +81,12 @@ def untraced_copy(run: Trainer) -> Trainer:
 
 
 def gradient_of(run: Trainer) -> Tensor:
+    """Return the gradient of all parameters, zero where there is none [P]."""
     return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).detach().flatten() for p in run.parameters])
 
 
 def honest_gradient(run: Trainer, window: list[Batch]) -> Tensor:
-    """The gradient of the window's mean loss, all scenes in one batch, by the run's own loss [P]."""
+    """Return the gradient of the window's mean loss, all scenes in one batch, with the run's own loss [P]."""
     copied, batch = untraced_copy(run), concatenate(window)
     copied.optimizer.zero_grad()
     total = Trainer.losses(copied, batch).total

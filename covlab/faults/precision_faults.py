@@ -1,6 +1,4 @@
-"""Faults of mixed precision: the loss scale, and what is done to numbers that are not finite."""
-
-from functools import partial
+"""Faults of mixed precision: the loss scale, and the handling of numbers that are not finite."""
 
 import torch
 from torch import Tensor
@@ -11,19 +9,14 @@ from covlab.scenes.batch import Batch
 from covlab.training.loss import Loss, Losses
 from covlab.training.trainer import Trainer, gradients
 
-fault = partial(fault, group="precision")
-
 HALF = {"precision": "fp16", "loss_scale": 2.0**28}
-"""Half precision whose loss scale starts too high, so that the first windows overflow, as they do in any long run
-whose scale has grown."""
+"""Half precision with a loss scale so high that the first windows overflow, as later windows of a long run do."""
 
 
 @fault(
     "Trainer.sanitize",
-    title="Gradients are sanitized before the loss scale is taken out",
-    changes=(
-        "an overflow becomes zeros and ones, the scaler never learns of it, no step is skipped, the scale never falls"
-    ),
+    title="Gradients are sanitized before they are unscaled",
+    changes="an overflow becomes zeros and ones; the scaler never sees it, skips no step and never lowers the scale",
     unaffected="every window whose gradient is finite",
     observable="scale_falls",
     seen_in="the reviewed pipeline: nan_to_num(nan=0, posinf=1, neginf=-1) between backward and unscale",
@@ -36,9 +29,9 @@ def sanitize_before_unscale(self: Trainer) -> None:
 
 @fault(
     "Trainer.sanitize",
-    title="Where there is no scaler, gradients are sanitized instead",
-    changes="a NaN becomes a step with a gradient of zeros: momentum and weight decay go on, and nobody is told",
-    unaffected="every window whose gradient is finite; half precision, where the scaler looks after overflows",
+    title="Without a scaler, gradients are sanitized instead",
+    changes="a NaN becomes a step with a gradient of zeros: momentum and weight decay continue, without a warning",
+    unaffected="every window whose gradient is finite; half precision, where the scaler handles overflows",
     observable="hidden_overflow",
     seen_in="the reviewed pipeline, in its runs without the scaler",
 )
@@ -50,11 +43,8 @@ def sanitize_without_scaler(self: Trainer) -> None:
 
 @fault(
     "Trainer.unscale_and_clip",
-    title="Gradients are sanitized after the loss scale is taken out",
-    changes=(
-        "the scaler has seen the overflow and lowers the scale, but norm and gate see a mended gradient, and the "
-        "step runs"
-    ),
+    title="Gradients are sanitized after they are unscaled",
+    changes="the scaler sees the overflow and lowers the scale, but norm and gate see clean numbers: the step runs",
     unaffected="the loss scale; every window whose gradient is finite",
     observable="hidden_overflow",
     seen_in="the order that the reviewed pipeline's review recommended",
@@ -69,9 +59,9 @@ def sanitize_after_unscale(self: Trainer) -> dict[str, Tensor]:
 
 @fault(
     "Trainer.weigh",
-    title="A loss that is not a number is taken for zero",
-    changes="a NaN is logged as 0.000000 and hides from every check of the loss",
-    unaffected="every window whose loss is finite; and the gradient, which is NaN all the same (0 · ∞)",
+    title="A loss of NaN is replaced by zero",
+    changes="a NaN is logged as 0.000000, so no check of the loss finds it",
+    unaffected="every window whose loss is finite; the gradient, which is still NaN (0 · ∞)",
     observable="nan_loss_logged",
     seen_in="facebookresearch/fairchem#441 proposes it; huggingface/transformers#13619 does it in the log alone",
 )
@@ -81,14 +71,11 @@ def nan_loss_sanitized(self: Trainer, losses: Losses, micro_batch: Batch, window
 
 @fault(
     "Trainer.unscale_and_clip",
-    title="Gradients are clipped before the loss scale is taken out",
-    changes=(
-        "every gradient is clipped to the threshold divided by the loss scale; under SGD little but weight decay "
-        "is left"
-    ),
-    unaffected="the direction; single precision; under AdamW the steps, as far as its epsilon lets them",
+    title="Gradients are clipped before they are unscaled",
+    changes="gradients are clipped to the threshold over the loss scale; SGD is left with little but weight decay",
+    unaffected="the direction; single precision; the steps of AdamW, as far as its epsilon allows",
     observable="clip_share",
-    seen_in="milesial/Pytorch-UNet#468 (mended in #470), Lightning-AI/pytorch-lightning#9599",
+    seen_in="milesial/Pytorch-UNet#468 (fixed in #470), Lightning-AI/pytorch-lightning#9599",
     setting={"precision": "fp16"},
 )
 def clip_before_unscale(self: Trainer) -> dict[str, Tensor]:
@@ -99,13 +86,11 @@ def clip_before_unscale(self: Trainer) -> dict[str, Tensor]:
 
 @fault(
     "Trainer.backward",
-    title="The loss scale is chosen anew after every micro-batch",
-    changes=(
-        "a window adds gradients of different scales and takes one scale out: its micro-batches no longer count alike"
-    ),
+    title="The loss scale is updated after every micro-batch",
+    changes="a window adds gradients of different scales but divides by one scale, so micro-batches count unequally",
     unaffected="windows of one micro-batch; single precision",
     observable="scales_in_window",
-    seen_in="what the gradient accumulation section of PyTorch's AMP examples warns of",
+    seen_in="the gradient accumulation section of PyTorch's AMP examples warns against it",
     setting={"precision": "fp16"},
 )
 def scale_updated_inside_window(self: Trainer, loss: Tensor) -> None:
@@ -115,12 +100,9 @@ def scale_updated_inside_window(self: Trainer, loss: Tensor) -> None:
 
 @fault(
     "Loss.cov",
-    title="The loss is computed inside autocast, behind a .float() that is no island",
-    changes=(
-        "the products of the NMSE are taken in half precision: it is wrong in the fourth digit, and no longer "
-        "free of scale"
-    ),
-    unaffected="a loss in complex arithmetic, which autocast leaves alone (covlab's own: bit for bit)",
+    title="The loss is computed inside autocast, where a .float() does not protect it",
+    changes="the NMSE's products are in half precision: wrong in the fourth digit, and no longer free of scale",
+    unaffected="a loss in complex arithmetic, which autocast leaves alone (covlab's own loss: bit for bit)",
     observable="loss_rounding",
     seen_in="the reviewed pipeline; its review called the loss FP32 because of the .float()",
     setting={"precision": "fp16"},
@@ -144,13 +126,11 @@ def _as_real(factor: Tensor) -> Tensor:
 
 @fault(
     "Trainer.gate",
-    title="The overflow probe looks the scaler's state up under the wrong key",
-    changes="it always says that there was no overflow, and the step runs with infinite gradients",
+    title="The overflow probe looks up the scaler's state under the wrong key",
+    changes="it always reports that there was no overflow, and the step runs with infinite gradients",
     unaffected="every window whose gradient is finite; single precision",
     observable="overflow_stepped_on",
-    seen_in=(
-        "the reviewed pipeline, which asked under the optimizer and not its id; there only the log believed the answer"
-    ),
+    seen_in="the reviewed pipeline, which used the optimizer instead of its id; only its log relied on the answer",
     setting=HALF,
 )
 def overflow_probe_wrong_key(self: Trainer, gradient_norm: Tensor) -> Tensor:

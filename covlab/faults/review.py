@@ -1,4 +1,4 @@
-"""What the review of the case called correct, looked at again, item by item."""
+"""Test what the review of the case called correct, item by item."""
 
 import math
 import subprocess
@@ -19,79 +19,68 @@ from covlab.training.trainer import Trainer
 
 
 def review(seed: int = 0) -> Iterator[TestedClaim]:
-    """The review's items, each with what a measurement says."""
+    """Test the review's items by measurement."""
     clean = finish(small_run(seed=seed))
 
     short = short_window(finish(exhibit("short_window_by_full_count", seed)))
     yield TestedClaim(
         "gradient accumulation",
-        "dividing every micro-batch's loss by the accumulation count is right",
-        (
-            f"short last window of 3 micro-batches: gradient {short:.3f} of what it should be (covlab: "
-            f"{short_window(clean):.3f})"
-        ),
-        "right for full windows only",
-        False,
+        "dividing every micro-batch's loss by the accumulation count is correct",
+        f"short last window of 3 micro-batches: gradient {short:.3f} of what it should be (covlab: "
+        f"{short_window(clean):.3f})",
+        "correct for full windows only",
     )
 
-    scene_mean, mean_of_means = _two_means(clean)
+    with torch.no_grad():
+        losses = clean.losses(clean.validation[:100]).total
+    mean_of_means = torch.stack([part.mean() for part in losses.split(16)]).mean()
     yield TestedClaim(
         "the logged loss",
         "the mean of the batches' mean losses, scaled back, is the train loss",
-        f"100 scenes in batches of 16, the last of 4: {mean_of_means:.4f}, their mean {scene_mean:.4f}; reading each "
-        f"batch's loss waits for the device {_waits(clean, each=True)} times a window, keeping it there "
-        f"{_waits(clean, each=False)}",
-        "off by the short batch, and a wait for the device in every micro-batch",
-        False,
+        f"100 scenes in batches of 16, the last of 4: {mean_of_means:.4f}, their mean {losses.mean():.4f}; reading "
+        f"each batch's loss waits for the device {_waits(clean, each=True)} times per window, keeping it there "
+        f"{_waits(clean, each=False)} times",
+        "wrong by the short batch, and it waits for the device in every micro-batch",
     )
 
     a = torch.randn(4, 4)
     with torch.autocast("cpu", dtype=torch.float16):
         inside = a.half().float() @ a.half().float()
         with torch.autocast("cpu", enabled=False):
-            island = a.half().float() @ a.half().float()
+            outside = a.half().float() @ a.half().float()
     rounding = loss_rounding(finish(exhibit("loss_inside_autocast", seed)))
     yield TestedClaim(
         "the loss in FP32",
         "with autocast switched off, the loss is computed in FP32",
-        f"with autocast off x.float() @ y.float() is {island.dtype}, error of an NMSE so computed: "
-        f"{loss_rounding(clean):.0e}; a .float() under autocast: {inside.dtype}, error {rounding:.1e}",
-        "right, and a .float() alone would not do",
-        True,
+        f"x.float() @ y.float() with autocast off: {outside.dtype}, error of the NMSE {loss_rounding(clean):.0e}; with "
+        f"autocast on: {inside.dtype}, error {rounding:.1e}",
+        "correct, but a .float() alone is not enough",
     )
 
-    for subject, name in (
-        ("sanitization before unscale", "sanitize_before_unscale"),
-        ("sanitization after unscale", "sanitize_after_unscale"),
-        ("sanitization without a scaler", "sanitize_without_scaler"),
-        ("no sanitization", None),
+    for subject, faults, precision in (
+        ("sanitization before unscale", ("sanitize_before_unscale",), "fp16"),
+        ("sanitization after unscale", ("sanitize_after_unscale",), "fp16"),
+        ("sanitization without a scaler", ("sanitize_without_scaler",), "fp32"),
+        ("no sanitization", (), "fp16"),
     ):
-        setting: dict[str, Any] = {"loss_scale": None} if name is not None and "unscale" in name else {}
-        run = finish(small_run(precision="fp16", seed=seed) if name is None else exhibit(name, seed, **setting))
-        seen = observe_window(run, list(run.scenes.micro_batches(0))[:4], poison=infinite_gradient)
+        run = finish(small_run(*faults, precision=precision, seed=seed))
+        seen = observe_window(run, next(run.draw_windows(0)), poison=infinite_gradient)
         scale = f"scale × {seen.scale_after / seen.scales[-1]:g}" if run.scaler.is_enabled() else "no scale"
-        norm = math.nan if seen.row is None else seen.row["gradient_norm"]
+        step, norm = "runs" if seen.ran else "is skipped", seen.row["gradient_norm"]
         yield TestedClaim(
             subject,
-            "nan_to_num on the gradients makes training robust" if name else "(not asked)",
-            f"an overflow: step {'runs' if seen.ran else 'is skipped'}, {scale}, logged gradient norm {norm:.3g}",
-            "the overflow is hidden" if seen.ran else "the overflow is seen and the step skipped",
-            name is None,
+            "nan_to_num on the gradients makes training robust" if faults else "(not in the review)",
+            f"an overflow: step {step}, {scale}, logged gradient norm {norm:.3g}",
+            "the overflow is hidden" if seen.ran else "the overflow is seen and the step is skipped",
         )
 
-    accepted = {option or "python": _accepts_zero_weight(option) for option in ("", "-O")}
+    plain, optimized = (_accepts_zero_weight(*options) for options in ((), ("-O",)))
+    words = {True: "accepted", False: "refused"}
     yield TestedClaim(
         "hard guards",
         "asserts keep the main weight from being zero",
-        "; ".join(
-            (
-                f"{'python ' + option if option.startswith('-') else option}: a weight of 0 is "
-                f"{'accepted' if yes else 'refused'}"
-            )
-            for option, yes in accepted.items()
-        ),
-        "not under -O" if accepted["-O"] else "they do",
-        not accepted["-O"],
+        f"python: a weight of 0 is {words[plain]}; python -O: a weight of 0 is {words[optimized]}",
+        "not under python -O" if optimized else "they do",
     )
 
     R = clean.validation[:1].covariance()
@@ -99,35 +88,22 @@ def review(seed: int = 0) -> Iterator[TestedClaim]:
     wrong = R - R.diagonal(dim1=1, dim2=2).mean() * (1 + 1e-3) * torch.eye(R.shape[1])
     clamped = wrong * (R.shape[1] / wrong.diagonal(dim1=1, dim2=2).real.sum().clamp(min=1e-8))
     loss = ((clamped - R).abs().square().sum() / R.abs().square().sum()).item()
-    refused = nmse(wrong, R).item()
     yield TestedClaim(
         "the NMSE",
         "clamping the trace makes the normalization safe",
-        f"a matrix of slightly negative trace: {loss:.1e} with the trace clamped at 1e-8; covlab: {refused}",
-        "a clamp turns a matrix that is no covariance into a loss of any size",
-        False,
+        f"a matrix of slightly negative trace: {loss:.1e} with the trace clamped at 1e-8; covlab: "
+        f"{nmse(wrong, R).item()}",
+        "the clamp turns a matrix that is not a covariance into a loss of arbitrary size",
     )
 
-    reset = finish(exhibit("weights_reset", seed))
-    differing = int(terms_in_force(reset))
+    differing = int(terms_in_force(finish(exhibit("weights_reset", seed))))
     yield TestedClaim(
         "weight management",
         "the weight in force is the one that was tuned",
-        (
-            f"with defaults, configuration and tuned file each setting it: the last to speak wins; {differing} terms "
-            "in force that the configuration switched off"
-        ),
-        "three sources of truth are none",
-        False,
+        f"defaults, configuration and tuned file each set it, and the last one wins: {differing} terms in force that "
+        "the configuration switched off",
+        "false: three sources of truth can disagree",
     )
-
-
-def _two_means(run: Trainer) -> tuple[float, float]:
-    """Mean over 100 scenes, and mean over the means of batches of 16 (the last of 4), of the loss."""
-    with torch.no_grad():
-        losses = run.losses(run.validation[:100]).total
-    means = [part.mean() for part in losses.split(16)]
-    return losses.mean().item(), (sum(means) / len(means)).item()
 
 
 def _waits(run: Trainer, each: bool) -> int:
@@ -142,14 +118,9 @@ def _waits(run: Trainer, each: bool) -> int:
     return operations.calls["_local_scalar_dense"]
 
 
-def _accepts_zero_weight(option: str) -> bool:
+def _accepts_zero_weight(*options: str) -> bool:
     program = (
         "from covlab.faults import inject\nfrom covlab.training.loss import LossWeights\nwith "
         "inject('guard_by_assert'): LossWeights(lam_cov=0.0)"
     )
-    return (
-        subprocess.run(
-            [sys.executable, *([option] if option else []), "-c", program], check=False, capture_output=True
-        ).returncode
-        == 0
-    )
+    return subprocess.run([sys.executable, *options, "-c", program], check=False, capture_output=True).returncode == 0

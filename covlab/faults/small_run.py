@@ -1,4 +1,4 @@
-"""A small run to show a fault on: student size, seconds, the same for everybody."""
+"""A small run to show a fault on: `student` size, trained within seconds."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +19,10 @@ from covlab.training.trainer import Trainer
 
 MICRO_BATCH = 8
 MICRO_BATCHES = 15
-"""An epoch's micro-batches: with four to a window, the last window is short."""
+"""Micro-batches per epoch: with four per window, the last window is short."""
 
 LEARNING_RATES = {"adamw": 3e-3, "sgd": 0.3}
-"""At which each optimizer trains this network."""
+"""A learning rate at which each optimizer trains this network."""
 
 
 def small_run(
@@ -36,30 +36,29 @@ def small_run(
     frozen: str | None = None,
     loss_scale: float | None = None,
     progress: Lines | None = None,
-    debug: bool = False,
     folder: Path | str | None = None,
     **recipe: Any,
 ) -> Trainer:
-    """A trainer of a small network with the named faults, ready to ``fit``.
+    """Return a trainer of a small network with the named faults, ready to ``fit``.
 
     Args:
-        faults: names; they must replace different seams.
-        seed: of scenes and first parameters; with the same seed, runs with and without a fault differ by the fault
-            alone.
-        scenes: memorized and validated on; or, of ``fresh`` ones, drawn for an epoch.
-        weights: the loss terms that are switched on; None: the NMSE alone.
+        faults: names of faults that replace different methods.
+        seed: of the scenes and initial parameters; runs with the same seed differ only by their faults.
+        scenes: number of scenes to memorize and validate on, or, if ``fresh``, to draw per epoch.
+        micro_batch: scenes per micro-batch.
+        weights: of the loss terms that are switched on; None: the NMSE alone.
         fresh: train on new scenes every epoch and validate on held-out ones.
         blend: share of the sample covariance in the final estimate.
-        frozen: the parameter group that is not trained.
-        loss_scale: to start with, in half precision.
-        recipe: fields of :class:`covlab.training.recipe.Recipe` that are not to be the default.
+        frozen: name of a parameter group that is not trained.
+        loss_scale: initial loss scale, in half precision.
+        recipe: fields of :class:`covlab.training.recipe.Recipe` that differ from its defaults.
     """
     with inject(*faults):
         simulator = Simulator(preset("student"))
         source: FreshScenes | FixedScenes
         if fresh:
-            source = drawn = FreshScenes(simulator, micro_batch, scenes // micro_batch, seed)
-            validation = drawn.held_out(12)
+            source = stream = FreshScenes(simulator, micro_batch, scenes // micro_batch, seed)
+            validation = stream.held_out(12)
         else:
             validation = simulator.draw(scenes, scene_generator(seed, "museum"))
             source = FixedScenes(validation, micro_batch, seed)
@@ -73,7 +72,6 @@ def small_run(
             LossWeights.only(**(weights or {"lam_cov": 1.0})),
             folder,
             progress or Silent(),
-            debug,
         )
     if frozen is not None:
         for parameter in trainer.groups[frozen]:
@@ -84,10 +82,9 @@ def small_run(
 
 
 def exhibit(name: str, seed: int = 0, without: bool = False, **setting: Any) -> Trainer:
-    """The trainer that shows the fault ``name``: what the fault needs to show is set, unless ``setting`` says
-    otherwise.
+    """Return a trainer that shows the fault ``name``, or the same trainer ``without`` it.
 
-    ``without``: the same trainer without the fault.
+    ``setting`` overrides the setting that the fault needs.
     """
     return small_run(*(() if without else (name,)), seed=seed, **(FAULTS[name].setting | setting))
 
@@ -95,7 +92,7 @@ def exhibit(name: str, seed: int = 0, without: bool = False, **setting: Any) -> 
 def in_turn(*runs: Trainer) -> Iterator[float]:
     """Train ``runs`` window by window in turn, so that their curves grow together; yield the smallest share done.
 
-    A run that is stopped for its losses is a result too: its last epoch is validated, and the others continue.
+    If a run is stopped for its losses, its last epoch is validated and the others continue.
     """
     going = {run: run.windows() for run in runs}
     while going:
@@ -110,7 +107,7 @@ def in_turn(*runs: Trainer) -> Iterator[float]:
 
 
 def finish(run: Trainer) -> Trainer:
-    """Train ``run`` to its end, or until it is stopped for its losses, and return it."""
+    """Train ``run`` to its end, or until it is stopped for its losses; return it."""
     for _ in in_turn(run):
         pass
     return run

@@ -1,4 +1,4 @@
-"""A fault as a typed switch: what it replaces, how one would know, and the context that turns it on."""
+"""A fault as a typed switch: what it replaces, what it changes, and the context that turns it on."""
 
 import ast
 import difflib
@@ -24,53 +24,47 @@ _OWNERS: dict[str, type] = {owner.__name__: owner for owner in (Trainer, Loss, L
 
 @dataclass(frozen=True)
 class Fault:
-    """One bug: what it replaces, and how one would know."""
+    """One bug: the method it replaces, its effects, and how to detect it."""
 
-    name: str
-    group: str  #: one of ``GROUPS``
     seam: str  #: the method it replaces, as "Class.method"
-    title: str
-    changes: str  #: what is different in a run that has it
-    unaffected: str  #: what stays as it should be
-    observable: str  #: the key, in :mod:`covlab.faults.evidence`, of what convicts it
-    seen_in: str  #: where it happened
     replacement: Callable
-    #: what a run needs for the fault to show, for :func:`covlab.faults.small_run.small_run`
+    title: str
+    changes: str  #: what is different in a run with the fault
+    unaffected: str  #: what stays correct
+    observable: str  #: name of the observable in :mod:`covlab.faults.evidence` that detects it
+    seen_in: str  #: where it happened
+    #: what a run needs to show the fault: arguments of :func:`covlab.faults.small_run.small_run`
     setting: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        return self.replacement.__name__
+
+    @property
+    def group(self) -> str:
+        """One of ``GROUPS``, by the module of the fault."""
+        return self.replacement.__module__.rpartition(".")[2].removesuffix("_faults")
+
+    @property
     def original(self) -> Callable:
-        """The right code."""
+        """The correct method."""
         owner, method = self.seam.split(".")
         return getattr(_OWNERS[owner], method)
 
     def diff(self) -> str:
-        """From the right code to the wrong, as a unified diff of the live sources."""
-        right, wrong = _body(self.original), _body(self.replacement)
-        return "\n".join(difflib.unified_diff(right, wrong, self.seam, self.name, lineterm="", n=99))
+        """Return the unified diff from the correct code to the buggy code, read from their sources."""
+        correct, buggy = _body(self.original), _body(self.replacement)
+        return "\n".join(difflib.unified_diff(correct, buggy, self.seam, self.name, lineterm="", n=99))
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(
-    seam: str,
-    *,
-    group: str,
-    title: str,
-    changes: str,
-    unaffected: str,
-    observable: str,
-    seen_in: str,
-    setting: dict[str, Any] | None = None,
-) -> Callable[[Replacement], Replacement]:
-    """Register the decorated function as the fault that replaces ``seam``, such as "Trainer.weigh"."""
+def fault(seam: str, **about: Any) -> Callable[[Replacement], Replacement]:
+    """Register the decorated function as a fault: it replaces ``seam``; ``about`` holds the other fields of `Fault`."""
 
     def register(replacement: Replacement) -> Replacement:
-        name = replacement.__name__
-        FAULTS[name] = Fault(
-            name, group, seam, title, changes, unaffected, observable, seen_in, replacement, setting or {}
-        )
+        FAULTS[replacement.__name__] = Fault(seam, replacement, **about)
         return replacement
 
     return register
@@ -78,11 +72,11 @@ def fault(
 
 @contextmanager
 def inject(*names: str) -> Iterator[None]:
-    """Trainers, losses, weights, simulators and streams of scenes made inside this context have the named faults.
+    """Give the named faults to all trainers, losses, weights, simulators and scene streams made in this context.
 
-    Make all of them inside: a fault takes hold of an object when it is made, in this thread, and for good.
-    A trainer made inside, or of a stream of scenes made inside, says so in ``Trainer.faults``. Scenes drawn
-    one by one from a faulty simulator do not remember it.
+    An object gets its faults when it is made, in this thread, and keeps them. So make all objects of a run inside.
+    ``Trainer.faults`` names the faults of a trainer made inside, or made from a scene stream made inside. Scenes
+    drawn directly from a faulty simulator carry no such record.
 
     Raises:
         ValueError: a name is unknown, or two faults replace the same method.
@@ -103,12 +97,8 @@ def inject(*names: str) -> Iterator[None]:
 
 
 def _body(function: Callable) -> list[str]:
-    """The function's lines without decorators, signature and docstring, which differ for no fault of theirs."""
+    """Return the function's lines without decorators, signature and docstring."""
     lines = textwrap.dedent(inspect.getsource(function)).splitlines()
-    (definition,) = ast.parse("\n".join(lines)).body
-    assert isinstance(definition, ast.FunctionDef)  # all that is replaced, or replaces
-    statements = definition.body
-    if isinstance(statements[0], ast.Expr) and isinstance(statements[0].value, ast.Constant):
-        lines, statements = lines[statements[0].end_lineno :], statements[1:]
-        return textwrap.dedent("\n".join(lines)).splitlines() if statements else []
-    return textwrap.dedent("\n".join(lines[statements[0].lineno - 1 :])).splitlines()
+    definition = next(node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.FunctionDef))
+    first, has_docstring = definition.body[0], ast.get_docstring(definition) is not None
+    return textwrap.dedent("\n".join(lines[first.end_lineno if has_docstring else first.lineno - 1 :])).splitlines()
