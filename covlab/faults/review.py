@@ -4,7 +4,6 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
