@@ -36,7 +36,7 @@ class Control:
 
     def set_label_width(self, characters: int) -> None:
         """Make room for a label of so many characters, and at least 10.5em."""
-        self.box.style.description_width = f"{max(10.5, 0.55 * characters):g}em"
+        self.box.style.description_width = f"{max(10.5, 0.6 * characters):g}em"
 
 
 class NumberControl(Control):
@@ -66,9 +66,7 @@ class NumberControl(Control):
             value=value, min=self.grid[0], max=self.grid[-1], step=None, description=label
         )
         self.slider = ipywidgets.SelectionSlider(
-            options=self._options(self.grid),
-            value=value,
-            layout={"width": "14em", "margin": "2px 2px 2px 8px"},
+            options=self._options(self.grid), value=value, layout={"width": "14em", "margin": "2px 2px 2px 8px"}
         )
         self.widget = ipywidgets.HBox([self.box, self.slider], layout={"flex_flow": "row wrap"})
         self.widget.add_class("covlab-number")

@@ -51,12 +51,11 @@ class FaultMuseumExplorer(Explorer):
         super().redraw()
         self.label.value = fault_card(self.state["fault"])
 
-    def still(self) -> None:
-        """Show the label and the picture of a few exhibits."""
-        for title, setting in self.STILLS:
-            label = f"<h4>{html.escape(title)}</h4>{fault_card(setting['fault'])}"
-            IPython.display.display(IPython.display.HTML(label))
-            self.still_of(title, setting)
+    def still_of(self, title: str, settings: dict) -> None:
+        """Show the label and the picture of one exhibit."""
+        label = fault_card((self.state | settings)["fault"])
+        IPython.display.display(IPython.display.HTML(f"<h4>{html.escape(title)}</h4>{label}"))
+        super().still_of(title, settings)
 
 
 def fault_card(name: str) -> str:

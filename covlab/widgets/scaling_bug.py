@@ -29,6 +29,7 @@ class ScalingBugExplorer(TrainingExplorer):
     """
 
     title = "A clean and a buggy run from one seed"
+    letters = 1.0
     STILLS = (
         ("The bug with AdamW, never clipped", {"bug": "on", "optimizer": "adamw", "clip": 0.0}),
         ("The bug with AdamW, clipped at 1", {"bug": "on", "optimizer": "adamw", "clip": 1.0}),
@@ -116,16 +117,13 @@ class ScalingBugExplorer(TrainingExplorer):
             f"bug {state['bug']}; on the right, both gradient norms over the windows. NMSE: {reached}. "
             f"{self.verdict(state)}"
         )
-        return self._figure(pair), alt
-
-    def _figure(self, pair: dict[str, Trainer]) -> Figure:
-        return side_by_side(pair, EPOCHS)
+        return side_by_side(pair, EPOCHS, self.letters), alt
 
 
 def clip_rate(run: Trainer) -> float:
     """Return the share of windows whose gradient was clipped."""
-    norms = [row["gradient_norm"] for row in run.ledger.rows]
-    return sum(run.recipe.clip is not None and norm > run.recipe.clip for norm in norms) / max(len(norms), 1)
+    clip, rows = run.recipe.clip or math.inf, run.ledger.rows
+    return sum(row["gradient_norm"] > clip for row in rows) / max(len(rows), 1)
 
 
 def in_turn(pair: dict[str, Trainer]) -> Iterator[float]:

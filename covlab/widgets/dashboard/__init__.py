@@ -9,12 +9,8 @@ import ipywidgets
 import nbformat
 from matplotlib.figure import Figure
 
-from covlab.plots.training import side_by_side
 from covlab.widgets.fault_museum import difference
-from covlab.widgets.scaling_bug import EPOCHS, ScalingBugExplorer
-
-LETTERS = 1.8
-"""Size of the letters in a picture, relative to a notebook."""
+from covlab.widgets.scaling_bug import ScalingBugExplorer
 
 NOTEBOOK = "from covlab.widgets.dashboard import Dashboard\nDashboard({fault!r}, {seed}).show()"
 
@@ -23,6 +19,7 @@ class Dashboard(ScalingBugExplorer):
     """:class:`ScalingBugExplorer` in large type; a button shows the code difference below the picture."""
 
     title = "The same training loop twice, from one seed. What is different?"
+    letters = 1.8
 
     def __init__(self, fault: str = "division_in_debug_block", seed: int = 0):
         super().__init__(fault, seed)
@@ -38,10 +35,10 @@ class Dashboard(ScalingBugExplorer):
         self.difference.value = difference(self.fault, size="24px") if hidden else ""
         self.reveal_button.description = "Hide the difference" if hidden else "Reveal the difference"
 
-    def _figure(self, pair: dict) -> Figure:
-        figure = side_by_side(pair, EPOCHS, LETTERS)
+    def picture_of(self, state: dict) -> tuple[Figure, str]:
+        figure, alt = super().picture_of(state)
         figure.subplots_adjust(top=0.92)  # unlike a still, it has no title
-        return figure
+        return figure, alt
 
 
 def serve(fault: str, seed: int, browser: bool) -> None:
