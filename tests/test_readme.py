@@ -15,33 +15,9 @@ from covlab.faults import FAULTS
 from covlab.scenes.scenario import PRESETS
 from covlab.watch import TITLES
 
-WORDS = dict(
-    enumerate(
-        [
-            "no",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
-)
+UP_TO_TWENTY = """no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen twenty"""
+WORDS = dict(enumerate(UP_TO_TWENTY.split()))
 WORDS |= {
     tens + units: f"{word}-{WORDS[units]}" if units else word
     for tens, word in ((20, "twenty"), (30, "thirty"), (40, "forty"), (50, "fifty"))

@@ -74,7 +74,7 @@ def test_best_parameters_load_into_a_network(run: tuple[Path, str]) -> None:
 def test_finished_run_can_be_looked_at_again_and_not_overwritten(run: tuple[Path, str]) -> None:
     folder, output = run
     again = covlab("train", "--resume", folder)
-    assert again.exit_code == 0 and "taking up after window 30 of 30" in again.output
+    assert again.exit_code == 0 and "resuming after window 30 of 30" in again.output
     assert re.findall("NMSE on.*", again.output) == re.findall("NMSE on.*", output)
     clash = covlab("train", "--windows", 30, "--folder", folder)
     assert clash.exit_code == 1 and "already holds a run" in clash.output
