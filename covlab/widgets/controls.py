@@ -92,7 +92,7 @@ class NumberControl(Control):
             self.box.value = round(value)
             return
         # Add a typed value to the slider's values, so that its readout is correct.
-        if value not in dict(self.slider.options).values():
+        if value not in [offered for _, offered in self.slider.options]:
             self.slider.unobserve(self._follow_slider, "value")
             with self.slider.hold_sync():
                 self.slider.options = self._options(sorted({*self.grid, value}))

@@ -40,22 +40,17 @@ class LossWeightsExplorer(Explorer):
     def __init__(self, seed: int = 0, windows: int = 60):
         self.seed = seed
         self.runs: list[tuple[str, Trainer]] = []
-        grid = [0.0, *decades(-4, 2)]
+        defaults, grid = LossWeights().values(), [0.0, *decades(-4, 2)]
         super().__init__(
-            {
-                name: NumberControl(name, weight, grid, words={0: "off"})
-                for name, weight in LossWeights().values().items()
-            }
+            {name: NumberControl(name, weight, grid, words={0: "off"}) for name, weight in defaults.items()}
         )
         self.windows = NumberControl("windows to train", windows, [20, 40, 60, 100, 200, 400], whole=True)
         self.train_button = ipywidgets.Button(description="Train", button_style="primary")
         self.train_button.on_click(self.guarded(lambda button: self.train()))
         self.background = Background("training", self.guarded(self.redraw_curve), self.fail)
         self.curve = ipywidgets.HTML()
-        row = ipywidgets.Box(
-            [self.windows.widget, self.train_button, self.background.row], layout={"flex_flow": "row wrap"}
-        )
-        self.extra = [row, self.curve]
+        row = [self.windows.widget, self.train_button, self.background.row]
+        self.extra = [ipywidgets.Box(row, layout={"flex_flow": "row wrap"}), self.curve]
 
     @cached_property
     def terms(self) -> Terms:

@@ -52,10 +52,11 @@ class NMSEExplorer(Explorer):
         simulator = Simulator(preset("student"), dtype=torch.complex128)
         R, other = simulator.draw(2, scene_generator(self.seed, "explorer")).covariance()
         noise = torch.randn(R.shape, dtype=R.dtype, generator=torch.Generator().manual_seed(self.seed))
-        basis = [R, torch.eye(len(R), dtype=R.dtype)]
-        for direction in (other, noise + noise.mH):
-            basis.append(_at_right_angles(direction, basis))
-        return R, basis[2], basis[3]
+        vectors = torch.stack([R, torch.eye(len(R), dtype=R.dtype), other, noise + noise.mH])
+        # The real inner product of these rows is ``_inner``.
+        rows = torch.view_as_real(vectors).flatten(1)
+        D, E = torch.view_as_complex(torch.linalg.qr(rows.T).Q.T[2:].reshape(2, *R.shape, 2))
+        return R, D, E
 
     def estimate(self, scale: float, angle: float, noise: float) -> Tensor:
         """Return R̂ [N, N]; ``angle`` is in degrees."""
@@ -106,11 +107,3 @@ def _error(measure: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, truth:
 def _inner(one: Tensor, other: Tensor) -> Tensor:
     """Return ⟨A, B⟩ = Re tr(Aᴴ B) of two Hermitian matrices."""
     return (one.conj() * other).sum().real
-
-
-def _at_right_angles(direction: Tensor, basis: list[Tensor]) -> Tensor:
-    """Return the part of ``direction`` that is orthogonal to all of ``basis``, with norm 1."""
-    # The real inner product of these rows is ``_inner``.
-    rows = torch.view_as_real(torch.stack([*basis, direction])).flatten(1)
-    orthonormal = torch.linalg.qr(rows.T).Q.T
-    return torch.view_as_complex(orthonormal[-1].unflatten(0, (*direction.shape, 2)).contiguous())

@@ -34,10 +34,7 @@ class ScalingBugExplorer(TrainingExplorer):
         ("The bug with AdamW, never clipped", {"bug": "on", "optimizer": "adamw", "clip": 0.0}),
         ("The bug with AdamW, clipped at 1", {"bug": "on", "optimizer": "adamw", "clip": 1.0}),
         ("The bug with SGD, never clipped", {"bug": "on", "optimizer": "sgd", "clip": 0.0}),
-        (
-            "One micro-batch per window: a division by 1",
-            {"bug": "on", "optimizer": "adamw", "clip": 1.0, "accumulation": 1.0},
-        ),
+        ("One micro-batch per window", {"bug": "on", "optimizer": "adamw", "clip": 1.0, "accumulation": 1.0}),
     )
 
     def __init__(self, fault: str = "division_in_debug_block", seed: int = 0):

@@ -38,10 +38,7 @@ class SceneExplorer(Explorer):
     STILLS = (
         ("Near, true R: plane waves miss the source", {"azimuth": 20.0, "range": 0.7, "R of": "true R"}),
         ("Far, true R: plane waves find it", {"azimuth": 20.0, "range": 10.0, "R of": "true R"}),
-        (
-            "Two sources in almost the same direction, at different ranges",
-            {"azimuth": -25.0, "range": 0.7, "R of": "true R"},
-        ),
+        ("Almost the same direction, different ranges", {"azimuth": -25.0, "range": 0.7, "R of": "true R"}),
         ("From 16 snapshots at 20 dB", {"azimuth": 20.0, "range": 0.7, "snr": 20.0, "R of": "sample covariance"}),
         ("From 16 snapshots at -5 dB", {"azimuth": 20.0, "range": 0.7, "snr": -5.0, "R of": "sample covariance"}),
     )
@@ -78,17 +75,13 @@ class SceneExplorer(Explorer):
             "plane waves": self._music(R, angles.deg2rad(), None),
         }
         over_range = self._music(R, torch.full_like(ranges, math.radians(state["azimuth"])), ranges)
+        along = f"range r at φ = {state['azimuth']:g}°, meters"
         figure = covariance_and_spectra(
             R[0].abs().numpy(),
             title,
             [
                 Spectra(angles.numpy(), "azimuth φ, degrees", over_angle, [state["azimuth"], OTHER[0]]),
-                Spectra(
-                    ranges.numpy(),
-                    f"range r at φ = {state['azimuth']:g}°, meters",
-                    {"spherical waves": over_range},
-                    [state["range"]],
-                ),
+                Spectra(ranges.numpy(), along, {"spherical waves": over_range}, [state["range"]]),
             ],
         )
         found = {name: angles[spectrum.argmax()].item() for name, spectrum in over_angle.items()}
