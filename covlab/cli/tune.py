@@ -57,10 +57,10 @@ def tune(name: str, storage: str, trials: int | None, minutes: float | None, dev
     if trials is None and minutes is None:
         raise click.UsageError("give --trials, --minutes or both")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options = f"--study {name} --storage {hide_password(storage)}"
     try:
         with refusals(ValueError, StudyError):
             study = open_study(storage, name, **{key: value for key, value in given.items() if value not in (None, {})})
+            options = f"--study {name} --storage {hide_password(storage)}"
             click.echo(
                 f"study {name} in {hide_password(storage)}; another worker joins with: "
                 f"covlab tune {options} --minutes 10"
