@@ -1,4 +1,4 @@
-"""As a student would: JupyterLab as `make lab` opens it, in a real browser, by keyboard."""
+"""JupyterLab as `make lab` opens it, used in a real browser by keyboard, as a student would."""
 
 import re
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ MOVES: dict[str, list[tuple[Role, str, list[str], dict[str, object]]]] = {
     "FaultMuseumExplorer": [("combobox", "fault", ["ArrowDown"], {"fault": "short_window_by_full_count"})],
     "SceneExplorer": [
         ("spinbutton", "azimuth φ, degrees", ["Control+a", "-7", "Tab"], {"azimuth": -7.0}),
-        ("slider", "range r, metres, slider", ["ArrowRight"], {"range": 1.0}),
+        ("slider", "range r, meters, slider", ["ArrowRight"], {"range": 1.0}),
     ],
 }
 ANOTHER_PICTURE = (
@@ -70,7 +70,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, browser: BrowserContext) -> It
 
 @pytest.fixture(scope="module")
 def explorers(lab: Server, browser: BrowserContext) -> Iterator[tuple[Page, BlockingKernelClient]]:
-    """(page, kernel) of the notebook of all explorers, run from top to bottom."""
+    """Return (page, kernel) of the notebook of all explorers, run from top to bottom."""
     page = browser.new_page()
     with quiet(page), evidence(page, "explorers"):
         page.goto(f"{lab.address}/lab/tree/explorers.ipynb?token={lab.token}&reset")
@@ -111,7 +111,7 @@ def test_explorer_by_keyboard(explorers: tuple[Page, BlockingKernelClient], lab:
 def test_weights_are_trained_in_the_background_while_the_controls_stay_alive(
     explorers: tuple[Page, BlockingKernelClient],
 ) -> None:
-    """After lam_cov went to zero: the guard speaks, and with its weight back the run can be stopped halfway."""
+    """With lam_cov at zero the guard objects; with its weight back, a run can be stopped halfway."""
     page, kernel = explorers
     explorer = page.locator(".covlab-explorer").filter(has=page.get_by_text("The weights of the loss"))
     with quiet(page), evidence(page, "training"):
@@ -140,7 +140,7 @@ def test_weights_are_trained_in_the_background_while_the_controls_stay_alive(
 
 
 def select_cell(page: Page, number: int) -> None:
-    """Make a cell the active one, by keyboard, from wherever the focus is in the notebook."""
+    """Select a cell by keyboard, wherever the focus is in the notebook."""
     page.locator(".jp-Notebook").focus()
     page.keyboard.press("Escape")
     for _ in range(len(MOVES)):
@@ -154,7 +154,7 @@ def select_cell(page: Page, number: int) -> None:
     [pytest.param(path.name, marks=() if path.name[:2] == "00" else pytest.mark.slow) for path in LESSONS],
 )
 def test_lesson_runs_from_top_to_bottom(lab: Server, browser: BrowserContext, lesson: str) -> None:
-    """Every cell runs, nothing goes wrong on the page, and nothing sticks out of it."""
+    """Every cell runs, the page shows no error, and nothing is wider than the page."""
     page = browser.new_page()
     with quiet(page), evidence(page, lesson.removesuffix(".ipynb")):
         page.goto(f"{lab.address}/lab/tree/{lesson}?token={lab.token}&reset")
@@ -184,7 +184,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_dashboard(dashboard: Server, browser: BrowserContext) -> None:
     page, fetched = browser.new_page(), []
     page.on("request", lambda request: fetched.append(request.url))
-    assert "/login" in page.request.get(dashboard.address).url, "anybody gets in without the token"
+    assert "/login" in page.request.get(dashboard.address).url, "the dashboard opens without the token"
     with evidence(page, "dashboard"):
         page.goto(f"{dashboard.address}/?token={dashboard.token}", wait_until="commit")
         picture = page.locator(".covlab-explorer img")
@@ -203,9 +203,9 @@ def test_dashboard(dashboard: Server, browser: BrowserContext) -> None:
         page.wait_for_function("before => document.querySelector('.covlab-explorer img').src !== before", arg=before)
         page.get_by_text("training: done").wait_for()
         assert "sgd" in (picture.get_attribute("alt") or "")
-        assert page.get_by_text("right: Trainer.weigh").count() == 0
+        assert page.get_by_text("correct: Trainer.weigh").count() == 0
         page.get_by_role("button", name="Reveal the difference").click()
-        page.get_by_text("right: Trainer.weigh").wait_for()
+        page.get_by_text("correct: Trainer.weigh").wait_for()
         page.get_by_role("button", name="Hide the difference").wait_for()
         assert nameless(page, ".covlab-explorer") == []
         assert page.locator("[data-covlab-error]").count() == 0 and not [

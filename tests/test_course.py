@@ -1,4 +1,4 @@
-"""Laws of the editions, of a student's working copies, and of the runner."""
+"""The editions, a student's working copies, and the runner."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_ids_are_deterministic_and_survive_an_insertion(tmp_path: Path) -> None:
     assert len({c.id for c in before}) == len(before)
 
 
-def test_what_is_tagged_so_is_folded_in_jupyterlab_too_and_nothing_else(tmp_path: Path) -> None:
+def test_only_cells_tagged_hide_input_are_folded_in_jupyterlab(tmp_path: Path) -> None:
     drawing = '# %% tags=["hide-input"]\nprint(seed)'
     lesson = read_lesson(write_lesson(tmp_path, "01_toy", TITLE, CHECK, drawing, CHECK))
     for edition in (lesson.student, lesson.instructor):
@@ -103,7 +103,7 @@ def test_a_lesson_without_kernelspec_is_refused(tmp_path: Path) -> None:
         read_lesson(path)
 
 
-def test_no_lesson_at_all_is_said_clearly(tmp_path: Path) -> None:
+def test_a_missing_lesson_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LessonError, match="no lesson in"):
         read_lessons(tmp_path)
     write_lesson(tmp_path, "01_toy", TITLE)
@@ -142,7 +142,7 @@ def test_reset_wants_exactly_one_lesson(tmp_path: Path, word: str) -> None:
 # The runner
 
 
-def test_runner_tells_good_bad_hanging_and_dying_lessons_apart(tmp_path: Path) -> None:
+def test_runner_distinguishes_good_bad_hanging_and_dying_lessons(tmp_path: Path) -> None:
     write_lesson(tmp_path, "01_good", TITLE, EXERCISE, SOLUTION, CHECK)
     write_lesson(tmp_path, "02_bad", TITLE, "# %%\nprint('so far')", "# %%\nlosses = {}\nlosses['train']")
     write_lesson(
@@ -190,7 +190,7 @@ def test_runner_tells_good_bad_hanging_and_dying_lessons_apart(tmp_path: Path) -
     assert failure is not None and failure.text is not None
     assert "losses['train']" in failure.text
 
-    # One line per lesson, since the output is not a terminal; then the failures.
+    # Without a terminal, there is one line per lesson, followed by the failures.
     assert all(sum(line.startswith(name) for line in done.output.splitlines()) == 1 for name in lessons)
     assert "lessons/02_bad.py" in done.output
 
@@ -248,7 +248,7 @@ def test_a_run_that_is_stopped_leaves_a_report_and_no_process(tmp_path: Path, st
         "# %%\nimport os, time\nwith open('pid', 'w') as file: file.write(str(os.getpid()))\ntime.sleep(600)",
     )
     write_lesson(tmp_path, "03_waits", TITLE)
-    # As from a keyboard, also where these tests run in the background and inherit a SIGINT that is ignored.
+    # Handle SIGINT even where these tests run in the background and inherit an ignored SIGINT.
     heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "covlab", "course", "run", "--root", str(tmp_path)],
@@ -293,7 +293,7 @@ def test_student_editions_run_to_the_end_with_every_exercise_open(tmp_path: Path
 
 @pytest.mark.slow
 def test_lessons_with_a_gpus_profile_hold_at_full_size(tmp_path: Path) -> None:
-    """Here on the CPU: of what a GPU changes, the size."""
+    """Run the size of a GPU profile on the CPU."""
     lessons = []
     for lesson in read_lessons(ROOT):
         text = lesson.source.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What an instructor shows."""
+"""`covlab demo`, as an instructor uses it."""
 
 import math
 
@@ -23,21 +23,19 @@ def show(*options: str) -> Result:
 def test_difference_first_verdict_last(small: None) -> None:
     result = show()
     assert result.exit_code == 0
-    order = [
-        result.output.index(text)
-        for text in (
-            "--- Trainer.weigh",
-            "epoch 01/3",
-            "in the ledger",
-            "convicted by",
-            "Verdict: does not print train 0.000000",
-        )
-    ]
+    texts = (
+        "--- Trainer.weigh",
+        "epoch 01/3",
+        "in the ledger",
+        "detected by",
+        "Verdict: does not print train 0.000000",
+    )
+    order = [result.output.index(text) for text in texts]
     assert order == sorted(order)
     assert "division_in_debug_block (BUG): train" in result.output
 
 
-def test_with_one_micro_batch_a_window_nothing_convicts_the_reviewed_bug(small: None) -> None:
+def test_with_one_micro_batch_per_window_nothing_detects_the_reviewed_bug(small: None) -> None:
     result = show("--accumulate", "1")
     assert "No observable tells the two runs apart" in result.output and "ends at 1.00 times" in result.output
 
@@ -48,7 +46,7 @@ def test_other_faults(small: None, name: str) -> None:
     assert result.exit_code == 0, result.output
     assert "Verdict:" in result.output
     if name == "nested_in_debug_block":
-        assert "Verdict: prints train 0.000000; holds validation still" in result.output
+        assert "Verdict: prints train 0.000000; keeps validation constant" in result.output
     if name == "overflow_probe_wrong_key":
         assert "was stopped: the loss was not finite" in result.output or "nan" in result.output
 
@@ -76,7 +74,7 @@ def test_refusals(options: tuple[str, ...]) -> None:
 
 def test_the_dashboard_refuses_a_fault_that_does_not_exist() -> None:
     result = CliRunner().invoke(main, ["demo", "dashboard", "--fault", "nonsense"])
-    assert result.exit_code == 2 and "there is no fault 'nonsense'" in result.output
+    assert result.exit_code == 2 and "'nonsense' is not one of" in result.output
 
 
 def test_chart_is_logarithmic_and_takes_any_value() -> None:

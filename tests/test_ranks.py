@@ -260,7 +260,7 @@ def test_a_killed_run_of_two_ranks_is_taken_up_and_equals_one_that_was_not(tmp_p
     killed.wait(60)
     message = killed.stderr.read()
     assert killed.returncode != 0 and re.search(
-        r"another rank has ended .*to take the run up: torchrun --nproc-per-node 2 -m covlab train "
+        r"another rank has ended .*to resume the run: torchrun --nproc-per-node 2 -m covlab train "
         rf"--resume {tmp_path}/killed|exitcode *: -9",
         message,
     )
@@ -275,13 +275,13 @@ def test_a_killed_run_of_two_ranks_is_taken_up_and_equals_one_that_was_not(tmp_p
     assert (
         other.returncode == 1
         and (
-            "is one of 2 ranks, and this is one process: torchrun --nproc-per-node 2 -m covlab train --resume "
+            "used 2 ranks, and this command uses one process: torchrun --nproc-per-node 2 -m covlab train --resume "
             f"{tmp_path}/killed"
         )
         in other.stderr
     )
     again = torchrun("--resume", tmp_path / "killed")
     output, errors = again.communicate(timeout=300)
-    assert again.returncode == 0 and output.count("taking up after window") == 1, errors
+    assert again.returncode == 0 and output.count("resuming after window") == 1, errors
     for name in ("ledger.jsonl", "epochs.json"):
         assert (tmp_path / "killed" / name).read_text() == (tmp_path / "whole" / name).read_text()

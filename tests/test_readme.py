@@ -1,4 +1,4 @@
-"""README tells the truth: its commands exist, its example runs, its numbers are those that were measured."""
+"""README is correct: its commands exist, its example runs, and its numbers were measured."""
 
 import json
 import re
@@ -15,33 +15,9 @@ from covlab.faults import FAULTS
 from covlab.scenes.scenario import PRESETS
 from covlab.watch import TITLES
 
-WORDS = dict(
-    enumerate(
-        [
-            "no",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
-)
+UP_TO_TWENTY = """no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen twenty"""
+WORDS = dict(enumerate(UP_TO_TWENTY.split()))
 WORDS |= {
     tens + units: f"{word}-{WORDS[units]}" if units else word
     for tens, word in ((20, "twenty"), (30, "thirty"), (40, "forty"), (50, "fifty"))
@@ -104,7 +80,7 @@ def test_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (names["run"].faults, names["bugged"].faults) == ((), ("missing_division",))
 
 
-def test_estimators_do_what_was_measured() -> None:
+def test_estimator_numbers_are_those_measured() -> None:
     table = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) against (\d+) \|", README, re.MULTILINE)
     assert [preset for preset, *_ in table] == list(PRESETS)
     for preset, *shown in table:
@@ -128,7 +104,7 @@ def test_estimators_do_what_was_measured() -> None:
     assert f"{WORDS[len(rows)]} estimators" in README
 
 
-def test_what_watch_and_its_peers_find_is_what_was_measured() -> None:
+def test_numbers_of_watch_and_its_peers_are_those_measured() -> None:
     loops = json.loads((ROOT / "benchmarks/results/watch.json").read_text())["loops"]
     bugs, correct = [row for row in loops if row["bug"]], [row for row in loops if not row["bug"]]
     found = {tool: sum(bool(row["new"][tool]) for row in bugs) for tool in loops[0]["new"]}

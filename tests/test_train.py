@@ -1,4 +1,4 @@
-"""`covlab train` and `covlab bench`, as a person at a shell uses them."""
+"""`covlab train` and `covlab bench`, as used from a shell."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, result.output
 
 
-def test_run_says_what_it_does_and_where_it_put_it(run: tuple[Path, str]) -> None:
+def test_run_logs_what_it_does_and_where_its_files_are(run: tuple[Path, str]) -> None:
     folder, output = run
     assert output.startswith(f"folder {folder}\n[DEBUG] Loss is finite")
     epochs = re.findall(r"^Epoch (\d{3})/003: train \d\.\d{6} val \d\.\d{6}$", output, re.MULTILINE)
@@ -54,11 +54,8 @@ def test_run_says_what_it_does_and_where_it_put_it(run: tuple[Path, str]) -> Non
 
 def test_configuration_is_resolved_with_provenance(run: tuple[Path, str]) -> None:
     config = json.loads((run[0] / "config.json").read_text())
-    assert (
-        config["scenario"]["name"] == "student"
-        and config["recipe"]["windows"] == 30
-        and config["network"] == "BackProjectionNet"
-    )
+    assert (config["scenario"]["name"], config["network"]) == ("student", "BackProjectionNet")
+    assert config["recipe"]["windows"] == 30
     assert config["weights"]["lam_gap"] == 0 and config["weights"]["provenance"]["lam_gap"] == "argument"
     assert config["weights"]["provenance"]["lam_cov"] == "default"
 
@@ -71,16 +68,16 @@ def test_best_parameters_load_into_a_network(run: tuple[Path, str]) -> None:
     assert scores.mean().item() == pytest.approx(read_checkpoint(run[0] / "best.pt")["validation"], rel=1e-5)
 
 
-def test_finished_run_can_be_looked_at_again_and_not_overwritten(run: tuple[Path, str]) -> None:
+def test_finished_run_can_be_evaluated_again_but_not_overwritten(run: tuple[Path, str]) -> None:
     folder, output = run
     again = covlab("train", "--resume", folder)
-    assert again.exit_code == 0 and "taking up after window 30 of 30" in again.output
+    assert again.exit_code == 0 and "resuming after window 30 of 30" in again.output
     assert re.findall("NMSE on.*", again.output) == re.findall("NMSE on.*", output)
     clash = covlab("train", "--windows", 30, "--folder", folder)
     assert clash.exit_code == 1 and "already holds a run" in clash.output
 
 
-def test_overfit_run_says_that_it_memorizes(tmp_path: Path) -> None:
+def test_overfit_run_reports_memorized_and_held_out_scenes(tmp_path: Path) -> None:
     result = covlab("train", "--overfit", "--windows", 8, "--nmse-only", "--folder", tmp_path / "run")
     assert "NMSE on 512 memorized scenes" in result.output and "NMSE on 2048 held-out scenes" in result.output
 
@@ -124,10 +121,8 @@ def test_bad_settings_are_refused_by_name_and_leave_nothing(
 
 
 def test_resuming_refuses_other_settings_and_no_run(tmp_path: Path, run: tuple[Path, str]) -> None:
-    assert (
-        "a resumed run keeps its own settings; leave out seed, windows"
-        in covlab("train", "--resume", run[0], "--windows", 3, "--seed", 1).output
-    )
+    clash = covlab("train", "--resume", run[0], "--windows", 3, "--seed", 1)
+    assert "a resumed run keeps its own settings; leave out seed, windows" in clash.output
     assert "holds no run" in covlab("train", "--resume", tmp_path).output
 
 

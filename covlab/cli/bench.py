@@ -1,5 +1,6 @@
 """`covlab bench`: run one of the clone's benchmarks."""
 
+import ast
 import runpy
 import sys
 from pathlib import Path
@@ -13,21 +14,16 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 @click.argument("name", required=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str | None, arguments: tuple[str, ...]) -> None:
-    """Run the benchmark NAME with ARGUMENTS; without a name, list them."""
+    """Run the benchmark NAME with ARGUMENTS; without a name, list the benchmarks."""
     found = {path.stem: path for path in sorted(FOLDER.glob("*.py"))}
     if not found:
-        raise click.ClickException(
-            f"no benchmarks in {FOLDER}: they come with a clone of the repository, not with an installed package"
-        )
+        raise click.ClickException(f"no benchmarks in {FOLDER}: only a clone of the repository has them")
     if name in (None, "--help", "-h"):
         for stem, path in found.items():
-            click.echo(f"covlab bench {stem:10}  {_first_line(path)}")
+            summary = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+            click.echo(f"covlab bench {stem:10}  {summary}")
         return
     if name not in found:
         raise click.UsageError(f"NAME must be one of {', '.join(found)}, got {name!r}")
     sys.argv = [f"covlab bench {name}", *arguments]
     runpy.run_path(str(found[name]), run_name="__main__")
-
-
-def _first_line(path: Path) -> str:
-    return path.read_text().split('"""')[1].strip().partition("\n")[0]

@@ -8,28 +8,29 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 import covlab.course
+from covlab.cli.options import no_browser_option, refusals
 from covlab.course import editions, workspace
-from covlab.course.claims import Claim, read_claims
+from covlab.course.claims import Claim, ClaimError, read_claims
+from covlab.course.editions import Lesson, LessonError
 from covlab.course.environment import provenance
 
 if TYPE_CHECKING:
     from covlab.course.runner import Run
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 root_option = click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     default=".",
-    help="A clone of covlab: where lessons/ and notebooks/ are.  [default: here]",
+    show_default=False,
+    help="A clone of covlab, with lessons/ and notebooks/.  [default: here]",
 )
 
 
@@ -38,57 +39,60 @@ def course() -> None:
     """Run, check and open the lessons."""
 
 
-only_option = click.option("--only", multiple=True, metavar="NN …", help="Only lessons whose names begin so.")
-more_argument = click.argument("more", nargs=-1, metavar="[NN]...")  # so that `--only 04 06` means both
-jobs_option = click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Lessons at a time.")
-budget_option = click.option(
-    "--budget",
-    type=click.FloatRange(0, min_open=True),
-    metavar="SECONDS",
-    help="Time budget of every lesson, in place of its own; one that takes three times as long is stopped.",
-)
+def choosing_lessons(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose lessons, and call ``command`` with the lessons and their claims."""
+
+    @root_option
+    @click.option("--only", multiple=True, metavar="NN …", help="Only lessons whose names begin like this.")
+    @click.argument("more", nargs=-1, metavar="[NN]...")  # so that `--only 04 06` means both
+    @click.option("--jobs", type=click.IntRange(1), default=1, help="Lessons at a time.")
+    @click.option(
+        "--budget",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="Time budget of every lesson, instead of its own; a lesson that takes three times as long is stopped.",
+    )
+    @wraps(command)
+    def with_lessons(root: Path, only: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None:
+        with refusals(LessonError, ClaimError):
+            lessons, claims = editions.read_lessons(root, only + more), read_claims(root)
+        numbers = {lesson.name[:2] for lesson in lessons}
+        if not (only or more) and (stray := [claim for claim in claims if claim.partition(".")[0] not in numbers]):
+            raise click.ClickException(f"lessons/claims.toml has claims of no lesson: {', '.join(stray)}")
+        command(root, lessons, claims, **options)
+
+    return with_lessons
 
 
 @course.command()
-@root_option
-@only_option
-@more_argument
-@jobs_option
-@budget_option
+@choosing_lessons
 @click.option(
-    "--parameter",
-    "-p",
-    "parameters",
-    nargs=2,
-    multiple=True,
-    metavar="NAME VALUE",
-    help="Override a parameter of every lesson that runs.",
+    "--parameter", "-p", "parameters", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a lesson parameter."
 )
 @click.option(
     "--edition",
     type=click.Choice(["instructor", "student"]),
     default="instructor",
-    show_default=True,
-    help="With solutions every exercise must pass; as students get it, none may.",
+    help="With solutions, every exercise must pass; in the students' edition, none may.",
 )
 def run(
     root: Path,
-    only: tuple[str, ...],
-    more: tuple[str, ...],
+    lessons: list[Lesson],
+    claims: dict[str, Claim],
     jobs: int,
     budget: float | None,
     parameters: tuple[tuple[str, str], ...],
     edition: str,
 ) -> None:
-    """Run lessons and check all they claim; the report goes to build/course/."""
+    """Run lessons and check all their claims; the report is in build/course/."""
     from covlab.course.runner import Run
 
-    lessons, claims = _read(root, only + more)
     for lesson in lessons:
         editions.write_notebook(lesson.instructor, root / "build" / "instructor" / f"{lesson.name}.ipynb")
     folder = root / "build" / ("course" if edition == "instructor" else "student")
     overrides = {name: _literal(value) for name, value in parameters}
-    runs = [_or_refuse(Run, lesson, folder, overrides, budget, edition) for lesson in lessons]
+    with refusals(ValueError):
+        runs = [Run(lesson, folder, overrides, budget, edition) for lesson in lessons]
     results = _execute(runs, claims, folder, jobs)
     passed = sum(each.status == "passed" for each in runs)
     click.echo(f"{passed} of {len(runs)} lessons passed in {results['seconds']:.0f} s: {folder / 'index.html'}")
@@ -96,31 +100,24 @@ def run(
 
 
 @course.command()
-@root_option
-@only_option
-@more_argument
-@jobs_option
-@budget_option
-@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many: 0, 1, 2, …")
+@choosing_lessons
+@click.option("--seeds", type=click.IntRange(1), default=5, help="How many: 0, 1, 2, …")
 @click.option(
-    "--update",
-    is_flag=True,
-    help="Also propose values and tolerances, in build/check/claims.toml; lessons/claims.toml stays as it is.",
+    "--update", is_flag=True, help="Also write proposed claims to build/check/claims.toml; lessons/claims.toml stays."
 )
 def check(
     root: Path,
-    only: tuple[str, ...],
-    more: tuple[str, ...],
+    lessons: list[Lesson],
+    claims: dict[str, Claim],
     jobs: int,
     budget: float | None,
     seeds: int,
     update: bool,
 ) -> None:
-    """Run lessons with several seeds and show how far each claim's measurements spread."""
+    """Run lessons with several seeds and show the spread of each claim's measurements."""
     from covlab.course.claims import as_toml, proposal
     from covlab.course.runner import Run
 
-    lessons, claims = _read(root, only + more)
     folder = root / "build" / "check"
     runs = [
         Run(lesson, folder / f"seed{seed}", {"seed": seed}, budget)
@@ -140,10 +137,8 @@ def check(
         )
     if update:
         path = folder / "claims.toml"
-        path.write_text(
-            "\n".join(as_toml(proposal(claims[row["claim"]], row["measured"])) for row in results["claims"]),
-            encoding="utf-8",
-        )
+        proposed = [as_toml(proposal(claims[row["claim"]], row["measured"])) for row in results["claims"]]
+        path.write_text("\n".join(proposed), encoding="utf-8")
         click.echo(f"proposed: {path}; compare it with lessons/claims.toml and take over what you believe")
     _leave(runs)
 
@@ -151,10 +146,10 @@ def check(
 @course.command()
 @root_option
 def report(root: Path) -> None:
-    """Say again what the last run of the course found."""
+    """Show the results of the last run of the course again."""
     path = root / "build" / "course" / "results.json"
     if not path.exists():
-        raise click.ClickException(f"{path} is not there: run `covlab course run` first")
+        raise click.ClickException(f"{path} does not exist: run `covlab course run` first")
     results = json.loads(path.read_text(encoding="utf-8"))
     for lesson in results["lessons"]:
         click.echo(f"{lesson['lesson']:<36} {lesson['status']:<12} {lesson['seconds']:6.1f} s")
@@ -166,16 +161,13 @@ def report(root: Path) -> None:
 
 @course.command("site")
 @root_option
-@click.option("--handout", is_flag=True, help="Also pack it into one archive, for a class without a network.")
+@click.option("--handout", is_flag=True, help="Also pack the site into one archive, for a class without a network.")
 def website(root: Path, handout: bool) -> None:
     """Make a static site, build/site/, of the lessons as they last ran."""
     from covlab.course.website import WebsiteError, build_website, make_handout
 
-    lessons = _or_refuse(editions.read_lessons, root)
-    try:
-        first = build_website(root, lessons)
-    except WebsiteError as error:
-        raise click.ClickException(str(error)) from error
+    with refusals(LessonError, WebsiteError):
+        first = build_website(root, editions.read_lessons(root))
     click.echo(first)
     if handout:
         click.echo(make_handout(first.parent))
@@ -183,48 +175,45 @@ def website(root: Path, handout: bool) -> None:
 
 @course.command()
 @root_option
-@click.option("--check", is_flag=True, help="Change nothing; fail when a notebook differs from its lesson.")
+@click.option("--check", is_flag=True, help="Change nothing; fail if a notebook differs from its lesson.")
+@refusals(LessonError)
 def notebooks(root: Path, check: bool) -> None:
     """Make the student edition, notebooks/, from lessons/."""
-    if check:
-        stale = _or_refuse(editions.stale_student_editions, root)
-        if stale:
-            raise click.ClickException(f"differs from its lesson: {', '.join(stale)}; `make notebooks` mends it")
-        return
-    for name in _or_refuse(editions.write_student_editions, root):
-        click.echo(f"notebooks/{name}")
+    if not check:
+        for name in editions.write_student_editions(root):
+            click.echo(f"notebooks/{name}")
+    elif stale := editions.stale_student_editions(root):
+        raise click.ClickException(f"differs from its lesson: {', '.join(stale)}; `make notebooks` fixes this")
 
 
 @course.command()
 @root_option
-@click.option("--no-browser", is_flag=True, help="Only print the address.")
+@no_browser_option
 def lab(root: Path, no_browser: bool) -> None:
     """Open JupyterLab on your own copy of the lessons, in work/."""
     for copy in workspace.fill(root):
         click.echo(f"new: {copy}")
     command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--ip=127.0.0.1",
+        *(sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1"),
         f"--ServerApp.root_dir={(root / 'work').resolve()}",
+        # These settings prevent JupyterLab from fetching news and looking for updates.
+        f"--LabApp.app_settings_dir={Path(covlab.course.__file__).parent / 'lab_settings'}",
     ]
-    # Nothing is fetched: no news, no look for updates.
-    command.append(f"--LabApp.app_settings_dir={Path(covlab.course.__file__).parent / 'lab_settings'}")
     if no_browser:
         command.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # in a container; Jupyter refuses root otherwise
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as the runner does: what a student sees is what was checked
-    os.execv(sys.executable, command)  # JupyterLab takes this process's place, so Ctrl-C is its own
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the runner: students see what was checked
+    os.execv(sys.executable, command)  # JupyterLab replaces this process, so it gets Ctrl-C
 
 
 @course.command()
 @root_option
 @click.argument("lesson")
+@refusals(ValueError)
 def reset(root: Path, lesson: str) -> None:
-    """Put a fresh copy of LESSON (05, say) into work/, beside your own."""
-    click.echo(f"new: {_or_refuse(workspace.reset, root, lesson)}")
+    """Put a fresh copy of LESSON (such as 05) into work/, next to your own."""
+    click.echo(f"new: {workspace.reset(root, lesson)}")
 
 
 @course.command()
@@ -240,23 +229,19 @@ def progress(root: Path) -> None:
 
 
 @course.command()
-@click.option("--update", is_flag=True, help="Run every set-up anew and replace the shipped data; minutes.")
-@click.option(
-    "--seeds", type=click.IntRange(5), default=16, show_default=True, help="With --update: how many, from 100 on."
-)
+@click.option("--update", is_flag=True, help="Run every setup again and replace the shipped data (takes minutes).")
+@click.option("--seeds", type=click.IntRange(5), default=16, help="With --update: how many, from 100 on.")
 def band(update: bool, seeds: int) -> None:
-    """Say what the reference bands were made of, or make them anew."""
+    """Show which runs the reference bands come from, or measure them again."""
     from covlab.course import reference_band
 
     if update:
         made = {"command": f"covlab course band --update --seeds {seeds}", "environment": provenance()}
-        entries = {}
-        for name in reference_band.SETUPS:
-
-            def told(seed: int, name: str = name) -> None:
-                click.echo(f"{name} {seed}")
-
-            entries[name] = reference_band.measure_references(name, range(100, 100 + seeds), told) | {"made": made}
+        entries = {
+            name: reference_band.measure_references(name, range(100, 100 + seeds), partial(print, name))
+            | {"made": made}
+            for name in reference_band.SETUPS
+        }
         reference_band.DATA.write_text(json.dumps(entries) + "\n", encoding="utf-8")
     for name, entry in json.loads(reference_band.DATA.read_text(encoding="utf-8")).items():
         ends = sorted(curve[-1] for curve in entry["validation"])
@@ -266,16 +251,8 @@ def band(update: bool, seeds: int) -> None:
         )
 
 
-def _read(root: Path, only: tuple[str, ...]) -> tuple[list[editions.Lesson], dict[str, Claim]]:
-    lessons, claims = _or_refuse(editions.read_lessons, root, only), _or_refuse(read_claims, root)
-    stray = [] if only else [claim for claim in claims if claim[:3] not in {f"{each.name[:2]}." for each in lessons}]
-    if stray:
-        raise click.ClickException(f"lessons/claims.toml has claims of no lesson: {', '.join(stray)}")
-    return lessons, claims
-
-
 def _execute(runs: "list[Run]", claims: dict[str, Claim], folder: Path, jobs: int) -> dict[str, Any]:
-    """Run them under a live display, write the report, print what is wrong; returns the results."""
+    """Run the lessons with a live display, write the report, print the problems, and return the results."""
     from covlab.course.course_report import write_report
     from covlab.course.live_table import live_table
     from covlab.course.runner import run_all
@@ -283,35 +260,26 @@ def _execute(runs: "list[Run]", claims: dict[str, Claim], folder: Path, jobs: in
     last = folder / "results.json"
     before = json.loads(last.read_text(encoding="utf-8"))["lessons"] if last.exists() else []
     expected = {each["lesson"]: each["seconds"] for each in before if each["status"] == "passed"}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cancelled job leaves a report, like Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a canceled job leaves a report, like Ctrl-C
     console, began = Console(), time.monotonic()
-    # Loading torch for its version takes as long as starting a lesson; the lessons leave the time.
-    with ThreadPoolExecutor(1) as aside, live_table(console, expected) as progress:
-        environment = aside.submit(provenance)
+    # Importing torch for its version takes as long as starting a lesson, so it is done meanwhile.
+    with ThreadPoolExecutor(1) as executor, live_table(console, expected) as progress:
+        environment = executor.submit(provenance)
         run_all(runs, claims, jobs=jobs, on_change=progress)
     results = write_report(runs, claims, folder, time.monotonic() - began, environment.result())
-    told: set[tuple[str, str]] = set()
-    for each in runs:
-        for problem in each.problems:
-            if (said := (each.location(problem), problem.message)) in told:
-                continue  # several seeds read the same prose
-            told.add(said)
-            console.print(
-                f"\n{each.location(problem)}: {problem.kind}: {problem.message}",
-                markup=False,
-                highlight=False,
-                style="red" if problem.fatal else "yellow",
-                soft_wrap=True,
-            )
-            if problem.lines:
-                console.print("\n".join(problem.lines), markup=False, highlight=False, soft_wrap=True)
+    # Runs with several seeds find the same problems in the prose.
+    problems = {(each.location(problem), problem.message): problem for each in runs for problem in each.problems}
+    show = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    for (location, message), problem in problems.items():
+        show(f"\n{location}: {problem.kind}: {message}", style="red" if problem.fatal else "yellow")
+        if problem.lines:
+            show("\n".join(problem.lines))
     return results
 
 
 def _leave(runs: "list[Run]") -> None:
-    if any(each.status == "interrupted" for each in runs):
-        sys.exit(130)
-    sys.exit(1 if any(each.failed for each in runs) else 0)
+    interrupted = any(each.status == "interrupted" for each in runs)
+    sys.exit(130 if interrupted else 1 if any(each.failed for each in runs) else 0)
 
 
 def _literal(text: str) -> object:
@@ -319,10 +287,3 @@ def _literal(text: str) -> object:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text  # -p profile gpu
-
-
-def _or_refuse(function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    try:
-        return function(*arguments, **named)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error

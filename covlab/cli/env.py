@@ -10,13 +10,7 @@ from covlab.course.environment import lock_differences, provenance
 
 
 @click.command()
-@click.option(
-    "--lock",
-    type=click.Path(path_type=Path),
-    default="requirements.lock",
-    show_default=True,
-    help="The lock to compare with.",
-)
+@click.option("--lock", type=click.Path(path_type=Path), default="requirements.lock", help="The lock to compare with.")
 def env(lock: Path) -> None:
     """Show versions, device and threads, and whether they are the tested ones."""
     found = provenance()
@@ -30,16 +24,11 @@ def env(lock: Path) -> None:
         f"OMP_WAIT_POLICY={found['omp_wait_policy']}"
     )
     if found["policy_late"]:
-        click.echo(
-            "         too late: torch was loaded before covlab, so the wait policy has no effect; import covlab first"
-        )
+        click.echo("         torch was imported before covlab, so the wait policy has no effect: import covlab first")
     if not lock.exists():
-        click.echo(f"lock     {lock} is not here; run this in a clone of covlab to compare with it")
-        return
-    differences = lock_differences(lock)
-    click.echo(
-        "lock     "
-        + ("every version is the tested one" if not differences else f"{len(differences)} differ from the tested ones:")
-    )
-    for line in differences:
-        click.echo(f"         {line}")
+        click.echo(f"lock     {lock} does not exist; run this in a clone of covlab to compare versions")
+    elif differences := lock_differences(lock):
+        click.echo(f"lock     {len(differences)} versions differ from the tested ones:")
+        click.echo("\n".join(f"         {line}" for line in differences))
+    else:
+        click.echo("lock     every version is the tested one")

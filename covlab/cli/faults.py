@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from covlab.cli.options import seed_option
 from covlab.faults import FAULTS, GROUPS, case
 from covlab.faults import matrix as matrices
 from covlab.faults.evidence import OBSERVABLES, detecting, examine
 from covlab.faults.review import review as review_items
 from covlab.faults.small_run import exhibit, finish
+from covlab.training.trainer import Trainer
 
 TITLES = {
     "accumulation": "The window: sums, divisors, steps and counts",
@@ -40,26 +42,21 @@ def faults(context: click.Context) -> None:
 
 @faults.command()
 @click.argument("name")
-@click.option(
-    "--measure",
-    is_flag=True,
-    help="Also train a small run with it, and one without, and hold all observables against both.",
-)
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--measure", is_flag=True, help="Also train a small run with it and one without, and compare them.")
+@seed_option
 def show(name: str, measure: bool, seed: int) -> None:
-    """Show the fault NAME: right code against wrong, and how one would know."""
+    """Show the fault NAME: correct and buggy code, and how to detect it."""
     if name not in FAULTS:
         raise click.ClickException(f"there is no fault {name!r}; `covlab faults` lists them")
     fault = FAULTS[name]
     click.echo(f"{fault.title}\n")
     for line in fault.diff().splitlines():
-        click.secho(line, fg={"+": "green", "-": "red"}.get(line[0] if line else ""))
-    clean = OBSERVABLES[fault.observable].clean
+        click.secho(line, fg={"+": "green", "-": "red"}.get(line[:1]))
     facts = {
         "changes": fault.changes,
-        "innocent": fault.unaffected,
-        "convicted by": (
-            f"{fault.observable}: {OBSERVABLES[fault.observable].question} (honest: {clean[0]:g} to {clean[1]:g})"
+        "unaffected": fault.unaffected,
+        "detected by": (
+            f"{fault.observable}: {OBSERVABLES[fault.observable].question} (correct: {_clean(fault.observable)})"
         ),
         "shows with": ", ".join(f"{key}={value}" for key, value in fault.setting.items()) or "any run",
         "seen in": fault.seen_in,
@@ -68,37 +65,33 @@ def show(name: str, measure: bool, seed: int) -> None:
     for label, text in facts.items():
         click.echo(textwrap.fill(text, 110, initial_indent=f"{label:<13}", subsequent_indent=" " * 13))
     if measure:
-        values, honest = examine(finish(exhibit(name, seed))), examine(finish(exhibit(name, seed, without=True)))
-        click.echo(f"\n{'observable':<28}{'with the fault':>16}{'without':>12}   honest range")
-        for found in detecting(values):
-            low, high = OBSERVABLES[found].clean
-            click.echo(f"{found:<28}{values[found]:>16.4g}{honest[found]:>12.4g}   {low:g} to {high:g}")
-        click.echo(f"{len(values) - len(detecting(values))} other observables see nothing.")
+        table, others = evidence(finish(exhibit(name, seed)), finish(exhibit(name, seed, without=True)))
+        wide_console(140).print(table)
+        click.echo(f"{others} other observables see nothing.")
+
+
+def evidence(buggy: Trainer, clean: Trainer) -> tuple[Table, int]:
+    """Return a table of the observables that detect the fault, and the number of those that do not."""
+    table = Table("detected by", "with the fault", "without", "correct")
+    values, expected = examine(buggy), examine(clean)
+    for name in detecting(values):
+        question = f"{name}: {OBSERVABLES[name].question}"
+        table.add_row(question, f"{values[name]:.4g}", f"{expected[name]:.4g}", _clean(name))
+    return table, len(values) - table.row_count
+
+
+def _clean(name: str) -> str:
+    low, high = OBSERVABLES[name].clean
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 @faults.command()
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("build/faults"),
-    show_default=True,
-    help="Where tables and pictures go.",
+    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("build/faults"), help="Output folder."
 )
-@click.option(
-    "--seeds",
-    type=click.IntRange(1),
-    default=len(matrices.SEEDS),
-    show_default=True,
-    help="Runs for each fault and cell.",
-)
-@click.option(
-    "--confusion-seeds",
-    type=click.IntRange(1),
-    default=5,
-    show_default=True,
-    help="Runs for each fault in its exhibit's setting.",
-)
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes, one thread each.")
+@click.option("--seeds", type=click.IntRange(1), default=len(matrices.SEEDS), help="Runs per fault and cell.")
+@click.option("--confusion-seeds", type=click.IntRange(1), default=5, help="Runs per fault in its exhibit's setting.")
+@click.option("--workers", type=click.IntRange(1), default=2, help="Processes, one thread each.")
 def matrix(out: Path, seeds: int, confusion_seeds: int, workers: int) -> None:
     """Measure the symptom matrix and the confusion matrix (minutes): matrix.csv, confusion.csv and two pictures."""
     from covlab.plots.fault_matrices import confusion_matrix, symptom_matrix
@@ -109,63 +102,56 @@ def matrix(out: Path, seeds: int, confusion_seeds: int, workers: int) -> None:
     matrices.write_matrix(rows, out / "matrix.csv")
     symptom_matrix(rows).savefig(out / "matrix.png", dpi=110)
     shares = matrices.measure_confusion(range(confusion_seeds), workers)
-    matrices.write_matrix(
-        [
-            {"fault": name, **{column: found.get(column, 0.0) for column in OBSERVABLES}}
-            for name, found in shares.items()
-        ],
-        out / "confusion.csv",
-    )
-    confusion_matrix(shares, {fault.name: fault.observable for fault in FAULTS.values()}).savefig(
-        out / "confusion.png", dpi=110
-    )
-    click.echo(
-        f"{len(rows)} rows of {seeds} seeds in {time.monotonic() - began:.0f} s; tables and pictures are in {out}"
-    )
-    acquitted = [
-        name for name, found in shares.items() if name != "clean" and found.get(FAULTS[name].observable, 0) < 1
+    confusion = [
+        {"fault": name, **{column: found.get(column, 0.0) for column in OBSERVABLES}} for name, found in shares.items()
     ]
-    click.echo(f"Not convicted with every seed in its exhibit's setting: {', '.join(acquitted) or 'none'}")
-    click.echo(f"Observables that convict an honest run: {', '.join(shares['clean']) or 'none'}")
+    matrices.write_matrix(confusion, out / "confusion.csv")
+    expected = {fault.name: fault.observable for fault in FAULTS.values()}
+    confusion_matrix(shares, expected).savefig(out / "confusion.png", dpi=110)
+    click.echo(f"{len(rows)} rows of {seeds} seeds in {time.monotonic() - began:.0f} s; all files are in {out}")
+    missed = [name for name, observable in expected.items() if shares[name].get(observable, 0) < 1]
+    click.echo(f"Not detected with every seed in its exhibit's setting: {', '.join(missed) or 'none'}")
+    click.echo(f"Observables that raise a false alarm on a correct run: {', '.join(shares['clean']) or 'none'}")
 
 
 @faults.command("twins")
 def indistinguishable() -> None:
-    """What no observable can tell apart, in the published matrix, and why."""
+    """Show which faults no observable can tell apart in the published matrix, and why."""
     for found in matrices.indistinguishable(matrices.load_matrix()):
-        click.echo(
-            f"{', '.join(found.cell)}: {', '.join(found.names)}, "
-            + (f"convicted alike by {', '.join(found.observables)}" if found.observables else "not convicted")
-        )
+        by = f"all detected by {', '.join(found.observables)}" if found.observables else "not detected"
+        click.echo(f"{', '.join(found.cell)}: {', '.join(found.names)}, {by}")
         for reason in found.reasons:
             click.echo(textwrap.fill(reason, 110, initial_indent="    ", subsequent_indent="        "))
 
 
 @faults.command("case")
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed_option
 def case_(seed: int) -> None:
     """The case: which combinations of faults print `train 0.000000` and a constant validation, and which cannot."""
     _print(case.combinations(seed), ("run", "faults", "measured over 30 epochs", "verdict"))
 
 
 @faults.command()
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed_option
 def reports(seed: int) -> None:
-    """What each of the case's ten reports blamed, run, with a verdict."""
+    """Run what each of the case's ten reports blamed, with a verdict."""
     _print(case.reports(seed), ("2025", "blamed", "measured", "verdict"))
 
 
 @faults.command()
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed_option
 def review(seed: int) -> None:
-    """What the case's review called correct, looked at again."""
-    _print(review_items(seed), ("item", "held to be so", "measured", "verdict"))
+    """Check what the case's review called correct."""
+    _print(review_items(seed), ("item", "claim", "measured", "verdict"))
 
 
 def _print(findings: Iterable[case.TestedClaim], header: tuple[str, ...]) -> None:
-    """A table as wide as the terminal, or 140 columns where there is none; every cell in full."""
-    console = Console(width=None if sys.stdout.isatty() else 140)
     table = Table(*header, show_lines=True)
     for finding in findings:
         table.add_row(*map(escape, (finding.subject, finding.claim, finding.measured, finding.verdict)))
-    console.print(table)
+    wide_console(140).print(table)
+
+
+def wide_console(columns: int) -> Console:
+    """Return a console as wide as the terminal, or of so many columns without a terminal."""
+    return Console(width=None if sys.stdout.isatty() else columns)

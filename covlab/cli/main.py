@@ -1,18 +1,18 @@
-"""The command `covlab`: thin, and quick, because a command's code is imported only when it is called."""
+"""The command `covlab`. It starts fast because it imports a command's code only when that command runs."""
 
 import sys
 from importlib import import_module
 
 import click
 
-# name -> where its click command lives, and the line `covlab --help` shows.
+# name -> (location of its click command, line that `covlab --help` shows)
 COMMANDS = {
     "bench": ("covlab.cli.bench:bench", "Run a benchmark of the clone."),
     "course": ("covlab.cli.course:course", "Run, check and open the lessons."),
-    "train": ("covlab.cli.train:train", "Train a network, from a shell; take a run up again."),
+    "train": ("covlab.cli.train:train", "Train a network, or resume a run."),
     "tune": ("covlab.cli.tune:tune", "Tune loss weights, learning rate and width, on any number of machines."),
-    "demo": ("covlab.cli.demo:demo", "For a class: clean and bugged, live, side by side."),
-    "faults": ("covlab.cli.faults:faults", "The museum: bugs that raise no exception, and how to convict them."),
+    "demo": ("covlab.cli.demo:demo", "For a class: a clean and a buggy run, live, side by side."),
+    "faults": ("covlab.cli.faults:faults", "The museum: bugs that raise no exception, and how to detect them."),
     "watch": ("covlab.cli.main:watch", "Watch a training script: which invariants it breaks, and where."),
     "env": ("covlab.cli.env:env", "Show versions, device and threads."),
 }
@@ -38,14 +38,14 @@ class _Lazy(click.Group):
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def watch(arguments: tuple[str, ...]) -> None:
-    """The same as `python -m covlab.watch`, which needs no click."""
+    """Run `python -m covlab.watch`, which does not need click."""
     from covlab.watch.__main__ import main as run
 
     sys.argv[1:] = arguments
     sys.exit(run())
 
 
-@click.group(cls=_Lazy)
+@click.group(cls=_Lazy, context_settings={"show_default": True})
 @click.version_option(package_name="covlab")
 def main() -> None:
     """A course and workbench about training bugs that raise no exception."""

@@ -1,4 +1,4 @@
-"""`covlab train`: a run from a shell, in a folder that says what it was and can be taken up again."""
+"""`covlab train`: a run from a shell; its folder holds its settings, and the run can be resumed."""
 
 import json
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import click
 import torch
 
 from covlab.arguments import whole_number
+from covlab.cli.options import device_option, refusals, seed_option
 from covlab.metrics import by_snr
 from covlab.scenes.scenario import PRESETS, preset
 from covlab.scenes.simulator import Simulator, scene_generator
@@ -41,39 +42,21 @@ def _weights(context: click.Context, parameter: click.Parameter, settings: tuple
 
 
 @click.command()
-@click.option(
-    "--preset",
-    "preset_name",
-    type=click.Choice(tuple(PRESETS)),
-    default="student",
-    show_default=True,
-    help="What is simulated.",
-)
+@click.option("--preset", "preset_name", type=click.Choice(PRESETS), default="student", help="What is simulated.")
 @click.option(
     "--network", type=click.Choice(tuple(NETWORKS)), help="[default: back-projection at student size, else unrolled]"
 )
-@click.option("--windows", type=int, help="Budget in windows (optimizer steps). [default: 1500]")
-@click.option(
-    "--minutes", type=float, help="Budget in minutes: turned into windows by a short measurement, and stored as such."
-)
-@click.option(
-    "--overfit", is_flag=True, help=f"Memorize {OVERFIT_SCENES} fixed scenes instead of learning from fresh ones."
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of scenes and first parameters.")
-@click.option("--micro-batch", type=int, default=32, show_default=True, help="Scenes a micro-batch.")
-@click.option("--accumulation", type=int, default=4, show_default=True, help="Micro-batches a window.")
-@click.option(
-    "--epoch",
-    "windows_per_epoch",
-    type=int,
-    default=100,
-    show_default=True,
-    help="Windows between validations, with fresh scenes.",
-)
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adamw", show_default=True)
-@click.option("--learning-rate", type=float, default=3e-3, show_default=True)
-@click.option("--clip", type=float, default=1.0, show_default=True, help="Largest gradient norm; 0: never clip.")
-@click.option("--precision", type=click.Choice(tuple(PRECISIONS)), default="fp32", show_default=True)
+@click.option("--windows", default=1500, help="Budget in windows (optimizer steps).")
+@click.option("--minutes", type=float, help="Budget in minutes: a short measurement turns it into stored windows.")
+@click.option("--overfit", is_flag=True, help=f"Memorize {OVERFIT_SCENES} fixed scenes instead of fresh ones.")
+@seed_option
+@click.option("--micro-batch", default=32, help="Scenes per micro-batch.")
+@click.option("--accumulation", default=4, help="Micro-batches per window.")
+@click.option("--epoch", "windows_per_epoch", default=100, help="Windows between validations, with fresh scenes.")
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adamw")
+@click.option("--learning-rate", default=3e-3)
+@click.option("--clip", default=1.0, help="Largest gradient norm; 0: never clip.")
+@click.option("--precision", type=click.Choice(tuple(PRECISIONS)), default="fp32")
 @click.option("--ema-decay", type=float, help="Keep, validate and save averaged parameters.")
 @click.option("--patience", type=int, help="Stop after so many epochs without a better validation.")
 @click.option(
@@ -82,44 +65,27 @@ def _weights(context: click.Context, parameter: click.Parameter, settings: tuple
     multiple=True,
     callback=_weights,
     metavar="NAME=VALUE",
-    help="A loss weight, such as lam_gap=0; may be repeated.",
+    help="A loss weight; may be repeated.",
 )
-@click.option(
-    "--study", help="Take network, width, learning rate and weights from the best trial of this study (covlab tune)."
-)
-@click.option("--storage", help="Where that study is, as a URL. [default: as covlab tune's]")
-@click.option("--nmse-only", is_flag=True, help="Switch every loss term off but the NMSE (and those set by --weight).")
-@click.option(
-    "--device",
-    default=lambda: "cuda" if torch.cuda.is_available() else "cpu",
-    help="[default: cuda where there is one, else cpu]",
-)
+@click.option("--study", help="Take network, width, learning rate and weights from the best trial of this study.")
+@click.option("--storage", help="URL of that study. [default: as in covlab tune]")
+@click.option("--nmse-only", is_flag=True, help="Switch off every loss term except the NMSE and those of --weight.")
+@device_option
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the run's files go. [default: runs/PRESET-TIME]")
 @click.option(
-    "--resume",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Take up the run in this folder; its own settings hold.",
+    "--resume", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Resume the run in this folder."
 )
 @click.option("--previous", is_flag=True, help="With --resume: from the checkpoint before the last.")
-@click.option(
-    "--debug", is_flag=True, help="Also say whether the first loss is finite, and each epoch's gradient norms."
-)
+@click.option("--debug", is_flag=True, help="Also log if the first loss is finite, and gradient norms per epoch.")
+@refusals(ValueError, FileExistsError, CheckpointError, NonFiniteLoss)
 def train(
     preset_name: str,
     network: str | None,
-    windows: int | None,
     minutes: float | None,
     overfit: bool,
     seed: int,
     micro_batch: int,
-    accumulation: int,
     windows_per_epoch: int,
-    optimizer: str,
-    learning_rate: float,
-    clip: float,
-    precision: str,
-    ema_decay: float | None,
-    patience: int | None,
     weights: dict[str, Any],
     study: str | None,
     storage: str | None,
@@ -129,9 +95,10 @@ def train(
     resume: Path | None,
     previous: bool,
     debug: bool,
+    **recipe: Any,
 ) -> None:
-    """Train a network; leave config, ledger, checkpoints and figures in a folder."""
-    if windows is not None and minutes is not None:
+    """Train a network; config, ledger, checkpoints and figures go to a folder."""
+    if minutes is not None and _given("windows"):
         raise click.UsageError("give --windows or --minutes, not both")
     if minutes is not None and not minutes > 0:
         raise click.UsageError(f"--minutes must be above 0, got {minutes}")
@@ -142,22 +109,22 @@ def train(
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise click.UsageError(
-            f"device must be one that torch has here, got {device!r} ({str(error).splitlines()[0]})"
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise click.UsageError(f"device must be one that torch has here, got {device!r} ({reason})") from error
     try:
         device = device_of_rank(device)
         with joined(device) as ranks:
             say = click.echo if ranks.first else lambda line: None
             if resume is not None:
-                given = [source.name for source in click.get_current_context().command.params if _given(source.name)]
-                if clash := sorted(set(given) - {"resume", "previous", "device", "debug"}):
+                names = sorted(click.get_current_context().params)
+                allowed = ("resume", "previous", "device", "debug")
+                if clash := [name for name in names if _given(name) and name not in allowed]:
                     raise click.UsageError(f"a resumed run keeps its own settings; leave out {', '.join(clash)}")
                 folder = resume
                 config = _stored_config(folder)
                 if config["ranks"] != ranks.size:
                     raise ValueError(
-                        f"the run in {folder} is one of {_processes(config['ranks'])}, and this is "
+                        f"the run in {folder} used {_processes(config['ranks'])}, and this command uses "
                         f"{_processes(ranks.size)}: {_command(folder, config['ranks'])}"
                     )
             else:
@@ -169,27 +136,20 @@ def train(
                         raise click.UsageError(f"--study brings its own; leave out {', '.join(clash)}")
                     found = ranks.once(lambda: _best(study, storage))
                     preset_name = preset_name if _given("preset_name") else found.settings.preset
-                    network, width, learning_rate, loss_weights = (
-                        found.settings.network,
-                        found.width,
-                        found.learning_rate,
-                        found.weights,
-                    )
+                    network, width, loss_weights = found.settings.network, found.width, found.weights
+                    recipe["learning_rate"] = found.learning_rate
                 folder = folder or ranks.once(lambda: Path("runs") / f"{preset_name}-{datetime.now():%Y%m%d-%H%M%S}")
-                recipe = Recipe(
-                    windows=1500 if windows is None else windows,
-                    accumulation=accumulation,
-                    optimizer=optimizer,
-                    learning_rate=learning_rate,
-                    clip=clip or None,
-                    precision=precision,
-                    ema_decay=ema_decay,
-                    patience=patience,
-                )
                 network = network or ("back-projection" if preset_name == "student" else "unrolled")
-                scenario, kind = preset(preset_name), NETWORKS[network].__name__
                 config = configure(
-                    scenario, kind, overfit, seed, micro_batch, windows_per_epoch, recipe, loss_weights, width
+                    preset(preset_name),
+                    NETWORKS[network].__name__,
+                    overfit,
+                    seed,
+                    micro_batch,
+                    windows_per_epoch,
+                    Recipe(**recipe | {"clip": recipe["clip"] or None}),
+                    loss_weights,
+                    width,
                 )
                 if minutes is not None:
                     config["recipe"]["windows"] = windows_within(config, minutes, device, ranks)
@@ -198,16 +158,14 @@ def train(
             say(f"folder {folder}")
             if resume is not None:
                 trainer.resume(previous)
-                say(f"taking up after window {trainer.window} of {trainer.recipe.windows}")
+                say(f"resuming after window {trainer.window} of {trainer.recipe.windows}")
             trainer.fit()
             _summary(trainer, folder, say)
             if trainer.window < trainer.recipe.windows and not trainer.out_of_patience():
                 say(f"to go on: {_command(folder, ranks.size)}")
     except RankLost as error:
-        again = "" if folder is None else f"; to take the run up: {_command(folder, ranks.size)}"
+        again = "" if folder is None else f"; to resume the run: {_command(folder, ranks.size)}"
         raise click.ClickException(f"{error}{again}") from error
-    except (ValueError, FileExistsError, CheckpointError, NonFiniteLoss) as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _command(folder: Path, ranks: int) -> str:
@@ -221,13 +179,11 @@ def _processes(ranks: int) -> str:
 def _best(study: str, storage: str | None) -> "Tuned":
     from covlab.training.study import STORAGE, StudyError, best
 
-    try:
+    with refusals(StudyError):
         found = best(storage or STORAGE, study)
-    except StudyError as error:
-        raise click.ClickException(str(error)) from error
     click.echo(
         f"study {study}, trial {found.trial}: NMSE {found.nmse:.4f}, learning rate {found.learning_rate:.3g}, width "
-        f"{found.width or 'as usual'}"
+        f"{found.width or 'the default'}"
     )
     return found
 
@@ -246,7 +202,7 @@ def _stored_config(folder: Path) -> dict[str, Any]:
 
 
 def _summary(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None:
-    """The scores by SNR, printed, and the pictures of the run."""
+    """Print the scores by SNR and draw the pictures of the run."""
     from covlab.plots.training import learning_curves, window_columns
 
     scores = trainer.evaluate()

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 import optuna
-import torch
 
+from covlab.cli.options import device_option, refusals
 from covlab.scenes.scenario import PRESETS
 from covlab.training.recipe import PRECISIONS
 from covlab.training.run_config import NETWORKS
@@ -28,16 +28,13 @@ def _search(
 
 
 @click.command()
-@click.option("--study", "name", required=True, help="Its name: made if it is new, joined if it is there.")
+@click.option("--study", "name", required=True, help="Its name: a new study is created, an existing one is joined.")
 @click.option(
-    "--storage",
-    default=STORAGE,
-    show_default=True,
-    help="Where studies are: a file, or a server for many machines (postgresql+psycopg2://…).",
+    "--storage", default=STORAGE, help="URL of a file, or of a server for many machines (postgresql+psycopg2://…)."
 )
-@click.option("--trials", type=int, help="Stop when the study holds so many finished trials, whoever ran them.")
-@click.option("--minutes", type=float, help="Begin no trial after so many minutes.")
-@click.option("--preset", type=click.Choice(tuple(PRESETS)), help="What is simulated. [default: student]")
+@click.option("--trials", type=int, help="Stop when the study has so many finished trials, from all workers.")
+@click.option("--minutes", type=float, help="Start no trial after so many minutes.")
+@click.option("--preset", type=click.Choice(PRESETS), help="What is simulated. [default: student]")
 @click.option("--network", type=click.Choice(tuple(NETWORKS)), help="[default: back-projection]")
 @click.option("--windows", type=int, help="Budget of a trial. [default: 600]")
 @click.option("--epoch", type=int, help="Windows between validations, after which a trial may be pruned. [default: 60]")
@@ -45,37 +42,31 @@ def _search(
 @click.option("--accumulation", type=int, help="[default: 4]")
 @click.option("--precision", type=click.Choice(tuple(PRECISIONS)), help="[default: fp32]")
 @click.option("--seed", type=int, help="Of scenes and first parameters, the same for all trials. [default: 0]")
-@click.option("--validation", type=int, help="Held-out scenes a trial is judged by. [default: 1024]")
-@click.option(
-    "--heartbeat", type=int, help="Seconds between signs of life; after two missed ones a worker is dead. [default: 30]"
-)
+@click.option("--validation", type=int, help="Held-out scenes that score a trial. [default: 1024]")
+@click.option("--heartbeat", type=int, help="Seconds between signs of life; two missed mean dead. [default: 30]")
 @click.option(
     "--search",
     multiple=True,
     callback=_search,
     metavar="NAME=LOW:HIGH",
-    help="Search only what is named so (NAME=VALUE holds it); may be repeated.",
+    help="Search only these; NAME=VALUE fixes one.",
 )
-@click.option(
-    "--device",
-    default=lambda: "cuda" if torch.cuda.is_available() else "cpu",
-    help="[default: cuda where there is one, else cpu]",
-)
+@device_option
 def tune(name: str, storage: str, trials: int | None, minutes: float | None, device: str, **given: Any) -> None:
     """Tune loss weights, learning rate and width; any number of workers join one study by name."""
     if trials is None and minutes is None:
         raise click.UsageError("give --trials, --minutes or both")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        study = open_study(storage, name, **{key: value for key, value in given.items() if value not in (None, {})})
-        click.echo(
-            f"study {name} in {hide_password(storage)}; another worker joins with: covlab tune --study {name} "
-            f"--storage {hide_password(storage)} --minutes 10"
-        )
-        work(study, trials, minutes, device, click.echo)
-        found = best(storage, name)
-    except (ValueError, StudyError) as error:
-        raise click.ClickException(str(error)) from error
+        with refusals(ValueError, StudyError):
+            study = open_study(storage, name, **{key: value for key, value in given.items() if value not in (None, {})})
+            options = f"--study {name} --storage {hide_password(storage)}"
+            click.echo(
+                f"study {name} in {hide_password(storage)}; another worker joins with: "
+                f"covlab tune {options} --minutes 10"
+            )
+            work(study, trials, minutes, device, click.echo)
+            found = best(storage, name)
     except KeyboardInterrupt:
         raise click.ClickException("interrupted; the trial goes back to the study") from None
     click.echo(
@@ -84,4 +75,4 @@ def tune(name: str, storage: str, trials: int | None, minutes: float | None, dev
     )
     for weight, value in found.weights.values().items():
         click.echo(f"  {weight:<20}{value:<10.3g}{found.weights.provenance[weight]}")
-    click.echo(f"to train with it: covlab train --study {name} --storage {hide_password(storage)}")
+    click.echo(f"to train with it: covlab train {options}")

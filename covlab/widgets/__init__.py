@@ -1,27 +1,24 @@
-"""Explorers: a few controls, and a picture that follows them. Each has the same three verbs.
+"""Explorers: controls and a picture that follows them. Every explorer has the same three verbs.
 
     NMSEExplorer().show()      # controls and live picture
-    NMSEExplorer().still()     # the same picture for a few settings, for a reader without a kernel
+    NMSEExplorer().still()     # the same picture for a few settings, for readers without a kernel
     explorer.state             # {control: value}; assign to it to move the controls
 
-An explorer's module is imported when its name is first asked for.
+An explorer's module is imported when its name is first used.
 """
 
 import html
 import traceback
 from collections.abc import Callable
-from functools import wraps
 from importlib import import_module, resources
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
+import IPython.display
 import ipywidgets
 from matplotlib.figure import Figure
 
 from covlab import plots
 from covlab.course import WIDGET_ERROR
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 EXPLORERS = {
     "FaultMuseumExplorer": "fault_museum",
@@ -33,7 +30,7 @@ EXPLORERS = {
 }
 """{class: its module}"""
 
-__all__ = ["EXPLORERS", "Explorer", *EXPLORERS]  # noqa: PLE0604 - strings all
+__all__ = ["EXPLORERS", "Explorer", *EXPLORERS]  # noqa: PLE0604 - all are strings
 
 
 def __getattr__(name: str) -> Any:
@@ -43,65 +40,64 @@ def __getattr__(name: str) -> Any:
 
 
 class Explorer:
-    """What all explorers share. One of its own gives its controls to ``__init__``, and ``draw`` and ``STILLS``.
+    """Base class of the explorers. A subclass passes its controls to ``__init__`` and defines ``draw`` and ``STILLS``.
 
     Attributes:
         controls: {name: control}.
         picture: the HTML widget that holds the image.
-        note: the HTML widget for what is to be said beside it: a refusal, an error.
+        note: the HTML widget for a message or an error.
+        extra, below: more widgets, between controls and picture and below the picture.
     """
 
     title: str
     STILLS: tuple[tuple[str, dict], ...]
-    """(what is special about it, {control: value}): the settings of ``still``."""
+    """(title, {control: value}) of each picture that ``still`` shows."""
 
     def __init__(self, controls: dict):
         self.controls = controls
         self.picture, self.note = ipywidgets.HTML(), ipywidgets.HTML()
-        self.extra: list[ipywidgets.Widget] = []  # between controls and picture
-        self.below: list[ipywidgets.Widget] = []  # below the picture
+        self.extra: list[ipywidgets.Widget] = []
+        self.below: list[ipywidgets.Widget] = []
         self._moving_several = False
+        longest = max(len(control.box.description) for control in controls.values())
         for control in controls.values():
+            control.set_label_width(longest)
             control.observe(self._moved)
 
     def draw(self, state: dict) -> tuple[Figure, str]:
-        """The picture of a state, and the text that says what it shows."""
+        """Return the picture of a state, and a text that says what it shows."""
         raise NotImplementedError
 
     # ---------------------------------------------------------------- the three verbs
 
     def show(self) -> None:
-        """Show the controls and the picture, in a notebook."""
-        from IPython.display import display
-
+        """Show the controls and the picture in a notebook."""
         self.guarded(self.first_draw)()
-        controls = ipywidgets.Box(
-            [control.widget for control in self.controls.values()], layout={"flex_flow": "row wrap"}
-        )
         heading = ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")
+        controls = ipywidgets.Box([each.widget for each in self.controls.values()], layout={"flex_flow": "row wrap"})
         whole = ipywidgets.VBox([heading, controls, *self.extra, self.note, self.picture, *self.below])
         whole.add_class("covlab-explorer")
-        display(whole)
+        IPython.display.display(whole)
         names = resources.files("covlab.widgets").joinpath("names.js").read_text(encoding="utf-8")
-        display({"application/javascript": names, "text/plain": ""}, raw=True)
+        IPython.display.display({"application/javascript": names, "text/plain": ""}, raw=True)
 
     def still(self) -> None:
-        """Show the picture for each of a few settings: what a reader without a kernel is to see."""
+        """Show the picture for a few settings, for readers without a kernel."""
         for title, settings in self.STILLS:
             self.still_of(title, settings)
 
     def still_of(self, title: str, settings: dict) -> None:
-        """Show the picture for one setting, {control: value}; what it leaves out is as the controls stand."""
+        """Show the picture for one setting, {control: value}; other controls keep their current values."""
         figure, alt = self.draw(self.state | settings)
         figure.suptitle(title)
         plots.show(figure, f"{title}. {alt}")
 
     @property
     def state(self) -> dict:
-        """{control: value}. Assigning a part of it moves these controls.
+        """{control: value}. Assign a part of it to move these controls.
 
         Raises:
-            ValueError: there is no such control, or it cannot have that value.
+            ValueError: there is no such control, or it cannot take that value.
         """
         return {name: control.value for name, control in self.controls.items()}
 
@@ -118,46 +114,41 @@ class Explorer:
         if self.state != before:
             self._moved()
 
-    # ---------------------------------------------------------------- for explorers
+    # ---------------------------------------------------------------- for subclasses
 
     def _moved(self) -> None:
         if not self._moving_several:
             self.guarded(self.redraw)()
 
     def first_draw(self) -> None:
-        """The picture as ``show`` finds it. It may take its time: nobody waits at a control."""
+        """Draw the picture that ``show`` starts with. This may take longer than a redraw."""
         self.redraw()
 
     def redraw(self) -> None:
-        """Bring the picture up to date."""
+        """Update the picture after a control has moved."""
         self._paint(*self.draw(self.state))
 
     def _paint(self, figure: Figure, alt: str) -> None:
         self.picture.value = plots.image(figure, alt, pil_kwargs={"compress_level": 1})
 
     def say(self, text: str = "") -> None:
-        """A note beside the picture, in plain text; nothing to take it away."""
-        self.note.value = (
-            f'<p role="status" style="border-left: 4px solid; padding-left: 8px">{html.escape(text)}</p>'
-            if text
-            else ""
-        )
+        """Show a plain-text note above the picture; an empty text removes it."""
+        note = f'<p role="status" style="border-left: 4px solid; padding-left: 8px">{html.escape(text)}</p>'
+        self.note.value = note if text else ""
 
-    def guarded(self, callback: Callable[P, T]) -> Callable[P, T | None]:
-        """``callback``, whose errors are shown in the explorer. They make a lesson's run fail."""
+    def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
+        """Return ``callback`` with its errors shown in the explorer. They also make a lesson's run fail."""
 
-        @wraps(callback)
-        def careful(*arguments: P.args, **named: P.kwargs) -> T | None:
+        def careful(*arguments: Any) -> None:
             try:
-                return callback(*arguments, **named)
+                callback(*arguments)
             except Exception as error:  # noqa: BLE001 - shown in the widget, and fails the lesson
                 self.fail(error)
-                return None
 
         return careful
 
     def fail(self, error: Exception) -> None:
-        """Show an error where the student looks."""
+        """Show an error above the picture."""
         headline = html.escape(f"{type(error).__name__}: {error}", quote=True)
         trace = html.escape("".join(traceback.format_exception(error)))
         self.note.value = (

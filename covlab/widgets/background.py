@@ -1,116 +1,134 @@
-"""Work that takes longer than a picture: in a thread, so that the controls stay alive; its results come to the front
-safely.
-"""
+"""Work in a thread, so that the controls still respond, and the base class of explorers that train this way."""
 
 import asyncio
 import math
+import operator
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import ipywidgets
+from matplotlib.figure import Figure
+
+from covlab.widgets import Explorer
 
 REFRESH = 0.3
-"""Seconds between two looks at work that goes on."""
+"""Seconds between two updates while work goes on."""
 
 
 class Background:
-    """Runs one generator at a time beside the kernel. What it yields is the share that is done, from 0 to 1.
+    """Run one generator at a time in a thread. It yields the finished share of its work, from 0 to 1.
 
-    ``refresh`` is called by the kernel's own thread, every ``REFRESH`` seconds and at the end; ``fail`` takes what the
-    generator raises. Where no event loop runs (in a script), the work is done in place, and ``refresh`` called at the
+    The kernel's own thread calls ``refresh`` every ``REFRESH`` seconds and at the end, and ``fail`` with an exception
+    of the generator. Without an event loop (in a script), the work is done at once, and ``refresh`` is called at the
     end.
 
     Attributes:
-        stop_button, bar: widgets, the button seen only while there is something to stop; the bar is native HTML, so it
-            has a name and is whole in a saved notebook.
-        row: both of them, of a height that stays, so that nothing below it jumps.
-        running: is there work under way?
+        stop_button: shown while there is something to stop.
+        bar: the progress bar, in native HTML, so that it has a name and a saved notebook shows it.
+        row: both of them. Its height stays the same, so that nothing below it jumps.
+        running: is work going on?
     """
 
     def __init__(self, what: str, refresh: Callable[[], None], fail: Callable[[Exception], None]):
         self.what, self.refresh, self.fail = what, refresh, fail
-        self.stop_button, self.bar = (
-            ipywidgets.Button(description="Stop", layout={"display": "none"}),
-            ipywidgets.HTML(),
-        )
+        self.stop_button = ipywidgets.Button(description="Stop", layout={"display": "none"})
+        self.stop_button.on_click(lambda button: self.stop())
+        self.bar = ipywidgets.HTML()
         self.row = ipywidgets.HBox(
             [self.bar, self.stop_button],
             layout={"min_height": "calc(var(--jp-widgets-inline-height) + 8px)", "align_items": "center"},
         )
-        self.stop_button.on_click(lambda button: self.stop())
-        self.thread: threading.Thread | None = None
-        self.ticket: threading.Event | None = None  # of the work under way; set: it is to stop
+        # The stop signal of the current work.
+        self.ticket: threading.Event | None = None
+        # New work may go on with the run of the work before it: only one thread may train it.
+        self.lock = threading.Lock()
 
     @property
     def running(self) -> bool:
         return self.ticket is not None
 
     def start(self, work: Iterator[float]) -> None:
-        """Do ``work`` in place of what is under way."""
+        """Stop the current work and start this."""
         self.stop()
         ticket = self.ticket = threading.Event()
         self.stop_button.layout.display = ""
         try:
-            loop = asyncio.get_running_loop()
+            post = asyncio.get_running_loop().call_soon_threadsafe
         except RuntimeError:
-            self._do(work, ticket, lambda report, *arguments: report(*arguments), math.inf)
+            self._do(work, ticket, operator.call, math.inf)
         else:
-            self.thread = threading.Thread(
-                target=self._after, args=(self.thread, work, ticket, loop.call_soon_threadsafe, REFRESH), daemon=True
-            )
-            self.thread.start()
+            threading.Thread(target=self._do, args=(work, ticket, post, REFRESH), daemon=True).start()
 
     def stop(self) -> None:
-        """End the work under way; what it has reached stays."""
+        """End the current work and keep what it has reached."""
         if self.ticket is not None:
             self.ticket.set()
-            self._finish(self.ticket, "stopped")
-
-    def _after(
-        self,
-        before: threading.Thread | None,
-        work: Iterator[float],
-        ticket: threading.Event,
-        post: Callable[..., object],
-        every: float,
-    ) -> None:
-        """The next work may go on with the very run that the last one was told to leave: two threads must not train
-        it.
-        """
-        if before is not None:
-            before.join()
-        self._do(work, ticket, post, every)
+            self._report(self.ticket, 1.0, "stopped")
 
     def _do(self, work: Iterator[float], ticket: threading.Event, post: Callable[..., object], every: float) -> None:
-        told = time.monotonic()
+        updated = time.monotonic()
         try:
-            for share in work:
-                if ticket.is_set():
-                    return
-                if time.monotonic() - told >= every:
-                    told = time.monotonic()
-                    post(self._report, ticket, share)
-            post(self._finish, ticket, "done")
+            with self.lock:
+                for share in work:
+                    if ticket.is_set():
+                        return
+                    if time.monotonic() - updated >= every:
+                        updated = time.monotonic()
+                        post(self._report, ticket, share)
+            post(self._report, ticket, 1.0, "done")
         except Exception as error:  # noqa: BLE001 - shown in the widget, and fails the lesson
-            post(self._fail, ticket, error)
+            post(self._report, ticket, 1.0, "failed")
+            post(self.fail, error)
 
-    def _report(self, ticket: threading.Event, share: float) -> None:
-        if self.ticket is ticket:
-            self._say(share, f"{share:.0%}")
-            self.refresh()
-
-    def _finish(self, ticket: threading.Event, words: str) -> None:
-        if self.ticket is ticket:
+    def _report(self, ticket: threading.Event, share: float, end: str = "") -> None:
+        if self.ticket is not ticket:
+            return
+        if end:
             self.ticket, self.stop_button.layout.display = None, "none"
-            self._say(1.0, words)
-            self.refresh()
+        bar = f'<progress max="1" value="{share:.3f}" aria-label="{self.what}"></progress>'
+        self.bar.value = f"{bar} {self.what}: {end or f'{share:.0%}'}"
+        self.refresh()
 
-    def _fail(self, ticket: threading.Event, error: Exception) -> None:
-        self._finish(ticket, "failed")
-        self.fail(error)
 
-    def _say(self, share: float, words: str) -> None:
-        self.bar.value = (
-            f'<progress max="1" value="{share:.3f}" aria-label="{self.what}"></progress> {self.what}: {words}'
-        )
+class TrainingExplorer(Explorer):
+    """Base class of explorers whose picture shows training runs. These run in the background.
+
+    A subclass keeps its runs, and defines ``training`` and ``picture_of``.
+    """
+
+    def __init__(self, controls: dict, what: str):
+        super().__init__(controls)
+        self.background = Background(what, self.guarded(self.paint), self.fail)
+        self.extra = [self.background.row]
+
+    def training(self, state: dict) -> Iterator[float] | None:
+        """Return the training that the picture of a state still needs, or None."""
+        raise NotImplementedError
+
+    def picture_of(self, state: dict) -> tuple[Figure, str]:
+        """Return the picture of the training so far, and its text."""
+        raise NotImplementedError
+
+    def draw(self, state: dict) -> tuple[Figure, str]:
+        self._finish(state)
+        return self.picture_of(state)
+
+    def first_draw(self) -> None:
+        self._finish(self.state)
+        self.paint()
+
+    def redraw(self) -> None:
+        """Show what has been trained so far at once; train the rest in the background."""
+        if work := self.training(self.state):
+            self.background.start(work)
+        self.paint()
+
+    def paint(self) -> None:
+        """Show the training so far."""
+        self._paint(*self.picture_of(self.state))
+
+    def _finish(self, state: dict) -> None:
+        if not self.background.running:
+            deque(self.training(state) or (), maxlen=0)

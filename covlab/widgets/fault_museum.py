@@ -1,7 +1,8 @@
-"""The museum of faults: the difference, what it moves, what convicts it, as it was measured and published."""
+"""The museum of faults: code difference, effects and evidence of each, as measured and published."""
 
 import html
 
+import IPython.display
 import ipywidgets
 from matplotlib.figure import Figure
 
@@ -15,22 +16,20 @@ from covlab.widgets.controls import ChoiceControl
 
 
 class FaultMuseumExplorer(Explorer):
-    """One fault at a time. The numbers are those of ``covlab faults matrix``, measured once: nothing is trained here.
+    """One fault at a time, with the published numbers of ``covlab faults matrix``; nothing is trained here.
 
     Args:
-        fault: to begin with.
+        fault: to start with.
     """
 
     title = "The museum of faults"
     STILLS = (
         ("The reviewed bug", {"fault": "division_in_debug_block"}),
-        ("A bug that SGD feels and AdamW hardly", {"fault": "clip_before_unscale"}),
-        ("A bug of the evaluation: training is innocent", {"fault": "validation_in_training"}),
+        ("A bug that affects SGD, and AdamW hardly at all", {"fault": "clip_before_unscale"}),
+        ("A bug in the evaluation: training is unaffected", {"fault": "validation_in_training"}),
     )
 
     def __init__(self, fault: str = "division_in_debug_block"):
-        if fault not in FAULTS:
-            raise ValueError(f"fault must be one of {', '.join(FAULTS)}, got {fault!r}")
         self.rows, self.confusion = load_matrix(), load_confusion()
         super().__init__({"fault": ChoiceControl("fault", fault, list(FAULTS), many=True)})
         self.label = ipywidgets.HTML()
@@ -40,11 +39,11 @@ class FaultMuseumExplorer(Explorer):
         fault = FAULTS[state["fault"]]
         rows = [row for row in self.rows if row["fault"] == fault.name]
         detected = self.confusion.get(fault.name, {})
-        ratios = "; ".join(f"{row['optimizer']}, {row['clipping']}, {row['precision']}: " + _ratio(row) for row in rows)
-        told = ", ".join(f"{name} in {share:.0%} of seeds" for name, share in detected.items()) or "none"
+        ratios = "; ".join(f"{row['optimizer']}, {row['clipping']}, {row['precision']}: {_ratio(row)}" for row in rows)
+        shares = ", ".join(f"{name} in {share:.0%} of seeds" for name, share in detected.items()) or "none"
         alt = (
-            f"{fault.name}. Left, the NMSE reached with the fault over that without it. {ratios}. Right, the "
-            f"observables that convict it: {told}."
+            f"{fault.name}. Left, the final NMSE with the fault divided by the one without it. {ratios}. Right, the "
+            f"observables that detect it: {shares}."
         )
         return one_fault(fault.name, rows, detected, fault.observable), alt
 
@@ -52,22 +51,20 @@ class FaultMuseumExplorer(Explorer):
         super().redraw()
         self.label.value = fault_card(self.state["fault"])
 
-    def still(self) -> None:
-        """Label and picture of a few exhibits."""
-        from IPython.display import HTML, display
-
-        for title, setting in self.STILLS:
-            display(HTML(f"<h4>{html.escape(title)}</h4>{fault_card(setting['fault'])}"))
-            self.still_of(title, setting)
+    def still_of(self, title: str, settings: dict) -> None:
+        """Show the label and the picture of one exhibit."""
+        label = fault_card((self.state | settings)["fault"])
+        IPython.display.display(IPython.display.HTML(f"<h4>{html.escape(title)}</h4>{label}"))
+        super().still_of(title, settings)
 
 
 def fault_card(name: str) -> str:
-    """The exhibit's label as HTML: what the fault is, and right code against wrong."""
+    """Return the exhibit's label as HTML: what the fault is, and its correct and its buggy code."""
     fault = FAULTS[name]
     parts = {
         "Changes": fault.changes,
-        "Innocent": fault.unaffected,
-        "Convicted by": OBSERVABLES[fault.observable].question,
+        "Unaffected": fault.unaffected,
+        "Detected by": OBSERVABLES[fault.observable].question,
         "Seen in": fault.seen_in,
     }
     words = "".join(f"<dt><b>{key}</b></dt><dd>{marked(text)}</dd>" for key, text in parts.items())
@@ -75,19 +72,19 @@ def fault_card(name: str) -> str:
 
 
 def difference(name: str, size: str = "inherit") -> str:
-    """Right code against wrong as HTML; signs tell the lines apart, and colours repeat it."""
-    colours = {"-": "#fbe3d6", "+": "#d9e8f5"}
+    """Return the difference between correct and buggy code as HTML, with signs and colors for the lines."""
+    colors = {"-": "#fbe3d6", "+": "#d9e8f5"}
     lines = [
-        f'<span style="display: block; background: {colours.get(line[:1], "none")}">{html.escape(line) or " "}</span>'
+        f'<span style="display: block; background: {colors.get(line[:1], "none")}">{html.escape(line) or " "}</span>'
         for line in FAULTS[name].diff().splitlines()[2:]
         if not line.startswith("@@")
     ]
     return (
         f'<pre style="font-family: monospace; font-size: {size}; line-height: 1.35; white-space: pre-wrap" '
-        'aria-label="difference: minus is right, plus is wrong">'
-        f"<span>− right: {FAULTS[name].seam}    + wrong: {name}</span>\n{''.join(lines)}</pre>"
+        'aria-label="difference: minus is correct, plus is buggy">'
+        f"<span>− correct: {FAULTS[name].seam}    + buggy: {name}</span>\n{''.join(lines)}</pre>"
     )
 
 
 def _ratio(row: dict) -> str:
-    return "stopped for its losses" if row["diverged"] else f"{row['validation'] / row['clean_validation']:.2f}"
+    return "stopped because of its losses" if row["diverged"] else f"{row['validation'] / row['clean_validation']:.2f}"

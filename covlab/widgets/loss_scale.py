@@ -1,6 +1,7 @@
-"""What fp16 does to gradients at a given loss scale, and what a real scaler does about it."""
+"""The loss scale in fp16: its effect on gradients, and how a GradScaler adapts it."""
 
 import math
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -8,23 +9,21 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from covlab.faults.small_run import finish, in_turn, small_run
+from covlab.faults.small_run import in_turn, small_run
 from covlab.plots.half_precision import EXPONENTS, NORMAL, ScaledGradients, exponents_and_path
 from covlab.scenes.batch import concatenate
 from covlab.training.trainer import Trainer
-from covlab.widgets import Explorer
-from covlab.widgets.background import Background
+from covlab.widgets.background import TrainingExplorer
 from covlab.widgets.controls import ChoiceControl, NumberControl
 
 WINDOWS = 32
 NETWORKS = ("untrained", "trained for 60 windows")
 
 
-class LossScaleExplorer(Explorer):
-    """Exponents of the gradients of a window, taken in single precision and moved by the loss scale; beside them a run
-    in fp16.
+class LossScaleExplorer(TrainingExplorer):
+    """Exponents of one window's fp32 gradients, shifted by the loss scale, next to a run in fp16.
 
-    The run is :class:`covlab.training.trainer.Trainer`'s in fp16 with a ``GradScaler`` that starts at the chosen scale.
+    The run is a :class:`covlab.training.trainer.Trainer` whose ``GradScaler`` starts at the chosen scale.
 
     Args:
         seed: of scenes and first parameters.
@@ -33,59 +32,32 @@ class LossScaleExplorer(Explorer):
     title = "The loss scale: between numbers that vanish and numbers that overflow"
     STILLS = (
         ("No loss scale", {"scale": 0.0}),
-        ("GradScaler's own start", {"scale": 16.0}),
-        ("Too high: windows are skipped until it fits", {"scale": 28.0}),
-        ("Growing every 4 windows, it finds its ceiling again and again", {"scale": 16.0, "growth": 4.0}),
+        ("GradScaler's default start", {"scale": 16.0}),
+        ("Too high: windows are skipped until the scale fits", {"scale": 28.0}),
+        ("Doubled every 4 windows, the scale reaches its limit again and again", {"scale": 16.0, "growth": 4.0}),
     )
 
     def __init__(self, seed: int = 0):
         self.seed = seed
         self.runs: dict[tuple, Trainer] = {}
-        width = "15em"
         super().__init__(
             {
-                "scale": NumberControl(
-                    "loss scale at the start, log₂", 16.0, [float(power) for power in range(33)], label_width=width
-                ),
-                "growth": NumberControl(
-                    "windows before it doubles", 2000.0, [1, 2, 4, 8, 16, 2000], label_width=width, whole=True
-                ),
-                "network": ChoiceControl("gradients of a network", NETWORKS[0], NETWORKS, label_width=width),
-            }
+                "scale": NumberControl("loss scale at the start, log₂", 16.0, range(33)),
+                "growth": NumberControl("windows before it doubles", 2000.0, [1, 2, 4, 8, 16, 2000], whole=True),
+                "network": ChoiceControl("gradients of a network", NETWORKS[0], NETWORKS),
+            },
+            "training in fp16",
         )
-        self.background = Background("training in fp16", self.guarded(self.paint), self.fail)
-        self.extra = [self.background.row]
 
     @cached_property
     def gradients(self) -> dict[str, dict[str, Tensor]]:
-        """{network: {what: every entry}}, of one window of 32 scenes, in single precision."""
-        found = {}
-        for network, windows in zip(NETWORKS, (0, 60), strict=True):
-            run = small_run(seed=self.seed, windows=max(windows, 1))
-            if windows:
-                run.fit()
-            found[network] = gradients_of(run)
-        return found
+        """{network: {what: every entry}} for one window of 32 scenes in fp32."""
+        networks = (small_run(seed=self.seed, windows=1), small_run(seed=self.seed, windows=60).fit())
+        return {name: gradients_of(run) for name, run in zip(NETWORKS, networks, strict=True)}
 
-    def draw(self, state: dict) -> tuple[Figure, str]:
+    def training(self, state: dict) -> Iterator[float] | None:
         run = self._run(state)
-        if run.window < WINDOWS and not self.background.running:
-            finish(run)
-        return self._picture(state)
-
-    def redraw(self) -> None:
-        """At once the exponents; the run follows in the background."""
-        run = self._run(self.state)
-        if run.window == 0:
-            self.background.start(in_turn(run))
-        self.paint()
-
-    def first_draw(self) -> None:
-        self._paint(*self.draw(self.state))
-
-    def paint(self) -> None:
-        """The picture with as much of the run as there is."""
-        self._paint(*self._picture(self.state))
+        return in_turn(run) if run.window < WINDOWS else None
 
     def _run(self, state: dict) -> Trainer:
         key = state["scale"], state["growth"]
@@ -95,59 +67,44 @@ class LossScaleExplorer(Explorer):
             self.runs[key] = run
         return self.runs[key]
 
-    def _picture(self, state: dict) -> tuple[Figure, str]:
+    def picture_of(self, state: dict) -> tuple[Figure, str]:
         seen = scaled(self.gradients[state["network"]], 2.0 ** state["scale"])
         rows = self._run(state).ledger.rows
-        # a row holds the scale that its window left
-        scales = [
-            2.0 ** state["scale"],
-            *(row["loss_scale"] for row in rows),
-        ]
+        # A row holds the scale after its window.
+        scales = [2.0 ** state["scale"], *(row["loss_scale"] for row in rows)]
         path = [(scale, bool(row["ran"])) for scale, row in zip(scales, rows, strict=False)]
-        told = "; ".join(
-            (
-                f"{what}: {seen.lost[what]:.1%} become zero, {seen.blurred[what]:.1%} lose precision, "
-                f"{seen.overflown[what]:.2%} overflow"
-            )
+        shares = "; ".join(
+            f"{what}: {seen.lost[what]:.1%} become zero, {seen.blurred[what]:.1%} lose precision, "
+            f"{seen.overflown[what]:.2%} overflow"
             for what in seen.shares
         )
         skipped = sum(not ran for _, ran in path)
         end = f" It ends at 2^{math.log2(scales[-1]):.0f}." if path else ""
         alt = (
             f"Left, exponents of the gradients of a network, {state['network']}, times a loss scale of "
-            f"2^{state['scale']:g} against fp16's limits. {told}. Right, the loss scale over {len(path)} windows of a "
-            f"run in fp16: {skipped} were skipped for an overflow.{end}"
+            f"2^{state['scale']:g}, and the limits of fp16. {shares}. Right, the loss scale over {len(path)} windows "
+            f"of a run in fp16: {skipped} were skipped because of an overflow.{end}"
         )
-        return exponents_and_path(seen, 2.0 ** state["scale"], path, WINDOWS), alt
+        return exponents_and_path(seen, scales[0], path, WINDOWS), alt
 
 
 def gradients_of(run: Trainer) -> dict[str, Tensor]:
-    """Gradients of a window's mean loss: by the real layers' weights, and by their outputs, which live in half
-    precision too.
+    """Return the gradients of a window's mean loss by the real layers' weights, and by their outputs.
+
+    Mixed precision keeps the outputs in half precision too. The hooks of this measurement stay on the network.
     """
     batch = concatenate(next(run.draw_windows(0)))
     layers = [layer for layer in run.model.modules() if isinstance(layer, nn.Linear)]
-    outputs: list[Tensor] = []
-
-    def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        outputs.append(output)
-
-    hooks = [layer.register_forward_hook(keep) for layer in layers]
-    try:
-        loss = run.losses(batch).total.mean()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    weights = [layer.weight for layer in layers]
-    found = torch.autograd.grad(loss, [*weights, *outputs])
+    weights, outputs = [layer.weight for layer in layers], []
+    for layer in layers:
+        layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output))
+    found = torch.autograd.grad(run.losses(batch).total.mean(), [*weights, *outputs])
     pieces = {"by weights": found[: len(weights)], "by layers' outputs": found[len(weights) :]}
     return {what: torch.cat([piece.flatten() for piece in each]) for what, each in pieces.items()}
 
 
 def scaled(gradients: dict[str, Tensor], scale: float) -> ScaledGradients:
-    """What becomes of gradients in half precision, times ``scale``; entries that are zero by themselves do not
-    count.
-    """
+    """Convert gradients times ``scale`` to half precision and measure the damage. Exact zeros do not count."""
     shares, lost, blurred, overflown = {}, {}, {}, {}
     for what, gradient in gradients.items():
         exact = gradient[gradient != 0].double() * scale

@@ -1,4 +1,4 @@
-"""What each weight of the loss does: to the loss, to the gradient, to a training run."""
+"""What each weight of the loss does to the loss, to the gradient and to a training run."""
 
 from functools import cached_property
 
@@ -18,22 +18,21 @@ from covlab.widgets.controls import NumberControl, decades
 
 
 class LossWeightsExplorer(Explorer):
-    """Nine weights; shares of the loss and the gradient, term by term, on a real batch; training with them.
+    """Nine weights: each term's share of the loss and of the gradient on a real batch, and training with them.
 
-    A weight scales its term's gradient and nothing else, so each gradient is computed once, on an untrained
-    network and 120 scenes.
+    A weight only scales its term's gradient, so each gradient is computed once, on an untrained network and 120 scenes.
 
     Args:
         seed: of scenes and first parameters.
-        windows: to train for, to begin with.
+        windows: to train for, at the start.
     """
 
-    title = "The weights of the loss: what each one weighs"
+    title = "The weights of the loss: what each one contributes"
     STILLS = (
         ("The defaults", {}),
-        ("The NMSE alone", dict.fromkeys(LossWeights().values(), 0.0) | {"lam_cov": 1.0}),
-        ("lam_cross at 1: the off-diagonal part of what lam_cov weighs already", {"lam_cross": 1.0}),
-        ("lam_ortho at 1: a term that has nothing to do with the truth takes the lead", {"lam_ortho": 1.0}),
+        ("Only the NMSE", dict.fromkeys(LossWeights().values(), 0.0) | {"lam_cov": 1.0}),
+        ("lam_cross at 1: lam_cov already covers the off-diagonal part", {"lam_cross": 1.0}),
+        ("lam_ortho at 1: a term that ignores the truth dominates the gradient", {"lam_ortho": 1.0}),
     )
     RUNS: tuple[dict[str, float], ...] = ({}, {"lam_ortho": 1.0}, {"lam_cov": 0.01})
     """Changes to the defaults that ``still`` trains with."""
@@ -41,41 +40,35 @@ class LossWeightsExplorer(Explorer):
     def __init__(self, seed: int = 0, windows: int = 60):
         self.seed = seed
         self.runs: list[tuple[str, Trainer]] = []
-        weights = LossWeights().values()
+        defaults, grid = LossWeights().values(), [0.0, *decades(-4, 2)]
         super().__init__(
-            {
-                name: NumberControl(name, weight, [0.0, *decades(-4, 2)], words={0: "off"})
-                for name, weight in weights.items()
-            }
+            {name: NumberControl(name, weight, grid, words={0: "off"}) for name, weight in defaults.items()}
         )
         self.windows = NumberControl("windows to train", windows, [20, 40, 60, 100, 200, 400], whole=True)
         self.train_button = ipywidgets.Button(description="Train", button_style="primary")
         self.train_button.on_click(self.guarded(lambda button: self.train()))
         self.background = Background("training", self.guarded(self.redraw_curve), self.fail)
         self.curve = ipywidgets.HTML()
-        row = ipywidgets.Box(
-            [self.windows.widget, self.train_button, self.background.row], layout={"flex_flow": "row wrap"}
-        )
-        self.extra = [row, self.curve]
+        row = [self.windows.widget, self.train_button, self.background.row]
+        self.extra = [ipywidgets.Box(row, layout={"flex_flow": "row wrap"}), self.curve]
 
     @cached_property
     def terms(self) -> Terms:
-        """Every term and its gradient, unweighted."""
+        """Unweighted terms and their gradients."""
         run = self._trainer(dict.fromkeys(LossWeights().values(), 1.0), 1)
         return terms_of(run, concatenate(list(run.scenes.micro_batches(0))))
 
     def draw(self, state: dict) -> tuple[Figure, str]:
         seen = self.terms.weighted(state)
         on = [name for name, weight in state.items() if weight > 0]
-        told = "; ".join(
+        terms = "; ".join(
             f"{name} {seen.loss_shares[name]:.1%} of the loss, gradient {seen.norms[name]:.3g}" for name in on
         )
+        cosines = ", ".join(f"{name} {seen.with_total[name]:.2f} with the total" for name in on)
         alt = (
-            f"Left, each term's share of the loss and its gradient's share. {told or 'Every term is off'}. Off: "
-            f"{', '.join(sorted(set(state) - set(on))) or 'none'}. Loss {seen.loss:.4g}, length of its gradient "
-            f"{seen.norm:.4g}. Right, cosines between the terms' gradients and with the whole: "
-            + ", ".join(f"{name} {seen.with_total[name]:.2f} with the whole" for name in on)
-            + "."
+            f"Left, each term's share of the loss and its gradient's share. {terms or 'Every term is off'}. Off: "
+            f"{', '.join(sorted(set(state) - set(on))) or 'none'}. Loss {seen.loss:.4g}, norm of its gradient "
+            f"{seen.norm:.4g}. Right, cosines between the terms' gradients and with the total gradient: {cosines}."
         )
         return term_shares(self.terms, seen, state), alt
 
@@ -85,10 +78,10 @@ class LossWeightsExplorer(Explorer):
             LossWeights.only(**self.state)
             self.say()
         except ValueError as refusal:
-            self.say(f"LossWeights refuses these weights: {refusal}")
+            self.say(f"LossWeights rejects these weights: {refusal}")
 
     def train(self) -> None:
-        """Train with the weights as they stand, in the background; its curve joins those of earlier settings."""
+        """Train with the current weights in the background, and add the curve to those of earlier settings."""
         try:
             run = self._trainer(self.state, int(self.windows.value))
         except ValueError as refusal:
@@ -102,29 +95,22 @@ class LossWeightsExplorer(Explorer):
         self.curve.value = plots.image(figure, alt)
 
     def still(self) -> None:
-        """The picture for a few settings, and training with three."""
+        """Show the picture for a few settings, and training with three."""
         super().still()
-        defaults, self.runs = LossWeights().values(), []
-        for change in self.RUNS:
-            run = self._trainer(defaults | change, int(self.windows.value))
-            self.runs.append((self._name(defaults | change), run.fit()))
+        settings = [LossWeights().values() | change for change in self.RUNS]
+        windows = int(self.windows.value)
+        self.runs = [(self._name(weights), self._trainer(weights, windows).fit()) for weights in settings]
         plots.show(*self._curves())
 
     def _curves(self) -> tuple[Figure, str]:
-        reached = [(name, run.history[-1]["validation"]) for name, run in self.runs if run.history]
-        alt = "Held-out NMSE over the windows of each training, whatever its weights. " + "; ".join(
-            f"{name}: {value:.3f}" for name, value in reached
-        )
-        return weighted_runs(self.runs), alt
+        reached = "; ".join(f"{name}: {run.history[-1]['validation']:.3f}" for name, run in self.runs if run.history)
+        return weighted_runs(self.runs), f"Held-out NMSE over the windows of each training run. {reached}"
 
     def _trainer(self, weights: dict[str, float], windows: int) -> Trainer:
         return small_run(seed=self.seed, weights=weights, windows=windows, fresh=True, blend=BLEND)
 
     @staticmethod
     def _name(weights: dict[str, float]) -> str:
-        changed = [
-            f"{name} = {weights[name]:g}"
-            for name, default in LossWeights().values().items()
-            if weights[name] != default
-        ]
+        defaults = LossWeights().values()
+        changed = [f"{name} = {weights[name]:g}" for name in defaults if weights[name] != defaults[name]]
         return ", ".join(changed) or "defaults"

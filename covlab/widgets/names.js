@@ -1,6 +1,6 @@
-// ipywidgets' sliders reach assistive technology without a name, and with a position in place of a value.
-// This gives each slider of an explorer the label of the number box beside it, and the text of its own readout.
-// JupyterLab takes arrow keys for its own, to move between cells, also from radio buttons and lists: not inside an explorer.
+// For assistive technology, ipywidgets' sliders have no name, and a position instead of a value.
+// This script gives each slider of an explorer the label of the number box next to it, and the text of its own readout.
+// JupyterLab uses arrow keys to move between cells, even in radio buttons and lists; the script stops that in explorers.
 (() => {
   if (window.covlabNames) return;
   const name = handle => {

@@ -1,4 +1,4 @@
-"""What scale, direction and noise of R̂ do to its error, plain and normalized."""
+"""How scale, direction and noise of R̂ change its plain and its normalized error."""
 
 import math
 from collections.abc import Callable
@@ -16,23 +16,20 @@ from covlab.training.loss import nmse, relative_trace
 from covlab.widgets import Explorer
 from covlab.widgets.controls import NumberControl, decades, steps
 
-WIDTH = "16em"
-
 
 class NMSEExplorer(Explorer):
-    """R̂ = s · (cos α · R + sin α · ‖R‖ D + p ‖R‖ E), with D and E of trace 0 and norm 1, at right angles to R and each
-    other.
+    """An estimate to scale, rotate and perturb: R̂ = s · (cos α · R + sin α · ‖R‖ D + p ‖R‖ E).
 
-    The plane of R and D is drawn; E is noise that leaves it. Errors and gradients are those of
-    :func:`covlab.training.loss.nmse` and of ‖R̂ − R‖² / ‖R‖².
+    D and E have trace 0 and norm 1, and are orthogonal to R and to each other. The picture shows the plane of R and D;
+    the noise E leaves it. The errors are ‖R̂ − R‖² / ‖R‖² and :func:`covlab.training.loss.nmse`.
 
     Args:
-        seed: of the true scene and of the directions.
+        seed: of the true scene and of the directions D and E.
     """
 
-    title = "Scale, rotate and perturb an estimate: what the plain and the normalized error make of it"
+    title = "Scale, rotate and perturb an estimate, and compare the plain and the normalized error"
     STILLS = (
-        ("Right but for its scale", {"scale": 2.0, "angle": 0.0, "noise": 0.0}),
+        ("Correct up to its scale", {"scale": 2.0, "angle": 0.0, "noise": 0.0}),
         ("Rotated away from the truth", {"scale": 1.0, "angle": 40.0, "noise": 0.0}),
         ("Rotated, ten times as large", {"scale": 10.0, "angle": 40.0, "noise": 0.0}),
         ("The same with noise", {"scale": 1.0, "angle": 40.0, "noise": 0.5}),
@@ -43,27 +40,26 @@ class NMSEExplorer(Explorer):
         self.seed = seed
         super().__init__(
             {
-                "scale": NumberControl(
-                    "scale s", 2.0, [value for value in decades(-2, 2) if value >= 0.05], label_width=WIDTH
-                ),
-                "angle": NumberControl("angle α from R, degrees", 30.0, steps(-120, 120, 49), label_width=WIDTH),
-                "noise": NumberControl("perturbation p, shares of ‖R‖", 0.0, steps(0, 1, 21), label_width=WIDTH),
+                "scale": NumberControl("scale s", 2.0, decades(-2, 2)[2:]),
+                "angle": NumberControl("angle α from R, degrees", 30.0, steps(-120, 120, 49)),
+                "noise": NumberControl("perturbation p, shares of ‖R‖", 0.0, steps(0, 1, 21)),
             }
         )
 
     @cached_property
     def frame(self) -> tuple[Tensor, Tensor, Tensor]:
-        """R, D and E [N, N] each."""
+        """R, D and E, [N, N] each."""
         simulator = Simulator(preset("student"), dtype=torch.complex128)
         R, other = simulator.draw(2, scene_generator(self.seed, "explorer")).covariance()
         noise = torch.randn(R.shape, dtype=R.dtype, generator=torch.Generator().manual_seed(self.seed))
-        basis = [R, torch.eye(len(R), dtype=R.dtype)]
-        for direction in (other, noise + noise.mH):
-            basis.append(_at_right_angles(direction, basis))
-        return R, basis[2], basis[3]
+        vectors = torch.stack([R, torch.eye(len(R), dtype=R.dtype), other, noise + noise.mH])
+        # The real inner product of these rows is ``_inner``.
+        rows = torch.view_as_real(vectors).flatten(1)
+        D, E = torch.view_as_complex(torch.linalg.qr(rows.T).Q.T[2:].reshape(2, *R.shape, 2))
+        return R, D, E
 
     def estimate(self, scale: float, angle: float, noise: float) -> Tensor:
-        """R̂ [N, N]; ``angle`` in degrees."""
+        """Return R̂ [N, N]; ``angle`` is in degrees."""
         R, D, E = self.frame
         alpha, length = math.radians(angle), torch.linalg.matrix_norm(R)
         return scale * (math.cos(alpha) * R + math.sin(alpha) * length * D + noise * length * E)
@@ -82,44 +78,32 @@ class NMSEExplorer(Explorer):
         figure = error_geometry(plane, state["scale"])
         if math.isnan(normalized):
             verdict = (
-                f"The trace is {relative_trace(estimate[None]).item():.2f} times the norm, so nothing can be "
-                "normalized: the normalized error is NaN."
+                f"The trace is {relative_trace(estimate[None]).item():.2f} times the norm, so normalization is "
+                "impossible: the normalized error is NaN."
             )
+        elif normalized <= 1e-9:
+            verdict = "Normalized error 0: the estimate is correct up to its scale, and there is no gradient."
         else:
-            along = abs(_inner(normalized_slope, estimate)) / (
-                torch.linalg.matrix_norm(normalized_slope) * torch.linalg.matrix_norm(estimate) + 1e-300
-            )
+            cosine = abs(_inner(normalized_slope, estimate)) / (normalized_slope.norm() * estimate.norm())
             verdict = (
-                (
-                    f"Normalized error {normalized:.4g}, whatever the scale. Its gradient has no part along the "
-                    f"estimate (cosine {along:.1e})."
-                )
-                if normalized > 1e-9
-                else "Normalized error 0: but for its scale the estimate is right, and there is no gradient."
+                f"Normalized error {normalized:.4g} at every scale. Its gradient has no part along the estimate "
+                f"(cosine {cosine:.1e})."
             )
         alt = (
             f"Left, the plane through the truth R: the estimate at {state['scale']:g} times R's length, "
-            f"{state['angle']:g} degrees off, perturbation {state['noise']:g}, with arrows against both gradients. "
+            f"{state['angle']:g} degrees off, perturbation {state['noise']:g}; arrows point against both gradients. "
             f"Right, both errors over the scale. Plain error {plain:.4g}. {verdict}"
         )
         return figure, alt
 
 
 def _error(measure: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, truth: Tensor) -> tuple[float, Tensor]:
-    """The error and its gradient [N, N]."""
+    """Return the error and its gradient [N, N]."""
     estimate = estimate.clone().requires_grad_()
     error = measure(estimate[None], truth[None])[0]
     return error.item(), torch.autograd.grad(error, estimate)[0]
 
 
 def _inner(one: Tensor, other: Tensor) -> Tensor:
-    """⟨A, B⟩ = Re tr(Aᴴ B) of two Hermitian matrices."""
+    """Return ⟨A, B⟩ = Re tr(Aᴴ B) of two Hermitian matrices."""
     return (one.conj() * other).sum().real
-
-
-def _at_right_angles(direction: Tensor, basis: list[Tensor]) -> Tensor:
-    """The part of ``direction`` that is at right angles to all of ``basis``, of norm 1."""
-    # real inner products are those of ``_inner``
-    rows = torch.view_as_real(torch.stack([*basis, direction])).flatten(1)
-    orthonormal = torch.linalg.qr(rows.T).Q.T
-    return torch.view_as_complex(orthonormal[-1].unflatten(0, (*direction.shape, 2)).contiguous())

@@ -1,7 +1,7 @@
-"""A clean run and a bugged one from the same seed, side by side."""
+"""A clean and a buggy run from the same seed, side by side."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
 
 from matplotlib.figure import Figure
@@ -11,31 +11,30 @@ from covlab.faults.small_run import LEARNING_RATES, MICRO_BATCHES, exhibit, in_t
 from covlab.plots.training import side_by_side
 from covlab.training.recipe import OPTIMIZERS
 from covlab.training.trainer import Trainer
-from covlab.widgets import Explorer
-from covlab.widgets.background import Background
+from covlab.widgets.background import TrainingExplorer
 from covlab.widgets.controls import ChoiceControl, NumberControl, decades
 
 EPOCHS = 12
 BUG = ("off", "on")
 
 
-class ScalingBugExplorer(Explorer):
-    """120 scenes memorized twice: as the loop should be, and with the bug on or off. With the bug off the two are one.
+class ScalingBugExplorer(TrainingExplorer):
+    """Two runs that memorize 120 scenes: one with the correct loop, one with the bug on or off.
+
+    With the bug off, both runs are identical.
 
     Args:
-        fault: which bug; `covlab faults` lists them.
+        fault: the bug; `covlab faults` lists them.
         seed: of scenes and first parameters.
     """
 
-    title = "Clean and bugged from one seed"
+    title = "A clean and a buggy run from one seed"
+    letters = 1.0
     STILLS = (
-        ("The bug under AdamW, never clipped", {"bug": "on", "optimizer": "adamw", "clip": 0.0}),
-        ("The bug under AdamW, clipped at 1", {"bug": "on", "optimizer": "adamw", "clip": 1.0}),
-        ("The bug under SGD, never clipped", {"bug": "on", "optimizer": "sgd", "clip": 0.0}),
-        (
-            "One micro-batch a window: a division by one, or none",
-            {"bug": "on", "optimizer": "adamw", "clip": 1.0, "accumulation": 1.0},
-        ),
+        ("The bug with AdamW, never clipped", {"bug": "on", "optimizer": "adamw", "clip": 0.0}),
+        ("The bug with AdamW, clipped at 1", {"bug": "on", "optimizer": "adamw", "clip": 1.0}),
+        ("The bug with SGD, never clipped", {"bug": "on", "optimizer": "sgd", "clip": 0.0}),
+        ("One micro-batch per window", {"bug": "on", "optimizer": "adamw", "clip": 1.0, "accumulation": 1.0}),
     )
 
     def __init__(self, fault: str = "division_in_debug_block", seed: int = 0):
@@ -47,46 +46,22 @@ class ScalingBugExplorer(Explorer):
             {
                 "bug": ChoiceControl("the bug", "on", BUG),
                 "optimizer": ChoiceControl("optimizer", "adamw", OPTIMIZERS),
-                "accumulation": NumberControl(
-                    "micro-batches a window",
-                    4.0,
-                    [float(count) for count in range(1, 9)],
-                    label_width="13.5em",
-                    whole=True,
-                ),
-                "clip": NumberControl(
-                    "clip the gradient at", 1.0, [0.0, *decades(-1, 1)], words={0: "never"}, label_width="13.5em"
-                ),
-            }
+                "accumulation": NumberControl("micro-batches per window", 4.0, range(1, 9), whole=True),
+                "clip": NumberControl("clip the gradient at", 1.0, [0.0, *decades(-1, 1)], words={0: "never"}),
+            },
+            "training",
         )
-        self.background = Background("training", self.guarded(self.paint), self.fail)
-        self.extra = [self.background.row]
 
-    def draw(self, state: dict) -> tuple[Figure, str]:
-        pair = self.pair(state)
-        if not self.background.running:
-            for _ in in_turn(*pair.values()):
-                pass
-        return self._picture(state)
-
-    def redraw(self) -> None:
-        """From what was trained before at once; else in the background, and the curves grow."""
-        pair = self.pair(self.state)
-        if not _done(pair):
-            self.background.start(in_turn(*pair.values()))
-        self.paint()
-
-    def first_draw(self) -> None:
-        self.draw(self.state)
-        self.paint()
+    def training(self, state: dict) -> Iterator[float] | None:
+        runs = self.pair(state).values()
+        return None if all(run.window == run.recipe.windows for run in runs) else in_turn(*runs)
 
     def paint(self) -> None:
-        """The picture of as much as has been trained."""
-        self._paint(*self._picture(self.state))
+        super().paint()
         self.say(self.verdict(self.state))
 
     def pair(self, state: dict) -> dict[str, Trainer]:
-        """{"clean": run, "the bug on" or "off": run} for a state, trained or not."""
+        """Return {"clean": run, "the bug on" or "the bug off": run} for a state, trained or not."""
         key = tuple(state.values())
         if key not in self.pairs:
             accumulation, optimizer = int(state["accumulation"]), state["optimizer"]
@@ -98,58 +73,51 @@ class ScalingBugExplorer(Explorer):
                 "clip": state["clip"] or None,
                 "windows": EPOCHS * math.ceil(MICRO_BATCHES / accumulation),
             }
-            off = state["bug"] == "off"
+            runs = {"clean": True, f"the bug {state['bug']}": state["bug"] == "off"}
             self.pairs[key] = {
-                "clean": exhibit(self.fault, self.seed, without=True, **setting),
-                "the bug off" if off else "the bug on": exhibit(self.fault, self.seed, without=off, **setting),
+                name: exhibit(self.fault, self.seed, without, **setting) for name, without in runs.items()
             }
         return self.pairs[key]
 
     def verdict(self, state: dict) -> str:
-        """What tells the two runs apart, in a sentence each."""
-        clean, bugged = self.pair(state).values()
-        if not (clean.history and bugged.history):
+        """Return the differences between the two runs in a few sentences."""
+        clean, buggy = self.pair(state).values()
+        if not (clean.history and buggy.history):
             return "Training …"
         if state["bug"] == "off":
-            return "The bug is off: two runs from one seed are one and the same."
-        if not bugged.ledger.rows:
+            return "The bug is off: the two runs are identical."
+        if not buggy.ledger.rows:
             return (
-                f"With the bug on, no step is taken: it logs {bugged.history[-1]['train']:.6f}, and the NMSE "
-                f"stays {bugged.history[-1]['validation']:.3f}."
+                f"With the bug on, no step is taken: the log shows {buggy.history[-1]['train']:.6f}, and the NMSE "
+                f"stays at {buggy.history[-1]['validation']:.3f}."
             )
 
         def ratio(value: Callable[[Trainer], float]) -> str:
-            over = value(bugged) / value(clean) if value(clean) else math.nan
+            over = value(buggy) / value(clean) if value(clean) else math.nan
             return f"× {over:.2f}" if math.isfinite(over) else "not finite"
 
         return (
-            f"The bug on, against clean: logged loss {ratio(lambda run: run.history[-1]['train'])}, "
+            f"Bug on, compared with clean: logged loss {ratio(lambda run: run.history[-1]['train'])}, "
             f"gradient norm {ratio(lambda run: median(row['gradient_norm'] for row in run.ledger.rows))}, "
             f"update norm {ratio(lambda run: median(row['update_norm'] for row in run.ledger.rows))}, "
-            f"NMSE reached {ratio(lambda run: run.history[-1]['validation'])}. Windows clipped: clean "
-            f"{clip_rate(clean):.0%}, bug on {clip_rate(bugged):.0%}."
+            f"final NMSE {ratio(lambda run: run.history[-1]['validation'])}. Windows clipped: clean "
+            f"{clip_rate(clean):.0%}, bug on {clip_rate(buggy):.0%}."
         )
 
-    def _picture(self, state: dict) -> tuple[Figure, str]:
+    def picture_of(self, state: dict) -> tuple[Figure, str]:
         pair = self.pair(state)
         reached = ", ".join(f"{name} {run.history[-1]['validation']:.3f}" for name, run in pair.items() if run.history)
         clip = f"clipped at {state['clip']:g}" if state["clip"] else "never clipped"
         alt = (
-            f"{self.fault} {state['bug']}, {state['optimizer']}, {state['accumulation']:g} micro-batches a window, "
-            f"{clip}. Logged loss and NMSE over the epochs, left as it should be, in the middle with the bug "
-            f"{state['bug']}; right, both gradient norms over the windows. NMSE: {reached}. {self.verdict(state)}"
+            f"{self.fault} {state['bug']}, {state['optimizer']}, {state['accumulation']:g} micro-batches per window, "
+            f"{clip}. Logged loss and NMSE over the epochs, on the left with the correct loop, in the middle with the "
+            f"bug {state['bug']}; on the right, both gradient norms over the windows. NMSE: {reached}. "
+            f"{self.verdict(state)}"
         )
-        return self._figure(pair), alt
-
-    def _figure(self, pair: dict[str, Trainer]) -> Figure:
-        return side_by_side(pair, EPOCHS)
+        return side_by_side(pair, EPOCHS, self.letters), alt
 
 
 def clip_rate(run: Trainer) -> float:
-    """The share of windows whose gradient was clipped."""
-    norms = [row["gradient_norm"] for row in run.ledger.rows]
-    return sum(run.recipe.clip is not None and norm > run.recipe.clip for norm in norms) / max(len(norms), 1)
-
-
-def _done(pair: dict[str, Trainer]) -> bool:
-    return all(run.window == run.recipe.windows for run in pair.values())
+    """Return the share of windows whose gradient was clipped."""
+    clip, rows = run.recipe.clip or math.inf, run.ledger.rows
+    return sum(row["gradient_norm"] > clip for row in rows) / max(len(rows), 1)

@@ -1,8 +1,9 @@
-"""Where sources are, what R looks like, and what MUSIC makes of it with the right waves and the wrong ones."""
+"""Sources, their covariance R, and the MUSIC spectra of R for spherical and for plane waves."""
 
 import math
 from dataclasses import replace
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -17,30 +18,27 @@ from covlab.widgets import Explorer
 from covlab.widgets.controls import ChoiceControl, NumberControl, steps
 
 OTHER = (-30.0, 3.0)
-"""Azimuth in degrees and range in metres of the source that does not move."""
+"""Azimuth in degrees and range in meters of the source that does not move."""
 
 RANGES_M = [0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0]
 FROM = ("true R", "sample covariance")
 
 
 class SceneExplorer(Explorer):
-    """Two sources of equal power at elevation 0; one of them moves.
+    """Two sources of equal power at elevation 0, one of which moves.
 
-    The spectrum over azimuth takes the moving source's own range for spherical waves; the one over range, its azimuth.
+    The spectrum over azimuth uses the moving source's range, and the spectrum over range uses its azimuth.
 
     Args:
-        scenario: name of a preset of at least two sources.
+        scenario: name of a preset with at least two sources.
         seed: of codes, symbols and noise.
     """
 
-    title = "A source moved in angle and range: its covariance, and where MUSIC finds it"
+    title = "Move a source in angle and range: the covariance, and where MUSIC finds the source"
     STILLS = (
         ("Near, true R: plane waves miss the source", {"azimuth": 20.0, "range": 0.7, "R of": "true R"}),
-        ("Far, true R: plane waves do", {"azimuth": 20.0, "range": 10.0, "R of": "true R"}),
-        (
-            "Two sources in nearly one direction, at different ranges",
-            {"azimuth": -25.0, "range": 0.7, "R of": "true R"},
-        ),
+        ("Far, true R: plane waves find it", {"azimuth": 20.0, "range": 10.0, "R of": "true R"}),
+        ("Almost the same direction, different ranges", {"azimuth": -25.0, "range": 0.7, "R of": "true R"}),
         ("From 16 snapshots at 20 dB", {"azimuth": 20.0, "range": 0.7, "snr": 20.0, "R of": "sample covariance"}),
         ("From 16 snapshots at -5 dB", {"azimuth": 20.0, "range": 0.7, "snr": -5.0, "R of": "sample covariance"}),
     )
@@ -51,7 +49,7 @@ class SceneExplorer(Explorer):
         super().__init__(
             {
                 "azimuth": NumberControl("azimuth φ, degrees", 20.0, steps(-60, 60, 49)),
-                "range": NumberControl("range r, metres", 0.7, RANGES_M),
+                "range": NumberControl("range r, meters", 0.7, RANGES_M),
                 "snr": NumberControl("SNR, dB", 20.0, steps(-5, 20, 26)),
                 "R of": ChoiceControl("spectra of", FROM[0], FROM),
             }
@@ -67,54 +65,40 @@ class SceneExplorer(Explorer):
         if state["R of"] == FROM[0]:
             R, title = batch.covariance(), "|R|, the truth"
         else:
-            assert self.simulator.G is not None  # the site of a preset is known
-            R, title = (
-                sample_covariance(batch, self.simulator.G).covariance(),
-                f"|R̂| from {self.scenario.snapshots} snapshots",
-            )
-            R = R * (len(R[0]) / R.diagonal(dim1=1, dim2=2).real.sum())
+            assert self.simulator.G is not None  # every preset has a known G
+            R = sample_covariance(batch, self.simulator.G).covariance()
+            R, title = R * (len(R[0]) / R[0].trace().real), f"|R̂| from {self.scenario.snapshots} snapshots"
 
         angles, ranges = torch.linspace(-75, 75, 151), torch.linspace(0.4, 10, 97)
         over_angle = {
             "spherical waves": self._music(R, angles.deg2rad(), torch.full_like(angles, state["range"])),
             "plane waves": self._music(R, angles.deg2rad(), None),
         }
-        over_range = {
-            "spherical waves": self._music(R, torch.full_like(ranges, math.radians(state["azimuth"])), ranges)
-        }
+        over_range = self._music(R, torch.full_like(ranges, math.radians(state["azimuth"])), ranges)
+        along = f"range r at φ = {state['azimuth']:g}°, meters"
         figure = covariance_and_spectra(
             R[0].abs().numpy(),
             title,
             [
-                Spectra(
-                    angles.numpy(),
-                    "azimuth φ, degrees",
-                    {name: spectrum.numpy() for name, spectrum in over_angle.items()},
-                    [state["azimuth"], OTHER[0]],
-                ),
-                Spectra(
-                    ranges.numpy(),
-                    f"range r at φ = {state['azimuth']:g}°, metres",
-                    {name: line.numpy() for name, line in over_range.items()},
-                    [state["range"]],
-                ),
+                Spectra(angles.numpy(), "azimuth φ, degrees", over_angle, [state["azimuth"], OTHER[0]]),
+                Spectra(ranges.numpy(), along, {"spherical waves": over_range}, [state["range"]]),
             ],
         )
         found = {name: angles[spectrum.argmax()].item() for name, spectrum in over_angle.items()}
-        fraunhofer = self.scenario.fraunhofer_distance_m
         alt = (
             f"Left, {title} as a heat map. Middle, MUSIC over azimuth: highest at {found['spherical waves']:.0f} "
             f"degrees with spherical waves, at {found['plane waves']:.0f} degrees with plane waves; the sources are at "
             f"{state['azimuth']:g} and {OTHER[0]:g} degrees. Right, MUSIC over range: highest at "
-            f"{ranges[over_range['spherical waves'].argmax()].item():.1f} m; the source is at {state['range']:g} m, "
-            f"{state['range'] / fraunhofer:.2f} of the Fraunhofer distance. SNR {state['snr']:g} dB."
+            f"{ranges[over_range.argmax()].item():.1f} m; the source is at {state['range']:g} m, "
+            f"{state['range'] / self.scenario.fraunhofer_distance_m:.2f} of the Fraunhofer distance. "
+            f"SNR {state['snr']:g} dB."
         )
         return figure, alt
 
-    def _music(self, R: Tensor, azimuth: Tensor, range_m: Tensor | None) -> Tensor:
-        """MUSIC's spectrum for two sources at places [G], in dB [G]; without ranges, of plane waves."""
-        scenario = self.scenario if range_m is not None else replace(self.scenario, near_field=False)
-        steering = steering_vectors(
-            scenario, azimuth, torch.zeros_like(azimuth), torch.ones_like(azimuth) if range_m is None else range_m
-        )
-        return 10 * music(R, torch.tensor([2]), steering.mT)[0].log10()
+    def _music(self, R: Tensor, azimuth: Tensor, range_m: Tensor | None) -> np.ndarray:
+        """Return MUSIC's spectrum for two sources at positions [G], in dB [G]; without ranges, for plane waves."""
+        scenario = self.scenario
+        if range_m is None:
+            scenario, range_m = replace(scenario, near_field=False), torch.ones_like(azimuth)
+        steering = steering_vectors(scenario, azimuth, torch.zeros_like(azimuth), range_m)
+        return (10 * music(R, torch.tensor([2]), steering.mT)[0].log10()).numpy()

@@ -1,4 +1,4 @@
-"""Lesson 06's demonstration for a classroom's screen, in a browser: `covlab demo dashboard`."""
+"""Lesson 06's demonstration for a classroom screen, in a browser: `covlab demo dashboard`."""
 
 import os
 import sys
@@ -9,22 +9,17 @@ import ipywidgets
 import nbformat
 from matplotlib.figure import Figure
 
-from covlab.plots.training import side_by_side
 from covlab.widgets.fault_museum import difference
-from covlab.widgets.scaling_bug import EPOCHS, ScalingBugExplorer
-
-LETTERS = 1.8
-"""Size of a picture's letters, over a notebook's."""
+from covlab.widgets.scaling_bug import ScalingBugExplorer
 
 NOTEBOOK = "from covlab.widgets.dashboard import Dashboard\nDashboard({fault!r}, {seed}).show()"
 
 
 class Dashboard(ScalingBugExplorer):
-    """:class:`ScalingBugExplorer` in large type; the difference stays hidden until it is asked for, and comes below the
-    picture.
-    """
+    """:class:`ScalingBugExplorer` in large type; a button shows the code difference below the picture."""
 
     title = "The same training loop twice, from one seed. What is different?"
+    letters = 1.8
 
     def __init__(self, fault: str = "division_in_debug_block", seed: int = 0):
         super().__init__(fault, seed)
@@ -34,27 +29,27 @@ class Dashboard(ScalingBugExplorer):
         self.extra, self.below = [ipywidgets.HBox([self.reveal_button, *self.extra])], [self.difference]
 
     def reveal(self) -> None:
-        """Show the difference, or hide it again; the picture makes room, so that a screen holds both."""
+        """Show the difference below a smaller picture, so that both fit on a screen, or hide it again."""
         hidden = not self.difference.value
         self.picture.layout.width = "72%" if hidden else "100%"
         self.difference.value = difference(self.fault, size="24px") if hidden else ""
         self.reveal_button.description = "Hide the difference" if hidden else "Reveal the difference"
 
-    def _figure(self, pair: dict) -> Figure:
-        figure = side_by_side(pair, EPOCHS, LETTERS)
-        figure.subplots_adjust(top=0.92)  # no title above it, as a still has
-        return figure
+    def picture_of(self, state: dict) -> tuple[Figure, str]:
+        figure, alt = super().picture_of(state)
+        figure.subplots_adjust(top=0.92)  # unlike a still, it has no title
+        return figure, alt
 
 
 def serve(fault: str, seed: int, browser: bool) -> None:
-    """Serve the dashboard on this machine alone, behind a token. Does not return: voila takes this process's place."""
+    """Serve the dashboard on this machine only, protected by a token. Voila replaces this process."""
     folder = Path(tempfile.mkdtemp(prefix="covlab-dashboard-"))
     cell = nbformat.v4.new_code_cell(NOTEBOOK.format(fault=fault, seed=seed))
     spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=spec), folder / "dashboard.ipynb")
-    here = str(Path(__file__).parent)
-    # where voila looks for templates
-    os.environ["JUPYTER_PATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("JUPYTER_PATH")])])
+    # Voila looks for templates there.
+    templates = str(Path(__file__).parent)
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [templates, os.environ.get("JUPYTER_PATH")]))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     command = [
         sys.executable,
@@ -65,7 +60,8 @@ def serve(fault: str, seed: int, browser: bool) -> None:
         "--Voila.ip=127.0.0.1",
         "--template=covlab",
         "--theme=light",
+        # This extension needs another JupyterLab than voila's own.
+        "--VoilaConfiguration.extension_denylist=jupyterlab-jupytext",
+        *([] if browser else ["--no-browser"]),
     ]
-    # made for another JupyterLab than voila's own
-    command.append("--VoilaConfiguration.extension_denylist=jupyterlab-jupytext")
-    os.execv(sys.executable, command if browser else [*command, "--no-browser"])
+    os.execv(sys.executable, command)
