@@ -72,7 +72,7 @@ class watch:  # noqa: N801 - it is called as a function is
         _open = self
         self.observer.start()
         for optimizer in self._optimizers:
-            self.observer.adopt(optimizer)
+            self.observation.adopt(optimizer)
         self._optimizers.clear()
         return self
 

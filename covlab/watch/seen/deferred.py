@@ -1,6 +1,7 @@
 """Read numbers from tensors later and together, so that no step waits for its device."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,13 +9,11 @@ from torch import Tensor
 from covlab.watch.seen.isolation import readable_tensor
 
 
+@dataclass(slots=True, eq=False)
 class DeferredNumber:
     """A number that may still be on its device; ``value`` is None until it has been read."""
 
-    __slots__ = ("value",)
-
-    def __init__(self, value: float | None = None) -> None:
-        self.value = value
+    value: float | None = None
 
 
 class DeferredReads:
@@ -27,21 +26,16 @@ class DeferredReads:
     def __len__(self) -> int:
         return len(self.scalars) + len(self.vectors)
 
-    @torch.no_grad()
-    def number(self, tensor: Tensor) -> DeferredNumber:
-        """Return a number that will get the value of ``tensor`` [] or [1].
+    def number(self, tensor: Tensor, number: DeferredNumber | None = None) -> DeferredNumber:
+        """Return a number, or ``number``, that gets the value of ``tensor`` [] or [1] at the next flush.
 
         Nobody may write into ``tensor`` until then. The value stays None if it cannot be read.
         """
-        number = DeferredNumber()
-        self.read_into(number, tensor)
-        return number
-
-    def read_into(self, number: DeferredNumber, tensor: Tensor) -> None:
-        """Fill ``number`` with the value of ``tensor`` [] or [1] at the next flush."""
+        number = DeferredNumber() if number is None else number
         readable = readable_tensor(tensor)
         if readable is not None:
             self.scalars.append((readable, number))
+        return number
 
     def vector(self, tensor: Tensor, receive: Callable[[list[int]], None]) -> None:
         """Call ``receive`` with the values of ``tensor`` [n] at the next flush."""

@@ -26,13 +26,6 @@ class Forward:
     hooks: list[RemovableHandle] = field(default_factory=list)
 
 
-class ElementFactor(NamedTuple):
-    """A number by which every element of a reduction was multiplied or divided before the reduction."""
-
-    divides: bool
-    number: DeferredNumber
-
-
 @dataclass
 class LossTerm:
     """A reduction that the loss is made of, and how much it counts."""
@@ -40,7 +33,8 @@ class LossTerm:
     reduction: Literal["mean", "sum", "other"]
     derivative: DeferredNumber  #: d(root)/d(reduction)
     elements: DeferredNumber  #: how many a sum adds up; 1 otherwise
-    element_factors: list[ElementFactor] = field(default_factory=list)
+    #: (does it divide?, number) by which every element was scaled before the reduction
+    element_factors: list[tuple[bool, DeferredNumber]] = field(default_factory=list)
     ambiguous: bool = False  #: its elements were weighted one by one, or it may be a mean over another axis
     classes: int = 0  #: of a cross-entropy
 

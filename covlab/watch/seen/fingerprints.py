@@ -34,26 +34,21 @@ class Fingerprints:
         self.unusable: str | None = None  # why inputs could not be used
         self._factors: dict[torch.device, Tensor] = {}
 
-    def see(
-        self,
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-        reads: DeferredReads,
-        training: bool,
-        forward: Forward | None = None,
-    ) -> None:
-        """Take the fingerprints of a model's first input, and keep the first four in ``forward``."""
-        computed = self._compute(next((item for item in (*args, *kwargs.values()) if isinstance(item, Tensor)), None))
+    def see(self, inputs: Tensor | None, reads: DeferredReads, forward: Forward | None) -> None:
+        """Take the fingerprints of a model's first input [n, ...] in an evaluation or, if given, a training forward."""
+        computed = self._compute(inputs)
         if computed is None:
             return
 
         def receive(values: list[int]) -> None:
             if forward is not None:
                 forward.fingerprints = values[:4]
-            self.batches_since_training = 0 if training else self.batches_since_training + 1
-            if training and len(self.trained) < SAMPLES_KEPT:
-                self.trained.update(values)
-            elif not training and self.evaluated_samples < SAMPLES_KEPT:
+                self.batches_since_training = 0
+                if len(self.trained) < SAMPLES_KEPT:
+                    self.trained.update(values)
+                return
+            self.batches_since_training += 1
+            if self.evaluated_samples < SAMPLES_KEPT:
                 self.evaluated.append(values)
                 self.evaluated_samples += len(values)
                 trained_before = self.trained.intersection(values)

@@ -78,7 +78,7 @@ class Observation:
         watched = WatchedOptimizer(optimizer, len(self.optimizers) + self.optimizers_gone)
         self.optimizers[watched.number] = watched
         for model in self.models.values():
-            model.optimizers_changed()
+            model.trained = None
         return watched
 
     def _drop_collected_optimizers(self) -> None:
@@ -103,36 +103,28 @@ class Observation:
     def describe_parameters(self, watched: WatchedOptimizer) -> None:
         """Note names and states of the optimizer's parameters while the models are alive."""
         watched.trainable = {id(parameter) for parameter in watched.parameters() if parameter.requires_grad}
-        watched.with_gradient |= {id(parameter) for parameter in watched.parameters_with_gradient()}
+        watched.with_gradient.update(map(id, watched.parameters_with_gradient()))
         for module in list(self.models):
-            watched.parameter_names |= {
-                id(parameter): name
-                for name, parameter in module.named_parameters()
-                if id(parameter) in watched.trainable
-            }
-            called = [part for part in module.modules() if id(part) in self.modules_called]
-            watched.in_called_modules |= {
-                id(parameter) for part in called for parameter in part.parameters(recurse=False)
-            }
+            names = {id(parameter): name for name, parameter in module.named_parameters()}
+            watched.parameter_names |= {one: name for one, name in names.items() if one in watched.trainable}
+            for part in module.modules():
+                if id(part) in self.modules_called:
+                    watched.in_called_modules.update(map(id, part.parameters(recurse=False)))
 
     def look_for_parameters_in_no_optimizer(self) -> None:
         """Find parameters of models in training that get gradients, and that no optimizer holds."""
-        held = self.formerly_held.union(id(parameter) for parameter in self.held_parameters())
+        held = self.formerly_held.union(map(id, self.held_parameters()))
         for module in list(self.models):
             if module.training and id(module) in self.modules_called:
-                names = {
-                    name
-                    for name, parameter in module.named_parameters()
-                    if parameter.requires_grad and parameter.grad is not None and id(parameter) not in held
-                }
+                free = {name: one for name, one in module.named_parameters() if id(one) not in held}
+                names = {name for name, one in free.items() if one.requires_grad and one.grad is not None}
                 if names:
-                    is_held = any(id(parameter) in held for parameter in module.parameters())
+                    is_held = not held.isdisjoint(map(id, module.parameters()))
                     self.parameters_in_no_optimizer.setdefault((type(module).__name__, is_held), set()).update(names)
 
     def failure_of(self, needs: tuple[Part, ...]) -> Exception | None:
         """Return the error that ended the observation of a part that is needed; every invariant needs the steps."""
-        parts: tuple[Part, ...] = (*needs, "step", "numbers")
-        return next((self.failures[part] for part in parts if part in self.failures), None)
+        return next((self.failures[part] for part in (*needs, "step", "numbers") if part in self.failures), None)
 
     def missing(self, needs: tuple[Part, ...]) -> str | None:
         """Return why a part that is needed could not be seen in this run."""

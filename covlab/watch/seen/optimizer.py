@@ -1,7 +1,7 @@
 """An optimizer that is watched, and where its gradients come from."""
 
 import weakref
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -9,22 +9,12 @@ from torch.utils.hooks import RemovableHandle
 
 from covlab.watch.seen import measurements
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
-from covlab.watch.seen.events import Backward, ScaledClip, ScheduleCall, Step
+from covlab.watch.seen.events import Backward, Forward, ScaledClip, ScheduleCall, Step
 from covlab.watch.seen.isolation import hidden_from_torch, readable_tensor
 from covlab.watch.seen.location import CodeLocation
 
 CLOSELY_WATCHED_STEPS = 12  # whose parameters are compared element by element, and gradients measured without overflow
-
 LIGHT_MEASURES_ONE_IN = 8  # steps
-
-
-@dataclass
-class Clip:
-    """A clipping of gradients whose loss contained a loss scale."""
-
-    location: CodeLocation | None
-    loss_scale: DeferredNumber
-    still_scaled: bool = False  #: it is known that the loss scale was still in the gradients
 
 
 class WatchedOptimizer:
@@ -47,7 +37,8 @@ class WatchedOptimizer:
         self.unscaled = False  # by the scaler, since its last update
         self.in_scaler_step = False
         self.attempts_before_scaler_step = 0
-        self.clips: list[Clip] = []
+        self.clips: list[ScaledClip] = []  # whose loss had a scale, which may still be in the gradients
+        self.scaled_clips: list[ScaledClip] = []  # whose gradients are known to have contained the scale
         self.clipped_norm: tuple[Tensor, int] | None = None  # what clipping measured, and the gradients' versions then
         self.schedule_calls: list[ScheduleCall] = []
 
@@ -83,7 +74,7 @@ class WatchedOptimizer:
         return [self.parameter_names.get(one, "one of no model that was called") for one in parameters]
 
     def hook_parameters(self) -> None:
-        """See which parameters get gradients, including those added since the last call."""
+        """Observe which parameters get gradients, including those added since the last call."""
         with_gradient, reference = self.with_gradient, weakref.ref(self)
 
         @hidden_from_torch
@@ -120,7 +111,7 @@ class WatchedOptimizer:
         return sum(gradient._version for gradient in self.gradients())
 
     def first_gradient(self) -> int | None:
-        """Return the id of the first parameter's gradient that there is."""
+        """Return the id of the first gradient that there is."""
         return next((id(parameter.grad) for parameter in self.parameters() if parameter.grad is not None), None)
 
     def has_gradient_at(self, pointer: int) -> bool:
@@ -140,14 +131,11 @@ class WatchedOptimizer:
 
     def sample_gradient(self) -> None:
         """Copy some elements of the largest gradient, to see later what was done to them."""
-        dense = [
-            parameter for parameter in self.parameters() if parameter.grad is not None and not parameter.grad.is_sparse
-        ]
+        dense = [one for one in self.parameters() if one.grad is not None and not one.grad.is_sparse]
         largest = max(dense, key=Tensor.numel, default=None)
         gradient = None if largest is None else readable_tensor(largest.grad)
-        if largest is None or gradient is None or not gradient.numel():
-            self.gradient_sample = None
-        else:
+        self.gradient_sample = None
+        if largest is not None and gradient is not None and gradient.numel():
             self.gradient_sample = largest, measurements.sample_elements(gradient).clone()
 
     def compare_gradient_sample(self, reads: DeferredReads) -> None:
@@ -169,17 +157,20 @@ class WatchedOptimizer:
         self.gradient_pointers = self.gradient_sample = None
         self.gradient_factors = []
         self.clips.clear()
+        self.scaled_clips.clear()
 
-    # ---------------------------------------------------------------- what is handed to the next step
+    # ---------------------------------------------------------------- the next step
 
-    def clips_are_scaled(self) -> None:
-        """Note that the loss scale was in the gradients of every clipping so far, unless they were unscaled."""
+    def note_scaled_clips(self) -> None:
+        """Record that the loss scale was in the gradients of every clipping so far, unless they were unscaled."""
         if not self.unscaled:
-            for clip in self.clips:
-                clip.still_scaled = True
+            self.scaled_clips += self.clips
+            self.clips.clear()
 
-    def hand_over_calls(self, step: Step) -> None:
-        """Move the schedule calls and clippings since the step before into ``step``."""
+    def begin_step(self, location: CodeLocation | None, backwards: list[Backward], forwards: Iterable[Forward]) -> Step:
+        """Count one more step, and move the schedule calls and clippings since the one before into it."""
+        self.attempts += 1
+        step = Step(self.number, self.attempts, location, backwards, list(forwards))
         step.schedule_calls, self.schedule_calls = self.schedule_calls, []
-        step.scaled_clips = [ScaledClip(clip.location, clip.loss_scale) for clip in self.clips if clip.still_scaled]
-        self.clips = []
+        step.scaled_clips, self.scaled_clips, self.clips = self.scaled_clips, [], []
+        return step

@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from covlab.watch.seen.deferred import DeferredReads
+from covlab.watch.seen.deferred import DeferredReads, value_of
 from covlab.watch.seen.events import Backward, Event, Step
 from covlab.watch.seen.isolation import has_no_values, hidden_from_torch, skipped_by_compiler
 from covlab.watch.seen.observation import Observation, Part
@@ -32,8 +32,6 @@ class Recorder:
         self.calls_running = self.steps_running = 0  # of models and optimizers, one within the other
         self.backward_running: Backward | None = None
 
-    # ---------------------------------------------------------------- beside the loop
-
     @skipped_by_compiler
     def is_watching(self) -> bool:
         """Return whether what runs now belongs to the watched loop, and has values."""
@@ -54,7 +52,7 @@ class Recorder:
     def around(
         self, part: Part, before: Function | None = None, after: Function | None = None
     ) -> Callable[[Function], Function]:
-        """Return a wrapper that also calls ``before`` and ``after`` with the arguments of a function."""
+        """Return a wrapper that also calls ``before`` and ``after`` with a function's arguments, then ``result``."""
 
         def wrap(original: Function) -> Function:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -64,14 +62,12 @@ class Recorder:
                     self.guard(part, before, *args, **kwargs)
                 result = original(*args, **kwargs)
                 if after is not None and self.is_watching():
-                    self.guard(part, after, *args, **kwargs)
+                    self.guard(part, after, *args, result=result, **kwargs)
                 return result
 
             return wrapper
 
         return wrap
-
-    # ---------------------------------------------------------------- events
 
     def flush_if_full(self) -> None:
         if len(self.events) >= EVENTS_PER_FLUSH or len(self.reads) > NUMBERS_WAITING:
@@ -82,15 +78,11 @@ class Recorder:
         self.guard("numbers", self.reads.flush)
         events, self.events = self.events, []
         for event in events:
-            if isinstance(event, Step):
-                self._watch_closely_if_needed(event)
+            watched = self.observation.optimizers.get(event.optimizer)
+            if isinstance(event, Step) and watched is not None:
+                size = value_of(event.gradient_size)
+                if event.tensors_moved is not None:
+                    watched.compare_every_element = event.tensors_moved.value == 0
+                if size is not None:
+                    watched.measure_exactly = not 0 < size < math.inf
             self.receive(event)
-
-    def _watch_closely_if_needed(self, step: Step) -> None:
-        watched = self.observation.optimizers.get(step.optimizer)
-        if watched is None:
-            return
-        if step.tensors_moved is not None:
-            watched.compare_every_element = step.tensors_moved.value == 0
-        if step.gradient_size is not None and step.gradient_size.value is not None:
-            watched.measure_exactly = not 0 < step.gradient_size.value < math.inf
