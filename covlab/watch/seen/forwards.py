@@ -1,5 +1,6 @@
 """Observe the outermost calls of models: forwards for training, and evaluations."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -63,13 +64,13 @@ class ForwardObserver:
         seen, location = self.seen, caller_location()
         seen.counts["evaluations"] += trained
         seen.counts["evaluation_mode"] += trained and not module.training
-        run = seen.runs_since_backward[location] = seen.runs_since_backward.get(location, 0) + 1
+        seen.runs_since_backward[location] += 1
+        run = seen.runs_since_backward[location]
         if trained and not seen.light and (not module.training or run > 2):  # one or two: an action, a target
             seen.fingerprints.see(samples, self.recorder.reads, None)
             self.recorder.flush_if_full()
         if trained and module.training and model.differs_in_evaluation and not torch.is_grad_enabled():
-            longest = seen.longest_run_without_gradient
-            longest[location] = max(run, longest.get(location, 0))
+            seen.longest_run_without_gradient |= Counter({location: run})
 
     def _training_forward(self, module: nn.Module, model: CalledModel, trained: bool, result: object) -> Forward:
         seen = self.seen

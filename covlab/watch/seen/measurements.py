@@ -16,9 +16,7 @@ def gradient_size(gradients: list[Tensor], exact: bool) -> Tensor:
     If ``exact``, it is the largest absolute value.
     """
     dense = [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
-    dense = [
-        torch.view_as_real(gradient) if gradient.is_complex() else gradient for gradient in dense if gradient.numel()
-    ]
+    dense = [torch.view_as_real(one) if one.is_complex() else one for one in dense if one.numel()]
     if not dense:
         return torch.zeros(())
     first = dense[0].device
@@ -46,8 +44,7 @@ def float16_underflow(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def copy_parameters(parameters: list[Tensor], every_element: bool) -> list[tuple[Tensor, Tensor]]:
     """Return [(parameter, copy of it)]; unless ``every_element``, of a sample of their elements."""
-    readable = [parameter for parameter in map(readable_tensor, parameters) if parameter is not None]
-    readable = [parameter for parameter in readable if parameter.numel()]
+    readable = [one for one in map(readable_tensor, parameters) if one is not None and one.numel()]
     if every_element:
         return [(parameter, parameter.clone()) for parameter in readable]
     chosen = sorted(readable, key=Tensor.numel, reverse=True)[:SAMPLED_PARAMETERS]

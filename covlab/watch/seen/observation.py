@@ -4,6 +4,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Literal
 
 import torch
@@ -47,7 +48,7 @@ class Observation:
         self.counts = {"forwards": 0, "backwards": 0, "steps": 0, "evaluations": 0, "evaluation_mode": 0}
 
         self.optimizers: dict[int, WatchedOptimizer] = {}
-        self.optimizers_gone = 0
+        self._numbers = count()  # of optimizers
         self.formerly_held: set[int] = set()  # ids of parameters of optimizers that are gone
 
         self.models: weakref.WeakKeyDictionary[nn.Module, CalledModel] = weakref.WeakKeyDictionary()
@@ -56,11 +57,10 @@ class Observation:
         # {(model, is any of its parameters in an optimizer?): names of those that train and are in none}
         self.parameters_in_no_optimizer: dict[tuple[str, bool], set[str]] = {}
         # longest run of forwards in training mode with neither gradients nor a backward
-        self.longest_run_without_gradient: dict[CodeLocation | None, int] = {}
+        self.longest_run_without_gradient: Counter[CodeLocation | None] = Counter()
 
         self.forwards: deque[Forward] = deque(maxlen=FORWARDS_KEPT)  # since the last step
-        # forwards without gradients or in evaluation mode
-        self.runs_since_backward: dict[CodeLocation | None, int] = {}
+        self.runs_since_backward: Counter[CodeLocation | None] = Counter()  # without gradients or in evaluation mode
         self.backwards_without_parameters: Counter[CodeLocation | None] = Counter()  # of any optimizer
 
         self.scaled_losses = {"enabled": 0, "disabled": 0}  # by a GradScaler that was
@@ -70,24 +70,21 @@ class Observation:
         """Start to watch an optimizer, or its new parameters if it is already watched."""
         if not getattr(optimizer, "param_groups", None):
             return None
-        known = self.find(optimizer)
-        if known is not None:
-            known.hook_parameters()
-            return known
-        self._drop_collected_optimizers()
-        watched = WatchedOptimizer(optimizer, len(self.optimizers) + self.optimizers_gone)
-        self.optimizers[watched.number] = watched
-        for model in self.models.values():
-            model.trained = None
+        watched = self.find(optimizer)
+        if watched is None:
+            self._drop_collected_optimizers()
+            watched = WatchedOptimizer(optimizer, next(self._numbers))
+            self.optimizers[watched.number] = watched
+            for model in self.models.values():
+                model.trained = None
+        watched.hook_parameters()
         return watched
 
     def _drop_collected_optimizers(self) -> None:
         for number in [number for number, watched in self.optimizers.items() if watched.ref() is None]:
             gone = self.optimizers.pop(number)
-            self.formerly_held |= gone.hooked
-            self.optimizers_gone += 1
-            for hook in gone.hooks:
-                hook.remove()
+            self.formerly_held.update(gone.hooks)
+            gone.stop()
 
     def find(self, optimizer: object) -> WatchedOptimizer | None:
         return next((watched for watched in self.optimizers.values() if watched.ref() is optimizer), None)

@@ -26,38 +26,39 @@ class WatchedOptimizer:
         self.open_step: Step | None = None  # the step that is running
         self.last_step: Step | None = None
 
-        self.backwards: list[Backward] = []  # since the gradients were cleared
-        self.backwards_stepped = 0  # how many of these a step already took
         self.accumulates = False  # some window had several backwards
         self.reached = False  # by the backward that is running
-        self.stepped_since_clearing = self.skipped_since_clearing = False
-        self.versions_after_backward: int | None = None  # of the parameters, after the first backward
-        self.reused_gradient_size: DeferredNumber | None = None
 
         self.unscaled = False  # by the scaler, since its last update
-        self.in_scaler_step = False
-        self.attempts_before_scaler_step = 0
-        self.clips: list[ScaledClip] = []  # whose loss had a scale, which may still be in the gradients
-        self.scaled_clips: list[ScaledClip] = []  # whose gradients are known to have contained the scale
+        self.attempts_before_scaler_step: int | None = None  # None: the scaler is making no step
         self.clipped_norm: tuple[Tensor, int] | None = None  # what clipping measured, and the gradients' versions then
         self.schedule_calls: list[ScheduleCall] = []
 
-        self.gradient_sample: tuple[Tensor, Tensor] | None = None  # (parameter, sample of its gradient's elements)
-        self.gradient_factors: list[DeferredNumber] = []  # by which the loop multiplied since the last backward
         self.first_gradient_after_backward: int | None = None  # its id
-        self.gradient_pointers: set[int] | None = None  # to the gradients' storage
         self.copies_before_step: list[tuple[Tensor, Tensor]] = []
         self.compare_every_element = False  # no sampled element moved in the step before
         self.measure_exactly = False  # gradients were all zero or not all finite, so measure them without overflow
 
-        # ids of parameters
-        self.hooked: set[int] = set()
+        # of parameters, by id
+        self.hooks: dict[int, RemovableHandle] = {}
         self.with_gradient: set[int] = set()  # at any time
-        self.trainable: set[int] = set()  # when last looked at
+        self.trainable: set[int] = set()  # at the latest description
         self.in_called_modules: set[int] = set()
         self.parameter_names: dict[int, str] = {}
-        self.hooks: list[RemovableHandle] = []
-        self.hook_parameters()
+        self.forget_gradients()
+
+    def forget_gradients(self) -> None:
+        """Start a new window: no backward has run yet, or the gradients were cleared."""
+        self.backwards: list[Backward] = []
+        self.backwards_stepped = 0  # how many of these a step already took
+        self.stepped_since_clearing = self.skipped_since_clearing = False
+        self.versions_after_backward: int | None = None  # of the parameters, after the first backward
+        self.reused_gradient_size: DeferredNumber | None = None
+        self.clips: list[ScaledClip] = []  # whose loss had a scale, which may still be in the gradients
+        self.scaled_clips: list[ScaledClip] = []  # whose gradients are known to have contained the scale
+        self.gradient_sample: tuple[Tensor, Tensor] | None = None  # (parameter, sample of its gradient's elements)
+        self.gradient_factors: list[DeferredNumber] = []  # by which the loop multiplied since the last backward
+        self.gradient_pointers: set[int] | None = None  # to the gradients' storage
 
     # ---------------------------------------------------------------- parameters
 
@@ -85,13 +86,12 @@ class WatchedOptimizer:
                 watched.reached = True
 
         for parameter in self.parameters():
-            if id(parameter) not in self.hooked and parameter.requires_grad and parameter.is_leaf:
-                self.hooked.add(id(parameter))
-                self.hooks.append(parameter.register_post_accumulate_grad_hook(gradient_arrived))
+            if id(parameter) not in self.hooks and parameter.requires_grad and parameter.is_leaf:
+                self.hooks[id(parameter)] = parameter.register_post_accumulate_grad_hook(gradient_arrived)
 
     def stop(self) -> None:
         """Remove the hooks and keep no tensors."""
-        for hook in self.hooks:
+        for hook in self.hooks.values():
             hook.remove()
         self.hooks.clear()
         self.copies_before_step.clear()
@@ -148,16 +148,6 @@ class WatchedOptimizer:
             after = measurements.sample_elements(gradient).clone()
             self.gradient_sample = parameter, after
             self.gradient_factors.append(reads.number(measurements.least_squares_factor(before, after)))
-
-    def forget_gradients(self) -> None:
-        """Start a new window: the gradients were cleared."""
-        self.backwards, self.backwards_stepped = [], 0
-        self.stepped_since_clearing = self.skipped_since_clearing = False
-        self.reused_gradient_size = self.versions_after_backward = None
-        self.gradient_pointers = self.gradient_sample = None
-        self.gradient_factors = []
-        self.clips.clear()
-        self.scaled_clips.clear()
 
     # ---------------------------------------------------------------- the next step
 

@@ -35,15 +35,15 @@ class ScalerObserver:
     def before_step(self, scaler: torch.amp.GradScaler, optimizer: object, *_: object, **__: object) -> None:
         watched = self.seen.find_wrapped(optimizer)
         if watched is not None and scaler.is_enabled():
-            watched.attempts_before_scaler_step, watched.in_scaler_step = watched.attempts, True
+            watched.attempts_before_scaler_step = watched.attempts
 
     def after_step(self, scaler: torch.amp.GradScaler, optimizer: object, *_: object, **__: object) -> None:
         """Record a step that the scaler skipped without calling the optimizer."""
         watched = self.seen.find_wrapped(optimizer)
         if watched is None:
             return
-        watched.in_scaler_step = False
-        if scaler.is_enabled() and watched.attempts == watched.attempts_before_scaler_step:
+        attempts, watched.attempts_before_scaler_step = watched.attempts_before_scaler_step, None
+        if watched.attempts == attempts:
             watched.skipped_since_clearing = True
             step = watched.begin_step(caller_location(), list(watched.backwards), self.seen.forwards)
             step.optimizer_called = False

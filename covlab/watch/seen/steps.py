@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import lr_scheduler
+from torch.optim import Optimizer, lr_scheduler
 
 from covlab.watch.seen import measurements
 from covlab.watch.seen.events import ScheduleCall, Step
@@ -28,14 +28,14 @@ class StepObserver:
         self.recorder, self.seen, self.limit = recorder, recorder.observation, limit
 
     @skipped_by_compiler
-    def before_step(self, optimizer: torch.optim.Optimizer, *arguments: Any) -> Arguments | None:
+    def before_step(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
         if not self.recorder.is_watching() or self.recorder.steps_running:
             return None
         self.recorder.steps_running += 1
         return self.recorder.guard("step", self._before, optimizer, *arguments)
 
     @skipped_by_compiler
-    def after_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+    def after_step(self, optimizer: Optimizer, *_: object) -> None:
         if not self.recorder.is_watching() or not self.recorder.steps_running:
             return
         self.recorder.steps_running -= 1
@@ -63,9 +63,7 @@ class StepObserver:
 
     # ---------------------------------------------------------------- before
 
-    def _before(
-        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Arguments | None:
+    def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         watched = self.seen.adopt(optimizer)
         if watched is None:
             return None
@@ -88,7 +86,7 @@ class StepObserver:
 
     def _open(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer,
         watched: WatchedOptimizer,
         location: CodeLocation | None,
         uses_closure: bool,
@@ -100,7 +98,8 @@ class StepObserver:
         step = watched.begin_step(location, watched.backwards[watched.backwards_stepped :], self.seen.forwards)
         watched.open_step, step.uses_closure = step, uses_closure
         self._read_options(optimizer, step)
-        if step.backwards and not (watched.unscaled or watched.in_scaler_step or scales_itself):
+        in_scaler_step = watched.attempts_before_scaler_step is not None
+        if step.backwards and not (watched.unscaled or in_scaler_step or scales_itself):
             step.unremoved_loss_scale = step.backwards[-1].loss_scale
         self._note_changed_gradients(watched, step)
         step.measured = not self.seen.light or watched.attempts % LIGHT_MEASURES_ONE_IN == 1
@@ -110,7 +109,7 @@ class StepObserver:
             self.seen.look_for_parameters_in_no_optimizer()
             self.seen.describe_parameters(watched)
 
-    def _read_options(self, optimizer: torch.optim.Optimizer, step: Step) -> None:
+    def _read_options(self, optimizer: Optimizer, step: Step) -> None:
         reads = self.recorder.reads
         rates = [group["lr"] for group in optimizer.param_groups]
         step.learning_rates = [reads.number(rate.clone()) if isinstance(rate, Tensor) else rate for rate in rates]
@@ -145,7 +144,7 @@ class StepObserver:
 
     # ---------------------------------------------------------------- after
 
-    def _after(self, optimizer: torch.optim.Optimizer) -> None:
+    def _after(self, optimizer: Optimizer) -> None:
         watched = self.seen.find(optimizer)
         step = None if watched is None else watched.open_step
         if watched is None or step is None:  # a closure that was never called
