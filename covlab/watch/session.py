@@ -116,7 +116,7 @@ class watch:  # noqa: N801 - it is called like a function
                     invariant.on_step(event)
                 else:
                     invariant.on_cleared(event)
-            except Exception as error:  # noqa: BLE001 - the loop goes on, this invariant does not
+            except Exception as error:  # noqa: BLE001 - the loop continues without this invariant
                 self.broken[invariant.code] = error
         row = ledger_row(event)
         self.rows.append(row)

@@ -18,7 +18,7 @@ Tensors = Tensor | Sequence[Tensor]
 
 
 class BackwardObserver:
-    """Observes ``torch.autograd.backward``; calls ``stop`` if its hooks would be compiled with it."""
+    """Observe ``torch.autograd.backward``. Call ``stop`` if the hooks would be compiled with it."""
 
     def __init__(self, recorder: Recorder, gradients: GradientObserver, stop: Callable[[], None]) -> None:
         self.recorder, self.seen = recorder, recorder.observation
@@ -46,7 +46,7 @@ class BackwardObserver:
         return backward
 
     def _before(self, record: Backward, tensors: Tensors) -> list[Callable[[], None]]:
-        """Return what removes the hooks again."""
+        """Place hooks on the graph and return the functions that remove them."""
         record.location = caller_location()
         self.seen.runs_since_backward.clear()
         reads = self.recorder.reads

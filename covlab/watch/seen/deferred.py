@@ -17,7 +17,7 @@ class DeferredNumber:
 
 
 class DeferredReads:
-    """Scalars and vectors on their devices, read together: one wait for many windows."""
+    """Scalars and vectors on their devices that are read together, so that many windows need one wait."""
 
     def __init__(self) -> None:
         self.scalars: list[tuple[Tensor, DeferredNumber]] = []
@@ -43,7 +43,7 @@ class DeferredReads:
 
     @torch.no_grad()
     def flush(self) -> None:
-        """Wait for every device once and hand out all values."""
+        """Wait for every device once and deliver all values."""
         scalars, self.scalars = self.scalars, []
         vectors, self.vectors = self.vectors, []
         for device in {tensor.device for tensor, _ in scalars}:

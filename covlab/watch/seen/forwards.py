@@ -66,7 +66,7 @@ class ForwardObserver:
         seen.counts["evaluation_mode"] += trained and not module.training
         seen.runs_since_backward[location] += 1
         run = seen.runs_since_backward[location]
-        if trained and not seen.light and (not module.training or run > 2):  # one or two: an action, a target
+        if trained and not seen.light and (not module.training or run > 2):  # one or two: for an action or a target
             seen.fingerprints.see(samples, self.recorder.reads, None)
             self.recorder.flush_if_full()
         if trained and module.training and model.differs_in_evaluation and not torch.is_grad_enabled():

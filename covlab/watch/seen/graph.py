@@ -26,7 +26,7 @@ def metadata(node: Node) -> dict[str, Any]:
 
 
 def output_shape(node: Node) -> torch.Size | None:
-    """Return the shape of what the node made, if it made one tensor."""
+    """Return the shape of the node's output, if it has exactly one."""
     made = node._input_metadata
     return torch.Size(made[0].shape) if len(made) == 1 else None
 
@@ -41,7 +41,7 @@ def inputs_of(node: Node) -> list[Node]:
 
 
 def scales_a_scalar(node: Node) -> bool:
-    """Return whether the node makes a scalar of one other scalar, by a constant factor."""
+    """Return whether the node multiplies one scalar by a constant."""
     inputs = inputs_of(node)
     return SCALING.fullmatch(node.name()) is not None and len(inputs) == 1 and is_scalar(inputs[0])
 
@@ -52,7 +52,7 @@ def adds_scalars(node: Node) -> bool:
 
 
 def read_loss_terms(root: Tensor, backward: Backward, reads: DeferredReads) -> list[Callable[[], None]]:
-    """Fill ``backward`` with its terms when it runs. Return what removes the hooks again.
+    """Add the loss terms to ``backward``, with values once it runs. Return the functions that remove the hooks.
 
     Walk from the root through scalars as long as they are only added and scaled. A term is the first node below
     that makes a scalar of something larger. Shapes: the root is [] or [1]; every derivative is a scalar.
@@ -85,7 +85,7 @@ class _GraphReader:
             if seen < NODES_READ and (adds_scalars(node) or scales_a_scalar(node)):
                 waiting += inputs
             elif seen >= NODES_READ or all(map(is_scalar, inputs)):
-                self.backward.is_weighted_sum = False  # a scalar made of scalars in another way has no constant factor
+                self.backward.is_weighted_sum = False  # a nonlinear function of scalars has no constant factor
             else:
                 self.backward.terms.append(loss_term(node, self._derivative(node), self.reads))
 
@@ -95,7 +95,7 @@ class _GraphReader:
             self.backward.loss_scale = self.reads.number(scale)
 
     def _derivative(self, node: Node) -> DeferredNumber:
-        """Return d(root)/d(what the node made), which is known once the backward runs."""
+        """Return d(root)/d(output of the node), which is known once the backward runs."""
         number, reads = DeferredNumber(), self.reads
 
         @hidden_from_torch

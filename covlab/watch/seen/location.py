@@ -19,7 +19,7 @@ _STANDARD_LIBRARY = tuple({sysconfig.get_path(name) for name in ("stdlib", "plat
 
 @dataclass(frozen=True)
 class CodeLocation:
-    """A line of somebody's code."""
+    """A line of code."""
 
     file: str
     line: int
@@ -72,6 +72,6 @@ def caller_location() -> CodeLocation | None:
 
 
 def called_from(file: str) -> bool:
-    """Return whether ``file`` made the call that the watch is handling, as a schedule calls a schedule within it."""
+    """Return whether the observed call comes from ``file``, as when a schedule calls the schedules it contains."""
     callers = (frame.f_code.co_filename for frame, _ in walk_stack(sys._getframe(1)))
     return next((caller for caller in callers if not caller.startswith(_WATCH)), file) == file

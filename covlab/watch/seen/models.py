@@ -20,7 +20,7 @@ class CalledModel:
         self.differs_in_evaluation = self.has_batch_norm or any(
             isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0 for part in modules
         )
-        self.trained: bool | None = None  # None: look again, the optimizers have changed
+        self.trained: bool | None = None  # None: not known since the optimizers changed
 
     def is_trained(self, held: Iterable[Tensor]) -> bool:
         """Return whether one of its parameters is among those that optimizers hold."""

@@ -1,4 +1,4 @@
-"""What was seen of a training loop as a whole. Its single steps are events."""
+"""What was observed of a training loop as a whole; events describe its single steps."""
 
 import weakref
 from collections import Counter, deque
@@ -30,15 +30,15 @@ class Replacements:
     """Calls from one line that replace NaN and infinity."""
 
     calls: int = 0
-    needed: list[DeferredNumber] = field(default_factory=list)  #: not 0: the call met a value that was not finite
+    needed: list[DeferredNumber] = field(default_factory=list)  #: not 0: the call met NaN or infinity
 
 
 class Observation:
-    """What was seen of a loop. Observers write it, and invariants read it at the end.
+    """What was observed of a loop. Observers write it, and invariants read it at the end.
 
     Attributes:
-        failures: {part: the error by which its observation ended}.
-        blocked: why nothing could be seen from some time on; None: nothing blocked the view.
+        failures: {part: the error that ended its observation}.
+        blocked: why the observation stopped early; None: it did not.
     """
 
     def __init__(self, light: bool = False) -> None:
@@ -54,7 +54,7 @@ class Observation:
         self.models: weakref.WeakKeyDictionary[nn.Module, CalledModel] = weakref.WeakKeyDictionary()
         self.modules_called: set[int] = set()  # ids of modules that ran with gradients enabled
         self.fingerprints = Fingerprints()
-        # {(model, is any of its parameters in an optimizer?): names of those that train and are in none}
+        # {(model, does an optimizer hold any of its parameters?): names of those that get gradients and are in none}
         self.parameters_in_no_optimizer: dict[tuple[str, bool], set[str]] = {}
         # longest run of forwards in training mode with neither gradients nor a backward
         self.longest_run_without_gradient: Counter[CodeLocation | None] = Counter()
@@ -63,7 +63,7 @@ class Observation:
         self.runs_since_backward: Counter[CodeLocation | None] = Counter()  # without gradients or in evaluation mode
         self.backwards_without_parameters: Counter[CodeLocation | None] = Counter()  # of any optimizer
 
-        self.scaled_losses = {"enabled": 0, "disabled": 0}  # by a GradScaler that was
+        self.scaled_losses = {"enabled": 0, "disabled": 0}  # by GradScalers that were enabled or disabled
         self.replacements: dict[tuple[CodeLocation | None, Replaced], Replacements] = {}
 
     def adopt(self, optimizer: torch.optim.Optimizer) -> WatchedOptimizer | None:
@@ -72,19 +72,16 @@ class Observation:
             return None
         watched = self.find(optimizer)
         if watched is None:
-            self._drop_collected_optimizers()
+            for gone in [one for one in self.optimizers.values() if one.ref() is None]:
+                self.formerly_held.update(gone.hooks)
+                gone.stop()
+                del self.optimizers[gone.number]
             watched = WatchedOptimizer(optimizer, next(self._numbers))
             self.optimizers[watched.number] = watched
             for model in self.models.values():
                 model.trained = None
         watched.hook_parameters()
         return watched
-
-    def _drop_collected_optimizers(self) -> None:
-        for number in [number for number, watched in self.optimizers.items() if watched.ref() is None]:
-            gone = self.optimizers.pop(number)
-            self.formerly_held.update(gone.hooks)
-            gone.stop()
 
     def find(self, optimizer: object) -> WatchedOptimizer | None:
         return next((watched for watched in self.optimizers.values() if watched.ref() is optimizer), None)
@@ -98,7 +95,7 @@ class Observation:
         return (parameter for watched in self.optimizers.values() for parameter in watched.parameters())
 
     def describe_parameters(self, watched: WatchedOptimizer) -> None:
-        """Note names and states of the optimizer's parameters while the models are alive."""
+        """Record names and states of the optimizer's parameters while the models are alive."""
         watched.trainable = {id(parameter) for parameter in watched.parameters() if parameter.requires_grad}
         watched.with_gradient.update(map(id, watched.parameters_with_gradient()))
         for module in list(self.models):
@@ -124,7 +121,7 @@ class Observation:
         return next((self.failures[part] for part in (*needs, "step", "numbers") if part in self.failures), None)
 
     def missing(self, needs: tuple[Part, ...]) -> str | None:
-        """Return why a part that is needed could not be seen in this run."""
+        """Return why a part that is needed could not be observed in this run."""
         if "scaler" in needs and self.scaled_losses["disabled"] and not self.scaled_losses["enabled"]:
             return "the GradScaler is disabled, as one for CUDA is on a CPU"
         return None

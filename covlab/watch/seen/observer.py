@@ -23,7 +23,7 @@ from covlab.watch.seen.steps import StepObserver
 
 
 class Observer:
-    """The observers of all parts of a loop, and when they start and stop.
+    """The observers of all parts of a loop, started and stopped together.
 
     Args:
         receive: gets every event in order, once its numbers have been read.
@@ -88,7 +88,7 @@ class Observer:
             watched.stop()
 
     def stop(self) -> None:
-        """Put everything back and hand on the last events."""
+        """Restore everything and deliver the last events."""
         self.stop_watching()
         self._patches.restore()
         self.recorder.flush()

@@ -1,4 +1,4 @@
-"""An optimizer that is watched, and where its gradients come from."""
+"""An optimizer that is watched, and the origin of its gradients."""
 
 import weakref
 from collections.abc import Iterable
@@ -13,12 +13,12 @@ from covlab.watch.seen.events import Backward, Forward, ScaledClip, ScheduleCall
 from covlab.watch.seen.isolation import hidden_from_torch, readable_tensor
 from covlab.watch.seen.location import CodeLocation
 
-CLOSELY_WATCHED_STEPS = 12  # whose parameters are compared element by element, and gradients measured without overflow
-LIGHT_MEASURES_ONE_IN = 8  # steps
+CLOSELY_WATCHED_STEPS = 12  # the first; every element is compared, and gradients are measured without overflow
+LIGHT_MEASURES_ONE_IN = 8  # steps, in a light watch
 
 
 class WatchedOptimizer:
-    """An optimizer, the gradients it has now, and what was done to them since they were cleared."""
+    """An optimizer, its current gradients, and what was done to them since they were last cleared."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, number: int) -> None:
         self.ref, self.number, self.name = weakref.ref(optimizer), number, type(optimizer).__name__
@@ -36,8 +36,8 @@ class WatchedOptimizer:
 
         self.first_gradient_after_backward: int | None = None  # its id
         self.copies_before_step: list[tuple[Tensor, Tensor]] = []
-        self.compare_every_element = False  # no sampled element moved in the step before
-        self.measure_exactly = False  # gradients were all zero or not all finite, so measure them without overflow
+        self.compare_every_element = False  # because no sampled element moved in the previous step
+        self.measure_exactly = False  # without overflow, because gradients were all zero or not all finite
 
         # of parameters, by id
         self.hooks: dict[int, RemovableHandle] = {}
@@ -57,7 +57,7 @@ class WatchedOptimizer:
         self.clips: list[ScaledClip] = []  # whose loss had a scale, which may still be in the gradients
         self.scaled_clips: list[ScaledClip] = []  # whose gradients are known to have contained the scale
         self.gradient_sample: tuple[Tensor, Tensor] | None = None  # (parameter, sample of its gradient's elements)
-        self.gradient_factors: list[DeferredNumber] = []  # by which the loop multiplied since the last backward
+        self.gradient_factors: list[DeferredNumber] = []  # the loop's own, since the last backward
         self.gradient_pointers: set[int] | None = None  # to the gradients' storage
 
     # ---------------------------------------------------------------- parameters
@@ -72,7 +72,7 @@ class WatchedOptimizer:
         return sum(parameter._version for parameter in self.parameters())
 
     def names_of(self, parameters: set[int]) -> list[str]:
-        return [self.parameter_names.get(one, "one of no model that was called") for one in parameters]
+        return [self.parameter_names.get(one, "a tensor of no model that was called") for one in parameters]
 
     def hook_parameters(self) -> None:
         """Observe which parameters get gradients, including those added since the last call."""
@@ -130,7 +130,7 @@ class WatchedOptimizer:
         return reads.number(measurements.gradient_size(gradients, exact)) if gradients else None
 
     def sample_gradient(self) -> None:
-        """Copy some elements of the largest gradient, to see later what was done to them."""
+        """Copy some elements of the largest gradient, to compare them with later ones."""
         dense = [one for one in self.parameters() if one.grad is not None and not one.grad.is_sparse]
         largest = max(dense, key=Tensor.numel, default=None)
         gradient = None if largest is None else readable_tensor(largest.grad)
@@ -139,7 +139,7 @@ class WatchedOptimizer:
             self.gradient_sample = largest, measurements.sample_elements(gradient).clone()
 
     def compare_gradient_sample(self, reads: DeferredReads) -> None:
-        """Record by which factor the gradients were multiplied since they were sampled, and sample them again."""
+        """Record the factor that the gradients were multiplied by since they were sampled, and sample them again."""
         if self.gradient_sample is None:
             return
         parameter, before = self.gradient_sample

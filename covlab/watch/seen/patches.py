@@ -1,25 +1,24 @@
-"""Replace functions of torch for a while, in every module that has imported them, and put them back."""
+"""Replace functions of torch temporarily, in every module that has imported them, and restore them."""
 
 import functools
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from types import ModuleType
 
 from torch.jit._builtins import _find_builtin, _get_builtin_table, _register_builtin
 
 from covlab.watch.seen.isolation import skipped_by_compiler
-from covlab.watch.seen.recorder import Function
+from covlab.watch.seen.recorder import Decorator, Function
 
 
 class Patches:
-    """Methods and functions that are replaced, and how to put them back."""
+    """Methods and functions that are replaced, and how to restore them."""
 
     def __init__(self) -> None:
         self._methods = ExitStack()
         self._functions: list[tuple[Function, Function]] = []
 
-    def method(self, owner: type, name: str, wrap: Callable[[Function], Function]) -> None:
+    def method(self, owner: type, name: str, wrap: Decorator) -> None:
         """Replace ``owner.name`` by ``wrap(original)``."""
         original = getattr(owner, name)
         if name in vars(owner):
@@ -28,7 +27,7 @@ class Patches:
             self._methods.callback(delattr, owner, name)
         setattr(owner, name, _wrapped(original, wrap))
 
-    def function(self, module: ModuleType, name: str, wrap: Callable[[Function], Function]) -> None:
+    def function(self, module: ModuleType, name: str, wrap: Decorator) -> None:
         """Replace a module's function, also where another module has imported it by name."""
         original = getattr(module, name)
         replacement = _wrapped(original, wrap)
@@ -40,7 +39,7 @@ class Patches:
         _exchange([(original, replacement)])
 
     def restore(self) -> None:
-        """Put everything back, also in modules that have imported a replacement by name since."""
+        """Restore everything, also in modules that have imported a replacement by name since."""
         self._methods.close()
         _exchange([(replacement, original) for original, replacement in self._functions])
         while self._functions:
@@ -50,12 +49,12 @@ class Patches:
             rules.clear_lru_cache()  # the compiler caches which function a name of torch stands for
 
 
-def _wrapped(original: Function, wrap: Callable[[Function], Function]) -> Function:
+def _wrapped(original: Function, wrap: Decorator) -> Function:
     return skipped_by_compiler(functools.wraps(original)(wrap(original)))
 
 
 def _exchange(pairs: list[tuple[Function, Function]]) -> None:
-    """Replace the first by the second of each pair in every module."""
+    """Replace the first of each pair by the second in every module."""
     replacements = {id(old): new for old, new in pairs}
     for module in list(sys.modules.values()):
         names = getattr(module, "__dict__", None)

@@ -1,4 +1,4 @@
-"""Run the watch's own code so that it never breaks the loop, and hand on the events it records."""
+"""Run the watch's own code so that it never breaks the loop, and deliver the events it records."""
 
 import math
 import threading
@@ -18,6 +18,7 @@ NUMBERS_WAITING = 4096  # on the device, at most
 P = ParamSpec("P")
 R = TypeVar("R")
 Function = Callable[..., Any]
+Decorator = Callable[[Function], Function]
 
 
 class Recorder:
@@ -34,25 +35,23 @@ class Recorder:
 
     @skipped_by_compiler
     def is_watching(self) -> bool:
-        """Return whether what runs now belongs to the watched loop, and has values."""
+        """Return whether the running code belongs to the watched loop and its tensors have values."""
         return self.active and threading.get_ident() == self.thread and not has_no_values()
 
     @hidden_from_torch
     def guard(self, part: Part, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
-        """Call ``function``. If it fails, the loop goes on, and its part is no longer observed."""
+        """Call ``function``. If it fails, the loop continues, and this part is no longer observed."""
         failures = self.observation.failures
         if part in failures:
             return None
         try:
             return function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - the loop goes on
+        except Exception as error:  # noqa: BLE001 - the loop continues
             failures[part] = error
             return None
 
-    def around(
-        self, part: Part, before: Function | None = None, after: Function | None = None
-    ) -> Callable[[Function], Function]:
-        """Return a wrapper that also calls ``before`` and ``after`` with a function's arguments, then ``result``."""
+    def around(self, part: Part, before: Function | None = None, after: Function | None = None) -> Decorator:
+        """Return a decorator that calls ``before`` and ``after`` with the function's arguments, and its ``result``."""
 
         def wrap(original: Function) -> Function:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -74,7 +73,7 @@ class Recorder:
             self.flush()
 
     def flush(self) -> None:
-        """Wait for the device once, and hand on the events since the last time."""
+        """Wait for the device once, and deliver the events since the last time."""
         self.guard("numbers", self.reads.flush)
         events, self.events = self.events, []
         for event in events:

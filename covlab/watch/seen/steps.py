@@ -20,7 +20,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class StepLimitReached(BaseException):
-    """The requested number of steps was made. It is no Exception, so ``except Exception`` in a script lets it pass."""
+    """The requested number of steps was made. This is no ``Exception``, so ``except Exception`` does not catch it."""
 
 
 class StepObserver:
@@ -52,7 +52,7 @@ class StepObserver:
             watched.schedule_calls.append(ScheduleCall(id(schedule), location))
 
     def close(self, watched: WatchedOptimizer, step: Step) -> None:
-        """Record a step that is over."""
+        """Record a finished step."""
         for backward in watched.backwards:
             backward.stepped = step.optimizer_called
         self.seen.forwards.clear()
@@ -85,13 +85,9 @@ class StepObserver:
         return args, {**kwargs, "closure": opened}
 
     def _open(
-        self,
-        optimizer: Optimizer,
-        watched: WatchedOptimizer,
-        location: CodeLocation | None,
-        uses_closure: bool,
+        self, optimizer: Optimizer, watched: WatchedOptimizer, location: CodeLocation | None, uses_closure: bool
     ) -> None:
-        """Record what the optimizer is about to take, now that the gradients are complete."""
+        """Record the state before the optimizer's step, now that the gradients are complete."""
         scales_itself = getattr(optimizer, "grad_scale", None) is not None
         if scales_itself:
             watched.note_scaled_clips()
@@ -117,7 +113,7 @@ class StepObserver:
         step.found_inf = reads.number(found_inf.detach().clone()) if isinstance(found_inf, Tensor) else None
 
     def _note_changed_gradients(self, watched: WatchedOptimizer, step: Step) -> None:
-        """Record what was done to the gradients since the backwards made them."""
+        """Record what was done to the gradients since the last backward."""
         step.reuses_gradients = watched.stepped_since_clearing and bool(watched.backwards)
         step.reused_gradient_size = watched.reused_gradient_size
         watched.compare_gradient_sample(self.recorder.reads)
@@ -155,5 +151,5 @@ class StepObserver:
         watched.stepped_since_clearing = bool(watched.backwards)
         watched.reused_gradient_size, watched.open_step = None, None
         self.close(watched, step)
-        del watched.backwards[:-1]  # a loop may never clear, so keep only the fact that there was a backward
+        del watched.backwards[:-1]  # bounded even if the loop never clears: one shows that there was any
         watched.backwards_stepped = len(watched.backwards)
