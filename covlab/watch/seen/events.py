@@ -88,7 +88,7 @@ class Step:
     reused_gradient_size: DeferredNumber | None = None  #: before the next backward, if not cleared by then
     schedule_calls: list[ScheduleCall] = field(default_factory=list)  #: since the step before
     scaled_clips: list[ScaledClip] = field(default_factory=list)
-    gradient_factors: list[DeferredNumber] = field(default_factory=list)  #: the loop's own, since the backward
+    gradient_factors: list[DeferredNumber] = field(default_factory=list)  #: that the loop multiplied them by
     unremoved_loss_scale: DeferredNumber | None = None  #: no call was seen that removes it from the gradients
     gradients_assigned: bool = False  #: the loop put its own tensors in place of the gradients
     has_gradient_hooks: bool = False  #: hooks on the parameters may have changed their gradients

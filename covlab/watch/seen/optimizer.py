@@ -13,7 +13,7 @@ from covlab.watch.seen.events import Backward, Forward, ScaledClip, ScheduleCall
 from covlab.watch.seen.isolation import hidden_from_torch, readable_tensor
 from covlab.watch.seen.location import CodeLocation
 
-CLOSELY_WATCHED_STEPS = 12  # the first; every element is compared, and gradients are measured without overflow
+CLOSELY_WATCHED_STEPS = 12  # at first, compare every element and measure gradients without overflow
 LIGHT_MEASURES_ONE_IN = 8  # steps, in a light watch
 
 
@@ -42,7 +42,7 @@ class WatchedOptimizer:
         # of parameters, by id
         self.hooks: dict[int, RemovableHandle] = {}
         self.with_gradient: set[int] = set()  # at any time
-        self.trainable: set[int] = set()  # at the latest description
+        self.trainable: set[int] = set()  # when last described
         self.in_called_modules: set[int] = set()
         self.parameter_names: dict[int, str] = {}
         self.forget_gradients()
@@ -57,7 +57,7 @@ class WatchedOptimizer:
         self.clips: list[ScaledClip] = []  # whose loss had a scale, which may still be in the gradients
         self.scaled_clips: list[ScaledClip] = []  # whose gradients are known to have contained the scale
         self.gradient_sample: tuple[Tensor, Tensor] | None = None  # (parameter, sample of its gradient's elements)
-        self.gradient_factors: list[DeferredNumber] = []  # the loop's own, since the last backward
+        self.gradient_factors: list[DeferredNumber] = []  # that the loop multiplied them by since the last backward
         self.gradient_pointers: set[int] | None = None  # to the gradients' storage
 
     # ---------------------------------------------------------------- parameters

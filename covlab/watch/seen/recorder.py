@@ -51,7 +51,7 @@ class Recorder:
             return None
 
     def around(self, part: Part, before: Function | None = None, after: Function | None = None) -> Decorator:
-        """Return a decorator that calls ``before`` and ``after`` with the function's arguments, and its ``result``."""
+        """Return a decorator that also calls ``before`` and ``after``, which gets the function's ``result``, too."""
 
         def wrap(original: Function) -> Function:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
