@@ -1,4 +1,4 @@
-"""What a watch promises: it changes nothing, holds nothing, waits for nobody, survives itself; and the command."""
+"""Test that a watch changes nothing, keeps nothing alive, never waits, and survives its errors; and the command."""
 
 import gc
 import json
@@ -33,7 +33,7 @@ from covlab.watch.seen.fingerprints import Fingerprints
 
 
 def patched() -> list[Any]:
-    """Everything that a watch replaces, as it is now."""
+    """Return everything that a watch replaces, in its current state."""
     scheduler, scaler = torch.optim.lr_scheduler, torch.amp.GradScaler
     places = [
         (nn.Module, "__call__"),
@@ -121,7 +121,7 @@ def test_memory_is_bounded() -> None:
 
 @pytest.mark.parametrize("rate", [0.01, 0.0])
 def test_memory_does_not_grow_with_the_steps(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither on a run that moves nor on one that does not: what is kept of a step goes with it."""
+    """Nothing is kept of a step, whether the parameters move or not."""
     monkeypatch.setattr("covlab.watch.session.ROWS_KEPT", 32)
     monkeypatch.setattr("covlab.watch.invariants.w14_logged_loss.STEPS_KEPT", 32)
     model = nn.Linear(8, 4)
@@ -141,7 +141,7 @@ def test_memory_does_not_grow_with_the_steps(rate: float, monkeypatch: pytest.Mo
 
 
 def weight(root: object) -> int:
-    """Bytes of everything that can be reached, tensors and modules each as one thing."""
+    """Return the bytes of everything that can be reached, without the contents of tensors and modules."""
     seen, waiting, total = set(), [root], 0
     while waiting:
         thing = waiting.pop()
@@ -262,7 +262,7 @@ def test_no_micro_batch_waits_for_the_device(light: bool) -> None:
     with watch(model, optimizer, light=light) as w:
         seen = loop()
         invariants: list[Any] = w.invariants
-        # nothing was brought in on the way
+        # no number has been read so far
         assert not any(invariant.steps for invariant in invariants if invariant.code == "W02")
     assert seen == alone
 

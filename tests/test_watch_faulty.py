@@ -1,6 +1,4 @@
-"""Catching: each textbook loop's bug is found, and nothing but its consequences beside it, at the line it is in; the
-rest is said to be invisible.
-"""
+"""Test that the bug of each textbook loop is found at its line, with nothing but its consequences."""
 
 import re
 from pathlib import Path

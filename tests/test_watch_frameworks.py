@@ -1,6 +1,4 @@
-"""Loops that others run: torch.compile, DDP on gloo, Accelerate, Fabric, Lightning. Correct ones get no warning, bugs
-are found.
-"""
+"""Test loops under torch.compile, DDP, Accelerate, Fabric, Lightning: bugs are found, correct loops get no warning."""
 
 import importlib.util
 import os
@@ -23,7 +21,7 @@ def needs(module: str) -> pytest.MarkDecorator:
 
 
 def weights(w: watch) -> Finding:
-    """What is said of the micro-batches' weights."""
+    """Return the finding about the weights of the micro-batches."""
     found = w.report().of("W01")
     assert found is not None
     return found
@@ -152,7 +150,7 @@ def test_fabric(bug: bool) -> None:
 @needs("lightning")
 @pytest.mark.parametrize("micro_batches", [40, 38])
 def test_lightning(micro_batches: int, tmp_path: Path) -> None:
-    """Its accumulation is right but for the short last window of an epoch, which it divides by the full count."""
+    """Lightning accumulates correctly, except that it divides a short last window by the full count."""
     import lightning
 
     class Module(lightning.LightningModule):

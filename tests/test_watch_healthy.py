@@ -1,4 +1,4 @@
-"""Silence: nothing above a note about a correct loop, and no parameter that is different for having been watched."""
+"""Test that a correct loop gets nothing above a note, and trains the same parameters with and without a watch."""
 
 import pytest
 import torch

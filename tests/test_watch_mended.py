@@ -1,4 +1,4 @@
-"""Every faulty textbook loop has a twin without its bug, about which the watch is silent."""
+"""Test that the watch finds nothing in the corrected version of every faulty textbook loop."""
 
 import pytest
 from watch_faulty import FAULTY
@@ -20,5 +20,5 @@ def test_of_the_twin_there_is_nothing_to_say(name: str) -> None:
     assert not w.broken and not w.observation.failures
     assert not report.findings, str(report)
     assert report.seen["steps"] >= 10
-    if invariant != "W12":  # which is about float16 without a scaler alone
+    if invariant != "W12":  # which judges only float16 without a scaler
         assert invariant not in report.unchecked, str(report)

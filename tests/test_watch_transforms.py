@@ -1,6 +1,4 @@
-"""Loops that compile, trace, export, fake, transform, wrap or intercept: each does the same for being watched, and is
-not accused.
-"""
+"""Test loops that compile, trace, export, fake, transform, wrap or intercept: same results, and no finding."""
 
 import copy
 import pickle
@@ -37,7 +35,7 @@ def train(
     steps: int = 12,
     clip: Callable[[list[nn.Parameter]], object] | None = None,
 ) -> list[nn.Parameter]:
-    """The parameters after some steps with ``call`` in the model's place."""
+    """Return the parameters after some steps with ``call`` in place of the model."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for x, y in batches(steps):
         optimizer.zero_grad()
@@ -66,7 +64,7 @@ def compiled_clipping() -> Sequence[Value]:
 
 @loop
 def compiled_step() -> Sequence[Value]:
-    """What is counted on between its frames makes none of them compile again."""
+    """Counters that the watch changes between compiled frames make no frame compile again."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
 
@@ -209,7 +207,7 @@ def without_data() -> Sequence[Value]:
 
 @loop
 def intercepted() -> Sequence[Value]:
-    """A mode and a subclass of the user's see what the loop calls, and nothing of ours."""
+    """A user's mode and tensor subclass see the calls of the loop, and none of the watch."""
     seen = []
 
     class Mode(TorchFunctionMode):
@@ -278,9 +276,7 @@ def sharded() -> Sequence[Value]:
 
 @loop
 def captured() -> Sequence[Value]:
-    """As under torch.cuda.graph: what is recorded is played again and again, and has to be the loop's alone. (Here it
-    also runs, without a GPU.)
-    """
+    """Under a capture like that of torch.cuda.graph, only calls of the loop are recorded. (Here they also run.)"""
     recorded = []
 
     class Capture(TorchDispatchMode):
@@ -305,7 +301,7 @@ def captured() -> Sequence[Value]:
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_loop_does_the_same_for_being_watched(name: str) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what is deprecated
+        warnings.simplefilter("ignore")  # deprecations
         torch.manual_seed(0)
         alone = LOOPS[name]()
         torch.manual_seed(0)
@@ -326,7 +322,7 @@ def test_backwards_that_are_compiled_are_the_reason_why_nothing_was_checked() ->
 
 
 def test_a_compiler_that_was_first_used_under_a_watch_works_after_it() -> None:
-    """Its tables are made at the first use, from what torch's names mean then."""
+    """The compiler builds its tables at the first use, from the functions that torch's names stand for then."""
     torch._dynamo.trace_rules.clear_lru_cache()
     with watch():
         watched = LOOPS["compiled_without_a_break"]()

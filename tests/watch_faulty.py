@@ -1,11 +1,11 @@
 """Textbook loops with one bug each, none of which raises an exception.
 
-``FAULTY`` {name: (loop, invariant, verdict)}: what has to be found, or None where a step shows nothing. A name that
-``covlab faults`` has too is the same bug. A loop takes ``log``, called with what it prints as its training loss.
+``FAULTY`` {name: (loop, invariant, verdict)}: what must be found, or None if no step shows the bug. A name that is also
+in ``covlab faults`` is the same bug. A loop takes ``log`` and calls it with what it prints as its training loss.
 """
 
 # mypy: no-strict-optional, disable-error-code="index"
-# A textbook loop does not ask whether a gradient is None, and one of these looks a verdict up where it is not.
+# A textbook loop does not ask whether a gradient is None, and one of these looks up a verdict under a wrong key.
 
 import math
 from collections.abc import Callable
@@ -179,7 +179,7 @@ def half(
     scale: float = 2.0**24,
     update_always: bool = False,
 ) -> None:
-    """Mixed precision; each argument is the place of a bug."""
+    """Mixed precision; each argument switches on one bug."""
     model = network()
     optimizer = adamw(model)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step / 10))
@@ -267,7 +267,7 @@ def nan_loss_sanitized(log: Log = print) -> None:
 
 @faulty("W02")
 def overflow_probe_wrong_key(log: Log = print) -> None:
-    """The scaler's verdict is looked up where it is not, and the answer is always that all is well."""
+    """The scaler's overflow flag is looked up under a wrong key, so every step seems fine."""
     model = network()
     optimizer = adamw(model)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
@@ -353,7 +353,7 @@ def swallowed_exception(log: Log = print) -> None:
         optimizer.step()
 
 
-# Not in the museum: what textbook loops suffer from beside it.
+# Bugs of textbook loops that `covlab faults` does not have.
 
 
 @faulty("W03")
@@ -495,7 +495,7 @@ def batch_statistics_accumulated(log: Log = print) -> None:
 
 @faulty("W07")
 def detached_output(log: Log = print) -> None:
-    """The loss is asked to require a gradient until PyTorch complains no more."""
+    """The loss is made to require a gradient, which silences PyTorch's error."""
     model = network()
     optimizer = adamw(model)
     for x, y in batches(14):
@@ -518,7 +518,7 @@ def loss_made_anew(log: Log = print) -> None:
 
 @faulty("W07")
 def generator_behind_detach(log: Log = print) -> None:
-    """A GAN whose generator is judged on what was detached for the critic."""
+    """A GAN whose generator loss uses the samples that were detached for the critic."""
     torch.manual_seed(0)
     generator, critic = nn.Linear(4, 8), nn.Linear(8, 1)
     of_generator, of_critic = adamw(generator), adamw(critic)
@@ -576,7 +576,7 @@ def divided_twice(log: Log = print) -> None:
 
 @faulty("W01", "warning")
 def one_of_two_losses_undivided(log: Log = print) -> None:
-    """Two backwards a micro-batch, at two places."""
+    """Two backwards per micro-batch, at two lines."""
     model, head = network(), nn.Linear(8, 4)
     optimizer = torch.optim.AdamW([*model.parameters(), *head.parameters()], lr=1e-2)
     for number, (x, y) in enumerate(batches(48), 1):

@@ -1,6 +1,7 @@
-"""Correct training loops of many kinds: a watcher has to keep silent about each of them.
+"""Correct training loops of many kinds, in which a watch must find nothing.
 
-Every function trains something small for a few windows, as people write it; nothing here knows that it is watched.
+Every function trains something small for a few windows, written as people write it, and does not know that it is
+watched.
 """
 
 # mypy: no-strict-optional
@@ -96,7 +97,7 @@ def ragged_micro_batches() -> nn.Module:
 
 @healthy
 def token_normalized() -> nn.Module:
-    """A sum over the tokens that count, over their number in the whole window."""
+    """A sum over the unmasked tokens, divided by their number in the whole window."""
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     data = batches(48, 10)
@@ -167,7 +168,7 @@ def label_smoothing() -> nn.Module:
 
 @healthy
 def several_terms() -> nn.Module:
-    """Terms divided one by one, and a penalty."""
+    """Terms that are divided separately, and a penalty."""
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for number, (x, y) in enumerate(batches(48), 1):
@@ -183,7 +184,7 @@ def several_terms() -> nn.Module:
 
 @healthy
 def sum_over_tasks() -> nn.Module:
-    """Several heads on one backbone: their losses are added, each by a backward of its own."""
+    """Several heads on one backbone, with one backward for each of their losses."""
     backbone, heads = network(), nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
     optimizer = torch.optim.AdamW([*backbone.parameters(), *heads.parameters()], lr=1e-2)
     for x, y in batches(14):
@@ -301,7 +302,7 @@ def functional_call() -> nn.Module:
 
 @healthy
 def gradients_by_hand() -> nn.Module:
-    """No zero_grad, no optimizer.step of PyTorch's for half of it; gradients cleared through None and in place."""
+    """Gradients are cleared without zero_grad: set to None, or to zero in place."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for number, (x, y) in enumerate(batches(24)):
@@ -351,7 +352,7 @@ def average_of_parameters() -> nn.Module:
 
 @healthy
 def both_sets_measured() -> nn.Module:
-    """Training and validation loss are both measured in evaluation mode, the former on a part of the training set."""
+    """Training loss, on a part of the training set, and validation loss are both measured in evaluation mode."""
     model = network(dropout=0.2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     training, held_out = batches(16), batches(3, seed=9)
@@ -495,7 +496,7 @@ def gate_by_hand() -> nn.Module:
 
 @healthy
 def sharpness_aware() -> nn.Module:
-    """Two backwards a step; the first one's gradients move the parameters away and are cleared without a step."""
+    """Two backwards per step; the first one's gradients move the parameters away and are cleared without a step."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     for x, y in batches(14):
@@ -516,7 +517,7 @@ def sharpness_aware() -> nn.Module:
 
 @healthy
 def contrastive() -> nn.Module:
-    """Two forwards a window, one backward through both; a target network that is only averaged."""
+    """Two forwards per window, one backward through both; a target network that is only averaged."""
     model = network()
     target = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -572,7 +573,7 @@ def policy_gradient() -> nn.Module:
 
 @healthy
 def gradients_divided() -> nn.Module:
-    """The gradients are divided in place of the losses, by what the window really has, and clipped after."""
+    """The gradients, not the losses, are divided by the real length of the window, then clipped."""
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     data = batches(15)
@@ -693,7 +694,7 @@ def unscaled_by_hand() -> nn.Module:
 
 @healthy
 def losses_gathered_first() -> nn.Module:
-    """A helper runs backward for every loss it is given: a critic's two, at one place."""
+    """A helper runs every backward, so both of a critic's come from one line."""
     torch.manual_seed(0)
     generator, critic = nn.Linear(4, 8), nn.Linear(8, 1)
     of_generator, of_critic = (torch.optim.Adam(part.parameters(), lr=1e-3) for part in (generator, critic))
@@ -732,7 +733,7 @@ def mean_over_samples_of_sums() -> nn.Module:
 
 @healthy
 def gradients_of_tasks_merged() -> nn.Module:
-    """Each task's gradients are taken by themselves; what is stepped is made of them."""
+    """Each task's gradients are taken separately, and the step takes a combination of them."""
     model, heads = network(), nn.ModuleList(nn.Linear(4, 4) for _ in range(2)).requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for x, y in batches(14):

@@ -1,7 +1,8 @@
-"""The twin of every faulty textbook loop: the same loop without its bug, as a difference.
+"""The corrected version of every faulty textbook loop, as a difference.
 
-``MENDS`` {name of the loop: what the advice of its finding changes}, in the notation of ``diff``; hunks stand apart by
-an empty line, and each is at one place in the loop or in what it calls. ``mended(name)`` is the loop so changed.
+``MENDS`` {name of the loop: what the advice of its finding changes}, in the notation of ``diff``. An empty line
+separates hunks, and each changes one position in the loop or in a function it calls. ``mended(name)`` returns the
+corrected loop.
 """
 
 import inspect
@@ -233,17 +234,17 @@ MENDS = {
 
 
 def apply(mend: str, source: str) -> str:
-    """Raises ValueError where a hunk's old side is not at exactly one place of ``source``."""
+    """Apply the hunks of ``mend``. Raise ValueError if the old side of one is not found exactly once in ``source``."""
     for hunk in mend.strip("\n").split("\n\n"):
         old, new = ("\n".join(line[1:] for line in hunk.split("\n") if line[0] in signs) for signs in (" -", " +"))
         if source.count(old) != 1:
-            raise ValueError(f"not at one place, but at {source.count(old)}:\n{old}")
+            raise ValueError(f"expected these lines once in the loop, found them {source.count(old)} times:\n{old}")
         source = source.replace(old, new)
     return source
 
 
 def mended(name: str) -> Callable[..., None]:
-    """The faulty loop ``name`` without its bug."""
+    """Return the faulty loop ``name`` without its bug."""
     loop = watch_faulty.FAULTY[name][0]
     called = [
         vars(watch_faulty)[one] for one in loop.__code__.co_names if inspect.isfunction(vars(watch_faulty).get(one))

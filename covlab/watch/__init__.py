@@ -1,4 +1,4 @@
-"""Watch somebody's training loop: check the invariants of a training step in their own code, unchanged.
+"""Watch a training loop: check the invariants of a training step in unchanged code.
 
     with watch(model, optimizer) as w:
         train(...)

@@ -20,7 +20,7 @@ The script runs unchanged: its arguments, its output and its exceptions are its 
 exit status:
   the script's, if it is not 0; 1 after an exception
   1    a finding is as bad as --fail-on
-  2    these options are not understood, or a file is not there
+  2    an option is not understood, or a file or folder does not exist
   0    otherwise
 
 invariants (a window is what an optimizer makes one step of):
@@ -28,30 +28,24 @@ invariants (a window is what an optimizer makes one step of):
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    usage = "%(prog)s [options] script.py [its arguments]\n       %(prog)s [options] -m module [its arguments]"
     parser = argparse.ArgumentParser(
         "python -m covlab.watch",
-        usage=usage,
-        description=(
-            "Run a training script as Python would, and say which invariants of a training step it breaks, and where."
-        ),
+        usage="%(prog)s [options] script.py [its arguments]\n       %(prog)s [options] -m module [its arguments]",
+        description="Run a training script as Python would, and show which invariants of a step it breaks, and where.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--fail-on",
-        choices=("fault", "warning", "never"),
-        default="fault",
-        help="the least finding that fails the run (fault)",
-    )
-    parser.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps, as a smoke test does")
+    verdicts = ("fault", "warning", "never")
+    parser.add_argument("--fail-on", choices=verdicts, default="fault", help="the mildest finding that fails the run")
+    parser.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps, for a smoke test")
     parser.add_argument("--light", action="store_true", help="measure one step in eight, and no inputs")
-    for name, what in (
-        ("ledger", "one JSON object a step"),
-        ("junit", "one JUnit test case an invariant"),
-        ("json", "the report as JSON"),
-    ):
-        # absolute: the script may go elsewhere
+    files = {
+        "ledger": "one JSON object per step",
+        "junit": "one JUnit test case per invariant",
+        "json": "the report as JSON",
+    }
+    for name, what in files.items():
+        # absolute, because the script may change its folder
         parser.add_argument(f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}")
     parser.add_argument("-m", dest="module", action="store_true", help="the script is the name of a module")
     parser.add_argument("script", help="file, or with -m a module, to run")
@@ -62,26 +56,24 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if not chosen.module and not Path(chosen.script).is_file():
         parser.error(f"no such file: {chosen.script}")
     for file in (chosen.ledger, chosen.junit, chosen.json):
-        if file is not None and not Path(file).parent.is_dir():  # said now, not after the training
+        if file is not None and not Path(file).parent.is_dir():  # before the training, not after it
             parser.error(f"no such folder: {Path(file).parent}")
     return chosen
 
 
 def run(chosen: argparse.Namespace) -> None:
     """Run the script as ``python script`` or ``python -m module`` would."""
+    sys.argv[:] = [chosen.script, *chosen.arguments]
     if chosen.module:
-        sys.argv[:] = [chosen.script, *chosen.arguments]
         sys.path[0] = os.getcwd()
         runpy.run_module(chosen.script, run_name="__main__", alter_sys=True)
     else:
-        sys.argv[:] = [chosen.script, *chosen.arguments]
         sys.path[0] = str(Path(chosen.script).resolve().parent)
-        # which __file__ is, wherever the script goes
-        runpy.run_path(os.path.abspath(chosen.script), run_name="__main__")
+        runpy.run_path(os.path.abspath(chosen.script), run_name="__main__")  # absolute, as __file__ is
 
 
 def starting_in_script(hook: ExceptionHook) -> ExceptionHook:
-    """Let the traceback of an uncaught exception begin in the script, not in what runs it."""
+    """Return a hook that begins the traceback of an uncaught exception in the script, not in what runs it."""
 
     def shortened(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         while trace is not None and trace.tb_frame.f_code.co_filename != __file__:

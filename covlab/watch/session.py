@@ -23,8 +23,8 @@ ROWS_KEPT = 4096  # of the ledger, in memory
 _open: "watch | None" = None
 
 
-class watch:  # noqa: N801 - it is called as a function is
-    """Watch the training loop in this context, whatever it is made of.
+class watch:  # noqa: N801 - it is called like a function
+    """Watch the training loop that runs in this context.
 
     Args:
         models_and_optimizers: those that exist already; the watch finds those that are made or stepped inside.
@@ -34,8 +34,9 @@ class watch:  # noqa: N801 - it is called as a function is
         steps: raise ``covlab.watch.StepLimitReached`` after so many steps; None: never.
 
     Raises:
-        RuntimeError: another watch is on.
+        RuntimeError: another watch is active.
         TypeError: an argument is neither a model nor an optimizer.
+        ValueError: ``steps`` is no whole number of at least 1.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class watch:  # noqa: N801 - it is called as a function is
         if steps is not None and (not isinstance(steps, int) or steps < 1):
             raise ValueError(f"steps must be a whole number of at least 1 or None, got {steps!r}")
         self.invariants: list[Invariant] = [invariant() for invariant in INVARIANTS]
-        self.broken: dict[str, Exception] = {}  # {code of an invariant: how it failed on an event}
+        self.broken: dict[str, Exception] = {}  # {code of an invariant: its error on an event}
         self.observer = Observer(self._receive, light, steps)
         self.observation = self.observer.observation
         self.rows: deque[Row] = deque(maxlen=ROWS_KEPT)
@@ -66,13 +67,13 @@ class watch:  # noqa: N801 - it is called as a function is
     def __enter__(self) -> "watch":
         global _open
         if _open is not None:
-            raise RuntimeError("another watch is on: one at a time")
+            raise RuntimeError("another watch is active: use one at a time")
         if self._ledger is not None:
             self._file = self._ledger.open("w")
         _open = self
         self.observer.start()
         for optimizer in self._optimizers:
-            self.observer.adopt(optimizer)
+            self.observation.adopt(optimizer)
         self._optimizers.clear()
         return self
 
@@ -90,7 +91,7 @@ class watch:  # noqa: N801 - it is called as a function is
         return kind is StepLimitReached
 
     def log(self, loss: float | Tensor) -> None:
-        """Hand over the training loss as the loop logs it, a mean since the last time, to have it compared (W14)."""
+        """Compare a logged training loss, the mean since the last call, with the losses that were seen (W14)."""
         self.observer.recorder.flush()
         step_number = max((watched.attempts for watched in self.observation.optimizers.values()), default=0)
         value = float(loss)
@@ -98,7 +99,7 @@ class watch:  # noqa: N801 - it is called as a function is
             invariant.on_logged_loss(step_number, value)
 
     def report(self) -> Report:
-        """Return what was found; inside the context, so far."""
+        """Return what was found; inside the context, what was found so far."""
         if self._report is not None:
             return self._report
         self.observer.recorder.flush()
@@ -115,7 +116,7 @@ class watch:  # noqa: N801 - it is called as a function is
                     invariant.on_step(event)
                 else:
                     invariant.on_cleared(event)
-            except Exception as error:  # noqa: BLE001 - the loop goes on, this invariant does not
+            except Exception as error:  # noqa: BLE001 - the loop continues without this invariant
                 self.broken[invariant.code] = error
         row = ledger_row(event)
         self.rows.append(row)
@@ -124,29 +125,27 @@ class watch:  # noqa: N801 - it is called as a function is
 
     def _judge(self) -> Report:
         seen = self.observation
-        findings: list[Finding] = []
-        unchecked: dict[str, str] = {}
         if seen.blocked is not None:
             return Report([], dict.fromkeys(TITLES, seen.blocked), dict(seen.counts))
+        findings: list[Finding] = []
+        unchecked: dict[str, str] = {}
         for invariant in self.invariants:
-            found, reason = self._check(invariant)
-            findings += found
+            reason = None
+            error = self.broken.get(invariant.code) or seen.failure_of(invariant.needs)
+            if error is None:
+                try:
+                    found, reason = invariant.finish(seen), invariant.unchecked(seen)
+                    findings += found
+                except Exception as failure:  # noqa: BLE001 - reported as not checked
+                    error = failure
+            if error is not None:
+                reason = f"the check itself failed: {type(error).__name__}: {error}"
             reason = seen.missing(invariant.needs) or reason
             if reason:
                 unchecked[invariant.code] = reason
         if not any(seen.counts.values()) and not seen.failures:
             unchecked = dict.fromkeys(TITLES, "no training was seen in this process")
         return Report(arrange(findings), unchecked, dict(seen.counts))
-
-    def _check(self, invariant: Invariant) -> tuple[list[Finding], str | None]:
-        """Return the findings of an invariant, and why it was not checked."""
-        error = self.broken.get(invariant.code) or self.observation.failure_of(invariant.needs)
-        if error is None:
-            try:
-                return invariant.finish(self.observation), invariant.unchecked(self.observation)
-            except Exception as failure:  # noqa: BLE001 - reported as not checked
-                error = failure
-        return [], f"the check itself failed: {type(error).__name__}: {error}"
 
 
 def _stop_in_child() -> None:

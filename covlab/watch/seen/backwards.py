@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from covlab.watch.seen import graph
-from covlab.watch.seen.clearing import ClearingObserver
 from covlab.watch.seen.events import Backward
+from covlab.watch.seen.gradients import GradientObserver
 from covlab.watch.seen.isolation import backward_is_compiled
 from covlab.watch.seen.location import caller_location
 from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
@@ -18,11 +18,11 @@ Tensors = Tensor | Sequence[Tensor]
 
 
 class BackwardObserver:
-    """Observes ``torch.autograd.backward``; calls ``stop`` if its hooks would be compiled with it."""
+    """Observe ``torch.autograd.backward``. Call ``stop`` if the hooks would be compiled with it."""
 
-    def __init__(self, recorder: Recorder, clearing: ClearingObserver, stop: Callable[[], None]) -> None:
-        self.recorder, self.seen, self.clearing = recorder, recorder.observation, clearing
-        self.stop = stop
+    def __init__(self, recorder: Recorder, gradients: GradientObserver, stop: Callable[[], None]) -> None:
+        self.recorder, self.seen = recorder, recorder.observation
+        self.gradients, self.stop = gradients, stop
 
     def wrap_backward(self, original: Function) -> Function:
         seen, recorder = self.seen, self.recorder
@@ -46,21 +46,19 @@ class BackwardObserver:
         return backward
 
     def _before(self, record: Backward, tensors: Tensors) -> list[Callable[[], None]]:
-        """Return what removes the hooks again."""
+        """Place hooks on the graph and return the functions that remove them."""
         record.location = caller_location()
         self.seen.runs_since_backward.clear()
         reads = self.recorder.reads
         for watched in self.seen.optimizers.values():
             watched.reached = False
-            self.clearing.note_cleared_by_hand(watched)
+            self.gradients.note_cleared_by_hand(watched)
             if watched.backwards and watched.stepped_since_clearing and watched.reused_gradient_size is None:
                 watched.reused_gradient_size = watched.gradient_size(reads)
-        if isinstance(tensors, Tensor):
-            root = tensors
-        elif len(tensors) == 1:
-            root = tensors[0]
-        else:
+        roots = [tensors] if isinstance(tensors, Tensor) else tensors
+        if len(roots) != 1:
             return []
+        root = roots[0]
         if root.numel() == 1 and not root.is_complex():
             record.loss = reads.number(root.detach().clone())
         return graph.read_loss_terms(root, record, reads)

@@ -1,6 +1,7 @@
 """Read numbers from tensors later and together, so that no step waits for its device."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,17 +9,15 @@ from torch import Tensor
 from covlab.watch.seen.isolation import readable_tensor
 
 
+@dataclass(slots=True, eq=False)
 class DeferredNumber:
     """A number that may still be on its device; ``value`` is None until it has been read."""
 
-    __slots__ = ("value",)
-
-    def __init__(self, value: float | None = None) -> None:
-        self.value = value
+    value: float | None = None
 
 
 class DeferredReads:
-    """Scalars and vectors on their devices, read together: one wait for many windows."""
+    """Scalars and vectors on their devices that are read together, so that many windows need one wait."""
 
     def __init__(self) -> None:
         self.scalars: list[tuple[Tensor, DeferredNumber]] = []
@@ -27,21 +26,16 @@ class DeferredReads:
     def __len__(self) -> int:
         return len(self.scalars) + len(self.vectors)
 
-    @torch.no_grad()
-    def number(self, tensor: Tensor) -> DeferredNumber:
-        """Return a number that will get the value of ``tensor`` [] or [1].
+    def number(self, tensor: Tensor, number: DeferredNumber | None = None) -> DeferredNumber:
+        """Return a number, or ``number``, that gets the value of ``tensor`` [] or [1] at the next flush.
 
         Nobody may write into ``tensor`` until then. The value stays None if it cannot be read.
         """
-        number = DeferredNumber()
-        self.read_into(number, tensor)
-        return number
-
-    def read_into(self, number: DeferredNumber, tensor: Tensor) -> None:
-        """Fill ``number`` with the value of ``tensor`` [] or [1] at the next flush."""
+        number = DeferredNumber() if number is None else number
         readable = readable_tensor(tensor)
         if readable is not None:
             self.scalars.append((readable, number))
+        return number
 
     def vector(self, tensor: Tensor, receive: Callable[[list[int]], None]) -> None:
         """Call ``receive`` with the values of ``tensor`` [n] at the next flush."""
@@ -49,7 +43,7 @@ class DeferredReads:
 
     @torch.no_grad()
     def flush(self) -> None:
-        """Wait for every device once and hand out all values."""
+        """Wait for every device once and deliver all values."""
         scalars, self.scalars = self.scalars, []
         vectors, self.vectors = self.vectors, []
         for device in {tensor.device for tensor, _ in scalars}:

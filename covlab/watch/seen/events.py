@@ -26,13 +26,6 @@ class Forward:
     hooks: list[RemovableHandle] = field(default_factory=list)
 
 
-class ElementFactor(NamedTuple):
-    """A number by which every element of a reduction was multiplied or divided before the reduction."""
-
-    divides: bool
-    number: DeferredNumber
-
-
 @dataclass
 class LossTerm:
     """A reduction that the loss is made of, and how much it counts."""
@@ -40,7 +33,8 @@ class LossTerm:
     reduction: Literal["mean", "sum", "other"]
     derivative: DeferredNumber  #: d(root)/d(reduction)
     elements: DeferredNumber  #: how many a sum adds up; 1 otherwise
-    element_factors: list[ElementFactor] = field(default_factory=list)
+    #: (does it divide?, number) by which every element was scaled before the reduction
+    element_factors: list[tuple[bool, DeferredNumber]] = field(default_factory=list)
     ambiguous: bool = False  #: its elements were weighted one by one, or it may be a mean over another axis
     classes: int = 0  #: of a cross-entropy
 
@@ -52,11 +46,11 @@ class Backward:
     number: int
     location: CodeLocation | None
     loss: DeferredNumber | None = None  #: value of the root
-    loss_scale: DeferredNumber | None = None  #: the GradScaler's, if it scaled the loss
-    outer_derivative: DeferredNumber | None = None  #: d(root)/d(what lies below the root's own scalings)
+    loss_scale: DeferredNumber | None = None  #: of the GradScaler, if it scaled the loss
+    outer_derivative: DeferredNumber | None = None  #: d(root)/d(the first node that does more than scale)
     terms: list[LossTerm] = field(default_factory=list)
     is_weighted_sum: bool = False  #: only additions and scalings lie between the root and its terms
-    stepped: bool = False  #: some optimizer made a step of its gradients
+    stepped: bool = False  #: some optimizer took its gradients in a step
 
 
 class ScheduleCall(NamedTuple):
@@ -75,7 +69,7 @@ class ScaledClip(NamedTuple):
 
 @dataclass
 class Step:
-    """What one optimizer made of the backwards since its gradients were cleared."""
+    """One step of an optimizer, and the backwards since its gradients were cleared."""
 
     optimizer: int  #: number of the optimizer
     number: int  #: of this optimizer's attempts, from 1
@@ -83,7 +77,7 @@ class Step:
     backwards: list[Backward]
     forwards: list[Forward]
     optimizer_called: bool = True  #: False: the scaler skipped the step without calling the optimizer
-    found_inf: DeferredNumber | None = None  #: what the optimizer was told, if it decides itself
+    found_inf: DeferredNumber | None = None  #: passed to an optimizer that skips steps itself
     gradient_size: DeferredNumber | None = None  #: 0 if all are zero, not finite if one is not
     zero_fraction: DeferredNumber | None = None  #: of the gradients' elements, in float16 without a loss scale
     subnormal_fraction: DeferredNumber | None = None  #: of the elements that are not zero
@@ -91,15 +85,15 @@ class Step:
     compared_every_element: bool = False  #: for ``tensors_moved``; else a sample
     learning_rates: list[float | DeferredNumber] = field(default_factory=list)
     reuses_gradients: bool = False  #: an earlier step already took them
-    reused_gradient_size: DeferredNumber | None = None  #: before the next backward, if nothing cleared them until then
+    reused_gradient_size: DeferredNumber | None = None  #: before the next backward, if not cleared by then
     schedule_calls: list[ScheduleCall] = field(default_factory=list)  #: since the step before
     scaled_clips: list[ScaledClip] = field(default_factory=list)
-    gradient_factors: list[DeferredNumber] = field(default_factory=list)  #: the loop multiplied by, since the backward
-    unremoved_loss_scale: DeferredNumber | None = None  #: nobody was seen to take it out of the gradients
+    gradient_factors: list[DeferredNumber] = field(default_factory=list)  #: that the loop multiplied them by
+    unremoved_loss_scale: DeferredNumber | None = None  #: no call was seen that removes it from the gradients
     gradients_assigned: bool = False  #: the loop put its own tensors in place of the gradients
     has_gradient_hooks: bool = False  #: hooks on the parameters may have changed their gradients
     uses_closure: bool = False
-    measured: bool = True  #: False: a light watch left this step out
+    measured: bool = True  #: False: a light watch does not measure this step
 
     @property
     def ran(self) -> bool:
@@ -108,12 +102,12 @@ class Step:
 
 @dataclass
 class GradientsCleared:
-    """Gradients that were cleared before any optimizer took them."""
+    """Gradients that were cleared before any optimizer used them."""
 
     optimizer: int
     location: CodeLocation | None
     backwards: list[Backward]
-    gradient_size: DeferredNumber | None  #: as in a step
+    gradient_size: DeferredNumber | None  #: 0 if all are zero, not finite if one is not
     steps_before: int  #: attempts of this optimizer so far
 
 

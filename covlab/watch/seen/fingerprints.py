@@ -10,7 +10,7 @@ from covlab.watch.seen.events import Forward
 from covlab.watch.seen.isolation import readable_tensor
 
 SAMPLES_KEPT = 100_000  # fingerprints of training and of evaluation each
-ELEMENTS = 128  # of a sample that its fingerprint is made of
+ELEMENTS = 128  # of a sample that enter its fingerprint
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _FACTORS = [((i + 1) * 0x9E3779B97F4A7C15 & 0x7FFFFFFFFFFFFFFF) | 1 for i in range(ELEMENTS)]
 
@@ -28,32 +28,27 @@ class Fingerprints:
         # A sample that is evaluated before it is trained on may be an action whose outcome is then learned.
         self.evaluated_after_training: set[int] = set()
         self.batches_since_training = 0  # evaluated ones
-        # {(batches since training, was one trained on?): batches}
+        # {(batches since training, was any sample of the batch trained on?): batches}
         self.positions: Counter[tuple[int, bool]] = Counter()
         self.evaluated_samples = 0
         self.unusable: str | None = None  # why inputs could not be used
         self._factors: dict[torch.device, Tensor] = {}
 
-    def see(
-        self,
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-        reads: DeferredReads,
-        training: bool,
-        forward: Forward | None = None,
-    ) -> None:
-        """Take the fingerprints of a model's first input, and keep the first four in ``forward``."""
-        computed = self._compute(next((item for item in (*args, *kwargs.values()) if isinstance(item, Tensor)), None))
+    def see(self, inputs: Tensor | None, reads: DeferredReads, forward: Forward | None) -> None:
+        """Take the fingerprints of a model's first input [n, ...] in an evaluation or, if given, a training forward."""
+        computed = self._compute(inputs)
         if computed is None:
             return
 
         def receive(values: list[int]) -> None:
             if forward is not None:
                 forward.fingerprints = values[:4]
-            self.batches_since_training = 0 if training else self.batches_since_training + 1
-            if training and len(self.trained) < SAMPLES_KEPT:
-                self.trained.update(values)
-            elif not training and self.evaluated_samples < SAMPLES_KEPT:
+                self.batches_since_training = 0
+                if len(self.trained) < SAMPLES_KEPT:
+                    self.trained.update(values)
+                return
+            self.batches_since_training += 1
+            if self.evaluated_samples < SAMPLES_KEPT:
                 self.evaluated.append(values)
                 self.evaluated_samples += len(values)
                 trained_before = self.trained.intersection(values)
@@ -67,11 +62,11 @@ class Fingerprints:
         """Return the fingerprints [n] of the samples of ``tensor`` [n, ...], or None if it has none."""
         flat = readable_tensor(tensor)
         if flat is None or flat.dim() < 2 or flat.shape[0] == 0:
-            self.unusable = "the model's first input is no tensor of samples"
+            self.unusable = "the model's first input is not a tensor of samples"
             return None
         flat = (torch.view_as_real(flat.resolve_conj()) if flat.is_complex() else flat).reshape(len(flat), -1)
         if flat.shape[1] < (3 if flat.is_floating_point() else 16):
-            self.unusable = "a sample is too small to be told from another"
+            self.unusable = "a sample is too small to be distinguished from others"
             return None
         flat = flat[:, :: max(1, flat.shape[1] // ELEMENTS)][:, :ELEMENTS].contiguous()
         if flat.is_floating_point():

@@ -1,5 +1,6 @@
 """Observe the outermost calls of models: forwards for training, and evaluations."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.isolation import hidden_from_torch
-from covlab.watch.seen.location import CodeLocation, caller_location
+from covlab.watch.seen.location import caller_location
 from covlab.watch.seen.models import CalledModel, differentiable_outputs
 from covlab.watch.seen.recorder import Function, Recorder
 
@@ -32,7 +33,7 @@ class ForwardObserver:
                 result = original(module, *args, **kwargs)
             finally:
                 recorder.calls_running -= 1
-            recorder.guard("forward", self._forward, module, args, kwargs, result)
+            recorder.guard("forward", self._forward, module, (*args, *kwargs.values()), result)
             return result
 
         return __call__
@@ -43,49 +44,40 @@ class ForwardObserver:
             for hook in forward.hooks:
                 hook.remove()
 
-    def _forward(self, module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], result: object) -> None:
+    def _forward(self, module: nn.Module, inputs: tuple[object, ...], result: object) -> None:
         model = self.seen.models.get(module)
         if model is None:
             model = self.seen.models[module] = CalledModel(module)
         if not model.parameters:
             return
         trained = model.is_trained(self.seen.held_parameters())
-        location, with_gradient = caller_location(), torch.is_grad_enabled()
+        samples = next((one for one in inputs if isinstance(one, Tensor)), None)
+        with_gradient = torch.is_grad_enabled()
         if not with_gradient or not module.training:
-            self._evaluation(module, model, trained, location, args, kwargs)
+            self._evaluation(module, model, trained, samples)
         if with_gradient:
-            forward = self._training_forward(module, model, trained, location, result)
+            forward = self._training_forward(module, model, trained, result)
             if module.training and trained and not self.seen.light:
-                self.seen.fingerprints.see(args, kwargs, self.recorder.reads, training=True, forward=forward)
+                self.seen.fingerprints.see(samples, self.recorder.reads, forward)
 
-    def _evaluation(
-        self,
-        module: nn.Module,
-        model: CalledModel,
-        trained: bool,
-        location: CodeLocation | None,
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-    ) -> None:
-        seen = self.seen
+    def _evaluation(self, module: nn.Module, model: CalledModel, trained: bool, samples: Tensor | None) -> None:
+        seen, location = self.seen, caller_location()
         seen.counts["evaluations"] += trained
         seen.counts["evaluation_mode"] += trained and not module.training
-        run = seen.runs_since_backward[location] = seen.runs_since_backward.get(location, 0) + 1
-        if trained and not seen.light and (not module.training or run > 2):  # one or two: an action, a target
-            seen.fingerprints.see(args, kwargs, self.recorder.reads, training=False)
+        seen.runs_since_backward[location] += 1
+        run = seen.runs_since_backward[location]
+        if trained and not seen.light and (not module.training or run > 2):  # one or two: for an action or a target
+            seen.fingerprints.see(samples, self.recorder.reads, None)
             self.recorder.flush_if_full()
         if trained and module.training and model.differs_in_evaluation and not torch.is_grad_enabled():
-            longest = seen.longest_run_without_gradient
-            longest[location] = max(run, longest.get(location, 0))
+            seen.longest_run_without_gradient |= Counter({location: run})
 
-    def _training_forward(
-        self, module: nn.Module, model: CalledModel, trained: bool, location: CodeLocation | None, result: object
-    ) -> Forward:
+    def _training_forward(self, module: nn.Module, model: CalledModel, trained: bool, result: object) -> Forward:
         seen = self.seen
         seen.modules_called.add(id(module))
         outputs = differentiable_outputs(result)
         forward = Forward(
-            location,
+            caller_location(),
             model.number,
             module.training,
             mode_matters=model.differs_in_evaluation and trained,
@@ -102,7 +94,7 @@ class ForwardObserver:
         return forward
 
     def _note_use(self, forward: Forward) -> Callable[[tuple[Tensor, ...]], None]:
-        """Return a hook that notes which backwards come through an output."""
+        """Return a hook that records which backwards come through an output."""
         recorder = self.recorder
 
         @hidden_from_torch

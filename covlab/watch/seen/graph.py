@@ -1,5 +1,6 @@
 """Read from the autograd graph what a loss is made of: d(root)/d(term), taken at its nodes while the backward runs."""
 
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -8,30 +9,13 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
-from covlab.watch.seen.events import Backward, ElementFactor, LossTerm
+from covlab.watch.seen.events import Backward, LossTerm
 from covlab.watch.seen.isolation import hidden_from_torch
 
-SCALINGS = frozenset(
-    f"{name}Backward{number}"
-    for name in (
-        "Mul",
-        "Div",
-        "Neg",
-        "ToCopy",
-        "View",
-        "Reshape",
-        "ReshapeAlias",
-        "UnsafeView",
-        "Squeeze",
-        "Unsqueeze",
-        "Alias",
-        "Clone",
-        "Mean",
-        "Sum",
-    )
-    for number in range(5)
+SCALING = re.compile(
+    "(Mul|Div|Neg|ToCopy|View|Reshape|ReshapeAlias|UnsafeView|Squeeze|Unsqueeze|Alias|Clone|Mean|Sum)Backward[0-4]"
 )
-SUMS = frozenset(f"{name}Backward{number}" for name in ("Add", "Sub", "Rsub") for number in range(3))
+SUM = re.compile("(Add|Sub|Rsub)Backward[0-2]")
 NODES_READ = 64  # per backward
 INNER_NODES_READ = 8  # per term
 LOSS_SCALE = "covlab.watch.loss_scale"  # in a node's metadata: what the GradScaler multiplied by
@@ -42,7 +26,7 @@ def metadata(node: Node) -> dict[str, Any]:
 
 
 def output_shape(node: Node) -> torch.Size | None:
-    """Return the shape of what the node made, if it made one tensor."""
+    """Return the shape of the node's output, if it has exactly one."""
     made = node._input_metadata
     return torch.Size(made[0].shape) if len(made) == 1 else None
 
@@ -57,18 +41,18 @@ def inputs_of(node: Node) -> list[Node]:
 
 
 def scales_a_scalar(node: Node) -> bool:
-    """Return whether the node makes a scalar of one other scalar, by a constant factor."""
+    """Return whether the node multiplies one scalar by a constant."""
     inputs = inputs_of(node)
-    return node.name() in SCALINGS and len(inputs) == 1 and is_scalar(inputs[0])
+    return SCALING.fullmatch(node.name()) is not None and len(inputs) == 1 and is_scalar(inputs[0])
 
 
 def adds_scalars(node: Node) -> bool:
     inputs = inputs_of(node)
-    return node.name() in SUMS and bool(inputs) and all(is_scalar(one) for one in inputs)
+    return SUM.fullmatch(node.name()) is not None and bool(inputs) and all(map(is_scalar, inputs))
 
 
 def read_loss_terms(root: Tensor, backward: Backward, reads: DeferredReads) -> list[Callable[[], None]]:
-    """Fill ``backward`` with its terms when it runs. Return what removes the hooks again.
+    """Add the loss terms to ``backward``, with values once it runs. Return the functions that remove the hooks.
 
     Walk from the root through scalars as long as they are only added and scaled. A term is the first node below
     that makes a scalar of something larger. Shapes: the root is [] or [1]; every derivative is a scalar.
@@ -86,8 +70,10 @@ class _GraphReader:
         self.backward, self.reads = backward, reads
         self.removals: list[Callable[[], None]] = []
 
-    def read(self, root: Node) -> None:
-        node = self._below_own_scalings(root)
+    def read(self, node: Node) -> None:
+        while scales_a_scalar(node):
+            self._note_loss_scale(node)
+            node = inputs_of(node)[0]
         self.backward.is_weighted_sum = True
         self.backward.outer_derivative = self._derivative(node)
         waiting, seen = [node], 0
@@ -98,17 +84,10 @@ class _GraphReader:
             inputs = inputs_of(node)
             if seen < NODES_READ and (adds_scalars(node) or scales_a_scalar(node)):
                 waiting += inputs
-            elif seen >= NODES_READ or all(is_scalar(one) for one in inputs):
-                self.backward.is_weighted_sum = False  # a scalar made of scalars in another way has no constant factor
+            elif seen >= NODES_READ or all(map(is_scalar, inputs)):
+                self.backward.is_weighted_sum = False  # a nonlinear function of scalars has no constant factor
             else:
                 self.backward.terms.append(loss_term(node, self._derivative(node), self.reads))
-
-    def _below_own_scalings(self, node: Node) -> Node:
-        self._note_loss_scale(node)
-        while scales_a_scalar(node):
-            node = inputs_of(node)[0]
-            self._note_loss_scale(node)
-        return node
 
     def _note_loss_scale(self, node: Node) -> None:
         scale = metadata(node).get(LOSS_SCALE)
@@ -116,13 +95,13 @@ class _GraphReader:
             self.backward.loss_scale = self.reads.number(scale)
 
     def _derivative(self, node: Node) -> DeferredNumber:
-        """Return d(root)/d(what the node made), which is known once the backward runs."""
+        """Return d(root)/d(output of the node), which is known once the backward runs."""
         number, reads = DeferredNumber(), self.reads
 
         @hidden_from_torch
         def hook(gradients: tuple[Tensor | None, ...]) -> None:
             if gradients[0] is not None:
-                reads.read_into(number, gradients[0])
+                reads.number(gradients[0], number)
 
         self.removals.append(node.register_prehook(hook).remove)
         return number
@@ -130,37 +109,29 @@ class _GraphReader:
 
 def loss_term(node: Node, derivative: DeferredNumber, reads: DeferredReads) -> LossTerm:
     """Return what kind of reduction the node is, and how many elements it reduces."""
-    name, below = node.name(), inputs_of(node)[0]
-    shape = output_shape(below)
-    if _saved(node, "reduction") in (1, 2):  # what torch.nn.functional calls mean and sum
-        return _loss_function(node, name, shape, derivative, reads)
+    name, below, one = node.name(), inputs_of(node)[0], DeferredNumber(1.0)
+    shape, reduction = output_shape(below), _saved(node, "reduction")  # torch's loss functions save 1: mean, 2: sum
+    if name.startswith("NllLoss") and reduction in (1, 2):
+        classes = shape[1] if shape is not None and len(shape) > 1 else 0
+        if reduction == 1:
+            return LossTerm("mean", derivative, one, classes=classes)
+        # The sum of its class weights counts, not the number of samples.
+        return LossTerm("sum", derivative, reads.number(_saved(node, "total_weight")), classes=classes)
     if name.startswith("DotBackward"):
         other = _saved(node, "tensor") if node.next_functions[0][0] is not None else _saved(node, "self")
         return LossTerm("sum", derivative, reads.number(other.detach().sum()))
-    if name.startswith(("MeanBackward", "SumBackward")) and shape is not None:
-        if name.startswith("Mean"):
-            term = LossTerm("mean", derivative, DeferredNumber(1.0))
-        else:
-            elements = DeferredNumber(float(shape.numel()))
-            term = LossTerm("sum", derivative, elements, ambiguous=may_be_mean_of_sums(shape))
+    is_plain = shape is not None and name.startswith(("MeanBackward", "SumBackward"))
+    if reduction == 1 or (is_plain and name.startswith("Mean")):
+        term = LossTerm("mean", derivative, one)
+    elif shape is not None and (reduction == 2 or is_plain):
+        elements = DeferredNumber(float(shape.numel()))
+        may_be_mean_of_sums = len(shape) > 1 and shape[0] != shape.numel()  # mean over the first axis, sum over others
+        term = LossTerm("sum", derivative, elements, ambiguous=may_be_mean_of_sums)
+    else:
+        return LossTerm("other", derivative, one)
+    if is_plain:
         read_element_factors(below, term, reads)
-        return term
-    return LossTerm("other", derivative, DeferredNumber(1.0))
-
-
-def _loss_function(
-    node: Node, name: str, shape: torch.Size | None, derivative: DeferredNumber, reads: DeferredReads
-) -> LossTerm:
-    """Return the term of one of torch's loss functions, whose input has this shape if it is known."""
-    is_cross_entropy = name.startswith("NllLoss")
-    classes = shape[1] if is_cross_entropy and shape is not None and len(shape) > 1 else 0
-    if _saved(node, "reduction") == 1:
-        return LossTerm("mean", derivative, DeferredNumber(1.0), classes=classes)
-    if is_cross_entropy:  # the sum of its class weights counts, not the number of samples
-        return LossTerm("sum", derivative, reads.number(_saved(node, "total_weight")), classes=classes)
-    if shape is None:
-        return LossTerm("other", derivative, DeferredNumber(1.0))
-    return LossTerm("sum", derivative, DeferredNumber(float(shape.numel())), ambiguous=may_be_mean_of_sums(shape))
+    return term
 
 
 def _saved(node: Node, name: str) -> Any:
@@ -168,13 +139,8 @@ def _saved(node: Node, name: str) -> Any:
     return getattr(node, f"_saved_{name}", None)
 
 
-def may_be_mean_of_sums(shape: torch.Size) -> bool:
-    """Return whether a sum over all may be meant as a mean over the first axis of sums over the others."""
-    return len(shape) > 1 and shape[0] != shape.numel()
-
-
 def read_element_factors(node: Node, term: LossTerm, reads: DeferredReads) -> None:
-    """Find by what the elements were scaled before they were reduced, all alike or one by one."""
+    """Find the factors that scaled every element before the reduction, or that scaled elements one by one."""
     for _ in range(INNER_NODES_READ):
         name, inputs = node.name(), inputs_of(node)
         if not name.startswith(("Mul", "Div", "Neg", "View", "Reshape", "Squeeze", "ToCopy")) or len(inputs) != 1:
@@ -183,9 +149,9 @@ def read_element_factors(node: Node, term: LossTerm, reads: DeferredReads) -> No
         if name.startswith(("Mul", "Div")):
             factor = _saved(node, "other")
             if isinstance(factor, Tensor) and factor.numel() == 1:
-                term.element_factors.append(ElementFactor(name.startswith("Div"), reads.number(factor)))
+                term.element_factors.append((name.startswith("Div"), reads.number(factor)))
             elif isinstance(factor, int | float):
-                term.element_factors.append(ElementFactor(name.startswith("Div"), DeferredNumber(float(factor))))
+                term.element_factors.append((name.startswith("Div"), DeferredNumber(float(factor))))
             else:
                 term.ambiguous = True
         node = inputs[0]

@@ -42,7 +42,7 @@ def skipped_by_compiler(function: AnyFunction) -> AnyFunction:
 
 @skipped_by_compiler
 def has_no_values() -> bool:
-    """Return whether tensors have no values right now.
+    """Return whether tensors have no values at the moment.
 
     That is so under tracing, export, fake tensors, transforms (grad, vmap) and the capture of a CUDA graph.
     """
@@ -62,7 +62,7 @@ def backward_is_compiled() -> bool:
 def readable_tensor(tensor: Tensor | None) -> Tensor | None:
     """Return an ordinary tensor with the same values and no graph; of a distributed tensor, this rank's part.
 
-    Return None if there are no values to read: for a fake or meta tensor, under a transform, in a foreign wrapper.
+    Return None if there are no values to read: for a fake or meta tensor, under a transform, or in an unknown wrapper.
     """
     tensor = getattr(tensor, "_local_tensor", tensor)
     if not isinstance(tensor, Tensor) or tensor.is_meta or torch._C._functorch.is_functorch_wrapped_tensor(tensor):

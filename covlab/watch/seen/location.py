@@ -6,6 +6,7 @@ import sysconfig
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from traceback import walk_stack
 from types import FrameType
 from typing import Literal
 
@@ -18,7 +19,7 @@ _STANDARD_LIBRARY = tuple({sysconfig.get_path(name) for name in ("stdlib", "plat
 
 @dataclass(frozen=True)
 class CodeLocation:
-    """A line of somebody's code."""
+    """A line of code."""
 
     file: str
     line: int
@@ -34,21 +35,18 @@ class CodeLocation:
         return f"{self}: {self.code}" if self.code else str(self)
 
     def __str__(self) -> str:
-        name = short_path(self.file)
+        """Return file and line; the path is relative to the current folder or, outside it, its last two parts."""
+        path = Path(self.file)
+        if "ipykernel_" in self.file or self.file.startswith("<ipython-input"):
+            return f"a cell of this notebook, line {self.line}"
+        if path.is_absolute() and path.is_relative_to(Path.cwd()):
+            name = str(path.relative_to(Path.cwd()))
+        else:
+            name = "/".join(path.parts[-2:])
         return f"{name}, line {self.line}" if " " in name else f"{name}:{self.line}"
 
 
-def short_path(file: str) -> str:
-    """Return the path relative to the current folder if it lies below it, else its last two parts.
-
-    A notebook's cell is called that.
-    """
-    path = Path(file)
-    if "ipykernel_" in file or file.startswith("<ipython-input"):
-        return "a cell of this notebook"
-    if path.is_absolute() and path.is_relative_to(Path.cwd()):
-        return str(path.relative_to(Path.cwd()))
-    return "/".join(path.parts[-2:])
+_location = lru_cache(maxsize=4096)(CodeLocation)
 
 
 @lru_cache(maxsize=4096)
@@ -61,29 +59,19 @@ def _owner(file: str) -> Literal["user", "library", "internal"]:
     return "internal" if file.startswith(_STANDARD_LIBRARY) else "user"
 
 
-@lru_cache(maxsize=4096)
-def _location(file: str, line: int, function: str) -> CodeLocation:
-    return CodeLocation(file, line, function)
-
-
 def caller_location() -> CodeLocation | None:
     """Return the innermost running line of the user's own code; if there is none, that of a library."""
-    frame: FrameType | None = sys._getframe(1)
-    library = None
-    while frame is not None:
+    library: FrameType | None = None
+    for frame, _ in walk_stack(sys._getframe(1)):
         owner = _owner(frame.f_code.co_filename)
-        if owner == "user" or (owner == "library" and library is None):
-            location = _location(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
-            if owner == "user":
-                return location
-            library = location
-        frame = frame.f_back
-    return library
+        if owner == "user":
+            return _location(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+        if owner == "library" and library is None:
+            library = frame
+    return library and _location(library.f_code.co_filename, library.f_lineno, library.f_code.co_name)
 
 
 def called_from(file: str) -> bool:
-    """Return whether ``file`` made the call that the watch is handling, as a schedule calls a schedule within it."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_WATCH):
-        frame = frame.f_back
-    return frame is None or frame.f_code.co_filename == file
+    """Return whether the observed call comes from ``file``, as when a schedule calls the schedules it contains."""
+    callers = (frame.f_code.co_filename for frame, _ in walk_stack(sys._getframe(1)))
+    return next((caller for caller in callers if not caller.startswith(_WATCH)), file) == file

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Backward, LossTerm
 
-TOLERANCE = 2e-3  # a third, in half precision, is wrong by 5e-4
+TOLERANCE = 2e-3  # half precision represents 1/3 with an error of 5e-4
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class MicroBatchWeight:
     """d(root)/d(loss) of one backward, without the loss scale, as if the loss were a mean."""
 
     value: float
-    certain: bool  #: False: one cannot tell what the loss is from its parts
+    certain: bool  #: False: the graph leaves open which part is the loss
     reduction: str
 
 

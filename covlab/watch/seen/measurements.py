@@ -16,9 +16,7 @@ def gradient_size(gradients: list[Tensor], exact: bool) -> Tensor:
     If ``exact``, it is the largest absolute value.
     """
     dense = [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
-    dense = [
-        torch.view_as_real(gradient) if gradient.is_complex() else gradient for gradient in dense if gradient.numel()
-    ]
+    dense = [torch.view_as_real(one) if one.is_complex() else one for one in dense if one.numel()]
     if not dense:
         return torch.zeros(())
     first = dense[0].device
@@ -30,7 +28,7 @@ def gradient_size(gradients: list[Tensor], exact: bool) -> Tensor:
 
 @torch.no_grad()
 def float16_underflow(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the fraction of exact zeros [], and of numbers below float16's normal ones among the others [].
+    """Return the fraction of exact zeros [], and the fraction of subnormal float16 numbers among the others [].
 
     Only matrices and kernels count. Rows that are all zero, as of an embedding that was not looked up, are left out.
     """
@@ -45,9 +43,8 @@ def float16_underflow(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def copy_parameters(parameters: list[Tensor], every_element: bool) -> list[tuple[Tensor, Tensor]]:
-    """Return [(parameter, copy of it)]; unless ``every_element``, of a sample of their elements."""
-    readable = [parameter for parameter in map(readable_tensor, parameters) if parameter is not None]
-    readable = [parameter for parameter in readable if parameter.numel()]
+    """Return [(parameter, copy of it)]. Unless ``every_element``, copy a sample of the largest ones."""
+    readable = [one for one in map(readable_tensor, parameters) if one is not None and one.numel()]
     if every_element:
         return [(parameter, parameter.clone()) for parameter in readable]
     chosen = sorted(readable, key=Tensor.numel, reverse=True)[:SAMPLED_PARAMETERS]
@@ -66,7 +63,7 @@ def count_moved(copies: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 @torch.no_grad()
 def least_squares_factor(before: Tensor, after: Tensor) -> Tensor:
-    """Return the factor [] by which ``before`` [n] became ``after`` [n]; NaN of zeros or of what is not finite."""
+    """Return the least-squares factor [] from ``before`` [n] to ``after`` [n]; NaN for zeros and non-finite values."""
     wide = torch.complex128 if before.is_complex() else torch.float64
     before, after = before.to(wide), after.to(wide)
     return (torch.linalg.vecdot(before, after) / torch.linalg.vecdot(before, before)).real

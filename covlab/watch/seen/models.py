@@ -14,22 +14,19 @@ class CalledModel:
 
     def __init__(self, module: nn.Module) -> None:
         self.number = next(_numbers)
-        self.parameters = {id(parameter) for parameter in module.parameters()}
+        self.parameters = set(map(id, module.parameters()))
         modules = list(module.modules())
         self.has_batch_norm = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in modules)
         self.differs_in_evaluation = self.has_batch_norm or any(
             isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0 for part in modules
         )
-        self._trained: bool | None = None
-
-    def optimizers_changed(self) -> None:
-        self._trained = None
+        self.trained: bool | None = None  # None: not known since the optimizers changed
 
     def is_trained(self, held: Iterable[Tensor]) -> bool:
         """Return whether one of its parameters is among those that optimizers hold."""
-        if self._trained is None:
-            self._trained = any(id(parameter) in self.parameters for parameter in held)
-        return self._trained
+        if self.trained is None:
+            self.trained = not self.parameters.isdisjoint(map(id, held))
+        return self.trained
 
 
 def differentiable_outputs(result: object, most: int = 8) -> list[Tensor]:

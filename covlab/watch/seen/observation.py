@@ -1,9 +1,10 @@
-"""What was seen of a training loop as a whole. Its single steps are events."""
+"""What was observed of a training loop as a whole; events describe its single steps."""
 
 import weakref
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Literal
 
 import torch
@@ -29,15 +30,15 @@ class Replacements:
     """Calls from one line that replace NaN and infinity."""
 
     calls: int = 0
-    needed: list[DeferredNumber] = field(default_factory=list)  #: not 0: the call met a value that was not finite
+    needed: list[DeferredNumber] = field(default_factory=list)  #: not 0: the call met NaN or infinity
 
 
 class Observation:
-    """What was seen of a loop. Observers write it, and invariants read it at the end.
+    """What was observed of a loop. Observers write it, and invariants read it at the end.
 
     Attributes:
-        failures: {part: the error by which its observation ended}.
-        blocked: why nothing could be seen from some time on; None: nothing blocked the view.
+        failures: {part: the error that ended its observation}.
+        blocked: why the observation stopped early; None: it did not.
     """
 
     def __init__(self, light: bool = False) -> None:
@@ -47,47 +48,40 @@ class Observation:
         self.counts = {"forwards": 0, "backwards": 0, "steps": 0, "evaluations": 0, "evaluation_mode": 0}
 
         self.optimizers: dict[int, WatchedOptimizer] = {}
-        self.optimizers_gone = 0
+        self._numbers = count()  # of optimizers
         self.formerly_held: set[int] = set()  # ids of parameters of optimizers that are gone
 
         self.models: weakref.WeakKeyDictionary[nn.Module, CalledModel] = weakref.WeakKeyDictionary()
         self.modules_called: set[int] = set()  # ids of modules that ran with gradients enabled
         self.fingerprints = Fingerprints()
-        # {(model, is any of its parameters in an optimizer?): names of those that train and are in none}
+        # {(model, does an optimizer hold any of its parameters?): names of those that get gradients and are in none}
         self.parameters_in_no_optimizer: dict[tuple[str, bool], set[str]] = {}
         # longest run of forwards in training mode with neither gradients nor a backward
-        self.longest_run_without_gradient: dict[CodeLocation | None, int] = {}
+        self.longest_run_without_gradient: Counter[CodeLocation | None] = Counter()
 
         self.forwards: deque[Forward] = deque(maxlen=FORWARDS_KEPT)  # since the last step
-        # forwards without gradients or in evaluation mode
-        self.runs_since_backward: dict[CodeLocation | None, int] = {}
+        self.runs_since_backward: Counter[CodeLocation | None] = Counter()  # without gradients or in evaluation mode
         self.backwards_without_parameters: Counter[CodeLocation | None] = Counter()  # of any optimizer
 
-        self.scaled_losses = {"enabled": 0, "disabled": 0}  # by a GradScaler that was
+        self.scaled_losses = {"enabled": 0, "disabled": 0}  # by GradScalers that were enabled or disabled
         self.replacements: dict[tuple[CodeLocation | None, Replaced], Replacements] = {}
 
     def adopt(self, optimizer: torch.optim.Optimizer) -> WatchedOptimizer | None:
         """Start to watch an optimizer, or its new parameters if it is already watched."""
         if not getattr(optimizer, "param_groups", None):
             return None
-        known = self.find(optimizer)
-        if known is not None:
-            known.hook_parameters()
-            return known
-        self._drop_collected_optimizers()
-        watched = WatchedOptimizer(optimizer, len(self.optimizers) + self.optimizers_gone)
-        self.optimizers[watched.number] = watched
-        for model in self.models.values():
-            model.optimizers_changed()
+        watched = self.find(optimizer)
+        if watched is None:
+            for gone in [one for one in self.optimizers.values() if one.ref() is None]:
+                self.formerly_held.update(gone.hooks)
+                gone.stop()
+                del self.optimizers[gone.number]
+            watched = WatchedOptimizer(optimizer, next(self._numbers))
+            self.optimizers[watched.number] = watched
+            for model in self.models.values():
+                model.trained = None
+        watched.hook_parameters()
         return watched
-
-    def _drop_collected_optimizers(self) -> None:
-        for number in [number for number, watched in self.optimizers.items() if watched.ref() is None]:
-            gone = self.optimizers.pop(number)
-            self.formerly_held |= gone.hooked
-            self.optimizers_gone += 1
-            for hook in gone.hooks:
-                hook.remove()
 
     def find(self, optimizer: object) -> WatchedOptimizer | None:
         return next((watched for watched in self.optimizers.values() if watched.ref() is optimizer), None)
@@ -101,41 +95,33 @@ class Observation:
         return (parameter for watched in self.optimizers.values() for parameter in watched.parameters())
 
     def describe_parameters(self, watched: WatchedOptimizer) -> None:
-        """Note names and states of the optimizer's parameters while the models are alive."""
+        """Record names and states of the optimizer's parameters while the models are alive."""
         watched.trainable = {id(parameter) for parameter in watched.parameters() if parameter.requires_grad}
-        watched.with_gradient |= {id(parameter) for parameter in watched.parameters_with_gradient()}
+        watched.with_gradient.update(map(id, watched.parameters_with_gradient()))
         for module in list(self.models):
-            watched.parameter_names |= {
-                id(parameter): name
-                for name, parameter in module.named_parameters()
-                if id(parameter) in watched.trainable
-            }
-            called = [part for part in module.modules() if id(part) in self.modules_called]
-            watched.in_called_modules |= {
-                id(parameter) for part in called for parameter in part.parameters(recurse=False)
-            }
+            names = {id(parameter): name for name, parameter in module.named_parameters()}
+            watched.parameter_names |= {one: name for one, name in names.items() if one in watched.trainable}
+            for part in module.modules():
+                if id(part) in self.modules_called:
+                    watched.in_called_modules.update(map(id, part.parameters(recurse=False)))
 
     def look_for_parameters_in_no_optimizer(self) -> None:
         """Find parameters of models in training that get gradients, and that no optimizer holds."""
-        held = self.formerly_held.union(id(parameter) for parameter in self.held_parameters())
+        held = self.formerly_held.union(map(id, self.held_parameters()))
         for module in list(self.models):
             if module.training and id(module) in self.modules_called:
-                names = {
-                    name
-                    for name, parameter in module.named_parameters()
-                    if parameter.requires_grad and parameter.grad is not None and id(parameter) not in held
-                }
+                free = {name: one for name, one in module.named_parameters() if id(one) not in held}
+                names = {name for name, one in free.items() if one.requires_grad and one.grad is not None}
                 if names:
-                    is_held = any(id(parameter) in held for parameter in module.parameters())
+                    is_held = not held.isdisjoint(map(id, module.parameters()))
                     self.parameters_in_no_optimizer.setdefault((type(module).__name__, is_held), set()).update(names)
 
     def failure_of(self, needs: tuple[Part, ...]) -> Exception | None:
         """Return the error that ended the observation of a part that is needed; every invariant needs the steps."""
-        parts: tuple[Part, ...] = (*needs, "step", "numbers")
-        return next((self.failures[part] for part in parts if part in self.failures), None)
+        return next((self.failures[part] for part in (*needs, "step", "numbers") if part in self.failures), None)
 
     def missing(self, needs: tuple[Part, ...]) -> str | None:
-        """Return why a part that is needed could not be seen in this run."""
+        """Return why a part that is needed could not be observed in this run."""
         if "scaler" in needs and self.scaled_losses["disabled"] and not self.scaled_losses["enabled"]:
             return "the GradScaler is disabled, as one for CUDA is on a CPU"
         return None

@@ -1,30 +1,29 @@
-"""Observe a whole training loop; never change what it does.
+"""Observe a whole training loop without changing what it does.
 
-A *window* is what an optimizer makes one step of: the backwards since its gradients were cleared. Whatever has to
-be read from a tensor stays on its device until ``DeferredReads`` reads many numbers at once.
+A *window* is what an optimizer makes one step of: the backwards since its gradients were cleared. A number that must
+be read from a tensor stays on its device until ``DeferredReads`` reads many at once.
 """
 
 from collections.abc import Callable
 
 import torch
+from torch import Tensor, nn
+from torch.optim import lr_scheduler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
 from covlab.watch.seen.backwards import BackwardObserver
-from covlab.watch.seen.clearing import ClearingObserver
-from covlab.watch.seen.clipping import ClippingObserver
 from covlab.watch.seen.events import Event
 from covlab.watch.seen.forwards import ForwardObserver
-from covlab.watch.seen.patches import Patches, patch_torch
+from covlab.watch.seen.gradients import GradientObserver
+from covlab.watch.seen.patches import Patches
 from covlab.watch.seen.recorder import Recorder
-from covlab.watch.seen.replacements import ReplacementObserver
-from covlab.watch.seen.scaler import ScalerHooks
-from covlab.watch.seen.schedules import ScheduleObserver
+from covlab.watch.seen.scaler import ScalerObserver
 from covlab.watch.seen.steps import StepObserver
 
 
 class Observer:
-    """The observers of all parts of a loop, and when they start and stop.
+    """The observers of all parts of a loop, started and stopped together.
 
     Args:
         receive: gets every event in order, once its numbers have been read.
@@ -35,27 +34,48 @@ class Observer:
     def __init__(self, receive: Callable[[Event], None], light: bool = False, steps: int | None = None) -> None:
         self.recorder = recorder = Recorder(receive, light)
         self.observation = recorder.observation
-        self.clearing = ClearingObserver(recorder)
+        self.gradients = GradientObserver(recorder)
         self.forwards = ForwardObserver(recorder)
-        self.backwards = BackwardObserver(recorder, self.clearing, self.stop_watching)
+        self.backwards = BackwardObserver(recorder, self.gradients, self.stop_watching)
         self.steps = StepObserver(recorder, steps)
-        self.scaler = ScalerHooks(recorder, self.steps)
-        self.clipping = ClippingObserver(recorder)
-        self.schedules = ScheduleObserver(recorder)
-        self.replacements = ReplacementObserver(recorder)
+        self.scaler = ScalerObserver(recorder, self.steps)
         self._patches = Patches()
         self._hooks: list[RemovableHandle] = []
 
     def start(self) -> None:
         self.recorder.active = True
-        patch_torch(self._patches, self)
+        self._patch_torch()
         self._hooks = [
             register_optimizer_step_pre_hook(self.steps.before_step),
             register_optimizer_step_post_hook(self.steps.after_step),
         ]
 
-    def adopt(self, optimizer: torch.optim.Optimizer) -> None:
-        self.observation.adopt(optimizer)
+    def _patch_torch(self) -> None:
+        """Replace everything in torch that is observed."""
+        patches, around, gradients = self._patches, self.recorder.around, self.gradients
+        patches.function(torch.autograd, "backward", self.backwards.wrap_backward)
+        patches.method(nn.Module, "__call__", self.forwards.wrap_call)
+        patches.method(nn.Module, "zero_grad", around("clear", before=gradients.before_module_zero_grad))
+
+        optimizer, adopt = torch.optim.Optimizer, self.observation.adopt
+        patches.method(optimizer, "__init__", around("optimizer", after=lambda own, *_, **__: adopt(own)))
+        patches.method(optimizer, "zero_grad", around("clear", before=gradients.before_optimizer_zero_grad))
+        for name in ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_"):
+            if hasattr(torch.nn.utils, name):
+                patches.function(torch.nn.utils, name, gradients.wrap_clip)
+
+        kind, scaler = torch.amp.GradScaler, self.scaler
+        patches.method(kind, "scale", around("scaler", after=scaler.after_scale))
+        patches.method(kind, "unscale_", around("scaler", before=scaler.before_unscale, after=scaler.after_unscale))
+        patches.method(kind, "step", around("scaler", before=scaler.before_step, after=scaler.after_step))
+        patches.method(kind, "update", around("scaler", before=scaler.before_update))
+
+        schedules = {kind for kind in vars(lr_scheduler).values() if isinstance(kind, type) and "step" in vars(kind)}
+        for schedule in schedules:
+            patches.method(schedule, "step", around("schedule", before=self.steps.before_schedule_step))
+        for name in ("nan_to_num", "nan_to_num_"):
+            patches.function(torch, name, around("replacement", before=gradients.before_nan_to_num))
+            patches.method(Tensor, name, around("replacement", before=gradients.before_nan_to_num))
 
     def stop_watching(self) -> None:
         """Remove every hook and observe nothing from now on."""
@@ -68,7 +88,7 @@ class Observer:
             watched.stop()
 
     def stop(self) -> None:
-        """Put everything back and hand on the last events."""
+        """Restore everything and deliver the last events."""
         self.stop_watching()
         self._patches.restore()
         self.recorder.flush()

@@ -1,7 +1,7 @@
-"""An optimizer that is watched, and where its gradients come from."""
+"""An optimizer that is watched, and the origin of its gradients."""
 
 import weakref
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -9,26 +9,16 @@ from torch.utils.hooks import RemovableHandle
 
 from covlab.watch.seen import measurements
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
-from covlab.watch.seen.events import Backward, ScaledClip, ScheduleCall, Step
+from covlab.watch.seen.events import Backward, Forward, ScaledClip, ScheduleCall, Step
 from covlab.watch.seen.isolation import hidden_from_torch, readable_tensor
 from covlab.watch.seen.location import CodeLocation
 
-CLOSELY_WATCHED_STEPS = 12  # whose parameters are compared element by element, and gradients measured without overflow
-
-LIGHT_MEASURES_ONE_IN = 8  # steps
-
-
-@dataclass
-class Clip:
-    """A clipping of gradients whose loss contained a loss scale."""
-
-    location: CodeLocation | None
-    loss_scale: DeferredNumber
-    still_scaled: bool = False  #: it is known that the loss scale was still in the gradients
+CLOSELY_WATCHED_STEPS = 12  # at first, compare every element and measure gradients without overflow
+LIGHT_MEASURES_ONE_IN = 8  # steps, in a light watch
 
 
 class WatchedOptimizer:
-    """An optimizer, the gradients it has now, and what was done to them since they were cleared."""
+    """An optimizer, its current gradients, and what was done to them since they were last cleared."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, number: int) -> None:
         self.ref, self.number, self.name = weakref.ref(optimizer), number, type(optimizer).__name__
@@ -36,37 +26,39 @@ class WatchedOptimizer:
         self.open_step: Step | None = None  # the step that is running
         self.last_step: Step | None = None
 
-        self.backwards: list[Backward] = []  # since the gradients were cleared
-        self.backwards_stepped = 0  # how many of these a step already took
         self.accumulates = False  # some window had several backwards
         self.reached = False  # by the backward that is running
-        self.stepped_since_clearing = self.skipped_since_clearing = False
-        self.versions_after_backward: int | None = None  # of the parameters, after the first backward
-        self.reused_gradient_size: DeferredNumber | None = None
 
         self.unscaled = False  # by the scaler, since its last update
-        self.in_scaler_step = False
-        self.attempts_before_scaler_step = 0
-        self.clips: list[Clip] = []
+        self.attempts_before_scaler_step: int | None = None  # None: the scaler is making no step
         self.clipped_norm: tuple[Tensor, int] | None = None  # what clipping measured, and the gradients' versions then
         self.schedule_calls: list[ScheduleCall] = []
 
-        self.gradient_sample: tuple[Tensor, Tensor] | None = None  # (parameter, sample of its gradient's elements)
-        self.gradient_factors: list[DeferredNumber] = []  # by which the loop multiplied since the last backward
         self.first_gradient_after_backward: int | None = None  # its id
-        self.gradient_pointers: set[int] | None = None  # to the gradients' storage
         self.copies_before_step: list[tuple[Tensor, Tensor]] = []
-        self.compare_every_element = False  # no sampled element moved in the step before
-        self.measure_exactly = False  # gradients were all zero or not all finite, so measure them without overflow
+        self.compare_every_element = False  # because no sampled element moved in the previous step
+        self.measure_exactly = False  # without overflow, because gradients were all zero or not all finite
 
-        # ids of parameters
-        self.hooked: set[int] = set()
+        # of parameters, by id
+        self.hooks: dict[int, RemovableHandle] = {}
         self.with_gradient: set[int] = set()  # at any time
-        self.trainable: set[int] = set()  # when last looked at
+        self.trainable: set[int] = set()  # when last described
         self.in_called_modules: set[int] = set()
         self.parameter_names: dict[int, str] = {}
-        self.hooks: list[RemovableHandle] = []
-        self.hook_parameters()
+        self.forget_gradients()
+
+    def forget_gradients(self) -> None:
+        """Start a new window: no backward has run yet, or the gradients were cleared."""
+        self.backwards: list[Backward] = []
+        self.backwards_stepped = 0  # how many of these a step already took
+        self.stepped_since_clearing = self.skipped_since_clearing = False
+        self.versions_after_backward: int | None = None  # of the parameters, after the first backward
+        self.reused_gradient_size: DeferredNumber | None = None
+        self.clips: list[ScaledClip] = []  # whose loss had a scale, which may still be in the gradients
+        self.scaled_clips: list[ScaledClip] = []  # whose gradients are known to have contained the scale
+        self.gradient_sample: tuple[Tensor, Tensor] | None = None  # (parameter, sample of its gradient's elements)
+        self.gradient_factors: list[DeferredNumber] = []  # that the loop multiplied them by since the last backward
+        self.gradient_pointers: set[int] | None = None  # to the gradients' storage
 
     # ---------------------------------------------------------------- parameters
 
@@ -80,10 +72,10 @@ class WatchedOptimizer:
         return sum(parameter._version for parameter in self.parameters())
 
     def names_of(self, parameters: set[int]) -> list[str]:
-        return [self.parameter_names.get(one, "one of no model that was called") for one in parameters]
+        return [self.parameter_names.get(one, "a tensor of no model that was called") for one in parameters]
 
     def hook_parameters(self) -> None:
-        """See which parameters get gradients, including those added since the last call."""
+        """Observe which parameters get gradients, including those added since the last call."""
         with_gradient, reference = self.with_gradient, weakref.ref(self)
 
         @hidden_from_torch
@@ -94,13 +86,12 @@ class WatchedOptimizer:
                 watched.reached = True
 
         for parameter in self.parameters():
-            if id(parameter) not in self.hooked and parameter.requires_grad and parameter.is_leaf:
-                self.hooked.add(id(parameter))
-                self.hooks.append(parameter.register_post_accumulate_grad_hook(gradient_arrived))
+            if id(parameter) not in self.hooks and parameter.requires_grad and parameter.is_leaf:
+                self.hooks[id(parameter)] = parameter.register_post_accumulate_grad_hook(gradient_arrived)
 
     def stop(self) -> None:
         """Remove the hooks and keep no tensors."""
-        for hook in self.hooks:
+        for hook in self.hooks.values():
             hook.remove()
         self.hooks.clear()
         self.copies_before_step.clear()
@@ -120,7 +111,7 @@ class WatchedOptimizer:
         return sum(gradient._version for gradient in self.gradients())
 
     def first_gradient(self) -> int | None:
-        """Return the id of the first parameter's gradient that there is."""
+        """Return the id of the first gradient that there is."""
         return next((id(parameter.grad) for parameter in self.parameters() if parameter.grad is not None), None)
 
     def has_gradient_at(self, pointer: int) -> bool:
@@ -139,19 +130,16 @@ class WatchedOptimizer:
         return reads.number(measurements.gradient_size(gradients, exact)) if gradients else None
 
     def sample_gradient(self) -> None:
-        """Copy some elements of the largest gradient, to see later what was done to them."""
-        dense = [
-            parameter for parameter in self.parameters() if parameter.grad is not None and not parameter.grad.is_sparse
-        ]
+        """Copy some elements of the largest gradient, to compare them with later ones."""
+        dense = [one for one in self.parameters() if one.grad is not None and not one.grad.is_sparse]
         largest = max(dense, key=Tensor.numel, default=None)
         gradient = None if largest is None else readable_tensor(largest.grad)
-        if largest is None or gradient is None or not gradient.numel():
-            self.gradient_sample = None
-        else:
+        self.gradient_sample = None
+        if largest is not None and gradient is not None and gradient.numel():
             self.gradient_sample = largest, measurements.sample_elements(gradient).clone()
 
     def compare_gradient_sample(self, reads: DeferredReads) -> None:
-        """Record by which factor the gradients were multiplied since they were sampled, and sample them again."""
+        """Record the factor that the gradients were multiplied by since they were sampled, and sample them again."""
         if self.gradient_sample is None:
             return
         parameter, before = self.gradient_sample
@@ -161,25 +149,18 @@ class WatchedOptimizer:
             self.gradient_sample = parameter, after
             self.gradient_factors.append(reads.number(measurements.least_squares_factor(before, after)))
 
-    def forget_gradients(self) -> None:
-        """Start a new window: the gradients were cleared."""
-        self.backwards, self.backwards_stepped = [], 0
-        self.stepped_since_clearing = self.skipped_since_clearing = False
-        self.reused_gradient_size = self.versions_after_backward = None
-        self.gradient_pointers = self.gradient_sample = None
-        self.gradient_factors = []
-        self.clips.clear()
+    # ---------------------------------------------------------------- the next step
 
-    # ---------------------------------------------------------------- what is handed to the next step
-
-    def clips_are_scaled(self) -> None:
-        """Note that the loss scale was in the gradients of every clipping so far, unless they were unscaled."""
+    def note_scaled_clips(self) -> None:
+        """Record that the loss scale was in the gradients of every clipping so far, unless they were unscaled."""
         if not self.unscaled:
-            for clip in self.clips:
-                clip.still_scaled = True
+            self.scaled_clips += self.clips
+            self.clips.clear()
 
-    def hand_over_calls(self, step: Step) -> None:
-        """Move the schedule calls and clippings since the step before into ``step``."""
+    def begin_step(self, location: CodeLocation | None, backwards: list[Backward], forwards: Iterable[Forward]) -> Step:
+        """Count one more step, and move the schedule calls and clippings since the one before into it."""
+        self.attempts += 1
+        step = Step(self.number, self.attempts, location, backwards, list(forwards))
         step.schedule_calls, self.schedule_calls = self.schedule_calls, []
-        step.scaled_clips = [ScaledClip(clip.location, clip.loss_scale) for clip in self.clips if clip.still_scaled]
-        self.clips = []
+        step.scaled_clips, self.scaled_clips, self.clips = self.scaled_clips, [], []
+        return step

@@ -1,4 +1,4 @@
-"""Run the watch's own code so that it never breaks the loop, and hand on the events it records."""
+"""Run the watch's own code so that it never breaks the loop, and deliver the events it records."""
 
 import math
 import threading
@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from covlab.watch.seen.deferred import DeferredReads
+from covlab.watch.seen.deferred import DeferredReads, value_of
 from covlab.watch.seen.events import Backward, Event, Step
 from covlab.watch.seen.isolation import has_no_values, hidden_from_torch, skipped_by_compiler
 from covlab.watch.seen.observation import Observation, Part
@@ -18,6 +18,7 @@ NUMBERS_WAITING = 4096  # on the device, at most
 P = ParamSpec("P")
 R = TypeVar("R")
 Function = Callable[..., Any]
+Decorator = Callable[[Function], Function]
 
 
 class Recorder:
@@ -32,29 +33,25 @@ class Recorder:
         self.calls_running = self.steps_running = 0  # of models and optimizers, one within the other
         self.backward_running: Backward | None = None
 
-    # ---------------------------------------------------------------- beside the loop
-
     @skipped_by_compiler
     def is_watching(self) -> bool:
-        """Return whether what runs now belongs to the watched loop, and has values."""
+        """Return whether the running code belongs to the watched loop and its tensors have values."""
         return self.active and threading.get_ident() == self.thread and not has_no_values()
 
     @hidden_from_torch
     def guard(self, part: Part, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
-        """Call ``function``. If it fails, the loop goes on, and its part is no longer observed."""
+        """Call ``function``. If it fails, the loop continues, and this part is no longer observed."""
         failures = self.observation.failures
         if part in failures:
             return None
         try:
             return function(*args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - the loop goes on
+        except Exception as error:  # noqa: BLE001 - the loop continues
             failures[part] = error
             return None
 
-    def around(
-        self, part: Part, before: Function | None = None, after: Function | None = None
-    ) -> Callable[[Function], Function]:
-        """Return a wrapper that also calls ``before`` and ``after`` with the arguments of a function."""
+    def around(self, part: Part, before: Function | None = None, after: Function | None = None) -> Decorator:
+        """Return a decorator that also calls ``before`` and ``after``, which gets the function's ``result``, too."""
 
         def wrap(original: Function) -> Function:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -64,33 +61,27 @@ class Recorder:
                     self.guard(part, before, *args, **kwargs)
                 result = original(*args, **kwargs)
                 if after is not None and self.is_watching():
-                    self.guard(part, after, *args, **kwargs)
+                    self.guard(part, after, *args, result=result, **kwargs)
                 return result
 
             return wrapper
 
         return wrap
 
-    # ---------------------------------------------------------------- events
-
     def flush_if_full(self) -> None:
         if len(self.events) >= EVENTS_PER_FLUSH or len(self.reads) > NUMBERS_WAITING:
             self.flush()
 
     def flush(self) -> None:
-        """Wait for the device once, and hand on the events since the last time."""
+        """Wait for the device once, and deliver the events since the last time."""
         self.guard("numbers", self.reads.flush)
         events, self.events = self.events, []
         for event in events:
-            if isinstance(event, Step):
-                self._watch_closely_if_needed(event)
+            watched = self.observation.optimizers.get(event.optimizer)
+            if isinstance(event, Step) and watched is not None:
+                size = value_of(event.gradient_size)
+                if event.tensors_moved is not None:
+                    watched.compare_every_element = event.tensors_moved.value == 0
+                if size is not None:
+                    watched.measure_exactly = not 0 < size < math.inf
             self.receive(event)
-
-    def _watch_closely_if_needed(self, step: Step) -> None:
-        watched = self.observation.optimizers.get(step.optimizer)
-        if watched is None:
-            return
-        if step.tensors_moved is not None:
-            watched.compare_every_element = step.tensors_moved.value == 0
-        if step.gradient_size is not None and step.gradient_size.value is not None:
-            watched.measure_exactly = not 0 < step.gradient_size.value < math.inf

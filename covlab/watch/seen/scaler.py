@@ -1,31 +1,19 @@
 """Observe the GradScaler: which losses it scales, when it unscales gradients, and which steps it skips."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from covlab.watch.seen import graph
-from covlab.watch.seen.events import Step
 from covlab.watch.seen.location import caller_location
-from covlab.watch.seen.recorder import Function, Recorder
+from covlab.watch.seen.recorder import Recorder
 from covlab.watch.seen.steps import StepObserver
 
 
-class ScalerHooks:
+class ScalerObserver:
     def __init__(self, recorder: Recorder, steps: StepObserver) -> None:
         self.recorder, self.seen, self.steps = recorder, recorder.observation, steps
 
-    def wrap_scale(self, original: Function) -> Function:
-        def scale(scaler: torch.amp.GradScaler, outputs: Any, *args: Any, **kwargs: Any) -> Any:
-            result = original(scaler, outputs, *args, **kwargs)
-            if not torch.compiler.is_compiling() and self.recorder.is_watching():
-                self.recorder.guard("scaler", self._scaled, scaler, result)
-            return result
-
-        return scale
-
-    def _scaled(self, scaler: torch.amp.GradScaler, result: object) -> None:
+    def after_scale(self, scaler: torch.amp.GradScaler, *_: object, result: object, **__: object) -> None:
         self.seen.scaled_losses["enabled" if scaler.is_enabled() else "disabled"] += 1
         if scaler.is_enabled() and isinstance(result, Tensor) and result.grad_fn is not None:
             scale = scaler._scale
@@ -35,7 +23,7 @@ class ScalerHooks:
     def before_unscale(self, scaler: torch.amp.GradScaler, optimizer: object, *_: object, **__: object) -> None:
         watched = self.seen.find_wrapped(optimizer)
         if watched is not None and scaler.is_enabled():
-            watched.clips_are_scaled()
+            watched.note_scaled_clips()
             watched.unscaled = True
             watched.compare_gradient_sample(self.recorder.reads)
 
@@ -47,31 +35,20 @@ class ScalerHooks:
     def before_step(self, scaler: torch.amp.GradScaler, optimizer: object, *_: object, **__: object) -> None:
         watched = self.seen.find_wrapped(optimizer)
         if watched is not None and scaler.is_enabled():
-            watched.attempts_before_scaler_step, watched.in_scaler_step = watched.attempts, True
+            watched.attempts_before_scaler_step = watched.attempts
 
     def after_step(self, scaler: torch.amp.GradScaler, optimizer: object, *_: object, **__: object) -> None:
         """Record a step that the scaler skipped without calling the optimizer."""
         watched = self.seen.find_wrapped(optimizer)
         if watched is None:
             return
-        watched.in_scaler_step = False
-        if not scaler.is_enabled() or watched.attempts != watched.attempts_before_scaler_step:
-            return
-        watched.attempts += 1
-        watched.skipped_since_clearing = True
-        step = Step(
-            watched.number,
-            watched.attempts,
-            caller_location(),
-            list(watched.backwards),
-            list(self.seen.forwards),
-            optimizer_called=False,
-        )
-        step.gradient_size = watched.gradient_size(self.recorder.reads)
-        watched.hand_over_calls(step)
-        self.steps.close(watched, step)
-        for backward in watched.backwards:
-            backward.stepped = False
+        attempts, watched.attempts_before_scaler_step = watched.attempts_before_scaler_step, None
+        if watched.attempts == attempts:
+            watched.skipped_since_clearing = True
+            step = watched.begin_step(caller_location(), list(watched.backwards), self.seen.forwards)
+            step.optimizer_called = False
+            step.gradient_size = watched.gradient_size(self.recorder.reads)
+            self.steps.close(watched, step)
 
     def before_update(self, *_: object, **__: object) -> None:
         for watched in self.seen.optimizers.values():

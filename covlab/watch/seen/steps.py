@@ -1,15 +1,16 @@
-"""Observe optimizer steps: the gradients they take, and what moves."""
+"""Observe the steps of optimizers and of learning-rate schedules: the gradients they take, and what moves."""
 
 from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer, lr_scheduler
 
 from covlab.watch.seen import measurements
-from covlab.watch.seen.events import Step
+from covlab.watch.seen.events import ScheduleCall, Step
 from covlab.watch.seen.isolation import skipped_by_compiler
-from covlab.watch.seen.location import CodeLocation, caller_location
+from covlab.watch.seen.location import CodeLocation, called_from, caller_location
 from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Recorder
 
@@ -19,7 +20,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class StepLimitReached(BaseException):
-    """The requested number of steps was made. It is no Exception, so ``except Exception`` in a script lets it pass."""
+    """The requested number of steps was made. This is no ``Exception``, so ``except Exception`` does not catch it."""
 
 
 class StepObserver:
@@ -27,16 +28,14 @@ class StepObserver:
         self.recorder, self.seen, self.limit = recorder, recorder.observation, limit
 
     @skipped_by_compiler
-    def before_step(
-        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Arguments | None:
+    def before_step(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
         if not self.recorder.is_watching() or self.recorder.steps_running:
             return None
         self.recorder.steps_running += 1
-        return self.recorder.guard("step", self._before, optimizer, args, kwargs)
+        return self.recorder.guard("step", self._before, optimizer, *arguments)
 
     @skipped_by_compiler
-    def after_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def after_step(self, optimizer: Optimizer, *_: object) -> None:
         if not self.recorder.is_watching() or not self.recorder.steps_running:
             return
         self.recorder.steps_running -= 1
@@ -45,10 +44,17 @@ class StepObserver:
         if self.limit is not None and watched is not None and watched.attempts >= self.limit:
             raise StepLimitReached
 
+    def before_schedule_step(self, schedule: lr_scheduler.LRScheduler, *_: object, **__: object) -> None:
+        if called_from(lr_scheduler.__file__):
+            return
+        location, watched = caller_location(), self.seen.find_wrapped(getattr(schedule, "optimizer", None))
+        if location is not None and watched is not None:
+            watched.schedule_calls.append(ScheduleCall(id(schedule), location))
+
     def close(self, watched: WatchedOptimizer, step: Step) -> None:
-        """Record a step that is over."""
+        """Record a finished step."""
         for backward in watched.backwards:
-            backward.stepped = True
+            backward.stepped = step.optimizer_called
         self.seen.forwards.clear()
         self.seen.counts["steps"] += 1
         watched.last_step = step
@@ -57,9 +63,7 @@ class StepObserver:
 
     # ---------------------------------------------------------------- before
 
-    def _before(
-        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Arguments | None:
+    def _before(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
         watched = self.seen.adopt(optimizer)
         if watched is None:
             return None
@@ -81,28 +85,17 @@ class StepObserver:
         return args, {**kwargs, "closure": opened}
 
     def _open(
-        self,
-        optimizer: torch.optim.Optimizer,
-        watched: WatchedOptimizer,
-        location: CodeLocation | None,
-        uses_closure: bool,
+        self, optimizer: Optimizer, watched: WatchedOptimizer, location: CodeLocation | None, uses_closure: bool
     ) -> None:
-        """Record what the optimizer is about to take, now that the gradients are complete."""
-        watched.attempts += 1
-        step = watched.open_step = Step(
-            watched.number,
-            watched.attempts,
-            location,
-            watched.backwards[watched.backwards_stepped :],
-            list(self.seen.forwards),
-            uses_closure=uses_closure,
-        )
-        self._read_options(optimizer, step)
+        """Record the state before the optimizer's step, now that the gradients are complete."""
         scales_itself = getattr(optimizer, "grad_scale", None) is not None
         if scales_itself:
-            watched.clips_are_scaled()
-        watched.hand_over_calls(step)
-        if step.backwards and not (watched.unscaled or watched.in_scaler_step or scales_itself):
+            watched.note_scaled_clips()
+        step = watched.begin_step(location, watched.backwards[watched.backwards_stepped :], self.seen.forwards)
+        watched.open_step, step.uses_closure = step, uses_closure
+        self._read_options(optimizer, step)
+        in_scaler_step = watched.attempts_before_scaler_step is not None
+        if step.backwards and not (watched.unscaled or in_scaler_step or scales_itself):
             step.unremoved_loss_scale = step.backwards[-1].loss_scale
         self._note_changed_gradients(watched, step)
         step.measured = not self.seen.light or watched.attempts % LIGHT_MEASURES_ONE_IN == 1
@@ -112,7 +105,7 @@ class StepObserver:
             self.seen.look_for_parameters_in_no_optimizer()
             self.seen.describe_parameters(watched)
 
-    def _read_options(self, optimizer: torch.optim.Optimizer, step: Step) -> None:
+    def _read_options(self, optimizer: Optimizer, step: Step) -> None:
         reads = self.recorder.reads
         rates = [group["lr"] for group in optimizer.param_groups]
         step.learning_rates = [reads.number(rate.clone()) if isinstance(rate, Tensor) else rate for rate in rates]
@@ -120,7 +113,7 @@ class StepObserver:
         step.found_inf = reads.number(found_inf.detach().clone()) if isinstance(found_inf, Tensor) else None
 
     def _note_changed_gradients(self, watched: WatchedOptimizer, step: Step) -> None:
-        """Record what was done to the gradients since the backwards made them."""
+        """Record what was done to the gradients since the last backward."""
         step.reuses_gradients = watched.stepped_since_clearing and bool(watched.backwards)
         step.reused_gradient_size = watched.reused_gradient_size
         watched.compare_gradient_sample(self.recorder.reads)
@@ -134,7 +127,10 @@ class StepObserver:
         reads = self.recorder.reads
         step.gradient_size = watched.gradient_size(reads)
         is_scaled = any(backward.loss_scale for backward in step.backwards)
-        if not is_scaled and _uses_float16(watched, step):
+        if not is_scaled and (
+            any(forward.float16 for forward in step.forwards)
+            or any(parameter.dtype == torch.float16 for parameter in watched.parameters())
+        ):
             zeros, subnormal = measurements.float16_underflow(watched.gradients())
             step.zero_fraction, step.subnormal_fraction = reads.number(zeros), reads.number(subnormal)
         step.compared_every_element = watched.attempts <= CLOSELY_WATCHED_STEPS or watched.compare_every_element
@@ -144,7 +140,7 @@ class StepObserver:
 
     # ---------------------------------------------------------------- after
 
-    def _after(self, optimizer: torch.optim.Optimizer) -> None:
+    def _after(self, optimizer: Optimizer) -> None:
         watched = self.seen.find(optimizer)
         step = None if watched is None else watched.open_step
         if watched is None or step is None:  # a closure that was never called
@@ -155,11 +151,5 @@ class StepObserver:
         watched.stepped_since_clearing = bool(watched.backwards)
         watched.reused_gradient_size, watched.open_step = None, None
         self.close(watched, step)
-        del watched.backwards[:-1]  # a loop may never clear, so keep only the fact that there was a backward
+        del watched.backwards[:-1]  # bounded even if the loop never clears: one shows that there was any
         watched.backwards_stepped = len(watched.backwards)
-
-
-def _uses_float16(watched: WatchedOptimizer, step: Step) -> bool:
-    return any(forward.float16 for forward in step.forwards) or any(
-        parameter.dtype == torch.float16 for parameter in watched.parameters()
-    )
