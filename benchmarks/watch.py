@@ -5,7 +5,7 @@
 Cost: processor time of a watched step relative to the same step alone, alternating, with ten million parameters.
 Loops: the textbook loops of tests/watch_faulty.py and a few correct ones. Each tool is used as intended: torch-audit
 through its autopatch, torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm and learning
-rate per step. Warnings and worse count; what a tool also reports for the corrected loop (tests/watch_mended.py) does
+rate per step. Warnings and worse count; what a tool also reports for the corrected loop (tests/watch_corrected.py) does
 not. The results name the peers that are not installed. Trainer: the museum's faults in covlab's own trainer.
 """
 
@@ -39,9 +39,9 @@ from covlab.plots.watch_results import detections
 from covlab.watch import TITLES, watch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from watch_corrected import corrected
 from watch_faulty import FAULTY
 from watch_healthy import HEALTHY
-from watch_mended import mended
 
 Loop = Callable[..., object]  # called with ``log``, a function of the loss
 
@@ -212,7 +212,7 @@ def loops() -> list[dict]:
 
     rows = [row(name, lambda log, name=name: HEALTHY[name]()) for name in CORRECT]
     return rows + [
-        row(name, loop, invariant and f"{invariant} {verdict}", mended(name))
+        row(name, loop, invariant and f"{invariant} {verdict}", corrected(name))
         for name, (loop, invariant, verdict) in FAULTY.items()
     ]
 

@@ -184,7 +184,7 @@ def test_a_run_of_other_settings_is_refused_by_name(tmp_path: Path) -> None:
         trainer(tmp_path, fixed=False).resume()
 
 
-def test_bugged_checkpoints_are_refused_by_clean_runs(tmp_path: Path) -> None:
+def test_buggy_checkpoints_are_refused_by_clean_runs(tmp_path: Path) -> None:
     with inject("missing_division"):
         trainer(tmp_path).fit()
         trainer(tmp_path).resume()  # by the same fault it may be taken up

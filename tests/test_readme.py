@@ -77,7 +77,7 @@ def test_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, Any] = {}
     exec(small, names)
     assert len(names["run"].ledger.columns()["gradient_norm"]) == 4
-    assert (names["run"].faults, names["bugged"].faults) == ((), ("missing_division",))
+    assert (names["run"].faults, names["buggy"].faults) == ((), ("missing_division",))
 
 
 def test_estimator_numbers_are_those_measured() -> None:

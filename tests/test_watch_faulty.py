@@ -139,7 +139,7 @@ def test_a_clipping_is_counted_once_a_step() -> None:
 
 @pytest.mark.parametrize("name", FAULTS)
 @pytest.mark.parametrize("without", [True, False], ids=["right", "wrong"])
-def test_our_trainer_is_right_without_a_fault_and_convicted_with_it(name: str, without: bool) -> None:
+def test_the_watch_finds_our_faults_and_nothing_without_them(name: str, without: bool) -> None:
     with watch() as w:
         finish(exhibit(name, without=without))
     report = w.report()

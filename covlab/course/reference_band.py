@@ -193,7 +193,7 @@ def band(name: str, run: Trainer | Mapping[str, Sequence[float]] | Sequence[floa
     bands = {column: Band.of(references[column]) for column in curves}
     readings = BandReadings({column: bands[column].compare(values) for column, values in curves.items()})
     kinds = {column: reading.kind for column, reading in readings.items()}
-    figure = over_band(bands, curves, kinds, bugged=bool(getattr(run, "faults", ())))
+    figure = over_band(bands, curves, kinds, buggy=bool(getattr(run, "faults", ())))
     text = "; ".join(f"{column}: {reading.sentence}" for column, reading in readings.items())
     plots.show(figure, f"The run's curves over the band of {len(references['seeds'])} correct runs. {text}")
     card(

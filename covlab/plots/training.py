@@ -153,7 +153,7 @@ def same_run(runs: Mapping[str, Sequence[dict]], column: str, name: str) -> Figu
 
 
 def over_band(
-    bands: Mapping, curves: Mapping[str, Sequence[float]], kinds: Mapping[str, str], *, bugged: bool = False
+    bands: Mapping, curves: Mapping[str, Sequence[float]], kinds: Mapping[str, str], *, buggy: bool = False
 ) -> Figure:
     """Draw a run's curves over the band of correct runs, one panel per column, on a logarithmic axis.
 
@@ -161,7 +161,7 @@ def over_band(
         bands: {column: covlab.course.reference_band.Band}.
         curves: {column: one value per epoch}; a cross at the top marks a value that is not finite or not above 0.
         kinds: {column: the verdict in a word}.
-        bugged: whether a bug is switched on in the run.
+        buggy: whether a bug is switched on in the run.
     """
     figure, panels = subplots(1, len(curves), size=(4.8 * len(curves), 3.6), squeeze=False)
     for axes, (column, curve) in zip(panels[0], curves.items(), strict=True):
@@ -170,7 +170,7 @@ def over_band(
         band = {"color": COLOURS[5], "alpha": 0.35, "label": "correct runs"}
         axes.fill_between(epochs, np.exp(middle - half), np.exp(middle + half), **band)
         axes.plot(epochs, np.exp(middle), "--", color=COLOURS[0], linewidth=1, label="their mean")
-        epochs, shown, yours = epochs[: len(values)], np.isfinite(values) & (values > 0), "your run" + " (BUG)" * bugged
+        epochs, shown, yours = epochs[: len(values)], np.isfinite(values) & (values > 0), "your run" + " (BUG)" * buggy
         axes.plot(
             epochs, np.where(shown, values, np.nan), "-o", color=COLOURS[1], linewidth=2, markersize=3, label=yours
         )

@@ -1,19 +1,19 @@
 """Test that the watch finds nothing in the corrected version of every faulty textbook loop."""
 
 import pytest
+from watch_corrected import CORRECTIONS, corrected
 from watch_faulty import FAULTY
-from watch_mended import MENDS, mended
 
 from covlab.watch import watch
 
 
-def test_every_faulty_loop_has_a_twin() -> None:
-    assert set(MENDS) == set(FAULTY)
+def test_every_faulty_loop_has_a_correction() -> None:
+    assert set(CORRECTIONS) == set(FAULTY)
 
 
-@pytest.mark.parametrize("name", MENDS)
-def test_of_the_twin_there_is_nothing_to_say(name: str) -> None:
-    loop, (_, invariant, _) = mended(name), FAULTY[name]
+@pytest.mark.parametrize("name", CORRECTIONS)
+def test_the_corrected_loop_has_no_finding(name: str) -> None:
+    loop, (_, invariant, _) = corrected(name), FAULTY[name]
     with watch() as w:
         loop(log=w.log)
     report = w.report()

@@ -1,7 +1,7 @@
 """The corrected version of every faulty textbook loop, as a difference.
 
-``MENDS`` {name of the loop: what the advice of its finding changes}, in the notation of ``diff``. An empty line
-separates hunks, and each changes one position in the loop or in a function it calls. ``mended(name)`` returns the
+``CORRECTIONS`` {name of the loop: what the advice of its finding changes}, in the notation of ``diff``. An empty line
+separates hunks, and each changes one position in the loop or in a function it calls. ``corrected(name)`` returns the
 corrected loop.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import watch_faulty
 
-MENDS = {
+CORRECTIONS = {
     "missing_division": """
 -            loss.backward()
 +            (loss / 4).backward()
@@ -71,11 +71,11 @@ MENDS = {
 +        if scaler.get_scale() >= was:
 """,
     "sanitize_before_unscale": """
--    half(before=mend)
+-    half(before=sanitize)
 +    half()
 """,
     "sanitize_after_unscale": """
--    half(unscaled=mend)
+-    half(unscaled=sanitize)
 +    half()
 """,
     "clip_before_unscale": """
@@ -233,9 +233,9 @@ MENDS = {
 }
 
 
-def apply(mend: str, source: str) -> str:
-    """Apply the hunks of ``mend``. Raise ValueError if the old side of one is not found exactly once in ``source``."""
-    for hunk in mend.strip("\n").split("\n\n"):
+def apply(correction: str, source: str) -> str:
+    """Apply the hunks of ``correction``; ValueError if the old side of one is not found exactly once in ``source``."""
+    for hunk in correction.strip("\n").split("\n\n"):
         old, new = ("\n".join(line[1:] for line in hunk.split("\n") if line[0] in signs) for signs in (" -", " +"))
         if source.count(old) != 1:
             raise ValueError(f"expected these lines once in the loop, found them {source.count(old)} times:\n{old}")
@@ -243,15 +243,15 @@ def apply(mend: str, source: str) -> str:
     return source
 
 
-def mended(name: str) -> Callable[..., None]:
+def corrected(name: str) -> Callable[..., None]:
     """Return the faulty loop ``name`` without its bug."""
     loop = watch_faulty.FAULTY[name][0]
     called = [
         vars(watch_faulty)[one] for one in loop.__code__.co_names if inspect.isfunction(vars(watch_faulty).get(one))
     ]
     called = [one for one in called if one.__module__ == watch_faulty.__name__]
-    source = apply(MENDS[name], "\n".join(inspect.getsource(function) for function in (*called, loop)))
-    file = f"{name}, mended"
+    source = apply(CORRECTIONS[name], "\n".join(inspect.getsource(function) for function in (*called, loop)))
+    file = f"{name}, corrected"
     linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
     names = {**vars(watch_faulty), "faulty": lambda *_: lambda function: function}
     exec(compile(source, file, "exec"), names)
