@@ -8,7 +8,9 @@ from covlab.watch import watch
 
 
 def test_every_faulty_loop_has_a_correction() -> None:
-    assert set(CORRECTIONS) == set(FAULTY)
+    missing, unused = set(FAULTY) - set(CORRECTIONS), set(CORRECTIONS) - set(FAULTY)
+    assert not missing, f"add to CORRECTIONS in watch_corrected.py: {sorted(missing)}"
+    assert not unused, f"remove from CORRECTIONS in watch_corrected.py: {sorted(unused)}"
 
 
 @pytest.mark.parametrize("name", CORRECTIONS)

@@ -108,7 +108,16 @@ class IndistinguishableFaults:
         Raises:
             KeyError: the reason is not known.
         """
-        return [ALIKE[self.observables]] if self.observables else [f"{name}: {SILENT[name]}" for name in self.names]
+        where = ", ".join(self.cell)
+        if self.observables:
+            if self.observables not in ALIKE:
+                raise KeyError(
+                    f"{' and '.join(self.names)} look the same in {where}: explain {self.observables} in ALIKE"
+                )
+            return [ALIKE[self.observables]]
+        if unknown := [name for name in self.names if name not in SILENT]:
+            raise KeyError(f"nothing detects {' and '.join(unknown)} in {where}: explain each in SILENT")
+        return [f"{name}: {SILENT[name]}" for name in self.names]
 
 
 def indistinguishable(rows: list[dict]) -> list[IndistinguishableFaults]:
