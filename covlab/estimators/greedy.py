@@ -166,10 +166,11 @@ def scoring(
         louder = torch.maximum(power * moved[..., 3].clamp(-2, 2).exp(), floor)
         trial = information(scenes, scenario, there, louder)
         better = trial[2] < cost
-        changes = ((coordinates, there), (power, louder), *zip((gradient, fisher, cost), trial, strict=True))
-        coordinates, power, gradient, fisher, cost = (
-            torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, old) for old, new in changes
-        )
+        coordinates = torch.where(better.view(-1, 1, 1), there, coordinates)
+        power = torch.where(better.view(-1, 1), louder, power)
+        gradient = torch.where(better.view(-1, 1), trial[0], gradient)
+        fisher = torch.where(better.view(-1, 1, 1), trial[1], fisher)
+        cost = torch.where(better, trial[2], cost)
         damping = torch.where(better, damping / 5, damping * 8).clamp(1e-5, 1e5)
     return coordinates, power, cost
 
