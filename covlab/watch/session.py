@@ -27,7 +27,7 @@ class watch:  # noqa: N801 - it is called like a function
     """Watch the training loop that runs in this context.
 
     Args:
-        models_and_optimizers: those that exist already. The watch finds others when they are made or used.
+        models_and_optimizers: those that exist already. The watch finds others when they are made or stepped.
         scaler: a ``torch.amp.GradScaler``. You may leave it out, because the watch sees every scaler.
         light: measure one step in eight and take no fingerprints of inputs.
         ledger: a file that gets one JSON object per step, and one whenever unused gradients are cleared.

@@ -43,7 +43,7 @@ class FiniteSteps(Invariant):
         if size is not None and not math.isfinite(size):
             self.steps += 1
             self.checked += 1
-            self._skip(cleared.steps_before, cleared)
+            self._skip(cleared.steps_before + 1, cleared)
 
     def _skip(self, step_number: int, event: Event) -> None:
         self.skipped.add(step_number)
