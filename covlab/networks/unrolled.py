@@ -22,7 +22,7 @@ from covlab.scenes.scenario import Scenario
 
 
 class GridPass(nn.Module):
-    """Map maps of the grid [B, channels, n_θ, n_φ] to features [B, width, n_θ, n_φ] and [B, n_r, n_θ, n_φ]."""
+    """Turn a picture of the grid [B, channels, n_θ, n_φ] into features [B, width, n_θ, n_φ], [B, n_r, n_θ, n_φ]."""
 
     def __init__(self, channels: int, width: int, ranges: int):
         super().__init__()
@@ -37,10 +37,7 @@ class GridPass(nn.Module):
 
 
 class SourceTrust(nn.Module):
-    """Predict how far to trust each source found, how much power is elsewhere, and the number of sources.
-
-    Sources [B, P, width + 10] and scene [B, width + P + 2] -> [B, P, 2] and [B, 2 + max_sources].
-    """
+    """Predict how far to trust each source found [B, P, 2]; power elsewhere and number of sources [B, 2 + K_max]."""
 
     def __init__(self, width: int, found: int, max_sources: int, hidden: int = 48):
         super().__init__()
@@ -138,7 +135,8 @@ class UnrolledNet(Network):
         points = len(self.grid)
         on_grid = self.grid.estimate(y.new_full((len(y), points), 0.5 / points), torch.full_like(snr_db, 0.5))
 
-        logits, stages = torch.zeros_like(on_grid.power), list[Estimate | DictionaryEstimate]()
+        logits = torch.zeros_like(on_grid.power)
+        stages: list[Estimate | DictionaryEstimate] = []
         for grid_pass, floor in zip(self.looks, self.floors, strict=True):
             if stages:
                 precision = self.whitening(likelihood, on_grid)

@@ -92,11 +92,7 @@ def check_shapes(tensors: Mapping[str, Tensor], sizes: Mapping[str, int], prefix
 
 
 def concatenate(batches: list[Batch]) -> Batch:
-    """Return one batch with all scenes of ``batches``, in order.
-
-    Raises:
-        ValueError: only some of the batches have correlated sources.
-    """
+    """Return one batch with all scenes of ``batches``; ValueError if only some have correlated sources."""
     columns = {field.name: [getattr(batch, field.name) for batch in batches] for field in fields(Batch)}
     absent = [tensor is None for tensor in columns["mixing"]]
     if any(absent) != all(absent):

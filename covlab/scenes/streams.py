@@ -13,11 +13,7 @@ from covlab.seams import injected_faults, take_seams
 
 
 class FreshScenes:
-    """Micro-batches of new scenes. Micro-batch i of epoch e depends only on (seed, e, i), so a run can resume anywhere.
-
-    Raises:
-        ValueError: a size, or later the seed, is not a whole number in its range.
-    """
+    """Micro-batches of new scenes. Number i of epoch e depends only on (seed, e, i), so a run can resume anywhere."""
 
     def __init__(self, simulator: Simulator, micro_batch: int, micro_batches: int, seed: int):
         whole_number(1).check("micro_batch", micro_batch)

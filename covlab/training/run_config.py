@@ -39,12 +39,9 @@ def configure(
     weights: LossWeights,
     width: int | None = None,
 ) -> dict[str, Any]:
-    """Return the configuration that :func:`build` takes.
+    """Return the configuration that :func:`build` takes. ``network``: name of its class; ``width`` None: its default.
 
-    Args:
-        network: name of the network's class.
-        overfit: train on a few fixed scenes, which are also the validation.
-        width: None: the network's default.
+    With ``overfit``, a run trains on a few fixed scenes, which are also its validation.
     """
     scenes: dict[str, str | int] = {"micro_batch": micro_batch, "seed": seed}
     if overfit:

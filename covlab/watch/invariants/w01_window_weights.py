@@ -244,5 +244,6 @@ def _have_same_inputs(forwards: list[Forward], backwards: list[Backward]) -> boo
     if used and all(forward.backwards_before < min(own) for forward, _ in used):
         return True
     inputs = [tuple(forward.fingerprints) for forward, _ in used if forward.fingerprints]
-    one_forward_each = len(used) == len(set().union(*(numbers for _, numbers in used)))
+    backwards_with_forward = {number for _, numbers in used for number in numbers}
+    one_forward_each = len(used) == len(backwards_with_forward)
     return one_forward_each and len(set(inputs)) < len(inputs)

@@ -105,7 +105,7 @@ class ScheduleFollowsSteps(Invariant):
         mostly_per_backward = schedule.as_many_as_backwards > at.count / 2
         why = f"your {calls} micro-batches" if mostly_per_backward else "calls per step"
         says = (
-            f"{calls:.2f} = {why}: the schedule advances {calls} times per step and ends after 1/{calls} of the steps"
+            f"{calls:.2f} = {why}: the schedule advances {calls} times per step and ends after 1/{calls} of all steps"
         )
         return self.found(at, "fault", says, self.fix_several_calls, number=calls)
 

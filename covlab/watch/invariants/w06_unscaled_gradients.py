@@ -44,9 +44,6 @@ class UnscaledGradients(Invariant):
             yield self.found(self.stepped, "fault", says, self.fix_step, number=scale)
         elif self.violations:
             scale = median_high(self.scales_when_clipped)
-            says = (
-                f"{scale:g} = the loss scale, which was still in the gradients when they were clipped: the threshold "
-            )
-            says += f"was {scale:g} times too small"
+            says = f"{scale:g} = the loss scale, left in the clipped gradients: the threshold is {scale:g}× too small"
             for at in self.violations.values():
                 yield self.found(at, "fault", says, self.fix_clipping, number=scale)

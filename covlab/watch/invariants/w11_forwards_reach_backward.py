@@ -44,9 +44,7 @@ class ForwardsReachBackward(Invariant):
         for at in self.violations.values():
             n = self.numbers_of_forwards[at.location].most_common(1)[0][0]
             usual = at.count >= 3 and at.count >= 0.5 * counts["steps"]
-            says = (
-                f"{n} forwards per window, but only the last has a backward: {n - 1} of {n} micro-batches train nothing"
-            )
+            says = f"only the last of {n} forwards per window has a backward: {n - 1} of {n} micro-batches do not train"
             yield self.found(at, "fault" if usual else "note", says, self.fix_last_only, number=n)
 
         has_idle_optimizer = any(watched.attempts == 0 for watched in self.seen.optimizers.values())
@@ -58,7 +56,5 @@ class ForwardsReachBackward(Invariant):
 
         steps = self.without_gradient.count
         if not counts["backwards"] and steps >= self.steps_for_fault:
-            says = (
-                f"{steps} steps followed training forwards without a backward between them, so they found no gradient"
-            )
+            says = f"{steps} steps found no gradient: they followed training forwards without a backward between them"
             yield self.found(self.without_gradient, "fault", says, self.fix_no_backward, number=0)
