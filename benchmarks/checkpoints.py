@@ -1,10 +1,10 @@
-"""Train an estimator that comes with the package again, score it, and write it.
+"""Train a pretrained network of the package again, score it, and write its checkpoint.
 
-    covlab bench checkpoints student            # train by the recipe below, then write it
-    covlab bench checkpoints student --run DIR  # write what a finished run of that recipe left in DIR
+    covlab bench checkpoints student            # train with the recipe below, then score and write
+    covlab bench checkpoints student --run DIR  # score and write the finished run of that recipe in the folder DIR
 
-It goes to covlab/training/checkpoints/. One thread. Seconds are processor time: they hardly depend on what else the
-machine does.
+The checkpoint goes to covlab/training/checkpoints/. Training uses one thread. Seconds are processor time, which hardly
+depends on other work on the machine.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def write(name: str, folder: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset", choices=PRESETS)
-    parser.add_argument("--run", type=Path, help="folder of a finished run; without it, train")
+    parser.add_argument("--run", type=Path, help="folder of a finished run [default: train a new one]")
     options = parser.parse_args()
     run = options.run or Path("runs") / f"checkpoint-{options.preset}"
     if options.run is None:

@@ -1,12 +1,12 @@
-"""Score classical estimators and the trained network on the same unseen scenes: error by SNR and K, time per scene.
+"""Score classical estimators and the trained network on the same unseen scenes: error by SNR and K, and time per scene.
 
     covlab bench estimators --preset full [--scenes 1024] [--only "grid ML" --only genie] [--positions]
 
-One thread. Times are processor time, in pieces of 32 scenes, without what is computed once per scenario. Intervals
-are 95 % bootstrap intervals over the scenes. G is calibrated from the contract tensors of 16 other scenes. Results go
-to benchmarks/results/estimators_<preset>.json; --only replaces the named rows of that file and keeps the others.
---positions instead compares root mean square position errors of one source, at azimuth 20°, elevation 10° and 1 m,
-with the Cramér-Rao bound.
+It uses one thread. Times are processor time, in pieces of 32 scenes; work that is done once per scenario does not
+count. Intervals are 95 % bootstrap intervals over the scenes. G is calibrated from the contract tensors of 16 other
+scenes. Results go to benchmarks/results/estimators_<preset>.json; --only replaces the named rows of that file and keeps
+the others. --positions instead compares root mean square position errors of one source, at azimuth 20°, elevation 10°
+and 1 m, with the Cramér-Rao bound.
 """
 
 import argparse
@@ -53,7 +53,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def interval(scores: Tensor) -> dict[str, Any]:
-    """Return the number of scenes, and mean and median with 95 % bootstrap intervals."""
+    """Return the number of scenes, and mean and median of ``scores`` [B] with 95 % bootstrap intervals."""
     picks = torch.randint(len(scores), (RESAMPLES, len(scores)), generator=torch.Generator().manual_seed(0))
     drawn = scores.double()[picks]
     quantiles = torch.tensor([0.025, 0.975], dtype=torch.float64)
@@ -71,8 +71,8 @@ def interval(scores: Tensor) -> dict[str, Any]:
 
 
 def measure(name: str, estimate: Contender, batch: Batch, parameters: int | None) -> dict[str, Any]:
-    """Return one row: ``estimate(piece)`` on every piece of the batch."""
-    estimate(batch[:1])  # computes what is needed once
+    """Return the row of one estimator: its errors on the batch, and its time per scene."""
+    estimate(batch[:1])  # so that work which is done only once does not count
     pieces, seconds = [], 0.0
     for start in range(0, len(batch), PIECE):
         piece = batch[start : start + PIECE]
@@ -100,7 +100,7 @@ def measure(name: str, estimate: Contender, batch: Batch, parameters: int | None
 
 
 def calibration(scenario: Scenario) -> list[dict]:
-    """Return the relative error of G from the fewest scenes that span its N columns, and from more."""
+    """Return a row per number of scenes, from the fewest that determine G: the relative error of the estimated G."""
     simulator, truth = Simulator(scenario), site_channel(scenario).to(torch.complex64)
     fewest = -(-scenario.ris_elements // scenario.snapshots)
     rows = []
@@ -111,7 +111,7 @@ def calibration(scenario: Scenario) -> list[dict]:
 
 
 def network(scenario: Scenario) -> dict[str, tuple[Contender, int | None]]:
-    """Return {name: (estimate, number of parameters)} of the pretrained network, if there is one for this preset."""
+    """Return {name: (estimate, number of parameters)} of the preset's pretrained network; {} if there is none."""
     try:
         trained = pretrained(scenario.name)
     except CheckpointError as error:
@@ -125,9 +125,9 @@ def network(scenario: Scenario) -> dict[str, tuple[Contender, int | None]]:
 
 
 def positions(scenario: Scenario, G: Tensor, scenes: int) -> list[dict]:
-    """Return the root mean square error and bound, in meters, of the position of one source at ``POSITION``, by SNR.
+    """Return a row per SNR: root mean square errors and bound, in meters, for the position of a source at ``POSITION``.
 
-    The estimators know K = 1 and where the preset's sources may stand. Symbols, codes and noise differ by scene.
+    The estimators know K = 1 and the ranges of the preset's positions. Symbols, codes and noise differ by scene.
     """
     one, rows = replace(scenario, max_sources=1), []
     greedy, refined, grid, trained = (
@@ -167,14 +167,14 @@ def main() -> None:
     parser.add_argument("--preset", choices=PRESETS, default="student")
     parser.add_argument("--scenes", type=int, default=1024)
     parser.add_argument(
-        "--only", action="append", metavar="ROW", help="measure this row alone (may be given several times)"
+        "--only", action="append", metavar="ROW", help="measure only this row (you may give it several times)"
     )
     parser.add_argument(
         "--positions",
         action="store_true",
         help="compare position errors of one source with the Cramér-Rao bound, and nothing else",
     )
-    parser.add_argument("--json", type=Path, help="write to this file instead")
+    parser.add_argument("--json", type=Path, help="write the results to this file instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
 

@@ -2,10 +2,11 @@
 
     python benchmarks/gpu.py [--preset full] [--minutes 10] [--json benchmarks/results/gpu.json]
 
-Runs from a checkout and needs only torch, numpy and what `covlab train` needs. Without a GPU it measures the CPU.
-Every window has two floors: its operations divided by the rate of a large matrix product, and the bytes that its
-operations read and write divided by the rate of a large copy. Both rates are measured here, in the same precision. A
-compiler that fuses operations moves fewer bytes than counted, so that a share may exceed 100 %.
+It runs from a checkout and needs only torch, numpy and the other packages of `covlab train`. Without a GPU it measures
+the CPU. A floor is the least time that a window can take. There are two: its operations divided by the rate of a large
+matrix product, and the bytes that its operations read and write divided by the rate of a large copy. Both rates are
+measured here, in the same precision. A compiler that fuses operations moves fewer bytes than counted, so a share may
+exceed 100 %.
 """
 
 import argparse
@@ -42,7 +43,7 @@ Way = Callable[[Trainer, Batch], None]  # changes how a trainer runs its network
 
 
 class Moved(Operations):
-    """Also count the bytes that operations read and write."""
+    """Count operations, and also the bytes that they read and write."""
 
     bytes = 0
 
@@ -99,7 +100,7 @@ def compiled(run: Trainer, sample: Batch) -> None:
 
 
 def graphed(run: Trainer, sample: Batch) -> None:
-    """Run forward and backward as CUDA graphs; shapes are static, because fresh micro-batches have equal sizes."""
+    """Run forward and backward as CUDA graphs. They need fixed shapes, which fresh micro-batches have."""
 
     class Tensors(torch.nn.Module):
         def __init__(self, network: Network) -> None:
@@ -124,16 +125,15 @@ def graphed(run: Trainer, sample: Batch) -> None:
 
 
 def measured(options: argparse.Namespace, precision: str, how: Way | None, reached: dict[str, float]) -> dict[str, Any]:
-    """Return a row: windows per second with fresh scenes, waits per window, and the shares of the two floors."""
+    """Return a row: windows per second with fresh scenes, waits per window, floors, and their shares of the time."""
     device = options.device
     run = build(make(options, precision), device, progress=Silent())
     kept = next(run.draw_windows(0))
     if how is not None:
         how(run, kept[0])
-    windows = iter(lambda: next(iter(run.draw_windows(0))), None)
 
     def step() -> None:
-        run.train_window(next(windows))
+        run.train_window(next(run.draw_windows(0)))
         run.window_of_epoch = run.window_of_epoch % 50
         if run.ledger.pending == 64:
             run.ledger.flush()
@@ -169,7 +169,7 @@ def measured(options: argparse.Namespace, precision: str, how: Way | None, reach
 
 
 def count_waits(device: str, step: Callable[[], object], windows: int = 16) -> float:
-    """Return waits per window, simulation included: as CUDA reports them, or operations that would wait on the CPU."""
+    """Return how often the host waits per window, simulation included. On a CPU, count operations that would wait."""
     if not device.startswith("cuda"):
         with Operations() as seen:
             for _ in range(windows):
@@ -235,9 +235,9 @@ def main() -> None:
     parser.add_argument("--micro-batch", type=int, default=256)
     parser.add_argument("--accumulation", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=5, help="duration of each measurement")
     parser.add_argument(
-        "--size", type=int, help="side of the matrices that measure the ceilings [default: 8192, on the CPU 1024]"
+        "--size", type=int, help="side of the matrices that measure the rates [default: 8192, on the CPU 1024]"
     )
     parser.add_argument("--compile", action="store_true", help="also measure torch.compile")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

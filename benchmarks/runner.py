@@ -1,9 +1,9 @@
-"""Measure what the strict runner costs: seconds of `covlab course run` relative to plain papermill.
+"""Compare the time of `covlab course run`, which checks each lesson, with the time of plain papermill.
 
     covlab bench runner [--only 06] [--rounds 3]
 
-Both run the same instructor editions, papermill with one command per notebook. They alternate, so that a busy machine
-slows both. On a shared machine, trust the processor time of all processes more than the wall clock.
+Both run the same instructor editions of the lessons. Papermill gets one command per notebook. They alternate, so a busy
+machine slows both. On a shared machine, trust the processor time of all processes more than the wall clock.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from covlab.course.editions import read_lessons, write_notebook
 
 
 def cost(*commands: list[str]) -> tuple[float, float]:
-    """Return wall-clock and processor seconds of commands, one after the other, with all processes they start."""
+    """Run the commands in order. Return their wall-clock and processor seconds, with all processes they start."""
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     for command in commands:
         subprocess.run(

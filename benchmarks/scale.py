@@ -1,10 +1,10 @@
-"""Measure what a window costs as surfaces, snapshots, batches and ranks grow, and where the time goes.
+"""Measure the cost of a window as surfaces, snapshots, batches and ranks grow, and which operations take the time.
 
     covlab bench scale [--json benchmarks/results/scale.json] [--write]
 
 Times are processor time of one thread, the median over windows, with the NMSE as the only loss term and fresh scenes.
-Rows marked * are extrapolated: a line a + b·x, fitted to the measured rows, gives the cost of a window for the
-quantity x that grows. `--write` puts the tables into benchmarks/README.md, section "Scale".
+Rows marked * are extrapolated by a line a + b·x that is fitted to the measured rows; x is the quantity that grows.
+`--write` puts the tables into benchmarks/README.md, section "Scale".
 """
 
 import argparse
@@ -61,7 +61,7 @@ def make(scenario: Scenario, micro_batch: int, accumulation: int = 1, ranks: Ran
 
 
 def milliseconds(run: Trainer, windows: int) -> tuple[float, float, float]:
-    """Return median milliseconds of drawing and of training a window; megabytes of parameters, gradients, moments."""
+    """Return median milliseconds to draw and to train a window, and megabytes of parameters, gradients and moments."""
     source = run.draw_windows(0)
     draw: list[float] = []
     train: list[float] = []
@@ -80,7 +80,7 @@ def milliseconds(run: Trainer, windows: int) -> tuple[float, float, float]:
 def grown(
     name: str, values: Sequence[int], make_run: Callable[[int], Trainer], windows: int, beyond: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Return rows of one quantity that grows: measured, then extrapolated by a line through the measured rows."""
+    """Return the rows of one quantity that grows: measured for ``values``, then extrapolated to ``beyond``."""
     rows: list[dict[str, Any]] = []
     for value in values:
         draw, train, state = milliseconds(make_run(value), windows)
@@ -99,7 +99,7 @@ def grown(
     for value in beyond:
         line: dict[str, Any] = {"grows": name, "value": value, "extrapolated": True}
         for column in ("draw_ms", "train_ms", "state_mb"):
-            # The fit minimizes relative errors: with absolute ones, the line could go below zero for small rows.
+            # Fit relative errors, because with absolute ones the line could be negative for small values.
             y = torch.tensor([row[column] for row in measured], dtype=torch.float64)
             a, b = (
                 torch.linalg.lstsq(x / y[:, None], torch.ones(len(y), 1, dtype=torch.float64))
@@ -140,7 +140,7 @@ def one_rank(size: int, number: int, folder: Path, windows: int) -> None:
 
 
 def by_ranks(sizes: Sequence[int], windows: int) -> list[dict[str, Any]]:
-    """Return the slowest rank's processor time per window of four micro-batches of 32, and that of the all-reduce."""
+    """Return a row per number of ranks: the slowest rank's time per window of 4 × 32 scenes, and the all-reduce's."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:
@@ -161,7 +161,7 @@ def by_ranks(sizes: Sequence[int], windows: int) -> list[dict[str, Any]]:
 
 
 def where(windows: int) -> list[dict[str, Any]]:
-    """Return the shares of the processor time, by operation, of windows at full size."""
+    """Return the ten operations that take most processor time in windows at full size, with their shares and calls."""
     run = make(FULL, 32, accumulation=4)
     source = run.draw_windows(0)
     run.train_window(next(source))
@@ -213,9 +213,9 @@ def text(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--windows", type=int, default=10, help="of each measurement")
-    parser.add_argument("--small", action="store_true", help="a few sizes only, to check that it runs")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--windows", type=int, default=10, help="number of windows of each measurement")
+    parser.add_argument("--small", action="store_true", help="measure only a few sizes, to check that it runs")
+    parser.add_argument("--json", type=Path, help="also write the results here")
     parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
     options = parser.parse_args()
     sides, batches, lengths, sizes = (
@@ -223,7 +223,7 @@ def main() -> None:
         if options.small
         else ((4, 6, 12, 16), (8, 32, 128, 256), (8, 16, 32, 64), (1, 2, 4))
     )
-    ranks = by_ranks(sizes, options.windows)  # first: a process that has been through a backward cannot be forked
+    ranks = by_ranks(sizes, options.windows)  # first, because a process cannot be forked after a backward
     grows = grown(
         "N, elements of the surface",
         [side**2 for side in sides],
@@ -232,7 +232,7 @@ def main() -> None:
         [1024, 4096],
     )
     grows += grown("L, snapshots", lengths, lambda n: make(replace(FULL, snapshots=n), 32), options.windows, [256])
-    grows += grown("scenes a window", batches, lambda n: make(FULL, n), options.windows, [4096])
+    grows += grown("scenes per window", batches, lambda n: make(FULL, n), options.windows, [4096])
     found = {
         "command": "covlab bench scale"
         + (f" --windows {options.windows}" if options.windows != 10 else "")

@@ -1,11 +1,11 @@
-"""Measure how many scenes per second the simulator draws, and compare that with the cost of its arithmetic.
+"""Measure how many scenes per second the simulator draws, and compare its time with the least possible time.
 
     covlab bench simulator [--batch 512] [--rounds 7] [--json FILE]
 
-For each preset, with the factors of R and with R formed, on one thread and on two: processor time per scene (of all
-threads; the minimum of the rounds, because other work on the machine can only add to it) and scenes per second by the
-clock. The floor is what every scene needs, at rates measured in the same run: random numbers, arithmetic, and writing
-the results into fresh memory. The last line shows which operations take the time.
+It measures each preset, with the factors of R and with R formed, on one thread and on two. Processor time per scene is
+that of all threads, and the minimum of the rounds, because other work on the machine can only add to it. Scenes per
+second are by the clock. The floor is the time that random numbers, arithmetic and writing into fresh memory need, at
+rates measured in the same run. The last line shows which operations take the time.
 """
 
 import argparse
@@ -29,7 +29,7 @@ FLOPS_OF = {"multiply": 6, "multiply-add": 8}  # real operations in one complex 
 
 
 def least(function: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """Return the seconds of processor time and of the clock that one call takes, the minimum of ``rounds``."""
+    """Return the processor seconds and the wall-clock seconds of one call, each the minimum of ``rounds``."""
     function()
     times = []
     for _ in range(rounds):
@@ -40,7 +40,7 @@ def least(function: Callable[[], object], rounds: int) -> tuple[float, float]:
 
 
 def rates(rounds: int) -> dict[str, float]:
-    """Return what one thread does per second: real operations, random numbers, bytes into fresh memory."""
+    """Return rates per second: real operations, random numbers, and bytes written into fresh memory."""
     square, generator = torch.randn(1024, 1024), torch.Generator()
     numbers, megabytes = 2**20, 64
     return {
@@ -54,7 +54,7 @@ def needs(s: Scenario, handed_over: str) -> dict[str, float]:
     """Return the operations, random numbers and bytes that one scene needs."""
     N, M, L, K = s.ris_elements, s.bs_antennas, s.snapshots, s.max_sources
     multiply, multiply_add = FLOPS_OF["multiply"], FLOPS_OF["multiply-add"]
-    # code·factor; through G; H; symbols
+    # code times factor; product with G; H; product with the symbols
     operations = multiply * L * K * N + multiply_add * (L * K * N * M + L * N * M + L * K * M)
     complex_numbers = L * N + 2 * L * M + 2 * N * K  # codes; H and y; steering and factor
     if handed_over == "R":

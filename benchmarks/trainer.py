@@ -1,10 +1,10 @@
-"""Compare the cost of the trainer, Fabric, Accelerate and Lightning with a raw loop.
+"""Compare the cost of covlab's trainer, Fabric, Accelerate and Lightning with a raw training loop.
 
     covlab bench trainer [--rounds 10] [--preset student]
 
 All use the same network, scenes, optimizer (AdamW, fused, two groups), clipping, schedule and arithmetic; covlab also
-keeps its ledger. Rounds are interleaved in one process. Each processor time (all threads) is divided by the raw loop's
-in the same round. Peers that are not installed are left out (``pip install covlab[bench]``).
+keeps its ledger. Their rounds alternate in one process. Each processor time (of all threads) is divided by the raw
+loop's in the same round. Loops whose package is not installed are left out (``pip install covlab[bench]``).
 """
 
 import argparse
@@ -188,7 +188,7 @@ class Lightning(Contender):
         self.optimizer = self.wrapped.made[0]
 
     def train(self, micro_batches: list[Batch]) -> None:
-        """Train, without counting the set-up: ``clock.seconds`` is the time from its start to its end of training."""
+        """Train. ``clock.seconds`` is then the processor time of the training itself, without the set-up."""
         trainer = self.lightning.Trainer(
             max_epochs=1,
             accelerator="cpu",
@@ -220,7 +220,7 @@ def seconds(contender: Contender, micro_batches: list[Batch]) -> float:
 
 
 def operations(contender: Contender, micro_batches: list[Batch]) -> tuple[float, float]:
-    """Return operations and waits for the device, per window."""
+    """Return the number of operations, and of waits for the device, per window."""
     with Operations() as seen:
         contender.train(micro_batches)
     windows = len(_windows(micro_batches))
@@ -228,7 +228,7 @@ def operations(contender: Contender, micro_batches: list[Batch]) -> tuple[float,
 
 
 def short_window_gradient(kind: type[Contender], scenario: Scenario, scenes: Batch) -> float:
-    """Return the gradient norm of a last window of 3 of 4 micro-batches, relative to the exact mean's."""
+    """Return the gradient norm of a last window with only 3 of 4 micro-batches, divided by that of the exact mean."""
     micro_batches = [scenes[start : start + 32] for start in range(0, 7 * 32, 32)]
     exact = Factors(new_network(scenario))
     contender = kind(scenario, scenes)
@@ -257,7 +257,7 @@ def short_window_gradient(kind: type[Contender], scenario: Scenario, scenes: Bat
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--windows", type=int, default=16, help="per round")
+    parser.add_argument("--windows", type=int, default=16, help="number of windows per round")
     parser.add_argument("--preset", choices=PRESETS, default="student")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Measure what the back-projection network reaches, and how long it takes: held out, and in the overfit test.
+"""Measure the NMSE of the back-projection network and its training time, on held-out scenes and in the overfit test.
 
     covlab bench training [--windows 1500] [--seed 0]
 
@@ -23,7 +23,7 @@ from covlab.training.trainer import Trainer
 
 
 def fitted(run: Trainer) -> float:
-    """Train ``run`` to its end, and return the seconds that took."""
+    """Train ``run`` to its end, and return the seconds that this takes."""
     began = time.perf_counter()
     run.fit()
     return time.perf_counter() - began

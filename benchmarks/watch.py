@@ -1,12 +1,13 @@
-"""Measure what covlab.watch costs, and which bugs it and its peers find in the same loops.
+"""Measure the cost of covlab.watch, and which bugs it and similar tools find in the same loops.
 
     covlab bench watch [--json FILE] [--rounds 8] [--only cost|loops|trainer]
 
-Cost: processor time of a watched step relative to the same step alone, alternating, with ten million parameters.
-Loops: the textbook loops of tests/watch_faulty.py and a few correct ones. Each tool is used as intended: torch-audit
-through its autopatch, torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm and learning
-rate per step. Warnings and worse count; what a tool also reports for the corrected loop (tests/watch_corrected.py) does
-not. The results name the peers that are not installed. Trainer: the museum's faults in covlab's own trainer.
+Cost: processor time of a watched step, divided by that of the same step alone. The two alternate, with ten million
+parameters. Loops: the buggy loops of tests/watch_faulty.py and a few correct ones. Each tool is used as intended:
+torch-audit through its autopatch, torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm
+and learning rate per step. Warnings and worse count, unless the tool also reports them for the corrected loop
+(tests/watch_corrected.py). The results name tools that are not installed. Trainer: the faults of covlab.faults in
+covlab's own trainer.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-import covlab  # noqa: F401  (tells threads how to wait, before torch loads)
+import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
 from covlab.faults import FAULTS
 from covlab.faults.small_run import exhibit, finish
 from covlab.plots.watch_results import detections
@@ -260,11 +261,11 @@ def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: int = 8) -
         ratios, alone = [], []
         with watch(model, optimizer, light=light):
             for _ in range(2):
-                seconds()  # skip the first steps, whose parameters are compared one by one
+                seconds()  # skip the first steps, in which the watch compares every element
         for _ in range(rounds):
             alone.append(seconds())
             with watch(model, optimizer, light=light) as w:
-                w.observation.optimizers[0].attempts = 100
+                w.observation.optimizers[0].attempts = 100  # past the closely watched first steps
                 ratios.append(seconds() / alone[-1])
         ratios.sort()
         row = {
@@ -292,7 +293,7 @@ def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: int = 8) -
 
 
 def write_matrix(results: dict, path: Path) -> None:
-    """Write fault, where, invariant and verdict of each finding that the same loop without the fault does not get."""
+    """Write fault, where, invariant and verdict of each finding that the correct loop does not get as well."""
     rows = [("fault", "where", "invariant", "verdict")]
     rows += detections(results.get("trainer", []), results.get("loops", []))
     path.write_text("".join(",".join(row) + "\n" for row in rows))

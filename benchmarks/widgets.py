@@ -3,8 +3,8 @@
     covlab bench widgets [--rounds 5]
 
 The benchmark moves one control back and forth. It measures the processor time in the kernel until the HTML with the
-picture is ready (the goal is 200 ms), its ratio to drawing two empty panels, which is the minimum for any explorer, and
-the size of what goes to the browser. Background work does not count.
+picture is ready (the goal is 200 ms), the ratio of this time to the time of drawing two empty panels (the minimum for
+any explorer), and the size of the HTML that goes to the browser. Background work does not count.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def main() -> None:
     print(f"{'explorer':24} {'control':10} {'to picture':>11} {'slowest':>9} {'over two empty panels':>22} {'sent':>8}")
     for name, (control, values) in MOVES.items():
         explorer = getattr(widgets, name)()
-        for value in (*values, values[0]):  # computes and trains what is needed once
+        for value in (*values, values[0]):  # so that work which is done only once does not count
             explorer.state = {control: value}
         times, least = [], []
         for number in range(2 * rounds):

@@ -1,7 +1,7 @@
-"""Distances between an estimate and the truth: of covariances, subspaces and positions; and scores by SNR.
+"""Distances between an estimate and the truth, for covariances, subspaces and positions; and scores by SNR.
 
-The main error is elsewhere. :func:`covlab.training.loss.nmse` computes the NMSE of two covariance matrices, and
-:meth:`covlab.networks.source_grid.FactoredEstimate.nmse` that of an estimate, from its factors. All are per scene.
+All errors are per scene. The main error, the NMSE, is elsewhere: :func:`covlab.training.loss.nmse` for two matrices,
+:meth:`covlab.networks.source_grid.FactoredEstimate.nmse` for an estimate, from its factors.
 """
 
 import itertools
@@ -18,7 +18,7 @@ MOST_SOURCES = 6
 
 
 def by_snr(batch: Batch, scores: Tensor) -> list[dict[str, float]]:
-    """Summarize ``scores`` [B] by SNR bin: edges in dB, scenes, mean and median; empty bins are left out."""
+    """Return a row per SNR bin: edges in dB, number of scenes, mean and median of ``scores`` [B]; no empty bins."""
     rows = []
     for low, high in itertools.pairwise(SNR_BINS_DB):
         upper = batch.snr_db <= high if high == SNR_BINS_DB[-1] else batch.snr_db < high
@@ -32,8 +32,8 @@ def by_snr(batch: Batch, scores: Tensor) -> list[dict[str, float]]:
 def bures_wasserstein(one: Tensor, other: Tensor) -> Tensor:
     """Return the Bures–Wasserstein distance of two covariances, both scaled to trace N first: two [B, N, N] -> [B].
 
-    d² = tr R₁ + tr R₂ − 2 tr (R₁^½ R₂ R₁^½)^½ (Bhatia, Jain and Lim 2019), finite for any rank and at most (2N)^½ here.
-    The last trace is the sum of singular values of F₁ᴴF₂ with R = F Fᴴ.
+    d² = tr R₁ + tr R₂ − 2 tr (R₁^½ R₂ R₁^½)^½ (Bhatia, Jain and Lim 2019). It is finite for any rank, and d is at most
+    (2N)^½ here. The last trace is the sum of the singular values of F₁ᴴF₂ with R = F Fᴴ.
 
     Raises:
         ValueError: the shapes differ or are not [B, N, N].
@@ -46,7 +46,7 @@ def bures_wasserstein(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _root(R: Tensor) -> Tensor:
-    """Return a factor F of R = F Fᴴ; eigenvalues that rounding made negative count as zero."""
+    """Return a factor F of R = F Fᴴ [B, N, N]; eigenvalues that rounding made negative count as zero."""
     values, vectors = torch.linalg.eigh(R)
     return vectors * values.clamp(min=0).sqrt().unsqueeze(1)
 
@@ -66,7 +66,7 @@ def principal_angles(one: Tensor, other: Tensor) -> Tensor:
 
 
 def subspace_overlap(R: Tensor, batch: Batch) -> Tensor:
-    """Return ‖ÛᴴU‖²_F / K of the true subspace and R's K leading eigenvectors [B, N, N] -> [B]: chance is K/N."""
+    """Return ‖ÛᴴU‖²_F / K for the true subspace and R's K leading eigenvectors: [B, N, N] -> [B]; chance is K/N."""
     elements = R.shape[-1]
     K = batch.source_count
     present = (batch.power > 0).unsqueeze(1)
@@ -81,15 +81,17 @@ def subspace_overlap(R: Tensor, batch: Batch) -> Tensor:
 
 
 def cartesian_positions(azimuth: Tensor, elevation: Tensor, range_m: Tensor) -> Tensor:
-    """Return Cartesian positions in metres [..., 3]."""
+    """Return Cartesian positions in metres for (φ, θ, r) in radians and metres: [...] each -> [..., 3]."""
     return range_m.unsqueeze(-1) * directions(azimuth, elevation)
 
 
 def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
-    """Try all one-to-one assignments: costs [B, true, guessed] -> least total [B], its guess of each true [B, true].
+    """Find the assignment of one guess to each true source that costs least, by trying all of them.
+
+    ``cost`` [B, true, guessed] -> least total [B], and the guess of each true source [B, true].
 
     Raises:
-        ValueError: there are fewer guesses than true ones, or more than ``MOST_SOURCES`` guesses.
+        ValueError: there are fewer guesses than true sources, or more than ``MOST_SOURCES`` guesses.
     """
     true, guessed = cost.shape[1:]
     if not true <= guessed <= MOST_SOURCES:
@@ -105,11 +107,11 @@ def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
 def position_errors(guess: Tensor, batch: Batch) -> Tensor:
     """Return the distance in metres from each true source to its guess [B, K_max]; NaN for absent sources.
 
-    Guesses are assigned to sources with the least squared error.
+    Guesses are assigned to sources so that the sum of squared errors is least.
 
     Args:
-        guess: (φ, θ, r) in radians and metres [B, K_max, 3], in any order. NaN means no guess and counts as the origin,
-            so that the error of a missed source is its range.
+        guess: (φ, θ, r) in radians and metres [B, K_max, 3], in any order. NaN means no guess. It counts as the origin,
+            so the error of a missed source is its range.
     """
     found = cartesian_positions(*guess.nan_to_num(0.0).unbind(dim=2))
     truth = cartesian_positions(batch.azimuth, batch.elevation, batch.range_m)

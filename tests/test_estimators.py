@@ -107,7 +107,7 @@ def test_estimates_are_hermitian_and_positive_semidefinite(estimator: Estimator)
 def test_a_site_that_does_not_fit_is_refused(estimator: Estimator) -> None:
     with pytest.raises(
         ValueError,
-        match=r"G must be complex \[M, N\] = \[8, 16\] beside this batch, got torch.complex64 \[16, 8\]",
+        match=r"G must be complex \[M, N\] = \[8, 16\] for this batch, got torch.complex64 \[16, 8\]",
     ):
         estimator(draw(2), SITE.mH)
 

@@ -310,6 +310,18 @@ def test_a_logged_loss_that_is_right_gets_no_finding() -> None:
     assert "W14" not in report.unchecked
 
 
+def test_windows_that_are_cleared_without_a_step_are_counted_from_one() -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with watch(model, optimizer) as w:
+        for x, y in batches(15):
+            (F.cross_entropy(model(x), y) * math.nan).backward()
+            optimizer.zero_grad()
+    finding = w.report().of("W02")
+    assert finding is not None
+    assert (finding.times, finding.first, finding.last, finding.when) == (15, 1, 1, "15 times, step 1")
+
+
 def test_a_disabled_scaler_is_named_as_the_reason() -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)

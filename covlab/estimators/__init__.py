@@ -1,7 +1,7 @@
 """Classical estimators of R, spectra of any R, and the calibration of the channel G.
 
-An estimator is called with a batch, of which it reads the four contract tensors, and G [M, N]. It returns an estimate
-with ``covariance()`` and ``nmse(batch)``. Only ``Genie`` reads the truth.
+Call an estimator with a batch and the channel G [M, N]. It returns an estimate with ``covariance()`` and
+``nmse(batch)``. Estimators read only the four contract tensors of the batch; only ``Genie`` also reads the truth.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Estimator = Callable[[Batch, Tensor], Estimate | DictionaryEstimate]
 
 
 def ladder(scenario: Scenario) -> dict[str, Estimator]:
-    """Return every estimator by its name, worst first; the last one, the genie, reads the truth."""
+    """Return {name: estimator} of all estimators, worst first. The last one, the genie, reads the truth."""
     grid = default_grid(scenario)
     return {
         "scaled identity": scaled_identity,

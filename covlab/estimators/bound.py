@@ -14,10 +14,10 @@ from covlab.scenes.scenario import Scenario
 def position_bound(batch: Batch, G: Tensor, scenario: Scenario) -> Tensor:
     """Bound the standard deviation of unbiased position estimates, in metres [B, K_max]; NaN for absent sources.
 
-    The root of the trace of a position's block of F⁻¹ in Cartesian coordinates. F is the Fisher information of all
-    positions and powers from L snapshots y_l ~ CN(0, C_l), with K and σ² known (Stoica and Nehorai 1990 for snapshots
-    of one covariance). Reads the truth, and ignores the ranges that the scenario draws from: the bound of a far source
-    may be kilometres.
+    The bound is the root of the trace of a position's block of F⁻¹, in Cartesian coordinates. F is the Fisher
+    information of all positions and powers from L snapshots y_l ~ CN(0, C_l), with K and σ² known (Stoica and Nehorai
+    1990 for snapshots of one covariance). The bound reads the truth. It ignores the ranges that the scenario draws
+    from, so for a far source it may be kilometres.
 
     Raises:
         ValueError: the scenario has plane waves, which carry no range.
@@ -28,7 +28,7 @@ def position_bound(batch: Batch, G: Tensor, scenario: Scenario) -> Tensor:
     coordinates, sources = coordinates_of(batch).double(), batch.power.shape[1]
     _, fisher, _ = information(scenes, scenario, coordinates, batch.power.double())
     absent = (batch.power == 0).repeat_interleave(4, dim=1)
-    fisher = fisher + torch.diag_embed(absent.double())  # makes F regular
+    fisher = fisher + torch.diag_embed(absent.double())  # so that F has an inverse
     scale = fisher.diagonal(dim1=1, dim2=2).rsqrt()
     row, column = scale.unsqueeze(1), scale.unsqueeze(2)
     covariance = torch.linalg.inv(fisher * row * column) * row * column

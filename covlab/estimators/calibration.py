@@ -1,4 +1,4 @@
-"""The channel G from data: the contract tensors contain it."""
+"""Estimate the channel G from the contract tensors, which determine it."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from covlab.scenes.batch import Batch
 def calibrate(batch: Batch) -> Tensor:
     """Estimate G [M, N] from (codes, H) of all scenes by least squares, since H_l = G c_l is linear in G.
 
-    B scenes give B·L equations for the N unknowns of each antenna. Solved in complex128; has the precision of H.
+    B scenes give B·L equations for the N unknowns of each antenna. They are solved in complex128; G has H's precision.
 
     Raises:
         ValueError: the codes do not span all N elements (too few scenes, or one codebook for all).
@@ -17,7 +17,7 @@ def calibrate(batch: Batch) -> Tensor:
     codes = torch.view_as_complex(batch.codes).flatten(0, 1).to(torch.complex128)  # [B·L, N]
     channels = torch.view_as_complex(batch.H).flatten(0, 1)
     elements = codes.shape[1]
-    # Directions below the precision of the given codes are rounding.
+    # Singular values below the precision of the given codes are rounding errors.
     rank = torch.linalg.matrix_rank(codes, rtol=max(codes.shape) * torch.finfo(batch.codes.dtype).eps).item()
     if rank < elements:
         raise ValueError(

@@ -1,7 +1,7 @@
 """Estimators of R without a grid: constants, and the sample covariance of back-projected snapshots.
 
-All are called with a batch and the channel G [M, N], and read only the four contract tensors of the batch. The scale of
-y changes only the scale of R̂, and scenes do not affect each other.
+Call them with a batch and the channel G [M, N]; they read only the four contract tensors of the batch. The scale of y
+changes only the scale of R̂, and scenes do not affect each other.
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ PRIOR_SCENES = 4096
 
 
 def snr(batch: Batch) -> Tensor:
-    """Return the signal-to-noise ratio as a ratio [B]."""
+    """Return the signal-to-noise ratio as a plain ratio, not in dB [B]."""
     return 10 ** (batch.snr_db / 10)
 
 
 def noise_power(batch: Batch) -> Tensor:
     """Return σ̂² = mean |y|² / (1 + SNR) [B], since the expected power of y is (1 + SNR) σ².
 
-    Its mean over L snapshots varies with their symbols: by a quarter for one source, 16 snapshots and no noise.
+    The mean over L snapshots varies with their symbols: by a quarter for one source, 16 snapshots and no noise.
     """
     return batch.y.square().sum(dim=3).mean(dim=(1, 2)) / (1 + snr(batch))
 
@@ -34,7 +34,7 @@ def noise_power(batch: Batch) -> Tensor:
 def back_project(batch: Batch, G: Tensor) -> Tensor:
     """Estimate x_l at the RIS: x̂_l = diag(c_l)ᴴ Gᴴ (G Gᴴ + ρ I)⁻¹ y_l [B, N, L].
 
-    The ridge ρ = ‖G‖²_F / (M · SNR) makes it the linear estimate of least mean square error for white x_l.
+    With the ridge ρ = ‖G‖²_F / (M · SNR) it is the linear estimate of least mean squared error for white x_l.
     """
     check_channel(batch, G)
     y, codes = torch.view_as_complex(batch.y), torch.view_as_complex(batch.codes)
@@ -45,14 +45,14 @@ def back_project(batch: Batch, G: Tensor) -> Tensor:
 
 
 def scaled_identity(batch: Batch, G: Tensor) -> Estimate:
-    """R̂ = I, whatever the scene: the baseline that has learned nothing."""
+    """Return R̂ = I for every scene: the baseline that has learned nothing."""
     check_channel(batch, G)
     factor = torch.zeros(len(batch), G.shape[1], 1, dtype=G.dtype, device=G.device)
     return Estimate(factor, torch.ones_like(batch.snr_db))
 
 
 class MeanCovariance:
-    """R̂ = mean of R over ``PRIOR_SCENES`` scenes of the scenario: the best answer that ignores the snapshots."""
+    """R̂ = mean of R over ``PRIOR_SCENES`` scenes of the scenario, the best estimate that ignores the snapshots."""
 
     def __init__(self, scenario: Scenario, seed: int = 0):
         factor = Simulator(scenario, dtype=torch.complex128).draw(PRIOR_SCENES, scene_generator(seed, "prior")).factor()
@@ -67,18 +67,18 @@ class MeanCovariance:
 
 
 def sample_covariance(batch: Batch, G: Tensor) -> Estimate:
-    """R̂ = (1/L) Σ x̂_l x̂_lᴴ of the back-projected snapshots. At ``full`` size worse than the identity."""
+    """Return R̂ = (1/L) Σ x̂_l x̂_lᴴ of the back-projected snapshots. At ``full`` size it is worse than the identity."""
     snapshots = back_project(batch, G)
     return Estimate(snapshots / snapshots.shape[2] ** 0.5, torch.zeros_like(batch.snr_db))
 
 
 def ledoit_wolf(batch: Batch, G: Tensor) -> Estimate:
-    """Sample covariance of back-projected snapshots, shrunk towards the identity as in Ledoit and Wolf (2004)."""
+    """Return the sample covariance of back-projected snapshots, shrunk to the identity as in Ledoit and Wolf (2004)."""
     return _shrunk(back_project(batch, G), ledoit_wolf_share)
 
 
 def oas(batch: Batch, G: Tensor) -> Estimate:
-    """The same, shrunk by the oracle-approximating share (Chen, Wiesel, Eldar and Hero 2010)."""
+    """Return the same, shrunk by the oracle-approximating share (Chen, Wiesel, Eldar and Hero 2010)."""
     return _shrunk(back_project(batch, G), oas_share)
 
 
@@ -96,8 +96,9 @@ def ledoit_wolf_share(snapshots: Tensor) -> Tensor:
 def oas_share(snapshots: Tensor) -> Tensor:
     """Return ρ = min(1, (tr²S − tr(S²)/N) / ((L − 1/N) (tr(S²) − tr²S/N))) for zero-mean snapshots [B, N, L] -> [B].
 
-    Chen et al. derive the real case. These are their steps with the moments of a complex Gaussian, E tr(S²) = tr(Σ²) +
-    tr²Σ/L and E tr²S = tr²Σ + tr(Σ²)/L: the fixed point of the oracle share when Σ is replaced by its own estimate.
+    It is the fixed point of the oracle share when Σ is replaced by its own estimate. Chen et al. derive the real case.
+    This is their derivation with the moments of a complex Gaussian, E tr(S²) = tr(Σ²) + tr²Σ/L and E tr²S = tr²Σ +
+    tr(Σ²)/L.
     """
     N, L = snapshots.shape[1:]
     trace, square = _moments(snapshots)
@@ -117,7 +118,7 @@ def _shrunk(snapshots: Tensor, share_of: Callable[[Tensor], Tensor]) -> Estimate
 
 
 def check_channel(batch: Batch, G: Tensor) -> None:
-    """Raise ValueError unless ``G`` is complex, and [M, N] of the batch."""
+    """Raise ValueError unless ``G`` is complex and has the batch's shape [M, N]."""
     shape = (batch.y.shape[2], batch.codes.shape[2])
     if tuple(G.shape) != shape or not G.is_complex():
-        raise ValueError(f"G must be complex [M, N] = {list(shape)} beside this batch, got {G.dtype} {list(G.shape)}")
+        raise ValueError(f"G must be complex [M, N] = {list(shape)} for this batch, got {G.dtype} {list(G.shape)}")

@@ -1,4 +1,4 @@
-"""Estimators that return the sources: greedy maximum likelihood on the grid and off it, and the genie."""
+"""Estimators of the sources themselves: greedy maximum likelihood on the grid and off it, and the genie."""
 
 import math
 
@@ -13,15 +13,15 @@ from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import Scenario
 
 STRAYS = 1e-6
-"""The least power of a source, in shares of the snapshots' power: at 0, an absent source would have no derivative."""
+"""The least power of a source, as a share of the snapshots' power. At power 0, the derivatives would be zero too."""
 
 
 class MatchingPursuit:
     """Covariance learning by orthogonal matching pursuit (Ollila 2024), for coded snapshots: greedy, on the grid.
 
-    Each new source is at the grid point that raises the likelihood most at its own best power; the powers of all
-    sources so far are fitted again. K minimizes −log likelihood + 2 K log(L M) (BIC: four real numbers per source, L M
-    complex samples). ``positions`` of the estimate are NaN after the first K.
+    Each new source is at the grid point that raises the likelihood most, at the best power for that point. Then the
+    powers of all sources so far are fitted again. K minimizes −log likelihood + 2 K log(L M) (BIC: four real numbers
+    per source, L M complex samples). ``positions`` of the estimate are NaN after the first K.
     """
 
     off_grid = False
@@ -39,7 +39,7 @@ class MatchingPursuit:
         return Estimate(factor, torch.zeros_like(batch.snr_db), positions=positions)
 
     def _piece(self, scenes: CodedSnapshots) -> tuple[Tensor, Tensor]:
-        """(sin φ, sin θ, 1/r) [B, K_max, 3] and powers [B, K_max]; 0 for sources beyond the K-th."""
+        """Return (sin φ, sin θ, 1/r) [B, K_max, 3] and powers [B, K_max], which are 0 beyond the K-th source."""
         B, (L, M), most = len(scenes), scenes.y.shape[1:3], self.scenario.max_sources
         grid = coordinates_of(self.grid).to(scenes.y.device)
         responses = scenes.responses(self.grid.steering.to(scenes.y.device))
@@ -63,19 +63,19 @@ class MatchingPursuit:
 
 
 class GreedyLikelihood(MatchingPursuit):
-    """As :class:`MatchingPursuit`, but each new source is followed by a refinement of all positions and powers.
+    """Like :class:`MatchingPursuit`, but after each new source, improve all positions and powers.
 
-    By damped Fisher scoring of (sin φ, sin θ, 1/r, log p), within the scenario's ranges.
+    This is damped Fisher scoring of (sin φ, sin θ, 1/r, log p), within the scenario's ranges.
     """
 
     off_grid = True
 
 
 class Genie:
-    """A yardstick: reads the true positions of the sources, and estimates their powers by maximum likelihood.
+    """A reference that reads the true positions of the sources, and estimates their powers by maximum likelihood.
 
-    Its error comes from the symbols of L snapshots. (Shrinking the powers towards the scenario's range may give a
-    slightly smaller error at high SNR.)
+    Its remaining error comes from the random symbols and noise of L snapshots. (Shrinking the powers towards the
+    scenario's range may give a slightly smaller error at high SNR.)
     """
 
     def __init__(self, scenario: Scenario, scoring_steps: int = 10):
@@ -115,17 +115,18 @@ def best_point(scenes: CodedSnapshots, responses: Tensor, taken: Tensor, power: 
 def information(
     scenes: CodedSnapshots, scenario: Scenario, coordinates: Tensor, power: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradient of the cost, the Fisher information and the cost at (sin φ, sin θ, 1/r, log p), σ² known.
+    """Return the gradient of the cost Σ_l log det C_l + y_lᴴ C_l⁻¹ y_l, the Fisher information, and the cost.
 
-    ∂C_l/∂θ_i = x_i d_kᴴ + d_k x_iᴴ, with x_i = p_k ∂d_k/∂θ_i for a coordinate and x_i = p_k d_k / 2 for log p_k.
-    After whitening, the gradient is Σ_l tr ∂C − zᴴ ∂C z and the information Σ_l tr(∂C_i ∂C_j).
+    Its parameters are (sin φ, sin θ, 1/r, log p) of each source; σ² is known. The derivative of C_l by parameter i, of
+    source k, is ∂C_i = x_i d_kᴴ + d_k x_iᴴ, where x_i is p_k ∂d_k for a coordinate and p_k d_k / 2 for log p_k. After
+    whitening (z is the whitened y_l), the gradient is Σ_l tr ∂C_i − zᴴ ∂C_i z, the information Σ_l tr(∂C_i ∂C_j).
 
     Args:
-        coordinates: [B, K, 3].
-        power: [B, K].
+        coordinates: (sin φ, sin θ, 1/r) [B, K, 3].
+        power: p [B, K].
 
     Returns:
-        [B, 4K], [B, 4K, 4K], [B]; the four numbers of a source stand together.
+        [B, 4K], [B, 4K, 4K] and [B]; the four parameters of a source are next to each other.
     """
 
     def steer(at: Tensor) -> Tensor:
@@ -151,8 +152,8 @@ def scoring(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Improve powers [B, K] and, with ``move_positions``, coordinates [B, K, 3]; return both and the cost [B].
 
-    By damped Fisher scoring: a step that does not lower a scene's cost is not taken, and the next one is damped more
-    (Levenberg and Marquardt).
+    This is damped Fisher scoring (Levenberg and Marquardt). A scene takes a step only if that lowers its cost;
+    otherwise its next step is damped more.
     """
     low, high = (bound.to(coordinates) for bound in phase_bounds(scenario))
     floor = (STRAYS * scenes.power).clamp(min=torch.finfo(power.dtype).tiny).unsqueeze(1)
@@ -165,10 +166,11 @@ def scoring(
         louder = torch.maximum(power * moved[..., 3].clamp(-2, 2).exp(), floor)
         trial = information(scenes, scenario, there, louder)
         better = trial[2] < cost
-        changes = ((coordinates, there), (power, louder), *zip((gradient, fisher, cost), trial, strict=True))
-        coordinates, power, gradient, fisher, cost = (
-            torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, old) for old, new in changes
-        )
+        coordinates = torch.where(better.view(-1, 1, 1), there, coordinates)
+        power = torch.where(better.view(-1, 1), louder, power)
+        gradient = torch.where(better.view(-1, 1), trial[0], gradient)
+        fisher = torch.where(better.view(-1, 1, 1), trial[1], fisher)
+        cost = torch.where(better, trial[2], cost)
         damping = torch.where(better, damping / 5, damping * 8).clamp(1e-5, 1e5)
     return coordinates, power, cost
 

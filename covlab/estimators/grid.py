@@ -1,6 +1,6 @@
 """Estimators on a grid of possible sources: R̂ = D diag(p) Dᴴ with a power p ≥ 0 for each point.
 
-All powers are fitted at once; ``greedy.py`` adds one point at a time. σ² comes from the SNR. All are deterministic, and
+They fit all powers at once; ``greedy.py`` adds one point at a time. σ² comes from the SNR. All are deterministic, and
 ten times y gives a hundred times R̂.
 """
 
@@ -20,8 +20,8 @@ from covlab.scenes.scenario import Scenario
 class CovarianceFit:
     """Nonnegative least squares on the grid: min Σ_l ‖y_l y_lᴴ − σ²I − Σ_g p_g d_lg d_lgᴴ‖²_F over p ≥ 0.
 
-    By the rule p_g ← p_g · Σ_l |d_lgᴴ y_l|² / Σ_l d_lgᴴ C_l d_lg, which lowers the sum in every step (Lee and Seung
-    2001).
+    Each step applies p_g ← p_g · Σ_l |d_lgᴴ y_l|² / Σ_l d_lgᴴ C_l d_lg, which always lowers the sum (Lee and Seung
+    2001). ``iterations``: number of steps.
     """
 
     def __init__(self, grid: Grid, iterations: int = 30):
@@ -43,15 +43,15 @@ class CovarianceFit:
 class GridLikelihood:
     """Maximum likelihood on the grid (sparse Bayesian learning): min Σ_l log det C_l + y_lᴴ C_l⁻¹ y_l over p ≥ 0.
 
-    By the rule p_g ← p_g · Σ_l |d_lgᴴ C_l⁻¹ y_l|² / Σ_l d_lgᴴ C_l⁻¹ d_lg (Abeida, Zhang, Li and Merabtine 2013, for
-    snapshots of one covariance). Its square root is the rule of LIKES (Stoica and Babu 2012), which is monotone and
-    takes twice the steps. After a few steps only the strongest points are kept. More steps raise the likelihood but not
-    the accuracy: stopping early regularizes.
+    Each step applies p_g ← p_g · Σ_l |d_lgᴴ C_l⁻¹ y_l|² / Σ_l d_lgᴴ C_l⁻¹ d_lg (Abeida, Zhang, Li and Merabtine 2013,
+    for snapshots of one covariance). LIKES (Stoica and Babu 2012) multiplies by the square root of this factor, which
+    is monotone but takes twice the steps. After a few steps only the strongest points are kept. More steps raise the
+    likelihood but not the accuracy, because stopping early regularizes.
 
     Args:
-        iterations: steps in all.
-        full: steps on the whole grid.
-        keep: points kept after those.
+        iterations: number of steps in all.
+        full: number of steps on the whole grid.
+        keep: number of points kept after those.
     """
 
     def __init__(self, grid: Grid, iterations: int = 20, full: int = 4, keep: int = 200):
@@ -72,15 +72,15 @@ class GridLikelihood:
 class RefinedGridLikelihood:
     """Maximum likelihood on a coarse grid that is refined where the power is (Malioutov, Çetin and Willsky 2005).
 
-    By the rule of :class:`GridLikelihood`. After a few steps each of the strongest points is split into eight, half a
-    cell apart in sin φ, sin θ and 1/r, and the others are dropped. Sharper than a fixed grid of the same cost, which at
-    low SNR may be wrong.
+    It takes the steps of :class:`GridLikelihood`. After a few it splits each of the strongest points into eight, half a
+    cell apart in sin φ, sin θ and 1/r, and drops the others. The spectrum is sharper than on a fixed grid of the same
+    cost, but at low SNR it may be wrong.
 
     Args:
         levels: how many times points are split.
-        steps: on each grid but the last.
-        last: steps on the last.
-        keep: points split.
+        steps: number of steps on each grid except the last.
+        last: number of steps on the last grid.
+        keep: number of points that are split.
     """
 
     def __init__(self, scenario: Scenario, levels: int = 2, steps: int = 4, last: int = 12, keep: int = 60):
@@ -96,7 +96,7 @@ class RefinedGridLikelihood:
         return Estimate(torch.cat(found), torch.zeros_like(batch.snr_db))
 
     def _piece(self, scenes: CodedSnapshots) -> Tensor:
-        """F = D diag(√p) on the last grid [B, N, A]."""
+        """Return F = D diag(√p) on the last grid [B, N, A]."""
         grid, device = self.grid, scenes.y.device
         low, high, children = self.low.to(device), self.high.to(device), self.children.to(device)
         coordinates = coordinates_of(grid).to(device).expand(len(scenes), -1, -1)
@@ -114,7 +114,7 @@ class RefinedGridLikelihood:
 
 
 def likelihood_steps(scenes: CodedSnapshots, responses: Tensor, power: Tensor, steps: int) -> Tensor:
-    """Take ``steps`` multiplicative steps of the powers [B, A] towards maximum likelihood."""
+    """Improve the powers [B, A] by ``steps`` multiplicative steps towards maximum likelihood; return them."""
     for _ in range(steps):
         T, _ = scenes.whitener(responses, power)
         white = T @ responses
@@ -123,7 +123,7 @@ def likelihood_steps(scenes: CodedSnapshots, responses: Tensor, power: Tensor, s
 
 
 def phase_bounds(scenario: Scenario) -> tuple[Tensor, Tensor]:
-    """Return the lowest and the highest (sin φ, sin θ, 1/r) of the scenario's sources [3] each."""
+    """Return the lowest and the highest (sin φ, sin θ, 1/r) of the scenario's sources, [3] each."""
     (a, b), (c, d), (near, far) = scenario.azimuth, scenario.elevation, scenario.range_m
     return torch.tensor([math.sin(a), math.sin(c), 1 / far]), torch.tensor([math.sin(b), math.sin(d), 1 / near])
 

@@ -14,14 +14,14 @@ from covlab.estimators.classical import check_channel, noise_power
 from covlab.scenes.batch import Batch
 
 RESPONSES_AT_ONCE = 2**22
-"""Complex numbers in one tensor of responses: scenes are processed in pieces of this size."""
+"""How many complex numbers a tensor of responses may hold. Larger batches are processed in pieces."""
 
 
 class CodedSnapshots:
-    """What the likelihood of B scenes needs, in the precision of ``G``.
+    """The data of B scenes that their likelihood needs, in the precision of ``G``.
 
     Args:
-        noise: σ² [B]; None: from the SNR (:func:`covlab.estimators.classical.noise_power`).
+        noise: σ² [B]; None: estimated by :func:`covlab.estimators.classical.noise_power`.
 
     Raises:
         ValueError: ``G`` does not fit the batch, or a snapshot is not finite.
@@ -45,12 +45,12 @@ class CodedSnapshots:
         return self.y.abs().square().mean(dim=(1, 2, 3)) - self.noise
 
     def responses(self, steering: Tensor) -> Tensor:
-        """Return d_lk for steering vectors in the columns of [N, A] or [B, N, A] -> [B, L, M, A]."""
+        """Return the responses d_lk to sources with ``steering`` vectors [N, A] or [B, N, A] -> [B, L, M, A]."""
         B, L, M, N = self.channels.shape
         return (self.channels.view(B, L * M, N) @ steering).view(B, L, M, -1)
 
     def cholesky(self, responses: Tensor, power: Tensor) -> Tensor:
-        """Return the Cholesky factors of C_l for powers [B, A] -> [B, L, M, M]."""
+        """Return the Cholesky factors of C_l for ``responses`` [B, L, M, A] with ``power`` [B, A] -> [B, L, M, M]."""
         covariance = (responses * power[:, None, None, :]) @ responses.mH + self.noise.view(-1, 1, 1, 1) * self.eye
         return torch.linalg.cholesky(covariance)
 
@@ -62,12 +62,12 @@ class CodedSnapshots:
 
 
 def square(tensor: Tensor) -> Tensor:
-    """Return |·|² of each entry."""
+    """Return the squared magnitude of each complex element."""
     return torch.view_as_real(tensor).square().sum(dim=-1)
 
 
 def pieces(batch: Batch, G: Tensor, points: int) -> Iterator[CodedSnapshots]:
-    """Cut the batch into pieces of scenes whose responses to ``points`` points stay small."""
+    """Yield the batch in pieces of scenes, so that a tensor of the responses to ``points`` points stays small."""
     scenes = max(1, RESPONSES_AT_ONCE // (math.prod(batch.y.shape[1:3]) * points))
     for start in range(0, len(batch), scenes):
         yield CodedSnapshots(batch[start : start + scenes], G)

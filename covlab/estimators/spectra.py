@@ -1,6 +1,6 @@
-"""From any R to sources: MUSIC and MVDR spectra over a grid, their peaks, and the number of sources.
+"""Find sources from any R: MUSIC and MVDR spectra over a grid, their peaks, and the number of sources.
 
-Spectra take R [B, N, N] and steering vectors D [N, G] with ‖d‖² = N, and are never negative.
+Spectra need R [B, N, N] and steering vectors D [N, G] with ‖d‖² = N. They are never negative.
 """
 
 import math
@@ -18,7 +18,7 @@ def music(R: Tensor, sources: Tensor, steering: Tensor) -> Tensor:
     """Return N / ‖U_nᴴ d‖² ≥ 1, U_n the noise subspace of R: [B, N, N], K [B], [N, G] -> [B, G] (Schmidt 1986).
 
     Raises:
-        ValueError: a K is not in 1 … N − 1.
+        ValueError: ``sources`` holds a K that is not in 1 … N − 1.
     """
     elements, least, most = R.shape[-1], sources.min().item(), sources.max().item()
     if least < 1 or most >= elements:
@@ -34,7 +34,7 @@ def mvdr(R: Tensor, steering: Tensor, loading: float = 1e-3) -> Tensor:
     """Return 1 / dᴴ(R + εI)⁻¹d: [B, N, N], [N, G] -> [B, G] (Capon 1969).
 
     Args:
-        loading: ε in shares of the mean of R's diagonal; a covariance of rank K < N needs one.
+        loading: ε as a share of the mean of R's diagonal. It must be above 0 for a covariance of rank K < N.
     """
     elements = R.shape[-1]
     level = loading * R.diagonal(dim1=1, dim2=2).real.mean(dim=1)
@@ -51,7 +51,7 @@ def peaks(spectrum: Tensor, axes: tuple[Tensor, ...], count: int) -> Tensor:
     forms. If a scene has fewer peaks, the rest are NaN.
 
     Args:
-        spectrum: [B, G], G the product of the axes' lengths, the last axis running fastest.
+        spectrum: [B, G], where G is the product of the axes' lengths, and the last axis runs fastest.
         axes: one, two or three increasing tensors.
     """
     shape = tuple(len(axis) for axis in axes)
@@ -72,7 +72,7 @@ def peaks(spectrum: Tensor, axes: tuple[Tensor, ...], count: int) -> Tensor:
 def locate(spectrum: Tensor, grid: Grid, count: int) -> Tensor:
     """Return (φ, θ, r) of the ``count`` highest peaks of a spectrum [B, G] over ``grid`` [B, count, 3], or NaN.
 
-    In radians and metres; refined in sin φ, sin θ and 1/r, in which the grid is about even.
+    Positions are in radians and metres. They are refined in sin φ, sin θ and 1/r, in which the grid is about even.
 
     Raises:
         ValueError: ``grid`` holds plane waves.
@@ -85,7 +85,7 @@ def locate(spectrum: Tensor, grid: Grid, count: int) -> Tensor:
 
 
 def _parabola(valley: Tensor, points: Tensor, index: Tensor, axis: Tensor, stride: int) -> Tensor:
-    """Return where the parabola through a point and its neighbors on ``axis`` is lowest; at its ends, the point."""
+    """Return where the parabola through a point and its neighbors on ``axis`` is lowest; at an end, the point."""
     if len(axis) < 3:
         return axis[index]
     inner = (index > 0) & (index < len(axis) - 1)
@@ -103,8 +103,8 @@ def _parabola(valley: Tensor, points: Tensor, index: Tensor, axis: Tensor, strid
 def source_count(eigenvalues: Tensor, snapshots: int, criterion: str = "mdl") -> Tensor:
     """Estimate K = 0 … N − 1 from the eigenvalues [B, N] of a sample covariance -> [B] (Wax and Kailath 1985).
 
-    For L > N ``snapshots`` of one covariance with white noise. Snapshots of changing codes are different data: the
-    greedy estimator counts their sources by the likelihood of its own model.
+    This holds for L = ``snapshots`` > N snapshots of one covariance with white noise. It does not hold for snapshots
+    with changing codes: the greedy estimator counts their sources by the likelihood of its own model.
 
     Raises:
         ValueError: ``criterion`` is neither "mdl" nor "aic", or L ≤ N.

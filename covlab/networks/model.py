@@ -27,10 +27,10 @@ class Estimate(FactoredEstimate):
 
     factor: Tensor  #: F, complex [B, N, r]
     loading: Tensor  #: ε > 0 [B]
-    source_logits: Tensor | None = None  #: log-odds of K = 1 … K_max [B, K_max]; None without a head for it
-    positions: Tensor | None = None  #: (φ, θ, log r) of each source, in any order [B, K_max, 3]; None likewise
+    source_logits: Tensor | None = None  #: logits of K = 1 … K_max [B, K_max]; None if the network has no such output
+    positions: Tensor | None = None  #: (φ, θ, log r) of each source, in any order [B, K_max, 3]; None as above
     unblended: "Estimate | None" = None  #: the network's own R_pred, if this estimate is a blend
-    #: earlier estimates of a network that works in stages
+    #: estimates of the earlier stages of a network with stages
     stages: "tuple[Estimate | DictionaryEstimate, ...]" = ()
 
     @property
@@ -68,8 +68,7 @@ def check_contract(scenario: Scenario, y: Tensor, H: Tensor, codes: Tensor, snr_
     """Check the four contract tensors: y, H [B, L, M, 2], codes [B, L, N, 2], snr_db [B], sizes as in ``scenario``.
 
     Raises:
-        ValueError: a tensor has another shape, or is not float32; the message names it, what came and what was
-            expected.
+        ValueError: a tensor has another shape, or is not float32.
     """
     tensors = {"y": y, "H": H, "codes": codes, "snr_db": snr_db}
     sizes = {"L": scenario.snapshots, "M": scenario.bs_antennas, "N": scenario.ris_elements}
@@ -96,7 +95,7 @@ def start_small(layer: Layer) -> Layer:
 
 
 class EstimateHead(nn.Module):
-    """Features in, :class:`Estimate` out; starts near the scaled identity, the estimate that has learned nothing."""
+    """Map features [B, features] to an :class:`Estimate`. Before training, it is near the scaled identity."""
 
     def __init__(self, features: int, scenario: Scenario, rank: int):
         super().__init__()
@@ -116,10 +115,10 @@ class EstimateHead(nn.Module):
 
 
 class BackProjectionNet(Network):
-    """Back-project, apply learned beams, square, average over snapshots, predict the factors of R.
+    """Back-project the snapshots, apply learned beams, square, average over snapshots, and predict the factors of R.
 
-    R is a second-order quantity of the snapshots, so the beams are squared. The product with conj(c_l) must come first,
-    because random codes scramble the phases of y.
+    R is a second-order quantity of the snapshots, so the beams are squared. The product with conj(c_l) must come before
+    the beams, because random codes scramble the phases of y.
 
     Args:
         scenario: sizes, and the channel Ĝ that the receiver knows.
@@ -139,7 +138,7 @@ class BackProjectionNet(Network):
         number(least=0, below=1).check("blend", blend)
         self.scenario, self.width, self.blend = scenario, width, blend
         G = believed_channel(scenario)
-        # Regularized least squares.
+        # The matrix of the regularized least-squares estimate of diag(c_l) x_l from y_l.
         back_projection = G.mH @ torch.linalg.inv(G @ G.mH + 0.1 * torch.eye(scenario.bs_antennas))
         self.register_buffer("back_projection", torch.view_as_real(back_projection.to(torch.complex64)))
         self.beams = nn.Parameter(torch.randn(beams, scenario.ris_elements, 2) / math.sqrt(2 * scenario.ris_elements))
@@ -163,8 +162,8 @@ class BackProjectionNet(Network):
 class SnapshotConvNet(Network):
     """The network of the reviewed pipeline: separate convolutions along the snapshots of y, H and the codes.
 
-    Each branch takes its tensor as a sequence [B, 2·channels, L]: pointwise → depthwise → pointwise with GELU, then the
-    mean over the sequence. It never multiplies y with conj(codes).
+    Each branch takes its tensor as a sequence of L snapshots [B, 2·M or 2·N, L]: pointwise → depthwise → pointwise
+    convolutions with GELU, then the mean over snapshots. The network never multiplies y with conj(codes).
     """
 
     def __init__(self, scenario: Scenario, channels: int = 64, width: int = 256, rank: int = 16):

@@ -1,8 +1,8 @@
-"""The likelihood of snapshots for sources at any position, with its slope and its information; G is known.
+"""The likelihood of snapshots for sources at any position, with its derivatives and Fisher information; G is known.
 
-A source of power p at a position x adds p·e eᴴ to the covariance of a snapshot, S_l = Σ_k p_k e_lk e_lkᴴ + ε G Gᴴ + σ²I
-with e_lk = G diag(c_l) a(x_k), and y_l ~ CN(0, S_l). Positions are (sin φ, sin θ, 1/r) in cells of a
-grid: in these coordinates the phase of a steering vector is about linear, and steps of 1 are about equally large.
+The model is y_l ~ CN(0, S_l) with S_l = Σ_k p_k e_lk e_lkᴴ + ε G Gᴴ + σ²I and e_lk = G diag(c_l) a(x_k): the wave
+from a source of power p_k at position x_k, as it arrives in snapshot l. Positions are (sin φ, sin θ, 1/r) in cells of
+a grid. In these coordinates the phase of a steering vector is about linear, and steps of 1 are about equally large.
 """
 
 import math
@@ -20,7 +20,7 @@ class GridCoordinates(nn.Module):
     """Positions as (sin φ, sin θ, 1/r) in cells of an even ``grid``, such as ``default_grid`` makes.
 
     Attributes:
-        cell: a step of 1 in units of sin φ, sin θ and 1/m [3].
+        cell: size of a cell in sin φ, sin θ and 1/r, the last in 1/m [3].
         points: the grid's points in these coordinates [3, G].
         low, high: limits of the positions that ``scenario`` draws [3, 1].
     """
@@ -52,11 +52,11 @@ class GridCoordinates(nn.Module):
             self.register_buffer(name, constant.float(), persistent=False)
 
     def clamp(self, positions: Tensor) -> Tensor:
-        """Move ``positions`` [B, 3, P] to the nearest that the scenario draws."""
+        """Move ``positions`` [B, 3, P] to the nearest positions that the scenario draws: [B, 3, P]."""
         return torch.minimum(torch.maximum(positions, self.low), self.high)
 
     def nearest(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the index of the grid point nearest to ``positions`` [B, 3, P], and of its direction [B, P] each."""
+        """Return the indices of the grid points nearest to ``positions`` [B, 3, P], and of their directions: [B, P]."""
         steps = (positions - self.points[:, :1]).round().unbind(1)
         azimuth, elevation, r = (step.clamp(0, n - 1).long() for step, n in zip(steps, self.shape[::-1], strict=True))
         direction = elevation * self.shape[2] + azimuth
@@ -90,11 +90,11 @@ class GridCoordinates(nn.Module):
 
 
 class LikelihoodSlope(NamedTuple):
-    """Derivatives of the log-likelihood ℓ = −Σ_l (log det S_l + y_lᴴ S_l⁻¹ y_l) by (log p, x) of P sources."""
+    """Derivatives of the log-likelihood ℓ = −Σ_l (log det S_l + y_lᴴ S_l⁻¹ y_l) in (log p, x) of P sources."""
 
-    score: Tensor  #: ∂ℓ by log p, then by each coordinate [B, 4, P]
-    information: Tensor  #: Fisher's, E[score scoreᵀ] of the same numbers in the same order [B, 4P, 4P]
-    #: log of Σ_l |e_lᴴ S_l⁻¹ y_l|² over its expectation Σ_l e_lᴴ S_l⁻¹ e_l; 0 for the correct power [B, P]
+    score: Tensor  #: ∂ℓ/∂ log p, then ∂ℓ/∂x for each coordinate [B, 4, P]
+    information: Tensor  #: Fisher information E[score scoreᵀ], in the order of ``score`` [B, 4P, 4P]
+    #: log of Σ_l |e_lᴴ S_l⁻¹ y_l|² / Σ_l e_lᴴ S_l⁻¹ e_l (its expectation); about 0 at the correct power [B, P]
     fit: Tensor
     precision: Tensor  #: S_l⁻¹ [B, L, M, M]
 
@@ -127,7 +127,7 @@ class SnapshotLikelihood:
         return (self.channel @ steering).unflatten(1, self.y.shape[1:])
 
     def precision(self, seen: Tensor | None, power: Tensor | None, loading: Tensor) -> Tensor:
-        """Return S_l⁻¹ [B, L, M, M] of sources ``seen`` [B, L, M, T] with ``power`` [B, T], and ε = ``loading`` [B]."""
+        """Return S_l⁻¹ [B, L, M, M] for waves ``seen`` [B, L, M, T] with ``power`` [B, T] (or None) and ε [B]."""
         noise = torch.diag_embed(self.noise.unsqueeze(1).expand(-1, len(self.gram)))
         S = (loading.view(-1, 1, 1) * self.gram + noise).unsqueeze(1)
         if seen is not None and power is not None:
@@ -135,13 +135,14 @@ class SnapshotLikelihood:
         return torch.cholesky_inverse(torch.linalg.cholesky_ex(S)[0]).expand(-1, self.y.shape[1], -1, -1)
 
     def matched(self, precision: Tensor, steering: Tensor) -> Tensor:
-        """Return the whitened matched filter at waves D [N, G]: log of Σ_l |e_lᴴ S_l⁻¹ y_l|² over its mean [B, G].
+        """Return the whitened matched filter at waves D [N, G]: log of Σ_l |e_lᴴ S_l⁻¹ y_l|² / mean -> [B, G].
 
-        The mean is over random waves, Σ_l tr(S_l⁻¹ G Gᴴ); exact for random codes. A twentieth of it is added to both.
+        The mean Σ_l tr(S_l⁻¹ G Gᴴ) is the expectation for random waves or random codes. A twentieth of it is added to
+        both, so that the logarithm stays finite.
         """
         whitened = (precision @ self.y.unsqueeze(-1)).squeeze(-1)
         back = self.codes.conj() * (whitened @ self.G.conj())
-        # Summing over snapshots first, then over real and imaginary part, is four times as fast as both at once.
+        # Sum over snapshots first, then over real and imaginary part: four times as fast as both at once.
         score = torch.view_as_real(back @ steering.conj()).square().sum(dim=1).sum(dim=2)
         mean = torch.view_as_real(precision * self.gram.T).sum(dim=(1, 2, 3))[:, :1]
         return (score / mean + 0.05).log() - math.log(1.05)
@@ -149,11 +150,11 @@ class SnapshotLikelihood:
     def slope(
         self, coordinates: GridCoordinates, positions: Tensor, log_power: Tensor, loading: Tensor
     ) -> LikelihoodSlope:
-        """Differentiate ℓ at sources at ``positions`` [B, 3, P] with ``log_power`` [B, P], and ε = ``loading`` [B].
+        """Return the derivatives of ℓ for sources at ``positions`` [B, 3, P] with ``log_power`` [B, P]; ε [B].
 
-        With dS_l/dθ_i = v_i e_iᴴ + e_i v_iᴴ, where e_i is the wave that arrives from the source, and v_i is p e/2
-        for log p and p ∂e for a coordinate: score_i = 2 Re Σ_l (v_iᴴw_l w_lᴴe_i − e_iᴴS⁻¹v_i) with w = S⁻¹y, and
-        information_ij = Σ_l tr(S⁻¹ dS_i S⁻¹ dS_j).
+        The derivative of S_l by a parameter θ_i is v_i e_iᴴ + e_i v_iᴴ, where e_i is the wave that arrives from the
+        source, and v_i is p e/2 for log p, and p ∂e for a coordinate. It follows with w = S⁻¹y that
+        score_i = 2 Re Σ_l (v_iᴴw_l w_lᴴe_i − e_iᴴS⁻¹v_i) and information_ij = Σ_l tr(S⁻¹ dS_i S⁻¹ dS_j).
         """
         B, P = log_power.shape
         power = log_power.exp()
@@ -181,5 +182,5 @@ class SnapshotLikelihood:
 
 
 def _as_real(values: Tensor) -> Tensor:
-    """[..., n] complex -> [..., 2n] real."""
+    """Return complex numbers [..., n] as real ones [..., 2n]."""
     return torch.view_as_real(values.resolve_conj()).flatten(-2)

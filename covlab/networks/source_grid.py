@@ -1,4 +1,4 @@
-"""A grid of possible sources, and covariances of powers on it: R̂ = D diag(p) Dᴴ + εI."""
+"""A grid of possible sources, and the covariance of sources with given powers on it: R̂ = D diag(p) Dᴴ + εI."""
 
 import math
 from copy import copy
@@ -15,7 +15,7 @@ from covlab.scenes.scenario import Scenario
 
 
 def default_step(scenario: Scenario) -> float:
-    """Return the RMS phase in radians between neighbors on the default grid; coarser at `full`, to save time."""
+    """Return the RMS phase in radians between neighbors on the default grid. At `full` it is coarser, to save time."""
     return 0.9 if scenario.name == "full" else 0.6
 
 
@@ -26,15 +26,15 @@ class Grid:
         scenario: the array that receives.
         azimuths: φ in radians [n_φ].
         elevations: θ in radians [n_θ].
-        ranges: r in metres [n_r]; None: plane waves from those directions, whatever the scenario's waves are.
+        ranges: r in metres [n_r]; None: plane waves from those directions, even if the scenario has spherical waves.
 
     Attributes:
-        shape: (n_r, n_θ, n_φ); n_r = 1 for plane waves. G is their product.
+        shape: (n_r, n_θ, n_φ); n_r = 1 for plane waves. The product of the three is G, the number of points.
         azimuth, elevation, range_m: of every point [G]; the range of a plane wave is inf.
         steering: D, complex64, one column per point, ‖d‖² = N [N, G].
 
     Raises:
-        ValueError: an axis is not 1-D, is empty, or holds an angle or a range that is out of bounds.
+        ValueError: an axis is not 1-D, is empty, or holds an angle beyond ±π/2 or a range that is not above 0.
     """
 
     def __init__(self, scenario: Scenario, azimuths: Tensor, elevations: Tensor, ranges: Tensor | None):
@@ -69,22 +69,22 @@ class Grid:
 
     @cached_property
     def overlap(self) -> Tensor:
-        """|DᴴD|² elementwise, ⟨d_g d_gᴴ, d_h d_hᴴ⟩ of any two points [G, G]."""
+        """|DᴴD|² of each element: the inner product ⟨d_g d_gᴴ, d_h d_hᴴ⟩ of any two points [G, G]."""
         # All columns at once would take three times the memory of the result.
         return torch.cat([(columns.mH @ self.steering).abs().square() for columns in self.steering.split(1024, dim=1)])
 
     def estimate(self, power: Tensor, loading: Tensor) -> "DictionaryEstimate":
-        """Return R̂ = D diag(p) Dᴴ + εI for powers p ≥ 0 [B, G] and ε ≥ 0 [B]."""
+        """Return R̂ = D diag(p) Dᴴ + εI for ``power`` p ≥ 0 [B, G] and ``loading`` ε ≥ 0 [B]."""
         return DictionaryEstimate(self, power, loading)
 
 
 def default_grid(scenario: Scenario, near: bool = True, step: float | None = None) -> Grid:
-    """Make a grid over all positions that ``scenario`` draws; of plane waves if ``near`` or its near field is off.
+    """Make a grid over all positions that ``scenario`` draws; of plane waves unless ``near`` and its near field are on.
 
-    Even in sin φ, sin θ and 1/r, in which the phase of a steering vector is about linear. Neighbors along any axis
-    differ in phase by at most ``step`` radians RMS (None: :func:`default_step`) over the aperture (seen from broadside,
-    up to a common phase), so |d_gᴴd_h|²/N² ≈ exp(−step²). Angles are the centers of their cells; ranges include both
-    ends, since most sources are far.
+    It is even in sin φ, sin θ and 1/r, in which the phase of a steering vector is about linear. Neighbors along any
+    axis differ in phase by at most ``step`` radians RMS over the aperture (seen from broadside, up to a common phase),
+    so |d_gᴴd_h|²/N² ≈ exp(−step²). ``step`` None: :func:`default_step`. Angles are the centers of their cells; ranges
+    include both ends, since most sources are far away.
 
     Raises:
         ValueError: ``step`` is not positive.
@@ -95,7 +95,7 @@ def default_grid(scenario: Scenario, near: bool = True, step: float | None = Non
     k = scenario.wavenumber
 
     def cells(slope: Tensor, low: float, high: float) -> int:
-        """Count the steps from low to high, if a change of 1 turns the phase of element n by ``slope[n]`` radians."""
+        """Return how many steps go from low to high, if a change of 1 turns the phase of element n by ``slope[n]``."""
         return max(1, math.ceil((high - low) * slope.std(correction=0).item() / step - 1e-9))
 
     def angles(bounds: tuple[float, float], slope: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def squared_norm(matrix: Tensor) -> Tensor:
 
 
 class FactoredEstimate:
-    """An estimate R̂ = S + εI, whose trace, norm and error need no N×N matrix of a scene."""
+    """An estimate R̂ = S + εI. Its trace, norm and error are computed without forming an N×N matrix for each scene."""
 
     loading: Tensor  #: ε ≥ 0 [B]
 
@@ -142,7 +142,7 @@ class FactoredEstimate:
     def nmse(self, batch: Batch) -> Tensor:
         """Return ``loss.nmse(self.covariance(), batch.covariance())``, computed from the factors [B].
 
-        From ‖R̂‖² − 2⟨R̂, R⟩ + ‖R‖² with R̂ scaled to trace N, where R = T Tᴴ.
+        With R̂ scaled to trace N and R = T Tᴴ, the squared error is ‖R̂‖² − 2⟨R̂, R⟩ + ‖R‖².
         """
         truth = batch.factor()
         R_trace, norm = self.trace_and_norm
@@ -157,8 +157,7 @@ class FactoredEstimate:
 class DictionaryEstimate(FactoredEstimate):
     """An estimate R̂ = D diag(p) Dᴴ + εI: nonnegative powers on a grid.
 
-    Has the methods of :class:`covlab.networks.model.Estimate`, and ``factor`` = D diag(√p) for a loss term that needs
-    one.
+    It has the methods of :class:`covlab.networks.model.Estimate`, except ``blend``.
     """
 
     grid: Grid
@@ -171,12 +170,12 @@ class DictionaryEstimate(FactoredEstimate):
 
     @property
     def prediction(self) -> "DictionaryEstimate":
-        """Itself: nothing has been blended in."""
+        """The estimate itself, because it is never a blend."""
         return self
 
     @property
     def factor(self) -> Tensor:
-        """F with R̂ = F Fᴴ + εI [B, N, G]: as wide as the grid, so formed on request only."""
+        """F with R̂ = F Fᴴ + εI, for loss terms that need it [B, N, G]. It is wide, so it is not stored."""
         return self.grid.steering * self.power.sqrt().unsqueeze(1)
 
     def covariance(self) -> Tensor:
@@ -186,7 +185,7 @@ class DictionaryEstimate(FactoredEstimate):
 
     @cached_property
     def beam_spectrum(self) -> Tensor:
-        """d_gᴴ D diag(p) Dᴴ d_g at every point g [B, G]."""
+        """The beam spectrum d_gᴴ D diag(p) Dᴴ d_g at every point g [B, G]."""
         return self.power @ self.grid.overlap
 
     def signal_moments(self) -> tuple[int, Tensor, Tensor]:
@@ -196,6 +195,6 @@ class DictionaryEstimate(FactoredEstimate):
 
     def signal_inner(self, truth: Tensor) -> Tensor:
         """Return Σ_g p_g ‖d_gᴴT‖² [B]."""
-        # One product for the whole batch; summing over sources, then over real and imaginary parts, spares a copy.
+        # One product for the whole batch. The sum over sources and over real and imaginary parts avoids a copy.
         along = (truth.mT.flatten(0, 1) @ self.grid.steering.conj()).unflatten(0, (len(truth), -1))
         return torch.einsum("bg,bg->b", self.power, torch.view_as_real(along).square().sum(dim=(1, 3)))

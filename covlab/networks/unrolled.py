@@ -1,8 +1,8 @@
-"""A network that knows the channel G: passes over a grid of positions, then steps off it by maximum likelihood.
+"""A network that knows the channel G. It finds sources on a grid, then moves them off the grid by maximum likelihood.
 
 Read :meth:`UnrolledNet.forward` first. The statistics are exact and have no parameters
 (:mod:`covlab.networks.snapshot_likelihood`). The network learns what a whitened matched filter looks like at sources,
-and how far to trust the sources found.
+and how far to trust the sources that it finds.
 """
 
 import math
@@ -22,7 +22,7 @@ from covlab.scenes.scenario import Scenario
 
 
 class GridPass(nn.Module):
-    """Grid maps [B, channels, n_θ, n_φ] -> features [B, width, n_θ, n_φ], a number per point [B, n_r, n_θ, n_φ]."""
+    """Turn a picture of the grid [B, channels, n_θ, n_φ] into features [B, width, n_θ, n_φ], [B, n_r, n_θ, n_φ]."""
 
     def __init__(self, channels: int, width: int, ranges: int):
         super().__init__()
@@ -37,7 +37,7 @@ class GridPass(nn.Module):
 
 
 class SourceTrust(nn.Module):
-    """How far to trust each source found, how much power is elsewhere, and the number of sources."""
+    """Predict how far to trust each source found [B, P, 2]; power elsewhere and number of sources [B, 2 + K_max]."""
 
     def __init__(self, width: int, found: int, max_sources: int, hidden: int = 48):
         super().__init__()
@@ -55,7 +55,7 @@ class Sources(NamedTuple):
 
     positions: Tensor  #: in cells of the grid [B, 3, P]
     log_power: Tensor  #: [B, P]
-    left: Tensor  #: white power that no source explains [B]
+    left: Tensor  #: power that no source explains, treated as white [B]
 
 
 class Settled(NamedTuple):
@@ -63,20 +63,21 @@ class Settled(NamedTuple):
 
     positions: Tensor  #: in cells of the grid [B, 3, P]
     log_power: Tensor  #: [B, P]
-    left: Tensor  #: white power that no source explains [B]
+    left: Tensor  #: power that no source explains, treated as white [B]
     slope: LikelihoodSlope
-    #: covariance of each source's (log p, position), from Fisher's information and a wide prior [B, P, 4, 4]
+    #: covariance of each source's (log p, position), from the Fisher information and a wide prior [B, P, 4, 4]
     spread: Tensor
 
 
 class UnrolledNet(Network):
-    """Passes over the grid, sources at its peaks, Fisher scoring off the grid, and passes over the remainder.
+    """Find sources with passes over a grid, improve them off the grid by Fisher scoring, and look for more.
 
-    A *pass* is a small convolution over the angles of the grid (ranges are its channels). Its input is the matched
-    filter, whitened by the covariance S_l of y_l under the current estimate. The first passes update the log-powers
-    of all points. Then sources start at the peaks, and Fisher scoring improves (log p, φ, θ, 1/r) of all of them
-    together. Each later pass sees what these sources leave unexplained, and its peaks join them. In the end each
-    source is spread over its uncertainty (the inverse of Fisher's information), and some power stays on the grid.
+    A *pass* is a small convolutional network over the angles of the grid (ranges are its channels). Its input is the
+    matched filter, whitened by the covariance S_l of y_l under the current estimate. The first passes update the
+    log-powers of all points. Then sources start at the peaks, and Fisher scoring (a Newton step with the Fisher
+    information) improves (log p, sin φ, sin θ, 1/r) of all of them together. Each later pass sees what these sources
+    leave unexplained, and its peaks become more sources. At the end each source is spread over its uncertainty (the
+    inverse of the Fisher information), and some power stays on the grid.
 
     No gradient flows through the statistics. Instead each stage's estimate has its own loss (``Estimate.stages``,
     weighted by ``lam_cov_pred``), which trains equally well at about half the cost.
@@ -84,13 +85,13 @@ class UnrolledNet(Network):
     Args:
         scenario: sizes, and the channel G.
         passes: passes over the grid before there are sources.
-        found: new sources in each round; its length is the number of rounds.
+        found: number of new sources in each round; its length is the number of rounds.
         steps: steps of Fisher scoring in each round.
         width: channels of a pass.
-        atoms: strongest grid points in a covariance; the power of all others is treated as white.
+        atoms: how many of the strongest grid points enter a covariance; all other power is treated as white.
 
     Raises:
-        ValueError: a number is not a positive whole number, or the scenario has a channel for each scene.
+        ValueError: a number is not a positive whole number, or the scenario has a new channel in every scene.
     """
 
     site: Tensor
@@ -117,7 +118,7 @@ class UnrolledNet(Network):
         G = torch.view_as_real(believed_channel(scenario).to(torch.complex64))
         self.register_buffer("site", G, persistent=False)
         ranges = self.grid.shape[0]
-        # The names of looks and verdicts are part of every checkpoint of this network.
+        # Every checkpoint of this network contains the names ``looks`` and ``verdicts``, so they must stay.
         self.looks = nn.ModuleList(GridPass(3 * ranges + 2, width, ranges) for _ in range(passes))
         self.floors = nn.ModuleList(nn.Linear(width + 1, 1) for _ in range(passes))
         self.rounds = nn.ModuleList(GridPass(3 * ranges + 2, width, ranges) for _ in found)
@@ -134,7 +135,8 @@ class UnrolledNet(Network):
         points = len(self.grid)
         on_grid = self.grid.estimate(y.new_full((len(y), points), 0.5 / points), torch.full_like(snr_db, 0.5))
 
-        logits, stages = torch.zeros_like(on_grid.power), list[Estimate | DictionaryEstimate]()
+        logits = torch.zeros_like(on_grid.power)
+        stages: list[Estimate | DictionaryEstimate] = []
         for grid_pass, floor in zip(self.looks, self.floors, strict=True):
             if stages:
                 precision = self.whitening(likelihood, on_grid)
@@ -161,7 +163,7 @@ class UnrolledNet(Network):
         return replace(estimate, source_logits=scene[:, 2:], positions=positions, stages=tuple(stages[:-1]))
 
     def exact(self) -> torch.autocast:
-        """Compute statistics in single precision, whatever the layers use."""
+        """Return a context in which statistics have single precision, whatever precision the layers use."""
         return torch.autocast(self.site.device.type, enabled=False)
 
     def matched(self, likelihood: SnapshotLikelihood, precision: Tensor) -> Tensor:
@@ -169,7 +171,7 @@ class UnrolledNet(Network):
             return likelihood.matched(precision, self.grid.steering)
 
     def whitening(self, likelihood: SnapshotLikelihood, on_grid: DictionaryEstimate) -> Tensor:
-        """Return S_l⁻¹ under the strongest points of the grid; the power of all others is treated as white."""
+        """Return S_l⁻¹ [B, L, M, M] from the strongest points of the grid; all other power is treated as white."""
         with self.exact(), torch.no_grad():
             power, index = on_grid.power.topk(self.atoms, dim=1)
             seen = likelihood.responses(self.grid.steering.T[index].mT)
@@ -178,7 +180,7 @@ class UnrolledNet(Network):
     def picture(self, matched: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor) -> Tensor:
         """Return a pass's input [B, 3 n_r + 2, n_θ, n_φ]: matched filter, powers, beam spectrum; SNR, white power."""
         with self.exact():
-            # Not under no_grad: the spectrum is kept, and the stage's loss needs its gradient.
+            # Not under no_grad, because the spectrum is cached, and the stage's loss needs its gradient.
             power, spectrum, level = on_grid.power.detach(), on_grid.beam_spectrum.detach(), on_grid.loading.detach()
             spectrum = spectrum / self.scenario.ris_elements**2
             maps = torch.cat([matched, (power * len(self.grid) + 1e-3).log(), (spectrum + 1e-3).log()], dim=1)
@@ -187,15 +189,17 @@ class UnrolledNet(Network):
 
     @torch.no_grad()
     def join(self, sources: Settled | None, power: Tensor, count: int) -> Sources:
-        """Add ``count`` sources at the peaks of ``power`` [B, G]; the first ones leave the rest of a total of 1 white.
+        """Add ``count`` sources at the peaks of ``power`` [B, G]. The first time, the rest of a total of 1 is white.
 
-        A source starts at the center of the power around its peak, so off the grid.
+        A source starts at the center of mass of the power around its peak, which is off the grid.
         """
         cube = power.view(-1, 1, *self.grid.shape)
         peak = cube == F.max_pool3d(cube, 3, 1, padding=1)
         index = torch.where(peak, cube, 1e-6 * cube).flatten(1).topk(count, dim=1).indices
         moments = torch.cat([cube, cube * self.coordinates.points.view(3, *self.grid.shape)], dim=1)
-        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(2)  # plane waves have one range: pad
+        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(
+            2
+        )  # padded, because an axis may have one point
         around = around.gather(2, index.unsqueeze(1).expand(-1, 4, -1))
         mass = around[:, :1].clamp(min=1e-9)
         positions, log_power = around[:, 1:] / mass, mass.squeeze(1).log().clamp(min=-10)
@@ -206,7 +210,7 @@ class UnrolledNet(Network):
 
     @torch.no_grad()
     def climb(self, likelihood: SnapshotLikelihood, sources: Sources) -> Settled:
-        """Improve log-powers and positions of all sources by Fisher scoring, each by at most 1.5 per step."""
+        """Improve log-powers and positions of all sources by Fisher scoring, each number by at most 1.5 per step."""
         with self.exact():
             (positions, log_power, left), P = sources, sources.log_power.shape[1]
             # The prior as precisions: a log-power is known to about 2, a position to about 4 cells.
@@ -239,10 +243,11 @@ class UnrolledNet(Network):
         return torch.cat([seen, deviations, common, own], dim=2), scene
 
     def compose(self, sources: Settled, trust: Tensor, logits: Tensor, scene: Tensor) -> tuple[Tensor, Estimate]:
-        """Return the grid's powers [B, G], and R̂ of sources, grid and white power.
+        """Return the grid's powers [B, G], and R̂ from the sources, the grid and the white power.
 
-        A source becomes six waves, √3 standard deviations from its position either way along the columns of a root of
-        its covariance: the sigma points of the unscented transform, with the Gaussian's mean and covariance.
+        A source becomes six waves. They lie √3 standard deviations from its position, in both directions along each
+        column of a root of its covariance. These sigma points of the unscented transform have the mean and covariance
+        of the Gaussian.
         """
         with self.exact():
             eye = torch.eye(3, device=logits.device)

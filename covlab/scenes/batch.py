@@ -20,11 +20,11 @@ AXES |= dict.fromkeys(("azimuth", "elevation", "range_m", "power"), "B K_max")
 class Batch:
     """B scenes: the four contract tensors that a network may read, and the truth behind them.
 
-    Contract tensors hold complex numbers as real pairs (last axis: real, imaginary part). Absent sources (K < K_max)
-    have power 0.
+    Contract tensors hold complex numbers as real pairs (last axis: real part, imaginary part). If a scene has fewer
+    than K_max sources, the absent ones have power 0.
 
     Raises:
-        ValueError: the shapes of two tensors do not fit together; the message names the tensor.
+        ValueError: a tensor's shape does not fit the others; the message names the tensor.
     """
 
     y: Tensor  #: snapshots at the BS [B, L, M, 2]
@@ -38,7 +38,7 @@ class Batch:
     range_m: Tensor  #: r in metres [B, K_max]
     power: Tensor  #: source powers, such that tr(R) = N: they sum to 1 if sources are uncorrelated [B, K_max]
     steering: Tensor  #: A, complex, ‖a_k‖² = N [B, N, K_max]
-    #: W, complex, W Wᴴ the sources' correlation [B, K_max, K_max]; None: uncorrelated, W = I
+    #: W, complex, where W Wᴴ is the sources' correlation [B, K_max, K_max]; None: uncorrelated, W = I
     mixing: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -76,10 +76,10 @@ class Batch:
 
 
 def check_shapes(tensors: Mapping[str, Tensor], sizes: Mapping[str, int], prefix: str = "", context: str = "") -> None:
-    """Check that tensors of a batch, {name: tensor}, have the axes of ``AXES``; ``sizes`` gives known lengths of axes.
+    """Check that tensors of a batch, {name: tensor}, have the axes of ``AXES``; ``sizes`` holds known lengths of axes.
 
     Raises:
-        ValueError: a shape is another one, or differs from that of an earlier tensor along the same axis.
+        ValueError: a tensor has other axes, or another length of an axis than ``sizes`` or an earlier tensor.
     """
     known = {"2": 2, **sizes}
     for name, tensor in tensors.items():
@@ -92,7 +92,7 @@ def check_shapes(tensors: Mapping[str, Tensor], sizes: Mapping[str, int], prefix
 
 
 def concatenate(batches: list[Batch]) -> Batch:
-    """Return one batch of all the scenes of ``batches``, in order."""
+    """Return one batch with all scenes of ``batches``; ValueError if only some have correlated sources."""
     columns = {field.name: [getattr(batch, field.name) for batch in batches] for field in fields(Batch)}
     absent = [tensor is None for tensor in columns["mixing"]]
     if any(absent) != all(absent):
@@ -101,5 +101,5 @@ def concatenate(batches: list[Batch]) -> Batch:
 
 
 def total_weight(window: Iterable[Batch]) -> Tensor:
-    """Add up the weights of all scenes of a window's micro-batches: a scalar on their device []."""
+    """Return the sum of the weights of all scenes of a window's micro-batches [], on their device."""
     return reduce(torch.add, (micro_batch.weight.sum() for micro_batch in window))

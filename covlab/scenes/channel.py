@@ -16,12 +16,12 @@ SCATTERER_RANGE_M = (1.0, 8.0)
 def site_channel(scenario: Scenario) -> Tensor:
     """Return G, the fixed channel from RIS to BS [M, N], complex128, mean |G|² = 1/N.
 
-    Line of sight between the RIS and a uniform linear BS array plus fixed point scatterers of complex gain CN(0, 1).
-    Every path is a spherical wave; the Rician factor κ weighs the two parts. ``scenario.site_seed`` draws the
-    scatterers, whatever the sizes of the arrays.
+    G is the sum of the line of sight to a uniform linear BS array, and of fixed point scatterers of complex gain
+    CN(0, 1). Every path is a spherical wave, and the Rician factor κ weights the two parts. The scatterers depend only
+    on ``scenario.site_seed`` and their number, not on the sizes of the arrays.
 
     Raises:
-        ValueError: the scenario has a channel for each scene.
+        ValueError: the scenario has a new channel in every scene.
     """
     if scenario.site != "fixed":
         raise ValueError(f"scenario.site must be 'fixed' for a known channel G, got {scenario.site!r}")
@@ -45,8 +45,8 @@ def fresh_site_channels(scenario: Scenario, count: int, generator: torch.Generat
 def channel_of_scatterers(scenario: Scenario, bearings: Tensor, distances: Tensor, gains: Tensor) -> Tensor:
     """Return G [..., M, N] for scatterers in the directions of ``bearings`` [..., S, 3], at ``distances`` [..., S, 1].
 
-    Distances are in metres, ``gains`` [..., S, 2] real pairs. Both parts, line of sight and scattered, have mean
-    |G|² = 1/N before κ weighs them.
+    Distances are in metres; ``gains`` [..., S, 2] are real pairs. The line of sight and the scattered part each have
+    mean |G|² = 1/N before κ weights them.
     """
     M, device = scenario.bs_antennas, bearings.device
     bearings = torch.cat([bearings[..., :1].abs(), bearings[..., 1:]], dim=-1)
@@ -74,11 +74,11 @@ def channel_of_scatterers(scenario: Scenario, bearings: Tensor, distances: Tenso
 def believed_channel(scenario: Scenario) -> Tensor:
     """Return Ĝ, the channel that the receiver and its estimators use for G [M, N], complex128.
 
-    Ĝ = G + E, where E has independent complex normal entries, is fixed like G, and has exactly the relative power
-    ‖E‖²_F / ‖G‖²_F = ``scenario.calibration_error_db``.
+    Ĝ = G + E. E is fixed like G, has independent complex normal entries, and is scaled so that its relative power
+    ‖E‖²_F / ‖G‖²_F is exactly ``scenario.calibration_error_db``.
 
     Raises:
-        ValueError: the scenario has a channel for each scene.
+        ValueError: the scenario has a new channel in every scene.
     """
     G = site_channel(scenario)
     error = fixed_random_numbers(scenario, "calibration").standard_normal((*G.shape, 2))
@@ -86,7 +86,7 @@ def believed_channel(scenario: Scenario) -> Tensor:
 
 
 def miscalibrated(scenario: Scenario, G: Tensor, error: Tensor) -> Tensor:
-    """Add ``error``, scaled to ``scenario.calibration_error_db``, to G, both [..., M, N]; nothing if that is None."""
+    """Return G plus ``error``, scaled to ``scenario.calibration_error_db`` (None: G itself): both [..., M, N]."""
     if scenario.calibration_error_db is None:
         return G
     scale = 10 ** (scenario.calibration_error_db / 20) * torch.linalg.matrix_norm(G) / torch.linalg.matrix_norm(error)

@@ -10,10 +10,10 @@ from covlab.scenes.scenario import Scenario, fixed_random_numbers
 
 
 def codebook(scenario: Scenario) -> Tensor | None:
-    """Return the codes that a scene's L are taken from, complex128; None if every scene draws random ones.
+    """Return the codes that a scene's L codes are chosen from, complex128; None if every scene draws random codes.
 
     "fixed": one set of L random codes [L, N]. "dft": the N columns of the two-dimensional DFT over rows and columns of
-    the RIS [N, N], orthogonal unless ``phase_bits`` rounds them (a 4×4 RIS needs 2 bits).
+    the RIS [N, N]. They are orthogonal unless ``phase_bits`` is too small (a 4×4 RIS needs 2 bits).
     """
     if scenario.codebook == "random":
         return None
@@ -28,7 +28,7 @@ def codebook(scenario: Scenario) -> Tensor | None:
 
 
 def to_surface_phases(scenario: Scenario, phase: Tensor) -> Tensor:
-    """Round ``phase`` in radians to the nearest of the 2^b phases of the RIS."""
+    """Round ``phase`` in radians to the nearest of the RIS's 2^b phases; do nothing if ``phase_bits`` is None."""
     if scenario.phase_bits is None:
         return phase
     levels = 2**scenario.phase_bits
@@ -36,7 +36,7 @@ def to_surface_phases(scenario: Scenario, phase: Tensor) -> Tensor:
 
 
 def faulty_elements(scenario: Scenario) -> tuple[Tensor, Tensor]:
-    """Return a mask of the faulty elements [N], and what they reflect [N], complex128: e^jψ if stuck, 0 if dead."""
+    """Return a mask of the faulty elements [N], and their reflection [N], complex128: e^jψ if stuck, 0 if dead."""
     rng = fixed_random_numbers(scenario, "faulty elements")
     stuck, dead = scenario.stuck_elements, scenario.dead_elements
     order = torch.from_numpy(rng.permutation(scenario.ris_elements))

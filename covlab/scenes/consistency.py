@@ -1,6 +1,6 @@
-"""Tests of the model's laws on data: do the tensors of a batch belong together?
+"""Check with the equations of the model whether the tensors of a batch belong together.
 
-A shape check cannot detect swapped axes of equal length, or conjugated or shuffled values. A law of the model can.
+A shape check cannot detect swapped axes of equal length, or conjugated or shuffled values. These equations can.
 """
 
 import torch
@@ -10,9 +10,9 @@ from covlab.scenes.batch import Batch
 
 
 def channel_residual(H: Tensor, codes: Tensor, G: Tensor) -> float:
-    """Return ‖H − G c‖ / ‖H‖ over all scenes and snapshots: 0 (up to rounding) if H_l = G c_l.
+    """Return ‖H − G c‖ / ‖H‖ over all scenes and snapshots, which is 0 (up to rounding) if H_l = G c_l.
 
-    H [B, L, M, 2] and codes [B, L, N, 2] as real pairs, G [M, N] complex.
+    H [B, L, M, 2] and codes [B, L, N, 2] are real pairs; G [M, N] is complex.
     """
     expected = torch.view_as_complex(codes.contiguous()) @ G.T
     H = torch.view_as_complex(H.contiguous())
@@ -22,8 +22,8 @@ def channel_residual(H: Tensor, codes: Tensor, G: Tensor) -> float:
 def whitened_power(batch: Batch, G: Tensor, covariance: Tensor | None = None) -> float:
     """Return the mean over scenes and snapshots of y_lᴴ C_l⁻¹ y_l / M, C_l = G diag(c_l) R diag(c_l)ᴴ Gᴴ + σ²I.
 
-    About 1 if the data fit together, since y_l ~ CN(0, C_l); larger if an axis of y, codes, G or R means something
-    else. G [M, N] complex. covariance: R [B, N, N] to test instead of the batch's own.
+    It is about 1 if the data belong together, since y_l ~ CN(0, C_l). It is larger if an axis of y, codes, G or R is
+    wrong. G [M, N] is complex; ``covariance`` is R [B, N, N] to test instead of the batch's own.
     """
     double = torch.complex128
     R = (batch.covariance() if covariance is None else covariance).to(double)

@@ -10,7 +10,7 @@ from covlab.scenes.scenario import Scenario
 
 
 def ris_positions(scenario: Scenario) -> Tensor:
-    """Return q_n, the positions of the RIS elements, row by row, in metres [N, 3], float64."""
+    """Return q_n, the positions (x, y, z) of the RIS elements in metres, row by row [N, 3], float64."""
     rows = torch.arange(scenario.ris_rows, dtype=torch.float64) - (scenario.ris_rows - 1) / 2
     columns = torch.arange(scenario.ris_columns, dtype=torch.float64) - (scenario.ris_columns - 1) / 2
     z, y = torch.meshgrid(rows, columns, indexing="ij")
@@ -18,25 +18,25 @@ def ris_positions(scenario: Scenario) -> Tensor:
 
 
 def directions(azimuth: Tensor, elevation: Tensor) -> Tensor:
-    """Return unit vectors (cos θ cos φ, cos θ sin φ, sin θ) [..., 3]."""
+    """Return the unit vectors (cos θ cos φ, cos θ sin φ, sin θ) of φ and θ in radians: [...] each -> [..., 3]."""
     return torch.stack([elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], dim=-1)
 
 
 def phasors(phase: Tensor) -> Tensor:
-    """Return e^jφ of ``phase`` in radians; on a CPU three times as fast as ``torch.polar``."""
+    """Return e^jφ of ``phase`` φ in radians. On a CPU, this is three times as fast as ``torch.polar``."""
     return torch.complex(phase.cos(), phase.sin())
 
 
 def steering_vectors(scenario: Scenario, azimuth: Tensor, elevation: Tensor, range_m: Tensor) -> Tensor:
     """Return the steering vectors of sources at (φ, θ, r) in radians and metres: [...] each -> [..., N], complex.
 
-    Spherical wave: a_n = exp(-jk(‖p - q_n‖ - ‖p‖)). With ``scenario.near_field`` off, its limit for r -> ∞, the plane
-    wave a_n = exp(jk u·q_n), whatever ``range_m`` is.
+    A source at p sends a spherical wave: a_n = exp(-jk(‖p - q_n‖ - ‖p‖)). With ``scenario.near_field`` off, it is a
+    plane wave from the direction u, whatever ``range_m`` is: a_n = exp(jk u·q_n), the limit for r -> ∞.
     """
     elements = ris_positions(scenario).to(azimuth, non_blocking=True)  # without waiting for a GPU
     along = directions(azimuth, elevation) @ elements.T
     if scenario.near_field:
-        # ‖p - q‖ - ‖p‖ as a quotient: the difference of two nearly equal lengths loses digits in float32.
+        # ‖p - q‖ - ‖p‖, written as a quotient: a difference of nearly equal lengths would lose digits in float32.
         r = range_m.unsqueeze(-1)
         square = (elements**2).sum(dim=-1) - 2 * r * along
         path = square / ((r**2 + square).sqrt() + r)

@@ -40,7 +40,8 @@ FIELDS = {
 class Scenario:
     """Everything that is fixed while scenes are drawn at random.
 
-    Lengths are in metres, angles in radians, powers and SNR as named. ``dataclasses.replace`` makes a variation.
+    Lengths are in metres, angles in radians. Fields that end in ``_db`` are in dB. Each scene draws its azimuths,
+    elevations, ranges, powers and SNR from the (low, high) given here. ``dataclasses.replace`` makes a variation.
 
     Raises:
         ValueError: a field is out of its range; the message names the field.
@@ -65,14 +66,14 @@ class Scenario:
     scatterers: int = 64  #: of the site channel
     site_seed: int = 0  #: draws what is fixed: scatterers, fixed codebook, faulty elements, calibration error
 
-    #: "random": new phases for every scene; "fixed": the same for all scenes; "dft": L of the N orthogonal DFT codes
+    #: "random": new codes in every scene; "fixed": the same in all scenes; "dft": L of the N orthogonal DFT codes
     codebook: str = "random"
-    phase_bits: int | None = None  #: b, if the RIS has only 2^b phases, to which codes are rounded; None: any phase
+    phase_bits: int | None = None  #: b: codes are rounded to the 2^b phases of the RIS; None: any phase
     source_correlation: float = 0.0  #: |ρ| between the symbols of any two sources of a scene; 1 is coherent
     correlation_phase: tuple[float, float] = ANY_PHASE  #: phase of each source's symbols relative to the first source's
-    #: "fixed": one channel G, which estimators know; "per_scene": new scatterers, and estimators know only H
+    #: "fixed": one channel G, which estimators know; "per_scene": new scatterers in every scene; estimators know only H
     site: str = "fixed"
-    #: ‖Ĝ − G‖²/‖G‖² of the channel Ĝ that the receiver knows; None: Ĝ = G
+    #: ‖Ĝ − G‖²/‖G‖² of the channel Ĝ that the receiver uses; None: Ĝ = G
     calibration_error_db: float | None = None
     stuck_elements: int = 0  #: RIS elements that keep one random phase, whatever the code
     dead_elements: int = 0  #: RIS elements that reflect nothing
@@ -114,7 +115,7 @@ class Scenario:
 
     @property
     def fraunhofer_distance_m(self) -> float:
-        """d_F = 2D²/λ with D the diagonal of the aperture; the wave fronts of nearer sources are curved."""
+        """d_F = 2D²/λ in metres, D the diagonal of the aperture. The wave fronts of nearer sources are curved."""
         diagonal = self.spacing_m * math.hypot(self.ris_rows - 1, self.ris_columns - 1)
         return 2 * diagonal**2 / self.wavelength_m
 
@@ -140,5 +141,5 @@ def preset(name: str) -> Scenario:
 
 
 def fixed_random_numbers(scenario: Scenario, purpose: str) -> np.random.Generator:
-    """Return the site's random numbers for one purpose, unrelated to those for any other."""
+    """Return a generator of the site's random numbers for one purpose, unrelated to those for any other purpose."""
     return np.random.default_rng(np.random.SeedSequence(scenario.site_seed, spawn_key=tuple(purpose.encode())))

@@ -2,11 +2,11 @@
 
     y_l = G diag(c_l) x_l + n_l,   x_l = A s_l,   E[s sᴴ] = P,   n_l ~ CN(0, σ²I),   R = A P Aᴴ
 
-Every snapshot l has new symbols s_l. R is the population covariance: without noise, and not the sample covariance of
-these L symbols.
+Every snapshot l has new symbols s_l. R is the population covariance: it contains no noise, and is not the sample
+covariance of these L symbols.
 
 y comes from the true channel G and from what the RIS elements really reflect. The receiver, and so a network or
-estimator, knows the codes it asked for and H_l = Ĝ c_l. These differ from the truth only if the scenario has a
+estimator, knows the codes it asked for and H_l = Ĝ c_l. They differ from the truth only if the scenario has a
 calibration error or faulty elements.
 """
 
@@ -26,14 +26,14 @@ from covlab.scenes.scenario import Scenario
 from covlab.seams import take_seams
 
 CACHE_BYTES = 2**21
-"""About one core's second-level cache."""
+"""About the size of one core's second-level cache."""
 
 
 def scene_generator(seed: int, stream: str, *index: int, device: str | torch.device = "cpu") -> torch.Generator:
     """Return a random generator for one independent part of the scenes.
 
     ``stream`` names their purpose ("training", "validation", …), and ``index`` the part (epoch, micro-batch). Different
-    (seed, stream, index) give unrelated scenes, also for neighboring seeds (as in NumPy's SeedSequence).
+    (seed, stream, index) give unrelated scenes, even if the seeds are neighbors (as in NumPy's SeedSequence).
 
     Raises:
         ValueError: seed is negative or not a whole number.
@@ -47,16 +47,16 @@ def scene_generator(seed: int, stream: str, *index: int, device: str | torch.dev
 class Simulator:
     """Draws scenes of one scenario on one device.
 
-    Random numbers for imperfections of the scenario are drawn last, so that the same generator gives the same sources,
-    codes, symbols and noise with and without them.
+    Random numbers for imperfections of the scenario are drawn last. So the same generator gives the same sources,
+    codes, symbols and noise with and without imperfections.
 
     Args:
-        scenario: what to draw.
-        device: where scenes and their random numbers are made.
+        scenario: the scenario of the scenes.
+        device: device of the scenes and their random numbers.
         dtype: complex64, or complex128 for tests.
 
     Raises:
-        ValueError: ``dtype`` is another one.
+        ValueError: ``dtype`` is neither of these.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Simulator:
         snr_db: Tensor,
         generator: torch.Generator,
     ) -> Batch:
-        """Draw scenes with given sources [B, K_max] each, in radians and metres, powers of sum 1; snr_db [B]."""
+        """Draw scenes with given sources [B, K_max] each, in radians and metres, and snr_db [B]; powers sum to 1."""
         s, B = self.scenario, len(snr_db)
         steering = steering_vectors(s, azimuth, elevation, range_m).mT
         codes = self.codes(B, generator)
@@ -111,7 +111,7 @@ class Simulator:
 
         factor = steering * power.sqrt().unsqueeze(1)
         if mixing is not None:
-            # Correlated waves add up or cancel at the RIS, so powers are scaled again to tr(R) = N.
+            # Correlated waves add up or cancel at the RIS, so scale the powers again to tr(R) = N.
             factor = factor @ mixing
             level = torch.view_as_real(factor).square().sum(dim=(1, 2, 3)) / s.ris_elements
             factor, power = factor / level.sqrt().view(-1, 1, 1), power / level.unsqueeze(1)
@@ -163,7 +163,7 @@ class Simulator:
             return None
         phase = self._uniform(s.correlation_phase, generator, scenes, K)
         phase[:, 0] = 0
-        # Eigenvalues of W: common once, own K − 1 times.
+        # W has the eigenvalue ``common`` once, and ``own`` K − 1 times.
         own = math.sqrt(1 - s.source_correlation)
         common = math.sqrt(1 - s.source_correlation + K * s.source_correlation)
         root = own * torch.eye(K, device=self.device, dtype=self.dtype) + (common - own) / K
@@ -179,7 +179,7 @@ class Simulator:
 
     def _arrive(self, G: Tensor, codes: Tensor, factor: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
         """Return the signals at the antennas [B, L, M], and the mean over (l, m) of their expected power [B]."""
-        # On a CPU in pieces that stay in its cache: new memory for all products would cost as much as the products.
+        # On a CPU, use pieces that stay in its cache: new memory for all products would cost as much as the products.
         products = codes[0].numel() * factor.shape[2] * codes.element_size()
         piece = max(1, CACHE_BYTES // products) if self.device.type == "cpu" else len(codes)
         channels = itertools.repeat(G.mT) if G.ndim == 2 else G.mT.unsqueeze(1).split(piece)

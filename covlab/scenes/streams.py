@@ -1,4 +1,4 @@
-"""Streams of scenes: new ones for every epoch, or the same few in another order."""
+"""Streams of scenes: new scenes in every epoch, or the same few in a new order."""
 
 import math
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from covlab.seams import injected_faults, take_seams
 
 
 class FreshScenes:
-    """Micro-batches of new scenes; number i of epoch e depends only on (seed, e, i), so a run can resume anywhere."""
+    """Micro-batches of new scenes. Number i of epoch e depends only on (seed, e, i), so a run can resume anywhere."""
 
     def __init__(self, simulator: Simulator, micro_batch: int, micro_batches: int, seed: int):
         whole_number(1).check("micro_batch", micro_batch)
@@ -48,7 +48,7 @@ class FreshScenes:
 
 
 class FixedScenes:
-    """The same scenes every epoch, in an order given by (seed, epoch); the last micro-batch may be short."""
+    """The same scenes in every epoch, in an order that depends on (seed, epoch). The last micro-batch may be short."""
 
     def __init__(self, scenes: Batch, micro_batch: int, seed: int):
         whole_number(1).check("micro_batch", micro_batch)
@@ -73,7 +73,7 @@ class FixedScenes:
             yield self.scenes[scenes]
 
     def _order(self, epoch: int) -> tuple[Tensor, ...]:
-        """Return the scenes of each micro-batch of ``epoch``, cached for one epoch."""
+        """Return the indices of the scenes of each micro-batch of ``epoch``, cached for one epoch."""
         if self._kept[0] != epoch:
             generator = scene_generator(self.seed, "order", epoch)
             order = torch.randperm(len(self.scenes), generator=generator).to(self.scenes.y.device)

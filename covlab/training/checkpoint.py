@@ -1,4 +1,4 @@
-"""Save and load what an exact resume needs: atomic writes, checksums, and no code from a file."""
+"""Save and load everything that an exact resume needs, with atomic writes and checksums; no file can run code."""
 
 import json
 import os
@@ -24,7 +24,7 @@ class CheckpointError(RuntimeError):
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write(temporary path)``, then replace ``path`` with the result in one move."""
+    """Call ``write(temporary path)``, then replace ``path`` with that file in one move."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
@@ -54,7 +54,7 @@ def read_checkpoint(path: Path) -> dict:
 
 
 def load_parameters(model: nn.Module, path: Path, allow_faults: bool = False) -> None:
-    """Load into ``model`` the parameters that were validated and saved as ``path``, such as a run's ``best.pt``.
+    """Load the validated parameters in ``path``, such as a run's ``best.pt``, into ``model``.
 
     Raises:
         CheckpointError: the file is missing, damaged, from another network, or from a run with an injected fault
@@ -69,16 +69,17 @@ def load_parameters(model: nn.Module, path: Path, allow_faults: bool = False) ->
 
 
 def refuse_faults(path: Path, faults: list[str], allowed: bool) -> None:
+    """Raise CheckpointError if there are ``faults`` that are not ``allowed``."""
     if faults and not allowed:
         raise CheckpointError(
-            f"{path}: BUG, made with the fault {', '.join(faults)}; pass allow_faults=True to use it anyway"
+            f"{path}: BUG, made with the fault {', '.join(faults)}; to use it anyway, pass allow_faults=True"
         )
 
 
 class RunFolder:
     """A run's files: ``config.json``, ``ledger.jsonl``, ``epochs.json``, ``last.pt``, ``previous.pt``, ``best.pt``.
 
-    ``writes`` False: read only; another process writes.
+    With ``writes`` False, never write the JSON files and checkpoints, because another process does.
     """
 
     def __init__(self, path: Path | str, writes: bool = True):
@@ -101,7 +102,7 @@ class RunFolder:
         if (self.path / "last.pt").exists():
             raise FileExistsError(f"{self.path} already holds a run: resume it or choose another folder")
         self.path.mkdir(parents=True, exist_ok=True)
-        self.ledger.write_text("")  # a resume before the first row needs the file
+        self.ledger.write_text("")  # a resume needs the file, even before the first row
         self.write_json("config.json", config)
 
     def write_json(self, name: str, content: object) -> None:
@@ -109,7 +110,7 @@ class RunFolder:
             write_atomically(self.path / name, lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
 
     def save_last(self, state: dict) -> None:
-        """Write ``last.pt``; its predecessor becomes ``previous.pt``. At least one of them is whole at every moment."""
+        """Write ``last.pt``; the old one becomes ``previous.pt``. At every moment at least one of them is complete."""
         if not self.writes:
             return
         last = self.path / "last.pt"
@@ -125,10 +126,11 @@ class RunFolder:
             write_atomically(self.best, lambda path: torch.save(state, path))
 
     def load(self, previous: bool = False) -> dict | None:
-        """The state to resume from, or None if the run has not saved any yet.
+        """Return the state to resume from, or None if the run has not saved any yet.
 
         Raises:
-            CheckpointError: the checkpoint is damaged; the message says how to use its predecessor.
+            CheckpointError: the checkpoint is damaged, or ``previous`` and there is none. If ``previous.pt`` exists,
+                the message says how to use it.
         """
         path = self.path / ("previous.pt" if previous else "last.pt")
         if not path.exists() and not previous:
@@ -139,13 +141,13 @@ class RunFolder:
             if previous or not (self.path / "previous.pt").exists():
                 raise
             raise CheckpointError(
-                f"{error}; its predecessor is {self.path / 'previous.pt'}: resume with previous=True (in a shell: "
-                "--previous)"
+                f"{error}; the checkpoint before it is {self.path / 'previous.pt'}: to use that one, resume with "
+                "previous=True (in a shell: --previous)"
             ) from error
 
 
 def capture(trainer: "Trainer") -> dict[str, Any]:
-    """Everything that an exact resume of ``trainer`` needs, in tensors and plain values."""
+    """Return everything that an exact resume of ``trainer`` needs, as tensors and plain values."""
     return {
         "config": trainer.config(),
         "faults": list(trainer.faults),
@@ -186,7 +188,7 @@ def restore(trainer: "Trainer", state: dict[str, Any]) -> None:
 def describe_run(
     model: "Network", scenes: "FreshScenes | FixedScenes", recipe: "Recipe", weights: "LossWeights"
 ) -> dict[str, dict | str | int | None]:
-    """The settings of a run that must agree before it may be resumed, in plain values."""
+    """Return the settings of a run that must agree before it may be resumed, in plain values."""
     return {
         "network": type(model).__name__,
         "width": getattr(model, "width", None),
@@ -198,7 +200,7 @@ def describe_run(
 
 
 def check_same_run(saved: dict, current: dict) -> None:
-    """Raise CheckpointError, naming every setting that differs."""
+    """Raise CheckpointError if a setting differs; the message names each one."""
     saved, current = _flat(saved), _flat(current)
     differences = [
         f"{name}: saved {saved.get(name)}, now {current.get(name)}"
@@ -210,7 +212,7 @@ def check_same_run(saved: dict, current: dict) -> None:
 
 
 def _flat(config: dict) -> dict[str, str]:
-    """{"recipe.windows": "100", …}, as JSON, where a tuple and a list look the same."""
+    """Return {"recipe.windows": "100", …} with values as JSON, where a tuple and a list look the same."""
     return {
         f"{part}.{name}" if name else part: json.dumps(value)
         for part, values in config.items()

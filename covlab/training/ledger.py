@@ -1,4 +1,4 @@
-"""One row per window, kept on the device and brought to the host in blocks."""
+"""The log of a run: one row per window, which stays on the device until a flush brings many to the host at once."""
 
 import itertools
 import json
@@ -20,7 +20,7 @@ class Ledger:
     ``append`` never waits for the device; ``flush`` waits once for all rows since the last flush.
 
     Args:
-        path: a JSON-lines file that every flushed row is also written to; None: rows stay in memory only.
+        path: a JSON-lines file that also gets every flushed row; None: rows stay only in memory.
         writes: False: another process writes that file; this one keeps the same rows in memory.
     """
 
@@ -35,7 +35,7 @@ class Ledger:
 
     @property
     def pending(self) -> int:
-        """How many rows were appended since the last flush."""
+        """Number of rows appended since the last flush."""
         return len(self._pending)
 
     def flush(self) -> list[dict[str, float]]:
@@ -52,7 +52,7 @@ class Ledger:
         return fresh
 
     def cut_back_to(self, windows: int) -> None:
-        """Keep the file's first ``windows`` rows, and drop every later one from file and memory.
+        """Keep the file's first ``windows`` rows. Remove every later row from file and memory.
 
         Raises:
             ValueError: there is no file, or it holds fewer rows.
@@ -69,14 +69,14 @@ class Ledger:
             write_atomically(self.path, lambda path: path.write_text("".join(lines)))
 
     def columns(self) -> dict[str, list[float]]:
-        """{column: values}, as ``pandas.DataFrame`` takes it; NaN where a row lacks a column."""
+        """Return {column: values}, for ``pandas.DataFrame``; NaN where a row lacks a column."""
         self.flush()
         names = dict.fromkeys(name for row in self.rows for name in row)
         return {name: [row.get(name, float("nan")) for row in self.rows] for name in names}
 
 
 class WindowLosses:
-    """The losses of a window's micro-batches on all ``ranks``, reduced once for its row, without waiting."""
+    """The losses of a window's micro-batches on all ``ranks``, reduced once to a ledger row without waiting."""
 
     def __init__(self, ranks: Ranks = ALONE):
         self._ranks = ranks
@@ -88,7 +88,7 @@ class WindowLosses:
         """Add a micro-batch, its losses, and the share of the window's loss that was backpropagated."""
         self._weights.append(micro_batch.weight)
         self._shares.append(share.detach())
-        self._losses.append(losses.detach())  # the graph would keep every micro-batch's activations
+        self._losses.append(losses.detach())  # the graph would keep the activations of every micro-batch in memory
 
     @property
     def loss(self) -> Tensor:
@@ -96,13 +96,13 @@ class WindowLosses:
         return self._row["loss"]
 
     def host(self) -> dict[str, float]:
-        """Counts of scenes and micro-batches, if the host knows them."""
+        """Return the counts of scenes and micro-batches; {} with several ranks, whose counts only the device knows."""
         if self._ranks.size > 1:
             return {}
         return {"scenes": sum(map(len, self._weights)), "micro_batches": len(self._weights)}
 
     def device(self) -> dict[str, Tensor]:
-        """The loss, each term's weighted mean, the smallest relative trace, the first non-finite scene (or -1)."""
+        """Return the loss, each term's weighted mean, the smallest relative trace, the first non-finite scene or -1."""
         return self._row
 
     @cached_property
@@ -113,7 +113,7 @@ class WindowLosses:
     def _own(self) -> dict[str, Tensor]:
         weights = torch.cat(self._weights)
         terms = {name: torch.cat([losses.terms[name] for losses in self._losses]) for name in self._losses[0].terms}
-        # NaN where not finite: fewer operations than isfinite
+        # x * 0 is NaN if x is not finite; this takes fewer operations than isfinite
         bad = torch.cat([losses.total for losses in self._losses]) * 0 != 0
         return {
             "loss": torch.stack(self._shares).sum(),
@@ -123,12 +123,12 @@ class WindowLosses:
         }
 
     def _of_all_ranks(self) -> dict[str, Tensor]:
-        """The row that one process would have, combined from all ranks in order, so the first bad scene agrees."""
+        """Return the row that one process would have. Ranks are combined in order, so the first bad scene agrees."""
         own, weights = self._own(), torch.cat(self._weights)
         others = {name: own.pop(name) for name in ("bad_scene", "smallest_relative_trace")}
         counts = (weights.sum(), weights.new_tensor(len(weights)), weights.new_tensor(len(self._weights)))
         rows = self._ranks.gather(torch.stack([value.float() for value in (*counts, *others.values(), *own.values())]))
-        takes_part = rows[:, :1] > 0  # a rank without a micro-batch counts for nothing
+        takes_part = rows[:, :1] > 0  # ignore a rank without a micro-batch, whose weight is 0
         rows = torch.where(takes_part, rows, rows.new_tensor([0, 0, 0, -1, torch.inf] + [0] * len(own)))
         weight, scenes, micro_batches, bad, trace = rows[:, :5].unbind(dim=1)
         first_bad = torch.where(bad >= 0, scenes.cumsum(0) - scenes + bad, torch.inf).min()

@@ -1,7 +1,7 @@
 """The loss L = Σ λ_i · term_i of every scene: its terms, and the weights with their provenance.
 
-No gradient flows through eigenvectors or singular vectors: where two eigenvalues are nearly equal it is NaN or, worse,
-finite garbage. Eigenvalues are safe, and subspaces are compared by projectors.
+No gradient flows through eigenvectors or singular vectors. Where two eigenvalues are nearly equal, such a gradient
+would be NaN or, worse, finite but wrong. Eigenvalues are safe, and projectors compare subspaces.
 """
 
 import itertools
@@ -22,7 +22,7 @@ from covlab.scenes.simulator import scene_generator
 from covlab.seams import take_seams
 
 TRACE_SHARE = 1e-3
-"""A trace at or below this share of the Frobenius norm cannot normalize a matrix. A covariance has at least 1."""
+"""A trace at or below this share of the Frobenius norm cannot normalize a matrix. The share of a covariance is ≥ 1."""
 
 EIGENGAP = 0.03
 """The gap λ_K − λ_{K+1} that the eigengap term asks for, as a share of the trace."""
@@ -31,16 +31,16 @@ BACKGROUND_POSITIONS = 64
 
 
 def relative_trace(R: Tensor) -> Tensor:
-    """tr(R) / ‖R‖_F, which does not change with scale: [B, N, N] -> [B]. At least 1 for a covariance."""
+    """Return tr(R) / ‖R‖_F, which does not change with scale: [B, N, N] -> [B]. At least 1 for a covariance."""
     return R.diagonal(dim1=-2, dim2=-1).real.sum(dim=-1) / torch.linalg.matrix_norm(R)
 
 
 def normalize_trace(R: Tensor) -> Tensor:
-    """The Hermitian part of R, scaled to trace N: [B, N, N] -> [B, N, N].
+    """Return the Hermitian part of R, scaled to trace N: [B, N, N] -> [B, N, N].
 
     A scene whose trace is not above ``TRACE_SHARE`` of its norm becomes NaN, and so does its loss. Clamping the trace
-    would turn a matrix that is not a covariance into a loss of any size; raising an exception would wait for the
-    device. ``Losses.relative_trace`` keeps the evidence.
+    would turn a matrix that is not a covariance into a loss of any size; raising an exception would make the host
+    wait for the device. ``Losses.relative_trace`` shows which scenes were affected.
     """
     R = (R + R.mH) / 2
     trace = R.diagonal(dim1=-2, dim2=-1).real.sum(dim=-1)
@@ -49,10 +49,10 @@ def normalize_trace(R: Tensor) -> Tensor:
 
 
 def nmse(estimate: Tensor, truth: Tensor) -> Tensor:
-    """Trace-normalized error ‖R̂ − R‖²_F / ‖R‖²_F of each scene: two [B, N, N] -> [B].
+    """Return the trace-normalized error ‖R̂ − R‖²_F / ‖R‖²_F of each scene: two [B, N, N] -> [B].
 
-    Both matrices are made Hermitian and scaled to trace N first, so the scale of neither matters, and the gradient
-    with respect to R̂ is orthogonal to R̂. NaN where a trace is not positive.
+    Both matrices are made Hermitian and scaled to trace N first. So their scales do not matter, and the gradient with
+    respect to R̂ is orthogonal to R̂. The error is NaN where :func:`normalize_trace` cannot normalize a matrix.
 
     Raises:
         ValueError: the shapes differ or are not [B, N, N].
@@ -73,8 +73,8 @@ class LossWeights:
     came from ("default", "argument", a study and trial, …).
 
     Raises:
-        ValueError: a weight is NaN, infinite or negative, or ``lam_cov`` is 0 or at least 100. (An exception and
-            not an ``assert``, because it must survive ``python -O``.)
+        ValueError: a weight is NaN, infinite or negative; ``lam_cov`` is 0 or at least 100; or ``provenance`` names
+            something that is not a weight.
     """
 
     lam_cov: float = 1.0
@@ -111,21 +111,21 @@ class LossWeights:
 
     @classmethod
     def only(cls, **weights: float) -> "LossWeights":
-        """The given weights, with every other term off: ``LossWeights.only(lam_cov=1.0)`` is the plain NMSE."""
+        """Return the given weights, with every other term off: ``LossWeights.only(lam_cov=1.0)`` is the plain NMSE."""
         return cls(**(dict.fromkeys(cls.names(), 0.0) | weights), provenance=dict.fromkeys(cls.names(), "argument"))
 
     @classmethod
     @cache
     def names(cls) -> tuple[str, ...]:
-        """The names of all weights, in order."""
+        """Return the names of all weights, in order."""
         return tuple(weight.name for weight in fields(cls) if weight.name != "provenance")
 
     def values(self) -> dict[str, float]:
-        """{name: weight} of all weights."""
+        """Return {name: weight} of all weights."""
         return {name: getattr(self, name) for name in self.names()}
 
     def updated(self, origin: str, **weights: float) -> "LossWeights":
-        """These weights with some replaced; ``origin`` becomes the provenance of those."""
+        """Return a copy with some weights replaced; ``origin`` becomes their provenance."""
         return replace(self, **weights, provenance=self.provenance | dict.fromkeys(weights, origin))
 
 
@@ -138,7 +138,7 @@ class Losses:
     relative_trace: Tensor  #: tr(R̂) / ‖R̂‖_F [B]; at or below ``TRACE_SHARE`` the scene's total is NaN
 
     def detach(self) -> "Losses":
-        """The same losses without their graph."""
+        """Return the same losses without their graph."""
         return Losses(
             self.total.detach(),
             {name: term.detach() for name, term in self.terms.items()},
@@ -149,8 +149,9 @@ class Losses:
 class Loss:
     """Σ λ_i · term_i over the terms whose weight is above 0.
 
-    Each term is a method named after its weight: ``lam_gap`` weights ``Loss.gap``. All are per scene [B], so that a
-    mean over scenes does not depend on how they are split into micro-batches, and none depends on the scale of R̂.
+    Each term is a method named after its weight: ``lam_gap`` weights ``Loss.gap``. Every term returns one number per
+    scene [B], so a mean over scenes does not depend on their split into micro-batches. No term depends on the scale
+    of R̂.
     """
 
     def __init__(self, scenario: Scenario, weights: LossWeights, device: str | torch.device = "cpu"):
@@ -174,32 +175,32 @@ class Loss:
         return Losses(total, terms, trace.detach() / norm.detach())
 
     def at_truth(self, estimate: Estimate, batch: Batch) -> Losses:
-        """The oracle check: the loss of a perfect estimate in place of ``estimate``'s. Its NMSE must be 0."""
+        """Return the loss of a perfect R̂ in place of ``estimate``'s. It checks the loss: the NMSE must be 0."""
         nothing = torch.zeros_like(batch.snr_db)
         return self(replace(estimate, factor=batch.factor(), loading=nothing, unblended=None, stages=()), batch)
 
     def switched_on(self, weights: LossWeights) -> dict[str, float]:
-        """{term: weight} of the terms that are switched on."""
+        """Return {term: weight} of the terms that are switched on."""
         return {name.removeprefix("lam_"): weight for name, weight in weights.values().items() if weight > 0}
 
     def cov(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """NMSE of the final estimate: ‖R̂ − R‖²_F / ‖R‖²_F, both of trace N."""
+        """Return the NMSE of the final estimate: ‖R̂ − R‖²_F / ‖R‖²_F, both of trace N."""
         return estimate.nmse(batch)
 
     def cov_pred(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """NMSE of R_pred, the estimate before the blend; for a network with stages, the mean over its stages."""
+        """Return the NMSE of R_pred, the estimate before the blend; for a network with stages, its mean over them."""
         predictions = estimate.stages or (estimate.prediction,)
         return reduce(torch.add, (stage.nmse(batch) for stage in predictions)) / len(predictions)
 
     def ortho(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """‖ÂᴴÂ − I‖²_F, with Â the predicted factor's columns scaled to norm 1."""
+        """Return ‖ÂᴴÂ − I‖²_F, where Â is the predicted factor with columns scaled to norm 1."""
         factor = estimate.prediction.factor
         columns = factor / torch.view_as_real(factor).square().sum(dim=(1, 3)).clamp(min=1e-12).sqrt().unsqueeze(1)
         excess = columns.mH @ columns - torch.eye(columns.shape[2], device=columns.device)
         return torch.view_as_real(excess).square().sum(dim=(1, 2, 3))
 
     def cross(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """The off-diagonal part of the NMSE: Σ_{m≠n} |R̂ − R|²_mn / ‖R‖²_F, both of trace N."""
+        """Return the off-diagonal part of the NMSE: Σ_{m≠n} |R̂ − R|²_mn / ‖R‖²_F, both of trace N."""
         truth = batch.factor()
         trace, _ = estimate.trace_and_norm
         diagonal = (torch.view_as_real(estimate.factor).square().sum(dim=(2, 3)) + estimate.loading.unsqueeze(1)) * (
@@ -210,7 +211,7 @@ class Loss:
         return estimate.nmse(batch) - error.square().sum(dim=1) / torch.view_as_real(gram).square().sum(dim=(1, 2, 3))
 
     def gap(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """relu(0.03 − (λ_K − λ_{K+1})): eigenvalues of R̂ as shares of its trace, K the true number of sources."""
+        """Return relu(0.03 − (λ_K − λ_{K+1})): eigenvalues λ of R̂ as shares of its trace, K the number of sources."""
         trace, _ = estimate.trace_and_norm
         # F Fᴴ and FᴴF have the same nonzero eigenvalues, so use the smaller one; εI shifts all of them equally.
         factor = estimate.factor
@@ -223,12 +224,12 @@ class Loss:
         return F.relu(EIGENGAP - (values.gather(1, K - 1) - values.gather(1, K)).squeeze(1))
 
     def K(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """Cross-entropy of the predicted number of sources."""
+        """Return the cross-entropy of the predicted number of sources."""
         logits = _head("lam_K", "source_logits", estimate.source_logits)
         return F.cross_entropy(logits, batch.source_count - 1, reduction="none")
 
     def subspace_align(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """The share of R̂'s power outside the true sources' subspace: 1 − tr(P R̂) / tr(R̂), P = A (AᴴA)⁻¹ Aᴴ."""
+        """Return the share of R̂'s power outside the sources' subspace: 1 − tr(P R̂) / tr(R̂), P = A (AᴴA)⁻¹ Aᴴ."""
         A = batch.steering * (batch.power > 0).unsqueeze(1)
         elements = A.shape[1]
         gram = A.mH @ A
@@ -241,13 +242,13 @@ class Loss:
         return 1 - projected.diagonal(dim1=1, dim2=2).real.sum(dim=1) / trace
 
     def peak_contrast(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """The mean of the beam spectrum aᴴR̂a over 64 fixed positions, divided by its mean over the true sources."""
+        """Return the mean of the beam spectrum aᴴR̂a over 64 fixed positions, divided by its mean over the sources."""
         present = (batch.power > 0).to(batch.power.dtype)
         at_sources = (beam_power(batch.steering.mT, estimate) * present).sum(dim=1) / present.sum(dim=1)
         return beam_power(self.background, estimate).mean(dim=1) / at_sources
 
     def aux(self, estimate: Estimate, batch: Batch) -> Tensor:
-        """Mean squared error of (φ, θ, log r) over the true sources, in the best-matching order."""
+        """Return the mean squared error of (φ, θ, log r) over the true sources, in the best-matching order."""
         guess = _head("lam_aux", "positions", estimate.positions)
         truth = torch.stack([batch.azimuth, batch.elevation, batch.range_m.log()], dim=2)
         present = (batch.power > 0).to(truth.dtype)
@@ -258,7 +259,7 @@ class Loss:
 
 
 def beam_power(steering: Tensor, estimate: Estimate) -> Tensor:
-    """aᴴ R̂ a for the rows a of ``steering`` [..., positions, N] -> [B, positions]."""
+    """Return aᴴ R̂ a for the rows a of ``steering`` [..., positions, N] -> [B, positions]."""
     return torch.view_as_real(steering.conj() @ estimate.factor).square().sum(dim=(2, 3)) + steering.shape[
         -1
     ] * estimate.loading.unsqueeze(1)

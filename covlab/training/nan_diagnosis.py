@@ -1,4 +1,4 @@
-"""Refuse inputs that are NaN or infinite; explain losses that are."""
+"""Refuse inputs that are NaN or infinite, and explain losses that are NaN or infinite."""
 
 import math
 
@@ -12,7 +12,7 @@ class NonFiniteLoss(RuntimeError):
 
 
 def check_inputs(window: list[Batch], name: str, device: torch.device) -> None:
-    """Raise ValueError, naming tensor and scene, if ``window`` is not finite or not on ``device``."""
+    """Raise ValueError, with tensor and scene, if ``window`` holds NaN or infinity, or is not on ``device``."""
     for micro_batch in window:
         if micro_batch.y.device.type != device.type:
             raise ValueError(f"scenes must be on the model's device {device}, got {micro_batch.y.device}")
@@ -26,7 +26,7 @@ def check_inputs(window: list[Batch], name: str, device: torch.device) -> None:
 
 
 def explain(streak: list[dict[str, float]]) -> str:
-    """Say where a streak of non-finite losses began, from the ledger's ``streak`` rows."""
+    """Return a message that says where non-finite losses began. ``streak`` holds the ledger rows of these windows."""
     first, taken = streak[0], sum(row["ran"] == 1 for row in streak)
     terms = [name for name in first if name.startswith("term_") and not math.isfinite(first[name])]
     culprit = f"the term {terms[0].removeprefix('term_')}" if terms else "the weighting, since every term is finite"

@@ -15,10 +15,10 @@ SCORED_SCENES = 2048
 def pretrained(name: str, scenario: Scenario | None = None) -> UnrolledNet:
     """Load the network trained for the preset ``name``, in evaluation mode.
 
-    ``scenario`` uses it elsewhere without retraining, such as in a variation of the preset with another site channel
-    or other codes. (It learned to read a grid, not one site channel.)
+    Pass a ``scenario`` to use the network without retraining in a variation of the preset, such as another site
+    channel or other codes. (It learned to read a grid, not one site channel.)
 
-    Its ``card`` says how it was made and what it reaches: ``command`` (which trains it again), ``seconds`` (of
+    Its attribute ``card`` shows how it was made and how well it works: ``command`` (trains it again), ``seconds`` (of
     processor time, one thread), ``scores`` (NMSE of every scene of :func:`scored_scenes`), ``versions``.
 
     Raises:
@@ -32,5 +32,5 @@ def pretrained(name: str, scenario: Scenario | None = None) -> UnrolledNet:
 
 
 def scored_scenes(name: str) -> Batch:
-    """The scenes that a pretrained network's card scores, from a stream never used to train or choose anything."""
+    """Draw the scenes on which a card's scores were measured. Nothing was ever trained or chosen on their stream."""
     return Simulator(preset(name)).draw(SCORED_SCENES, scene_generator(0, "score"))

@@ -20,13 +20,13 @@ class Lines:
         self.say = write
 
     def begin(self, done: int, total: int) -> None:
-        """The run starts with ``done`` of ``total`` windows completed."""
+        """Begin a report; ``done`` of ``total`` windows are complete."""
 
     def advance(self, rows: list[dict[str, float]]) -> None:
-        """These rows were added to the ledger."""
+        """Report rows that were added to the ledger."""
 
     def end(self) -> None:
-        """The run has ended, whether or not it succeeded."""
+        """End the report, whether or not the run succeeded."""
 
 
 class Silent(Lines):
@@ -37,7 +37,7 @@ class Silent(Lines):
 
 
 class TerminalBar(Lines):
-    """A live bar below the epochs' lines: loss, NMSE in dB, scenes per second, time left."""
+    """A live bar below the lines of the epochs, with loss, NMSE in dB, scenes per second and time left."""
 
     def __init__(self) -> None:
         self.console = Console()
@@ -58,7 +58,7 @@ class TerminalBar(Lines):
 
 
 class NotebookBar(Lines):
-    """The same in a notebook, as HTML that is updated: unlike a widget, it survives in a saved notebook."""
+    """A bar in a notebook. It is HTML that is updated, because a widget would be lost in a saved notebook."""
 
     def begin(self, done: int, total: int) -> None:
         from IPython.display import display
@@ -77,7 +77,7 @@ class NotebookBar(Lines):
 
 
 class Pace:
-    """Turns ledger rows into a status: loss, NMSE in dB, scenes per second."""
+    """Turn ledger rows into a status line: loss, NMSE in dB, scenes per second."""
 
     def __init__(self) -> None:
         self.since = time.monotonic()
@@ -92,7 +92,7 @@ class Pace:
 
 
 def suited() -> Lines:
-    """The kind of progress that suits the output: a notebook, a terminal, or a log."""
+    """Return the kind of progress report that suits the output: a notebook, a terminal or a log."""
     kernel = sys.modules.get("IPython") and sys.modules["IPython"].get_ipython()
     if kernel is not None and hasattr(kernel, "kernel"):
         return NotebookBar()
@@ -101,9 +101,10 @@ def suited() -> Lines:
 
 @contextmanager
 def interrupt_as_flag(agreed: Callable[[bool], bool] = bool) -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT into a flag; a second one interrupts at once. Only the main thread can do this.
+    """Turn the first SIGINT into a flag, and yield a function that reads it. A second SIGINT interrupts at once.
 
-    ``agreed`` is applied to the flag each time it is read, so that all ranks can agree on it.
+    ``agreed`` is applied to the flag at each reading, so all ranks can agree on it. In a thread other than the main
+    one, the flag is never set, because only the main thread gets signals.
     """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():

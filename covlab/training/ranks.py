@@ -1,13 +1,14 @@
 """Train one network with several processes: how they share a window, and what they must agree on.
 
 ``torchrun --nproc-per-node 4 -m covlab train …`` starts the processes, called ranks, and gives each a number. The
-ranks split a window's micro-batches in order, so that together they see exactly the scenes that one process would.
+ranks split a window's micro-batches in order, so together they see exactly the scenes that one process would see.
 Each accumulates the gradient of the mean over its own scenes. Then one all-reduce per window adds up every rank's
-gradient, weighted by its number of scenes, together with the scene counts: the result is one process's gradient.
+gradient, weighted by its number of scenes, together with the scene counts. The result is the gradient that one
+process would compute.
 
-Why not ``DistributedDataParallel``? It gives every rank the same weight, however many scenes it has. It waits for a
-backward pass of every rank, even one without a micro-batch. And it rearranges its buckets after a process's first
-window, so a resumed run adds in another order. It would overlap the sum with the last backward pass;
+``DistributedDataParallel`` does not do this. It gives every rank the same weight, however many scenes it has. It waits
+for a backward of every rank, even of a rank without a micro-batch. It rearranges its buckets after the first window,
+so a resumed run adds in another order. Its advantage is that it overlaps the sum with the last backward;
 ``benchmarks/README.md`` shows what the sum costs.
 """
 
@@ -28,7 +29,7 @@ from covlab.scenes.streams import FixedScenes, FreshScenes
 T = TypeVar("T")
 
 SILENCE_SECONDS = 120
-"""A rank that dies ends the others at once, because its connections close; one that hangs, after this time."""
+"""How long the others wait for a rank that hangs. If a rank dies, they end at once, because its connections close."""
 
 
 class RankLost(RuntimeError):
@@ -36,21 +37,21 @@ class RankLost(RuntimeError):
 
 
 class Ranks:
-    """A single process, which needs nobody's agreement."""
+    """A single process. :class:`ProcessGroup` has the same methods for several processes."""
 
     size, number = 1, 0
 
     @property
     def first(self) -> bool:
-        """Is this the rank that prints and writes files?"""
+        """Whether this is the rank that prints and writes files."""
         return self.number == 0
 
     def share(self, numbers: range) -> range:
-        """This rank's contiguous part of ``numbers``; the parts' lengths differ by at most one."""
+        """Return this rank's contiguous part of ``numbers``; the lengths of the parts differ by at most one."""
         return numbers[len(numbers) * self.number // self.size : len(numbers) * (self.number + 1) // self.size]
 
     def deal(self, scenes: FreshScenes | FixedScenes, epoch: int, window: range) -> list[Batch]:
-        """This rank's share of the micro-batches numbered ``window``."""
+        """Return this rank's share of the micro-batches of ``epoch`` whose numbers are in ``window``."""
         return list(scenes.micro_batches(epoch, window.start, window.stop))
 
     def average(self, parameters: list[nn.Parameter], weight: Tensor) -> Tensor:
@@ -58,15 +59,15 @@ class Ranks:
         return weight
 
     def gather(self, row: Tensor) -> Tensor:
-        """Every rank's ``row``, in order: [C] -> [ranks, C]."""
+        """Return every rank's ``row``, in order: [C] -> [ranks, C]."""
         return row.unsqueeze(0)
 
     def total(self, tensor: Tensor) -> Tensor:
-        """The sum of ``tensor`` over ranks, possibly in place."""
+        """Return the sum of ``tensor`` over ranks, possibly in place."""
         return tensor
 
     def any(self, flag: bool) -> bool:
-        """Is ``flag`` set on any rank?"""
+        """Return whether ``flag`` is set on any rank."""
         return flag
 
     def once(self, function: Callable[[], T]) -> T:
@@ -81,7 +82,7 @@ class ProcessGroup(Ranks):
     """This process in torch's default process group. All ranks must call every method, in the same order.
 
     Raises:
-        RankLost: from any method, when another rank is gone.
+        RankLost: in any method, if another rank has ended or does not answer.
     """
 
     def __init__(self) -> None:
@@ -91,13 +92,13 @@ class ProcessGroup(Ranks):
         share = self.share(window)
         if share:
             return list(scenes.micro_batches(epoch, share.start, share.stop))
-        # Nothing is left for this rank: it repeats the first micro-batch with a weight of zero.
+        # There is no micro-batch for this rank, so it repeats the first one with a weight of zero.
         first = next(scenes.micro_batches(epoch, window.start, window.stop))
         return [replace(first, weight=torch.zeros_like(first.weight))]
 
     def average(self, parameters: list[nn.Parameter], weight: Tensor) -> Tensor:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]  # the same on all ranks
-        # A mean over a weight of zero is NaN, and must count for nothing.
+        # A mean over scenes of weight zero is NaN, so replace it by 0.
         own = torch.where(weight > 0, weight * torch.cat([gradient.flatten() for gradient in gradients]), 0)
         sums = self.total(torch.cat([own, weight.view(1)]))
         mean = sums[:-1] / sums[-1]
@@ -116,7 +117,7 @@ class ProcessGroup(Ranks):
 
     def any(self, flag: bool) -> bool:
         flags = torch.tensor([int(flag)])
-        # on the host, even if the devices have a faster connection: the flag is read there
+        # on the host, where the flag is read, even if the devices have a faster connection
         self._together(dist.all_reduce, flags, dist.ReduceOp.MAX)
         return bool(flags)
 
@@ -151,7 +152,7 @@ ALONE = Ranks()
 
 
 def device_of_rank(device: str) -> str:
-    """This process's device: with several ranks on CUDA, each has a GPU of its own.
+    """Return this process's device. With several ranks on CUDA, each rank has its own GPU.
 
     Raises:
         ValueError: there are fewer GPUs than ranks.
@@ -170,7 +171,7 @@ def device_of_rank(device: str) -> str:
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """Connect the ranks that torchrun started (gloo on CPU, nccl on CUDA); ``ALONE`` for a single process."""
+    """Connect the ranks that torchrun started (gloo on CPU, nccl on CUDA); yield ``ALONE`` for a single process."""
     if _started() == 1:
         yield ALONE
         return

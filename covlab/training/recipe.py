@@ -31,7 +31,7 @@ FIELDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to train. The budget is in windows, so that a run is the same on a fast and a slow machine.
+    """How to train. The budget is in windows, not in time, so a run is the same on a fast and on a slow machine.
 
     Raises:
         ValueError: a value is out of its range; the message names it.
@@ -47,8 +47,8 @@ class Recipe:
     clip: float | None = 1.0  #: largest gradient norm; None: never clip
     precision: str = "fp32"  #: "fp32", "bf16" or "fp16" (with a loss scale) for the network's real layers
     warmup: int = 20  #: executed steps of linear warm-up
-    ema_decay: float | None = None  #: of the averaged parameters that are validated and saved; None: no average
-    fused: bool = True  #: the optimizer's fused kernel, which never waits for the device
+    ema_decay: float | None = None  #: decay of the parameters' moving average, which is validated; None: no average
+    fused: bool = True  #: use the optimizer's fused kernel, which never waits for the device
     patience: int | None = None  #: epochs without a better validation before stopping early; None: never
     nonfinite_limit: int = 10  #: consecutive windows of non-finite loss that stop the run
 
@@ -57,7 +57,7 @@ class Recipe:
 
 
 def make_optimizer(recipe: Recipe, groups: dict[str, list[nn.Parameter]]) -> torch.optim.Optimizer:
-    """Make the recipe's optimizer of ``groups``, {"backbone": parameters, "head": parameters}."""
+    """Make the recipe's optimizer for ``groups``, {"backbone": parameters, "head": parameters}."""
     peaks = {"backbone": recipe.learning_rate, "head": recipe.head_learning_rate or recipe.learning_rate}
     settings: list[dict[str, Any]] = []
     for name, parameters in groups.items():
@@ -70,7 +70,7 @@ def make_optimizer(recipe: Recipe, groups: dict[str, list[nn.Parameter]]) -> tor
         settings, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=recipe.fused
     )
     if recipe.momentum:
-        # Otherwise, the fused kernel uses uninitialized memory as momentum after a skipped first step.
+        # Without these zeros, the fused kernel uses uninitialized memory as momentum after a skipped first step.
         for parameter in (parameter for group in settings for parameter in group["params"]):
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer

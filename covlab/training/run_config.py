@@ -39,7 +39,10 @@ def configure(
     weights: LossWeights,
     width: int | None = None,
 ) -> dict[str, Any]:
-    """The configuration that :func:`build` takes. ``network``: a class's name; ``width`` None: the network's own."""
+    """Return the configuration that :func:`build` takes. ``network``: name of its class; ``width`` None: its default.
+
+    With ``overfit``, a run trains on a few fixed scenes, which are also its validation.
+    """
     scenes: dict[str, str | int] = {"micro_batch": micro_batch, "seed": seed}
     if overfit:
         scenes |= {"kind": "fixed", "scenes": OVERFIT_SCENES}
@@ -56,7 +59,7 @@ def configure(
 
 
 def build(config: dict[str, Any], device: str, **trainer: Any) -> Trainer:
-    """Build the trainer that ``config`` describes; ``trainer`` are further arguments of ``Trainer``."""
+    """Build the trainer that ``config`` describes. ``trainer`` holds further arguments of ``Trainer``."""
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in config["scenario"].items()
     }
@@ -77,7 +80,7 @@ def build(config: dict[str, Any], device: str, **trainer: Any) -> Trainer:
 
 
 def windows_within(config: dict[str, Any], minutes: float, device: str, ranks: Ranks = ALONE) -> int:
-    """Measure on a throwaway trainer how many windows, validations included, fit into ``minutes`` here."""
+    """Measure with a throwaway trainer how many windows, validations included, fit into ``minutes`` on this machine."""
     probe = build(config, device, progress=Silent(), ranks=ranks)
     windows = list(islice(probe.draw_windows(0), 2))
     probe.train_window(windows[0])

@@ -38,7 +38,7 @@ from covlab.training.trainer import Trainer
 
 STORAGE = "sqlite:///studies.db"
 RETRIES = 2
-"""How often a trial whose worker died is run again: settings that kill their worker must not kill every worker."""
+"""How often a trial is run again after its worker died. The limit keeps one bad trial from killing every worker."""
 
 SEARCH = {
     "learning_rate": (3e-4, 3e-2),
@@ -51,7 +51,8 @@ SEARCH = {
 }
 """The default search: low and high of each setting, on a logarithmic scale. ``lam_cov`` stays 1, because under AdamW a
 common factor of all weights changes nothing. ``lam_cov_pred`` is left out, because it weights the same error in a
-network without blend or stages. The width is searched from a quarter of the network's own to twice that."""
+network without blend or stages. The width is searched between a quarter of the network's default and twice the default.
+"""
 
 
 class StudyError(RuntimeError):
@@ -65,7 +66,7 @@ FIELDS = {
     "seed": whole_number(0),
     **dict.fromkeys(("windows", "epoch", "micro_batch", "accumulation", "validation", "heartbeat"), whole_number(1)),
 }
-"""What each setting of a study may be; ``search`` is checked apart."""
+"""What each setting of a study may be. ``Settings`` checks ``search`` itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,15 +80,15 @@ class Settings:
     preset: str = "student"
     network: str = "back-projection"
     windows: int = 600  #: optimizer steps per trial
-    epoch: int = 60  #: windows between validations, after each of which a trial may be pruned
+    epoch: int = 60  #: windows between validations; each validation may prune the trial (stop it early)
     micro_batch: int = 32
     accumulation: int = 4
     precision: str = "fp32"
-    #: of scenes and initial parameters, the same for all trials, so that they differ only in their settings
+    #: seed of scenes and initial parameters; all trials share it, so they differ only in their settings
     seed: int = 0
-    validation: int = 1024  #: scenes from a separate stream: those that ``covlab train`` validates on stay unseen
+    validation: int = 1024  #: scenes, from another stream than the validation scenes of ``covlab train``
     heartbeat: int = 30  #: seconds between a worker's heartbeats; after two missed ones another worker takes its trial
-    #: {name: (low, high)}, with low = high for a fixed value; None: ``SEARCH`` and the width
+    #: {name: (low, high)}; low = high fixes a value; None: ``SEARCH`` and the width
     search: dict[str, tuple[float, float]] | None = None
 
     def __post_init__(self) -> None:
@@ -98,7 +99,7 @@ class Settings:
         known = one_of(sorted({"learning_rate", "width", *LossWeights().values()}))
         for name, bounds in self.bounds.items():
             known.check("each name in search", name)
-            if not (name.startswith("lam_") and bounds == (0, 0)):  # which switches a term off
+            if not (name.startswith("lam_") and bounds == (0, 0)):  # (0, 0) switches a term off
                 interval(whole_number(1) if name == "width" else number(above=0)).check(f"search of {name}", bounds)
             if name.startswith("lam_"):
                 LossWeights().updated("search", **{name: bounds[1]})
@@ -111,7 +112,7 @@ class Settings:
 
     @property
     def default(self) -> dict[str, float]:
-        """The first trial: the values of a plain run, clamped to the search."""
+        """The values of the first trial: those of a plain run, clamped to the search."""
         plain = LossWeights().values() | {"learning_rate": Recipe(windows=1).learning_rate, "width": self._width}
         return {name: min(max(plain[name], low), high) for name, (low, high) in self.bounds.items() if low < high}
 
@@ -132,7 +133,7 @@ class Settings:
         return values
 
     def config(self, values: dict[str, float], origin: str) -> dict[str, Any]:
-        """The configuration of a run with ``values``, for :func:`covlab.training.run_config.build`."""
+        """Return the configuration of a run with ``values``, for :func:`covlab.training.run_config.build`."""
         recipe = Recipe(windows=self.windows, accumulation=self.accumulation, precision=self.precision)
         if "learning_rate" in values:
             recipe = replace(recipe, learning_rate=values["learning_rate"])
@@ -159,11 +160,11 @@ class Tuned:
 
     study: str
     trial: int
-    nmse: float  #: the best of many on the study's own held-out scenes: expect slightly worse elsewhere
+    nmse: float  #: the best of many on the study's own held-out scenes, so expect a slightly larger error elsewhere
     settings: Settings
     weights: LossWeights  #: their provenance names study and trial
     learning_rate: float
-    width: int | None  #: None: the network's own
+    width: int | None  #: None: the network's default
 
 
 # ---------------------------------------------------------------- a study in its storage
@@ -198,7 +199,7 @@ def open_study(
         ]
         if differences:
             raise StudyError(
-                f"study {name!r} already has other settings; leave these out to join it: {'; '.join(differences)}"
+                f"study {name!r} already has other settings; to join it, leave these out: {'; '.join(differences)}"
             ) from None
         settings = stored
     warm_up = math.ceil(settings.windows / settings.epoch) // 4
@@ -211,7 +212,7 @@ def open_study(
 
 
 def settings_of(storage: str, name: str) -> Settings:
-    """The settings of the study ``name``.
+    """Return the settings of the study ``name``.
 
     Raises:
         StudyError: there is no such study, or covlab did not create it.
@@ -220,7 +221,7 @@ def settings_of(storage: str, name: str) -> Settings:
     if name not in (known := optuna.get_all_study_names(database)):
         raise StudyError(f"{hide_password(storage)} has no study {name!r}, only {', '.join(sorted(known)) or 'none'}")
     study = optuna.load_study(storage=database, study_name=name)
-    for _ in range(50):  # the worker that created it may be about to write them
+    for _ in range(50):  # the worker that created the study may not have written them yet
         if "covlab" in study.user_attrs:
             return _settings(json.loads(study.user_attrs["covlab"]))
         time.sleep(0.1)
@@ -228,7 +229,7 @@ def settings_of(storage: str, name: str) -> Settings:
 
 
 def best(storage: str, name: str) -> Tuned:
-    """The best trial of a study so far.
+    """Return the best trial of a study so far.
 
     Raises:
         StudyError: there is no such study, or none of its trials is complete.
@@ -247,7 +248,7 @@ def best(storage: str, name: str) -> Tuned:
 
 
 def _error(trial: FrozenTrial) -> float:
-    """The final NMSE of a complete trial."""
+    """Return the final NMSE of a complete trial."""
     assert trial.value is not None  # every complete trial has one
     return trial.value
 
@@ -303,10 +304,10 @@ def work(
     device: str = "cpu",
     say: Callable[[str], None] = print,
 ) -> None:
-    """Run trials for ``minutes``, or until the study has ``trials`` complete or pruned ones from all workers together.
+    """Run trials for ``minutes``, or until all workers together have completed or pruned ``trials`` trials.
 
-    The last trial is always finished. On SIGINT it goes back to the study; if its worker is killed, another worker
-    notices the missing heartbeat and runs it again.
+    The last trial is always finished. On SIGINT the running trial goes back to the study. If its worker is killed,
+    another worker notices the missing heartbeat and runs the trial again.
 
     Raises:
         ValueError: ``trials`` or ``minutes`` is out of range.
@@ -328,16 +329,16 @@ def work(
         except ValueError as error:
             if "Cannot tell a FAIL trial" not in str(error):
                 raise
-            # After a sleep without heartbeats, another worker has taken the trial.
-            say("another worker took over a trial, because this one sent no heartbeat; continuing with the next")
+            # The machine may have slept without heartbeats, so another worker has taken the trial.
+            say("another worker took over a trial, because this worker sent no heartbeat; continuing with the next one")
 
 
 def held_out_error(trial: Trial, settings: Settings, device: str) -> float:
-    """What a study minimizes: the final NMSE on held-out scenes of a run with the settings that ``trial`` proposes.
+    """Train with the settings that ``trial`` proposes, and return the final NMSE on held-out scenes, to be minimized.
 
     Raises:
         TrialPruned: after some epoch the run was worse than the median of earlier trials, or its loss was not finite
-            (not a failure: the sampler should learn from it).
+            (pruned and not failed, so that the sampler learns from it).
     """
     values = settings.ask(trial)
     try:
@@ -363,7 +364,7 @@ def held_out_error(trial: Trial, settings: Settings, device: str) -> float:
 
 
 def report_epoch(run: Trainer, trial: Trial) -> None:
-    """Report the last epoch of ``run`` to the study; raise TrialPruned if the pruner says so."""
+    """Report the last epoch of ``run`` to the study. Raise TrialPruned if the pruner stops the trial."""
     trial.report(run.history[-1]["validation"], step=run.epoch)
     if run.window < run.recipe.windows and trial.should_prune():
         raise optuna.TrialPruned

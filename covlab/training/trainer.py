@@ -1,6 +1,6 @@
-"""The training loop. One window = the micro-batches of one optimizer step.
+"""The training loop. A window is the micro-batches of one optimizer step.
 
-Read ``Trainer.windows`` first; the methods below it are its vocabulary, and each does the one thing its name says.
+Read ``Trainer.windows`` first. It calls the methods below it, and each of them does the one thing that its name says.
 """
 
 import math
@@ -38,12 +38,12 @@ from covlab.training.recipe import PRECISIONS, Recipe, make_optimizer
 
 VALIDATION_CHUNK = 256
 NORMS_PER_RUN = 500
-"""How often a run measures the norms of update and parameters: as many points as a curve can show. Each measurement
+"""How often a run measures the norms of update and parameters. A curve cannot show more points, and each measurement
 costs a pass over all parameters."""
 
 
 class Trainer:
-    """Train ``model`` on ``scenes`` by ``recipe``.
+    """Train ``model`` on ``scenes`` as ``recipe`` says.
 
     Args:
         model: a network of :mod:`covlab.networks.model`; training happens on the device of its parameters.
@@ -51,16 +51,19 @@ class Trainer:
         validation: held-out scenes, on that device.
         recipe: how to train.
         weights: of the loss terms; None: the defaults.
-        folder: for the run's files; None: nothing is written.
+        folder: folder of the run's files; None: write no files.
         progress: reports progress; None: a bar or lines, whichever suits the output.
-        debug: also report whether the first loss is finite, and each epoch's last gradient norms.
+        debug: also report whether the first window's loss is finite, and each epoch's last gradient norms.
         ranks: the processes that train this network together; only the first one prints and writes files.
 
     Attributes:
         ledger: one row per window.
         history: one row per epoch: epoch, train, validation, skipped, nonfinite.
-        faults: names of the injected faults; empty on every honest run.
+        faults: names of the injected faults; empty for a correct run.
         stopped: why the run was stopped early; empty unless its losses were not finite.
+
+    Raises:
+        ValueError: there are no scenes or no validation scenes, or faults are injected in a run of several ranks.
     """
 
     def __init__(
@@ -121,9 +124,9 @@ class Trainer:
     # ---------------------------------------------------------------- the loop
 
     def fit(self) -> "Trainer":
-        """Train until the recipe's windows are spent, an interrupt, or (with patience) no more gain.
+        """Train until the recipe's windows are done, or its patience is exhausted, or SIGINT interrupts the run.
 
-        An interrupt takes effect after the current window; ``fit`` continues from there when called again.
+        An interrupt takes effect after the current window. Call ``fit`` again to continue from there.
 
         Raises:
             ValueError, NonFiniteLoss, FileExistsError: as :meth:`windows` does.
@@ -140,12 +143,12 @@ class Trainer:
         return self
 
     def windows(self) -> Iterator[float]:
-        """Train window by window; yield after each the share of the recipe's windows that are done.
+        """Train window by window. After each window, yield the share of the recipe's windows that are done.
 
-        An epoch's last window includes the validation. Stop at any window and call this again to continue.
+        The validation of an epoch runs before its last yield. You may stop at any window and call this again later.
 
         Raises:
-            ValueError: an input is NaN or infinite (the first window's before any step).
+            ValueError: an input is NaN or infinite. The first window is checked before any step.
             NonFiniteLoss: the loss was not finite for ``recipe.nonfinite_limit`` consecutive windows.
             FileExistsError: the folder holds another run.
         """
@@ -163,7 +166,7 @@ class Trainer:
             self.progress.end()
 
     def train_window(self, window: list[Batch]) -> None:
-        """Accumulate the gradient of the window's mean loss, then take one step, if the gate lets it run."""
+        """Accumulate the gradient of the window's mean loss, then take one step if :meth:`gate` allows it."""
         self.take_step(window, self.accumulate(window))
 
     def accumulate(self, window: list[Batch]) -> WindowLosses:
@@ -178,7 +181,7 @@ class Trainer:
         return seen
 
     def take_step(self, window: list[Batch], seen: WindowLosses) -> None:
-        """Step with what has accumulated, log the window, advance the schedule."""
+        """Take a step with the accumulated gradient, log the window, and advance the schedule."""
         weight = self.ranks.average(self.parameters, total_weight(window))
         self.sanitize()
         norms = self.unscale_and_clip()
@@ -191,7 +194,7 @@ class Trainer:
         self.schedule(ran)
 
     def end_epoch(self) -> None:
-        """Validate, report the epoch, save."""
+        """Validate, report the epoch, and save a checkpoint."""
         self.flush_and_report(now=True)
         rows = [row for row in self.ledger.rows if row["epoch"] == self.epoch]
         self.history.append(
@@ -209,10 +212,10 @@ class Trainer:
         self.epoch, self.window_of_epoch = self.epoch + 1, 0
         self.save()
 
-    # ---------------------------------------------------------------- its vocabulary; a fault replaces one method
+    # ---------------------------------------------------------------- parts of the loop; a fault replaces one method
 
     def draw_windows(self, epoch: int) -> Iterator[list[Batch]]:
-        """The remaining windows of ``epoch``, this rank's share of each; the last one may be short."""
+        """Yield this rank's share of each remaining window of ``epoch``. The last window may be short."""
         for start in range(self.window_of_epoch * self.recipe.accumulation, len(self.scenes), self.recipe.accumulation):
             numbers = range(start, min(start + self.recipe.accumulation, len(self.scenes)))
             yield self.ranks.deal(self.scenes, epoch, numbers)
@@ -227,11 +230,11 @@ class Trainer:
             return model(batch.y, batch.H, batch.codes, batch.snr_db)
 
     def weigh(self, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
-        """The micro-batch's share of the window's mean loss []: exact for ragged micro-batches and short windows."""
+        """Return the micro-batch's share of the window's mean loss []; exact for unequal sizes and short windows."""
         return torch.dot(losses.total, micro_batch.weight) / window_weight
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of ``loss``, times the loss scale, to what has accumulated."""
+        """Add the gradient of ``loss``, times the loss scale, to the accumulated gradient."""
         self.scaler.scale(loss).backward()
 
     def sanitize(self) -> None:
@@ -243,7 +246,7 @@ class Trainer:
         return self.measure_and_clip()
 
     def measure_and_clip(self) -> dict[str, Tensor]:
-        """Clip the gradient as it stands; return its norms, by group and before and after clipping."""
+        """Clip the gradient. Return its norms: of each group before clipping, and of all before and after it."""
         norms = {f"gradient_norm_{name}": get_total_norm(gradients(group)) for name, group in self.groups.items()}
         norms["gradient_norm"] = torch.stack(list(norms.values())).norm()
         norms["gradient_norm_clipped"] = norms["gradient_norm"]
@@ -253,14 +256,14 @@ class Trainer:
         return norms
 
     def gate(self, gradient_norm: Tensor) -> Tensor:
-        """May the step run? Only if the whole gradient is finite. (A tensor, so that nothing waits for the device.)"""
+        """Return a tensor [] that is true if the gradient is finite, so the step may run. The host does not wait."""
         return gradient_norm < math.inf  # False for NaN too
 
     def step(self, ran: Tensor) -> None:
-        """Step, unless the gate said no; adapt the loss scale; clear the gradient."""
+        """Take the step if ``ran`` is true, adapt the loss scale, and clear the gradient."""
         if self.recipe.fused:
             # The fused kernels read this flag on the device, and change nothing if it is set.
-            self.optimizer.found_inf = (~ran).float()  # type: ignore[attr-defined]  # theirs, and not in their types
+            self.optimizer.found_inf = (~ran).float()  # type: ignore[attr-defined]  # torch does not declare it
             self.optimizer.step()
         elif ran:
             self.optimizer.step()
@@ -283,7 +286,7 @@ class Trainer:
     def ledger_row(
         self, seen: WindowLosses, norms: dict[str, Tensor], ran: Tensor
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """The window's row: the numbers known on the host, and those still on the device."""
+        """Return the window's row: the numbers known on the host, and those still on the device."""
         on_host = {"window": self.window, "epoch": self.epoch, **seen.host(), **self.weights.values()}
         rates = {
             f"learning_rate_{group['name']}": torch.as_tensor(group["lr"], device=self.device)
@@ -300,7 +303,7 @@ class Trainer:
         }
 
     def update_and_parameter_norms(self) -> dict[str, Tensor]:
-        """Norms of the last update and of the parameters, ``NORMS_PER_RUN`` times per run; otherwise nothing."""
+        """Return norms of the last update and the parameters, about ``NORMS_PER_RUN`` times per run; otherwise {}."""
         norms = {}
         if (self.window - 1) % self.norms_every == 0:
             pairs = zip(self.before, self.parameters, strict=True)
@@ -321,7 +324,7 @@ class Trainer:
         self._set_learning_rate()
 
     def _set_learning_rate(self) -> None:
-        # Only the device knows how many steps ran, so the factor is looked up there.
+        # Only the device knows how many steps ran, so look up the factor there.
         factor = self.factors.take(self.counters["schedule_count"].clamp(max=self.recipe.windows).long())
         for group in self.optimizer.param_groups:
             if self.recipe.fused:
@@ -330,7 +333,7 @@ class Trainer:
                 group["lr"] = group["peak"] * factor.item()
 
     def learning_rate_factors(self) -> Tensor:
-        """The share of the peak learning rate after n steps: a linear warm-up times a cosine to zero [windows + 1]."""
+        """Return the learning rate after 0, 1, … steps as a share of its peak: warm-up times cosine [windows + 1]."""
         counts = torch.arange(self.recipe.windows + 1, dtype=torch.float64)
         factors = 0.5 * (1 + torch.cos(math.pi * counts / self.recipe.windows))
         if self.recipe.warmup:
@@ -338,12 +341,12 @@ class Trainer:
         return factors.to(self.device, torch.float32)
 
     def warmup_factors(self, counts: Tensor) -> Tensor:
-        """The warm-up's part of the learning rate after ``counts`` steps: [windows + 1] -> [windows + 1]."""
+        """Return the warm-up's factor of the learning rate after ``counts`` steps: [windows + 1] -> [windows + 1]."""
         return ((counts + 1) / self.recipe.warmup).clamp(max=1)
 
     @torch.no_grad()
     def evaluate(self) -> Tensor:
-        """NMSE of every validation scene [B], in evaluation mode, with the parameters that are saved as best."""
+        """Return the NMSE of every validation scene [B], in evaluation mode, with the averaged parameters if any."""
         model = partial(call_with, self.model, self.validated_parameters())
         was_training = self.model.training
         self.model.eval()
@@ -357,29 +360,29 @@ class Trainer:
             self.model.train(was_training)
 
     def score(self, model: Callable[..., Estimate], batch: Batch) -> Tensor:
-        """NMSE of ``model``'s final estimate of every scene [B]."""
+        """Return the NMSE of ``model``'s final estimate of every scene [B]."""
         return self.estimate(model, batch).nmse(batch)
 
     def save(self) -> None:
-        """Write the last checkpoint, and the best one if this is it."""
+        """Write the last checkpoint, and the best one if the last validation was the best so far."""
         if self.history and self.history[-1]["validation"] < self.best:
             self.best = self.history[-1]["validation"]
             if self.folder is not None:
                 best = {"model": self.best_parameters(), "faults": list(self.faults)}
                 self.folder.save_best(best | {"validation": self.best, "config": self.config()})
-        # Losses that are not finite may be the start of a failure, which is not worth resuming from.
+        # After non-finite losses, keep the older checkpoint: a failing run is not worth resuming.
         if self.folder is not None and self.streak == 0:
             self.folder.write_json("epochs.json", self.history)
             self.folder.save_last(capture(self))
 
     def best_parameters(self) -> dict[str, Tensor]:
-        """{name: tensor} of the network that was validated, its buffers included."""
+        """Return {name: tensor} of the network that was validated, including its buffers."""
         return self.model.state_dict() | self.validated_parameters()
 
     # ---------------------------------------------------------------- supervision
 
     def begin(self) -> None:
-        """Refuse what can be refused before the first step, and save a checkpoint to fall back on."""
+        """Check inputs and folder before the first step, and save a first checkpoint."""
         check_inputs(next(iter(self.draw_windows(self.epoch)), []), "the first window", self.device)
         folder = self.folder
         if folder is not None and not self.resumed:
@@ -391,7 +394,7 @@ class Trainer:
         self.flushed_at = time.monotonic()
 
     def flush_and_report(self, now: bool = False) -> None:
-        """Flush the ledger every half second and every 64 windows; stop a run whose losses stay non-finite."""
+        """Flush the ledger every half second or 64 windows, or ``now``. Stop a run whose losses stay non-finite."""
         if not now and self.ledger.pending < 64 and time.monotonic() - self.flushed_at < 0.5:
             return
         rows = self.ledger.flush()
@@ -413,7 +416,7 @@ class Trainer:
                 raise NonFiniteLoss(self.stopped + kept)
 
     def _redraw(self, row: dict[str, float]) -> list[Batch]:
-        """Draw the window of ``row`` again: its scenes follow from the epoch and their numbers."""
+        """Draw the window of ``row`` again: the epoch and the numbers of its micro-batches determine its scenes."""
         before = sum(
             1 for other in self.ledger.rows if other["epoch"] == row["epoch"] and other["window"] < row["window"]
         )
@@ -421,7 +424,7 @@ class Trainer:
         return list(islice(micro_batches, self.recipe.accumulation))
 
     def out_of_patience(self) -> bool:
-        """Has validation not improved for ``recipe.patience`` epochs?"""
+        """Return whether the validation has not improved for ``recipe.patience`` epochs."""
         if self.recipe.patience is None or len(self.history) <= self.recipe.patience:
             return False
         values = [row["validation"] for row in self.history]
@@ -446,11 +449,11 @@ class Trainer:
         return parameters_to_vector(self.parameters).detach()
 
     def config(self) -> dict:
-        """The settings that must agree before a run may be resumed, in plain values."""
+        """Return the settings that must agree before a run may be resumed, in plain values."""
         return describe_run(self.model, self.scenes, self.recipe, self.weights) | {"ranks": self.ranks.size}
 
     def validated_parameters(self) -> dict[str, Tensor]:
-        """{name: tensor} of the averaged parameters, or of the model's own if the recipe keeps no average."""
+        """Return {name: tensor} of the averaged parameters, or of the model's own if the recipe keeps no average."""
         own = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
         if self.average is None:
             return own
@@ -458,12 +461,12 @@ class Trainer:
         return {name: piece.view_as(parameter) for (name, parameter), piece in zip(own.items(), pieces, strict=True)}
 
     def resume(self, previous: bool = False, allow_faults: bool = False) -> "Trainer":
-        """Continue the folder's run from its last (or ``previous``) checkpoint; start it if there is none.
+        """Restore the folder's last (or ``previous``) checkpoint, so that ``fit`` continues there; none: a new run.
 
         Raises:
             ValueError: the trainer has no folder.
-            CheckpointError: the checkpoint is damaged, or of a run with other settings or other faults
-                (the latter unless ``allow_faults``).
+            CheckpointError: the checkpoint is damaged, or from a run with other settings or (unless ``allow_faults``)
+                other faults.
         """
         if self.folder is None:
             raise ValueError("folder must name the run to resume, got None")
@@ -487,5 +490,5 @@ def call_with(model: nn.Module, parameters: dict[str, Tensor], *inputs: Tensor) 
 
 
 def gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
-    """The gradients of the parameters that have one."""
+    """Return the gradients of the parameters that have one."""
     return [parameter.grad for parameter in parameters if parameter.grad is not None]

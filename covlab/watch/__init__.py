@@ -1,10 +1,10 @@
-"""Watch a training loop: check the invariants of a training step in unchanged code.
+"""Watch a training loop and check the invariants of its steps, without changing its code.
 
     with watch(model, optimizer) as w:
         train(...)
     w.report()
 
-or, for a script, ``python -m covlab.watch train.py --its-arguments``. Needs PyTorch and nothing else.
+or, for a script, ``python -m covlab.watch train.py --its-arguments``. It needs only PyTorch.
 """
 
 from covlab.watch.finding import Finding

@@ -15,15 +15,15 @@ from covlab.watch.session import watch
 ExceptionHook = Callable[[type[BaseException], BaseException, TracebackType | None], None]
 
 EPILOG = """
-The script runs unchanged: its arguments, its output and its exceptions are its own. The report goes to standard error.
+The script runs unchanged, with its own arguments, output and exceptions. The report goes to standard error.
 
 exit status:
-  the script's, if it is not 0; 1 after an exception
-  1    a finding is as bad as --fail-on
-  2    an option is not understood, or a file or folder does not exist
+  the exit status of the script, if it is not 0 (it is 1 after an exception)
+  1    a finding is at least as bad as --fail-on
+  2    an option is unknown or has a wrong value, or a file or folder does not exist
   0    otherwise
 
-invariants (a window is what an optimizer makes one step of):
+invariants (a window is all the backwards that lead to one optimizer step):
 """ + "\n".join(f"  {code}  {title}" for code, title in TITLES.items())
 
 
@@ -31,32 +31,32 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m covlab.watch",
         usage="%(prog)s [options] script.py [its arguments]\n       %(prog)s [options] -m module [its arguments]",
-        description="Run a training script as Python would, and show which invariants of a step it breaks, and where.",
+        description="Run a training script as Python would, and report which invariants of a step it breaks and where.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verdicts = ("fault", "warning", "never")
-    parser.add_argument("--fail-on", choices=verdicts, default="fault", help="the mildest finding that fails the run")
+    parser.add_argument("--fail-on", choices=verdicts, default="fault", help="fail on findings at least this bad")
     parser.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps, for a smoke test")
-    parser.add_argument("--light", action="store_true", help="measure one step in eight, and no inputs")
+    parser.add_argument("--light", action="store_true", help="measure one step in eight, and ignore the inputs")
     files = {
         "ledger": "one JSON object per step",
         "junit": "one JUnit test case per invariant",
         "json": "the report as JSON",
     }
     for name, what in files.items():
-        # absolute, because the script may change its folder
+        # Make the path absolute, because the script may change its folder.
         parser.add_argument(f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}")
-    parser.add_argument("-m", dest="module", action="store_true", help="the script is the name of a module")
-    parser.add_argument("script", help="file, or with -m a module, to run")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own")
+    parser.add_argument("-m", dest="module", action="store_true", help="run a module instead of a file")
+    parser.add_argument("script", help="the file to run; with -m, the name of the module")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
     chosen = parser.parse_args(arguments)
     if chosen.steps is not None and chosen.steps < 1:
         parser.error(f"--steps must be at least 1, got {chosen.steps}")
     if not chosen.module and not Path(chosen.script).is_file():
         parser.error(f"no such file: {chosen.script}")
     for file in (chosen.ledger, chosen.junit, chosen.json):
-        if file is not None and not Path(file).parent.is_dir():  # before the training, not after it
+        if file is not None and not Path(file).parent.is_dir():  # fail before the training, not after it
             parser.error(f"no such folder: {Path(file).parent}")
     return chosen
 
@@ -73,7 +73,7 @@ def run(chosen: argparse.Namespace) -> None:
 
 
 def starting_in_script(hook: ExceptionHook) -> ExceptionHook:
-    """Return a hook that begins the traceback of an uncaught exception in the script, not in what runs it."""
+    """Return an exception hook whose traceback begins in the script, without the frames that run the script."""
 
     def shortened(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         while trace is not None and trace.tb_frame.f_code.co_filename != __file__:

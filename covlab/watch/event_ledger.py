@@ -10,6 +10,7 @@ Row = dict[str, object]
 
 
 def ledger_row(event: Event) -> Row:
+    """Return the row of a step, or of gradients that were cleared before a step used them."""
     common: Row = {
         "optimizer": event.optimizer,
         "site": str(event.location) if event.location else None,

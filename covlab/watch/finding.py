@@ -16,22 +16,23 @@ def counted(count: int, noun: str) -> str:
 
 @dataclass
 class Finding:
-    """One invariant that does not hold, or may not."""
+    """One invariant that does not hold, or may not hold."""
 
     title: str  #: of the invariant
     code: str  #: of the invariant, such as "W01"
     verdict: Verdict
-    number: float | None
+    number: float | None  #: the number that ``says`` explains
     says: str  #: what was seen, with the arithmetic that explains it
     fix: str
     location: CodeLocation | None = None
-    times: int = 1
-    first: int | None = None  #: step of the optimizer, from 1
-    last: int | None = None
-    follows: list["Finding"] = field(default_factory=list)  #: consequences
+    times: int = 1  #: how often it was seen
+    first: int | None = None  #: first step of the optimizer in which it was seen, from 1
+    last: int | None = None  #: last such step
+    follows: list["Finding"] = field(default_factory=list)  #: findings that this one explains
 
     @property
     def when(self) -> str:
+        """In which steps it was seen, as text; "" if that is unknown."""
         if self.first is None:
             return ""
         steps = f"step {self.first}" if self.first == self.last else f"steps {self.first} to {self.last}"

@@ -28,7 +28,7 @@ class Report:
     Attributes:
         findings: worst first, consequences under their cause.
         unchecked: {invariant: why it could not be checked}.
-        seen: counts of forwards, backwards, steps, evaluations.
+        seen: {"forwards", "backwards", "steps", "evaluations", …: how many of them were seen}.
     """
 
     findings: list[Finding]
@@ -51,7 +51,7 @@ class Report:
         return next((finding for finding in self.flat if finding.code == code), None)
 
     def failed(self, fail_on: str) -> bool:
-        """Return whether the worst finding is as bad as ``fail_on``: "fault", "warning" or "never"."""
+        """Return whether a finding is at least as bad as ``fail_on``: "fault", "warning" or "never"."""
         return fail_on != "never" and self.worst is not None and VERDICTS.index(self.worst) <= VERDICTS.index(fail_on)
 
     @property
@@ -94,7 +94,7 @@ class Report:
                     yield line, "dim"
 
     def _unchecked(self) -> list[str]:
-        """Return each reason why something could not be checked, after the codes of the invariants."""
+        """Return a line for each reason why something was not checked: codes of the invariants, then the reason."""
         codes: dict[str, list[str]] = {}
         for code, why in self.unchecked.items():
             codes.setdefault(why, []).append(code)
@@ -148,20 +148,22 @@ class Report:
 
 
 def _paragraphs(finding: Finding) -> list[str]:
-    """Return what was seen, the line and the steps ("" if unknown), what to do, and what follows from it."""
-    where, when = "" if finding.location is None else f"at {finding.location.quoted}", finding.when
-    where += f"  ({when})" if where and when else when
+    """Return what was seen, the line and the steps ("" if unknown), the fix, and a line for each consequence."""
+    where = "" if finding.location is None else f"at {finding.location.quoted}"
+    if finding.when:
+        where = f"{where}  ({finding.when})" if where else finding.when
     follows = (f"↳ {one.code} {one.title}: {one.says}" for one in finding.follows)
     return [finding.says, where, f"→ {finding.fix}", *follows]
 
 
 def arrange(findings: list[Finding]) -> list[Finding]:
-    """Sort findings, worst and best explanation first, and put consequences under their cause."""
+    """Sort findings by verdict (the worst first), then by rank, and put consequences under their cause."""
     by_code = {invariant.code: invariant for invariant in INVARIANTS}
     ordered = sorted(findings, key=lambda one: (VERDICTS.index(one.verdict), by_code[one.code].rank))
     causes: list[Finding] = []
     for finding in ordered:
         faults = (one for one in causes if one.verdict == "fault")
         cause = next((one for one in faults if finding.code in by_code[one.code].consequences), None)
-        (causes if cause is None else cause.follows).append(finding)
+        siblings = causes if cause is None else cause.follows
+        siblings.append(finding)
     return causes

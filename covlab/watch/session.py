@@ -27,16 +27,16 @@ class watch:  # noqa: N801 - it is called like a function
     """Watch the training loop that runs in this context.
 
     Args:
-        models_and_optimizers: those that exist already; the watch finds those that are made or stepped inside.
-        scaler: a ``torch.amp.GradScaler``; the watch sees every scaler, so this only informs readers of your code.
-        light: measure one step in eight and take no fingerprints.
-        ledger: a file that gets one JSON object per step.
-        steps: raise ``covlab.watch.StepLimitReached`` after so many steps; None: never.
+        models_and_optimizers: those that exist already. The watch finds others when they are made or stepped.
+        scaler: a ``torch.amp.GradScaler``. You may leave it out, because the watch sees every scaler.
+        light: measure one step in eight and take no fingerprints of inputs.
+        ledger: a file that gets one JSON object per step, and one whenever unused gradients are cleared.
+        steps: leave the ``with`` block after this many steps, by raising ``StepLimitReached``; None: never.
 
     Raises:
         RuntimeError: another watch is active.
         TypeError: an argument is neither a model nor an optimizer.
-        ValueError: ``steps`` is no whole number of at least 1.
+        ValueError: ``steps`` is not a whole number of at least 1.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class watch:  # noqa: N801 - it is called like a function
         if steps is not None and (not isinstance(steps, int) or steps < 1):
             raise ValueError(f"steps must be a whole number of at least 1 or None, got {steps!r}")
         self.invariants: list[Invariant] = [invariant() for invariant in INVARIANTS]
-        self.broken: dict[str, Exception] = {}  # {code of an invariant: its error on an event}
+        self.broken: dict[str, Exception] = {}  # {code of an invariant: the exception that it raised}
         self.observer = Observer(self._receive, light, steps)
         self.observation = self.observer.observation
         self.rows: deque[Row] = deque(maxlen=ROWS_KEPT)
@@ -91,7 +91,7 @@ class watch:  # noqa: N801 - it is called like a function
         return kind is StepLimitReached
 
     def log(self, loss: float | Tensor) -> None:
-        """Compare a logged training loss, the mean since the last call, with the losses that were seen (W14)."""
+        """Compare a logged training loss (the mean since the last call) with the losses that were seen (W14)."""
         self.observer.recorder.flush()
         step_number = max((watched.attempts for watched in self.observation.optimizers.values()), default=0)
         value = float(loss)
@@ -99,7 +99,7 @@ class watch:  # noqa: N801 - it is called like a function
             invariant.on_logged_loss(step_number, value)
 
     def report(self) -> Report:
-        """Return what was found; inside the context, what was found so far."""
+        """Return what was found, or inside the ``with`` block what was found so far."""
         if self._report is not None:
             return self._report
         self.observer.recorder.flush()
@@ -152,7 +152,9 @@ def _stop_in_child() -> None:
     """Stop watching in forked children, such as the workers of a DataLoader."""
     global _open
     if _open is not None:
-        _open.observer.recorder.active, _open._file, _open = False, None, None
+        _open.observer.recorder.active = False
+        _open._file = None
+        _open = None
 
 
 if hasattr(os, "register_at_fork"):

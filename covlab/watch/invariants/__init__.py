@@ -21,7 +21,7 @@ Findings = Iterator[Finding]
 class Invariant:
     """Something that holds in every correct training loop.
 
-    It receives the events of one run. At the end it returns findings, and the reason if it had nothing to check.
+    An instance receives the events of one run. At the end it returns its findings, or why it had nothing to check.
 
     Attributes:
         code: "W" and two digits, as in the name of the file.
@@ -30,10 +30,10 @@ class Invariant:
         consequences: codes of findings that a fault of this invariant explains. They are shown below it.
         needs: parts of the observation without which it cannot be checked. Steps are always needed.
         fix: what to do about a finding that has no advice of its own.
-        nothing_to_check: why the invariant was not checked if ``checked`` stays 0; None: it always is.
-        steps_for_fault: number of steps from which on something is a fault that correct loops show for a few steps.
+        nothing_to_check: why the invariant was not checked if ``checked`` stays 0; None: this is never reported.
+        steps_for_fault: from this many steps on, a problem that correct loops also have for a few steps is a fault.
         checked: how many steps (or windows, or logged losses) could be checked.
-        violations: the steps in which it did not hold, by line.
+        violations: the steps in which it did not hold, by line of code.
         seen: the whole run; set before ``find``.
     """
 
@@ -89,7 +89,7 @@ class Invariant:
         number: float | None,
         times: int = 1,
     ) -> Finding:
-        """Return a finding at a line, seen ``times`` times, or at the line and the steps of some occurrences."""
+        """Return a finding about occurrences, or about a line and ``times``. ``fix`` None: the invariant's own."""
         if not isinstance(at, Occurrences):
             at = Occurrences(at, times)
         fix = self.fix if fix is None else fix
@@ -97,13 +97,13 @@ class Invariant:
 
 
 def first_few(names: Iterable[str], most: int = 4) -> str:
-    """Return the first names in alphabetical order, and how many more there are."""
+    """Return the first ``most`` names in alphabetical order, and how many more there are."""
     ordered = sorted(names)
     return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
 
 
 def _find_invariants() -> tuple[type[Invariant], ...]:
-    """Import every file of an invariant, and return the classes in the order of their codes."""
+    """Import the file of every invariant, and return the classes in the order of their codes."""
     for module in pkgutil.iter_modules(__path__):
         if re.match(r"w\d\d_", module.name):
             importlib.import_module(f"{__name__}.{module.name}")

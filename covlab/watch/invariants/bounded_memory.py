@@ -1,4 +1,4 @@
-"""Remember a run of any length in bounded memory, as numbers and lines."""
+"""Summarize a run of any length in bounded memory, as counts and lines of code."""
 
 import math
 from collections import deque
@@ -10,8 +10,8 @@ from covlab.watch.seen.deferred import DeferredNumber, value_of
 from covlab.watch.seen.events import Event, Step
 from covlab.watch.seen.location import CodeLocation
 
-KEYS_KEPT = 256  # optimizers, and their locations
-VALUES_KEPT = 1024  # for a median
+KEYS_KEPT = 256  # per dictionary: optimizers, or pairs of an optimizer and a line
+VALUES_KEPT = 1024  # per list of which a median is taken
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -19,7 +19,7 @@ V = TypeVar("V")
 
 @dataclass
 class Occurrences:
-    """The steps in which something was seen: how many, the first and the last; and the line."""
+    """The steps in which something was seen: the line of code, the number of steps, the first and the last one."""
 
     location: CodeLocation | None = None
     count: int = 0
@@ -27,16 +27,16 @@ class Occurrences:
     last: int | None = None
 
     def add(self, step_number: int, location: CodeLocation | None = None) -> None:
-        """Count one step more. The first known location stays."""
+        """Count one more step. Keep the first location that is known."""
         self.location = self.location or location
         self.first = self.first or step_number  # steps count from 1
         self.count, self.last = self.count + 1, step_number
 
 
 class BoundedDefaultDict(dict[K, V]):
-    """A dict that makes the value of a missing key, and forgets the oldest key when it has too many.
+    """A ``defaultdict`` that forgets its oldest key when it has too many.
 
-    Some loops make an optimizer per task.
+    Some loops make a new optimizer for every task, so the number of keys has no limit.
     """
 
     def __init__(self, make: Callable[[], V]) -> None:
@@ -51,7 +51,7 @@ class BoundedDefaultDict(dict[K, V]):
 
 
 class OccurrencesByLocation(dict[CodeLocation | None, Occurrences]):
-    """The steps in which something was seen, by line."""
+    """The steps in which something was seen, by line of code."""
 
     def __missing__(self, location: CodeLocation | None) -> Occurrences:
         occurrences = self[location] = Occurrences(location)
@@ -59,7 +59,7 @@ class OccurrencesByLocation(dict[CodeLocation | None, Occurrences]):
 
 
 def recent_values() -> deque[Any]:
-    """Return a list that keeps only its latest values."""
+    """Return an empty list that will keep only its latest ``VALUES_KEPT`` values."""
     return deque(maxlen=VALUES_KEPT)
 
 
@@ -73,14 +73,14 @@ def learning_rates(step: Step) -> list[float | None]:
 
 
 def gradient_factor(step: Step) -> float | None:
-    """Return the factor by which the loop multiplied the gradients, or None if it is not known."""
+    """Return the factor by which the loop multiplied the gradients, or None if it is unknown."""
     factor = math.prod(math.nan if number.value is None else number.value for number in step.gradient_factors)
     return factor if step.gradient_factors and math.isfinite(factor) else None
 
 
 @dataclass
 class ConsecutiveSteps(Occurrences):
-    """Steps of one optimizer in a row."""
+    """Consecutive steps of one optimizer."""
 
     first_backward: CodeLocation | None = None  #: line of the last backward of the first step
     largest_learning_rate: float = 0.0
@@ -104,9 +104,9 @@ class LongestRuns:
         self._longest: dict[int, ConsecutiveSteps] = BoundedDefaultDict(ConsecutiveSteps)
 
     def add(self, step: Step, amount: float | None, can_continue: bool = True) -> None:
-        """Count a step if ``amount`` is 0. Another amount interrupts the run, an unknown one (None) does not.
+        """Count a step whose ``amount`` is 0. Any other amount ends the run, but an unknown one (None) does not.
 
-        A step that cannot continue a run can still begin one.
+        Without ``can_continue``, the step can begin a run but not continue one.
         """
         if amount:
             self._running.pop(step.optimizer, None)

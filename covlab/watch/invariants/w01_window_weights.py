@@ -1,6 +1,6 @@
 """W01: the weights of a window's losses sum to 1.
 
-``READINGS`` says how the windows of one line are judged: the first reading that fits them decides.
+``READINGS`` lists the possible explanations of the windows of one line. The first one that fits decides.
 """
 
 import math
@@ -24,9 +24,9 @@ class Window:
 
     step: int
     micro_batches: list[MicroBatchWeight]
-    same_inputs: bool  #: see ``_have_same_inputs``: a sum of tasks rather than an accumulation
+    same_inputs: bool  #: from ``_have_same_inputs``; True means a sum of tasks, not an accumulation
     other_lines: bool  #: the window also has backwards at other lines
-    gradient_factor: float | None  #: by which the loop multiplied the gradients
+    gradient_factor: float | None  #: the loop multiplied the gradients by this
 
     @property
     def sum(self) -> float:
@@ -46,7 +46,7 @@ class LineOfBackward:
         micro_batches = [one for window in windows for one in window.micro_batches]
         lengths = Counter(len(window.micro_batches) for window in windows)
         usual_length = lengths.most_common(1)[0][0]
-        # usual number of micro-batches per window; the largest one if most windows have one
+        # usual number of micro-batches per window; the largest number if most windows have only one
         self.length = usual_length if usual_length > 1 else max(lengths)
         self.micro_batches = len(micro_batches)
         self.certain = all(one.certain for one in micro_batches)
@@ -68,7 +68,7 @@ class LineOfBackward:
 
 @dataclass(frozen=True)
 class Reading:
-    """What the windows of a line mean, and the windows that show it."""
+    """An explanation of the windows of a line, and the windows that show it."""
 
     verdict: Verdict
     number: float
@@ -84,9 +84,12 @@ FIX_LENGTH = "divide by the number of micro-batches that the window really has"
 
 
 def correct(line: LineOfBackward) -> Reading | None:
-    """One backward per window, or weights that sum to 1, perhaps after the loop divided or clipped the gradients."""
-    clipped = not line.wrong and not line.has_constant_factor
-    sums_to_1 = clipped or not line.wrong_totals if line.is_multiplied else not line.wrong
+    """Accept one backward per window, or weights that sum to 1, also after the loop divided or clipped gradients."""
+    if line.is_multiplied:
+        is_clipped = not line.wrong and not line.has_constant_factor  # clipping multiplies by another factor each time
+        sums_to_1 = is_clipped or not line.wrong_totals
+    else:
+        sums_to_1 = not line.wrong
     return NO_FINDING if line.length == 1 or sums_to_1 else None
 
 
@@ -163,7 +166,7 @@ def short_window_by_full_count(line: LineOfBackward) -> Reading | None:
 def other_weights(line: LineOfBackward) -> Reading | None:
     why = "a weight of the loss, a division by another number, or a hook on a parameter"
     if line.reductions == {"sum"}:
-        why = "a sum, or weights by length"
+        why = "a sum instead of a mean, or weights by length"
     says = f"the weights of {line.length} micro-batches sum to {line.typical_sum:.4g}, not 1; possible reasons: {why}"
     return Reading("note", line.typical_sum, says, Invariant.fix_nothing, line.wrong)
 
@@ -199,7 +202,7 @@ class WindowWeights(Invariant):
             self.reasons["one backward per window"] += 1
             return
         if len(by_line) > 1:
-            self.reasons["backwards at different lines: a sum over tasks looks like an accumulation"] += 1
+            self.reasons["backwards at different lines, which may be a sum over tasks"] += 1
         for location, backwards in by_line.items():
             if len(by_line) == 1 or len(backwards) > 1:
                 self._add(step, location, backwards, other_lines=len(by_line) > 1)
@@ -241,5 +244,6 @@ def _have_same_inputs(forwards: list[Forward], backwards: list[Backward]) -> boo
     if used and all(forward.backwards_before < min(own) for forward, _ in used):
         return True
     inputs = [tuple(forward.fingerprints) for forward, _ in used if forward.fingerprints]
-    one_forward_each = len(used) == len(set().union(*(numbers for _, numbers in used)))
+    backwards_with_forward = {number for _, numbers in used for number in numbers}
+    one_forward_each = len(used) == len(backwards_with_forward)
     return one_forward_each and len(set(inputs)) < len(inputs)

@@ -15,7 +15,7 @@ class FiniteSteps(Invariant):
     nothing_to_check = "no step with gradients was seen"
 
     fix_ran = "skip such a step: call scaler.step(optimizer), or step only if the norm of the gradients is finite"
-    fix_skipped_needlessly = "skip a step only if a gradient is NaN or infinite, and for no other reason"
+    fix_skipped_needlessly = "skip a step only if a gradient is NaN or infinite"
     fix_not_finite = "find the first operation with a non-finite result: torch.autograd.set_detect_anomaly(True)"
 
     def __init__(self) -> None:
@@ -23,8 +23,8 @@ class FiniteSteps(Invariant):
         self.steps = 0
         self.skipped = Occurrences()
         self.skipped_needlessly = Occurrences()
-        self.steps_at_latest_skip = 0  # of all optimizers
-        self.all_skips_scaled = True  # was there a loss scale?
+        self.steps_at_latest_skip = 0  # ``self.steps`` when the latest step was skipped
+        self.all_skips_scaled = True  # every skipped window had a loss scale
 
     def on_step(self, step: Step) -> None:
         size = value_of(step.gradient_size)
@@ -43,7 +43,7 @@ class FiniteSteps(Invariant):
         if size is not None and not math.isfinite(size):
             self.steps += 1
             self.checked += 1
-            self._skip(cleared.steps_before, cleared)
+            self._skip(cleared.steps_before + 1, cleared)
 
     def _skip(self, step_number: int, event: Event) -> None:
         self.skipped.add(step_number)
@@ -64,7 +64,6 @@ class FiniteSteps(Invariant):
             says = f"{skipped} of {steps} windows had a NaN or infinite gradient: almost nothing is trained"
             yield self.found(self.skipped, "fault", says, self.fix_not_finite, number=skipped / steps)
         elif skipped > max(2, 0.2 * steps) and not scale_has_settled:
-            says = (
-                f"{skipped} of {steps} steps were skipped for a NaN or infinite gradient; a loss scale may be settling"
-            )
+            says = f"{skipped} of {steps} steps were skipped because of a NaN or infinite gradient"
+            says += "; perhaps the loss scale is still settling"
             yield self.found(self.skipped, "note", says, self.fix_not_finite, number=skipped / steps)

@@ -10,7 +10,7 @@ from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import GradientsCleared, Step
 from covlab.watch.seen.location import CodeLocation
 
-WAITING = 10  # clearings
+WAITING = 10  # clearings per line that are not yet counted as lost
 
 
 class LostGradients:
@@ -20,8 +20,8 @@ class LostGradients:
         self.at = Occurrences()
         self.backwards = 0
         self.steps_before_latest: int | None = None
-        self.distances: set[int] = set()  # steps from one such clearing to the next: the first two values
-        self.waiting: deque[GradientsCleared] = deque()  # another optimizer may still step with these
+        self.distances: set[int] = set()  # steps from one such clearing to the next; only two different values
+        self.waiting: deque[GradientsCleared] = deque()  # another optimizer may still use these gradients in a step
 
     def settle(self, waiting: int = 0) -> None:
         """Count the oldest clearings as lost, except the latest ``waiting`` ones."""
@@ -42,21 +42,21 @@ class NoLostGradients(Invariant):
     consequences = ("W11", "W07", "W10", "W04")
     needs = ("clear", "backward")
 
-    fix = "clear gradients only after the step that uses them, and skip that step only if one is not finite"
+    fix = "clear gradients only after the step that uses them, and skip that step only if a gradient is not finite"
     fix_cleared_before_step = "clear the gradients before backward() or after step(), not between them"
-    fix_left_over = "also make a step for the last, shorter window, and divide its losses by their own number"
+    fix_left_over = "also make a step for the last, shorter window, and divide its losses by their number"
     fix_no_step = "call optimizer.step() between backward() and the clearing, unless a gradient is NaN or infinite"
 
     def __init__(self) -> None:
         super().__init__()
         self.lost: dict[tuple[int, CodeLocation | None], LostGradients] = BoundedDefaultDict(LostGradients)
-        # of each optimizer, where gradients were lost since its last step
+        # {optimizer: the line where it lost gradients since its last step}
         self.latest: dict[int, CodeLocation | None] = BoundedDefaultDict(lambda: None)
-        # steps that found no gradients because they were cleared at this line
+        # {line that cleared gradients: number of steps that found none because of it}
         self.empty_steps: Counter[CodeLocation | None] = Counter()
 
     def on_step(self, step: Step) -> None:
-        if step.gradients_assigned:  # made from the gradients that were cleared before, as when tasks are merged
+        if step.gradients_assigned:  # probably computed from the cleared gradients, as when a loop merges tasks
             for (optimizer, _), lost in self.lost.items():
                 if optimizer == step.optimizer:
                     lost.waiting = deque(one for one in lost.waiting if one.steps_before != step.number - 1)
@@ -81,11 +81,11 @@ class NoLostGradients(Invariant):
 
     def _judge(self, lost: LostGradients, steps: int) -> Finding:
         times, empty_steps = lost.at.count, self.empty_steps[lost.at.location]
-        # the same number of steps each time, as between the ends of epochs
+        # always the same number of steps apart, as the ends of epochs are
         left_over = times > 1 and len(lost.distances) == 1 and min(lost.distances) > 1
         repeated = times >= 3 and times >= 0.2 * steps
         if empty_steps > 0.5 * times:
-            says = f"{counted(empty_steps, 'step')} found no gradient: it was cleared after backward and before step"
+            says = f"{counted(empty_steps, 'step')} found no gradient, because it was cleared after backward()"
             fix = self.fix_cleared_before_step
         elif left_over:
             number = lost.backwards / times

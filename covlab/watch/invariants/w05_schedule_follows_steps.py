@@ -20,7 +20,7 @@ class ScheduleHistory:
         self.several_calls = Occurrences(location)  # of these steps, those with more than one call
         self.numbers_of_calls: Counter[int] = Counter()  # {calls: how many of those steps}
         self.as_many_as_backwards = 0  # of those steps, the ones with as many calls as backwards
-        self.after_skipped = Occurrences(location)  # steps that did not run and that a call followed
+        self.after_skipped = Occurrences(location)  # skipped steps that were followed by a call
 
     def add(self, calls: int, step: Step, previous: Step | None) -> None:
         """Count the calls between two steps, or before the first."""
@@ -48,7 +48,8 @@ class OptimizerHistory:
 
     def add(self, step: Step) -> None:
         previous, calls = self.previous, Counter(call.schedule for call in step.schedule_calls)
-        for schedule, location in dict(step.schedule_calls).items():
+        locations = {call.schedule: call.location for call in step.schedule_calls}
+        for schedule, location in locations.items():
             history = self.schedules.setdefault(schedule, ScheduleHistory(location))
             history.add(calls[schedule], step, previous)
         if previous is not None and previous.learning_rates and step.learning_rates:
@@ -67,7 +68,7 @@ class ScheduleFollowsSteps(Invariant):
 
     fix_several_calls = "call the schedule's step() once per optimizer.step()"
     fix_skipped_steps = "advance only if the step ran: after a skipped step, scaler.update() lowers scaler.get_scale()"
-    fix_first_step = "call the schedule's step() after the optimizer's, unless you want to skip that learning rate"
+    fix_first_step = "call the schedule's step() after optimizer.step(), unless you want to skip that learning rate"
     fix_by_hand = "count the steps that ran, not the windows"
 
     def __init__(self) -> None:
@@ -88,14 +89,14 @@ class ScheduleFollowsSteps(Invariant):
                 yield from self._judge_rates_set_by_hand(optimizer)
 
     def _judge(self, schedule: ScheduleHistory, pairs: int) -> Findings:
-        """Judge a schedule whose optimizer made ``pairs`` pairs of consecutive steps."""
+        """Judge a schedule whose optimizer has ``pairs`` pairs of consecutive steps."""
         several, skipped, advances = schedule.several_calls, schedule.after_skipped, schedule.steps_with_call
         if several.count > 1 and several.count >= 0.5 * pairs:
             yield self._several_calls(schedule)
         elif skipped.count and pairs > 1 and advances >= 0.6 * pairs:
             says = f"{skipped.count} of {advances} advances followed a step that the GradScaler had skipped"
             yield self.found(skipped, "fault", says, self.fix_skipped_steps, number=skipped.count)
-        elif schedule.calls_before_first_step == 1 and advances:  # several calls: a resumed run catches up
+        elif schedule.calls_before_first_step == 1 and advances:  # several calls are a resumed run that catches up
             says = "the schedule advanced before the first step, so no step uses the schedule's first learning rate"
             yield self.found(schedule.location, "note", says, self.fix_first_step, number=1)
 
@@ -103,7 +104,9 @@ class ScheduleFollowsSteps(Invariant):
         at, calls = schedule.several_calls, median_high(schedule.numbers_of_calls.elements())
         mostly_per_backward = schedule.as_many_as_backwards > at.count / 2
         why = f"your {calls} micro-batches" if mostly_per_backward else "calls per step"
-        says = f"{calls:.2f} = {why}: the schedule advances {calls} times per step and ends after 1/{calls} of them"
+        says = (
+            f"{calls:.2f} = {why}: the schedule advances {calls} times per step and ends after 1/{calls} of all steps"
+        )
         return self.found(at, "fault", says, self.fix_several_calls, number=calls)
 
     def _judge_rates_set_by_hand(self, optimizer: OptimizerHistory) -> Findings:

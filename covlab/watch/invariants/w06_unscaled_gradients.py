@@ -25,10 +25,12 @@ class UnscaledGradients(Invariant):
         self.scale_when_stepped = 1.0
 
     def on_step(self, step: Step) -> None:
-        for location, number in dict(step.scaled_clips).items():  # one per line: clipping functions call each other
-            if number.value is not None and number.value != 1:
+        # Count each line once, because clipping functions call each other.
+        scales = {clip.location: clip.loss_scale.value for clip in step.scaled_clips}
+        for location, scale in scales.items():
+            if scale is not None and scale != 1:
                 self.violations[location].add(step.number)
-                self.scales_when_clipped.append(number.value)
+                self.scales_when_clipped.append(scale)
         scale, factor = value_of(step.unremoved_loss_scale), gradient_factor(step)
         is_undivided = factor is not None and abs(factor - 1) < 0.5  # the loop did not unscale by hand
         if step.ran and scale is not None and scale != 1 and is_undivided:
@@ -38,10 +40,10 @@ class UnscaledGradients(Invariant):
     def find(self) -> Findings:
         if self.stepped.count:
             scale = self.scale_when_stepped
-            says = f"{scale:g} = the loss scale that was still in the gradients when the step used them"
+            says = f"{scale:g} = the loss scale, which was still in the gradients when the step used them"
             yield self.found(self.stepped, "fault", says, self.fix_step, number=scale)
         elif self.violations:
             scale = median_high(self.scales_when_clipped)
-            says = f"{scale:g} = the loss scale still in the gradients: the threshold is {scale:g} times too small"
+            says = f"{scale:g} = the loss scale, left in the clipped gradients: the threshold is {scale:g}× too small"
             for at in self.violations.values():
                 yield self.found(at, "fault", says, self.fix_clipping, number=scale)

@@ -1,6 +1,6 @@
 """W07: every trainable parameter gets a gradient."""
 
-from covlab.watch.finding import Finding
+from covlab.watch.finding import Finding, Verdict
 from covlab.watch.invariants import Findings, Invariant, first_few
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
 from covlab.watch.seen.events import Step
@@ -36,7 +36,7 @@ class EveryParameterGetsGradient(Invariant):
                 continue
             if without != watched.trainable:
                 yield self._some(watched, without, steps)
-            elif self.empty_steps[watched.number]:  # else gradients were put there by hand
+            elif self.empty_steps[watched.number]:  # without empty steps, the loop put gradients there by hand
                 yield self._none(watched)
 
     def _some(self, watched: WatchedOptimizer, without: set[int], steps: int) -> Finding:
@@ -47,19 +47,17 @@ class EveryParameterGetsGradient(Invariant):
             f"{len(without)} of {len(watched.trainable)} tensors never got a gradient in {steps} steps: "
             f"{first_few(watched.names_of(without))}; their modules {why}"
         )
-        return self.found(
-            Occurrences(None, 1, 1, steps),
-            "note" if steps < self.steps_for_fault else "fault" if is_cut else "warning",
-            says,
-            self.fix_cut if is_cut else self.fix_unused,
-            number=len(without),
-        )
+        verdict: Verdict = "fault" if is_cut else "warning"
+        if steps < self.steps_for_fault:
+            verdict = "note"
+        fix = self.fix_cut if is_cut else self.fix_unused
+        return self.found(Occurrences(None, 1, 1, steps), verdict, says, fix, number=len(without))
 
     def _none(self, watched: WatchedOptimizer) -> Finding:
         """Return the finding about an optimizer whose parameters no backward ever reached."""
         empty, elsewhere = self.empty_steps[watched.number], self.seen.backwards_without_parameters
         says = (
-            f"{empty} steps of {watched.name} found no gradient: no backward ever reached any of its "
+            f"{empty} steps of {watched.name} found no gradient, because no backward reached any of its "
             f"{len(watched.trainable)} tensors: {first_few(watched.names_of(watched.trainable))}"
         )
         location = watched.last_step.location if watched.last_step is not None else None

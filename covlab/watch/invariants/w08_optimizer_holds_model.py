@@ -18,7 +18,7 @@ class OptimizerHoldsModel(Invariant):
         for (model, is_held), missing in self.seen.parameters_in_no_optimizer.items():
             if idle and not is_held:
                 says = (
-                    f"no parameter that {model} trains with is in an optimizer: {first_few(missing)}; "
+                    f"no parameter of {model} is in an optimizer: {first_few(missing)}; "
                     f"{idle[0].name} holds {len(idle[0].trainable)} tensors that got no gradient"
                 )
                 yield self.found(location, "fault", says, number=len(missing))

@@ -9,7 +9,7 @@ class ConstantLossScale(Invariant):
     title = "the loss scale is constant within a window"
     rank = 120
     needs = ("scaler",)
-    nothing_to_check = "no window of several backwards under a GradScaler"
+    nothing_to_check = "no window had several backwards under a GradScaler"
 
     fix = "call scaler.update() once per window, after the step"
 
@@ -26,6 +26,6 @@ class ConstantLossScale(Invariant):
 
     def find(self) -> Findings:
         ratio = self.largest_ratio
-        says = f"{ratio:.4g}: the loss scale changed by this factor within a window, whose gradients are added up"
+        says = f"{ratio:.4g} = the factor by which the loss scale changed within a window, whose gradients are added up"
         for at in self.violations.values():
             yield self.found(at, "fault", says, number=ratio)

@@ -20,7 +20,7 @@ class ForwardsReachBackward(Invariant):
 
     def __init__(self) -> None:
         super().__init__()
-        # {line: {forwards: windows}}, of the windows with a backward of the last forward only
+        # {line: {forwards: windows}}, for the windows in which only the last forward has a backward
         self.numbers_of_forwards: dict[CodeLocation | None, Counter[int]] = defaultdict(Counter)
         self.without_gradient = Occurrences()  # steps after forwards that could have led to a gradient
 
@@ -44,17 +44,17 @@ class ForwardsReachBackward(Invariant):
         for at in self.violations.values():
             n = self.numbers_of_forwards[at.location].most_common(1)[0][0]
             usual = at.count >= 3 and at.count >= 0.5 * counts["steps"]
-            says = f"{n} forwards per window, a backward of the last only: {n - 1} of {n} micro-batches do not train"
+            says = f"only the last of {n} forwards per window has a backward: {n - 1} of {n} micro-batches do not train"
             yield self.found(at, "fault" if usual else "note", says, self.fix_last_only, number=n)
 
-        waits = any(watched.attempts == 0 for watched in self.seen.optimizers.values())
+        has_idle_optimizer = any(watched.attempts == 0 for watched in self.seen.optimizers.values())
         unused = [one for one in self.seen.forwards if one.training and one.observable and not one.used_by]
-        if not counts["steps"] and waits and len(unused) >= self.steps_for_fault:
+        if not counts["steps"] and has_idle_optimizer and len(unused) >= self.steps_for_fault:
             location = Counter(forward.location for forward in unused).most_common(1)[0][0]
             says = f"{counts['forwards']} training forwards, {counts['backwards']} backwards and no step"
             yield self.found(location, "fault", says, self.fix_no_step, number=counts["backwards"], times=len(unused))
 
         steps = self.without_gradient.count
         if not counts["backwards"] and steps >= self.steps_for_fault:
-            says = f"{steps} steps followed training forwards without a backward between them: they found no gradient"
+            says = f"{steps} steps found no gradient: they followed training forwards without a backward between them"
             yield self.found(self.without_gradient, "fault", says, self.fix_no_backward, number=0)

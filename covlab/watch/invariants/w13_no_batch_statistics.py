@@ -11,7 +11,7 @@ class NoBatchStatistics(Invariant):
     title = "no batch statistics under accumulation"
     rank = 180
     needs = ("forward",)
-    nothing_to_check = "no window of several backwards"
+    nothing_to_check = "no window had several backwards"
 
     fix = "use GroupNorm or LayerNorm, or freeze the statistics"
 

@@ -30,7 +30,7 @@ class EvaluationInputsHeldOut(Invariant):
 
     @staticmethod
     def _read(inputs: Fingerprints, evaluated: set[int], fraction: float) -> tuple[Verdict, str]:
-        """Return the verdict, and what the samples in both sets probably are."""
+        """Return the verdict, and a probable reason why samples are in both sets ("" if there is none)."""
         overlap = inputs.evaluated_after_training
         hits = [sum(fingerprint in overlap for fingerprint in batch) for batch in inputs.evaluated]
         wholly = sum(hit == len(batch) for hit, batch in zip(hits, inputs.evaluated, strict=True))
@@ -56,6 +56,7 @@ class EvaluationInputsHeldOut(Invariant):
 
 
 def _in_one_part(positions: Counter[tuple[int, bool]]) -> bool:
-    """Return whether the first or the last third of every evaluation, or more, is free of trained samples."""
-    hit, last = [position for position, trained in positions if trained], max(position for position, _ in positions)
+    """Return whether at least the first or the last third of every evaluation has no trained samples."""
+    hit = [position for position, trained in positions if trained]
+    last = max(position for position, _ in positions)
     return last > 2 and (max(hit) <= last * 2 / 3 or min(hit) > last / 3) and positions.total() >= 3 * last

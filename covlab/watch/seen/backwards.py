@@ -18,7 +18,7 @@ Tensors = Tensor | Sequence[Tensor]
 
 
 class BackwardObserver:
-    """Observe ``torch.autograd.backward``. Call ``stop`` if the hooks would be compiled with it."""
+    """Observe ``torch.autograd.backward``. Call ``stop`` if torch would compile the hooks into it."""
 
     def __init__(self, recorder: Recorder, gradients: GradientObserver, stop: Callable[[], None]) -> None:
         self.recorder, self.seen = recorder, recorder.observation

@@ -17,7 +17,7 @@ class DeferredNumber:
 
 
 class DeferredReads:
-    """Scalars and vectors on their devices that are read together, so that many windows need one wait."""
+    """Scalars and vectors that stay on their devices until all are read together, so many windows need one wait."""
 
     def __init__(self) -> None:
         self.scalars: list[tuple[Tensor, DeferredNumber]] = []
@@ -27,9 +27,9 @@ class DeferredReads:
         return len(self.scalars) + len(self.vectors)
 
     def number(self, tensor: Tensor, number: DeferredNumber | None = None) -> DeferredNumber:
-        """Return a number, or ``number``, that gets the value of ``tensor`` [] or [1] at the next flush.
+        """Return ``number`` (None: a new one), which gets the value of ``tensor`` [] or [1] at the next flush.
 
-        Nobody may write into ``tensor`` until then. The value stays None if it cannot be read.
+        Do not write into ``tensor`` until then. The value stays None if it cannot be read.
         """
         number = DeferredNumber() if number is None else number
         readable = readable_tensor(tensor)

@@ -33,10 +33,10 @@ class LossTerm:
     reduction: Literal["mean", "sum", "other"]
     derivative: DeferredNumber  #: d(root)/d(reduction)
     elements: DeferredNumber  #: how many a sum adds up; 1 otherwise
-    #: (does it divide?, number) by which every element was scaled before the reduction
+    #: (does it divide?, number) for each factor that scaled every element before the reduction
     element_factors: list[tuple[bool, DeferredNumber]] = field(default_factory=list)
     ambiguous: bool = False  #: its elements were weighted one by one, or it may be a mean over another axis
-    classes: int = 0  #: of a cross-entropy
+    classes: int = 0  #: number of classes, for a cross-entropy
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Backward:
     number: int
     location: CodeLocation | None
     loss: DeferredNumber | None = None  #: value of the root
-    loss_scale: DeferredNumber | None = None  #: of the GradScaler, if it scaled the loss
+    loss_scale: DeferredNumber | None = None  #: the scale of the GradScaler, if it scaled the loss
     outer_derivative: DeferredNumber | None = None  #: d(root)/d(the first node that does more than scale)
     terms: list[LossTerm] = field(default_factory=list)
     is_weighted_sum: bool = False  #: only additions and scalings lie between the root and its terms
@@ -78,18 +78,19 @@ class Step:
     forwards: list[Forward]
     optimizer_called: bool = True  #: False: the scaler skipped the step without calling the optimizer
     found_inf: DeferredNumber | None = None  #: passed to an optimizer that skips steps itself
-    gradient_size: DeferredNumber | None = None  #: 0 if all are zero, not finite if one is not
+    gradient_size: DeferredNumber | None = None  #: 0 if all gradients are zero; not finite if one is not
     zero_fraction: DeferredNumber | None = None  #: of the gradients' elements, in float16 without a loss scale
     subnormal_fraction: DeferredNumber | None = None  #: of the elements that are not zero
     tensors_moved: DeferredNumber | None = None  #: how many parameters changed
-    compared_every_element: bool = False  #: for ``tensors_moved``; else a sample
+    compared_every_element: bool = False  #: ``tensors_moved`` compares every element; False: a sample of them
     learning_rates: list[float | DeferredNumber] = field(default_factory=list)
     reuses_gradients: bool = False  #: an earlier step already took them
-    reused_gradient_size: DeferredNumber | None = None  #: before the next backward, if not cleared by then
+    #: size of the gradients that an earlier step took, if they were not cleared before the next backward
+    reused_gradient_size: DeferredNumber | None = None
     schedule_calls: list[ScheduleCall] = field(default_factory=list)  #: since the step before
     scaled_clips: list[ScaledClip] = field(default_factory=list)
-    gradient_factors: list[DeferredNumber] = field(default_factory=list)  #: that the loop multiplied them by
-    unremoved_loss_scale: DeferredNumber | None = None  #: no call was seen that removes it from the gradients
+    gradient_factors: list[DeferredNumber] = field(default_factory=list)  #: the loop multiplied the gradients by these
+    unremoved_loss_scale: DeferredNumber | None = None  #: the loss scale, if no call removed it from the gradients
     gradients_assigned: bool = False  #: the loop put its own tensors in place of the gradients
     has_gradient_hooks: bool = False  #: hooks on the parameters may have changed their gradients
     uses_closure: bool = False
@@ -97,6 +98,7 @@ class Step:
 
     @property
     def ran(self) -> bool:
+        """Whether the step was executed, not skipped."""
         return self.optimizer_called and not (self.found_inf is not None and self.found_inf.value)
 
 
@@ -107,7 +109,7 @@ class GradientsCleared:
     optimizer: int
     location: CodeLocation | None
     backwards: list[Backward]
-    gradient_size: DeferredNumber | None  #: 0 if all are zero, not finite if one is not
+    gradient_size: DeferredNumber | None  #: 0 if all gradients are zero; not finite if one is not
     steps_before: int  #: attempts of this optimizer so far
 
 

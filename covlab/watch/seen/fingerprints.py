@@ -10,7 +10,7 @@ from covlab.watch.seen.events import Forward
 from covlab.watch.seen.isolation import readable_tensor
 
 SAMPLES_KEPT = 100_000  # fingerprints of training and of evaluation each
-ELEMENTS = 128  # of a sample that enter its fingerprint
+ELEMENTS = 128  # elements of a sample that enter its fingerprint
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _FACTORS = [((i + 1) * 0x9E3779B97F4A7C15 & 0x7FFFFFFFFFFFFFFF) | 1 for i in range(ELEMENTS)]
 
@@ -18,16 +18,16 @@ _FACTORS = [((i + 1) * 0x9E3779B97F4A7C15 & 0x7FFFFFFFFFFFFFFF) | 1 for i in ran
 class Fingerprints:
     """Which samples were evaluated after a model was trained on them.
 
-    A fingerprint is an exact sum over the bits of 128 elements of a sample, so the same sample has the same one
-    in every batch. Samples with few distinct values are no evidence and are left out.
+    A fingerprint is an exact integer sum over the bits of 128 elements of a sample, so the same sample has the same
+    fingerprint in every batch. Samples that are too small to be told apart have none.
     """
 
     def __init__(self) -> None:
         self.trained: set[int] = set()
         self.evaluated: list[list[int]] = []  # by batch
-        # A sample that is evaluated before it is trained on may be an action whose outcome is then learned.
+        # The other order is correct in reinforcement learning: the model chooses an action, then learns the outcome.
         self.evaluated_after_training: set[int] = set()
-        self.batches_since_training = 0  # evaluated ones
+        self.batches_since_training = 0  # evaluated batches
         # {(batches since training, was any sample of the batch trained on?): batches}
         self.positions: Counter[tuple[int, bool]] = Counter()
         self.evaluated_samples = 0
@@ -35,7 +35,7 @@ class Fingerprints:
         self._factors: dict[torch.device, Tensor] = {}
 
     def see(self, inputs: Tensor | None, reads: DeferredReads, forward: Forward | None) -> None:
-        """Take the fingerprints of a model's first input [n, ...] in an evaluation or, if given, a training forward."""
+        """Take the fingerprints of the first input [n, ...] of a training ``forward``; None: of an evaluation."""
         computed = self._compute(inputs)
         if computed is None:
             return

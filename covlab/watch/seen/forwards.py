@@ -1,6 +1,5 @@
 """Observe the outermost calls of models: forwards for training, and evaluations."""
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -66,11 +65,12 @@ class ForwardObserver:
         seen.counts["evaluation_mode"] += trained and not module.training
         seen.runs_since_backward[location] += 1
         run = seen.runs_since_backward[location]
-        if trained and not seen.light and (not module.training or run > 2):  # one or two: for an action or a target
+        if trained and not seen.light and (not module.training or run > 2):  # one or two may choose an action
             seen.fingerprints.see(samples, self.recorder.reads, None)
             self.recorder.flush_if_full()
         if trained and module.training and model.differs_in_evaluation and not torch.is_grad_enabled():
-            seen.longest_run_without_gradient |= Counter({location: run})
+            longest = seen.longest_run_without_gradient
+            longest[location] = max(longest[location], run)
 
     def _training_forward(self, module: nn.Module, model: CalledModel, trained: bool, result: object) -> Forward:
         seen = self.seen
@@ -94,7 +94,7 @@ class ForwardObserver:
         return forward
 
     def _note_use(self, forward: Forward) -> Callable[[tuple[Tensor, ...]], None]:
-        """Return a hook that records which backwards come through an output."""
+        """Return a hook on an output that records which backwards pass through it."""
         recorder = self.recorder
 
         @hidden_from_torch

@@ -12,7 +12,7 @@ from covlab.watch.seen.observation import Replaced, Replacements
 from covlab.watch.seen.optimizer import WatchedOptimizer
 from covlab.watch.seen.recorder import Function, Recorder
 
-CALLS_KEPT = 1024  # per line: calls that met NaN or infinity, or that may have
+CALLS_KEPT = 1024  # per line: calls that met NaN or infinity, or whose result is not yet read
 
 
 class GradientObserver:
@@ -106,6 +106,7 @@ class GradientObserver:
             entry.needed.append(self.recorder.reads.number(was_needed))
 
     def _what_is(self, tensor: Tensor) -> Replaced | None:
+        """Return what role ``tensor`` has in the training; None: no role that matters here."""
         if tensor.requires_grad and tensor.grad_fn is not None:
             if self.recorder.calls_running:
                 return "model"

@@ -1,4 +1,4 @@
-"""Read from the autograd graph what a loss is made of: d(root)/d(term), taken at its nodes while the backward runs."""
+"""Read the terms of a loss from its autograd graph. Hooks on the nodes read d(root)/d(term) while the backward runs."""
 
 import re
 from collections.abc import Callable

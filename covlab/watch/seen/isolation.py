@@ -30,7 +30,7 @@ def hidden_from_torch(function: AnyFunction) -> AnyFunction:
 
 
 def skipped_by_compiler(function: AnyFunction) -> AnyFunction:
-    """Tell torch.compile to skip the frame of ``function``. What it calls may be compiled; it may still be inlined."""
+    """Tell torch.compile to skip ``function``. It may still inline it, or compile the functions that it calls."""
     code = cast(FunctionType, function).__code__
     if hasattr(eval_frame, "skip_code"):  # PyTorch 2.6
         eval_frame.skip_code(code)
@@ -44,7 +44,7 @@ def skipped_by_compiler(function: AnyFunction) -> AnyFunction:
 def has_no_values() -> bool:
     """Return whether tensors have no values at the moment.
 
-    That is so under tracing, export, fake tensors, transforms (grad, vmap) and the capture of a CUDA graph.
+    They have none under tracing, export, fake tensors, transforms (grad, vmap) and the capture of a CUDA graph.
     """
     if torch.jit.is_tracing() or torch._C._functorch.peek_interpreter_stack() is not None:
         return True

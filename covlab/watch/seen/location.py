@@ -51,7 +51,7 @@ _location = lru_cache(maxsize=4096)(CodeLocation)
 
 @lru_cache(maxsize=4096)
 def _owner(file: str) -> Literal["user", "library", "internal"]:
-    """Return whose code a file is; torch, the watch and the standard library are internal."""
+    """Return whose code is in ``file``. Torch, the watch and the standard library are internal."""
     if file.startswith((_TORCH, _WATCH, "<frozen")) or file == "<string>":
         return "internal"
     if "site-packages" in file or "dist-packages" in file:
@@ -60,7 +60,7 @@ def _owner(file: str) -> Literal["user", "library", "internal"]:
 
 
 def caller_location() -> CodeLocation | None:
-    """Return the innermost running line of the user's own code; if there is none, that of a library."""
+    """Return the innermost running line of the user's own code; if there is none, of a library; else None."""
     library: FrameType | None = None
     for frame, _ in walk_stack(sys._getframe(1)):
         owner = _owner(frame.f_code.co_filename)
@@ -68,10 +68,12 @@ def caller_location() -> CodeLocation | None:
             return _location(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
         if owner == "library" and library is None:
             library = frame
-    return library and _location(library.f_code.co_filename, library.f_lineno, library.f_code.co_name)
+    if library is None:
+        return None
+    return _location(library.f_code.co_filename, library.f_lineno, library.f_code.co_name)
 
 
 def called_from(file: str) -> bool:
-    """Return whether the observed call comes from ``file``, as when a schedule calls the schedules it contains."""
+    """Return whether code in ``file`` makes the observed call, as when a schedule calls the schedules it contains."""
     callers = (frame.f_code.co_filename for frame, _ in walk_stack(sys._getframe(1)))
     return next((caller for caller in callers if not caller.startswith(_WATCH)), file) == file

@@ -13,7 +13,7 @@ class MicroBatchWeight:
     """d(root)/d(loss) of one backward, without the loss scale, as if the loss were a mean."""
 
     value: float
-    certain: bool  #: False: the graph leaves open which part is the loss
+    certain: bool  #: False: the graph does not show for certain which part is the loss
     reduction: str
 
 

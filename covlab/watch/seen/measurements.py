@@ -10,10 +10,10 @@ SAMPLED_PARAMETERS, SAMPLED_ELEMENTS = 16, 512
 
 @torch.no_grad()
 def gradient_size(gradients: list[Tensor], exact: bool) -> Tensor:
-    """Return a number [] that is 0 if all are zero, and not finite if one is not.
+    """Return a number [] that is 0 if all gradients are zero, and not finite if an element is not.
 
-    This is the Euclidean norm, which takes a fifth of the time but overflows beyond 1e19 and vanishes below 1e-23.
-    If ``exact``, it is the largest absolute value.
+    With ``exact``, it is the largest absolute value. Otherwise it is the Euclidean norm, which takes a fifth of the
+    time, but overflows beyond 1e19 and vanishes below 1e-23.
     """
     dense = [gradient._values() if gradient.is_sparse else gradient for gradient in gradients]
     dense = [torch.view_as_real(one) if one.is_complex() else one for one in dense if one.numel()]
@@ -43,7 +43,7 @@ def float16_underflow(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def copy_parameters(parameters: list[Tensor], every_element: bool) -> list[tuple[Tensor, Tensor]]:
-    """Return [(parameter, copy of it)]. Unless ``every_element``, copy a sample of the largest ones."""
+    """Return [(parameter, copy of it)]. Without ``every_element``, copy only some elements of the largest ones."""
     readable = [one for one in map(readable_tensor, parameters) if one is not None and one.numel()]
     if every_element:
         return [(parameter, parameter.clone()) for parameter in readable]

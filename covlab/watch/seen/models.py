@@ -10,7 +10,7 @@ _numbers = count()
 
 
 class CalledModel:
-    """A module that was called from outside every other module."""
+    """A module that the loop calls directly, not from within another module."""
 
     def __init__(self, module: nn.Module) -> None:
         self.number = next(_numbers)
@@ -20,7 +20,7 @@ class CalledModel:
         self.differs_in_evaluation = self.has_batch_norm or any(
             isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0 for part in modules
         )
-        self.trained: bool | None = None  # None: not known since the optimizers changed
+        self.trained: bool | None = None  # result of ``is_trained``; None: unknown, because the optimizers changed
 
     def is_trained(self, held: Iterable[Tensor]) -> bool:
         """Return whether one of its parameters is among those that optimizers hold."""
@@ -30,7 +30,7 @@ class CalledModel:
 
 
 def differentiable_outputs(result: object, most: int = 8) -> list[Tensor]:
-    """Return the first few tensors of a module's result that a backward may come through."""
+    """Return the first ``most`` tensors of a module's result through which a backward may pass."""
     found: list[Tensor] = []
     waiting = [result]
     while waiting and len(found) < most:

@@ -1,4 +1,4 @@
-"""What was observed of a training loop as a whole; events describe its single steps."""
+"""What was observed of a training loop as a whole. Events describe its single steps."""
 
 import weakref
 from collections import Counter, deque
@@ -48,7 +48,7 @@ class Observation:
         self.counts = {"forwards": 0, "backwards": 0, "steps": 0, "evaluations": 0, "evaluation_mode": 0}
 
         self.optimizers: dict[int, WatchedOptimizer] = {}
-        self._numbers = count()  # of optimizers
+        self._numbers = count()  # for new optimizers
         self.formerly_held: set[int] = set()  # ids of parameters of optimizers that are gone
 
         self.models: weakref.WeakKeyDictionary[nn.Module, CalledModel] = weakref.WeakKeyDictionary()
@@ -60,10 +60,12 @@ class Observation:
         self.longest_run_without_gradient: Counter[CodeLocation | None] = Counter()
 
         self.forwards: deque[Forward] = deque(maxlen=FORWARDS_KEPT)  # since the last step
-        self.runs_since_backward: Counter[CodeLocation | None] = Counter()  # without gradients or in evaluation mode
-        self.backwards_without_parameters: Counter[CodeLocation | None] = Counter()  # of any optimizer
+        # forwards without gradients or in evaluation mode since the last backward
+        self.runs_since_backward: Counter[CodeLocation | None] = Counter()
+        # backwards that reached no parameter of any optimizer
+        self.backwards_without_parameters: Counter[CodeLocation | None] = Counter()
 
-        self.scaled_losses = {"enabled": 0, "disabled": 0}  # by GradScalers that were enabled or disabled
+        self.scaled_losses = {"enabled": 0, "disabled": 0}  # number of calls to enabled and to disabled GradScalers
         self.replacements: dict[tuple[CodeLocation | None, Replaced], Replacements] = {}
 
     def adopt(self, optimizer: torch.optim.Optimizer) -> WatchedOptimizer | None:
@@ -95,7 +97,7 @@ class Observation:
         return (parameter for watched in self.optimizers.values() for parameter in watched.parameters())
 
     def describe_parameters(self, watched: WatchedOptimizer) -> None:
-        """Record names and states of the optimizer's parameters while the models are alive."""
+        """Record names and states of the optimizer's parameters while the models still exist."""
         watched.trainable = {id(parameter) for parameter in watched.parameters() if parameter.requires_grad}
         watched.with_gradient.update(map(id, watched.parameters_with_gradient()))
         for module in list(self.models):
@@ -106,7 +108,7 @@ class Observation:
                     watched.in_called_modules.update(map(id, part.parameters(recurse=False)))
 
     def look_for_parameters_in_no_optimizer(self) -> None:
-        """Find parameters of models in training that get gradients, and that no optimizer holds."""
+        """Find parameters of models in training mode that get gradients although no optimizer holds them."""
         held = self.formerly_held.union(map(id, self.held_parameters()))
         for module in list(self.models):
             if module.training and id(module) in self.modules_called:
@@ -123,5 +125,5 @@ class Observation:
     def missing(self, needs: tuple[Part, ...]) -> str | None:
         """Return why a part that is needed could not be observed in this run."""
         if "scaler" in needs and self.scaled_losses["disabled"] and not self.scaled_losses["enabled"]:
-            return "the GradScaler is disabled, as one for CUDA is on a CPU"
+            return "the GradScaler is disabled (a GradScaler for CUDA disables itself on a CPU)"
         return None

@@ -1,6 +1,6 @@
 """Observe a whole training loop without changing what it does.
 
-A *window* is what an optimizer makes one step of: the backwards since its gradients were cleared. A number that must
+A *window* is all the backwards that lead to one optimizer step, since its gradients were cleared. A number that must
 be read from a tensor stays on its device until ``DeferredReads`` reads many at once.
 """
 
@@ -27,7 +27,7 @@ class Observer:
 
     Args:
         receive: gets every event in order, once its numbers have been read.
-        light: measure one step in eight, and no inputs.
+        light: measure one step in eight, and take no fingerprints of inputs.
         steps: raise ``StepLimitReached`` after so many steps of one optimizer; None: never.
     """
 

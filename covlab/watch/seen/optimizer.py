@@ -1,4 +1,4 @@
-"""An optimizer that is watched, and the origin of its gradients."""
+"""An optimizer that is watched, and where its gradients come from."""
 
 import weakref
 from collections.abc import Iterable
@@ -13,8 +13,8 @@ from covlab.watch.seen.events import Backward, Forward, ScaledClip, ScheduleCall
 from covlab.watch.seen.isolation import hidden_from_torch, readable_tensor
 from covlab.watch.seen.location import CodeLocation
 
-CLOSELY_WATCHED_STEPS = 12  # at first, compare every element and measure gradients without overflow
-LIGHT_MEASURES_ONE_IN = 8  # steps, in a light watch
+CLOSELY_WATCHED_STEPS = 12  # the first steps, in which every element is compared and no measurement overflows
+LIGHT_MEASURES_ONE_IN = 8  # a light watch measures one step in this many
 
 
 class WatchedOptimizer:
@@ -27,10 +27,10 @@ class WatchedOptimizer:
         self.last_step: Step | None = None
 
         self.accumulates = False  # some window had several backwards
-        self.reached = False  # by the backward that is running
+        self.reached = False  # the running backward reached a parameter
 
-        self.unscaled = False  # by the scaler, since its last update
-        self.attempts_before_scaler_step: int | None = None  # None: the scaler is making no step
+        self.unscaled = False  # the scaler unscaled the gradients since its last update
+        self.attempts_before_scaler_step: int | None = None  # None: the scaler's step() is not running
         self.clipped_norm: tuple[Tensor, int] | None = None  # what clipping measured, and the gradients' versions then
         self.schedule_calls: list[ScheduleCall] = []
 
@@ -41,8 +41,8 @@ class WatchedOptimizer:
 
         # of parameters, by id
         self.hooks: dict[int, RemovableHandle] = {}
-        self.with_gradient: set[int] = set()  # at any time
-        self.trainable: set[int] = set()  # when last described
+        self.with_gradient: set[int] = set()  # those that ever got a gradient
+        self.trainable: set[int] = set()  # those that required gradients when last described
         self.in_called_modules: set[int] = set()
         self.parameter_names: dict[int, str] = {}
         self.forget_gradients()
@@ -54,10 +54,10 @@ class WatchedOptimizer:
         self.stepped_since_clearing = self.skipped_since_clearing = False
         self.versions_after_backward: int | None = None  # of the parameters, after the first backward
         self.reused_gradient_size: DeferredNumber | None = None
-        self.clips: list[ScaledClip] = []  # whose loss had a scale, which may still be in the gradients
-        self.scaled_clips: list[ScaledClip] = []  # whose gradients are known to have contained the scale
+        self.clips: list[ScaledClip] = []  # clippings of gradients that may still contain the loss scale
+        self.scaled_clips: list[ScaledClip] = []  # clippings of gradients that certainly contained the loss scale
         self.gradient_sample: tuple[Tensor, Tensor] | None = None  # (parameter, sample of its gradient's elements)
-        self.gradient_factors: list[DeferredNumber] = []  # that the loop multiplied them by since the last backward
+        self.gradient_factors: list[DeferredNumber] = []  # the loop multiplied by these since the last backward
         self.gradient_pointers: set[int] | None = None  # to the gradients' storage
 
     # ---------------------------------------------------------------- parameters
@@ -90,7 +90,7 @@ class WatchedOptimizer:
                 self.hooks[id(parameter)] = parameter.register_post_accumulate_grad_hook(gradient_arrived)
 
     def stop(self) -> None:
-        """Remove the hooks and keep no tensors."""
+        """Remove the hooks and release all tensors."""
         for hook in self.hooks.values():
             hook.remove()
         self.hooks.clear()
@@ -111,7 +111,7 @@ class WatchedOptimizer:
         return sum(gradient._version for gradient in self.gradients())
 
     def first_gradient(self) -> int | None:
-        """Return the id of the first gradient that there is."""
+        """Return the id of the first gradient that is not None; None if there is none."""
         return next((id(parameter.grad) for parameter in self.parameters() if parameter.grad is not None), None)
 
     def has_gradient_at(self, pointer: int) -> bool:
@@ -121,7 +121,7 @@ class WatchedOptimizer:
         return bool(self.backwards) and pointer in self.gradient_pointers
 
     def gradient_size(self, reads: DeferredReads) -> DeferredNumber | None:
-        """Measure the gradients: 0 if all are zero, not finite if one is not, None if there are none."""
+        """Measure the gradients: 0 if all are zero, not finite if an element is not, None if no gradient exists."""
         exact = self.attempts <= CLOSELY_WATCHED_STEPS or self.measure_exactly
         clipped, self.clipped_norm = self.clipped_norm, None
         if not exact and clipped is not None and clipped[1] == self.gradient_versions():
@@ -152,13 +152,13 @@ class WatchedOptimizer:
     # ---------------------------------------------------------------- the next step
 
     def note_scaled_clips(self) -> None:
-        """Record that the loss scale was in the gradients of every clipping so far, unless they were unscaled."""
+        """Record that every clipping so far saw the loss scale in the gradients, unless they were unscaled."""
         if not self.unscaled:
             self.scaled_clips += self.clips
             self.clips.clear()
 
     def begin_step(self, location: CodeLocation | None, backwards: list[Backward], forwards: Iterable[Forward]) -> Step:
-        """Count one more step, and move the schedule calls and clippings since the one before into it."""
+        """Begin a new step: count it, and move into it the schedule calls and clippings since the step before."""
         self.attempts += 1
         step = Step(self.number, self.attempts, location, backwards, list(forwards))
         step.schedule_calls, self.schedule_calls = self.schedule_calls, []

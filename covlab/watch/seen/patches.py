@@ -28,7 +28,7 @@ class Patches:
         setattr(owner, name, _wrapped(original, wrap))
 
     def function(self, module: ModuleType, name: str, wrap: Decorator) -> None:
-        """Replace a module's function, also where another module has imported it by name."""
+        """Replace a module's function, also in every module that has imported it by name."""
         original = getattr(module, name)
         replacement = _wrapped(original, wrap)
         replacement.__module__, replacement.__qualname__ = module.__name__, name  # pickle looks it up there

@@ -30,7 +30,7 @@ class Recorder:
         self.reads = DeferredReads()
         self.events: list[Event] = []
         self.active, self.thread = False, threading.get_ident()
-        self.calls_running = self.steps_running = 0  # of models and optimizers, one within the other
+        self.calls_running = self.steps_running = 0  # depth of nested calls of models, and of nested optimizer steps
         self.backward_running: Backward | None = None
 
     @skipped_by_compiler
@@ -40,7 +40,7 @@ class Recorder:
 
     @hidden_from_torch
     def guard(self, part: Part, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
-        """Call ``function``. If it fails, the loop continues, and this part is no longer observed."""
+        """Call ``function`` and return its result. If it fails, stop observing this part, and let the loop continue."""
         failures = self.observation.failures
         if part in failures:
             return None
@@ -51,7 +51,7 @@ class Recorder:
             return None
 
     def around(self, part: Part, before: Function | None = None, after: Function | None = None) -> Decorator:
-        """Return a decorator that also calls ``before`` and ``after``, which gets the function's ``result``, too."""
+        """Return a decorator that also calls ``before`` and ``after``; ``after`` gets the ``result`` as well."""
 
         def wrap(original: Function) -> Function:
             def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -73,7 +73,7 @@ class Recorder:
             self.flush()
 
     def flush(self) -> None:
-        """Wait for the device once, and deliver the events since the last time."""
+        """Wait for the device once, and deliver the events since the last flush."""
         self.guard("numbers", self.reads.flush)
         events, self.events = self.events, []
         for event in events:

@@ -1,4 +1,4 @@
-"""Observe the steps of optimizers and of learning-rate schedules: the gradients they take, and what moves."""
+"""Observe the steps of optimizers (gradients, moved parameters) and the calls of learning-rate schedules."""
 
 from functools import wraps
 from typing import Any
@@ -20,7 +20,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class StepLimitReached(BaseException):
-    """The requested number of steps was made. This is no ``Exception``, so ``except Exception`` does not catch it."""
+    """The loop has made the requested number of steps. Not an ``Exception``, so ``except Exception`` ignores it."""
 
 
 class StepObserver:
@@ -151,5 +151,5 @@ class StepObserver:
         watched.stepped_since_clearing = bool(watched.backwards)
         watched.reused_gradient_size, watched.open_step = None, None
         self.close(watched, step)
-        del watched.backwards[:-1]  # bounded even if the loop never clears: one shows that there was any
+        del watched.backwards[:-1]  # one is enough to show that there was a backward, and saves memory
         watched.backwards_stepped = len(watched.backwards)
