@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from covlab.cli.main import main
 from covlab.faults import FAULTS, GROUPS, inject
 from covlab.faults.evidence import OBSERVABLES
-from covlab.faults.small_run import exhibit, finish, small_run
+from covlab.faults.small_run import exhibit, finish, in_turn, small_run
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FreshScenes
@@ -178,3 +178,15 @@ def test_catalogue_and_exhibit_from_a_shell() -> None:
     assert "clip_share" in exhibit.output and "Pytorch-UNet#468" in exhibit.output
     nothing = CliRunner().invoke(main, ["faults", "show", "nonsense"])
     assert nothing.exit_code == 1 and "no fault 'nonsense'" in nothing.output
+
+
+def test_a_diverged_run_is_not_trained_again_and_the_others_continue() -> None:
+    diverged, healthy = (exhibit("missing_division", 0, True, windows=36, learning_rate=rate) for rate in (1e30, 1e-3))
+    next(in_turn(healthy))
+    finish(diverged)
+    assert diverged.stopped
+    before = diverged.window, list(diverged.history)
+    assert diverged.window < 36
+    for _ in in_turn(diverged, healthy):
+        pass
+    assert (diverged.window, len(diverged.history)) == (before[0], len(before[1])) and healthy.window == 36

@@ -201,6 +201,8 @@ def test_a_worker_joins_by_name_alone_and_one_that_disagrees_is_refused(storage:
 
 def test_a_study_of_something_else_is_refused(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies.time, "sleep", lambda seconds: None)
+    with pytest.raises(StudyError, match="has no study 'ours', nor any other"):
+        best(storage, "ours")
     optuna.create_study(storage=storage, study_name="theirs")
     with pytest.raises(StudyError, match="'theirs' in sqlite:.* has no settings of covlab: choose another name"):
         open_study(storage, "theirs")

@@ -65,7 +65,7 @@ def _weights(context: click.Context, parameter: click.Parameter, settings: tuple
     multiple=True,
     callback=_weights,
     metavar="NAME=VALUE",
-    help="A loss weight; may be repeated.",
+    help="A loss weight, such as lam_gap=0; may be repeated.",
 )
 @click.option("--study", help="Take network, width, learning rate and weights from the best trial of this study.")
 @click.option("--storage", help="URL of that study. [default: as in covlab tune]")

@@ -49,7 +49,7 @@ def _search(
     multiple=True,
     callback=_search,
     metavar="NAME=LOW:HIGH",
-    help="Search only these; NAME=VALUE fixes one.",
+    help="Search only these; NAME=VALUE fixes one; may be repeated.",
 )
 @device_option
 def tune(name: str, storage: str, trials: int | None, minutes: float | None, device: str, **given: Any) -> None:

@@ -92,9 +92,9 @@ def exhibit(name: str, seed: int = 0, without: bool = False, **setting: Any) -> 
 def in_turn(*runs: Trainer) -> Iterator[float]:
     """Train ``runs`` window by window in turn, so that their curves grow together; yield the smallest share done.
 
-    If a run is stopped for its losses, its last epoch is validated and the others continue.
+    If a run is stopped for its losses, its last epoch is validated and the others continue; it is not trained again.
     """
-    going = {run: run.windows() for run in runs}
+    going = {run: run.windows() for run in runs if not run.stopped}
     while going:
         for run, windows in list(going.items()):
             try:

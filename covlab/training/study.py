@@ -219,7 +219,8 @@ def settings_of(storage: str, name: str) -> Settings:
     """
     database = _database(storage)
     if name not in (known := optuna.get_all_study_names(database)):
-        raise StudyError(f"{hide_password(storage)} has no study {name!r}, only {', '.join(sorted(known)) or 'none'}")
+        others = f"only {', '.join(sorted(known))}" if known else "nor any other"
+        raise StudyError(f"{hide_password(storage)} has no study {name!r}, {others}")
     study = optuna.load_study(storage=database, study_name=name)
     for _ in range(50):  # the worker that created the study may not have written them yet
         if "covlab" in study.user_attrs:

@@ -54,7 +54,8 @@ class ScalingBugExplorer(TrainingExplorer):
 
     def training(self, state: dict) -> Iterator[float] | None:
         runs = self.pair(state).values()
-        return None if all(run.window == run.recipe.windows for run in runs) else in_turn(*runs)
+        done = all(run.stopped or run.window == run.recipe.windows for run in runs)
+        return None if done else in_turn(*runs)
 
     def paint(self) -> None:
         super().paint()
