@@ -137,7 +137,8 @@ class FactoredEstimate:
     def trace_and_norm(self) -> tuple[Tensor, Tensor]:
         """tr(R̂) and ‖R̂‖_F [B] each."""
         N, signal, square = self.signal_moments()
-        return signal + N * self.loading, (square + 2 * self.loading * signal + N * self.loading**2).sqrt()
+        square = square + 2 * self.loading * signal + N * self.loading**2
+        return signal + N * self.loading, square.sqrt()
 
     def nmse(self, batch: Batch) -> Tensor:
         """Return ``loss.nmse(self.covariance(), batch.covariance())``, computed from the factors [B].
