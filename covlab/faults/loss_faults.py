@@ -17,7 +17,7 @@ from covlab.training.loss import Loss, Losses, LossWeights
     changes="loss and gradient are exactly zero; only weight decay changes the parameters",
     unaffected="the terms in the ledger, and the weights that the configuration shows",
     observable="zero_gradient",
-    seen_in="wrongly suspected in a report of 24 October 2025 on the reviewed pipeline: it printed a weight of 1",
+    seen_in="suspected in a report of 24 October 2025 on the reviewed pipeline; wrongly, it printed a weight of 1",
 )
 def main_weight_zero(self: Loss, weights: LossWeights) -> dict[str, float]:
     found = weights.values() | {"lam_cov": weights.values().get("lambda_cov", 0.0)}

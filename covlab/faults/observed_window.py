@@ -27,7 +27,7 @@ class ObservedWindow:
 def observe_window(
     run: Trainer, window: list[Batch], poison: Callable[[Trainer], None] | None = None
 ) -> ObservedWindow:
-    """Train a copy of ``run`` on ``window``, after ``poison(copy)`` if given. The run's own faults stay in force."""
+    """Train a copy of ``run``, with its faults, on ``window``. If ``poison`` is given, first call ``poison(copy)``."""
     copied, nothing = untraced_copy(run), torch.zeros_like(run.vector)
     seen = ObservedWindow([], accumulated=nothing, applied=nothing)
     if poison is not None:
@@ -73,9 +73,9 @@ def loss_of_nan(copied: Trainer) -> None:
 
 
 def untraced_copy(run: Trainer) -> Trainer:
-    """Copy ``run`` so that training the copy changes neither ``run`` nor its folder; both share the scenes."""
+    """Copy ``run`` so that training the copy changes neither ``run`` nor its folder. Both share the scenes."""
     shared = (run.scenes, run.validation, run.progress, run.folder, run.ledger.path)
-    copied = copy.deepcopy(run, {id(part): part for part in shared})
+    copied = copy.deepcopy(run, {id(part): part for part in shared})  # deepcopy copies nothing that this memo holds
     copied.folder = copied.ledger.path = None
     return copied
 

@@ -72,7 +72,7 @@ def nan_loss_sanitized(self: Trainer, losses: Losses, micro_batch: Batch, window
 @fault(
     "Trainer.unscale_and_clip",
     title="Gradients are clipped before they are unscaled",
-    changes="gradients are clipped to the threshold over the loss scale; SGD is left with little but weight decay",
+    changes="gradients are clipped to the threshold divided by the loss scale; SGD does little but weight decay",
     unaffected="the direction; single precision; the steps of AdamW, as far as its epsilon allows",
     observable="clip_share",
     seen_in="milesial/Pytorch-UNet#468 (fixed in #470), Lightning-AI/pytorch-lightning#9599",
@@ -118,7 +118,7 @@ def loss_inside_autocast(self: Loss, estimate: Estimate, batch: Batch) -> Tensor
 
 
 def _as_real(factor: Tensor) -> Tensor:
-    """[[Re, −Im], [Im, Re]]: complex products as real ones. [B, N, r] -> [B, 2N, 2r]"""
+    """Return [[Re, −Im], [Im, Re]], so that real products equal complex ones: [B, N, r] -> [B, 2N, 2r]."""
     return torch.cat(
         [torch.cat([factor.real, -factor.imag], dim=2), torch.cat([factor.imag, factor.real], dim=2)], dim=1
     )

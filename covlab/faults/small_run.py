@@ -1,4 +1,4 @@
-"""A small run to show a fault on: `student` size, trained within seconds."""
+"""Small runs that show a fault: `student` size, trained within seconds."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,7 +92,7 @@ def exhibit(name: str, seed: int = 0, without: bool = False, **setting: Any) -> 
 def in_turn(*runs: Trainer) -> Iterator[float]:
     """Train ``runs`` window by window in turn, so that their curves grow together; yield the smallest share done.
 
-    If a run is stopped for its losses, its last epoch is validated and the others continue.
+    If a run is stopped because of its losses, its last epoch is validated and the others continue.
     """
     going = {run: run.windows() for run in runs}
     while going:
@@ -107,7 +107,7 @@ def in_turn(*runs: Trainer) -> Iterator[float]:
 
 
 def finish(run: Trainer) -> Trainer:
-    """Train ``run`` to its end, or until it is stopped for its losses; return it."""
+    """Train ``run`` to its end, or until it is stopped because of its losses; return it."""
     for _ in in_turn(run):
         pass
     return run

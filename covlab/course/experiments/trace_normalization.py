@@ -54,7 +54,7 @@ class ErrorGradient:
 
 
 def slope(measure: Callable[[Tensor, Tensor], Tensor], scale: float, seed: int) -> ErrorGradient:
-    """Return the gradient of ``measure`` at R̂ = scale · (R + R')/2, against R."""
+    """Return error and gradient of ``measure`` between R̂ = scale · (R + R')/2 and the truth R."""
     R, other = two_truths(seed)
     estimate = (scale * (R + other) / 2).requires_grad_()
     error = measure(estimate[None], R[None])[0]
@@ -72,7 +72,7 @@ def walk(
     start: float = 1.0,
     device: str | torch.device = "cpu",
 ) -> Walk:
-    """Minimize the mean NMSE over batches of 16 scenes, from ``start`` times a noisy identity."""
+    """Minimize the mean NMSE over batches of 16 scenes. R̂ starts as ``start`` times a noisy identity."""
     scenes = Simulator(STUDENT, device).draw(SCENES, scene_generator(seed, "walk", device=device)).covariance()
     held_out = Simulator(STUDENT, device).draw(512, scene_generator(seed, "walk held out", device=device)).covariance()
     generator = torch.Generator().manual_seed(seed)
@@ -100,7 +100,7 @@ def walk(
     return Walk(norms, turns, gradients, radial, validation)
 
 
-# ---------------------------------------------------------------- where floating point ends
+# ---------------------------------------------------------------- the range of floating point
 
 
 def half_error(scale: float, dtype: torch.dtype, seed: int) -> float:
