@@ -227,9 +227,7 @@ def _disk() -> MachineCheck:
 def _own_copy() -> MachineCheck:
     path = student_record.path_here()
     found = f"yes; progress in {path}" if path else f"this notebook runs in {Path.cwd()}"
-    advice = (
-        "Your progress here is lost when the kernel ends. `make lab` opens your own copies, in work/, and keeps it."
-    )
+    advice = "Progress here is lost when the kernel ends. `make lab` opens your own copies, in work/, and keeps it."
     return MachineCheck("your own copy", found, bool(path) or None, advice)
 
 

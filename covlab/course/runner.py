@@ -179,9 +179,7 @@ class _Process:
         }
         job = run.scratch / "job.json"
         job.write_text(json.dumps(details))
-        environment = dict(
-            os.environ, IPYTHONDIR=str(run.scratch / "ipython")
-        )  # ignore the user's IPython startup files
+        environment = dict(os.environ, IPYTHONDIR=str(run.scratch / "ipython"))  # without the user's startup files
         # One thread per lesson: the networks are too small to gain from more, and results do not depend on the cores.
         environment.setdefault("OMP_NUM_THREADS", "1")
         environment[student_record.VARIABLE] = ""  # do not change the student's progress file
@@ -203,9 +201,8 @@ class _Process:
         run = self.run
         ended = self.process.poll() is not None  # asked before reading, so that no event is missed
         run.seconds = time.monotonic() - self.started
-        lines = (
-            self.events.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
-        )  # the last line may be incomplete
+        # The last line may be incomplete, so it is dropped.
+        lines = self.events.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
         events: list[dict[str, str]] = [json.loads(line) for line in lines]
         run.cell = next((event["cell"] for event in reversed(events) if "cell" in event), None)
         if not ended:

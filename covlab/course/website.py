@@ -121,9 +121,7 @@ def _require_fresh(results: Path, lessons: list[Lesson]) -> None:
     passed = {each["lesson"]: each["source_sha256"] for each in last if each["status"] == "passed"}
     stale = [lesson.name for lesson in lessons if passed.get(lesson.name) != lesson.digest]
     if stale:
-        raise WebsiteError(
-            f"did not run, did not pass, or changed since their last run: {', '.join(stale)}; run `make course` first"
-        )
+        raise WebsiteError(f"did not run or pass, or changed since: {', '.join(stale)}; run `make course` first")
 
 
 def setup(app: Any) -> None:

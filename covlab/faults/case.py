@@ -94,18 +94,15 @@ def overfit(*faults: str, accumulation: int = 4, epochs: int = EPOCHS, seed: int
 
 def combinations(seed: int = 0) -> Iterator[TestedClaim]:
     """Test which combinations of faults reproduce what the case printed, and which cannot."""
-    loop, nan_term, _, running_sum = SKIPPING_GATE_AND_NAN_TERM
+    four = SKIPPING_GATE_AND_NAN_TERM
+    loop, nan_term, _, running_sum = four
     nan_loss = small_run("nan_loss_sanitized", seed=seed, windows=4 * EPOCHS)
     loss_of_nan(nan_loss)
     yield TestedClaim("no fault", "learns", str(overfit(seed=seed)), "learns")
     run = partial(overfit, seed=seed)
     one_step = {"accumulation": 15}  # one step per epoch, as the de-dented loop left it
     for subject, claim, symptom in (
-        (
-            "candidate 1",
-            " + ".join(SKIPPING_GATE_AND_NAN_TERM),
-            run(*SKIPPING_GATE_AND_NAN_TERM, **one_step, **ALIGNED),
-        ),
+        ("candidate 1", " + ".join(four), run(*four, **one_step, **ALIGNED)),
         ("candidate 2", *NESTED_IN_DEBUG_BLOCK, run(*NESTED_IN_DEBUG_BLOCK)),
         ("1 without loop and gate", f"{nan_term} + {running_sum}", run(nan_term, running_sum, **ALIGNED)),
         ("a weight of zero", "main_weight_zero, without weight decay", run("main_weight_zero", weight_decay=0.0)),

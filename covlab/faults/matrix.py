@@ -44,7 +44,7 @@ SILENT = {
 """Why a fault leaves no trace in some cells."""
 
 ALIKE: dict[Cell, str] = {
-    ("schedule_per_step",): "both count wrongly, but the values differ: the accumulation count, or a fraction of 1",
+    ("schedule_per_step",): "both change the advance per step: one to the accumulation count, one to a fraction of 1",
     ("hidden_overflow",): "without a loss scale all sanitize the same gradient; only their effect on a scale differs",
 }
 """Why the same observables detect several faults."""

@@ -53,12 +53,11 @@ class Background:
         ticket = self.ticket = threading.Event()
         self.stop_button.layout.display = ""
         try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # no event loop: work in this thread, and call instead of posting
-            self._do(work, ticket, lambda callback, *arguments: callback(*arguments), every=math.inf)
+            post = asyncio.get_running_loop().call_soon_threadsafe
+        except RuntimeError:  # no event loop: work in this thread, and call each callback at once
+            self._do(work, ticket, lambda callback, *arguments: callback(*arguments), math.inf)
         else:
-            arguments = (work, ticket, loop.call_soon_threadsafe, REFRESH)
-            threading.Thread(target=self._do, args=arguments, daemon=True).start()
+            threading.Thread(target=self._do, args=(work, ticket, post, REFRESH), daemon=True).start()
 
     def stop(self) -> None:
         """End the current work and keep what it has reached."""
