@@ -1,6 +1,6 @@
 """The parameters of a lesson: plain literals in one cell. An override must have a known name and the same type.
 
-papermill alone only warns about an unknown name, runs the lesson with its defaults and exits with 0.
+Without this check, papermill only warns about an unknown name, runs the lesson with its defaults and exits with 0.
 """
 
 import ast

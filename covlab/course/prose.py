@@ -1,6 +1,6 @@
 """Render the Markdown of a lesson, without a network, and find the numbers that its text states.
 
-A number in prose is wrapped in a span, which every front end shows as the number alone:
+A number in prose is wrapped in a span. Every front end shows only the number:
 
     the gradient was <span data-claim="06.gradient_ratio">4.0</span> times too large
     the log says <span data-quoted="the project's README">train 0.000000 val 1.921642</span>

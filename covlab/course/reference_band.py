@@ -168,7 +168,7 @@ SETUPS: dict[str, Callable[[int, str], Setup]] = {"overfit": _overfit, "fresh": 
 
 
 def reference_trainer(name: str, seed: int, *, device: str = "cpu", **recipe: Any) -> Trainer:
-    """Return a trainer of a setup: `student` size, NMSE alone, AdamW, windows of 4 × 32 scenes.
+    """Return a trainer of a setup: `student` size, only the NMSE as loss, AdamW, windows of 4 × 32 scenes.
 
     name: "overfit" or "fresh". recipe: settings that differ, as in :class:`covlab.training.recipe.Recipe`.
     Raises ValueError for an unknown name.

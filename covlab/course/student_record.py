@@ -157,7 +157,7 @@ def predict(question: str, text: str, choices: Sequence[str]) -> None:
     """Ask for a prediction, with no choice selected at first, and remember the choice for `outcome`.
 
     In a run without a person the choices are shown as a list. question: its id, "NN.name". text: the question, or the
-    beginning of a sentence. choices: the answers, or how the sentence may go on.
+    beginning of a sentence. choices: the answers, or the ways to complete the sentence.
     Raises ValueError for fewer than two choices, or two equal ones.
     """
     choices = list(choices)
@@ -211,5 +211,5 @@ def outcome(question: str, happened: str, because: str = "") -> None:
 
 
 def _noted(choice: str | None) -> str:
-    text = f"Noted: {escape(choice)}." if choice else "Choose one before you go on."
+    text = f"Noted: {escape(choice)}." if choice else "Choose one before you continue."
     return f'<span role="status">{text}</span>'  # role=status: a screen reader announces changes

@@ -67,7 +67,7 @@ def gradient_through_singular_vectors(self: Loss, estimate: Estimate, batch: Bat
 
 @fault(
     "Loss.cov",
-    title="Diagonal loading is added to the prediction alone",
+    title="Diagonal loading is added only to the prediction",
     changes="a perfect estimate scores a quarter instead of zero, and the estimate with the lowest loss is wrong",
     unaffected="every other term; the validation, which uses other code",
     observable="nmse_at_truth",

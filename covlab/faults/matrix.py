@@ -24,7 +24,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 0.0},
     "sgd": {"optimizer": "sgd", "learning_rate": 0.3, "weight_decay": 0.0},
 }
-"""Without weight decay, so that the length of an update shows the effect of the gradient alone."""
+"""Without weight decay, so that the length of an update shows only the effect of the gradient."""
 CLIPS = {"clip": 1.0, "no clip": None}
 PRECISIONS = ("fp32", "fp16")
 CELLS: tuple[Cell, ...] = tuple(itertools.product(OPTIMIZERS, CLIPS, PRECISIONS))  # a cell: one of each

@@ -47,7 +47,7 @@ def observe_window(
         seen.applied, seen.ran = gradient_of(copied), bool(ran)
         step(ran)
 
-    copied.backward, copied.sanitize, copied.step = watched_backward, watched_sanitize, watched_step  # type: ignore[method-assign]  # of this copy alone
+    copied.backward, copied.sanitize, copied.step = watched_backward, watched_sanitize, watched_step  # type: ignore[method-assign]  # only of this copy
     copied.model.train()
     copied.train_window(window)
     seen.row = next(reversed(copied.ledger.flush()), {})
@@ -63,13 +63,13 @@ def infinite_gradient(copied: Trainer) -> None:
         backward(loss)
         gradients(copied.parameters)[0].view(-1)[0] = math.inf
 
-    copied.backward = overflowing  # type: ignore[method-assign]  # of this copy alone
+    copied.backward = overflowing  # type: ignore[method-assign]  # only of this copy
 
 
 def loss_of_nan(copied: Trainer) -> None:
     """Poison ``copied``: the NMSE is NaN in every scene."""
     cov = copied.loss.cov
-    copied.loss.cov = lambda estimate, batch: cov(estimate, batch) * math.nan  # type: ignore[method-assign]  # of this copy alone
+    copied.loss.cov = lambda estimate, batch: cov(estimate, batch) * math.nan  # type: ignore[method-assign]  # only of this copy
 
 
 def untraced_copy(run: Trainer) -> Trainer:

@@ -97,8 +97,8 @@ def review(seed: int = 0) -> Iterator[TestedClaim]:
     differing = int(terms_in_force(finish(exhibit("weights_reset", seed))))
     yield TestedClaim(
         "weight management",
-        "the weight in force is the one that was tuned",
-        f"defaults, configuration and tuned file each set it, and the last one wins: {differing} terms in force that "
+        "the weight that is used is the one that was tuned",
+        f"defaults, configuration and tuned file each set it, and the last one wins: {differing} terms are used that "
         "the configuration switched off",
         "false: three sources of truth can disagree",
     )

@@ -46,7 +46,7 @@ def small_run(
         seed: of the scenes and initial parameters; runs with the same seed differ only by their faults.
         scenes: number of scenes to memorize and validate on, or, if ``fresh``, to draw per epoch.
         micro_batch: scenes per micro-batch.
-        weights: of the loss terms that are switched on; None: the NMSE alone.
+        weights: of the loss terms that are switched on; None: only the NMSE.
         fresh: train on new scenes every epoch and validate on held-out ones.
         blend: share of the sample covariance in the final estimate.
         frozen: name of a parameter group that is not trained.

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from covlab.widgets import Explorer
 
 REFRESH = 0.3
-"""Seconds between two updates while work goes on."""
+"""Seconds between two updates of the picture while work is running."""
 
 
 class Background:

@@ -14,7 +14,7 @@ def record_overflows(trainer: Trainer) -> list[bool]:
         overflowed.append(not gradient_of(trainer).isfinite().all().item())
         sanitize()
 
-    trainer.sanitize = watched  # type: ignore[method-assign]  # of this run alone
+    trainer.sanitize = watched  # type: ignore[method-assign]  # only of this run
     return overflowed
 
 

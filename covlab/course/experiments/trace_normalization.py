@@ -36,7 +36,7 @@ def two_truths(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def surfaces(seed: int, points: int = 81) -> Surfaces:
-    """Return both errors of x R + y R' against R, for positive x and y."""
+    """Return both errors between x R + y R' and the truth R, for positive x and y."""
     R, other = two_truths(seed)
     x = torch.linspace(0.02, 3.0, points, dtype=torch.float64)
     mixtures = (x.view(1, -1, 1, 1) * R + x.view(-1, 1, 1, 1) * other).flatten(0, 1)
@@ -116,7 +116,7 @@ def half_error(scale: float, dtype: torch.dtype, seed: int) -> float:
 
 
 def clamped(estimate: Tensor, truth: Tensor) -> Tensor:
-    """Return the NMSE with the trace clamped to at least 1e-8, against division by zero: two [B, N, N] -> [B]."""
+    """Return the NMSE with the trace clamped to at least 1e-8, to avoid dividing by zero: two [B, N, N] -> [B]."""
     trace = estimate.diagonal(dim1=1, dim2=2).real.sum(dim=1).clamp(min=EPS)
     return plain_error(estimate * (estimate.shape[1] / trace).view(-1, 1, 1), truth)
 
