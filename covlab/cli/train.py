@@ -75,7 +75,7 @@ def _weights(context: click.Context, parameter: click.Parameter, settings: tuple
 @click.option(
     "--resume", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Resume the run in this folder."
 )
-@click.option("--previous", is_flag=True, help="With --resume: from the checkpoint before the last.")
+@click.option("--previous", is_flag=True, help="With --resume: start from the checkpoint before the last.")
 @click.option("--debug", is_flag=True, help="Also log whether the first loss is finite, and gradient norms per epoch.")
 @refusals(ValueError, FileExistsError, CheckpointError, NonFiniteLoss)
 def train(
