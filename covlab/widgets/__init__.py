@@ -40,7 +40,7 @@ def __getattr__(name: str) -> Any:
 
 
 class Explorer:
-    """Base class of the explorers. A subclass has ``title``, ``STILLS`` and ``draw``, and gives its controls here.
+    """Base class of the explorers. A subclass defines ``title``, ``STILLS``, ``draw`` and its controls.
 
     Attributes:
         controls: {name: control}.
