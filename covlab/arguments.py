@@ -1,4 +1,4 @@
-"""What an argument may be. Every error names the argument, what was expected and what came.
+"""Check arguments. Every error names the argument, the values it may have and the value it got.
 
 A class with many fields has a table with one line for each field::
 
@@ -28,7 +28,7 @@ class Allowed(NamedTuple):
 
 
 def check_fields(owner: object, table: Mapping[str, Allowed], prefix: str = "") -> None:
-    """Check every attribute of ``owner`` that ``table`` lists; an error names it with ``prefix`` in front."""
+    """Check every attribute of ``owner`` that ``table`` lists. Raise ValueError; ``prefix`` precedes the name in it."""
     for name, allowed in table.items():
         allowed.check(prefix + name, getattr(owner, name))
 
@@ -42,19 +42,19 @@ def whole_number(least: int, most: float = math.inf) -> Allowed:
 def number(
     above: float = -math.inf, least: float = -math.inf, below: float = math.inf, most: float = math.inf
 ) -> Allowed:
-    """A finite int or float within limits."""
+    """A finite int or float. ``above`` and ``below`` exclude the limit itself; ``least`` and ``most`` include it."""
     limits = {"above": above, "of at least": least, "below": below, "at most": most}
-    said = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
+    text = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
 
     def accepts(value: Any) -> bool:
         real = isinstance(value, int | float) and not isinstance(value, bool)
         return real and above < value < below and least <= value <= most
 
-    return Allowed(f"a finite number {said}".strip(), accepts)
+    return Allowed(f"a finite number {text}".strip(), accepts)
 
 
 def interval(end: Allowed) -> Allowed:
-    """A tuple (low, high) with low <= high, both of which ``end`` allows."""
+    """A tuple (low, high) with low <= high; ``end`` says what each of them may be."""
 
     def accepts(value: Any) -> bool:
         return isinstance(value, tuple) and len(value) == 2 and all(map(end.accepts, value)) and value[0] <= value[1]

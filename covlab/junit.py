@@ -1,4 +1,4 @@
-"""Write JUnit XML, which CI servers read, with the standard library alone."""
+"""Write JUnit XML for CI servers. This file needs only the standard library."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 
 @dataclass(frozen=True)
 class Case:
-    """One test case, which passed unless it has a failure or a reason why it was skipped.
+    """One test case. It passed unless ``failure`` or ``skipped`` is set.
 
-    failure: its type, its message and its text.
+    failure: (type, message, text). skipped: the reason. output: what it printed.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""Methods that a fault may replace. Nothing is replaced unless a fault is injected.
+"""Seams: methods that a fault may replace. Nothing is replaced unless a fault is injected.
 
-A replacement belongs to the *objects* made in that thread while the fault is injected. All other objects of the same
+A fault affects only the *objects* that are made while it is injected, in the same thread. All other objects of the same
 class are unaffected.
 """
 
@@ -15,7 +15,7 @@ replaced_seams: ContextVar[Mapping[str, tuple[str, Callable]]] = ContextVar(
 
 
 def take_seams(owner: object) -> None:
-    """Replace the methods of ``owner`` that an injected fault replaces. Its constructor calls this once."""
+    """Give ``owner`` the methods of the injected faults. The constructor of ``owner`` calls this once."""
     for seam, (_, replacement) in replaced_seams.get().items():
         kind, method = seam.split(".")
         if kind == type(owner).__name__:

@@ -20,7 +20,7 @@ from covlab.faults.review import review
         ((case.SKIPPING_GATE_AND_NAN_TERM[1], case.SKIPPING_GATE_AND_NAN_TERM[3]), case.ALIGNED),
         (("main_weight_zero",), {"weight_decay": 0.0}),
     ],
-    ids=["M", "N", "pair", "weight of zero"],
+    ids=["candidate 1", "candidate 2", "pair", "weight of zero"],
 )
 def test_these_combinations_print_what_was_printed(faults: tuple[str, ...], setting: dict[str, Any], seed: int) -> None:
     symptom = case.overfit(*faults, seed=seed, **setting)

@@ -271,7 +271,7 @@ def test_what_stands_in_backticks_is_set_as_code_and_nothing_becomes_markup(show
 def test_an_exercise_that_is_not_there_is_a_verdict_too(shown: list[dict[str, Any]]) -> None:
     assert not check("06.windowgradient", right_gradient).passed
     assert not check("no such thing", 3).passed
-    assert "there is 06.window_gradient" in shown[0]["text/plain"]
+    assert "The exercises of this lesson: 06.window_gradient" in shown[0]["text/plain"]
 
 
 def test_the_solution_opens_after_three_different_answers_that_ran(shown: list[dict[str, Any]]) -> None:

@@ -259,7 +259,7 @@ def test_a_claim_of_no_lesson_is_refused(tmp_path: Path) -> None:
     course_with_claim(tmp_path, PROSE, MEASURES, claim='["1.r"]\nvalue = 4.0\ntolerance = 1\nreason = "x"\n')
     done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
     assert done.exit_code == 1
-    assert "claims of no lesson: 1.r" in done.output
+    assert "claims that belong to no lesson: 1.r" in done.output
 
 
 def test_check_shows_the_spread_and_proposes_without_applying(tmp_path: Path) -> None:

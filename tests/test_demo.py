@@ -28,7 +28,7 @@ def test_difference_first_verdict_last(small: None) -> None:
         "epoch 01/3",
         "in the ledger",
         "detected by",
-        "Verdict: does not print train 0.000000",
+        "Result: does not print train 0.000000",
     )
     order = [result.output.index(text) for text in texts]
     assert order == sorted(order)
@@ -44,9 +44,9 @@ def test_with_one_micro_batch_per_window_nothing_detects_the_reviewed_bug(small:
 def test_other_faults(small: None, name: str) -> None:
     result = show("--fault", name, "--optimizer", "sgd")
     assert result.exit_code == 0, result.output
-    assert "Verdict:" in result.output
+    assert "Result:" in result.output
     if name == "nested_in_debug_block":
-        assert "Verdict: prints train 0.000000; keeps validation constant" in result.output
+        assert "Result: prints train 0.000000; keeps validation constant" in result.output
     if name == "overflow_probe_wrong_key":
         assert "was stopped: the loss was not finite" in result.output or "nan" in result.output
 

@@ -27,7 +27,7 @@ def test_a_prediction_is_made_by_keyboard_and_remembered(tmp_path: Path) -> None
                 run_all(page)
                 page.get_by_role("radio").nth(2).wait_for(timeout=120_000)
                 assert page.locator("input[type=radio]:checked").count() == 0  # nothing is chosen beforehand
-                assert page.get_by_text("Choose one before you go on.").count() == 1
+                assert page.get_by_text("Choose one before you continue.").count() == 1
                 assert nameless(page, ".covlab-predict") == []
                 page.locator(".jp-Notebook").focus()
                 for _ in range(40):

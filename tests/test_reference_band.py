@@ -34,7 +34,7 @@ def test_a_curve_that_is_spoilt_in_one_way_is_called_by_its_name(name: str, colu
     for factor in (4.0, 0.25):
         scaled = band.compare(factor * right)
         assert scaled.kind == "scaled" and scaled.amount == pytest.approx(factor, rel=1e-6)
-        assert "4: what is there 4 of?" in scaled.sentence
+        assert "Which number in your loop is 4?" in scaled.sentence
     late = np.concatenate([np.full(5, right[0]), right[:-5]])
     assert (band.compare(late).kind, band.compare(late).amount) == ("shifted", 5)
     assert band.compare(np.full_like(right, right[0])).kind == "still"

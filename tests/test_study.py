@@ -259,7 +259,7 @@ def test_weights_say_which_study_and_trial_they_come_from(storage: str, tmp_path
     taken_up = covlab("train", "--resume", tmp_path / "run")
     assert taken_up.exit_code == 0, taken_up.output
     clash = covlab("train", "--study", "mine", "--storage", storage, "--learning-rate", 1, "--weight", "lam_gap=0")
-    assert clash.exit_code == 2 and "--study brings its own; leave out learning_rate, weights" in clash.output
+    assert clash.exit_code == 2 and "--study sets these itself; leave out learning_rate, weights" in clash.output
 
 
 def test_no_best_before_a_complete_trial(storage: str) -> None:

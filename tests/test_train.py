@@ -123,7 +123,7 @@ def test_bad_settings_are_refused_by_name_and_leave_nothing(
 def test_resuming_refuses_other_settings_and_no_run(tmp_path: Path, run: tuple[Path, str]) -> None:
     clash = covlab("train", "--resume", run[0], "--windows", 3, "--seed", 1)
     assert "a resumed run keeps its own settings; leave out seed, windows" in clash.output
-    assert "holds no run" in covlab("train", "--resume", tmp_path).output
+    assert "is not the folder of a run" in covlab("train", "--resume", tmp_path).output
 
 
 def test_scores_by_snr_cover_every_scene_once() -> None:

@@ -1,1 +1,1 @@
-"""The command `covlab`: a file for each of its commands, imported only when it is called."""
+"""The command `covlab`: one file per subcommand, imported only when that subcommand runs."""

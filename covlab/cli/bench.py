@@ -1,4 +1,4 @@
-"""`covlab bench`: run one of the clone's benchmarks."""
+"""`covlab bench`: run a benchmark of a clone of the repository."""
 
 import ast
 import runpy

@@ -43,14 +43,14 @@ def choosing_lessons(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that choose lessons, and call ``command`` with the lessons and their claims."""
 
     @root_option
-    @click.option("--only", multiple=True, metavar="NN …", help="Only lessons whose names begin like this.")
+    @click.option("--only", multiple=True, metavar="NN …", help="Run only the lessons whose names begin with NN.")
     @click.argument("more", nargs=-1, metavar="[NN]...")  # so that `--only 04 06` means both
-    @click.option("--jobs", type=click.IntRange(1), default=1, help="Lessons at a time.")
+    @click.option("--jobs", type=click.IntRange(1), default=1, help="How many lessons run at the same time.")
     @click.option(
         "--budget",
         type=click.FloatRange(0, min_open=True),
         metavar="SECONDS",
-        help="Time budget of every lesson, instead of its own; a lesson that takes three times as long is stopped.",
+        help="Time budget of every lesson, instead of its own. At three times the budget, a lesson is stopped.",
     )
     @wraps(command)
     def with_lessons(root: Path, only: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None:
@@ -58,7 +58,7 @@ def choosing_lessons(command: Callable[..., None]) -> Callable[..., None]:
             lessons, claims = editions.read_lessons(root, only + more), read_claims(root)
         numbers = {lesson.name[:2] for lesson in lessons}
         if not (only or more) and (stray := [claim for claim in claims if claim.partition(".")[0] not in numbers]):
-            raise click.ClickException(f"lessons/claims.toml has claims of no lesson: {', '.join(stray)}")
+            raise click.ClickException(f"lessons/claims.toml has claims that belong to no lesson: {', '.join(stray)}")
         command(root, lessons, claims, **options)
 
     return with_lessons
@@ -73,7 +73,7 @@ def choosing_lessons(command: Callable[..., None]) -> Callable[..., None]:
     "--edition",
     type=click.Choice(["instructor", "student"]),
     default="instructor",
-    help="With solutions, every exercise must pass; in the students' edition, none may.",
+    help="instructor: with solutions, and every exercise must pass. student: without, and none may pass.",
 )
 def run(
     root: Path,
@@ -101,7 +101,7 @@ def run(
 
 @course.command()
 @choosing_lessons
-@click.option("--seeds", type=click.IntRange(1), default=5, help="How many: 0, 1, 2, …")
+@click.option("--seeds", type=click.IntRange(1), default=5, help="Number of seeds; they are 0, 1, 2, …")
 @click.option(
     "--update", is_flag=True, help="Also write proposed claims to build/check/claims.toml; lessons/claims.toml stays."
 )
@@ -139,7 +139,7 @@ def check(
         path = folder / "claims.toml"
         proposed = [as_toml(proposal(claims[row["claim"]], row["measured"])) for row in results["claims"]]
         path.write_text("\n".join(proposed), encoding="utf-8")
-        click.echo(f"proposed: {path}; compare it with lessons/claims.toml and take over what you believe")
+        click.echo(f"proposed claims: {path}; compare them with lessons/claims.toml and copy those that you trust")
     _leave(runs)
 
 
@@ -163,7 +163,7 @@ def report(root: Path) -> None:
 @root_option
 @click.option("--handout", is_flag=True, help="Also pack the site into one archive, for a class without a network.")
 def website(root: Path, handout: bool) -> None:
-    """Make a static site, build/site/, of the lessons as they last ran."""
+    """Build a static website, build/site/, from the last run of the lessons."""
     from covlab.course.website import WebsiteError, build_website, make_handout
 
     with refusals(LessonError, WebsiteError):
@@ -230,7 +230,7 @@ def progress(root: Path) -> None:
 
 @course.command()
 @click.option("--update", is_flag=True, help="Run every setup again and replace the shipped data (takes minutes).")
-@click.option("--seeds", type=click.IntRange(5), default=16, help="With --update: how many, from 100 on.")
+@click.option("--seeds", type=click.IntRange(5), default=16, help="With --update: number of seeds, starting at 100.")
 def band(update: bool, seeds: int) -> None:
     """Show which runs the reference bands come from, or measure them again."""
     from covlab.course import reference_band
@@ -262,12 +262,12 @@ def _execute(runs: "list[Run]", claims: dict[str, Claim], folder: Path, jobs: in
     expected = {each["lesson"]: each["seconds"] for each in before if each["status"] == "passed"}
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a canceled job leaves a report, like Ctrl-C
     console, began = Console(), time.monotonic()
-    # Importing torch for its version takes as long as starting a lesson, so it is done meanwhile.
+    # provenance imports torch, which takes seconds, so it runs in a second thread while the first lesson starts.
     with ThreadPoolExecutor(1) as executor, live_table(console, expected) as progress:
         environment = executor.submit(provenance)
         run_all(runs, claims, jobs=jobs, on_change=progress)
     results = write_report(runs, claims, folder, time.monotonic() - began, environment.result())
-    # Runs with several seeds find the same problems in the prose.
+    # Runs with several seeds find the same problems in the prose. Print each of them once.
     problems = {(each.location(problem), problem.message): problem for each in runs for problem in each.problems}
     show = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     for (location, message), problem in problems.items():

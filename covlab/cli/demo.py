@@ -1,4 +1,4 @@
-"""`covlab demo`: for a classroom screen. First the difference, then two live curves from one seed, then the verdict."""
+"""`covlab demo`: for a classroom screen. Show the code difference, two live runs from one seed, and the result."""
 
 import math
 import random
@@ -48,9 +48,9 @@ def demo() -> None:
 @click.option(
     "--accumulate", type=click.IntRange(1, SCENES // MICRO_BATCH), default=4, help="Micro-batches per window."
 )
-@click.option("--fault", "name", type=KNOWN, metavar="NAME", help="Another fault; `covlab faults` lists them.")
+@click.option("--fault", "name", type=KNOWN, metavar="NAME", help="Show this fault instead; `covlab faults` lists all.")
 @click.option("--mystery", type=int, metavar="SEED", help="A fault that is not named, for the class to find.")
-@click.option("--reveal", is_flag=True, help="With --mystery: name it.")
+@click.option("--reveal", is_flag=True, help="With --mystery: name the fault.")
 @seed_option
 def scaling_bug(
     optimizer: str, accumulate: int, name: str | None, mystery: int | None, reveal: bool, seed: int
@@ -139,7 +139,7 @@ def _curves(runs: dict[str, Trainer]) -> Columns:
 def text_chart(series: Sequence[Sequence[float]], width: int = 2 * EPOCHS, height: int = 10) -> str:
     """Draw curves in characters on a logarithmic axis, with an asterisk where they meet.
 
-    Values without a logarithm are drawn at the edge.
+    A value of 0 is drawn at the bottom; NaN, infinity and values below 0 are drawn at the top.
     """
     shown = [value for values in series for value in values if 0 < value < math.inf]
     if not shown:
@@ -148,7 +148,9 @@ def text_chart(series: Sequence[Sequence[float]], width: int = 2 * EPOCHS, heigh
     grid = [[" "] * width for _ in range(height)]
     for mark, values in zip(MARKS, series, strict=True):
         for epoch, value in enumerate(values):
-            share = (math.log10(value) - low) / (high - low) if 0 < value < math.inf else 0.0 if value == 0 else 1.0
+            share = 0.0 if value == 0 else 1.0
+            if 0 < value < math.inf:
+                share = (math.log10(value) - low) / (high - low)
             row, column = height - 1 - round(share * (height - 1)), epoch * width // EPOCHS
             grid[row][column] = mark if grid[row][column] in (" ", mark) else "*"
     edges = {0: f"{10**high:7.3f}", height - 1: f"{10**low:7.3f}"}
@@ -176,7 +178,7 @@ def _ledger(run: Trainer) -> dict[str, float]:
         "steps skipped": sum(not row["ran"] for row in rows) / len(norms),
         "median update norm": median(updates),
         "first update norm": updates[0],
-        "schedule's count, over steps": (run.counters["schedule_count"] / run.counters["executed"]).item(),
+        "schedule count per step": (run.counters["schedule_count"] / run.counters["executed"]).item(),
         "loss scale, last": scales[-1],
         "loss terms": len([name for row in rows[:1] for name in row if name.startswith("term_")]),
     }
@@ -194,6 +196,6 @@ def _verdict(console: Console, clean: Trainer, buggy: Trainer, fault: Fault) -> 
     keeps = (
         "keeps validation constant" if symptom.validations == 1 else f"validation takes {symptom.validations} values"
     )
-    console.print(f"Verdict: {prints} train 0.000000; {keeps} in {len(buggy.history)} epochs; ", end="")
+    console.print(f"Result: {prints} train 0.000000; {keeps} in {len(buggy.history)} epochs; ", end="")
     console.print(f"ends at {ratio:.2f} times the clean run's NMSE.", style="bold")
     console.print(f"Unaffected: {fault.unaffected}.")

@@ -1,4 +1,4 @@
-"""`covlab faults`: the catalogue, an exhibit, and what the museum measures."""
+"""`covlab faults`: list the faults, show one, and repeat what the museum measured."""
 
 import sys
 import textwrap
@@ -30,7 +30,7 @@ TITLES = {
 @click.group(invoke_without_command=True)
 @click.pass_context
 def faults(context: click.Context) -> None:
-    """The museum: training bugs that raise no exception. Without a command: the catalogue."""
+    """The museum: training bugs that raise no exception. Without a command, list them."""
     if context.invoked_subcommand is None:
         for group in GROUPS:
             click.echo(f"\n{TITLES[group]}")
@@ -67,7 +67,7 @@ def show(name: str, measure: bool, seed: int) -> None:
     if measure:
         table, others = evidence(finish(exhibit(name, seed)), finish(exhibit(name, seed, without=True)))
         wide_console(140).print(table)
-        click.echo(f"{others} other observables see nothing.")
+        click.echo(f"{others} other observables do not detect it.")
 
 
 def evidence(buggy: Trainer, clean: Trainer) -> tuple[Table, int]:
@@ -89,11 +89,11 @@ def _clean(name: str) -> str:
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("build/faults"), help="Output folder."
 )
-@click.option("--seeds", type=click.IntRange(1), default=len(matrices.SEEDS), help="Runs per fault and cell.")
-@click.option("--confusion-seeds", type=click.IntRange(1), default=5, help="Runs per fault in its exhibit's setting.")
+@click.option("--seeds", type=click.IntRange(1), default=len(matrices.SEEDS), help="Runs per fault and setting.")
+@click.option("--confusion-seeds", type=click.IntRange(1), default=5, help="Runs per fault for the confusion matrix.")
 @click.option("--workers", type=click.IntRange(1), default=2, help="Processes, one thread each.")
 def matrix(out: Path, seeds: int, confusion_seeds: int, workers: int) -> None:
-    """Measure the symptom matrix and the confusion matrix (minutes): matrix.csv, confusion.csv and two pictures."""
+    """Measure the symptom matrix and the confusion matrix (takes minutes); write each as CSV and as a picture."""
     from covlab.plots.fault_matrices import confusion_matrix, symptom_matrix
 
     out.mkdir(parents=True, exist_ok=True)
@@ -127,14 +127,14 @@ def indistinguishable() -> None:
 @faults.command("case")
 @seed_option
 def case_(seed: int) -> None:
-    """The case: which combinations of faults print `train 0.000000` and a constant validation, and which cannot."""
+    """Show which combinations of faults reproduce the case, `train 0.000000` and a constant validation."""
     _print(case.combinations(seed), ("run", "faults", "measured over 30 epochs", "verdict"))
 
 
 @faults.command()
 @seed_option
 def reports(seed: int) -> None:
-    """Run what each of the case's ten reports blamed, with a verdict."""
+    """Test the cause that each of the case's ten reports blamed."""
     _print(case.reports(seed), ("2025", "blamed", "measured", "verdict"))
 
 
@@ -153,5 +153,5 @@ def _print(findings: Iterable[case.TestedClaim], header: tuple[str, ...]) -> Non
 
 
 def wide_console(columns: int) -> Console:
-    """Return a console as wide as the terminal, or of so many columns without a terminal."""
+    """Return a console as wide as the terminal, or ``columns`` wide if there is no terminal."""
     return Console(width=None if sys.stdout.isatty() else columns)

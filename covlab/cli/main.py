@@ -7,7 +7,7 @@ import click
 
 # name -> (location of its click command, line that `covlab --help` shows)
 COMMANDS = {
-    "bench": ("covlab.cli.bench:bench", "Run a benchmark of the clone."),
+    "bench": ("covlab.cli.bench:bench", "Run a benchmark; needs a clone of the repository."),
     "course": ("covlab.cli.course:course", "Run, check and open the lessons."),
     "train": ("covlab.cli.train:train", "Train a network, or resume a run."),
     "tune": ("covlab.cli.tune:tune", "Tune loss weights, learning rate and width, on any number of machines."),

@@ -1,4 +1,4 @@
-"""What several commands share: options, and errors without a traceback."""
+"""Options and error messages that several commands share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ def _best_device() -> str:
 
 
 device_option = click.option("--device", default=_best_device, show_default="cuda if available, else cpu")
-seed_option = click.option("--seed", default=0, help="Of scenes and first parameters.")
-no_browser_option = click.option("--no-browser", is_flag=True, help="Only print the address.")
+seed_option = click.option("--seed", default=0, help="Seed of the scenes and the initial parameters.")
+no_browser_option = click.option("--no-browser", is_flag=True, help="Do not open a browser; only print the address.")
 
 
 @contextmanager
 def refusals(*kinds: type[Exception]) -> Iterator[None]:
-    """Show exceptions of these kinds as an error message of the command, which exits with 1."""
+    """Show exceptions of these kinds as an error message without a traceback; the command exits with 1."""
     try:
         yield
     except kinds as error:

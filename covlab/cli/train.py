@@ -1,4 +1,4 @@
-"""`covlab train`: a run from a shell; its folder holds its settings, and the run can be resumed."""
+"""`covlab train`: train a network from a shell. A run's folder holds its settings, so the run can be resumed."""
 
 import json
 from collections.abc import Callable
@@ -47,18 +47,18 @@ def _weights(context: click.Context, parameter: click.Parameter, settings: tuple
     "--network", type=click.Choice(tuple(NETWORKS)), help="[default: back-projection at student size, else unrolled]"
 )
 @click.option("--windows", default=1500, help="Budget in windows (optimizer steps).")
-@click.option("--minutes", type=float, help="Budget in minutes: a short measurement turns it into stored windows.")
-@click.option("--overfit", is_flag=True, help=f"Memorize {OVERFIT_SCENES} fixed scenes instead of fresh ones.")
+@click.option("--minutes", type=float, help="Budget in minutes; covlab times a few windows and converts it to windows.")
+@click.option("--overfit", is_flag=True, help=f"Train on the same {OVERFIT_SCENES} scenes instead of fresh ones.")
 @seed_option
 @click.option("--micro-batch", default=32, help="Scenes per micro-batch.")
 @click.option("--accumulation", default=4, help="Micro-batches per window.")
-@click.option("--epoch", "windows_per_epoch", default=100, help="Windows between validations, with fresh scenes.")
+@click.option("--epoch", "windows_per_epoch", default=100, help="With fresh scenes: windows between validations.")
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adamw")
 @click.option("--learning-rate", default=3e-3)
 @click.option("--clip", default=1.0, help="Largest gradient norm; 0: never clip.")
 @click.option("--precision", type=click.Choice(tuple(PRECISIONS)), default="fp32")
-@click.option("--ema-decay", type=float, help="Keep, validate and save averaged parameters.")
-@click.option("--patience", type=int, help="Stop after so many epochs without a better validation.")
+@click.option("--ema-decay", type=float, help="Decay of the parameters' average, which is validated and saved.")
+@click.option("--patience", type=int, help="Stop after this many epochs without a better validation.")
 @click.option(
     "--weight",
     "weights",
@@ -69,14 +69,14 @@ def _weights(context: click.Context, parameter: click.Parameter, settings: tuple
 )
 @click.option("--study", help="Take network, width, learning rate and weights from the best trial of this study.")
 @click.option("--storage", help="URL of that study. [default: as in covlab tune]")
-@click.option("--nmse-only", is_flag=True, help="Switch off every loss term except the NMSE and those of --weight.")
+@click.option("--nmse-only", is_flag=True, help="Switch off all loss terms except the NMSE and those of --weight.")
 @device_option
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the run's files go. [default: runs/PRESET-TIME]")
 @click.option(
     "--resume", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Resume the run in this folder."
 )
-@click.option("--previous", is_flag=True, help="With --resume: from the checkpoint before the last.")
-@click.option("--debug", is_flag=True, help="Also log if the first loss is finite, and gradient norms per epoch.")
+@click.option("--previous", is_flag=True, help="With --resume: start from the checkpoint before the last.")
+@click.option("--debug", is_flag=True, help="Also log whether the first loss is finite, and gradient norms per epoch.")
 @refusals(ValueError, FileExistsError, CheckpointError, NonFiniteLoss)
 def train(
     preset_name: str,
@@ -110,7 +110,7 @@ def train(
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise click.UsageError(f"device must be one that torch has here, got {device!r} ({reason})") from error
+        raise click.UsageError(f"device must be one that torch can use here, got {device!r} ({reason})") from error
     try:
         device = device_of_rank(device)
         with joined(device) as ranks:
@@ -133,7 +133,7 @@ def train(
                 loss_weights = LossWeights.only(**({"lam_cov": 1.0} | weights)) if nmse_only else LossWeights(**weights)
                 if study is not None:
                     if clash := [name for name in ("network", "learning_rate", "weights", "nmse_only") if _given(name)]:
-                        raise click.UsageError(f"--study brings its own; leave out {', '.join(clash)}")
+                        raise click.UsageError(f"--study sets these itself; leave out {', '.join(clash)}")
                     found = ranks.once(lambda: _best(study, storage))
                     preset_name = preset_name if _given("preset_name") else found.settings.preset
                     network, width, loss_weights = found.settings.network, found.width, found.weights
@@ -162,7 +162,7 @@ def train(
             trainer.fit()
             _summary(trainer, folder, say)
             if trainer.window < trainer.recipe.windows and not trainer.out_of_patience():
-                say(f"to go on: {_command(folder, ranks.size)}")
+                say(f"to continue: {_command(folder, ranks.size)}")
     except RankLost as error:
         again = "" if folder is None else f"; to resume the run: {_command(folder, ranks.size)}"
         raise click.ClickException(f"{error}{again}") from error
@@ -196,7 +196,7 @@ def _stored_config(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
-        raise click.ClickException(f"{folder} holds no run: there is no config.json") from None
+        raise click.ClickException(f"{folder} is not the folder of a run: it has no config.json") from None
     except json.JSONDecodeError as error:
         raise click.ClickException(f"{folder / 'config.json'} is damaged: {error}") from None
 

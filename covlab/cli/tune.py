@@ -28,28 +28,28 @@ def _search(
 
 
 @click.command()
-@click.option("--study", "name", required=True, help="Its name: a new study is created, an existing one is joined.")
+@click.option("--study", "name", required=True, help="Name of the study; it is created, or joined if it exists.")
 @click.option(
-    "--storage", default=STORAGE, help="URL of a file, or of a server for many machines (postgresql+psycopg2://…)."
+    "--storage", default=STORAGE, help="URL of a file, or of a database for many machines (postgresql+psycopg2://…)."
 )
-@click.option("--trials", type=int, help="Stop when the study has so many finished trials, from all workers.")
-@click.option("--minutes", type=float, help="Start no trial after so many minutes.")
+@click.option("--trials", type=int, help="Stop when the study has this many finished trials, from all workers.")
+@click.option("--minutes", type=float, help="Start no new trial after this many minutes.")
 @click.option("--preset", type=click.Choice(PRESETS), help="What is simulated. [default: student]")
 @click.option("--network", type=click.Choice(tuple(NETWORKS)), help="[default: back-projection]")
-@click.option("--windows", type=int, help="Budget of a trial. [default: 600]")
+@click.option("--windows", type=int, help="Budget of a trial in windows. [default: 600]")
 @click.option("--epoch", type=int, help="Windows between validations, after which a trial may be pruned. [default: 60]")
-@click.option("--micro-batch", type=int, help="[default: 32]")
-@click.option("--accumulation", type=int, help="[default: 4]")
+@click.option("--micro-batch", type=int, help="Scenes per micro-batch. [default: 32]")
+@click.option("--accumulation", type=int, help="Micro-batches per window. [default: 4]")
 @click.option("--precision", type=click.Choice(tuple(PRECISIONS)), help="[default: fp32]")
-@click.option("--seed", type=int, help="Of scenes and first parameters, the same for all trials. [default: 0]")
+@click.option("--seed", type=int, help="Seed of scenes and initial parameters, the same for all trials. [default: 0]")
 @click.option("--validation", type=int, help="Held-out scenes that score a trial. [default: 1024]")
-@click.option("--heartbeat", type=int, help="Seconds between signs of life; two missed mean dead. [default: 30]")
+@click.option("--heartbeat", type=int, help="Seconds between a worker's signs of life. [default: 30]")
 @click.option(
     "--search",
     multiple=True,
     callback=_search,
     metavar="NAME=LOW:HIGH",
-    help="Search only these; NAME=VALUE fixes one; may be repeated.",
+    help="Search only the settings named here; NAME=VALUE fixes one; may be repeated.",
 )
 @device_option
 def tune(name: str, storage: str, trials: int | None, minutes: float | None, device: str, **given: Any) -> None:

@@ -1,8 +1,8 @@
 """The course: lessons as text, their editions as notebooks, and the runner that checks them.
 
-Everything a lesson needs can be imported from here: `measure` for claims, `check` for exercises, `predict`, `outcome`,
-`choose_device`, `choose_scenario`, `show_progress`. What `measure` and `check` record is stored in the executed
-notebook, as an output of the cell that called them.
+Lessons import from here: `measure` for claims, `check` for exercises, `band` to compare a run with correct runs, and
+the other names in `_ELSEWHERE`. What `measure` and `check` record is stored in the executed notebook, as an output of
+the cell that called them.
 """
 
 import math
@@ -14,9 +14,9 @@ from covlab.markup import marked
 
 MEASUREMENT = "application/vnd.covlab.measurement+json"  # {"claim": str, "value": float}
 VERDICT = "application/vnd.covlab.verdict+json"  # {"exercise": str, "passed": bool, "text": str}
-WIDGET_ERROR = "data-covlab-error"  # attribute of the HTML with which an explorer shows an error: "KeyError: 'x'"
+WIDGET_ERROR = "data-covlab-error"  # HTML attribute that holds the error an explorer shows, such as "KeyError: 'x'"
 
-# Each is imported when a lesson first uses it: the runner, which only reads notebooks, needs no torch.
+# {name: its module}. A module is imported at the first use of a name, so the runner starts without torch.
 _ELSEWHERE = {
     "check": "checking",
     "predict": "student_record",
@@ -32,7 +32,7 @@ _STYLES = {
     "good": ("#009E73", "✓"),
     "open": ("#D55E00", "◯"),
     "plain": ("#0072B2", ""),
-}  # a sign for readers who cannot see colors
+}  # {style: (color, sign)}; the sign is for readers who cannot see colors
 
 
 def __getattr__(name: str) -> Any:
@@ -57,7 +57,7 @@ def measure(claim: str, value: SupportsFloat) -> None:
 
 
 def verdict(exercise: str, passed: bool, text: str) -> None:
-    """Record and show whether the answer to an exercise is right; ``text`` says why, or what to look at."""
+    """Record and show whether the answer to an exercise is correct; ``text`` says why, or what to look at."""
     _show(VERDICT, {"exercise": exercise, "passed": bool(passed), "text": text}, text)
 
 

@@ -16,13 +16,13 @@ from covlab.course.editions import Lesson, LessonError, read_lesson, tags
 from covlab.course.exercises import exercises_of
 from covlab.course.exercises.judging import judge
 
-TRIES = 3  # different answers that ran, before the solution may be seen
+TRIES = 3  # the solution opens after this many different answers that ran
 CHECK = re.compile(r"""\bcheck\(\s*["'](\d\d\.\w+)["']\s*,\s*(\w+)""")
 
 
 @dataclass(frozen=True)
 class Worked:
-    """An exercise as its lesson has it. answer: the name that is checked. starter, solution: source code."""
+    """An exercise as written in its lesson. answer: the name that is checked. starter, solution: source code."""
 
     answer: str
     starter: str
@@ -40,12 +40,14 @@ class Checked:
     def solution(self) -> None:
         """Show the worked solution, or how many tries are left before it opens."""
         left = 0 if self.passed else TRIES - self.tries
-        title, line, code = "the solution", "It is in lessons/ of a clone of covlab, which is not here.", ""
+        title, line, code = (
+            "the solution",
+            "Solutions are in lessons/ of a clone of covlab, and there is no clone here.",
+            "",
+        )
         if left > 0:
-            line = (
-                f"It opens after {left} more {'tries' if left > 1 else 'try'}. What counts is a different answer that "
-                "runs."
-            )
+            tries = "tries" if left > 1 else "try"
+            line = f"It opens after {left} more {tries}. Each try must be a new answer, and it must run."
         elif worked := worked_exercise(self.exercise):
             title, line, code = "one solution", "Compare it with yours; there are others.", worked.solution
         card(f"{self.exercise}: {title}", [line], "open", code=code)
@@ -57,12 +59,12 @@ class Checked:
 def check(exercise: str, answer: Any) -> Checked:
     """Judge an answer (a function or a value) and show a card: the verdict, what was tested, perhaps a hint.
 
-    exercise: its id, such as "05.window_weights". The runner finds the verdict in the notebook.
+    exercise: its id, such as "05.window_weights". The course's runner reads the verdict from the notebook.
     """
     found = exercises_of(exercise[:2]).get(exercise) if isinstance(exercise, str) else None
     if found is None:
-        known = ", ".join(exercises_of(str(exercise)[:2])) or "none in this lesson"
-        verdict(str(exercise), False, f"There is no exercise {exercise!r}; there is {known}.")
+        known = ", ".join(exercises_of(str(exercise)[:2])) or "none"
+        verdict(str(exercise), False, f"There is no exercise {exercise!r}. The exercises of this lesson: {known}.")
         return Checked(str(exercise), passed=False, tries=0)
     judgement = judge(found, answer)
     fingerprint = _fingerprint(answer) if judgement.ran and not _is_starter(exercise, answer) else None
@@ -83,7 +85,7 @@ def check(exercise: str, answer: Any) -> Checked:
 
 
 def worked_exercises(lesson: Lesson) -> dict[str, Worked]:
-    """Return the exercise for each id that a `check` of the lesson names after an exercise cell."""
+    """Return {id: exercise} for every `check` of the lesson, with the exercise cell before it and its solution."""
     found, starter, solution = {}, "", ""
     for cell in lesson.notebook.cells:
         if "exercise" in tags(cell):
@@ -110,7 +112,7 @@ def _fingerprint(answer: Any) -> str:
 
 
 def _is_starter(exercise: str, answer: Any) -> bool:
-    """Return whether the answer is the cell as it was given, which does not count as a try."""
+    """Return whether the answer is still the starter code, which does not count as a try."""
     worked = worked_exercise(exercise)
     if worked is None:
         return False
@@ -132,5 +134,5 @@ def _code(answer: Any) -> str:
     try:
         return ast.dump(ast.parse(textwrap.dedent(inspect.getsource(answer))).body[0])
     except (OSError, TypeError, SyntaxError):
-        code = getattr(answer, "__code__", None)  # there is no source, or it is part of a larger expression
+        code = getattr(answer, "__code__", None)  # no source, or a lambda inside a larger expression
         return repr((code.co_code, code.co_consts, code.co_names)) if code else repr(type(answer))

@@ -1,4 +1,4 @@
-"""Claims: numbers that prose states and code measures, kept in lessons/claims.toml.
+"""Claims: numbers that a lesson's text states and its code measures. They are kept in lessons/claims.toml.
 
 ["06.gradient_ratio"]
 value = 4.0
@@ -33,7 +33,7 @@ class Claim:
     profile: str | None = None
 
     def holds(self, measured: float) -> bool:
-        # Rounding errors must not decide at the very edge.
+        # A value exactly at the limit must not fail because of a rounding error.
         return abs(measured - self.value) <= self.tolerance * (1 + 1e-9) + 1e-12
 
     def printed_as(self, text: str) -> bool:
@@ -41,7 +41,7 @@ class Claim:
         printed = Decimal(text.replace("−", "-"))
         exponent = printed.as_tuple().exponent
         if not isinstance(exponent, int):
-            return False  # NaN or an infinity, which no claim is
+            return False  # a claim is never NaN or infinite
         return abs(printed - Decimal(repr(self.value))) <= Decimal(5).scaleb(exponent - 1)
 
 
@@ -67,7 +67,8 @@ def claims_of(lesson: str, profile: str, claims: dict[str, Claim]) -> list[Claim
 def prose_complaints(stated: Iterable[Stated], claims: dict[str, Claim]) -> list[tuple[str | None, str]]:
     """Return (claim or None, what is wrong) for each number of prose that does not agree with the claims."""
     complaints: list[tuple[str | None, str]] = []
-    for text, claim in ((each.text, each.claim) for each in stated):
+    for number in stated:
+        text, claim = number.text, number.claim
         if claim is None:
             wrong = (
                 f"the decimal {text} has no marker: wrap it in "

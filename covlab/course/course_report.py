@@ -25,7 +25,7 @@ def write_report(runs: list[Run], claims: dict[str, Claim], folder: Path, second
 
     seconds: wall-clock time of all runs together. environment: as covlab.course.environment.provenance returns it.
     """
-    measured = {id: [value for run in runs for value in run.measured.get(id, [])] for id in claims}
+    measured = {claim: [value for run in runs for value in run.measured.get(claim, [])] for claim in claims}
     results = {
         "passed": bool(runs) and all(run.status == "passed" for run in runs),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -95,7 +95,7 @@ def _junit(results: dict) -> ElementTree.Element:
 def page(results: dict, executed: dict[str, Path]) -> str:
     """Return the report as one HTML page that needs no network, no script and no other file.
 
-    results: as written to results.json. executed: lesson -> its executed notebook, which may be missing.
+    results: as written to results.json. executed: {lesson: its executed notebook, which may not exist}.
     """
     exporter = HTMLExporter(template_name="basic")
     exporter.register_filter("markdown2html", render)
@@ -110,7 +110,7 @@ def page(results: dict, executed: dict[str, Path]) -> str:
 def read_for_page(path: Path) -> nbformat.NotebookNode:
     """Read an executed notebook and keep the outputs that a page can show without scripts.
 
-    A widget is left to the HTML in its own output or to the picture next to it, a measurement or verdict to its text.
+    A widget appears as the HTML in its output or as the picture next to it; a measurement or verdict as its text.
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)

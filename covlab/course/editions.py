@@ -1,8 +1,8 @@
 """Read lessons, which are text, and make the notebooks of students and instructors from them.
 
-`lessons/NN_name.py` is in jupytext's percent format, with the kernelspec in its header. Tags tell cells apart: one
-`parameters` cell (see lesson_parameters.py), and `solution` cells that follow the `exercise` they solve. The student
-edition has no solutions; no edition has outputs.
+`lessons/NN_name.py` is in jupytext's percent format, with the kernelspec in its header. One cell has the tag
+`parameters` (see lesson_parameters.py). Cells with the tag `solution` follow the `exercise` cell that they solve. The
+student edition has no solutions; no edition has outputs.
 
 A `budget` in seconds, of the lesson (header, under `covlab`) or of a cell (`# %% covlab={"budget": 5}`), is the time it
 may take; at three times the budget it is stopped.
@@ -66,7 +66,7 @@ class Lesson:
         text = self.source.read_text(encoding="utf-8")
         for cell in self.notebook.cells:
             if cell.id == cell_id:
-                # Markdown is in comments; a code cell is verbatim, except if it has magics.
+                # A source has Markdown as comments, and code as it is, except for cells with magics.
                 start = cell.source if cell.cell_type == "code" else "# " + cell.source.partition("\n")[0]
                 found = text.find(start)
                 return text.count("\n", 0, found) + 1 if found >= 0 else None

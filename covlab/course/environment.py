@@ -23,8 +23,8 @@ DISK_GB = 1.0  # notebooks with their pictures, and run folders
 class MachineCheck:
     """One thing a lesson needs of a machine.
 
-    ok: False if the student must do something first, None if it is only good to know. advice: what to do or to know, if
-    it is not ok.
+    ok: False if the student must do something first; None for a note, such as a slower setting. advice: what to do or
+    to know if it is not ok.
     """
 
     what: str
@@ -71,7 +71,7 @@ def lock_differences(lock: Path) -> list[str]:
 
 
 def choose_device(profile: str) -> str:
-    """Return "cuda" for the profile "gpu" if there is a GPU, otherwise "cpu"; show it if a GPU is missing.
+    """Return "cuda" for the profile "gpu" if there is a GPU, otherwise "cpu". Show a card if the GPU is missing.
 
     Raises ValueError for an unknown profile.
     """
@@ -85,21 +85,21 @@ def choose_device(profile: str) -> str:
         return "cuda"
     text = (
         'You asked for the profile "gpu", but PyTorch sees no GPU on this machine, so this lesson runs on the CPU. '
-        "It shows the same, with the smaller arrays."
+        "It shows the same effects, with smaller arrays."
     )
     card("No GPU here", [text], "plain")
     return "cpu"
 
 
 def choose_scenario(device: str) -> Scenario:
-    """Return the scenario of a lesson's scenes: `student` on a CPU; `full` on a GPU, which is shown."""
+    """Return the scenario of a lesson's scenes: `student` on a CPU, `full` on a GPU. Show a card for the latter."""
     if device == "cpu":
         return preset("student")
     scenario = preset("full")
     text = (
         f"On this GPU the lesson runs with {scenario.ris_elements} elements, {scenario.bs_antennas} antennas and up to "
-        f"{scenario.max_sources} sources. The text describes what it shows with the smaller arrays of a CPU; your "
-        "numbers are printed below the cells as `measured …`."
+        f"{scenario.max_sources} sources. The text describes the results with the smaller arrays of a CPU; your "
+        "own numbers are printed below the cells as `measured …`."
     )
     card("Full size", [text], "plain")
     return scenario
@@ -182,7 +182,7 @@ def _device() -> MachineCheck:
 
 
 def _precisions() -> list[MachineCheck]:
-    """Try a forward, backward and step of a small layer in each half precision, as lesson 04 does it."""
+    """Try forward, backward and a step of a small layer in each half precision, as in lesson 04."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -227,7 +227,7 @@ def _disk() -> MachineCheck:
 def _own_copy() -> MachineCheck:
     path = student_record.path_here()
     found = f"yes; progress in {path}" if path else f"this notebook runs in {Path.cwd()}"
-    advice = "The kernel's end erases what you solve; `make lab` opens your own copies, in work/, and keeps it."
+    advice = "Progress here is lost when the kernel ends. `make lab` opens your own copies, in work/, and keeps it."
     return MachineCheck("your own copy", found, bool(path) or None, advice)
 
 

@@ -18,13 +18,13 @@ from covlab.course import MEASUREMENT, VERDICT, WIDGET_ERROR
 from covlab.course.prose import render
 
 TRACEBACK = "Traceback (most recent call last)"
-# No code of a lesson runs on the kernel's control channel. While the kernel ends, its main thread may close the channel
-# of outputs before its control thread has flushed them; ipykernel then prints a traceback of its own.
+# A traceback of ipykernel itself, not of the lesson. When the kernel ends, its main thread may close the output channel
+# before its control thread has flushed it. No code of a lesson runs in the control thread.
 KERNEL_ENDS = re.compile(r'ipykernel/kernelbase\.py", line \d+, in process_control')
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
 LAST_LINES = 12
-# tqdm's "40%|████" and rich's "━━━━╸    40%".
+# A progress bar: tqdm's "40%|████" or rich's "━━━━╸    40%".
 BAR = re.compile(r"(\d{1,3})%\|[^|\n]*\||[━╸╺][^\n%]*?(\d{1,3})%")
 
 
@@ -33,7 +33,7 @@ class Problem:
     """One thing that is wrong with a run.
 
     kind: error, timeout, kernel, claim, prose, widget, stderr, progress, alt, missing, exercise or slow. cell: id of
-    the cell, if one causes it. claim: id, if it is about one. lines: the last lines of output that help.
+    the cell that causes it, if known. claim: id of the claim it is about, if any. lines: the last lines of output.
     """
 
     kind: str
@@ -48,9 +48,9 @@ class Problem:
 
 
 def audit(notebook: NotebookNode, stderr: str, budget: float) -> list[Problem]:
-    """Return everything wrong with a notebook that, as far as papermill knows, ran to its end.
+    """Return everything wrong with a notebook for which papermill reports no error.
 
-    stderr: what its kernel and the processes it started wrote there, echoed by the kernel.
+    stderr: what its kernel, and the processes that the kernel started, wrote to stderr.
     budget: seconds a cell may take, unless its metadata has its own.
     """
     widgets = notebook.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {})
@@ -81,7 +81,7 @@ def measurements(notebook: NotebookNode) -> dict[str, list[float]]:
 def exercise_problems(notebook: NotebookNode, solved: bool) -> list[Problem]:
     """Check that every exercise has a verdict: passed if it was solved, not passed otherwise."""
     problems: list[Problem] = []
-    waiting: list[str] = []  # the exercise cell that no verdict has followed yet
+    waiting: list[str] = []  # id of the exercise cell that still waits for its verdict; at most one
     for cell in notebook.cells:
         if "exercise" in cell.metadata.get("tags", []):
             problems += [Problem("exercise", "no verdict follows this exercise", id) for id in waiting]
@@ -105,7 +105,7 @@ def _records(cell: NotebookNode, kind: str) -> Iterator[dict[str, Any]]:
 
 
 def _in_execution(cell: NotebookNode, budget: float) -> Iterator[Problem]:
-    """Yield whether a cell ended the notebook, never ran, or took longer than its budget."""
+    """Yield a problem if a cell ended the notebook, never ran, or took longer than its budget."""
     exits = [output.ename for output in cell.outputs if output.output_type == "error"]
     if exits:
         yield Problem("missing", f"{exits[0]} ends the notebook here, and papermill calls that success", cell.id)

@@ -1,6 +1,6 @@
-"""The parameters of a lesson: plain literals in one cell, which only known names and types may override.
+"""The parameters of a lesson: plain literals in one cell. An override must have a known name and the same type.
 
-papermill alone only warns about an unknown name, runs the lesson with its defaults and exits with 0.
+Without this check, papermill only warns about an unknown name, runs the lesson with its defaults and exits with 0.
 """
 
 import ast
@@ -13,7 +13,7 @@ PROFILES = ("cpu", "gpu")
 def defaults(source: str, later: list[str], *, unread: bool = False) -> dict:
     """Return names and values of a parameters cell.
 
-    source: that cell. later: the code cells after it. unread: whether they may leave parameters unused.
+    source: text of that cell. later: text of the code cells after it. unread: whether these may ignore parameters.
     Raises ValueError for anything but plain literals, an unknown profile, and a name that no later cell loads.
     """
     values = {}

@@ -1,4 +1,4 @@
-"""Show a run of the course while it lasts: a live table on a terminal, one line per lesson in a log."""
+"""Show the progress of a course run: a live table on a terminal, one line per finished lesson in a log."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ COLORS = {"passed": "green", "running": "cyan", "waiting": "dim"}
 
 @contextmanager
 def live_table(console: Console, expected: dict[str, float]) -> Iterator[Callable[[list[Run]], None]]:
-    """Yield a function to be called with the runs, as often as you like.
+    """Yield a function that shows the current state of the runs it gets; call it as often as you like.
 
-    expected: lesson -> seconds it took last time; if that is unknown, its budget is shown.
+    expected: {lesson: seconds it took last time}; for other lessons, the table shows the budget.
     """
     if console.file.isatty():
         with Live(console=console, refresh_per_second=4) as live:

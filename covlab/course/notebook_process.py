@@ -4,8 +4,8 @@
 
 The job is a dictionary: input, output, events, folder (paths), parameters and budget (seconds of the lesson). One JSON
 object per line is written to `events`: {"cell": id} when a cell starts, and at the end {"status": ..., "message": ...,
-"text": the traceback or what was printed last}. What the kernel prints is echoed to stdout and stderr, since nbclient
-drops what a thread or child process prints after the last cell.
+"text": the traceback or what was printed last}. What the kernel prints is echoed to stdout and stderr, because
+nbclient drops what a thread or child process prints after the last cell.
 """
 
 import json
@@ -21,15 +21,15 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-# How late a cell's outputs may arrive after its end. nbclient's four seconds are too short on a busy machine: it drops
-# later outputs without a message.
+# How long to wait for outputs after a cell has ended. nbclient's four seconds are too short on a busy machine: it
+# silently drops outputs that come later.
 OUTPUT_SECONDS = 60
 
 
 class ThisPython(AsyncKernelManager):
     """Start every kernel with the interpreter that runs this module.
 
-    Otherwise a kernelspec called python3 in the user's home would take precedence, with another Python.
+    Otherwise a kernelspec named python3 in the user's home directory would win, and it may start another Python.
     """
 
     @property

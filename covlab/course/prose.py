@@ -1,6 +1,6 @@
-"""Render the Markdown of a lesson without a network, and read the numbers it states.
+"""Render the Markdown of a lesson, without a network, and find the numbers that its text states.
 
-A number in prose is wrapped in a span, which every front end shows as the number alone:
+A number in prose is wrapped in a span. Every front end shows only the number:
 
     the gradient was <span data-claim="06.gradient_ratio">4.0</span> times too large
     the log says <span data-quoted="the project's README">train 0.000000 val 1.921642</span>
@@ -37,7 +37,7 @@ def render(markdown: str) -> str:
 
 
 def statements(markdown: str) -> Iterator[Stated]:
-    """Yield the numbers of a Markdown cell that need a source: marked ones, and decimals without a marker.
+    """Yield the numbers of a Markdown cell that must be checked: those with a claim, and decimals without a marker.
 
     Raises ValueError for an empty marker, a claim whose text is not a single number, and a formula that is not TeX.
     """

@@ -1,4 +1,4 @@
-"""Draw a student's learning curve over the band of correct reference runs, and say where it lies.
+"""Draw a student's learning curves over the band of correct reference runs, and say where they lie.
 
 The runs were made by `covlab course band --update` and are shipped as data, `reference_runs.json`. Curves are compared
 on a logarithmic scale, on which a factor is a distance:
@@ -41,19 +41,18 @@ Setup = tuple[FreshScenes | FixedScenes, Batch, int]  # scenes, scenes to valida
 DATA = Path(__file__).with_name("reference_runs.json")
 STUDENT = preset("student")
 COLUMNS = ("train", "validation")
-# Half the width of a band, in standard deviations of the references' logarithms. If each of the 16 references is
-# compared with the band of the others, the largest deviation of any epoch is mostly 2 to 3 standard deviations, and 4.7
-# at most.
+# Half the width of a band, in standard deviations of the references' logarithms. Compare each of the 16 references with
+# the band of the other 15: its largest deviation over all epochs is mostly 2 to 3 standard deviations, and at most 4.7.
 WIDTH = 5.0
-LEAST = 0.02  # the smallest standard deviation of a logarithm that so few references can support: 2 %
+LEAST = 0.02  # smallest standard deviation of a logarithm (2 %): with so few references a smaller one may be chance
 
 
 @dataclass(frozen=True)
 class BandReading:
     """Where a curve lies.
 
-    kind: as listed above. amount: the factor of "scaled"; the epochs of "shifted" (above 0: late); for any other kind
-    the first epoch (from 1) out of the band.
+    kind: as listed at the top of this file. amount: the factor if "scaled"; the number of epochs if "shifted" (above 0:
+    late); else the first epoch, counted from 1, outside the band (0 if "inside").
     """
 
     kind: str
@@ -63,21 +62,20 @@ class BandReading:
     def sentence(self) -> str:
         """What it means, and where to look."""
         amount = self.amount
+        epochs = "epoch" if abs(amount) == 1 else "epochs"
         late, slower = ("late", "slower") if amount > 0 else ("early", "faster")
-        whole = max(amount, 1 / amount) if self.kind == "scaled" else 0.0
-        count = (
-            f" That is {'' if amount > 1 else 'one over '}{round(whole)}: what is there {round(whole)} of?"
-            if abs(whole - round(whole)) < 0.05 * whole and whole > 1.5
-            else ""
-        )
+        cause, whole = "", max(amount, 1 / amount) if self.kind == "scaled" else 0.0
+        if whole > 1.5 and abs(whole - round(whole)) < 0.05 * whole:
+            near = f"{'' if amount > 1 else '1/'}{round(whole)}"
+            cause = f" The factor is close to {near}. Which number in your loop is {round(whole)}?"
         return {
-            "inside": "inside the band: a run like the others.",
+            "inside": "inside the band, like the correct runs.",
             "scaled": (
                 f"{amount:.2f} times the correct curve throughout: what is logged is scaled, and the learning is not. "
-                f"Look at what is divided, and by what, before it is logged.{count}"
+                f"Look at what is divided, and by what, before it is logged.{cause}"
             ),
             "shifted": (
-                f"the correct curve, {abs(amount):.0f} epochs {late}: it learns the same, {slower}. Look at the "
+                f"the correct curve, {abs(amount):.0f} {epochs} {late}: it learns the same, {slower}. Look at the "
                 "learning rate, its warm-up and schedule, and at skipped steps."
             ),
             "still": (
@@ -112,7 +110,7 @@ class Band:
         return cls(logs.mean(axis=0), WIDTH * np.sqrt(smooth).clip(LEAST))
 
     def compare(self, curve: ArrayLike) -> BandReading:
-        """Return where ``curve`` [epochs] lies; it may have stopped early.
+        """Return where ``curve`` [epochs] lies; it may be shorter than the band.
 
         Raises ValueError for an empty curve, or one with more epochs than the band.
         """
@@ -142,13 +140,13 @@ class Band:
     def _distance(self, logs: np.ndarray, late: int = 0) -> float:
         """Return the largest deviation, in half widths, from the band shifted by ``late`` epochs to the right."""
         epochs = np.arange(len(logs)) - late
-        seen = epochs < len(self.middle)  # the end of an early curve lies beyond the references
+        seen = epochs < len(self.middle)  # the end of an early curve has no reference to compare with
         epochs = epochs.clip(0)[seen]
         return float(np.max(np.abs(logs[seen] - self.middle[epochs]) / self.half[epochs]))
 
 
 class BandReadings(dict[str, BandReading]):
-    """{column: reading}. It displays nothing, since the card already shows it when a cell ends with `band(…)`."""
+    """{column: reading}. It displays nothing at the end of a cell, because `band` has already shown a card."""
 
     def _ipython_display_(self) -> None:
         pass
@@ -170,7 +168,7 @@ SETUPS: dict[str, Callable[[int, str], Setup]] = {"overfit": _overfit, "fresh": 
 
 
 def reference_trainer(name: str, seed: int, *, device: str = "cpu", **recipe: Any) -> Trainer:
-    """Return a trainer of a setup: `student` size, NMSE alone, AdamW, windows of 4 × 32 scenes.
+    """Return a trainer of a setup: `student` size, only the NMSE as loss, AdamW, windows of 4 × 32 scenes.
 
     name: "overfit" or "fresh". recipe: settings that differ, as in :class:`covlab.training.recipe.Recipe`.
     Raises ValueError for an unknown name.
@@ -185,7 +183,7 @@ def reference_trainer(name: str, seed: int, *, device: str = "cpu", **recipe: An
 def band(name: str, run: Trainer | Mapping[str, Sequence[float]] | Sequence[float]) -> BandReadings:
     """Draw a run's curves over the band of correct runs, say where they lie, and return {column: reading}.
 
-    name: the setup, "overfit" or "fresh". run: a trainer that has been run; or {"train": values, "validation": values},
+    name: the setup, "overfit" or "fresh". run: a finished trainer; or {"train": values, "validation": values},
     one value per epoch, of which either may be missing; or one sequence of validation values.
     Raises ValueError for an unknown name or column, and for a curve that is empty or too long.
     """

@@ -1,4 +1,4 @@
-"""Run lessons through papermill, each in a process of its own, and find what is wrong with each."""
+"""Run lessons through papermill, each in its own process, and find what is wrong with each."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from covlab.course.lesson_failures import Problem, audit, exercise_problems, las
 from covlab.course.lesson_parameters import check_overrides
 from covlab.course.prose import statements
 
-GRACE = 10.0  # seconds after its limit that a lesson's process has to stop its kernel and save its outputs
+GRACE = 10.0  # seconds a lesson's process has, after its time limit, to stop its kernel and save its outputs
 POLL = 0.05  # seconds between two checks of the running lessons
 KINDS = {"failed": "error", "timed out": "timeout", "kernel died": "kernel"}  # how papermill ends -> kind of problem
 
@@ -30,8 +30,8 @@ class Run:
     """One run of one edition of a lesson.
 
     folder: where the executed notebook goes. overrides: parameters that replace the lesson's own. budget: seconds it
-    may take (None: the lesson's own); after three times as many it is stopped. edition: "instructor" or "student".
-    status: waiting, running, passed, failed, timed out, kernel died or interrupted. cell: id of the cell that began
+    may take (None: the lesson's own); at three times the budget it is stopped. edition: "instructor" or "student".
+    status: waiting, running, passed, failed, timed out, kernel died or interrupted. cell: id of the cell that started
     last. problems: everything wrong. measured: claim id -> values.
     Raises ValueError for overrides that the lesson does not have.
     """
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def executed(self) -> Path:
-        """The notebook with its outputs, complete or not; missing if it never began."""
+        """The notebook with its outputs so far; the file does not exist if the run never began."""
         return self.folder / f"{self.lesson.name}.ipynb"
 
     @property
@@ -179,14 +179,14 @@ class _Process:
         }
         job = run.scratch / "job.json"
         job.write_text(json.dumps(details))
-        environment = dict(os.environ, IPYTHONDIR=str(run.scratch / "ipython"))  # no start-up files of the user's
-        # One thread per lesson: their networks are too small for more, and so numbers do not depend on the cores.
+        environment = dict(os.environ, IPYTHONDIR=str(run.scratch / "ipython"))  # without the user's startup files
+        # One thread per lesson: the networks are too small to gain from more, and results do not depend on the cores.
         environment.setdefault("OMP_NUM_THREADS", "1")
-        environment[student_record.VARIABLE] = ""  # a run leaves a student's progress unchanged
+        environment[student_record.VARIABLE] = ""  # do not change the student's progress file
         self.started = time.monotonic()
         run.status = "running"
         with (run.scratch / "stdout.txt").open("wb") as out, (run.scratch / "stderr.txt").open("wb") as err:
-            # A session of its own: Ctrl-C reaches the runner alone, which then stops the lessons.
+            # In a new session, Ctrl-C reaches only the runner, which then stops the lessons.
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "covlab.course.notebook_process", str(job)],
                 env=environment,
@@ -197,11 +197,12 @@ class _Process:
             )
 
     def poll(self, claims: dict[str, Claim]) -> None:
-        """Read new events; notice the end, and a process that did not stop at its limit."""
+        """Read new events. Conclude the run if its process has ended; kill a process that ignores its time limit."""
         run = self.run
         ended = self.process.poll() is not None  # asked before reading, so that no event is missed
         run.seconds = time.monotonic() - self.started
-        lines = self.events.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()  # without one half written
+        # The last line may be incomplete, so it is dropped.
+        lines = self.events.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
         events: list[dict[str, str]] = [json.loads(line) for line in lines]
         run.cell = next((event["cell"] for event in reversed(events) if "cell" in event), None)
         if not ended:
@@ -220,7 +221,7 @@ class _Process:
             run.conclude("failed", claims, Problem("error", message, run.cell, lines=last_lines(log)))
 
     def kill(self) -> None:
-        """End the process, if it still runs, and all that it started."""
+        """Kill the process, if it still runs, and all processes that it started."""
         with suppress(psutil.NoSuchProcess):
             parent = psutil.Process(self.process.pid)
             for member in [parent, *parent.children(recursive=True)]:

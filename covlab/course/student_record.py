@@ -1,8 +1,8 @@
 """The record of a student: predictions, exercises tried and solved, and the progress table.
 
-It is one file, `work/.progress.json`, written only by a notebook that runs in a clone's `work/` (or below it), where
-`covlab course lab` opens a student's own copies. Anywhere else (in CI, in papermill, in the course's own runner) the
-record ends with the kernel. COVLAB_PROGRESS in the environment names another file; if it is empty, there is no file.
+It is one file, `work/.progress.json`. Only a notebook in a clone's `work/` (or below it) writes it; `covlab course lab`
+opens a student's own copies there. Anywhere else (in CI, in papermill, in the course's own runner) the record is lost
+when the kernel ends. COVLAB_PROGRESS in the environment names another file; if it is empty, there is no file.
 Nothing is sent anywhere.
 """
 
@@ -29,7 +29,7 @@ _asked: dict[str, tuple[str, list[str]]] = {}  # text and choices of the questio
 
 
 def path_here() -> Path | None:
-    """Return the file of this process, or None if nothing is to be written."""
+    """Return the path of the record's file, or None if this process should not write one."""
     if VARIABLE in os.environ:
         return Path(os.environ[VARIABLE]).absolute() if os.environ[VARIABLE] else None
     for folder in (Path.cwd(), *Path.cwd().parents):
@@ -41,7 +41,7 @@ def path_here() -> Path | None:
 def read(path: Path | None) -> dict:
     """Return {"exercises": {id: {"solved": date or None, "tries": [fingerprint]}}, "predictions": {id: choice}}.
 
-    A file that cannot be read is renamed, and a printed line says so.
+    If the file cannot be read, rename it and print a line that says so.
     """
     if path is None:
         return _complete(_forgetful)
@@ -62,7 +62,7 @@ def read(path: Path | None) -> dict:
 
 @contextmanager
 def changed() -> Iterator[dict[str, Any]]:
-    """Yield the record to be changed; then replace the whole file at once."""
+    """Yield the record for changes; then write a new file and put it in place of the old one."""
     path = path_here()
     kept = read(path)
     yield kept
@@ -78,7 +78,7 @@ def changed() -> Iterator[dict[str, Any]]:
 
 
 def _complete(kept: object) -> dict[str, Any]:
-    """Add missing tables to a record. Raises ValueError if this file cannot have written it."""
+    """Add missing tables to a record. Raises ValueError if the record has another structure than this module writes."""
     if not isinstance(kept, dict):
         raise ValueError("expected a table")
     kept = dict[str, Any](exercises={}, predictions={}) | kept
@@ -105,7 +105,7 @@ def remember_try(exercise: str, fingerprint: str | None, solved: bool) -> dict:
 
 
 def progress_rows(path: Path | None) -> list[tuple[str, str, int]]:
-    """Return (exercise, "solved DATE", "tried" or "open", different tries) for every exercise of the course."""
+    """Return (exercise, "solved DATE", "tried" or "open", number of tries) for every exercise of the course."""
     from covlab.course.exercises import all_exercises
 
     records = read(path)["exercises"]
@@ -154,10 +154,10 @@ def prediction(question: str) -> str | None:
 
 
 def predict(question: str, text: str, choices: Sequence[str]) -> None:
-    """Ask for a prediction, with no choice selected at first, and remember the choice until `outcome`.
+    """Ask for a prediction, with no choice selected at first, and remember the choice for `outcome`.
 
     In a run without a person the choices are shown as a list. question: its id, "NN.name". text: the question, or the
-    beginning of a sentence. choices: the answers, or how the sentence may go on.
+    beginning of a sentence. choices: the answers, or the ways to complete the sentence.
     Raises ValueError for fewer than two choices, or two equal ones.
     """
     choices = list(choices)
@@ -185,14 +185,14 @@ def predict(question: str, text: str, choices: Sequence[str]) -> None:
     heading = f"<b>Predict.</b> {marked(text)}"
     box = ipywidgets.VBox([ipywidgets.HTML(heading), radio, note])
     box.add_class("covlab-predict")
-    # One output in two forms: the control if there is a kernel, the list of choices on a page without one.
+    # One output in two forms: the control where a kernel runs, and the list of choices on a static page.
     still = f"<p>{heading}</p><ul>{''.join(f'<li>{escape(each)}</li>' for each in choices)}</ul>"
     plain = "\n".join([f"Predict. {text}", *(f"  ( ) {each}" for each in choices)])
     display(box._repr_mimebundle_() | {"text/html": still, "text/plain": plain}, raw=True)
 
 
 def outcome(question: str, happened: str, because: str = "") -> None:
-    """Show what was predicted next to what happened, which is one of the choices, best computed by the lesson.
+    """Show the prediction next to ``happened``, the choice that came true (let the lesson compute it).
 
     Raises ValueError if ``happened`` is none of the choices.
     """
@@ -211,5 +211,5 @@ def outcome(question: str, happened: str, because: str = "") -> None:
 
 
 def _noted(choice: str | None) -> str:
-    text = f"Noted: {escape(choice)}." if choice else "Choose one before you go on."
-    return f'<span role="status">{text}</span>'  # a screen reader reads it when it changes
+    text = f"Noted: {escape(choice)}." if choice else "Choose one before you continue."
+    return f'<span role="status">{text}</span>'  # role=status: a screen reader announces changes

@@ -49,13 +49,13 @@ FETCHING = "link[href], script[src], img[src], iframe[src], source[src], video[s
 
 
 class WebsiteError(Exception):
-    """The site cannot be built, or has a broken link or a picture without alternative text, or needs a network."""
+    """The site cannot be built, has a broken link or a picture without alternative text, or needs a network."""
 
 
 def build_website(root: Path, lessons: list[Lesson]) -> Path:
     """Make root/build/site from the executed notebooks of the last run; return its first page.
 
-    Raises WebsiteError if a lesson has changed since its last run or did not pass, or for a fault of the site.
+    Raises WebsiteError if a lesson did not pass or has changed since its last run, or if the site has a problem.
     """
     executed, source, website = root / "build" / "course", root / "build" / "site-source", root / "build" / "site"
     _require_fresh(executed / "results.json", lessons)
@@ -84,11 +84,11 @@ def make_handout(website: Path) -> Path:
 
 
 def website_complaints(website: Path) -> list[str]:
-    """Return broken internal links, pictures without alternative text, and everything a page would fetch."""
+    """Return a line for each broken internal link, picture without alternative text, and file loaded from a network."""
     pages = {
         path.resolve(): BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         for path in sorted(website.rglob("*.html"))
-        if "_static" not in path.parts  # where themes keep templates
+        if "_static" not in path.parts  # themes keep templates there, which are no pages of the site
     }
     anchors = {
         path: {"", "top"} | {str(tag[key]) for key in ("id", "name") for tag in page.select(f"[{key}]")}
@@ -121,7 +121,7 @@ def _require_fresh(results: Path, lessons: list[Lesson]) -> None:
     passed = {each["lesson"]: each["source_sha256"] for each in last if each["status"] == "passed"}
     stale = [lesson.name for lesson in lessons if passed.get(lesson.name) != lesson.digest]
     if stale:
-        raise WebsiteError(f"not run, not passed or changed since: {', '.join(stale)}; run `make course` first")
+        raise WebsiteError(f"did not run or pass, or changed since: {', '.join(stale)}; run `make course` first")
 
 
 def setup(app: Any) -> None:

@@ -30,7 +30,7 @@ def reset(root: Path, lesson: str) -> Path:
 
 
 def _copy(source: Path, target: Path) -> Path:
-    # "x" refuses an existing file, even one that appeared a moment ago.
+    # Mode "x" fails if the file exists, even if another program created it a moment ago.
     with target.open("xb") as new, source.open("rb") as old:
         shutil.copyfileobj(old, new)
     return target

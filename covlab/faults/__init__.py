@@ -1,7 +1,7 @@
 """Training bugs that raise no exception, each a typed switch: ``with inject("name"):``.
 
 A fault replaces one method with the function that has the fault's name, in every object made inside that context.
-Such a trainer names its faults in ``Trainer.faults``, in its log, ledger and checkpoints, and in every figure of it.
+A trainer made there names its faults in ``Trainer.faults``, its log, ledger and checkpoints, and in every figure.
 """
 
 from covlab.faults import accumulation_faults, data_faults, loss_faults, precision_faults  # noqa: F401  (each registers its faults)

@@ -17,7 +17,7 @@ from covlab.training.trainer import Trainer, gradients
     changes="gradient and logged loss are too large by a factor of the accumulation count",
     unaffected="the direction of the gradient; the steps of AdamW without clipping",
     observable="window_gradient",
-    seen_in="karpathy/nanoGPT#168; its author notes that Adam hides it but the clipping threshold does not",
+    seen_in="karpathy/nanoGPT#168; its author notes that Adam hides it, but gradient clipping does not",
 )
 def missing_division(self: Trainer, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
     return torch.dot(losses.total, micro_batch.weight) / micro_batch.weight.sum()

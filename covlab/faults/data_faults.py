@@ -16,7 +16,7 @@ from covlab.training.trainer import Trainer
 
 @fault(
     "FreshScenes.generator",
-    title="Scenes are seeded with seed + i, in training and in validation",
+    title="The seeds seed + i of training and validation overlap",
     changes="every validation scene becomes a training scene some epochs later",
     unaffected="each single scene; the training",
     observable="validation_seen",
@@ -73,7 +73,7 @@ def another_validation_path(self: Trainer, model: Callable[..., Estimate], batch
 
 @fault(
     "Trainer.best_parameters",
-    title="The averaged parameters are validated, but the others are saved",
+    title="The averaged parameters are validated, but the current ones are saved",
     changes="the best checkpoint is not the network whose score it carries",
     unaffected="the training, the validation, the checkpoint to resume from; runs without an average",
     observable="best_checkpoint",

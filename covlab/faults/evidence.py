@@ -1,9 +1,9 @@
-"""Evidence for a fault: observables, which measure on a finished run what tells it from a correct one.
+"""Observables: measurements on a finished run that show whether it has a fault.
 
 An observable is a function of a finished :class:`covlab.training.trainer.Trainer`. Some only read its ledger and
-history. Others give a copy of the run a window, a poisoned number or a perfect estimate, and measure what happens; the
-run itself does not change. A value outside the observable's ``clean`` range is evidence of a fault. NaN means that
-this run cannot answer the question.
+history. Others train a copy of the run on one window, perhaps with an infinity or a NaN in it, or score a perfect
+estimate; the run itself does not change. A value outside the observable's ``clean`` range is evidence of a fault. NaN
+means that this run cannot answer the question.
 """
 
 import copy
@@ -43,7 +43,7 @@ class Observable:
     measure: Measure
 
     def detects(self, value: float) -> bool:
-        """Is ``value`` outside the range of a correct run? (NaN is no evidence.)"""
+        """Return whether ``value`` is outside the range of a correct run. NaN is not."""
         return not math.isnan(value) and not self.clean[0] <= value <= self.clean[1]
 
 
@@ -74,12 +74,12 @@ def detecting(values: dict[str, float]) -> list[str]:
 # -------------------------------------------------------------------- accumulation: weights, sums, counts
 
 
-@observable("Length of a full window's gradient, over that of the same scenes in one batch", (0.98, 1.02))
+@observable("Length of a full window's gradient, divided by that of the same scenes in one batch", (0.98, 1.02))
 def window_gradient(run: Trainer) -> float:
     return _gradient_ratio(run, _windows(run)[0])
 
 
-@observable("Length of a short last window's gradient, over that of the same scenes in one batch", (0.98, 1.02))
+@observable("Length of a short last window's gradient, divided by that of the same scenes in one batch", (0.98, 1.02))
 def short_window(run: Trainer) -> float:
     last = _windows(run)[-1]
     return _gradient_ratio(run, last) if len(last) < run.recipe.accumulation else math.nan
@@ -93,19 +93,21 @@ def window_gradient_direction(run: Trainer) -> float:
     return torch.cosine_similarity(seen.double(), honest.double(), dim=0).item()
 
 
-@observable("Logged loss over its weighted terms: first window, over the median of all other full ones", (0.97, 1.03))
+@observable(
+    "Logged loss divided by its weighted terms: the first window's, relative to the other full windows", (0.97, 1.03)
+)
 def first_window(run: Trainer) -> float:
     shares = _logged_over_terms(run)
     others = _average(shares[1:], median)
     return shares[0] / others if shares and others else math.nan
 
 
-@observable("Logged loss over the sum of its weighted terms: median over the full windows", (0.99, 1.01))
+@observable("Logged loss, divided by the sum of its weighted terms: median of the full windows", (0.99, 1.01))
 def logged_over_terms(run: Trainer) -> float:
     return _average(_logged_over_terms(run), median)
 
 
-@observable("Windows in the ledger, over windows drawn", (1.0, 1.0))
+@observable("Windows in the ledger, divided by windows drawn", (1.0, 1.0))
 def windows_logged(run: Trainer) -> float:
     return len(run.ledger.rows) / run.window
 
@@ -119,7 +121,7 @@ def epoch_mean(run: Trainer) -> float:
         mean = sum(row["loss"] * row["scenes"] for row in rows) / scenes if rows else math.nan
         if math.isnan(mean) and not math.isnan(epoch["train"]):
             return math.inf
-        worst = max(worst, abs(mean - epoch["train"]))  # a difference of NaN leaves it unchanged
+        worst = max(worst, abs(mean - epoch["train"]))  # max keeps ``worst`` if the difference is NaN
     return worst
 
 
@@ -143,14 +145,14 @@ def schedule_on_skips(run: Trainer) -> float:
     return _average(advance for ran, advance in _schedule(run) if not ran)
 
 
-@observable("Length of the first step that ran, over the second's (0: it changed no parameter)", (1e-6, math.inf))
+@observable("Length of the first step that ran, divided by the second's (0: it changed no parameter)", (1e-6, math.inf))
 def first_step(run: Trainer) -> float:
     # a long run measures only some of its updates
     lengths = [row.get("update_norm", math.nan) for row in run.ledger.rows if row["ran"]]
     return lengths[0] / lengths[1] if len(lengths) > 1 and lengths[1] else math.nan
 
 
-# -------------------------------------------------------------------- precision: the effect of a poisoned window
+# -------------------------------------------------------------------- precision: windows with an infinity or a NaN
 
 
 @observable("After an infinite gradient, does the step run, with the infinity replaced? (1: yes)", (0.0, 0.0))
@@ -165,7 +167,7 @@ def overflow_stepped_on(run: Trainer) -> float:
     return float(seen.ran and not seen.applied.isfinite().all())
 
 
-@observable("Loss scale after a window with an infinite gradient, over the scale before", (0.5, 0.5))
+@observable("Loss scale after a window with an infinite gradient, divided by the scale before", (0.5, 0.5))
 def scale_falls(run: Trainer) -> float:
     seen = _first_window(run, infinite_gradient)
     return seen.scale_after / seen.scales[-1] if run.scaler.is_enabled() and seen.scales else math.nan
@@ -177,7 +179,7 @@ def nan_loss_logged(run: Trainer) -> float:
     return float(math.isfinite(row["loss"])) if row else math.nan
 
 
-@observable("Length of the gradient that reaches the step, over the length that clipping allows", (0.97, 1.03))
+@observable("Length of the gradient that reaches the step, divided by the length that clipping allows", (0.97, 1.03))
 def clip_share(run: Trainer) -> float:
     seen = _first_window(run)
     if not seen.accumulated.isfinite().all() or not seen.accumulated.any():
@@ -192,7 +194,7 @@ def scales_in_window(run: Trainer) -> float:
 
 @observable("Largest difference between the NMSE term and the same in double precision", (0.0, 1e-5))
 def loss_rounding(run: Trainer) -> float:
-    """Return NaN for a term that differs by more than rounding can explain."""
+    """Return NaN if the term differs by more than rounding can explain, which is another fault."""
     batch = _windows(run)[0][0]
     with torch.no_grad():
         estimate = run.estimate(run.model, batch)
@@ -211,7 +213,7 @@ def nmse_at_truth(run: Trainer) -> float:
     return run.loss.cov(_perfect(batch), batch).mean().item()
 
 
-@observable("NMSE's floor by the oracle check, minus the NMSE term of a perfect estimate", (-1e-3, 1e-3))
+@observable("Lowest NMSE according to the oracle check, minus the NMSE term of a perfect estimate", (-1e-3, 1e-3))
 def oracle_check(run: Trainer) -> float:
     batch = _windows(run)[0][0]
     losses = run.loss.at_truth(run.estimate(run.model, batch), batch)
@@ -232,7 +234,7 @@ def guard_survives(run: Trainer) -> float:
         weights.guard_main_weight()
     except ValueError:
         return 0.0
-    except AssertionError:
+    except AssertionError:  # python -O removes asserts
         return 1.0
     return 1.0
 
@@ -289,16 +291,16 @@ def contrast_at_truth(run: Trainer) -> float:
     return run.loss.peak_contrast(_perfect(batch), batch).median().item()
 
 
-@observable("Last validation value, over the NMSE of the final estimate on the same scenes", (0.98, 1.02))
+@observable("Last validation value, divided by the NMSE of the final estimate on the same scenes", (0.98, 1.02))
 def validation_path(run: Trainer) -> float:
     if not run.history:
         return math.nan
     return run.history[-1]["validation"] / _independent_nmse(run, run.validated_parameters())
 
 
-@observable("NMSE of the network that a checkpoint saves, over the score that it carries", (0.98, 1.02))
+@observable("NMSE of the network that a checkpoint saves, divided by the score saved with it", (0.98, 1.02))
 def best_checkpoint(run: Trainer) -> float:
-    """Return NaN for a run without an average of its parameters: it has only one network to save."""
+    """Return NaN for a run that does not average its parameters: it has only one network to save."""
     if run.average is None or not run.history:
         return math.nan
     return _independent_nmse(run, run.best_parameters()) / run.history[-1]["validation"]
@@ -309,7 +311,7 @@ def best_checkpoint(run: Trainer) -> float:
 
 @lru_cache(maxsize=3)
 def _first_window(run: Trainer, poison: Callable[[Trainer], None] | None = None) -> ObservedWindow:
-    """Observe the first epoch's first window, once for all observables."""
+    """Observe the first epoch's first window; several observables share the result."""
     return observe_window(run, _windows(run)[0], poison)
 
 

@@ -17,7 +17,7 @@ from covlab.training.loss import Loss, Losses, LossWeights
     changes="loss and gradient are exactly zero; only weight decay changes the parameters",
     unaffected="the terms in the ledger, and the weights that the configuration shows",
     observable="zero_gradient",
-    seen_in="wrongly suspected in a report of 24 October 2025 on the reviewed pipeline: it printed a weight of 1",
+    seen_in="suspected in a report of 24 October 2025 on the reviewed pipeline; wrongly, it printed a weight of 1",
 )
 def main_weight_zero(self: Loss, weights: LossWeights) -> dict[str, float]:
     found = weights.values() | {"lam_cov": weights.values().get("lambda_cov", 0.0)}
@@ -67,7 +67,7 @@ def gradient_through_singular_vectors(self: Loss, estimate: Estimate, batch: Bat
 
 @fault(
     "Loss.cov",
-    title="Diagonal loading is added to the prediction alone",
+    title="Diagonal loading is added only to the prediction",
     changes="a perfect estimate scores a quarter instead of zero, and the estimate with the lowest loss is wrong",
     unaffected="every other term; the validation, which uses other code",
     observable="nmse_at_truth",

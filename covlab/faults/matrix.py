@@ -1,4 +1,4 @@
-"""The symptom matrix: every fault under every optimizer, clipping and precision, against the same run without it."""
+"""The symptom matrix: run every fault with every optimizer, clipping and precision, and compare it with a clean run."""
 
 import csv
 import importlib.resources
@@ -24,10 +24,10 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "learning_rate": 3e-3, "weight_decay": 0.0},
     "sgd": {"optimizer": "sgd", "learning_rate": 0.3, "weight_decay": 0.0},
 }
-"""Without weight decay, so that the length of an update shows the effect of the gradient alone."""
+"""Without weight decay, so that the length of an update shows only the effect of the gradient."""
 CLIPS = {"clip": 1.0, "no clip": None}
 PRECISIONS = ("fp32", "fp16")
-CELLS: tuple[Cell, ...] = tuple(itertools.product(OPTIMIZERS, CLIPS, PRECISIONS))
+CELLS: tuple[Cell, ...] = tuple(itertools.product(OPTIMIZERS, CLIPS, PRECISIONS))  # a cell: one of each
 CELL_COLUMNS = ("optimizer", "clipping", "precision")
 
 WINDOWS = 24
@@ -44,14 +44,14 @@ SILENT = {
 """Why a fault leaves no trace in some cells."""
 
 ALIKE: dict[Cell, str] = {
-    ("schedule_per_step",): "both count wrongly, but the values differ: the accumulation count, or a fraction of 1",
+    ("schedule_per_step",): "both change the advance per step: one to the accumulation count, one to a fraction of 1",
     ("hidden_overflow",): "without a loss scale all sanitize the same gradient; only their effect on a scale differs",
 }
 """Why the same observables detect several faults."""
 
 NUMBERS = ("train", "validation", "gradient_norm", "skipped", "clipped", "update_norm")
-"""Of the last epoch: train, validation. Medians over the windows: gradient norm before clipping, update norm. Shares of
-the windows: skipped, clipped.
+"""Values of the last epoch: train, validation. Medians over the windows: gradient norm before clipping, update norm.
+Shares of the windows: skipped, clipped.
 """
 
 
@@ -64,7 +64,7 @@ def measure_matrix(
     """Measure the matrix, or a part of it: one row per fault and cell, numbers as means over the seeds.
 
     A row holds the numbers with the fault and (``clean_…``) without it. ``moved`` names the observables that detect the
-    fault with every seed, separated by spaces. ``diverged`` is the share of seeds stopped for their losses.
+    fault with every seed, separated by spaces. ``diverged`` is the share of seeds that stopped because of their losses.
     """
     return [
         dict(zip(("fault", *CELL_COLUMNS), (name, *cell), strict=True))
@@ -78,14 +78,15 @@ def measure_matrix(
 
 
 def measure_confusion(seeds: Iterable[int] = range(5), workers: int = 2) -> dict[str, dict[str, float]]:
-    """Measure {fault: {observable: share of seeds in which it detects the fault}}, in each exhibit's own setting.
+    """Measure {fault: {observable: share of seeds in which it detects the fault}}, each fault in its own setting.
 
     "clean" stands for all runs without a fault.
     """
     moved: dict[str, list[set[str]]] = {}
     clean: dict[str, list[set[str]]] = {}
-    for name, _, *runs in _measure(tuple(FAULTS), ((),), tuple(seeds), workers):
-        moved[name], clean[repr(FAULTS[name].setting)] = ([run["moved"] for run in some] for some in runs)
+    for name, _, buggy, correct in _measure(tuple(FAULTS), ((),), tuple(seeds), workers):
+        moved[name] = [run["moved"] for run in buggy]
+        clean[repr(FAULTS[name].setting)] = [run["moved"] for run in correct]  # the same for every fault of a setting
     moved["clean"] = list(itertools.chain(*clean.values()))
     return {
         name: {observable: mean(observable in run for run in runs) for observable in sorted(set.union(*runs))}
@@ -168,11 +169,12 @@ def _measure(
     names: tuple[str, ...], cells: tuple[Cell, ...], seeds: tuple[int, ...], workers: int
 ) -> Iterator[tuple[str, Cell, list[dict], list[dict]]]:
     """Yield (fault, cell, runs with the fault, runs without it), one run per seed; cell (): the exhibit's setting."""
+    # Faults with the same setting have the same clean run. Run it only once, for the first of them.
     first: dict[str, str] = {}
-    alike = {name: first.setdefault(repr(FAULTS[name].setting), name) for name in names}  # the same without the fault
+    runs_clean_as = {name: first.setdefault(repr(FAULTS[name].setting), name) for name in names}
 
     def jobs(name: str, cell: Cell, without: bool) -> list[tuple]:
-        return [(alike[name] if without else name, cell, without, seed) for seed in seeds]
+        return [(runs_clean_as[name] if without else name, cell, without, seed) for seed in seeds]
 
     every = dict.fromkeys(job for key in itertools.product(names, cells, (False, True)) for job in jobs(*key))
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:

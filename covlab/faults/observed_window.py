@@ -27,7 +27,7 @@ class ObservedWindow:
 def observe_window(
     run: Trainer, window: list[Batch], poison: Callable[[Trainer], None] | None = None
 ) -> ObservedWindow:
-    """Train a copy of ``run`` on ``window``, after ``poison(copy)`` if given. The run's own faults stay in force."""
+    """Train a copy of ``run``, with its faults, on ``window``. If ``poison`` is given, first call ``poison(copy)``."""
     copied, nothing = untraced_copy(run), torch.zeros_like(run.vector)
     seen = ObservedWindow([], accumulated=nothing, applied=nothing)
     if poison is not None:
@@ -47,7 +47,7 @@ def observe_window(
         seen.applied, seen.ran = gradient_of(copied), bool(ran)
         step(ran)
 
-    copied.backward, copied.sanitize, copied.step = watched_backward, watched_sanitize, watched_step  # type: ignore[method-assign]  # of this copy alone
+    copied.backward, copied.sanitize, copied.step = watched_backward, watched_sanitize, watched_step  # type: ignore[method-assign]  # only of this copy
     copied.model.train()
     copied.train_window(window)
     seen.row = next(reversed(copied.ledger.flush()), {})
@@ -63,19 +63,19 @@ def infinite_gradient(copied: Trainer) -> None:
         backward(loss)
         gradients(copied.parameters)[0].view(-1)[0] = math.inf
 
-    copied.backward = overflowing  # type: ignore[method-assign]  # of this copy alone
+    copied.backward = overflowing  # type: ignore[method-assign]  # only of this copy
 
 
 def loss_of_nan(copied: Trainer) -> None:
     """Poison ``copied``: the NMSE is NaN in every scene."""
     cov = copied.loss.cov
-    copied.loss.cov = lambda estimate, batch: cov(estimate, batch) * math.nan  # type: ignore[method-assign]  # of this copy alone
+    copied.loss.cov = lambda estimate, batch: cov(estimate, batch) * math.nan  # type: ignore[method-assign]  # only of this copy
 
 
 def untraced_copy(run: Trainer) -> Trainer:
-    """Copy ``run`` so that training the copy changes neither ``run`` nor its folder; both share the scenes."""
+    """Copy ``run`` so that training the copy changes neither ``run`` nor its folder. Both share the scenes."""
     shared = (run.scenes, run.validation, run.progress, run.folder, run.ledger.path)
-    copied = copy.deepcopy(run, {id(part): part for part in shared})
+    copied = copy.deepcopy(run, {id(part): part for part in shared})  # deepcopy copies nothing that this memo holds
     copied.folder = copied.ledger.path = None
     return copied
 

@@ -63,7 +63,7 @@ def sanitize_after_unscale(self: Trainer) -> dict[str, Tensor]:
     changes="a NaN is logged as 0.000000, so no check of the loss finds it",
     unaffected="every window whose loss is finite; the gradient, which is still NaN (0 · ∞)",
     observable="nan_loss_logged",
-    seen_in="facebookresearch/fairchem#441 proposes it; huggingface/transformers#13619 does it in the log alone",
+    seen_in="facebookresearch/fairchem#441 proposes it; huggingface/transformers#13619 does it only in the log",
 )
 def nan_loss_sanitized(self: Trainer, losses: Losses, micro_batch: Batch, window_weight: Tensor) -> Tensor:
     return torch.nan_to_num(torch.dot(losses.total, micro_batch.weight) / window_weight, nan=0.0)
@@ -72,7 +72,7 @@ def nan_loss_sanitized(self: Trainer, losses: Losses, micro_batch: Batch, window
 @fault(
     "Trainer.unscale_and_clip",
     title="Gradients are clipped before they are unscaled",
-    changes="gradients are clipped to the threshold over the loss scale; SGD is left with little but weight decay",
+    changes="gradients are clipped to the threshold divided by the loss scale; SGD does little but weight decay",
     unaffected="the direction; single precision; the steps of AdamW, as far as its epsilon allows",
     observable="clip_share",
     seen_in="milesial/Pytorch-UNet#468 (fixed in #470), Lightning-AI/pytorch-lightning#9599",
@@ -102,7 +102,7 @@ def scale_updated_inside_window(self: Trainer, loss: Tensor) -> None:
     "Loss.cov",
     title="The loss is computed inside autocast, where a .float() does not protect it",
     changes="the NMSE's products are in half precision: wrong in the fourth digit, and no longer free of scale",
-    unaffected="a loss in complex arithmetic, which autocast leaves alone (covlab's own loss: bit for bit)",
+    unaffected="a loss in complex arithmetic, which autocast does not change (covlab's own loss: bit for bit)",
     observable="loss_rounding",
     seen_in="the reviewed pipeline; its review called the loss FP32 because of the .float()",
     setting={"precision": "fp16"},
@@ -118,7 +118,7 @@ def loss_inside_autocast(self: Loss, estimate: Estimate, batch: Batch) -> Tensor
 
 
 def _as_real(factor: Tensor) -> Tensor:
-    """[[Re, −Im], [Im, Re]]: complex products as real ones. [B, N, r] -> [B, 2N, 2r]"""
+    """Return [[Re, −Im], [Im, Re]], so that real products equal complex ones: [B, N, r] -> [B, 2N, 2r]."""
     return torch.cat(
         [torch.cat([factor.real, -factor.imag], dim=2), torch.cat([factor.imag, factor.real], dim=2)], dim=1
     )

@@ -1,6 +1,5 @@
 """Test what the review of the case called correct, item by item."""
 
-import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,7 +82,7 @@ def review(seed: int = 0) -> Iterator[TestedClaim]:
     )
 
     R = clean.validation[:1].covariance()
-    # Hermitian, trace slightly below 0
+    # Hermitian, with a trace slightly below 0.
     wrong = R - R.diagonal(dim1=1, dim2=2).mean() * (1 + 1e-3) * torch.eye(R.shape[1])
     clamped = wrong * (R.shape[1] / wrong.diagonal(dim1=1, dim2=2).real.sum().clamp(min=1e-8))
     loss = ((clamped - R).abs().square().sum() / R.abs().square().sum()).item()
@@ -98,22 +97,22 @@ def review(seed: int = 0) -> Iterator[TestedClaim]:
     differing = int(terms_in_force(finish(exhibit("weights_reset", seed))))
     yield TestedClaim(
         "weight management",
-        "the weight in force is the one that was tuned",
-        f"defaults, configuration and tuned file each set it, and the last one wins: {differing} terms in force that "
+        "the weight that is used is the one that was tuned",
+        f"defaults, configuration and tuned file each set it, and the last one wins: {differing} terms are used that "
         "the configuration switched off",
         "false: three sources of truth can disagree",
     )
 
 
 def _waits(run: Trainer, each: bool) -> int:
-    """How often a window of four micro-batches makes the host wait for the device."""
+    """Return how often a window of four micro-batches makes the host wait for the device. ``each``: read every loss."""
     window = list(run.scenes.micro_batches(0))[:4]
     weight = total_weight(window)
     with torch.no_grad(), Operations() as operations:
         for micro_batch in window:
             loss = run.weigh(run.losses(micro_batch), micro_batch, weight)
             if each:
-                math.fsum([loss.item()])
+                loss.item()
     return operations.calls["_local_scalar_dense"]
 
 

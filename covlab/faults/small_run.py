@@ -1,4 +1,4 @@
-"""A small run to show a fault on: `student` size, trained within seconds."""
+"""Small runs that show a fault: `student` size, trained within seconds."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +46,7 @@ def small_run(
         seed: of the scenes and initial parameters; runs with the same seed differ only by their faults.
         scenes: number of scenes to memorize and validate on, or, if ``fresh``, to draw per epoch.
         micro_batch: scenes per micro-batch.
-        weights: of the loss terms that are switched on; None: the NMSE alone.
+        weights: of the loss terms that are switched on; None: only the NMSE.
         fresh: train on new scenes every epoch and validate on held-out ones.
         blend: share of the sample covariance in the final estimate.
         frozen: name of a parameter group that is not trained.
@@ -92,7 +92,8 @@ def exhibit(name: str, seed: int = 0, without: bool = False, **setting: Any) -> 
 def in_turn(*runs: Trainer) -> Iterator[float]:
     """Train ``runs`` window by window in turn, so that their curves grow together; yield the smallest share done.
 
-    If a run is stopped for its losses, its last epoch is validated and the others continue; it is not trained again.
+    If a run is stopped because of its losses, its last epoch is validated and the others continue. It is not trained
+    again.
     """
     going = {run: run.windows() for run in runs if not run.stopped}
     while going:
@@ -107,7 +108,7 @@ def in_turn(*runs: Trainer) -> Iterator[float]:
 
 
 def finish(run: Trainer) -> Trainer:
-    """Train ``run`` to its end, or until it is stopped for its losses; return it."""
+    """Train ``run`` to its end, or until it is stopped because of its losses; return it."""
     for _ in in_turn(run):
         pass
     return run

@@ -74,7 +74,7 @@ def fault(seam: str, **about: Any) -> Callable[[Replacement], Replacement]:
 def inject(*names: str) -> Iterator[None]:
     """Give the named faults to all trainers, losses, weights, simulators and scene streams made in this context.
 
-    An object gets its faults when it is made, in this thread, and keeps them. So make all objects of a run inside.
+    An object gets its faults when it is made, in this thread, and keeps them. So make all objects of a run in here.
     ``Trainer.faults`` names the faults of a trainer made inside, or made from a scene stream made inside. Scenes
     drawn directly from a faulty simulator carry no such record.
 

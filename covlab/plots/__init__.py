@@ -1,4 +1,4 @@
-"""Draw every picture, one file per subject; here is what they share, and how a notebook shows one."""
+"""Draw every picture, one file per subject. This file holds what they share, and shows pictures in a notebook."""
 
 import base64
 import html
@@ -60,12 +60,12 @@ def image(figure: Figure, alt: str, *, width: int | None = None, **saving: Any) 
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") -> None:
-    """Show a small table; numbers, and the name of a column that holds only numbers, are aligned to the right."""
+    """Show a small table; numbers, and headings of columns that hold only numbers, are aligned to the right."""
     rows = [tuple(row) for row in rows]
 
     def cell(tag: str, text: object, values: Sequence) -> str:
         numeric = values and all(isinstance(value, int | float) or NUMBER.fullmatch(str(value)) for value in values)
-        return f'<{tag} style="text-align: {"right" if numeric else "left"}">{marked(str(text))}</{tag[:2]}>'
+        return f'<{tag} style="text-align: {"right" if numeric else "left"}">{marked(str(text))}</{tag.split()[0]}>'
 
     head = "".join(cell('th scope="col"', name, [row[column] for row in rows]) for column, name in enumerate(header))
     body = "".join(f"<tr>{''.join(cell('td', value, [value]) for value in row)}</tr>" for row in rows)
@@ -122,7 +122,7 @@ def cells(
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int, **style: Any) -> None:
-    """Explain the lines of ``axes`` below all panels of ``figure``."""
+    """Draw the legend of ``axes`` below all panels of ``figure``."""
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False, **style)
 
 

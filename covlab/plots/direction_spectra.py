@@ -17,7 +17,7 @@ def direction_spectra(spectra: Mapping[str, Tensor], grid: Grid, scene: Batch, f
 
     Args:
         spectra: {title: spectrum of one scene over the grid [G]}; the highest value of all ranges is drawn.
-        scene: a batch of that scene alone.
+        scene: a batch with only that scene.
         floor_db: lowest level drawn, in dB.
     """
     figure, panels = subplots(1, len(spectra), size=(2.7 * len(spectra) + 0.8, 2.9), sharey=True, squeeze=False)

@@ -14,7 +14,7 @@ RATIO = "NMSE with the fault, relative to without"
 def symptom_matrix(rows: Sequence[Mapping]) -> Figure:
     """Draw the NMSE with each fault relative to without it, by cell (``covlab.faults.matrix``).
 
-    A dot: an observable detects the fault there. A cross: some seeds were stopped for their losses.
+    A dot: an observable detects the fault in this cell. A cross: some seeds were stopped because of their losses.
     """
     by_name: dict[str, dict[tuple[str, ...], Mapping]] = {}
     for row in rows:

@@ -12,7 +12,7 @@ from covlab.training.trainer import Trainer
 
 
 def overflow_history(runs: Mapping[str, tuple[Trainer, Sequence[bool]]]) -> Figure:
-    """Draw loss scale, gradient norm and update over the windows, one row per run, with a mark for each window's fate.
+    """Draw loss scale, gradient norm and update over the windows, one row per run. Marks show overflows and skips.
 
     A gradient norm that is not finite is drawn at the top of its panel, and an update or norm of zero at the bottom.
 

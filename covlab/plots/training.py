@@ -170,7 +170,8 @@ def over_band(
         band = {"color": COLOURS[5], "alpha": 0.35, "label": "correct runs"}
         axes.fill_between(epochs, np.exp(middle - half), np.exp(middle + half), **band)
         axes.plot(epochs, np.exp(middle), "--", color=COLOURS[0], linewidth=1, label="their mean")
-        epochs, shown, yours = epochs[: len(values)], np.isfinite(values) & (values > 0), "your run" + " (BUG)" * buggy
+        epochs, shown = epochs[: len(values)], np.isfinite(values) & (values > 0)
+        yours = "your run (BUG)" if buggy else "your run"
         axes.plot(
             epochs, np.where(shown, values, np.nan), "-o", color=COLOURS[1], linewidth=2, markersize=3, label=yours
         )

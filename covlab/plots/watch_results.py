@@ -49,7 +49,7 @@ def detections(trainer: Sequence[Mapping], loops: Sequence[Mapping]) -> Iterator
     for row in loops:
         if row["bug"]:
             findings = sorted({*row["new"].get("covlab.watch", []), row["expected"] or ""} - {""})
-            for finding in findings or [" no trace"]:
+            for finding in findings or [" no trace"]:  # "CODE verdict"; an empty code for no trace
                 code, verdict = finding.split(" ", 1)
                 yield row["loop"], "textbook loop", code, verdict
 

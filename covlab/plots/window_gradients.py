@@ -1,4 +1,4 @@
-"""Draw windows: how far an accumulated gradient is from that of one batch, and what a step makes of it."""
+"""Draw windows: how far an accumulated gradient is from that of one batch, and the effect on the step."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,8 @@ def gradient_errors(errors: Mapping[str, Mapping[str, float]], equal: float) -> 
     for number, (window, colour, mark) in enumerate(zip(windows, COLOURS, MARKS, strict=False)):
         shift = 0.18 * (number - (len(windows) - 1) / 2)  # keeps dots of equal error apart
         rows = [row + shift for row in range(len(errors))]
-        axes.plot([of[window] for of in errors.values()], rows, mark, color=colour, label=window, markersize=7)
+        values = [by_window[window] for by_window in errors.values()]
+        axes.plot(values, rows, mark, color=colour, label=window, markersize=7)
     axes.axvspan(equal / 1e4, equal, color="0.92")
     axes.text(equal, -0.62, "← equal, up to rounding  ", ha="right", va="bottom", fontsize=9)
     axes.text(equal, -0.62, "  another gradient →", ha="left", va="bottom", fontsize=9)

@@ -1,4 +1,4 @@
-"""Explorers: controls and a picture that follows them. Every explorer has the same three verbs.
+"""Explorers: controls, and a picture that changes with them. Every explorer is used in the same three ways.
 
     NMSEExplorer().show()      # controls and live picture
     NMSEExplorer().still()     # the same picture for a few settings, for readers without a kernel
@@ -40,7 +40,7 @@ def __getattr__(name: str) -> Any:
 
 
 class Explorer:
-    """Base class of the explorers. A subclass passes its controls to ``__init__`` and defines ``draw`` and ``STILLS``.
+    """Base class of the explorers. A subclass defines ``title``, ``STILLS``, ``draw`` and its controls.
 
     Attributes:
         controls: {name: control}.
@@ -65,10 +65,10 @@ class Explorer:
             control.observe(self._moved)
 
     def draw(self, state: dict) -> tuple[Figure, str]:
-        """Return the picture of a state, and a text that says what it shows."""
+        """Return the picture of a state, {control: value}, and its alternative text."""
         raise NotImplementedError
 
-    # ---------------------------------------------------------------- the three verbs
+    # ---------------------------------------------------------------- for lessons
 
     def show(self) -> None:
         """Show the controls and the picture in a notebook."""
@@ -87,14 +87,14 @@ class Explorer:
             self.still_of(title, settings)
 
     def still_of(self, title: str, settings: dict) -> None:
-        """Show the picture for one setting, {control: value}; other controls keep their current values."""
+        """Show the picture for one setting, {control: value}; for the other controls, use their current values."""
         figure, alt = self.draw(self.state | settings)
         figure.suptitle(title)
         plots.show(figure, f"{title}. {alt}")
 
     @property
     def state(self) -> dict:
-        """{control: value}. Assign a part of it to move these controls.
+        """{control: value}. Assign some of these entries to move only those controls.
 
         Raises:
             ValueError: there is no such control, or it cannot take that value.
@@ -104,7 +104,7 @@ class Explorer:
     @state.setter
     def state(self, values: dict) -> None:
         if unknown := set(values) - set(self.controls):
-            raise ValueError(f"state must be of {', '.join(self.controls)}, got {', '.join(sorted(unknown))}")
+            raise ValueError(f"state may have only {', '.join(self.controls)}, got {', '.join(sorted(unknown))}")
         before, self._moving_several = self.state, True
         try:
             for name, value in values.items():
@@ -137,7 +137,7 @@ class Explorer:
         self.note.value = note if text else ""
 
     def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:
-        """Return ``callback`` with its errors shown in the explorer. They also make a lesson's run fail."""
+        """Return ``callback``, with its errors shown in the explorer. The course's runner reports them from there."""
 
         def careful(*arguments: Any) -> None:
             try:

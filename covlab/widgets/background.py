@@ -1,11 +1,9 @@
-"""Work in a thread, so that the controls still respond, and the base class of explorers that train this way."""
+"""Work in a thread, so that the controls still respond; and the base class of explorers that train in it."""
 
 import asyncio
 import math
-import operator
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 
 import ipywidgets
@@ -14,21 +12,21 @@ from matplotlib.figure import Figure
 from covlab.widgets import Explorer
 
 REFRESH = 0.3
-"""Seconds between two updates while work goes on."""
+"""Seconds between two updates of the picture while work is running."""
 
 
 class Background:
     """Run one generator at a time in a thread. It yields the finished share of its work, from 0 to 1.
 
-    The kernel's own thread calls ``refresh`` every ``REFRESH`` seconds and at the end, and ``fail`` with an exception
-    of the generator. Without an event loop (in a script), the work is done at once, and ``refresh`` is called at the
-    end.
+    The kernel's main thread calls ``refresh`` every ``REFRESH`` seconds and at the end. If the generator raises an
+    exception, it calls ``fail`` with it. Without an event loop (in a script), ``start`` does all the work before it
+    returns, and calls ``refresh`` once.
 
     Attributes:
         stop_button: shown while there is something to stop.
-        bar: the progress bar, in native HTML, so that it has a name and a saved notebook shows it.
-        row: both of them. Its height stays the same, so that nothing below it jumps.
-        running: is work going on?
+        bar: the progress bar, in HTML, so that screen readers get its name and saved notebooks show it.
+        row: the bar and the button. Its height is constant, so that nothing below it moves.
+        running: whether work is going on.
     """
 
     def __init__(self, what: str, refresh: Callable[[], None], fail: Callable[[Exception], None]):
@@ -42,7 +40,7 @@ class Background:
         )
         # The stop signal of the current work.
         self.ticket: threading.Event | None = None
-        # New work may go on with the run of the work before it: only one thread may train it.
+        # New work may continue the run that the stopped work trained. The lock lets only one thread train at a time.
         self.lock = threading.Lock()
 
     @property
@@ -56,8 +54,8 @@ class Background:
         self.stop_button.layout.display = ""
         try:
             post = asyncio.get_running_loop().call_soon_threadsafe
-        except RuntimeError:
-            self._do(work, ticket, operator.call, math.inf)
+        except RuntimeError:  # no event loop: work in this thread, and call each callback at once
+            self._do(work, ticket, lambda callback, *arguments: callback(*arguments), math.inf)
         else:
             threading.Thread(target=self._do, args=(work, ticket, post, REFRESH), daemon=True).start()
 
@@ -104,11 +102,11 @@ class TrainingExplorer(Explorer):
         self.extra = [self.background.row]
 
     def training(self, state: dict) -> Iterator[float] | None:
-        """Return the training that the picture of a state still needs, or None."""
+        """Return the training that the picture of a state still needs, as a generator of progress; or None."""
         raise NotImplementedError
 
     def picture_of(self, state: dict) -> tuple[Figure, str]:
-        """Return the picture of the training so far, and its text."""
+        """Return the picture of the training so far, and its alternative text."""
         raise NotImplementedError
 
     def draw(self, state: dict) -> tuple[Figure, str]:
@@ -131,4 +129,5 @@ class TrainingExplorer(Explorer):
 
     def _finish(self, state: dict) -> None:
         if not self.background.running:
-            deque(self.training(state) or (), maxlen=0)
+            for _ in self.training(state) or ():
+                pass

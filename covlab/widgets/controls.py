@@ -1,4 +1,4 @@
-"""Controls of explorers: ipywidgets' own, each with a label, a readout and keyboard access."""
+"""Controls of explorers: those of ipywidgets, each with a label, a readout and keyboard access."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,20 +35,20 @@ class Control:
         self.box.observe(lambda change: heard(), "value")
 
     def set_label_width(self, characters: int) -> None:
-        """Make room for a label of so many characters, and at least 10.5em."""
+        """Make room for a label of this many characters, and at least 10.5em."""
         self.box.style.description_width = f"{max(10.5, 0.6 * characters):g}em"
 
 
 class NumberControl(Control):
-    """A number, set by slider or by box; both always show the same value.
+    """A number with a slider and a box to type in; both always show the same value.
 
-    Python cannot give ipywidgets' slider an accessible name. The labeled box does the same job, and ``names.js`` copies
-    its label to the slider.
+    Python cannot give an ipywidgets slider a name for screen readers. The box has one, its label, and ``names.js``
+    copies it to the slider.
 
     Args:
-        label: of both; includes the unit.
-        value: to start with.
-        grid: the slider's values, in rising order; the first and the last one are the box's limits.
+        label: text beside the box, with the unit.
+        value: the first value.
+        grid: the slider's values; the smallest and the largest one are the box's limits.
         words: {value: what the readout shows instead of the number}, such as {0: "off"}.
         whole: round a typed value to a whole number.
     """
@@ -108,9 +108,9 @@ class NumberControl(Control):
 
 
 class ChoiceControl(Control):
-    """One of a few options by radio buttons, or of ``many`` by a list.
+    """A choice of one option: radio buttons, or with ``many`` a drop-down list.
 
-    Toggle buttons would show by color alone which one is pressed.
+    These are not toggle buttons, because those show only by color which one is pressed.
     """
 
     def __init__(self, label: str, value: str, options: Sequence[str], many: bool = False):

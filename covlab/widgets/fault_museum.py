@@ -19,7 +19,7 @@ class FaultMuseumExplorer(Explorer):
     """One fault at a time, with the published numbers of ``covlab faults matrix``; nothing is trained here.
 
     Args:
-        fault: to start with.
+        fault: name of the first fault shown.
     """
 
     title = "The museum of faults"

@@ -70,7 +70,7 @@ class LossScaleExplorer(TrainingExplorer):
     def picture_of(self, state: dict) -> tuple[Figure, str]:
         seen = scaled(self.gradients[state["network"]], 2.0 ** state["scale"])
         rows = self._run(state).ledger.rows
-        # A row holds the scale after its window.
+        # A ledger row holds the scale after its window; here each window needs the scale before it.
         scales = [2.0 ** state["scale"], *(row["loss_scale"] for row in rows)]
         path = [(scale, bool(row["ran"])) for scale, row in zip(scales, rows, strict=False)]
         shares = "; ".join(
@@ -89,9 +89,10 @@ class LossScaleExplorer(TrainingExplorer):
 
 
 def gradients_of(run: Trainer) -> dict[str, Tensor]:
-    """Return the gradients of a window's mean loss by the real layers' weights, and by their outputs.
+    """Return the gradients of a window's mean loss with respect to the linear layers' weights, and to their outputs.
 
-    Mixed precision keeps the outputs in half precision too. The hooks of this measurement stay on the network.
+    Mixed precision also computes those of the outputs in half precision. The hooks that record the outputs stay on the
+    network.
     """
     batch = concatenate(next(run.draw_windows(0)))
     layers = [layer for layer in run.model.modules() if isinstance(layer, nn.Linear)]

@@ -18,13 +18,13 @@ from covlab.widgets.controls import NumberControl, decades
 
 
 class LossWeightsExplorer(Explorer):
-    """Nine weights: each term's share of the loss and of the gradient on a real batch, and training with them.
+    """Nine weights: each term's share of the loss and of the gradient on one batch, and training with these weights.
 
     A weight only scales its term's gradient, so each gradient is computed once, on an untrained network and 120 scenes.
 
     Args:
         seed: of scenes and first parameters.
-        windows: to train for, at the start.
+        windows: first value of the control for the windows to train.
     """
 
     title = "The weights of the loss: what each one contributes"
@@ -35,7 +35,7 @@ class LossWeightsExplorer(Explorer):
         ("lam_ortho at 1: a term that ignores the truth dominates the gradient", {"lam_ortho": 1.0}),
     )
     RUNS: tuple[dict[str, float], ...] = ({}, {"lam_ortho": 1.0}, {"lam_cov": 0.01})
-    """Changes to the defaults that ``still`` trains with."""
+    """Changes to the default weights; ``still`` trains a run with each of them."""
 
     def __init__(self, seed: int = 0, windows: int = 60):
         self.seed = seed

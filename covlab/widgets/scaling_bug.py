@@ -81,7 +81,7 @@ class ScalingBugExplorer(TrainingExplorer):
         return self.pairs[key]
 
     def verdict(self, state: dict) -> str:
-        """Return the differences between the two runs in a few sentences."""
+        """Say in a few sentences how the two runs differ."""
         clean, buggy = self.pair(state).values()
         if not (clean.history and buggy.history):
             return "Training …"

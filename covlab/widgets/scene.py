@@ -96,7 +96,7 @@ class SceneExplorer(Explorer):
         return figure, alt
 
     def _music(self, R: Tensor, azimuth: Tensor, range_m: Tensor | None) -> np.ndarray:
-        """Return MUSIC's spectrum for two sources at positions [G], in dB [G]; without ranges, for plane waves."""
+        """Return MUSIC's spectrum for two sources, in dB [G], at positions [G]; ``range_m`` None: for plane waves."""
         scenario = self.scenario
         if range_m is None:
             scenario, range_m = replace(scenario, near_field=False), torch.ones_like(azimuth)

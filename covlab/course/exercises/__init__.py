@@ -1,4 +1,4 @@
-"""What an exercise is: a law that the student's answer is tested against, on random inputs.
+"""Exercises. Each one states a law, and random inputs test whether the student's answer obeys it.
 
 The exercises of a lesson are declared in `lesson_NN.py` of this package:
 
@@ -14,7 +14,7 @@ The exercises of a lesson are declared in `lesson_NN.py` of this package:
         },
     )
 
-A hint is shown where the student's results equal those of the mistake it belongs to.
+A hint belongs to a mistake. It is shown if the student's results equal those of the mistake.
 `judging.py` tries answers; `covlab.course.check` shows the result.
 """
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A mistake with varying results, recognized by a rule.
+    """A mistake that different answers make with different results, so that a rule recognizes it.
 
-    example: one answer that makes it. recognize: whether one `Trial` shows it. It must hold in every case that is
-    wrong, and is asked only if all results have the correct form.
+    example: one answer that makes it. recognize: whether one `Trial` shows it. The hint is shown if this holds in every
+    wrong case. It is called only if all wrong results have the correct form.
     """
 
     example: Callable[..., Any]
@@ -50,9 +50,9 @@ class Exercise:
     """One exercise: a function to fix or, without `draw`, a value to find.
 
     id: "NN.name". law: the sentence that is tested; the student reads it. right: the solution, hidden from the student.
-    draw: the arguments of one random case, made of tensors and numbers. run: calls the function on one case and
-    returns what is compared, where that is not simply what the function returns. compare: (result, correct result) ->
-    error, correct if at most `tolerance`. choices: the values a value may have. cases: how many are drawn.
+    draw: returns the arguments of one random case, made of tensors and numbers. run: calls the function on one case and
+    returns what is compared; None: compare what the function returns. compare: (result, correct result) -> error; at
+    most `tolerance` is correct. choices: what a value may be. cases: the number of random cases.
     hints: {sentence: an answer with one typical mistake, or a `Mistake`}. The first that fits is shown. A hint never
     gives the answer; `{ratio:.2f}` stands for the result divided by the correct one, and the name of an argument, such
     as `{accumulation}`, for its value.

@@ -1,4 +1,4 @@
-"""Parts of random cases, and of the linear regression that is trained on them, for the exercises of several lessons."""
+"""Draw random cases, and train a linear regression on them, for the exercises of several lessons."""
 
 import torch
 from torch import Tensor

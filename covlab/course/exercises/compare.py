@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def complaint(got: Any, expected: Any, what: str = "it returns") -> str | None:
-    """Return what is wrong with the form of `got` (type, shape, length, keys) as the start of a sentence, or None.
+    """Return what is wrong with the form of `got` (type, shape, length, keys), without a period; or None.
 
     Precision is not checked, and a tensor with one element passes for a number.
     """
@@ -72,7 +72,7 @@ def kind(value: Any) -> str:
 
 
 def vector(value: Any) -> Tensor:
-    """Return all numbers of a result in one vector [n], complex128; text has none."""
+    """Return all numbers of a result in one vector [n], complex128. Anything but numbers is left out."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, tuple | list):
@@ -110,7 +110,7 @@ def same(one: Any, other: Any) -> bool:
     """Return whether two copies of an argument agree: tensors, numbers, or lists and dictionaries of them."""
     try:
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
-    except (AssertionError, TypeError, ValueError):  # as for values that have become text
+    except (AssertionError, TypeError, ValueError):  # such as a value that the answer has replaced with text
         return False
     return True
 

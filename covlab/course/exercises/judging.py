@@ -1,4 +1,4 @@
-"""Try an answer to an exercise. Whatever the answer does, the result is a sentence."""
+"""Try an answer to an exercise, and say in a sentence what happened, whatever the answer does."""
 
 import contextlib
 import copy
@@ -22,7 +22,7 @@ from covlab.course.exercises.compare import complaint, kind, ratio, same, vector
 
 @dataclass(frozen=True)
 class Trial:
-    """One case. arguments: by name, as `right` (or `run`) names them. error: as the exercise compares."""
+    """One case. arguments: {name in `right` or `run`: value}. error: from `Exercise.compare`; inf for a wrong form."""
 
     arguments: dict[str, Any]
     got: Any
@@ -36,12 +36,12 @@ class Trial:
 
     @property
     def ratio(self) -> float:
-        """c where the result is c times the correct one; NaN if it is no multiple of it."""
+        """The number c, if the result is c times the correct one; NaN if there is none."""
         return ratio(self.got, self.expected)
 
     @property
     def lost(self) -> bool:
-        """Whether a result of the correct form is NaN or infinite where it should be finite."""
+        """Whether the result has the correct form, but NaN or infinite numbers although the correct one has none."""
         expected, got = (bool(vector(each).isfinite().all()) for each in (self.expected, self.got))
         return not self.form and expected and not got
 
@@ -80,7 +80,7 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
     for number, arguments in enumerate(cases):
         own = copy.deepcopy(arguments)
         try:
-            # The answer's own output and warnings are shown once.
+            # Show the answer's own output and warnings only for the first case.
             with contextlib.nullcontext() if number == 0 else _silence():
                 got = _call(exercise, recorder, own, number)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the student's code, which may raise anything
@@ -120,7 +120,7 @@ def _judge_value(exercise: Exercise, answer: Any) -> Judgement:
 
 
 def _call(exercise: Exercise, function: Callable, arguments: tuple, number: int) -> Any:
-    # Every function sees the same random numbers, and those of the notebook are left alone.
+    # Give every function the same random numbers, and leave the notebook's generator unchanged.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(number)
         return exercise.run(function, *arguments) if exercise.run else function(*arguments)
@@ -151,7 +151,7 @@ def _finding(shown: Trial, wrong: list[Trial], of: int) -> str:
     if isinstance(shown.expected, str | bool | int):
         got = shown.got.item() if isinstance(shown.got, torch.Tensor) else shown.got
         return f"{count}, for instance {got!r}, {called}."
-    if all(math.isclose(trial.ratio, shown.ratio, rel_tol=1e-3) for trial in wrong):  # no NaN is close to anything
+    if all(math.isclose(trial.ratio, shown.ratio, rel_tol=1e-3) for trial in wrong):  # false if a ratio is NaN
         return f"{count}, each {shown.ratio:.4g} times the correct one, {called}."
     if not math.isfinite(shown.error):
         return f"{count}, for instance when {called}."
@@ -174,7 +174,7 @@ def _hint(exercise: Exercise, shown: Trial, trials: list[Trial], wrong: list[Tri
 
 
 def _agrees(exercise: Exercise, mistake: Callable, trials: list[Trial], cases: list[tuple]) -> bool:
-    """Return whether the results are, case by case, those of the mistake."""
+    """Return whether the results equal those of the mistake in every case."""
     for number, (trial, arguments) in enumerate(zip(trials, cases, strict=True)):
         mistaken = _call_silently(exercise, mistake, arguments, number)
         if complaint(trial.got, mistaken) or not exercise.compare(trial.got, mistaken) <= exercise.tolerance:
@@ -201,7 +201,7 @@ def _raised(error: BaseException, exercise: Exercise, recorder: _Recorder) -> st
     if recorder.returned:  # it ran to its end, and the exercise failed on its result
         got = recorder.returned[0]
         unusable = f"It returns {kind(got)}, which the exercise cannot use: {said}"
-        return _sentence(complaint(got, object(), "It returns") or unusable)
+        return _sentence(complaint(got, object(), "It returns") or unusable)  # finds only `...` and a missing return
     file = getattr(getattr(inspect.unwrap(recorder.answer), "__code__", None), "co_filename", None)
     frames = itertools.dropwhile(
         lambda each: each[0].f_code is not _Recorder.__call__.__code__, traceback.walk_tb(error.__traceback__)

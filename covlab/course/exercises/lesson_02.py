@@ -95,7 +95,7 @@ norm_after = Exercise(
         "the learning rate is missing. How long is a step?": lambda norm, learning_rate, gradients: math.hypot(
             norm, *gradients
         ),
-        "you treat all steps as one long step. Each one is at right angles to R̂ as it is by then.": (
+        "you treat all steps as one long step. Each step is at right angles to the R̂ that it starts from.": (
             lambda norm, learning_rate, gradients: math.hypot(norm, learning_rate * sum(gradients))
         ),
         "this is the square of the norm.": lambda norm, learning_rate, gradients: (
@@ -119,7 +119,7 @@ def _any_matrix(generator: torch.Generator) -> tuple[Tensor]:
 
 
 def _difference(got: Tensor, right: Tensor) -> float:
-    """Compare two results in which NaN is an answer."""
+    """Compare two results, either of which may be NaN: equal if both are."""
     if bool(got.isnan().any()) or bool(right.isnan().any()):
         return 0.0 if bool(got.isnan().any()) and bool(right.isnan().any()) else math.inf
     return relative_error(got, right)
@@ -138,7 +138,7 @@ def _refusing(holds: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 def _has_a_unit(trial: Trial) -> bool:
-    """Return whether a good covariance is refused or a trace of mere rounding passes, as with a fixed threshold."""
+    """Return whether a correct R is refused, or a trace that is only rounding passes: a fixed threshold does both."""
     R, refused = trial.arguments["R"], bool(trial.got.isnan().any())
     return refused or bool(_trace(R).abs() < 1e-6 * torch.linalg.matrix_norm(R))
 
@@ -153,7 +153,7 @@ trace_normalized = Exercise(
     compare=_difference,
     right=_refusing(lambda R: _trace(R) > 1e-3 * torch.linalg.matrix_norm(R)),
     hints={
-        "clamping at 1e-8 makes a matrix of negative trace enormous, and a good small one too small.": _guarded(
+        "clamping at 1e-8 makes a matrix with a negative trace enormous, and a small correct one too small.": _guarded(
             lambda R: _trace(R).clamp(min=1e-8)
         ),
         "with the absolute value a matrix of negative trace passes, although it is no covariance.": _guarded(
@@ -166,10 +166,8 @@ trace_normalized = Exercise(
         "a large negative trace passes, and reverses the sign of the matrix.": _refusing(
             lambda R: _trace(R).abs() > 1e-3 * torch.linalg.matrix_norm(R)
         ),
-        "you refuse a negative trace, but not a trace of zero with a rounding error.": _refusing(
-            lambda R: _trace(R) > 0
-        ),
-        "your threshold has a unit, so it depends on the scale of R. With what should you compare the trace?": Mistake(
+        "you refuse a negative trace, but not a trace that is zero up to rounding.": _refusing(lambda R: _trace(R) > 0),
+        "your threshold is absolute, so the scale of R matters. With what should you compare the trace?": Mistake(
             _refusing(lambda R: _trace(R) > 1e-8), _has_a_unit
         ),
     },

@@ -41,7 +41,7 @@ pull = Exercise(
     },
 )
 
-# ---------------------------------------------------------------- a sum that refuses
+# ---------------------------------------------------------------- a sum that checks its weights
 
 NAMES = ("cov", "ortho", "gap", "K")
 Values = dict[str, float]
@@ -137,7 +137,7 @@ total_loss = Exercise(
     },
 )
 
-# ---------------------------------------------------------------- which silence
+# ---------------------------------------------------------------- three kinds of zero
 
 silence = Exercise(
     id="03.silence",

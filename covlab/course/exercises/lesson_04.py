@@ -105,7 +105,7 @@ clipped_gradient = Exercise(
     draw=_scaled_gradient,
     right=lambda scaled, scale, most: clip(scaled / scale, most),
     hints={
-        "no gradient is longer than `most` divided by {scale:g}, the loss scale. Is it still in when you clip?": (
+        "no gradient is longer than `most` divided by the loss scale {scale:g}. When do you take the scale out?": (
             lambda scaled, scale, most: clip(scaled, most) / scale
         ),
         "every gradient has the length `most`. Is the loss scale still in it, or do you stretch short ones?": (

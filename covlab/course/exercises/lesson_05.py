@@ -106,7 +106,7 @@ trained_epoch = Exercise(
 
 def _clipping(generator: torch.Generator) -> tuple[Tensor, list[Pair], float]:
     start, micro_batches, _ = _epoch(generator)
-    # Below every norm that is clipped, so that clipping always shows.
+    # The threshold is below every norm that an answer may clip, so that clipping always changes the result.
     least = min(mean_gradient(start, [part]).norm() / len(micro_batches) for part in micro_batches)
     return start, micro_batches, 0.5 * float(min(least, mean_gradient(start, micro_batches).norm()))
 

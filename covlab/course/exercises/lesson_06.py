@@ -86,12 +86,12 @@ which_fault = Exercise(
         "schedule_per_micro_batch",
     ),
     hints={
-        "then the logged loss would be several times too large. Compare it with the measured one.": (
+        "the logged loss would then be several times too large. Compare it with the measured one.": (
             "division_in_debug_block"
         ),
-        "then steps would continue, on fewer scenes. Look at the update norm in the later epochs.": "last_batch_only",
-        "then the gradient and the logged loss would be zero. Look at the gradient norm.": "main_weight_zero",
-        "then the learning rate would change too slowly. Here something ends too early: after what share of the run?": (
+        "steps would then continue, on fewer scenes. Look at the update norm in the later epochs.": "last_batch_only",
+        "the gradient and the logged loss would then be zero. Look at the gradient norm.": "main_weight_zero",
+        "the learning rate would then change too slowly. Here something ends too early: after what share of the run?": (
             "schedule_per_epoch"
         ),
     },

@@ -48,7 +48,7 @@ def _rule(
     after_good: float = 1.0,
     after_bad: float = 0.5,
 ) -> Callable[[Tensor, Tensor, float], tuple[Tensor, float]]:
-    """Return a step whose scale is multiplied by ``after_good`` or ``after_bad``; ``skip``: without a bad gradient."""
+    """Return a step that multiplies the scale by ``after_good`` or ``after_bad``; ``skip``: no step if bad."""
 
     def honest_step(parameter: Tensor, scaled: Tensor, scale: float) -> tuple[Tensor, float]:
         moved = step(parameter, scaled, scale) if good(scaled) or not skip else parameter
@@ -105,8 +105,8 @@ diagnosis = Exercise(
         "an honest run skips a step whenever the scale falls. How many steps did this one skip?": (
             "honest, scale too high"
         ),
-        "then the scaler would only see finite gradients. Why would its scale fall?": "mended before unscale",
-        "then the scale would fall in every window, and no step would run.": "a NaN in the loss, honest",
+        "the scaler would then only see finite gradients. Why would its scale fall?": "mended before unscale",
+        "the scale would then fall in every window, and no step would run.": "a NaN in the loss, honest",
     },
 )
 

@@ -13,7 +13,7 @@ from covlab.course.exercises.compare import ratio
 
 def _counts(generator: torch.Generator) -> tuple[Tensor]:
     counts = torch.randint(1, 65, (integer(generator, 2, 5),), generator=generator)
-    counts[0] = counts[-1] + 3  # never all the same
+    counts[0] = counts[-1] + 3  # so that the ranks never all have the same number
     return (counts.float(),)
 
 
@@ -46,7 +46,7 @@ rank_factors = Exercise(
 
 def _deal(generator: torch.Generator) -> tuple[int, int]:
     ranks = integer(generator, 2, 4)
-    # At least one each, and never the same number for all, so that a remainder always shows.
+    # Each rank gets at least one micro-batch, and the count never divides evenly, so that a lost remainder shows.
     return ranks * integer(generator, 1, 3) + integer(generator, 1, ranks - 1), ranks
 
 

@@ -41,7 +41,7 @@ def _after_epoch(epoch: Epoch, start: Tensor, micro_batches: list[Pair], accumul
     """Return the parameters and the learning rate [4] that ``epoch`` leaves."""
     model, optimizer = _trainee(start)
     schedule = ExponentialLR(optimizer, 0.9)
-    # Without gradients it moves nothing, and keeps PyTorch from warning of a schedule that advances before any step.
+    # This step has no gradients and changes nothing. Without it PyTorch warns if the schedule advances first.
     optimizer.step()
     epoch(model, optimizer, schedule, micro_batches, accumulation)
     return _state(model, optimizer.param_groups[0]["lr"])
@@ -132,7 +132,10 @@ def _step(scale: bool = True, clip: bool = True, early: bool = False, step: bool
         if clip and not early:
             nn.utils.clip_grad_norm_(model.parameters(), most)
         if step:
-            (scaler.step if scale else lambda one: one.step())(optimizer)
+            if scale:
+                scaler.step(optimizer)
+            else:
+                optimizer.step()
         if scale:
             scaler.update()
 
@@ -170,7 +173,7 @@ mended_step = Exercise(
 
 invisible = Exercise(
     id="11.invisible",
-    law="A step shows what happens to gradients. It does not show what the numbers should have been.",
+    law="A watch sees what happens to gradients. It cannot know which values you intended.",
     right="weights_reset",
     choices=("weights_reset", "clip_before_unscale", "last_batch_only", "validation_in_training"),
     hints={

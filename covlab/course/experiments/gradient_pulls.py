@@ -1,4 +1,4 @@
-"""Measure what the loss weights do: the gradient of each term, at the start and during training, and of a faulty run.
+"""Measure what the loss weights do: the gradient of each term at the start, during training and in a faulty run.
 
 Network and runs are those of :func:`covlab.faults.small_run.small_run`.
 """
@@ -18,13 +18,13 @@ from covlab.training.trainer import Trainer
 
 DEFAULTS = LossWeights().values()
 BLEND = 0.2
-"""Share of the sample covariance in the estimate, without which ``lam_cov_pred`` would equal ``lam_cov``."""
+"""Share of the sample covariance in the estimate. With a share of 0, ``lam_cov_pred`` would equal ``lam_cov``."""
 
 _run = partial(small_run, fresh=True, blend=BLEND)
 
 
 def terms_of(run: Trainer, batch: Batch) -> Terms:
-    """Return every term that is switched on in ``run``, and its gradient, unweighted. Change no parameter."""
+    """Return every unweighted term that is switched on in ``run``, and its gradient. No parameter changes."""
     values: dict[str, float] = {}
     gradients: list[Tensor] = []
     for name, term in run.losses(batch).terms.items():
@@ -68,7 +68,7 @@ def trained(*faults: str, seed: int, weights: dict[str, float] = DEFAULTS, windo
 
 
 def pull_of(name: str, *faults: str, seed: int) -> tuple[float, float]:
-    """Return the term that ``name`` weights and the length of its gradient, of an untrained network with ``faults``."""
+    """Return the term with the weight ``name`` and its gradient's length, for an untrained network with ``faults``."""
     run = _run(*faults, seed=seed, weights=DEFAULTS | {name: 1.0}, windows=1)
     terms = terms_of(run, concatenate(list(run.scenes.micro_batches(0))))
     number = list(terms.values).index(name)

@@ -48,7 +48,7 @@ def on_ranks(size: int, job: Callable[..., object], **arguments: object) -> list
 
 
 def train_on_ranks(ranks: int, folder: Path, **options: object) -> tuple[list[dict], list[dict]]:
-    """Run `covlab train` on so many ranks, and return its rows per window and per epoch.
+    """Run `covlab train` on ``ranks`` ranks, and return its rows per window and its rows per epoch.
 
     Args:
         options: of the command, as in ``micro_batch=8``.
@@ -65,7 +65,7 @@ def train_on_ranks(ranks: int, folder: Path, **options: object) -> tuple[list[di
         try:
             said, _ = process.communicate()
         except KeyboardInterrupt:
-            process.terminate()  # torchrun then ends its ranks; if it were killed, they would go on
+            process.terminate()  # torchrun then stops its ranks; if torchrun were killed, they would continue
             raise
     if process.returncode:
         raise RuntimeError(f"covlab train failed: {said.strip()[-800:]}")
@@ -82,14 +82,14 @@ def small_network(seed: int) -> BackProjectionNet:
 def window_on_ranks(
     parallel: DistributedDataParallel | BackProjectionNet, mine: list[Batch], share: float, hush: bool = True
 ) -> Tensor:
-    """Return the gradient of one window [P]; each scene counts ``share``. ``hush``: no_sync for all but the last."""
+    """Return the gradient of one window [P]. ``share``: weight of a scene; ``hush``: reduce only at the end."""
     parallel.zero_grad()
     for number, batch in enumerate(mine):
         hushed = hush and number < len(mine) - 1
         with parallel.no_sync() if hushed and isinstance(parallel, DistributedDataParallel) else nullcontext():
             losses = parallel(batch.y, batch.H, batch.codes, batch.snr_db).nmse(batch)
             (share * losses.sum()).backward()
-    return torch.cat([p.grad.flatten() for p in parallel.parameters() if p.grad is not None])
+    return torch.cat([weight.grad.flatten() for weight in parallel.parameters() if weight.grad is not None])
 
 
 def gradients_by_rank(rank: int, size: int, seed: int, windows: dict[str, list[list[int]]]) -> dict:
@@ -106,11 +106,11 @@ def gradients_by_rank(rank: int, size: int, seed: int, windows: dict[str, list[l
     for name, counts in windows.items():
         total, own = sum(map(sum, counts)), sum(counts[rank])
         scenes = Simulator(preset("student")).draw(total, scene_generator(seed, "windows"))
-        pieces = iter(cut(scenes, [count for of in counts for count in of]))
-        mine = [[next(pieces) for _ in of] for of in counts][rank]
+        micro_batches = iter(cut(scenes, [count for of_rank in counts for count in of_rank]))
+        mine = [[next(micro_batches) for _ in of_rank] for of_rank in counts][rank]
         rules = {"each rank its own mean": (1 / own, True), "mean over all scenes": (size / total, True)}
         rules |= {"mean over all scenes, without R": (1 / total, True)}
-        if len({len(of) for of in counts}) == 1:  # or a rank would wait for a reduction that another never joins
+        if len({len(of_rank) for of_rank in counts}) == 1:  # else a rank waits for a reduction that another never joins
             rules |= {"without no_sync": (size / total, False)}
         of_window = {}
         for rule, (share, hush) in rules.items():
@@ -135,7 +135,7 @@ def reductions_in_order(
     )
     scenes = Simulator(preset("student")).draw(4, scene_generator(seed, "windows"))
     met, in_vain = [], False
-    dist.barrier()  # so that a slow start uses up no patience
+    dist.barrier()  # so that a slow start does not use up the patience
     try:
         for window in range(1, windows + 1):
             for _ in range(micro_batches[rank]):
@@ -143,14 +143,14 @@ def reductions_in_order(
                 met.append(window)
     except RuntimeError:  # gloo's timeout
         in_vain = True
-    dist.barrier()  # in the default group, which waits longer: a rank that left early would be an error for the others
+    dist.barrier()  # in the default group, which waits longer; if a rank left early, the others would fail
     return met, in_vain
 
 
 def counted(reductions: list[int], bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """Reduce a bucket of gradients as DistributedDataParallel does, and record it."""
     reductions.append(bucket.buffer().numel())
-    assert dist.group.WORLD is not None  # the ranks have met
+    assert dist.group.WORLD is not None  # set by init_process_group
     return allreduce_hook(dist.group.WORLD, bucket)
 
 

@@ -1,4 +1,4 @@
-"""Cut windows in different ways, and build networks that depend on it."""
+"""Cut windows into micro-batches in different ways, and build networks whose results depend on the cut."""
 
 import copy
 from itertools import accumulate

@@ -6,7 +6,7 @@ from covlab.training.trainer import Trainer
 
 
 def record_overflows(trainer: Trainer) -> list[bool]:
-    """Return a list to which each window of ``trainer`` adds whether backward left a gradient that is not finite."""
+    """Return a list. Each window of ``trainer`` then appends to it whether the window's gradient was not finite."""
     overflowed: list[bool] = []
     sanitize = trainer.sanitize
 
@@ -14,7 +14,7 @@ def record_overflows(trainer: Trainer) -> list[bool]:
         overflowed.append(not gradient_of(trainer).isfinite().all().item())
         sanitize()
 
-    trainer.sanitize = watched  # type: ignore[method-assign]  # of this run alone
+    trainer.sanitize = watched  # type: ignore[method-assign]  # only of this run
     return overflowed
 
 

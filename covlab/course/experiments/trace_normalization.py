@@ -36,7 +36,7 @@ def two_truths(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def surfaces(seed: int, points: int = 81) -> Surfaces:
-    """Return both errors of x R + y R' against R, for positive x and y."""
+    """Return both errors between x R + y R' and the truth R, for positive x and y."""
     R, other = two_truths(seed)
     x = torch.linspace(0.02, 3.0, points, dtype=torch.float64)
     mixtures = (x.view(1, -1, 1, 1) * R + x.view(-1, 1, 1, 1) * other).flatten(0, 1)
@@ -54,7 +54,7 @@ class ErrorGradient:
 
 
 def slope(measure: Callable[[Tensor, Tensor], Tensor], scale: float, seed: int) -> ErrorGradient:
-    """Return the gradient of ``measure`` at R̂ = scale · (R + R')/2, against R."""
+    """Return error and gradient of ``measure`` between R̂ = scale · (R + R')/2 and the truth R."""
     R, other = two_truths(seed)
     estimate = (scale * (R + other) / 2).requires_grad_()
     error = measure(estimate[None], R[None])[0]
@@ -72,7 +72,7 @@ def walk(
     start: float = 1.0,
     device: str | torch.device = "cpu",
 ) -> Walk:
-    """Minimize the mean NMSE over batches of 16 scenes, from ``start`` times a noisy identity."""
+    """Minimize the mean NMSE over batches of 16 scenes. R̂ starts as ``start`` times a noisy identity."""
     scenes = Simulator(STUDENT, device).draw(SCENES, scene_generator(seed, "walk", device=device)).covariance()
     held_out = Simulator(STUDENT, device).draw(512, scene_generator(seed, "walk held out", device=device)).covariance()
     generator = torch.Generator().manual_seed(seed)
@@ -100,7 +100,7 @@ def walk(
     return Walk(norms, turns, gradients, radial, validation)
 
 
-# ---------------------------------------------------------------- where floating point ends
+# ---------------------------------------------------------------- the range of floating point
 
 
 def half_error(scale: float, dtype: torch.dtype, seed: int) -> float:
@@ -116,7 +116,7 @@ def half_error(scale: float, dtype: torch.dtype, seed: int) -> float:
 
 
 def clamped(estimate: Tensor, truth: Tensor) -> Tensor:
-    """Return the NMSE with the trace clamped to at least 1e-8, against division by zero: two [B, N, N] -> [B]."""
+    """Return the NMSE with the trace clamped to at least 1e-8, to avoid dividing by zero: two [B, N, N] -> [B]."""
     trace = estimate.diagonal(dim1=1, dim2=2).real.sum(dim=1).clamp(min=EPS)
     return plain_error(estimate * (estimate.shape[1] / trace).view(-1, 1, 1), truth)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 def another_worker(study: str, storage: str, trials: int) -> Iterator[list[str]]:
     """Let a second process join ``study`` until it holds ``trials`` finished trials.
 
-    The list holds the lines of its output, once it has ended.
+    The list that this yields is empty at first; it gets the lines of the worker's output when the worker has ended.
 
     Raises:
         RuntimeError: the worker failed; the message is its error output.

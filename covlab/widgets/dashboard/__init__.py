@@ -16,7 +16,7 @@ NOTEBOOK = "from covlab.widgets.dashboard import Dashboard\nDashboard({fault!r},
 
 
 class Dashboard(ScalingBugExplorer):
-    """:class:`ScalingBugExplorer` in large type; a button shows the code difference below the picture."""
+    """:class:`ScalingBugExplorer` in large type. A button shows the code difference below the picture."""
 
     title = "The same training loop twice, from one seed. What is different?"
     letters = 1.8
@@ -37,7 +37,7 @@ class Dashboard(ScalingBugExplorer):
 
     def picture_of(self, state: dict) -> tuple[Figure, str]:
         figure, alt = super().picture_of(state)
-        figure.subplots_adjust(top=0.92)  # unlike a still, it has no title
+        figure.subplots_adjust(top=0.92)  # the dashboard's picture has no title, so it needs less space at the top
         return figure, alt
 
 
@@ -47,7 +47,7 @@ def serve(fault: str, seed: int, browser: bool) -> None:
     cell = nbformat.v4.new_code_cell(NOTEBOOK.format(fault=fault, seed=seed))
     spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=spec), folder / "dashboard.ipynb")
-    # Voila looks for templates there.
+    # Voila looks for voila/templates in every folder of JUPYTER_PATH.
     templates = str(Path(__file__).parent)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [templates, os.environ.get("JUPYTER_PATH")]))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -60,7 +60,7 @@ def serve(fault: str, seed: int, browser: bool) -> None:
         "--Voila.ip=127.0.0.1",
         "--template=covlab",
         "--theme=light",
-        # This extension needs another JupyterLab than voila's own.
+        # This extension needs a different JupyterLab from the one that Voila includes.
         "--VoilaConfiguration.extension_denylist=jupyterlab-jupytext",
         *([] if browser else ["--no-browser"]),
     ]
