@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from covlab.networks.model import BackProjectionNet, SnapshotConvNet
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes, FreshScenes
-from covlab.training.checkpoint import CheckpointError, RunFolder, load_parameters, read_checkpoint
+from covlab.training.checkpoint import FORMAT, PARTS, CheckpointError, RunFolder, load_parameters, read_checkpoint
 from covlab.training.progress import Silent
 from covlab.training.recipe import Recipe
 from covlab.training.trainer import Trainer
@@ -123,12 +124,89 @@ def test_best_is_what_was_validated(tmp_path: Path) -> None:
     assert run.average is not None and not torch.equal(run.average, run.vector)
 
 
-def test_before_the_first_checkpoint_a_run_starts_anew(tmp_path: Path) -> None:
+def test_before_the_first_checkpoint_a_run_starts_from_scratch(tmp_path: Path) -> None:
     trainer(tmp_path / "whole").fit()
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "ledger.jsonl").write_text('{"window": 1, "los')
     trainer(tmp_path / "empty").resume().fit()
     assert_same_run(tmp_path / "empty", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kept", ["previous.pt", "best.pt", "epochs.json", "ledger.jsonl"])
+def test_a_run_without_its_last_checkpoint_is_not_started_over(tmp_path: Path, kept: str) -> None:
+    trainer(tmp_path / "whole").fit()
+    trainer(tmp_path / "hurt").fit()
+    for path in list((tmp_path / "hurt").iterdir()):
+        if path.name not in (kept, "previous.pt"):
+            path.unlink()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "hurt").iterdir()}
+    with pytest.raises(CheckpointError, match=r"last\.pt: no such checkpoint.*resume with previous=True"):
+        trainer(tmp_path / "hurt").resume()
+    with pytest.raises(FileExistsError, match=kept.replace(".", r"\.")):
+        trainer(tmp_path / "hurt").fit()
+    after = {path.name: path.read_bytes() for path in (tmp_path / "hurt").iterdir() if path.name != ".lock"}
+    assert after == before
+    if kept == "ledger.jsonl":
+        trainer(tmp_path / "hurt").resume(previous=True).fit()
+        assert (tmp_path / "hurt" / "ledger.jsonl").read_text() == (tmp_path / "whole" / "ledger.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda rows: rows[:3] + rows[4:],
+        lambda rows: [*rows[:3], *rows[2:]],
+        lambda rows: [rows[1], rows[0], *rows[2:]],
+        lambda rows: [*rows[:3], rows[3][:20] + "\n", *rows[4:]],
+        lambda rows: [*rows[:3], "[]\n", *rows[4:]],
+        lambda rows: rows[:3],
+    ],
+    ids=["missing", "twice", "swapped", "cut", "not a row", "short"],
+)
+def test_a_ledger_that_is_not_windows_1_to_n_is_refused(
+    tmp_path: Path, damage: Callable[[list[str]], list[str]]
+) -> None:
+    trainer(tmp_path).fit()
+    ledger = tmp_path / "ledger.jsonl"
+    ledger.write_text("".join(damage(ledger.read_text().splitlines(keepends=True))))
+    before = ledger.read_bytes()
+    with pytest.raises(
+        CheckpointError, match=r"ledger\.jsonl: (line \d+ must be the row of window|the checkpoint needs)"
+    ):
+        trainer(tmp_path).resume()
+    assert ledger.read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [{"format": 0}, {"format": None}, {"scaler": None}], ids=str)
+def test_a_checkpoint_of_another_release_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    trainer(tmp_path).fit()
+    state = read_checkpoint(tmp_path / "last.pt") | change
+    torch.save(
+        {name: value for name, value in state.items() if value is not None or name == "random_device"},
+        tmp_path / "last.pt",
+    )
+    with pytest.raises(CheckpointError, match=r"last\.pt: (has format 0|not a checkpoint of this release.*missing)"):
+        trainer(tmp_path).resume()
+
+
+def test_a_file_system_without_hard_links_trains_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    trainer(tmp_path / "run").fit()
+    monkeypatch.undo()
+    trainer(tmp_path / "whole").fit()
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    ours, theirs = (read_checkpoint(tmp_path / name / "previous.pt") for name in ("run", "whole"))
+    assert same(ours, theirs)
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    trainer(tmp_path).begin()
+    (tmp_path / ".last.pt.4711").write_text("half")
+    trainer(tmp_path).resume().fit()
+    assert not list(tmp_path.glob(".*.4711"))
 
 
 def test_checkpoint_from_before_the_first_window_is_resumed(tmp_path: Path) -> None:
@@ -261,6 +339,98 @@ def test_run_survives_sigkill(tmp_path: Path, reference: tuple[Path, float]) -> 
     _survives_kills(tmp_path, reference, 3)
 
 
+IN_USE = """
+import os, signal, sys
+from covlab.training.trainer import Trainer
+
+def held(self, window, honest=Trainer.train_window):
+    honest(self, window)
+    print("training", flush=True)
+    sys.stdin.readline()
+
+Trainer.train_window = held
+from covlab.cli.main import main
+main()
+"""
+
+
+def test_a_run_is_continued_by_one_process_at_a_time(tmp_path: Path, reference: tuple[Path, float]) -> None:
+    folder = tmp_path / "run"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", IN_USE, *RUN, "--folder", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    while holder.stdout.readline() != "training\n":
+        assert holder.poll() is None
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    second = subprocess.run([*COVLAB, "train", "--resume", str(folder)], check=False, capture_output=True, text=True)
+    assert second.returncode == 1 and "Traceback" not in second.stderr
+    assert f"Error: {folder} is in use by process {holder.pid}: wait until it ends" in second.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    holder.kill()  # and the system releases its lock
+    holder.wait()
+    covlab("train", "--resume", folder)
+    assert_same_run(folder, reference[0])
+
+
+def test_a_trainer_that_another_process_has_overtaken_is_refused(tmp_path: Path, reference: tuple[Path, float]) -> None:
+    trainer(tmp_path / "run", windows=12).begin()
+    late = trainer(tmp_path / "run", windows=12).resume()
+    trainer(tmp_path / "run", windows=12).resume().fit()
+    rows = (tmp_path / "run" / "ledger.jsonl").read_text()
+    with pytest.raises(CheckpointError, match="another process has continued this run; resume it again"):
+        late.fit()
+    assert (tmp_path / "run" / "ledger.jsonl").read_text() == rows
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_preempted_run_saves_and_says_how_to_continue(
+    tmp_path: Path, reference: tuple[Path, float], number: signal.Signals
+) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_USE, *RUN, "--folder", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    while process.stdout.readline() != "training\n":
+        assert process.poll() is None
+    process.send_signal(number)
+    output, _ = process.communicate("\n")
+    assert process.returncode == 0 and "Interrupted after window 1 of 30" in output
+    assert f"covlab train --resume {folder}" in output
+    assert read_checkpoint(folder / "last.pt")["position"]["window"] == 1
+    covlab("train", "--resume", folder)
+    assert_same_run(folder, reference[0])
+
+
+def test_a_second_interrupt_says_how_to_continue(tmp_path: Path, reference: tuple[Path, float]) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-c", IN_USE, *RUN, "--folder", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    while process.stdout.readline() != "training\n":
+        assert process.poll() is None
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    output, errors = process.communicate()
+    assert process.returncode == 1 and "Traceback" not in errors
+    assert f"to continue from the last checkpoint: covlab train --resume {folder}" in output
+    covlab("train", "--resume", folder)
+    assert_same_run(folder, reference[0])
+
+
 @pytest.mark.slow
 def test_run_survives_sigkill_at_many_moments(tmp_path: Path, reference: tuple[Path, float]) -> None:
     _survives_kills(tmp_path, reference, 20)
@@ -277,9 +447,9 @@ def test_run_survives_being_killed_again_and_again(tmp_path: Path, reference: tu
 
 
 KILLED_WHILE_SAVING = """
-import os, signal, sys, torch
+import os, signal, sys
 import covlab.training.checkpoint as checkpoint
-honest, left = torch.save, int(sys.argv.pop(1))
+honest, left = checkpoint._save, int(sys.argv.pop(1))
 
 def half_a_save(state, path):
     global left
@@ -289,7 +459,7 @@ def half_a_save(state, path):
         os.truncate(path, os.path.getsize(path) // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 
-torch.save = half_a_save
+checkpoint._save = half_a_save
 from covlab.cli.main import main
 main()
 """
@@ -310,10 +480,40 @@ def test_run_survives_sigkill_during_a_save(tmp_path: Path, reference: tuple[Pat
     assert_same_run(folder, reference[0])
 
 
+def test_a_full_disk_is_named_and_costs_no_checkpoint(tmp_path: Path, reference: tuple[Path, float]) -> None:
+    """A limit on the size of a file fails where a full disk does: in the middle of a write."""
+    folder = tmp_path / "a run"
+    _kill_after(folder, 0)
+    before = {path.name: path.read_bytes() for path in folder.glob("*.*") if not path.name.startswith(".")}
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
+    program = limited + "from covlab.cli.main import main; main()"
+    failed = subprocess.run(
+        [sys.executable, "-c", program, "train", "--resume", str(folder)], check=False, capture_output=True, text=True
+    )
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    assert failed.stderr.startswith("Error: File too large: ")
+    assert failed.stderr.endswith(f"to resume from the last checkpoint: covlab train --resume '{folder}'\n")
+    assert before["last.pt"] in [path.read_bytes() for path in folder.glob("*.pt")]
+    covlab("train", "--resume", folder)
+    assert_same_run(folder, reference[0])
+
+
+@pytest.mark.parametrize("change", [{"recipe": 3}, {"network": "Nothing"}, {"scenes": {}}, {"width": "wide"}], ids=str)
+def test_an_edited_configuration_is_refused(
+    tmp_path: Path, reference: tuple[Path, float], change: dict[str, Any]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(reference[0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | change))
+    refused = subprocess.run([*COVLAB, "train", "--resume", str(folder)], check=False, capture_output=True, text=True)
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr and "Error: " in refused.stderr
+
+
 def test_folder_keeps_a_whole_checkpoint_at_every_moment(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder, state = RunFolder(tmp_path), dict.fromkeys(PARTS, 0) | {"format": FORMAT}
     folder.begin({})
     for number in range(3):
-        folder.save_last({"number": number})
-    assert folder.load() == {"number": 2} and folder.load(previous=True) == {"number": 1}
+        folder.save_last(state | {"position": number})
+    assert folder.load() == state | {"position": 2} and folder.load(previous=True) == state | {"position": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "last.pt", "ledger.jsonl", "previous.pt"]

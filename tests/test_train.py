@@ -40,6 +40,7 @@ def test_run_logs_what_it_does_and_where_its_files_are(run: tuple[Path, str]) ->
     assert re.search(r"NMSE on 2048 held-out scenes: mean 0\.\d{4}, median 0\.\d{4}\n  SNR  -5 to  0 dB", output)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert files == {
+        ".lock",
         "config.json",
         "ledger.jsonl",
         "epochs.json",
@@ -96,7 +97,8 @@ def test_minutes_become_windows_and_are_stored(tmp_path: Path) -> None:
     "arguments, message",
     [
         (["--windows", 0], "windows must be a whole number of at least 1, got 0"),
-        (["--learning-rate", -1], "learning_rate must be a finite number above 0, got -1.0"),
+        (["--learning-rate", 1e39], "learning_rate must be a finite number above 0 and at most 3.40282e+38, got 1e+39"),
+        (["--learning-rate", -1], "learning_rate must be a finite number above 0 and at most 3.40282e+38, got -1.0"),
         (["--accumulation", 0], "accumulation must be a whole number of at least 1, got 0"),
         (["--micro-batch", 0], "micro_batch must be a whole number of at least 1, got 0"),
         (["--epoch", 0], "epoch must be a whole number of at least 1, got 0"),

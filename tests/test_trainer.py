@@ -380,9 +380,7 @@ def spoiled(name: str, scene: int = 70, value: float = math.nan) -> Batch:
 def test_bad_input_in_the_first_window_stops_before_any_step(name: str, value: float) -> None:
     run = trainer(spoiled(name, value=value), micro_batch=100)
     before = run.vector.clone()
-    with pytest.raises(
-        ValueError, match=f"^{name} of the first window holds NaN or inf, first in scene [0-9]+ of a micro-batch of 100"
-    ):
+    with pytest.raises(ValueError, match=f"^{name} of the first window holds NaN or inf, first in scene [0-9]+ of 100"):
         run.fit()
     assert run.window == 0 and torch.equal(run.vector, before)
 
@@ -390,7 +388,7 @@ def test_bad_input_in_the_first_window_stops_before_any_step(name: str, value: f
 def test_bad_input_in_a_later_window_is_named_at_the_next_flush() -> None:
     order = torch.randperm(100, generator=scene_generator(0, "order", 0))
     run = trainer(spoiled("y", scene=int(order[70])))
-    with pytest.raises(ValueError, match="^y of window 2 holds NaN or inf, first in scene 6 of a micro-batch of 16"):
+    with pytest.raises(ValueError, match="^y of window 2 holds NaN or inf, first in scene 6 of 16"):
         run.fit()
     assert torch.isfinite(run.vector).all()
 
@@ -399,6 +397,29 @@ def test_wrong_dtype_is_refused_before_any_step() -> None:
     doubled = replace(SCENES, y=SCENES.y.double())
     run = trainer(doubled)
     with pytest.raises(ValueError, match="y must be torch.float32, got torch.float64"):
+        run.fit()
+    assert run.window == 0
+
+
+@pytest.mark.parametrize("setting", [{"windows": 1}, {"windows": 5}, {"windows": 40, "patience": 1}], ids=str)
+def test_a_run_that_ends_while_its_loss_is_not_finite_is_an_error(
+    setting: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if the windows or the patience end before ``nonfinite_limit``."""
+    run = trainer(**setting)
+    honest = run.loss.cov
+    monkeypatch.setattr(run.loss, "cov", lambda *arguments: honest(*arguments) * torch.nan)
+    with pytest.raises(NonFiniteLoss, match="first in window 1, in the term cov"):
+        run.fit()
+
+
+@pytest.mark.parametrize("name", ["y", "snr_db", "steering", "power", "weight"])
+def test_validation_that_is_not_finite_is_refused_before_any_step(name: str) -> None:
+    run = trainer()
+    broken = getattr(SCENES[:8], name).clone()
+    broken[3] = torch.nan
+    run.validation = replace(SCENES[:8], **{name: broken})
+    with pytest.raises(ValueError, match=f"{name} of validation holds NaN or inf, first in scene 3 of 8"):
         run.fit()
     assert run.window == 0
 
@@ -425,7 +446,7 @@ def test_run_whose_loss_stays_nonfinite_stops_and_says_where(tmp_path: Path, mon
         run.fit()
     assert torch.isfinite(run.vector).all()
     assert read_checkpoint(tmp_path / "last.pt")["position"]["window"] <= 2
-    assert not list(tmp_path.glob(".*"))
+    assert [path.name for path in tmp_path.glob(".*")] == [".lock"]
 
 
 def test_a_few_nonfinite_windows_do_not_stop_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

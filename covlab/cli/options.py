@@ -18,9 +18,9 @@ no_browser_option = click.option("--no-browser", is_flag=True, help="Do not open
 
 
 @contextmanager
-def refusals(*kinds: type[Exception]) -> Iterator[None]:
+def refusals(*kinds: type[Exception], prefix: str = "") -> Iterator[None]:
     """Show exceptions of these kinds as an error message without a traceback; the command exits with 1."""
     try:
         yield
     except kinds as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(f"{prefix}{error}") from error

@@ -1,6 +1,7 @@
 """`covlab train`: train a network from a shell. A run's folder holds its settings, so the run can be resumed."""
 
 import json
+import shlex
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -154,22 +155,36 @@ def train(
                 if minutes is not None:
                     config["recipe"]["windows"] = windows_within(config, minutes, device, ranks)
                     say(f"{minutes:g} minutes: {config['recipe']['windows']} windows on this machine")
-            trainer = build(config, device, folder=folder, debug=debug, ranks=ranks)
+            with refusals(
+                LookupError, TypeError, AttributeError, prefix=f"{folder / 'config.json'} was edited or damaged: "
+            ):
+                trainer = build(config, device, folder=folder, debug=debug, ranks=ranks)
             say(f"folder {folder}")
             if resume is not None:
                 trainer.resume(previous)
                 say(f"resuming after window {trainer.window} of {trainer.recipe.windows}")
-            trainer.fit()
-            _summary(trainer, folder, say)
+            try:
+                trainer.fit()
+                _summary(trainer, folder, say)
+            except KeyboardInterrupt:  # the second one: the first ends the run in order
+                say(f"to continue from the last checkpoint: {_command(folder, ranks.size)}")
+                raise
             if trainer.window < trainer.recipe.windows and not trainer.out_of_patience():
                 say(f"to continue: {_command(folder, ranks.size)}")
     except RankLost as error:
         again = "" if folder is None else f"; to resume the run: {_command(folder, ranks.size)}"
         raise click.ClickException(f"{error}{again}") from error
+    except FileExistsError:
+        raise
+    except OSError as error:
+        again = "" if folder is None else f"; to resume from the last checkpoint: {_command(folder, ranks.size)}"
+        raise click.ClickException(f"{error.strerror or error}: {error.filename or folder}{again}") from error
 
 
 def _command(folder: Path, ranks: int) -> str:
-    return ("covlab" if ranks == 1 else f"torchrun --nproc-per-node {ranks} -m covlab") + f" train --resume {folder}"
+    return (
+        "covlab" if ranks == 1 else f"torchrun --nproc-per-node {ranks} -m covlab"
+    ) + f" train --resume {shlex.quote(str(folder))}"
 
 
 def _processes(ranks: int) -> str:

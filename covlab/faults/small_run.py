@@ -102,7 +102,7 @@ def in_turn(*runs: Trainer) -> Iterator[float]:
                 next(windows)
             except (StopIteration, NonFiniteLoss):
                 del going[run]
-                if run.stopped:
+                if run.stopped and run.window_of_epoch:
                     run.end_epoch()
         yield min((run.window / run.recipe.windows for run in going), default=1.0)
 

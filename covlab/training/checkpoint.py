@@ -1,14 +1,18 @@
 """Save and load everything that an exact resume needs, with atomic writes and checksums; no file can run code."""
 
+import io
 import json
 import os
+import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 if TYPE_CHECKING:
@@ -19,20 +23,41 @@ if TYPE_CHECKING:
     from covlab.training.trainer import Trainer
 
 
+FORMAT = 1
+"""The version of what :func:`capture` saves. It changes when an older release could not resume from it."""
+
+PARTS = (
+    *("format", "config", "faults", "model", "optimizer", "scaler", "average", "counters", "position", "history"),
+    *("random", "random_device"),
+)
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint is missing, damaged, or from another run; the message names the file and the reason."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write(temporary path)``, then replace ``path`` with that file in one move."""
+    """Call ``write(temporary path)``, then replace ``path`` with that file in one move that survives a power loss."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        temporary.unlink(missing_ok=True)
         write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows cannot sync a folder
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_checkpoint(path: Path) -> dict:
@@ -61,11 +86,19 @@ def load_parameters(model: nn.Module, path: Path, allow_faults: bool = False) ->
             (unless ``allow_faults``).
     """
     state = read_checkpoint(path)
+    check_parts(path, state, ("faults", "model"))
     refuse_faults(path, state["faults"], allow_faults)
     try:
         model.load_state_dict(state["model"])
     except RuntimeError as error:
         raise CheckpointError(f"{path}: from another network than {type(model).__name__} ({error})") from error
+
+
+def check_parts(path: Path, state: object, parts: tuple[str, ...]) -> None:
+    """Raise CheckpointError unless ``state`` is a dict with these parts."""
+    missing = [part for part in parts if not isinstance(state, dict) or part not in state]
+    if missing:
+        raise CheckpointError(f"{path}: not a checkpoint of this release of covlab, {', '.join(missing)} missing")
 
 
 def refuse_faults(path: Path, faults: list[str], allowed: bool) -> None:
@@ -82,8 +115,11 @@ class RunFolder:
     With ``writes`` False, never write the JSON files and checkpoints, because another process does.
     """
 
+    NAMES = ("config.json", "ledger.jsonl", "epochs.json", "last.pt", "previous.pt", "best.pt")
+
     def __init__(self, path: Path | str, writes: bool = True):
         self.path, self.writes = Path(path), writes
+        self.known: tuple[int, int] | None = None  # the last checkpoint that this object wrote or read
 
     @property
     def ledger(self) -> Path:
@@ -93,17 +129,64 @@ class RunFolder:
     def best(self) -> Path:
         return self.path / "best.pt"
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from training in the folder. The system releases the lock if this process dies.
+
+        Raises:
+            CheckpointError: another process trains there, or has trained there since this object read the checkpoint.
+        """
+        if not self.writes or (self.path.exists() and not os.access(self.path, os.W_OK)):
+            yield
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        holder = self.path / ".lock"
+        lock = FileLock(holder, timeout=0, thread_local=False, is_singleton=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise CheckpointError(
+                f"{self.path} is in use by process {holder.read_text() or 'unknown'}: wait until it ends, or choose "
+                "another folder"
+            ) from None
+        try:
+            holder.write_text(str(os.getpid()))
+            if self.known is not None and self.known != self._last():
+                raise CheckpointError(f"{self.path}: another process has continued this run; resume it again")
+            for name in self.NAMES:  # left behind by a process that was killed while it wrote
+                for temporary in self.path.glob(f".{name}.*"):
+                    temporary.unlink()
+            yield
+        finally:
+            lock.release()
+
+    def _last(self) -> tuple[int, int] | None:
+        """Tell one last checkpoint from another."""
+        path = self.path / "last.pt"
+        if not path.exists():
+            return None
+        found = path.stat()
+        return found.st_ino, found.st_mtime_ns
+
     def begin(self, config: dict) -> None:
         """Prepare the folder for a new run.
 
         Raises:
             FileExistsError: it already holds a run.
         """
-        if (self.path / "last.pt").exists():
-            raise FileExistsError(f"{self.path} already holds a run: resume it or choose another folder")
+        if kept := self.kept():
+            raise FileExistsError(
+                f"{self.path} already holds a run ({', '.join(kept)}): resume it or choose another folder"
+            )
         self.path.mkdir(parents=True, exist_ok=True)
         self.ledger.write_text("")  # a resume needs the file, even before the first row
         self.write_json("config.json", config)
+
+    def kept(self) -> list[str]:
+        """The names of the files in the folder that hold results of a run."""
+        signs = {"epochs.json": b"{", "ledger.jsonl": b"\n"}  # these files have results from the first row on
+        found = [path for name in self.NAMES[1:] if (path := self.path / name).exists()]
+        return [path.name for path in found if path.name not in signs or signs[path.name] in path.read_bytes()]
 
     def write_json(self, name: str, content: object) -> None:
         if self.writes:
@@ -115,28 +198,31 @@ class RunFolder:
             return
         last = self.path / "last.pt"
         if last.exists():
-            kept = self.path / f".previous.{os.getpid()}"
-            kept.unlink(missing_ok=True)
-            os.link(last, kept)
-            kept.replace(self.path / "previous.pt")
-        write_atomically(last, lambda path: torch.save(state, path))
+            write_atomically(self.path / "previous.pt", lambda path: _link_or_copy(last, path))
+        write_atomically(last, lambda path: _save(state, path))
+        self.known = self._last()
 
     def save_best(self, state: dict) -> None:
         if self.writes:
-            write_atomically(self.best, lambda path: torch.save(state, path))
+            write_atomically(self.best, lambda path: _save(state, path))
 
     def load(self, previous: bool = False) -> dict | None:
         """Return the state to resume from, or None if the run has not saved any yet.
 
         Raises:
-            CheckpointError: the checkpoint is damaged, or ``previous`` and there is none. If ``previous.pt`` exists,
-                the message says how to use it.
+            CheckpointError: the checkpoint is damaged, missing, or from another release. If ``previous.pt`` exists, the
+                message says how to use it.
         """
         path = self.path / ("previous.pt" if previous else "last.pt")
-        if not path.exists() and not previous:
+        self.known = self._last()
+        if not previous and not self.kept():
             return None
         try:
-            return read_checkpoint(path)
+            state = read_checkpoint(path)
+            check_parts(path, state, PARTS)
+            if state["format"] != FORMAT:
+                raise CheckpointError(f"{path}: has format {state['format']}, and this release reads format {FORMAT}")
+            return state
         except CheckpointError as error:
             if previous or not (self.path / "previous.pt").exists():
                 raise
@@ -146,9 +232,23 @@ class RunFolder:
             ) from error
 
 
+def _save(state: dict, path: Path) -> None:
+    buffer = io.BytesIO()  # a full disk is an OSError then, and not a RuntimeError that does not name it
+    torch.save(state, buffer)
+    path.write_bytes(buffer.getbuffer())
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # some file systems have no hard links
+        shutil.copyfile(source, target)
+
+
 def capture(trainer: "Trainer") -> dict[str, Any]:
     """Return everything that an exact resume of ``trainer`` needs, as tensors and plain values."""
     return {
+        "format": FORMAT,
         "config": trainer.config(),
         "faults": list(trainer.faults),
         "model": trainer.model.state_dict(),

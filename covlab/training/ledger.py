@@ -1,6 +1,5 @@
 """The log of a run: one row per window, which stays on the device until a flush brings many to the host at once."""
 
-import itertools
 import json
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from covlab.scenes.batch import Batch
-from covlab.training.checkpoint import write_atomically
+from covlab.training.checkpoint import CheckpointError, sync, write_atomically
 from covlab.training.loss import Losses
 from covlab.training.ranks import ALONE, Ranks
 
@@ -51,22 +50,36 @@ class Ledger:
                 file.writelines(json.dumps(row) + "\n" for row in fresh)
         return fresh
 
+    def sync(self) -> None:
+        """Wait until the flushed rows are on the disk."""
+        if self.path is not None and self.writes and self.path.exists():
+            sync(self.path)
+
     def cut_back_to(self, windows: int) -> None:
         """Keep the file's first ``windows`` rows. Remove every later row from file and memory.
 
         Raises:
-            ValueError: there is no file, or it holds fewer rows.
+            CheckpointError: there is no file, or it does not begin with the rows of windows 1, 2, … in order.
         """
         if self.path is None or not self.path.exists():
-            raise ValueError(f"ledger must be a file to cut back to window {windows}, got {self.path}")
-        with self.path.open() as file:
-            lines = list(itertools.islice(file, windows))
-        if len(lines) < windows:
-            raise ValueError(f"{self.path} must hold at least {windows} rows, got {len(lines)}")
-        self.rows = [json.loads(line) for line in lines]
+            raise CheckpointError(f"{self.path}: no such ledger; the checkpoint needs its first {windows} rows")
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        kept, self.rows = lines[:windows], []
+        for number, line in enumerate(kept, 1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict) or row.get("window") != number:
+                raise CheckpointError(
+                    f"{self.path}: line {number} must be the row of window {number}, got {line[:60]!r}"
+                )
+            self.rows.append(row)
+        if len(kept) < windows:
+            raise CheckpointError(f"{self.path}: the checkpoint needs {windows} rows, and it holds {len(kept)}")
         self._pending.clear()
-        if self.writes:
-            write_atomically(self.path, lambda path: path.write_text("".join(lines)))
+        if self.writes and len(lines) > windows:
+            write_atomically(self.path, lambda path: path.write_bytes(b"".join(kept)))
 
     def columns(self) -> dict[str, list[float]]:
         """Return {column: values}, for ``pandas.DataFrame``; NaN where a row lacks a column."""

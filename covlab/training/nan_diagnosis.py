@@ -1,10 +1,11 @@
 """Refuse inputs that are NaN or infinite, and explain losses that are NaN or infinite."""
 
 import math
+from dataclasses import fields
 
 import torch
 
-from covlab.scenes.batch import CONTRACT, Batch
+from covlab.scenes.batch import Batch
 
 
 class NonFiniteLoss(RuntimeError):
@@ -16,12 +17,15 @@ def check_inputs(window: list[Batch], name: str, device: torch.device) -> None:
     for micro_batch in window:
         if micro_batch.y.device.type != device.type:
             raise ValueError(f"scenes must be on the model's device {device}, got {micro_batch.y.device}")
-        for tensor in CONTRACT:
-            finite = getattr(micro_batch, tensor).isfinite().view(len(micro_batch), -1).all(dim=1)
+        for field in fields(micro_batch):
+            tensor = getattr(micro_batch, field.name)
+            if tensor is None:
+                continue
+            finite = tensor.isfinite().reshape(len(micro_batch), -1).all(dim=1)
             if not finite.all():
                 raise ValueError(
-                    f"{tensor} of {name} holds NaN or inf, first in scene {(~finite).nonzero()[0].item()} of a "
-                    f"micro-batch of {len(finite)}"
+                    f"{field.name} of {name} holds NaN or inf, first in scene {(~finite).nonzero()[0].item()} of "
+                    f"{len(finite)}"
                 )
 
 

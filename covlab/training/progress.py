@@ -101,7 +101,7 @@ def suited() -> Lines:
 
 @contextmanager
 def interrupt_as_flag(agreed: Callable[[bool], bool] = bool) -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT into a flag, and yield a function that reads it. A second SIGINT interrupts at once.
+    """Turn the first SIGINT or SIGTERM into a flag, and yield a function that reads it. A second interrupts at once.
 
     ``agreed`` is applied to the flag at each reading, so all ranks can agree on it. In a thread other than the main
     one, the flag is never set, because only the main thread gets signals.
@@ -116,8 +116,9 @@ def interrupt_as_flag(agreed: Callable[[bool], bool] = bool) -> Iterator[Callabl
             raise KeyboardInterrupt
         flag.set()
 
-    before = signal.signal(signal.SIGINT, raise_flag)
+    before = {number: signal.signal(number, raise_flag) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: agreed(flag.is_set())
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

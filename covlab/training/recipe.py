@@ -11,15 +11,17 @@ from covlab.arguments import check_fields, number, one_of, whole_number
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 OPTIMIZERS = ("adamw", "sgd")
 
+LARGEST = torch.finfo(torch.float32).max  # a larger number is infinite on the device
+
 FIELDS = {
     "windows": whole_number(1),
     "accumulation": whole_number(1),
     "optimizer": one_of(OPTIMIZERS),
-    "learning_rate": number(above=0),
-    "head_learning_rate": number(above=0).or_none("the learning rate of all"),
+    "learning_rate": number(above=0, most=LARGEST),
+    "head_learning_rate": number(above=0, most=LARGEST).or_none("the learning rate of all"),
     "momentum": number(least=0, below=1),
-    "weight_decay": number(least=0),
-    "clip": number(above=0).or_none("no clipping"),
+    "weight_decay": number(least=0, most=LARGEST),
+    "clip": number(above=0, most=LARGEST).or_none("no clipping"),
     "precision": one_of(PRECISIONS),
     "warmup": whole_number(0),
     "ema_decay": number(least=0, below=1).or_none("no average"),

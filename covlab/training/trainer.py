@@ -6,7 +6,7 @@ Read ``Trainer.windows`` first. It calls the methods below it, and each of them 
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -136,9 +136,8 @@ class Trainer:
                 if interrupted() and self.window < self.recipe.windows:
                     self.flush_and_report(now=True)
                     self.save()
-                    self.progress.say(
-                        f"Interrupted after window {self.window} of {self.recipe.windows}; fit() continues from here."
-                    )
+                    done = f"{self.window} of {self.recipe.windows}"
+                    self.progress.say(f"Interrupted after window {done}; the run can continue from here.")
                     break
         return self
 
@@ -152,8 +151,10 @@ class Trainer:
             NonFiniteLoss: the loss was not finite for ``recipe.nonfinite_limit`` consecutive windows.
             FileExistsError: the folder holds another run.
         """
-        self.begin()
-        try:
+        with ExitStack() as held:
+            self.lock(held)
+            self.begin()
+            held.callback(self.progress.end)
             while self.epoch < self.epochs and not self.out_of_patience():
                 for window in islice(self.draw_windows(self.epoch), self.recipe.windows - self.window):
                     self.train_window(window)
@@ -162,8 +163,7 @@ class Trainer:
                         yield self.window / self.recipe.windows
                 self.end_epoch()
                 yield self.window / self.recipe.windows
-        finally:
-            self.progress.end()
+            self.refuse_nonfinite_end()
 
     def train_window(self, window: list[Batch]) -> None:
         """Accumulate the gradient of the window's mean loss, then take one step if :meth:`gate` allows it."""
@@ -372,6 +372,7 @@ class Trainer:
                 self.folder.save_best(best | {"validation": self.best, "config": self.config()})
         # After non-finite losses, keep the older checkpoint: a failing run is not worth resuming.
         if self.folder is not None and self.streak == 0:
+            self.ledger.sync()
             self.folder.write_json("epochs.json", self.history)
             self.folder.save_last(capture(self))
 
@@ -381,9 +382,15 @@ class Trainer:
 
     # ---------------------------------------------------------------- supervision
 
+    def lock(self, held: ExitStack) -> None:
+        """Lock the run's folder until ``held`` is closed."""
+        if (folder := self.folder) is not None:
+            self.ranks.once(lambda: held.enter_context(folder.lock()))
+
     def begin(self) -> None:
         """Check inputs and folder before the first step, and save a first checkpoint."""
         check_inputs(next(iter(self.draw_windows(self.epoch)), []), "the first window", self.device)
+        check_inputs([self.validation], "validation", self.device)
         folder = self.folder
         if folder is not None and not self.resumed:
             self.ranks.once(lambda: folder.begin(self.config() | {"faults": list(self.faults)}))
@@ -410,10 +417,17 @@ class Trainer:
             if self.streak:
                 check_inputs(self._redraw(row), f"window {row['window']}", self.device)
             if self.streak == self.recipe.nonfinite_limit:
-                last = int(row["window"])  # windows count from 1, rows from 0
-                self.stopped = explain(self.ledger.rows[last - self.streak : last])
-                kept = f"; {self.folder.path / 'last.pt'} is from before" if self.folder else ""
-                raise NonFiniteLoss(self.stopped + kept)
+                self._stop(int(row["window"]))
+
+    def refuse_nonfinite_end(self) -> None:
+        """Stop a run that ends before its losses were non-finite for ``recipe.nonfinite_limit`` windows."""
+        if self.streak >= min(2, self.recipe.windows):
+            self._stop(self.window)
+
+    def _stop(self, last: int) -> None:
+        self.stopped = explain(self.ledger.rows[last - self.streak : last])  # windows count from 1, rows from 0
+        kept = f"; {self.folder.path / 'last.pt'} is from before" if self.folder else ""
+        raise NonFiniteLoss(self.stopped + kept)
 
     def _redraw(self, row: dict[str, float]) -> list[Batch]:
         """Draw the window of ``row`` again: the epoch and the numbers of its micro-batches determine its scenes."""
@@ -470,17 +484,20 @@ class Trainer:
         """
         if self.folder is None:
             raise ValueError("folder must name the run to resume, got None")
-        state = self.folder.load(previous)
-        if self.ranks.any(state is not None):
-            if state is None:
-                raise CheckpointError(
-                    f"{self.folder.path}: rank {self.ranks.number} finds no checkpoint there; all ranks must see the "
-                    "same folder"
-                )
-            check_same_run(state["config"], self.config())
-            refuse_faults(self.folder.path, sorted(set(state["faults"]) ^ set(self.faults)), allow_faults)
-            restore(self, state)
-            self.resumed = True
+        with ExitStack() as held:
+            self.folder.known = None
+            self.lock(held)
+            state = self.folder.load(previous)
+            if self.ranks.any(state is not None):
+                if state is None:
+                    raise CheckpointError(
+                        f"{self.folder.path}: rank {self.ranks.number} finds no checkpoint there; all ranks must see "
+                        "the same folder"
+                    )
+                check_same_run(state["config"], self.config())
+                refuse_faults(self.folder.path, sorted(set(state["faults"]) ^ set(self.faults)), allow_faults)
+                restore(self, state)
+                self.resumed = True
         return self
 
 
