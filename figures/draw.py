@@ -51,7 +51,7 @@ def scaling_bug() -> None:
     runs = {
         title: {
             "correct": overfit_run(None, **recipe),
-            "missing division": overfit_run("division_in_debug_block", **recipe),
+            "division in debug block": overfit_run("division_in_debug_block", **recipe),
         }
         for title, recipe in optimizers.items()
     }
