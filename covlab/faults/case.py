@@ -15,7 +15,7 @@ import torch
 
 from covlab.faults.observed_window import loss_of_nan
 from covlab.faults.small_run import finish, small_run
-from covlab.training.loss import nmse
+from covlab.training.loss import nmse, plain_error
 from covlab.training.trainer import Trainer
 
 EPOCHS = 30
@@ -134,7 +134,7 @@ def reports(seed: int = 0) -> Iterator[TestedClaim]:
         "false: promotion goes to the higher precision",
     )
 
-    raw = (1e12 * estimate - R).abs().square().sum(dim=(1, 2)) / R.abs().square().sum(dim=(1, 2))
+    raw = plain_error(1e12 * estimate, R)
     normalized = f"{nmse(1e12 * estimate, R).mean():.3f}"
     yield TestedClaim(
         "23 Oct",

@@ -11,7 +11,7 @@ from covlab.faults.evidence import loss_rounding, short_window, terms_in_force
 from covlab.faults.observed_window import infinite_gradient, observe_window
 from covlab.faults.small_run import exhibit, finish, small_run
 from covlab.scenes.batch import total_weight
-from covlab.training.loss import nmse
+from covlab.training.loss import nmse, plain_error
 from covlab.training.operations import Operations
 from covlab.training.trainer import Trainer
 
@@ -85,7 +85,7 @@ def review(seed: int = 0) -> Iterator[TestedClaim]:
     # Hermitian, with a trace slightly below 0.
     wrong = R - R.diagonal(dim1=1, dim2=2).mean() * (1 + 1e-3) * torch.eye(R.shape[1])
     clamped = wrong * (R.shape[1] / wrong.diagonal(dim1=1, dim2=2).real.sum().clamp(min=1e-8))
-    loss = ((clamped - R).abs().square().sum() / R.abs().square().sum()).item()
+    loss = plain_error(clamped, R).item()
     yield TestedClaim(
         "the NMSE",
         "clamping the trace makes the normalization safe",

@@ -48,6 +48,11 @@ def normalize_trace(R: Tensor) -> Tensor:
     return R * scale.view(-1, 1, 1)
 
 
+def plain_error(estimate: Tensor, truth: Tensor) -> Tensor:
+    """Return ‖R̂ − R‖²_F / ‖R‖²_F with nothing normalized: two [..., N, N] -> [...]."""
+    return (estimate - truth).abs().square().sum(dim=(-2, -1)) / truth.abs().square().sum(dim=(-2, -1))
+
+
 def nmse(estimate: Tensor, truth: Tensor) -> Tensor:
     """Return the trace-normalized error ‖R̂ − R‖²_F / ‖R‖²_F of each scene: two [B, N, N] -> [B].
 
@@ -61,8 +66,7 @@ def nmse(estimate: Tensor, truth: Tensor) -> Tensor:
         raise ValueError(
             f"estimate and truth must both be [B, N, N], got {list(estimate.shape)} and {list(truth.shape)}"
         )
-    estimate, truth = normalize_trace(estimate), normalize_trace(truth)
-    return (estimate - truth).abs().square().sum(dim=(1, 2)) / truth.abs().square().sum(dim=(1, 2))
+    return plain_error(normalize_trace(estimate), normalize_trace(truth))
 
 
 @dataclass(frozen=True, kw_only=True)

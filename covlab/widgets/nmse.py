@@ -8,11 +8,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from covlab.course.experiments.trace_normalization import plain_error
 from covlab.plots.error_geometry import Plane, error_geometry
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
-from covlab.training.loss import nmse, relative_trace
+from covlab.training.loss import nmse, plain_error, relative_trace
 from covlab.widgets import Explorer
 from covlab.widgets.controls import NumberControl, decades, steps
 

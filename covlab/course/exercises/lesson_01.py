@@ -5,8 +5,8 @@ from torch import Tensor
 
 from covlab.course.exercises import Exercise
 from covlab.course.exercises.case_parts import complex_normal, integer
-from covlab.course.experiments.trace_normalization import plain_error
 from covlab.scenes.geometry import phasors
+from covlab.training.loss import plain_error
 
 
 def _covariance_case(generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from covlab.course.exercises import Exercise, Mistake
 from covlab.course.exercises.case_parts import complex_normal, integer
 from covlab.course.exercises.compare import relative_error
 from covlab.course.exercises.judging import Trial
-from covlab.course.experiments.trace_normalization import plain_error
+from covlab.training.loss import plain_error
 
 # ---------------------------------------------------------------- the error
 

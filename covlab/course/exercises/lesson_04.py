@@ -8,7 +8,7 @@ from torch import Tensor
 
 from covlab.course.exercises import Exercise
 from covlab.course.exercises.case_parts import clip, integer
-from covlab.course.experiments.trace_normalization import plain_error
+from covlab.training.loss import plain_error
 
 LARGEST = torch.finfo(torch.float16).max
 

@@ -14,16 +14,11 @@ from torch import Tensor
 from covlab.plots.scale_invariance import Surfaces, Walk
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
-from covlab.training.loss import nmse
+from covlab.training.loss import nmse, plain_error
 
 STUDENT = preset("student")
 SCENES, BATCH = 2048, 16
 EPS = 1e-8
-
-
-def plain_error(estimate: Tensor, truth: Tensor) -> Tensor:
-    """Return ‖R̂ − R‖²_F / ‖R‖²_F with nothing normalized: two [..., N, N] -> [...]."""
-    return (estimate - truth).abs().square().sum(dim=(-2, -1)) / truth.abs().square().sum(dim=(-2, -1))
 
 
 def two_truths(seed: int) -> tuple[Tensor, Tensor]:
