@@ -354,17 +354,19 @@ main()
 """
 
 
+def held_after_its_first_window(folder: Path) -> subprocess.Popen[str]:
+    """A process that trains in ``folder`` and waits for a line after every window; it has finished the first."""
+    command, pipe = [sys.executable, "-c", IN_USE, *RUN, "--folder", str(folder)], subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout is not None
+    while process.stdout.readline() != "training\n":
+        assert process.poll() is None
+    return process
+
+
 def test_a_run_is_continued_by_one_process_at_a_time(tmp_path: Path, reference: tuple[Path, float]) -> None:
     folder = tmp_path / "run"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", IN_USE, *RUN, "--folder", str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout is not None
-    while holder.stdout.readline() != "training\n":
-        assert holder.poll() is None
+    holder = held_after_its_first_window(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     second = subprocess.run([*COVLAB, "train", "--resume", str(folder)], check=False, capture_output=True, text=True)
     assert second.returncode == 1 and "Traceback" not in second.stderr
@@ -391,15 +393,7 @@ def test_a_preempted_run_saves_and_says_how_to_continue(
     tmp_path: Path, reference: tuple[Path, float], number: signal.Signals
 ) -> None:
     folder = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-c", IN_USE, *RUN, "--folder", str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None and process.stdout is not None
-    while process.stdout.readline() != "training\n":
-        assert process.poll() is None
+    process = held_after_its_first_window(folder)
     process.send_signal(number)
     output, _ = process.communicate("\n")
     assert process.returncode == 0 and "Interrupted after window 1 of 30" in output
@@ -411,16 +405,7 @@ def test_a_preempted_run_saves_and_says_how_to_continue(
 
 def test_a_second_interrupt_says_how_to_continue(tmp_path: Path, reference: tuple[Path, float]) -> None:
     folder = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-c", IN_USE, *RUN, "--folder", str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    while process.stdout.readline() != "training\n":
-        assert process.poll() is None
+    process = held_after_its_first_window(folder)
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
@@ -498,16 +483,28 @@ def test_a_full_disk_is_named_and_costs_no_checkpoint(tmp_path: Path, reference:
     assert_same_run(folder, reference[0])
 
 
-@pytest.mark.parametrize("change", [{"recipe": 3}, {"network": "Nothing"}, {"scenes": {}}, {"width": "wide"}], ids=str)
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda config: config | {"recipe": 3},
+        lambda config: config | {"network": "Nothing"},
+        lambda config: config | {"scenes": {}},
+        lambda config: config | {"width": "wide"},
+        lambda config: {name: value for name, value in config.items() if name != "ranks"},
+        lambda config: [config],
+    ],
+    ids=["recipe", "network", "scenes", "width", "ranks", "list"],
+)
 def test_an_edited_configuration_is_refused(
-    tmp_path: Path, reference: tuple[Path, float], change: dict[str, Any]
+    tmp_path: Path, reference: tuple[Path, float], edit: Callable[[dict[str, Any]], object]
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(reference[0], folder)
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | change))
+    (folder / "config.json").write_text(json.dumps(edit(config)))
     refused = subprocess.run([*COVLAB, "train", "--resume", str(folder)], check=False, capture_output=True, text=True)
-    assert refused.returncode == 1 and "Traceback" not in refused.stderr and "Error: " in refused.stderr
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert refused.stderr.startswith(f"Error: {folder / 'config.json'} was edited or damaged: ")
 
 
 def test_folder_keeps_a_whole_checkpoint_at_every_moment(tmp_path: Path) -> None:

@@ -155,9 +155,8 @@ def train(
                 if minutes is not None:
                     config["recipe"]["windows"] = windows_within(config, minutes, device, ranks)
                     say(f"{minutes:g} minutes: {config['recipe']['windows']} windows on this machine")
-            with refusals(
-                LookupError, TypeError, AttributeError, prefix=f"{folder / 'config.json'} was edited or damaged: "
-            ):
+            edited = (LookupError, TypeError, AttributeError) if resume is not None else ()
+            with refusals(*edited, prefix=f"{folder / 'config.json'} was edited or damaged: "):
                 trainer = build(config, device, folder=folder, debug=debug, ranks=ranks)
             say(f"folder {folder}")
             if resume is not None:
@@ -208,12 +207,16 @@ def _given(name: str) -> bool:
 
 
 def _stored_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
     try:
-        return json.loads((folder / "config.json").read_text())
+        config = json.loads(path.read_text())
     except FileNotFoundError:
         raise click.ClickException(f"{folder} is not the folder of a run: it has no config.json") from None
-    except json.JSONDecodeError as error:
-        raise click.ClickException(f"{folder / 'config.json'} is damaged: {error}") from None
+    except ValueError as error:
+        raise click.ClickException(f"{path} is damaged: {error}") from None
+    if not isinstance(config, dict) or "ranks" not in config:
+        raise click.ClickException(f"{path} was edited or damaged: it does not say how many ranks the run has")
+    return config
 
 
 def _summary(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None:

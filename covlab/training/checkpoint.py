@@ -134,7 +134,7 @@ class RunFolder:
         """Keep other processes from training in the folder. The system releases the lock if this process dies.
 
         Raises:
-            CheckpointError: another process trains there, or has trained there since this object read the checkpoint.
+            CheckpointError: another process trains there.
         """
         if not self.writes or (self.path.exists() and not os.access(self.path, os.W_OK)):
             yield
@@ -151,14 +151,17 @@ class RunFolder:
             ) from None
         try:
             holder.write_text(str(os.getpid()))
-            if self.known is not None and self.known != self._last():
-                raise CheckpointError(f"{self.path}: another process has continued this run; resume it again")
             for name in self.NAMES:  # left behind by a process that was killed while it wrote
                 for temporary in self.path.glob(f".{name}.*"):
                     temporary.unlink()
             yield
         finally:
             lock.release()
+
+    def refuse_overtaken(self) -> None:
+        """Raise CheckpointError if the last checkpoint is not the one that this object wrote or read."""
+        if self.known != self._last():
+            raise CheckpointError(f"{self.path}: another process has continued this run; resume it again")
 
     def _last(self) -> tuple[int, int] | None:
         """Tell one last checkpoint from another."""

@@ -6,7 +6,7 @@ Read ``Trainer.windows`` first. It calls the methods below it, and each of them 
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -129,7 +129,7 @@ class Trainer:
         An interrupt takes effect after the current window. Call ``fit`` again to continue from there.
 
         Raises:
-            ValueError, NonFiniteLoss, FileExistsError: as :meth:`windows` does.
+            ValueError, NonFiniteLoss, FileExistsError, CheckpointError: as :meth:`windows` does.
         """
         with interrupt_as_flag(self.ranks.any) as interrupted:
             for _ in self.windows():
@@ -148,22 +148,24 @@ class Trainer:
 
         Raises:
             ValueError: an input is NaN or infinite. The first window is checked before any step.
-            NonFiniteLoss: the loss was not finite for ``recipe.nonfinite_limit`` consecutive windows.
+            NonFiniteLoss: the loss was not finite for ``recipe.nonfinite_limit`` consecutive windows, or at the end.
             FileExistsError: the folder holds another run.
+            CheckpointError: another process trains in the folder, or has continued this run.
         """
-        with ExitStack() as held:
-            self.lock(held)
+        with self.folder_locked():
             self.begin()
-            held.callback(self.progress.end)
-            while self.epoch < self.epochs and not self.out_of_patience():
-                for window in islice(self.draw_windows(self.epoch), self.recipe.windows - self.window):
-                    self.train_window(window)
-                    self.flush_and_report()
-                    if self.window_of_epoch < self.windows_per_epoch and self.window < self.recipe.windows:
-                        yield self.window / self.recipe.windows
-                self.end_epoch()
-                yield self.window / self.recipe.windows
-            self.refuse_nonfinite_end()
+            try:
+                while self.epoch < self.epochs and not self.out_of_patience():
+                    for window in islice(self.draw_windows(self.epoch), self.recipe.windows - self.window):
+                        self.train_window(window)
+                        self.flush_and_report()
+                        if self.window_of_epoch < self.windows_per_epoch and self.window < self.recipe.windows:
+                            yield self.window / self.recipe.windows
+                    self.end_epoch()
+                    yield self.window / self.recipe.windows
+                self.refuse_nonfinite_end()
+            finally:
+                self.progress.end()
 
     def train_window(self, window: list[Batch]) -> None:
         """Accumulate the gradient of the window's mean loss, then take one step if :meth:`gate` allows it."""
@@ -382,17 +384,22 @@ class Trainer:
 
     # ---------------------------------------------------------------- supervision
 
-    def lock(self, held: ExitStack) -> None:
-        """Lock the run's folder until ``held`` is closed."""
-        if (folder := self.folder) is not None:
-            self.ranks.once(lambda: held.enter_context(folder.lock()))
+    @contextmanager
+    def folder_locked(self) -> Iterator[None]:
+        """Keep other processes from training in the run's folder. The first rank holds the lock for all."""
+        with ExitStack() as held:
+            if (folder := self.folder) is not None:
+                self.ranks.once(lambda: held.enter_context(folder.lock()))
+            yield
 
     def begin(self) -> None:
         """Check inputs and folder before the first step, and save a first checkpoint."""
         check_inputs(next(iter(self.draw_windows(self.epoch)), []), "the first window", self.device)
         check_inputs([self.validation], "validation", self.device)
         folder = self.folder
-        if folder is not None and not self.resumed:
+        if folder is not None and self.resumed:
+            self.ranks.once(folder.refuse_overtaken)
+        elif folder is not None:
             self.ranks.once(lambda: folder.begin(self.config() | {"faults": list(self.faults)}))
             self.save()
         self.resumed = True
@@ -420,7 +427,7 @@ class Trainer:
                 self._stop(int(row["window"]))
 
     def refuse_nonfinite_end(self) -> None:
-        """Stop a run that ends before its losses were non-finite for ``recipe.nonfinite_limit`` windows."""
+        """Stop a run that ends while its losses are not finite, but for fewer windows than the limit."""
         if self.streak >= min(2, self.recipe.windows):
             self._stop(self.window)
 
@@ -484,9 +491,7 @@ class Trainer:
         """
         if self.folder is None:
             raise ValueError("folder must name the run to resume, got None")
-        with ExitStack() as held:
-            self.folder.known = None
-            self.lock(held)
+        with self.folder_locked():
             state = self.folder.load(previous)
             if self.ranks.any(state is not None):
                 if state is None:
