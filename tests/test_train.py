@@ -93,6 +93,14 @@ def test_minutes_become_windows_and_are_stored(tmp_path: Path) -> None:
     assert 1 <= windows < 2000
 
 
+def test_a_folder_that_cannot_be_made_is_named_without_advice_to_resume(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        result = covlab("train", "--windows", 1, "--folder", folder)
+        assert result.exit_code == 1 and str(tmp_path / "file") in result.output
+        assert "resume" not in result.output and "Errno" not in result.output
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -173,11 +173,13 @@ def train(
     except RankLost as error:
         again = "" if folder is None else f"; to resume the run: {_command(folder, ranks.size)}"
         raise click.ClickException(f"{error}{again}") from error
-    except FileExistsError:
-        raise
     except OSError as error:
-        again = "" if folder is None else f"; to resume from the last checkpoint: {_command(folder, ranks.size)}"
-        raise click.ClickException(f"{error.strerror or error}: {error.filename or folder}{again}") from error
+        if error.errno is None:  # not of the system: the folder holds another run
+            raise
+        again = ""
+        if folder is not None and (folder / "config.json").exists():
+            again = f"; to resume from the last checkpoint: {_command(folder, ranks.size)}"
+        raise click.ClickException(f"{error.strerror}: {error.filename or folder}{again}") from error
 
 
 def _command(folder: Path, ranks: int) -> str:
