@@ -28,7 +28,6 @@ class watch:  # noqa: N801 - it is called like a function
 
     Args:
         models_and_optimizers: those that exist already. The watch finds others when they are made or stepped.
-        scaler: a ``torch.amp.GradScaler``. You may leave it out, because the watch sees every scaler.
         light: measure one step in eight and take no fingerprints of inputs.
         ledger: a file that gets one JSON object per step, and one whenever unused gradients are cleared.
         steps: leave the ``with`` block after this many steps, by raising ``StepLimitReached``; None: never.
@@ -42,7 +41,6 @@ class watch:  # noqa: N801 - it is called like a function
     def __init__(
         self,
         *models_and_optimizers: Any,
-        scaler: torch.amp.GradScaler | None = None,
         light: bool = False,
         ledger: Path | str | None = None,
         steps: int | None = None,
