@@ -11,7 +11,6 @@ and 1 m, with the Cramér-Rao bound.
 
 import argparse
 import importlib.metadata
-import itertools
 import json
 import math
 import os
@@ -32,7 +31,7 @@ from covlab.estimators.classical import sample_covariance
 from covlab.estimators.greedy import GreedyLikelihood
 from covlab.estimators.grid import RefinedGridLikelihood
 from covlab.estimators.spectra import locate, music
-from covlab.metrics import SNR_BINS_DB, position_errors
+from covlab.metrics import SNR_BINS_DB, position_errors, snr_bins
 from covlab.networks.model import Estimate
 from covlab.networks.source_grid import DictionaryEstimate, default_grid
 from covlab.scenes.batch import Batch
@@ -81,11 +80,7 @@ def measure(name: str, estimate: Contender, batch: Batch, parameters: int | None
         seconds += time.process_time() - began
         pieces.append(found.nmse(piece))
     scores = torch.cat(pieces)
-    by_snr = []
-    for low, high in itertools.pairwise(SNR_BINS_DB):
-        inside = scores[(batch.snr_db >= low) & (batch.snr_db <= high)]
-        if len(inside):
-            by_snr.append({"low_db": low, "high_db": high, **interval(inside)})
+    by_snr = [{"low_db": low, "high_db": high, **interval(scores[inside])} for low, high, inside in snr_bins(batch)]
     by_sources = [
         {"sources": K, **interval(scores[batch.source_count == K])} for K in batch.source_count.unique().tolist()
     ]

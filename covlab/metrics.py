@@ -5,6 +5,7 @@ All errors are per scene. The main error, the NMSE, is elsewhere: :func:`covlab.
 """
 
 import itertools
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -17,15 +18,22 @@ SNR_BINS_DB = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 MOST_SOURCES = 6
 
 
+def snr_bins(batch: Batch) -> Iterator[tuple[float, float, Tensor]]:
+    """Yield the edges in dB and a mask of the scenes [B] of each SNR bin that holds any. A scene is in one bin."""
+    for low, high in itertools.pairwise(SNR_BINS_DB):
+        upper = batch.snr_db <= high if high == SNR_BINS_DB[-1] else batch.snr_db < high
+        inside = (batch.snr_db >= low) & upper
+        if inside.any():
+            yield low, high, inside
+
+
 def by_snr(batch: Batch, scores: Tensor) -> list[dict[str, float]]:
     """Return a row per SNR bin: edges in dB, number of scenes, mean and median of ``scores`` [B]; no empty bins."""
     rows = []
-    for low, high in itertools.pairwise(SNR_BINS_DB):
-        upper = batch.snr_db <= high if high == SNR_BINS_DB[-1] else batch.snr_db < high
-        inside = scores[(batch.snr_db >= low) & upper]
-        if len(inside):
-            row = {"low_db": low, "high_db": high, "scenes": len(inside)}
-            rows.append(row | {"mean": inside.mean().item(), "median": inside.median().item()})
+    for low, high, mask in snr_bins(batch):
+        inside = scores[mask]
+        row = {"low_db": low, "high_db": high, "scenes": len(inside)}
+        rows.append(row | {"mean": inside.mean().item(), "median": inside.median().item()})
     return rows
 
 

@@ -20,7 +20,7 @@ from covlab.faults.matrix import (
     measure_matrix,
     write_matrix,
 )
-from covlab.plots.fault_matrices import confusion_matrix, symptom_matrix
+from covlab.plots.fault_matrices import confusion_matrix, one_fault, symptom_matrix
 
 PUBLISHED = load_matrix()
 
@@ -109,3 +109,10 @@ def test_confusion(shares: dict[str, dict[str, float]] | None) -> None:
     assert shares["clean"] == {}
     assert all(shares[fault.name][fault.observable] == 1 for fault in FAULTS.values())
     assert set(OBSERVABLES) == {name for found in shares.values() for name in found}
+
+
+def test_observables_that_detect_a_fault_equally_often_are_in_alphabetical_order() -> None:
+    names = list(OBSERVABLES)[:8]
+    figure = one_fault("any", PUBLISHED[:2], dict.fromkeys(reversed(names), 0.5), names[3])
+    labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert labels == [names[3], *sorted({*names} - {names[3]})]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,12 +15,14 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from covlab.metrics import (
+    SNR_BINS_DB,
     assign,
     bures_wasserstein,
     cartesian_positions,
     position_errors,
     principal_angles,
     rmspe,
+    snr_bins,
     subspace_overlap,
 )
 from covlab.scenes.batch import Batch
@@ -130,3 +133,9 @@ def test_a_missed_source_costs_its_range() -> None:
 def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_scene_at_the_edge_of_two_snr_bins_is_in_one_of_them() -> None:
+    batch = replace(scenes(len(SNR_BINS_DB)), snr_db=torch.tensor(SNR_BINS_DB))
+    masks = torch.stack([inside for _, _, inside in snr_bins(batch)])
+    assert (masks.sum(dim=0) == 1).all()

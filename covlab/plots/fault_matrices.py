@@ -81,7 +81,7 @@ def one_fault(name: str, rows: Sequence[Mapping], detected: Mapping[str, float],
     settings = [f"{row['optimizer']}, {row['clipping']}, {row['precision']}" for row in rows]
     left.set_yticks(range(len(rows)), settings, fontsize=8)
     left.set_title(f"{name}   (•: detected)", fontsize=10)
-    names = sorted({expected, *detected}, key=lambda one: (one != expected, -detected.get(one, 0.0)))
+    names = sorted({expected, *detected}, key=lambda one: (one != expected, -detected.get(one, 0.0), one))
     bars = right.barh(range(len(names)), [100 * detected.get(one, 0.0) for one in names], color=COLOURS[5], height=0.6)
     bars[0].set(edgecolor=COLOURS[1], linewidth=2.5, linestyle="--")
     right.bar_label(bars, fmt="%.0f", padding=4, fontsize=9)
