@@ -1,14 +1,43 @@
 """Check arguments. Every error names the argument, the values it may have and the value it got.
 
-A class with many fields has a table with one line for each field::
+A function says in its signature what its arguments may be, and ``checked`` compares every call with that::
+
+    @checked
+    def draw(self, scenes: Count, generator: torch.Generator) -> Batch: ...
+
+A class of the annotation itself is enough (``bool``, ``Batch``, ``list[Batch]``, ``float | None``); a narrower range is
+an ``Annotated`` type, such as ``Count``, or ``Annotated[Tensor, tensor("B N N", "complex")]``. A dataclass has a table
+with one line for each field instead::
 
     FIELDS = {"windows": whole_number(1), "clip": number(above=0).or_none("no clipping")}
     check_fields(recipe, FIELDS)
 """
 
+import functools
+import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
+
+P, R = ParamSpec("P"), TypeVar("R")
+
+LARGEST = torch.finfo(torch.float32).max
+"""The largest number that is finite on a device."""
+
+KINDS = {
+    "real": (torch.float32, torch.float64),
+    "complex": (torch.complex64, torch.complex128),
+    "whole": (torch.int32, torch.int64),
+}
+"""The dtypes of a tensor's numbers."""
+
+MOST = 2**24
+"""The largest count. The ledger keeps counts in single precision, which is exact up to here."""
 
 
 class Allowed(NamedTuple):
@@ -16,21 +45,35 @@ class Allowed(NamedTuple):
 
     expected: str  #: what an error says after "must be"
     accepts: Callable[[Any], bool]
+    axes: tuple[str, ...] = ()  #: of a tensor; within a call, axes of one name have one length
 
     def or_none(self, meaning: str) -> "Allowed":
         """Allow None as well, which means ``meaning``."""
-        return Allowed(f"{self.expected}, or None for {meaning}", lambda value: value is None or self.accepts(value))
+        accepts = self.accepts
+        return Allowed(f"{self.expected}, or None for {meaning}", lambda value: value is None or accepts(value))
 
     def check(self, name: str, value: object) -> None:
         """Raise ValueError unless the argument ``name`` may have this value."""
         if not self.accepts(value):
-            raise ValueError(f"{name} must be {self.expected}, got {value!r}")
+            raise ValueError(f"{name} must be {self.expected}, got {described(value)}")
+
+
+def described(value: Any) -> str:
+    """Say in a few words what came: dtype, shape and device of a tensor, otherwise the value, or its class."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        device = f" on {value.device}" if hasattr(value, "device") else ""
+        return f"{value.dtype} {list(value.shape)}{device}"
+    text = repr(value)
+    return text if len(text) <= 200 and text.isprintable() else f"an object of class {type(value).__name__}"
 
 
 def check_fields(owner: object, table: Mapping[str, Allowed], prefix: str = "") -> None:
     """Check every attribute of ``owner`` that ``table`` lists. Raise ValueError; ``prefix`` precedes the name in it."""
     for name, allowed in table.items():
         allowed.check(prefix + name, getattr(owner, name))
+
+
+# ---------------------------------------------------------------- what an argument may be
 
 
 def whole_number(least: int, most: float = math.inf) -> Allowed:
@@ -47,7 +90,7 @@ def number(
     text = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
 
     def accepts(value: Any) -> bool:
-        real = isinstance(value, int | float) and not isinstance(value, bool)
+        real = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
         return real and above < value < below and least <= value <= most
 
     return Allowed(f"a finite number {text}".strip(), accepts)
@@ -65,4 +108,189 @@ def interval(end: Allowed) -> Allowed:
 def one_of(choices: Iterable[object]) -> Allowed:
     """One of a few values."""
     known = tuple(choices)
-    return Allowed(f"one of {', '.join(map(str, known))}", lambda value: value in known)
+    kinds = {type(choice) for choice in known}  # 1 == True, and an array compares with anything
+    return Allowed(f"one of {', '.join(map(str, known))}", lambda value: type(value) in kinds and value in known)
+
+
+def sequence(item: Allowed, kinds: Any = (list, tuple)) -> Allowed:
+    """A list or tuple that is not empty; ``item`` says what each entry may be."""
+    words = f"a non-empty list or tuple, each entry {item.expected}"
+    return Allowed(words, lambda value: isinstance(value, kinds) and len(value) > 0 and all(map(item.accepts, value)))
+
+
+def mapping(key: Allowed, item: Allowed) -> Allowed:
+    """A mapping that is not empty; ``key`` and ``item`` say what each key and value may be."""
+
+    def accepts(value: Any) -> bool:
+        pairs = value.items() if isinstance(value, Mapping) else ()
+        return len(pairs) > 0 and all(key.accepts(name) and item.accepts(each) for name, each in pairs)
+
+    return Allowed(f"a non-empty mapping from {key.expected} to {item.expected}", accepts)
+
+
+def rows(*columns: str) -> Allowed:
+    """Rows of a table: a non-empty list or tuple of mappings that have at least these columns."""
+    each = Allowed(
+        f"a mapping with {', '.join(columns) or 'any columns'}",
+        lambda row: isinstance(row, Mapping) and all(column in row for column in columns),
+    )
+    return sequence(each)
+
+
+def tensor(axes: str, kind: str = "real", finite: bool = False) -> Allowed:
+    """A tensor with the named axes, as in "B N N", none of length 0. A digit is the length of an axis.
+
+    kind: "real" (float32 or float64), "complex" (complex64 or complex128) or "whole" (integers).
+    finite: refuse NaN and infinities. The host waits for the device to see them, so this is not for training.
+    """
+    names, kinds = tuple(axes.split()), KINDS[kind]
+
+    def accepts(value: Any) -> bool:
+        if not isinstance(value, torch.Tensor) or value.dtype not in kinds or value.ndim != len(names):
+            return False
+        lengths = dict(zip(names, value.shape, strict=True))  # the last of equal names
+        fits = all(lengths[name] == length > 0 for name, length in zip(names, value.shape, strict=True))
+        digits = all(length == int(name) for name, length in lengths.items() if name.isdigit())
+        return fits and digits and not (finite and not value.isfinite().all())
+
+    known = f"a {'finite ' if finite else ''}{kind} tensor [{', '.join(names)}]"
+    return Allowed(known if kind != "whole" else f"a tensor of whole numbers [{', '.join(names)}]", accepts, names)
+
+
+def _device_is_here(value: Any) -> bool:
+    """Return whether PyTorch can make tensors on a device."""
+    if not isinstance(value, str | torch.device):
+        return False
+    try:
+        return torch.empty(0, device=value) is not None
+    except (RuntimeError, AssertionError, NotImplementedError):  # the type depends on how torch was built
+        return False
+
+
+def _may_be_path(value: Any) -> bool:
+    return isinstance(value, str | Path) and str(value) not in ("", ".") and "\0" not in str(value)
+
+
+anywhere = Allowed("a device of this machine, or 'meta'", _device_is_here)
+device = Allowed(
+    "a device of this machine, such as 'cpu' or 'cuda'",
+    lambda value: _device_is_here(value) and torch.device(value).type != "meta",
+)
+folder = Allowed(
+    "the path of a folder, new or existing",
+    lambda value: _may_be_path(value) and (Path(value).is_dir() or not Path(value).exists()),
+)
+file = Allowed("the path of a file, not of a folder", lambda value: _may_be_path(value) and not Path(value).is_dir())
+text = Allowed("a text that is not empty", lambda value: isinstance(value, str) and value.strip() != "")
+
+seed = whole_number(0, 2**63 - 1)
+
+Count = Annotated[int, whole_number(1, MOST)]
+Index = Annotated[int, whole_number(0, MOST)]
+Size = Annotated[int, whole_number(1, 2**14)]  # of a layer
+Seed = Annotated[int, seed]
+Positive = Annotated[float, number(above=0)]
+Text = Annotated[str, text]
+Device = Annotated[str | torch.device, device]
+Folder = Annotated[Path | str, folder]
+
+
+# ---------------------------------------------------------------- a signature as the table
+
+
+def allowed_by(annotation: Any) -> Allowed | None:
+    """Return what a parameter with this annotation may be; None for anything."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return next(part for part in parts if isinstance(part, Allowed))
+    if origin in (Union, types.UnionType):
+        kinds = [allowed_by(part) or ANYTHING for part in parts]
+        return Allowed(
+            " or ".join(kind.expected for kind in kinds), lambda value: any(kind.accepts(value) for kind in kinds)
+        )
+    if origin is Callable:
+        return Allowed("callable", callable)
+    if origin is tuple and parts[-1] is not ...:
+        each = [allowed_by(part) or ANYTHING for part in parts]
+        return Allowed(
+            f"({', '.join(kind.expected for kind in each)})",
+            lambda value: (
+                isinstance(value, tuple)
+                and len(value) == len(each)
+                and all(kind.accepts(entry) for kind, entry in zip(each, value, strict=True))
+            ),
+        )
+    if origin in (list, tuple, Sequence):
+        return sequence(allowed_by(parts[0]) or ANYTHING, (list, tuple) if origin is Sequence else origin)
+    if origin in (dict, Mapping):
+        return mapping(*(allowed_by(part) or ANYTHING for part in parts))
+    if origin is Iterable:
+        return Allowed("an iterable", lambda value: isinstance(value, Iterable) and not isinstance(value, str))
+    plain = {bool: one_of((True, False)), int: whole_number(-MOST, MOST), float: number(), type(None): NOTHING}
+    if annotation in plain:
+        return plain[annotation]
+    if isinstance(annotation, type) and annotation is not Any:
+        article = "an" if annotation.__name__[0] in "AEIOU" else "a"
+        words = "a text" if annotation is str else f"{article} {annotation.__name__}"
+        return Allowed(words, lambda value: isinstance(value, annotation))
+    return None
+
+
+ANYTHING = Allowed("anything", lambda value: True)
+NOTHING = Allowed("None", lambda value: value is None)
+
+
+def checked(function: Callable[P, R]) -> Callable[P, R]:
+    """Compare the arguments of every call with the annotations of ``function``, before it begins.
+
+    Axes of one name must have one length in all tensors of a call, and in every argument that has ``axis_lengths``
+    (a batch, a scenario). Tensors and batches of a call must be on one device.
+
+    Raises:
+        ValueError: an argument is not allowed; the message is one line that names it.
+    """
+    signature = inspect.signature(function)
+    parameters = signature.parameters.values()
+    several = {p.name for p in parameters if p.kind is p.VAR_POSITIONAL}
+    by_name = {p.name for p in parameters if p.kind is p.VAR_KEYWORD}
+
+    @functools.cache
+    def table() -> dict[str, Allowed]:  # at the first call, when every name in an annotation is defined
+        hints = get_type_hints(function, include_extras=True)
+        found = {p.name: allowed_by(hints[p.name]) for p in parameters if p.name in hints}
+        return {name: allowed for name, allowed in found.items() if allowed is not None}
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:
+            return function(*args, **kwargs)  # raises the same error with the function's name
+        lengths: dict[str, tuple[str, Any]] = {}
+        if "self" in given:
+            agree(f"this {type(given['self']).__name__}", given["self"], (), lengths)
+        for name, allowed in table().items():
+            if name not in given:
+                continue
+            value = given[name]
+            each = value.items() if name in by_name else ((name, v) for v in (value if name in several else (value,)))
+            for key, one in each:
+                allowed.check(key, one)
+                agree(key, one, allowed.axes, lengths)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def agree(name: str, value: Any, axes: tuple[str, ...], lengths: dict[str, tuple[str, Any]]) -> None:
+    """Add the axes and device of one argument to ``lengths`` {axis: (argument, length)}; refuse other lengths."""
+    own = getattr(value, "axis_lengths", None) or dict(zip(axes, getattr(value, "shape", ()), strict=False))
+    if hasattr(value, "device") and own:
+        own = own | {"device": value.device}
+    for axis, length in own.items():
+        other, known = lengths.setdefault(axis, (name, length))
+        if length == 0 and not name.startswith("this "):
+            raise ValueError(f"{name} must not be empty, got {axis} = 0")
+        if known != length:
+            known = f"on {known}" if axis == "device" else f"of {axis} = {known}"
+            raise ValueError(f"{name} must be {known}, like {other}, got {axis} = {length}")

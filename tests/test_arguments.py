@@ -14,9 +14,9 @@ from covlab.training import recipe, study
 @pytest.mark.parametrize(
     "module, kind, unchecked",
     [
-        (scenario, scenario.Scenario, {"name"}),
-        (recipe, recipe.Recipe, {"fused"}),
-        (study, study.Settings, {"search"}),
+        (scenario, scenario.Scenario, set()),
+        (recipe, recipe.Recipe, set()),
+        (study, study.Settings, set()),
     ],
 )
 def test_every_field_has_its_line(module: ModuleType, kind: type, unchecked: set[str]) -> None:

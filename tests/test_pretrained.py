@@ -60,7 +60,7 @@ def test_card_tells_how_to_make_it_again(name: str) -> None:
 
 
 def test_network_of_no_preset_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="preset must be one of student, near_field, full, got 'half'"):
+    with pytest.raises(ValueError, match="name must be one of student, near_field, full, got 'half'"):
         pretrained("half")
     monkeypatch.setattr("covlab.training.pretrained.CHECKPOINTS", tmp_path)
     with pytest.raises(CheckpointError, match="no such checkpoint"):

@@ -337,13 +337,13 @@ def test_a_batch_keeps_its_correlation_wherever_it_goes() -> None:
         ),
         (
             {"calibration_error_db": -math.inf},
-            "calibration_error_db must be a finite number, or None for no error, got -inf",
+            "calibration_error_db must be a finite number .*, or None for no error, got -inf",
         ),
-        ({"stuck_elements": -1}, "stuck_elements must be a whole number of at least 0, got -1"),
-        ({"site_seed": 0.5}, "site_seed must be a whole number of at least 0, got 0.5"),
+        ({"stuck_elements": -1}, "stuck_elements must be a whole number from 0 to [0-9]+, got -1"),
+        ({"site_seed": 0.5}, "site_seed must be a whole number from 0 to [0-9]+, got 0.5"),
         ({"range_m": 5.0}, r"range_m must be \(low, high\) .* got 5.0"),
         ({"snr_db": (0.0, math.inf)}, r"snr_db must be \(low, high\) .* got \(0.0, inf\)"),
-        ({"wavelength_m": "0.3"}, "wavelength_m must be a finite number above 0, got '0.3'"),
+        ({"wavelength_m": "0.3"}, "wavelength_m must be a finite number .* got '0.3'"),
         # contradictions
         ({"codebook": "dft", "snapshots": 17}, "snapshots must be at most N = 16 with codebook 'dft', .* got 17"),
         ({"source_correlation": 0.5, "max_sources": 1}, "source_correlation must be 0 with max_sources 1, got 0.5"),

@@ -185,17 +185,17 @@ def test_scenario_refuses_by_name(field: str, value: Any) -> None:
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: preset("huge"), "preset must be one of student, near_field, full, got 'huge'"),
-        (lambda: scene_generator(-1, "test"), "seed must be a whole number of at least 0, got -1"),
+        (lambda: preset("huge"), "name must be one of student, near_field, full, got 'huge'"),
+        (lambda: scene_generator(-1, "test"), "seed must be a whole number from 0 to [0-9]+, got -1"),
         (
             lambda: Simulator(STUDENT).draw(0, scene_generator(0, "test")),
-            "scenes must be a whole number of at least 1, got 0",
+            "scenes must be a whole number from 1 to [0-9]+, got 0",
         ),
         (
             lambda: Simulator(STUDENT, dtype=torch.float32),
             "dtype must be one of torch.complex64, torch.complex128",
         ),
-        (lambda: FixedScenes(draw(4)[:0], 2, 0), "at least one scene"),
+        (lambda: FixedScenes(draw(4)[:0], 2, 0), "scenes must not be empty, got B = 0"),
         (lambda: FreshScenes(Simulator(STUDENT), 8, 0, 0), "micro_batches must be"),
     ],
 )

@@ -514,5 +514,5 @@ def test_status_line() -> None:
 
 
 def test_empty_loader_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one micro-batch"):
+    with pytest.raises(ValueError, match=r"scenes must be a FreshScenes or a FixedScenes, got \[\]"):
         Trainer(BackProjectionNet(STUDENT), [], SCENES, Recipe(windows=1))  # type: ignore[arg-type]  # empty on purpose

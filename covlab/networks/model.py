@@ -6,13 +6,13 @@ tensors stay complex64, and complex parameters are stored as real pairs, because
 
 import math
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from covlab.arguments import number
+from covlab.arguments import Size, checked, described, number
 from covlab.networks.source_grid import DictionaryEstimate, FactoredEstimate, squared_norm, trace
 from covlab.scenes.batch import check_shapes
 from covlab.scenes.channel import believed_channel
@@ -32,6 +32,14 @@ class Estimate(FactoredEstimate):
     unblended: "Estimate | None" = None  #: the network's own R_pred, if this estimate is a blend
     #: estimates of the earlier stages of a network with stages
     stages: "tuple[Estimate | DictionaryEstimate, ...]" = ()
+
+    @property
+    def axis_lengths(self) -> dict[str, int]:
+        return {"B": self.factor.shape[0], "N": self.factor.shape[1]}
+
+    @property
+    def device(self) -> torch.device:
+        return self.factor.device
 
     @property
     def prediction(self) -> "Estimate":
@@ -68,7 +76,7 @@ def check_contract(scenario: Scenario, y: Tensor, H: Tensor, codes: Tensor, snr_
     """Check the four contract tensors: y, H [B, L, M, 2], codes [B, L, N, 2], snr_db [B], sizes as in ``scenario``.
 
     Raises:
-        ValueError: a tensor has another shape, or is not float32.
+        ValueError: a tensor has another shape, is not float32, or is on another device than y.
     """
     tensors = {"y": y, "H": H, "codes": codes, "snr_db": snr_db}
     sizes = {"L": scenario.snapshots, "M": scenario.bs_antennas, "N": scenario.ris_elements}
@@ -76,6 +84,8 @@ def check_contract(scenario: Scenario, y: Tensor, H: Tensor, codes: Tensor, snr_
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
             raise ValueError(f"{name} must be torch.float32, got {tensor.dtype}")
+        if tensor.device != y.device:
+            raise ValueError(f"{name} must be on {y.device}, like y, got {described(tensor)}")
 
 
 class Network(nn.Module):
@@ -83,6 +93,23 @@ class Network(nn.Module):
 
     scenario: Scenario
     head: nn.Module
+
+    @property
+    def axis_lengths(self) -> dict[str, int]:
+        return self.scenario.axis_lengths
+
+    def check(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> None:
+        """Check the contract tensors, and that this network is in single precision and on their device.
+
+        Raises:
+            ValueError: a tensor does not fit, see :func:`check_contract`, or the network has other parameters.
+        """
+        check_contract(self.scenario, y, H, codes, snr_db)
+        own = next(self.parameters())
+        if own.dtype != torch.float32 or own.device != y.device:
+            raise ValueError(
+                f"the network must be torch.float32 on {y.device}, like y, got {own.dtype} on {own.device}"
+            )
 
 
 def start_small(layer: Layer) -> Layer:
@@ -128,14 +155,21 @@ class BackProjectionNet(Network):
         blend: β, the share of the back-projected sample covariance in the final estimate.
 
     Raises:
-        ValueError: ``blend`` is not in [0, 1).
+        ValueError: an argument is not what its annotation allows, or the scenario has a new channel in every scene.
     """
 
     back_projection: Tensor
 
-    def __init__(self, scenario: Scenario, beams: int = 256, width: int = 512, rank: int = 16, blend: float = 0.0):
+    @checked
+    def __init__(
+        self,
+        scenario: Scenario,
+        beams: Size = 256,
+        width: Size = 512,
+        rank: Size = 16,
+        blend: Annotated[float, number(least=0, below=1)] = 0.0,
+    ):
         super().__init__()
-        number(least=0, below=1).check("blend", blend)
         self.scenario, self.width, self.blend = scenario, width, blend
         G = believed_channel(scenario)
         # The matrix of the regularized least-squares estimate of diag(c_l) x_l from y_l.
@@ -148,7 +182,7 @@ class BackProjectionNet(Network):
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
         """y [B, L, M, 2], H [B, L, M, 2] (unused: Ĝ is known), codes [B, L, N, 2], snr_db [B]."""
-        check_contract(self.scenario, y, H, codes, snr_db)
+        self.check(y, H, codes, snr_db)
         y, codes = torch.view_as_complex(y), torch.view_as_complex(codes)
         x = codes.conj() * (y @ torch.view_as_complex(self.back_projection).T)  # [B, L, N]
         beamed = torch.view_as_real(x @ torch.view_as_complex(self.beams).T)  # [B, L, C, 2]
@@ -166,7 +200,8 @@ class SnapshotConvNet(Network):
     convolutions with GELU, then the mean over snapshots. The network never multiplies y with conj(codes).
     """
 
-    def __init__(self, scenario: Scenario, channels: int = 64, width: int = 256, rank: int = 16):
+    @checked
+    def __init__(self, scenario: Scenario, channels: Size = 64, width: Size = 256, rank: Size = 16):
         super().__init__()
         self.scenario, self.width = scenario, width
         M, N = scenario.bs_antennas, scenario.ris_elements
@@ -178,7 +213,7 @@ class SnapshotConvNet(Network):
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
         """y [B, L, M, 2], H [B, L, M, 2], codes [B, L, N, 2], snr_db [B]."""
-        check_contract(self.scenario, y, H, codes, snr_db)
+        self.check(y, H, codes, snr_db)
         branches = ((self.y_branch, y), (self.H_branch, H), (self.codes_branch, codes))
         features = [branch(tensor.flatten(2).mT).mean(dim=2) for branch, tensor in branches]
         return self.head(self.backbone(torch.cat([*features, snr_db.unsqueeze(1) / 10], dim=1)))

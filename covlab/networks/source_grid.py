@@ -4,16 +4,20 @@ import math
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from covlab.arguments import number
+from covlab.arguments import anywhere, checked, number, tensor
 from covlab.scenes.batch import Batch
 from covlab.scenes.geometry import ris_positions, steering_vectors
 from covlab.scenes.scenario import Scenario
 
+MOST_POINTS = 2**20
 
+
+@checked
 def default_step(scenario: Scenario) -> float:
     """Return the RMS phase in radians between neighbors on the default grid. At `full` it is coarser, to save time."""
     return 0.9 if scenario.name == "full" else 0.6
@@ -34,10 +38,18 @@ class Grid:
         steering: D, complex64, one column per point, ‖d‖² = N [N, G].
 
     Raises:
-        ValueError: an axis is not 1-D, is empty, or holds an angle beyond ±π/2 or a range that is not above 0.
+        ValueError: an axis is not 1-D, is empty, or holds an angle beyond ±π/2 or a range that is not above 0, or
+            there are more than ``MOST_POINTS`` points.
     """
 
-    def __init__(self, scenario: Scenario, azimuths: Tensor, elevations: Tensor, ranges: Tensor | None):
+    @checked
+    def __init__(
+        self,
+        scenario: Scenario,
+        azimuths: Annotated[Tensor, tensor("azimuths", finite=True)],
+        elevations: Annotated[Tensor, tensor("elevations", finite=True)],
+        ranges: Annotated[Tensor | None, tensor("ranges", finite=True).or_none("plane waves")],
+    ):
         self.scenario = scenario if ranges is not None else replace(scenario, near_field=False)
         ranges = torch.tensor([math.inf], dtype=torch.float64) if ranges is None else ranges.double()
         for name, axis, valid in (
@@ -45,11 +57,11 @@ class Grid:
             ("elevations", elevations, elevations.abs() <= math.pi / 2),
             ("ranges", ranges, ranges > 0),
         ):
-            if axis.ndim != 1 or len(axis) == 0 or not valid.all():
-                raise ValueError(
-                    f"{name} must be a non-empty 1-D tensor of angles within ±π/2, or of ranges above 0, got {axis}"
-                )
+            if not valid.all():
+                raise ValueError(f"{name} must hold angles within ±π/2, or ranges above 0, got {axis[~valid][0]:g}")
         self.shape = (len(ranges), len(elevations), len(azimuths))
+        if len(self) > MOST_POINTS:
+            raise ValueError(f"azimuths, elevations and ranges must make at most {MOST_POINTS} points, got {len(self)}")
         points = torch.meshgrid(ranges, elevations.double(), azimuths.double(), indexing="ij")
         r, theta, phi = (axis.reshape(-1) for axis in points)
         self.steering = steering_vectors(self.scenario, phi, theta, r).T.contiguous().to(torch.complex64)
@@ -59,7 +71,12 @@ class Grid:
         """G, the number of points."""
         return math.prod(self.shape)
 
-    def to(self, device: str | torch.device) -> "Grid":
+    @property
+    def axis_lengths(self) -> dict[str, int]:
+        return {"G": len(self), "N": len(self.steering)}
+
+    @checked
+    def to(self, device: Annotated[str | torch.device, anywhere]) -> "Grid":
         """Return the grid with its tensors on ``device``: itself if they are there already."""
         if self.steering.device == torch.device(device):
             return self
@@ -73,12 +90,20 @@ class Grid:
         # All columns at once would take three times the memory of the result.
         return torch.cat([(columns.mH @ self.steering).abs().square() for columns in self.steering.split(1024, dim=1)])
 
-    def estimate(self, power: Tensor, loading: Tensor) -> "DictionaryEstimate":
+    @checked
+    def estimate(
+        self, power: Annotated[Tensor, tensor("B G")], loading: Annotated[Tensor, tensor("B")]
+    ) -> "DictionaryEstimate":
         """Return R̂ = D diag(p) Dᴴ + εI for ``power`` p ≥ 0 [B, G] and ``loading`` ε ≥ 0 [B]."""
         return DictionaryEstimate(self, power, loading)
 
 
-def default_grid(scenario: Scenario, near: bool = True, step: float | None = None) -> Grid:
+@checked
+def default_grid(
+    scenario: Scenario,
+    near: bool = True,
+    step: Annotated[float | None, number(above=0).or_none("the default")] = None,
+) -> Grid:
     """Make a grid over all positions that ``scenario`` draws; of plane waves unless ``near`` and its near field are on.
 
     It is even in sin φ, sin θ and 1/r, in which the phase of a steering vector is about linear. Neighbors along any
@@ -87,16 +112,18 @@ def default_grid(scenario: Scenario, near: bool = True, step: float | None = Non
     include both ends, since most sources are far away.
 
     Raises:
-        ValueError: ``step`` is not positive.
+        ValueError: ``step`` is not positive, or so small that there are more than ``MOST_POINTS`` points.
     """
     step = default_step(scenario) if step is None else step
-    number(above=0).check("step", step)
     _, y, z = ris_positions(scenario).T
     k = scenario.wavenumber
 
     def cells(slope: Tensor, low: float, high: float) -> int:
         """Return how many steps go from low to high, if a change of 1 turns the phase of element n by ``slope[n]``."""
-        return max(1, math.ceil((high - low) * slope.std(correction=0).item() / step - 1e-9))
+        count = (high - low) * slope.std(correction=0).item() / step - 1e-9
+        if count > MOST_POINTS:
+            raise ValueError(f"step must leave at most {MOST_POINTS} points in the grid, got {step!r}")
+        return max(1, math.ceil(count))
 
     def angles(bounds: tuple[float, float], slope: Tensor) -> Tensor:
         low, high = map(math.sin, bounds)
@@ -140,6 +167,7 @@ class FactoredEstimate:
         square = square + 2 * self.loading * signal + N * self.loading**2
         return signal + N * self.loading, square.sqrt()
 
+    @checked
     def nmse(self, batch: Batch) -> Tensor:
         """Return ``loss.nmse(self.covariance(), batch.covariance())``, computed from the factors [B].
 
@@ -168,6 +196,14 @@ class DictionaryEstimate(FactoredEstimate):
     source_logits = None
     positions = None
     stages = ()
+
+    @property
+    def axis_lengths(self) -> dict[str, int]:
+        return {"B": len(self.power), "N": len(self.grid.steering)}
+
+    @property
+    def device(self) -> torch.device:
+        return self.power.device
 
     @property
     def prediction(self) -> "DictionaryEstimate":

@@ -7,14 +7,14 @@ and how far to trust the sources that it finds.
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from covlab.arguments import whole_number
-from covlab.networks.model import Estimate, Network, check_contract, start_small
+from covlab.arguments import MOST, Size, checked, sequence, whole_number
+from covlab.networks.model import Estimate, Network, start_small
 from covlab.networks.snapshot_likelihood import GridCoordinates, LikelihoodSlope, SnapshotLikelihood
 from covlab.networks.source_grid import DictionaryEstimate, default_grid
 from covlab.scenes.channel import believed_channel
@@ -91,28 +91,30 @@ class UnrolledNet(Network):
         atoms: how many of the strongest grid points enter a covariance; all other power is treated as white.
 
     Raises:
-        ValueError: a number is not a positive whole number, or the scenario has a new channel in every scene.
+        ValueError: an argument is not what its annotation allows, or the scenario has a new channel in every scene.
     """
 
     site: Tensor
     card: dict[str, Any]  #: of a pretrained network, see :func:`pretrained`
 
+    @checked
     def __init__(
         self,
         scenario: Scenario,
-        passes: int = 2,
-        found: tuple[int, ...] | None = None,
-        steps: int = 3,
-        width: int = 24,
-        atoms: int = 32,
+        passes: Size = 2,
+        found: Annotated[
+            tuple[int, ...] | None, sequence(whole_number(1, MOST), tuple).or_none("max_sources + 1, then 2")
+        ] = None,
+        steps: Size = 3,
+        width: Size = 24,
+        atoms: Size = 32,
     ):
         super().__init__()
         found = (scenario.max_sources + 1, 2) if found is None else found
-        sizes = [("passes", passes), ("steps", steps), ("width", width), ("atoms", atoms)]
-        for name, number in [*sizes, *(("found", count) for count in found)]:
-            whole_number(1).check(name, number)
-        self.scenario, self.width, self.found, self.steps = scenario, width, found, steps
         self.grid = default_grid(scenario)
+        for count in found:  # the sources of a round start at different points
+            whole_number(1, len(self.grid)).check("found", count)
+        self.scenario, self.width, self.found, self.steps = scenario, width, found, steps
         self.atoms = min(atoms, len(self.grid))
         self.coordinates = GridCoordinates(scenario, self.grid)
         G = torch.view_as_real(believed_channel(scenario).to(torch.complex64))
@@ -127,7 +129,7 @@ class UnrolledNet(Network):
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
         """y [B, L, M, 2], H [B, L, M, 2] (unused: G is known), codes [B, L, N, 2], snr_db [B]."""
-        check_contract(self.scenario, y, H, codes, snr_db)
+        self.check(y, H, codes, snr_db)
         self.grid = self.grid.to(y.device)
         with self.exact():
             likelihood = SnapshotLikelihood(torch.view_as_complex(self.site), y, codes, snr_db)

@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import reduce
+from typing import Annotated
 
 import torch
 from torch import Tensor
+
+from covlab.arguments import KINDS, Allowed, anywhere, checked, described
 
 CONTRACT = ("y", "H", "codes", "snr_db")
 """The tensors of a batch that a network may read."""
@@ -14,6 +17,14 @@ AXES = {"y": "B L M 2", "H": "B L M 2", "codes": "B L N 2", "steering": "B N K_m
 AXES |= dict.fromkeys(("snr_db", "weight", "noise_power"), "B")
 AXES |= dict.fromkeys(("azimuth", "elevation", "range_m", "power"), "B K_max")
 """The axes of each tensor of a batch: B scenes, L snapshots, M antennas, N elements, up to K_max sources."""
+
+Scenes = Allowed(
+    "a slice, or an index tensor [b] of whole numbers or truth values",
+    lambda value: (
+        isinstance(value, slice)
+        or (isinstance(value, Tensor) and value.ndim == 1 and value.dtype in (torch.int64, torch.int32, torch.bool))
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,7 @@ class Batch:
     than K_max sources, the absent ones have power 0.
 
     Raises:
-        ValueError: a tensor's shape does not fit the others; the message names the tensor.
+        ValueError: a tensor's shape, kind of numbers or device does not fit the others; the message names the tensor.
     """
 
     y: Tensor  #: snapshots at the BS [B, L, M, 2]
@@ -43,16 +54,34 @@ class Batch:
 
     def __post_init__(self) -> None:
         tensors = {name: getattr(self, name) for name in AXES}
-        check_shapes({name: tensor for name, tensor in tensors.items() if tensor is not None}, {}, "Batch.")
+        given = {name: tensor for name, tensor in tensors.items() if tensor is not None or name != "mixing"}
+        check_shapes(given, {}, "Batch.")
+        for name, tensor in given.items():
+            kind = "complex" if name in ("steering", "mixing") else "real"
+            if tensor.dtype not in KINDS[kind]:
+                raise ValueError(f"Batch.{name} must be a {kind} tensor, got {described(tensor)}")
+            if tensor.device != self.y.device:
+                raise ValueError(f"Batch.{name} must be on {self.y.device}, like y, got {described(tensor)}")
 
     def __len__(self) -> int:
         return self.y.shape[0]
 
-    def __getitem__(self, scenes: slice | Tensor) -> "Batch":
+    @property
+    def axis_lengths(self) -> dict[str, int]:
+        (B, L, M, _), N, K = self.y.shape, self.codes.shape[2], self.power.shape[1]
+        return {"B": B, "L": L, "M": M, "N": N, "K_max": K}
+
+    @property
+    def device(self) -> torch.device:
+        return self.y.device
+
+    @checked
+    def __getitem__(self, scenes: Annotated[slice | Tensor, Scenes]) -> "Batch":
         """Return the chosen scenes, by slice or by index tensor [b]."""
         return self._each(lambda tensor: tensor[scenes])
 
-    def to(self, device: str | torch.device) -> "Batch":
+    @checked
+    def to(self, device: Annotated[str | torch.device, anywhere]) -> "Batch":
         return self._each(lambda tensor: tensor.to(device))
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> "Batch":
@@ -83,6 +112,10 @@ def check_shapes(tensors: Mapping[str, Tensor], sizes: Mapping[str, int], prefix
     """
     known = {"2": 2, **sizes}
     for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(
+                f"{prefix}{name} must be a tensor [{', '.join(AXES[name].split())}], got {described(tensor)}"
+            )
         axes, shape = AXES[name].split(), list(tensor.shape)
         if len(axes) == len(shape):
             known = dict(zip(axes, shape, strict=True)) | known
@@ -91,8 +124,12 @@ def check_shapes(tensors: Mapping[str, Tensor], sizes: Mapping[str, int], prefix
             raise ValueError(f"{prefix}{name} must be [{', '.join(axes)}] = {expected}{context}, got {shape}")
 
 
+@checked
 def concatenate(batches: list[Batch]) -> Batch:
     """Return one batch with all scenes of ``batches``; ValueError if only some have correlated sources."""
+    sizes = [(*list(batch.axis_lengths.values())[1:], str(batch.device)) for batch in batches]
+    if len({*sizes}) > 1:
+        raise ValueError(f"batches must all have the same L, M, N, K_max and device, got {sorted({*sizes})}")
     columns = {field.name: [getattr(batch, field.name) for batch in batches] for field in fields(Batch)}
     absent = [tensor is None for tensor in columns["mixing"]]
     if any(absent) != all(absent):

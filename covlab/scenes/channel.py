@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from covlab.arguments import checked
 from covlab.scenes.geometry import phasors, ris_positions
 from covlab.scenes.scenario import Scenario, fixed_random_numbers
 
@@ -13,6 +14,7 @@ SCATTERER_RANGE_M = (1.0, 8.0)
 """Least and greatest distance of a scatterer from the RIS."""
 
 
+@checked
 def site_channel(scenario: Scenario) -> Tensor:
     """Return G, the fixed channel from RIS to BS [M, N], complex128, mean |G|² = 1/N.
 
@@ -71,6 +73,7 @@ def channel_of_scatterers(scenario: Scenario, bearings: Tensor, distances: Tenso
     return scaled((1 + balance) / 2, line_of_sight) + scaled((1 - balance) / 2, scattered)
 
 
+@checked
 def believed_channel(scenario: Scenario) -> Tensor:
     """Return Ĝ, the channel that the receiver and its estimators use for G [M, N], complex128.
 

@@ -3,13 +3,21 @@
 A shape check cannot detect swapped axes of equal length, or conjugated or shuffled values. These equations can.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
+from covlab.arguments import checked, tensor
 from covlab.scenes.batch import Batch
 
+Channel = Annotated[Tensor, tensor("M N", "complex")]
 
-def channel_residual(H: Tensor, codes: Tensor, G: Tensor) -> float:
+
+@checked
+def channel_residual(
+    H: Annotated[Tensor, tensor("B L M 2")], codes: Annotated[Tensor, tensor("B L N 2")], G: Channel
+) -> float:
     """Return ‖H − G c‖ / ‖H‖ over all scenes and snapshots, which is 0 (up to rounding) if H_l = G c_l.
 
     H [B, L, M, 2] and codes [B, L, N, 2] are real pairs; G [M, N] is complex.
@@ -19,7 +27,12 @@ def channel_residual(H: Tensor, codes: Tensor, G: Tensor) -> float:
     return ((H - expected).norm() / H.norm()).item()
 
 
-def whitened_power(batch: Batch, G: Tensor, covariance: Tensor | None = None) -> float:
+@checked
+def whitened_power(
+    batch: Batch,
+    G: Channel,
+    covariance: Annotated[Tensor | None, tensor("B N N", "complex").or_none("the batch's own R")] = None,
+) -> float:
     """Return the mean over scenes and snapshots of y_lᴴ C_l⁻¹ y_l / M, C_l = G diag(c_l) R diag(c_l)ᴴ Gᴴ + σ²I.
 
     It is about 1 if the data belong together, since y_l ~ CN(0, C_l). It is larger if an axis of y, codes, G or R is

@@ -6,22 +6,30 @@ Symbols in covlab: ``M`` antennas of the base station (BS), ``N`` elements of th
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
-from covlab.arguments import Allowed, check_fields, interval, number, one_of, whole_number
+from covlab.arguments import Allowed, check_fields, checked, interval, number, one_of, seed, text, whole_number
 
 ANY_PHASE = (-math.pi, math.pi)
 
+MOST_ELEMENTS = 4096
+"""The most elements, antennas, snapshots or scatterers. R of one scene then takes 128 MiB."""
+
 FIELDS = {
+    "name": text,
     **dict.fromkeys(
-        ("ris_rows", "ris_columns", "bs_antennas", "snapshots", "max_sources", "scatterers"), whole_number(1)
+        ("ris_rows", "ris_columns", "bs_antennas", "snapshots", "scatterers"), whole_number(1, MOST_ELEMENTS)
     ),
-    **dict.fromkeys(("site_seed", "stuck_elements", "dead_elements"), whole_number(0)),
-    **dict.fromkeys(("wavelength_m", "spacing_wavelengths"), number(above=0)),
+    "max_sources": whole_number(1, 8),  # the loss of the positions tries all orders
+    "site_seed": seed,
+    **dict.fromkeys(("stuck_elements", "dead_elements"), whole_number(0, MOST_ELEMENTS)),
+    **dict.fromkeys(("wavelength_m", "spacing_wavelengths"), number(least=1e-6, most=1e6)),
     **dict.fromkeys(("azimuth", "elevation"), interval(number(least=-math.pi / 2, most=math.pi / 2))),
-    **dict.fromkeys(("range_m", "power"), interval(number(above=0))),
-    "snr_db": interval(number()),
+    "range_m": interval(number(least=1e-3, most=1e6)),
+    "power": interval(number(least=1e-6, most=1e6)),
+    "snr_db": interval(number(least=-200, most=200)),
     "near_field": one_of((True, False)),
     "rician_factor_db": Allowed(
         "a number (±inf allowed)", lambda value: number().accepts(value) or value in (-math.inf, math.inf)
@@ -31,7 +39,7 @@ FIELDS = {
     "source_correlation": number(least=0, most=1),
     "correlation_phase": interval(number(least=-math.pi, most=math.pi)),
     "site": one_of(("fixed", "per_scene")),
-    "calibration_error_db": number().or_none("no error"),
+    "calibration_error_db": number(least=-200, most=200).or_none("no error"),
 }
 """What each field of a scenario may be."""
 
@@ -85,6 +93,8 @@ class Scenario:
         def refuse(field: str, expected: str) -> None:
             raise ValueError(f"Scenario.{field} must be {expected}, got {getattr(self, field)!r}")
 
+        if N > MOST_ELEMENTS:
+            refuse("ris_rows", f"at most {MOST_ELEMENTS} / ris_columns = {MOST_ELEMENTS // self.ris_columns}")
         if self.codebook == "dft" and self.snapshots > N:
             refuse("snapshots", f"at most N = {N} with codebook 'dft', which has no more orthogonal codes")
         if self.source_correlation > 0 and self.max_sources == 1:
@@ -97,6 +107,11 @@ class Scenario:
             refuse("stuck_elements", f"at most N = {N} together with dead_elements {dead}")
         if dead == N:
             refuse("dead_elements", f"below N = {N}, or nothing reaches the receiver")
+
+    @property
+    def axis_lengths(self) -> dict[str, int]:
+        """The lengths of the axes of a batch, except B."""
+        return {"L": self.snapshots, "M": self.bs_antennas, "N": self.ris_elements, "K_max": self.max_sources}
 
     @property
     def ris_elements(self) -> int:
@@ -130,13 +145,13 @@ PRESETS = {
 }
 
 
-def preset(name: str) -> Scenario:
+@checked
+def preset(name: Annotated[str, one_of(PRESETS)]) -> Scenario:
     """Return the scenario called ``name``: 'student', 'near_field' or 'full'.
 
     Raises:
         ValueError: there is no such preset.
     """
-    one_of(PRESETS).check("preset", name)
     return PRESETS[name]
 
 

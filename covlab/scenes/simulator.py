@@ -12,12 +12,13 @@ calibration error or faulty elements.
 
 import itertools
 import math
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from covlab.arguments import one_of, whole_number
+from covlab.arguments import Device, Index, Seed, Text, checked, one_of, tensor, whole_number
 from covlab.scenes.batch import Batch
 from covlab.scenes.channel import believed_channel, fresh_site_channels, miscalibrated, site_channel
 from covlab.scenes.codebook import codebook, faulty_elements, to_surface_phases
@@ -29,16 +30,22 @@ CACHE_BYTES = 2**21
 """About the size of one core's second-level cache."""
 
 
-def scene_generator(seed: int, stream: str, *index: int, device: str | torch.device = "cpu") -> torch.Generator:
+MOST_NUMBERS = 2**31
+"""The most codes in a batch: 16 GiB in single precision."""
+
+Sources = Annotated[Tensor, tensor("B K_max")]
+
+
+@checked
+def scene_generator(seed: Seed, stream: Text, *index: Index, device: Device = "cpu") -> torch.Generator:
     """Return a random generator for one independent part of the scenes.
 
     ``stream`` names their purpose ("training", "validation", …), and ``index`` the part (epoch, micro-batch). Different
     (seed, stream, index) give unrelated scenes, even if the seeds are neighbors (as in NumPy's SeedSequence).
 
     Raises:
-        ValueError: seed is negative or not a whole number.
+        ValueError: an argument is not what its annotation allows, such as a negative seed.
     """
-    whole_number(0).check("seed", seed)
     key = (*stream.encode(), 0, *index)
     state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state) - 2**63)
@@ -56,13 +63,16 @@ class Simulator:
         dtype: complex64, or complex128 for tests.
 
     Raises:
-        ValueError: ``dtype`` is neither of these.
+        ValueError: ``dtype`` is neither of these, or the device is not there.
     """
 
+    @checked
     def __init__(
-        self, scenario: Scenario, device: str | torch.device = "cpu", dtype: torch.dtype = torch.complex64
+        self,
+        scenario: Scenario,
+        device: Device = "cpu",
+        dtype: Annotated[torch.dtype, one_of((torch.complex64, torch.complex128))] = torch.complex64,
     ) -> None:
-        one_of((torch.complex64, torch.complex128)).check("dtype", dtype)
         self.scenario, self.device, self.dtype = scenario, torch.device(device), dtype
         known = scenario.site == "fixed"
         self.G = self._own(site_channel(scenario)) if known else None  #: [M, N]; None: every scene has its own
@@ -74,13 +84,15 @@ class Simulator:
         self.reflection = self._own(reflection)  #: of the faulty elements [N]
         take_seams(self)
 
+    @checked
     def draw(self, scenes: int, generator: torch.Generator) -> Batch:
         """Draw ``scenes`` scenes; the same state of ``generator`` gives the same batch (on one kind of device).
 
         Raises:
-            ValueError: ``scenes`` is not a positive whole number, or the generator is on another device.
+            ValueError: ``scenes`` is not positive or is too large, or the generator is on another device.
         """
-        whole_number(1).check("scenes", scenes)
+        codes_per_scene = self.scenario.snapshots * self.scenario.ris_elements
+        whole_number(1, MOST_NUMBERS // codes_per_scene).check("scenes", scenes)
         if generator.device.type != self.device.type:
             raise ValueError(f"generator must be on {self.device}, got one on {generator.device}")
         s, B, K = self.scenario, scenes, self.scenario.max_sources
@@ -92,13 +104,14 @@ class Simulator:
         power = power / power.sum(dim=1, keepdim=True)
         return self.observe(azimuth, elevation, range_m, power, snr_db, generator)
 
+    @checked
     def observe(
         self,
-        azimuth: Tensor,
-        elevation: Tensor,
-        range_m: Tensor,
-        power: Tensor,
-        snr_db: Tensor,
+        azimuth: Sources,
+        elevation: Sources,
+        range_m: Sources,
+        power: Sources,
+        snr_db: Annotated[Tensor, tensor("B")],
         generator: torch.Generator,
     ) -> Batch:
         """Draw scenes with given sources [B, K_max] each, in radians and metres, and snr_db [B]; powers sum to 1."""

@@ -2,22 +2,24 @@
 
 import math
 from collections.abc import Iterator
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from covlab.arguments import whole_number
+from covlab.arguments import MOST, Count, Index, Seed, Text, checked, whole_number
 from covlab.scenes.batch import Batch, concatenate
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.seams import injected_faults, take_seams
+
+Stop = Annotated[int | None, whole_number(0, MOST).or_none("the end")]
 
 
 class FreshScenes:
     """Micro-batches of new scenes. Number i of epoch e depends only on (seed, e, i), so a run can resume anywhere."""
 
-    def __init__(self, simulator: Simulator, micro_batch: int, micro_batches: int, seed: int):
-        whole_number(1).check("micro_batch", micro_batch)
-        whole_number(1).check("micro_batches", micro_batches)
+    @checked
+    def __init__(self, simulator: Simulator, micro_batch: Count, micro_batches: Count, seed: Seed):
         self.simulator, self.micro_batch, self.seed, self._length = simulator, micro_batch, seed, micro_batches
         self.faults = injected_faults()  #: names; empty without injected faults
         take_seams(self)
@@ -31,18 +33,19 @@ class FreshScenes:
         """Micro-batches per epoch."""
         return self._length
 
-    def micro_batches(self, epoch: int, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    @checked
+    def micro_batches(self, epoch: Index, first: Index = 0, stop: Stop = None) -> Iterator[Batch]:
         """Yield the micro-batches of ``epoch`` from number ``first`` on, up to but not including ``stop``."""
         for index in range(first, len(self) if stop is None else stop):
             yield self.simulator.draw(self.micro_batch, self.generator("training", epoch, index))
 
-    def held_out(self, micro_batches: int) -> Batch:
+    @checked
+    def held_out(self, micro_batches: Count) -> Batch:
         """Draw micro-batches for validation, from a stream that training never uses."""
-        whole_number(1).check("micro_batches", micro_batches)
         generators = (self.generator("validation", 0, index) for index in range(micro_batches))
         return concatenate([self.simulator.draw(self.micro_batch, generator) for generator in generators])
 
-    def generator(self, stream: str, epoch: int, index: int) -> torch.Generator:
+    def generator(self, stream: Text, epoch: Index, index: Index) -> torch.Generator:
         """Return the generator that draws micro-batch ``index`` of ``epoch`` in ``stream``."""
         return scene_generator(self.seed, stream, epoch, index, device=self.simulator.device)
 
@@ -50,10 +53,8 @@ class FreshScenes:
 class FixedScenes:
     """The same scenes in every epoch, in an order that depends on (seed, epoch). The last micro-batch may be short."""
 
-    def __init__(self, scenes: Batch, micro_batch: int, seed: int):
-        whole_number(1).check("micro_batch", micro_batch)
-        if len(scenes) == 0:
-            raise ValueError("scenes must hold at least one scene, got none")
+    @checked
+    def __init__(self, scenes: Batch, micro_batch: Count, seed: Seed):
         self.scenes, self.micro_batch, self.seed = scenes, micro_batch, seed
         self.faults = injected_faults()  #: names; empty without injected faults
         self._kept: tuple[int | None, tuple[Tensor, ...]] = (None, ())
@@ -67,7 +68,8 @@ class FixedScenes:
         """Micro-batches per epoch."""
         return math.ceil(len(self.scenes) / self.micro_batch)
 
-    def micro_batches(self, epoch: int, first: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    @checked
+    def micro_batches(self, epoch: Index, first: Index = 0, stop: Stop = None) -> Iterator[Batch]:
         """Yield the micro-batches of ``epoch`` from number ``first`` on, up to but not including ``stop``."""
         for scenes in self._order(epoch)[first:stop]:
             yield self.scenes[scenes]

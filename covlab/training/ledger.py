@@ -3,10 +3,12 @@
 import json
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from covlab.arguments import checked, file
 from covlab.scenes.batch import Batch
 from covlab.training.checkpoint import CheckpointError, sync, write_atomically
 from covlab.training.loss import Losses
@@ -23,7 +25,8 @@ class Ledger:
         writes: False: another process writes that file; this one keeps the same rows in memory.
     """
 
-    def __init__(self, path: Path | None = None, writes: bool = True):
+    @checked
+    def __init__(self, path: Annotated[Path | None, file.or_none("no file")] = None, writes: bool = True):
         self.path, self.writes = path, writes
         self.rows: list[dict[str, float]] = []
         self._pending: list[tuple[dict[str, float], list[str], Tensor]] = []

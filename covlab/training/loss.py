@@ -5,14 +5,15 @@ would be NaN or, worse, finite but wrong. Eigenvalues are safe, and projectors c
 """
 
 import itertools
-import math
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, reduce
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from covlab.arguments import LARGEST, Device, Text, checked, number, tensor
 from covlab.networks.model import Estimate
 from covlab.networks.source_grid import DictionaryEstimate
 from covlab.scenes.batch import Batch
@@ -28,6 +29,9 @@ EIGENGAP = 0.03
 """The gap λ_K − λ_{K+1} that the eigengap term asks for, as a share of the trace."""
 
 BACKGROUND_POSITIONS = 64
+
+
+Matrices = Annotated[Tensor, tensor("B N N", "complex")]
 
 
 def relative_trace(R: Tensor) -> Tensor:
@@ -53,19 +57,16 @@ def plain_error(estimate: Tensor, truth: Tensor) -> Tensor:
     return (estimate - truth).abs().square().sum(dim=(-2, -1)) / truth.abs().square().sum(dim=(-2, -1))
 
 
-def nmse(estimate: Tensor, truth: Tensor) -> Tensor:
+@checked
+def nmse(estimate: Matrices, truth: Matrices) -> Tensor:
     """Return the trace-normalized error ‖R̂ − R‖²_F / ‖R‖²_F of each scene: two [B, N, N] -> [B].
 
     Both matrices are made Hermitian and scaled to trace N first. So their scales do not matter, and the gradient with
     respect to R̂ is orthogonal to R̂. The error is NaN where :func:`normalize_trace` cannot normalize a matrix.
 
     Raises:
-        ValueError: the shapes differ or are not [B, N, N].
+        ValueError: the shapes differ or are not [B, N, N], or a matrix is not complex.
     """
-    if estimate.shape != truth.shape or estimate.ndim != 3 or estimate.shape[1] != estimate.shape[2]:
-        raise ValueError(
-            f"estimate and truth must both be [B, N, N], got {list(estimate.shape)} and {list(truth.shape)}"
-        )
     return plain_error(normalize_trace(estimate), normalize_trace(truth))
 
 
@@ -95,9 +96,10 @@ class LossWeights:
     def __post_init__(self) -> None:
         take_seams(self)
         for name, weight in self.values().items():
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-                raise ValueError(f"{name} must be a finite number of at least 0, got {weight!r}")
+            number(least=0, most=LARGEST).check(name, weight)
         self.guard_main_weight()
+        if not isinstance(self.provenance, dict):
+            raise ValueError(f"provenance must be a dict {{weight: origin}}, got {self.provenance!r}")
         if unknown := set(self.provenance) - set(self.values()):
             raise ValueError(
                 f"provenance must name weights ({', '.join(self.values())}), got {', '.join(sorted(unknown))}"
@@ -128,7 +130,8 @@ class LossWeights:
         """Return {name: weight} of all weights."""
         return {name: getattr(self, name) for name in self.names()}
 
-    def updated(self, origin: str, **weights: float) -> "LossWeights":
+    @checked
+    def updated(self, origin: Text, **weights: float) -> "LossWeights":
         """Return a copy with some weights replaced; ``origin`` becomes their provenance."""
         return replace(self, **weights, provenance=self.provenance | dict.fromkeys(weights, origin))
 
@@ -158,7 +161,8 @@ class Loss:
     of R̂.
     """
 
-    def __init__(self, scenario: Scenario, weights: LossWeights, device: str | torch.device = "cpu"):
+    @checked
+    def __init__(self, scenario: Scenario, weights: LossWeights, device: Device = "cpu"):
         take_seams(self)
         self.active = self.switched_on(weights)
         self.orders = torch.tensor(list(itertools.permutations(range(scenario.max_sources))), device=device)
@@ -167,6 +171,7 @@ class Loss:
         positions = [low + (high - low) * torch.rand(BACKGROUND_POSITIONS, generator=generator) for low, high in bounds]
         self.background = steering_vectors(scenario, *positions).to(device)  # [D, N]
 
+    @checked
     def __call__(self, estimate: Estimate | DictionaryEstimate, batch: Batch) -> Losses:
         """Compute all terms in the precision of the estimate's factors. Call it outside autocast, as the trainer does.
 

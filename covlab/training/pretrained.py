@@ -1,10 +1,12 @@
 """The pretrained networks that come with the package, and the scenes they are scored on."""
 
 from pathlib import Path
+from typing import Annotated
 
+from covlab.arguments import checked, one_of
 from covlab.networks.unrolled import UnrolledNet
 from covlab.scenes.batch import Batch
-from covlab.scenes.scenario import Scenario, preset
+from covlab.scenes.scenario import PRESETS, Scenario, preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.training.checkpoint import load_parameters, read_checkpoint
 
@@ -12,7 +14,11 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SCORED_SCENES = 2048
 
 
-def pretrained(name: str, scenario: Scenario | None = None) -> UnrolledNet:
+Preset = Annotated[str, one_of(PRESETS)]
+
+
+@checked
+def pretrained(name: Preset, scenario: Scenario | None = None) -> UnrolledNet:
     """Load the network trained for the preset ``name``, in evaluation mode.
 
     Pass a ``scenario`` to use the network without retraining in a variation of the preset, such as another site
@@ -31,6 +37,7 @@ def pretrained(name: str, scenario: Scenario | None = None) -> UnrolledNet:
     return network.eval()
 
 
-def scored_scenes(name: str) -> Batch:
+@checked
+def scored_scenes(name: Preset) -> Batch:
     """Draw the scenes on which a card's scores were measured. Nothing was ever trained or chosen on their stream."""
     return Simulator(preset(name)).draw(SCORED_SCENES, scene_generator(0, "score"))

@@ -6,16 +6,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from covlab.arguments import check_fields, number, one_of, whole_number
+from covlab.arguments import LARGEST, MOST, check_fields, number, one_of, whole_number
 
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 OPTIMIZERS = ("adamw", "sgd")
 
-LARGEST = torch.finfo(torch.float32).max  # a larger number is infinite on the device
-
 FIELDS = {
-    "windows": whole_number(1),
-    "accumulation": whole_number(1),
+    "windows": whole_number(1, MOST),
+    "accumulation": whole_number(1, MOST),
     "optimizer": one_of(OPTIMIZERS),
     "learning_rate": number(above=0, most=LARGEST),
     "head_learning_rate": number(above=0, most=LARGEST).or_none("the learning rate of all"),
@@ -23,10 +21,11 @@ FIELDS = {
     "weight_decay": number(least=0, most=LARGEST),
     "clip": number(above=0, most=LARGEST).or_none("no clipping"),
     "precision": one_of(PRECISIONS),
-    "warmup": whole_number(0),
+    "warmup": whole_number(0, MOST),
     "ema_decay": number(least=0, below=1).or_none("no average"),
-    "patience": whole_number(1).or_none("no early stopping"),
-    "nonfinite_limit": whole_number(1),
+    "fused": one_of((True, False)),
+    "patience": whole_number(1, MOST).or_none("no early stopping"),
+    "nonfinite_limit": whole_number(1, MOST),
 }
 """What each field of a recipe may be."""
 

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import click
 
@@ -25,7 +25,21 @@ from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from covlab.arguments import check_fields, interval, number, one_of, whole_number
+from covlab.arguments import (
+    MOST,
+    Allowed,
+    Device,
+    Text,
+    check_fields,
+    checked,
+    interval,
+    mapping,
+    number,
+    one_of,
+    seed,
+    text,
+    whole_number,
+)
 from covlab.scenes.scenario import PRESETS, preset
 from covlab.scenes.simulator import scene_generator
 from covlab.scenes.streams import FreshScenes
@@ -63,10 +77,15 @@ FIELDS = {
     "preset": one_of(PRESETS),
     "network": one_of(NETWORKS),
     "precision": one_of(PRECISIONS),
-    "seed": whole_number(0),
-    **dict.fromkeys(("windows", "epoch", "micro_batch", "accumulation", "validation", "heartbeat"), whole_number(1)),
+    "seed": seed,
+    **dict.fromkeys(
+        ("windows", "epoch", "micro_batch", "accumulation", "validation", "heartbeat"), whole_number(1, MOST)
+    ),
+    "search": mapping(
+        text, Allowed("(low, high)", lambda bounds: isinstance(bounds, tuple | list) and len(bounds) == 2)
+    ).or_none("the default"),
 }
-"""What each setting of a study may be. ``Settings`` checks ``search`` itself."""
+"""What each setting of a study may be. ``Settings`` checks the bounds of ``search`` itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +189,9 @@ class Tuned:
 # ---------------------------------------------------------------- a study in its storage
 
 
+@checked
 def open_study(
-    storage: str, name: str, sampler: optuna.samplers.BaseSampler | None = None, **given: Any
+    storage: Text, name: Text, sampler: optuna.samplers.BaseSampler | None = None, **given: Any
 ) -> optuna.Study:
     """Join the study ``name`` in ``storage``, or create it with the settings ``given`` (fields of :class:`Settings`).
 
@@ -211,7 +231,8 @@ def open_study(
     )
 
 
-def settings_of(storage: str, name: str) -> Settings:
+@checked
+def settings_of(storage: Text, name: Text) -> Settings:
     """Return the settings of the study ``name``.
 
     Raises:
@@ -229,7 +250,8 @@ def settings_of(storage: str, name: str) -> Settings:
     raise StudyError(f"study {name!r} in {hide_password(storage)} has no settings of covlab: choose another name")
 
 
-def best(storage: str, name: str) -> Tuned:
+@checked
+def best(storage: Text, name: Text) -> Tuned:
     """Return the best trial of a study so far.
 
     Raises:
@@ -298,11 +320,12 @@ def hide_password(storage: str) -> str:
 # ---------------------------------------------------------------- a worker
 
 
+@checked
 def work(
     study: optuna.Study,
-    trials: int | None = None,
-    minutes: float | None = None,
-    device: str = "cpu",
+    trials: Annotated[int | None, whole_number(1, MOST).or_none("no limit")] = None,
+    minutes: Annotated[float | None, number(above=0).or_none("no limit")] = None,
+    device: Device = "cpu",
     say: Callable[[str], None] = print,
 ) -> None:
     """Run trials for ``minutes``, or until all workers together have completed or pruned ``trials`` trials.
@@ -314,8 +337,6 @@ def work(
         ValueError: ``trials`` or ``minutes`` is out of range.
         KeyboardInterrupt: SIGINT.
     """
-    whole_number(1).or_none("no limit").check("trials", trials)
-    number(above=0).or_none("no limit").check("minutes", minutes)
     settings = _settings(json.loads(study.user_attrs["covlab"]))
     began, counted = time.monotonic(), (TrialState.COMPLETE, TrialState.PRUNED)
     while minutes is None or time.monotonic() - began < 60 * minutes:

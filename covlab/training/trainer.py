@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm, parameters_to_vector
 
+from covlab.arguments import Folder, checked
 from covlab.networks.model import Estimate, Network
 from covlab.scenes.batch import Batch, total_weight
 from covlab.scenes.streams import FixedScenes, FreshScenes
@@ -63,9 +63,11 @@ class Trainer:
         stopped: why the run was stopped early; empty unless its losses were not finite.
 
     Raises:
-        ValueError: there are no scenes or no validation scenes, or faults are injected in a run of several ranks.
+        ValueError: an argument is of another class than its annotation, does not fit the model, or is empty, or faults
+            are injected in a run of several ranks.
     """
 
+    @checked
     def __init__(
         self,
         model: Network,
@@ -73,15 +75,13 @@ class Trainer:
         validation: Batch,
         recipe: Recipe,
         weights: LossWeights | None = None,
-        folder: Path | str | None = None,
+        folder: Folder | None = None,
         progress: Lines | None = None,
         debug: bool = False,
         ranks: Ranks = ALONE,
     ):
         if len(scenes) == 0:
             raise ValueError("scenes must give at least one micro-batch per epoch, got none")
-        if len(validation) == 0:
-            raise ValueError("validation must hold at least one scene, got none")
         self.model, self.scenes, self.validation, self.recipe = model, scenes, validation, recipe
         self.ranks, self.debug = ranks, debug
         self.progress = (progress or suited()) if ranks.first else Silent()
@@ -481,6 +481,7 @@ class Trainer:
         pieces = self.average.split([parameter.numel() for parameter in own.values()])
         return {name: piece.view_as(parameter) for (name, parameter), piece in zip(own.items(), pieces, strict=True)}
 
+    @checked
     def resume(self, previous: bool = False, allow_faults: bool = False) -> "Trainer":
         """Restore the folder's last (or ``previous``) checkpoint, so that ``fit`` continues there; none: a new run.
 
