@@ -16,8 +16,10 @@ with one line for each field instead::
 import functools
 import inspect
 import math
+import numbers
 import sys
 import types
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -112,9 +114,12 @@ def one_of(choices: Iterable[object]) -> Allowed:
     return Allowed(f"one of {', '.join(map(str, known))}", lambda value: type(value) in kinds and value in known)
 
 
-def sequence(item: Allowed, kinds: Any = (list, tuple)) -> Allowed:
-    """A list or tuple that is not empty; ``item`` says what each entry may be."""
-    words = f"a non-empty list or tuple, each entry {item.expected}"
+SEQUENCES = (list, tuple, range, deque)
+
+
+def sequence(item: Allowed, kinds: Any = SEQUENCES) -> Allowed:
+    """A list, tuple, range or deque that is not empty; ``item`` says what each entry may be."""
+    words = f"a non-empty {getattr(kinds, '__name__', 'list')}, each entry {item.expected}"
     return Allowed(words, lambda value: isinstance(value, kinds) and len(value) > 0 and all(map(item.accepts, value)))
 
 
@@ -125,7 +130,7 @@ def mapping(key: Allowed, item: Allowed) -> Allowed:
         pairs = value.items() if isinstance(value, Mapping) else ()
         return len(pairs) > 0 and all(key.accepts(name) and item.accepts(each) for name, each in pairs)
 
-    return Allowed(f"a non-empty mapping from {key.expected} to {item.expected}", accepts)
+    return Allowed(f"a non-empty mapping from {key.expected} to {item.expected}", accepts, item.axes)
 
 
 def rows(*columns: str) -> Allowed:
@@ -181,6 +186,10 @@ folder = Allowed(
     lambda value: _may_be_path(value) and (Path(value).is_dir() or not Path(value).exists()),
 )
 file = Allowed("the path of a file, not of a folder", lambda value: _may_be_path(value) and not Path(value).is_dir())
+real = Allowed(
+    "a number (±inf and NaN allowed)",
+    lambda value: isinstance(value, numbers.Real) and not isinstance(value, bool),
+)
 text = Allowed("a text that is not empty", lambda value: isinstance(value, str) and value.strip() != "")
 
 seed = whole_number(0, 2**63 - 1)
@@ -190,6 +199,7 @@ Index = Annotated[int, whole_number(0, MOST)]
 Size = Annotated[int, whole_number(1, 2**14)]  # of a layer
 Seed = Annotated[int, seed]
 Positive = Annotated[float, number(above=0)]
+Real = Annotated[float, real]
 Text = Annotated[str, text]
 Device = Annotated[str | torch.device, device]
 Folder = Annotated[Path | str, folder]
@@ -221,11 +231,13 @@ def allowed_by(annotation: Any) -> Allowed | None:
             ),
         )
     if origin in (list, tuple, Sequence):
-        return sequence(allowed_by(parts[0]) or ANYTHING, (list, tuple) if origin is Sequence else origin)
+        return sequence(allowed_by(parts[0]) or ANYTHING, SEQUENCES if origin is Sequence else origin)
     if origin in (dict, Mapping):
         return mapping(*(allowed_by(part) or ANYTHING for part in parts))
     if origin is Iterable:
         return Allowed("an iterable", lambda value: isinstance(value, Iterable) and not isinstance(value, str))
+    if isinstance(origin, type):
+        annotation = origin
     plain = {bool: one_of((True, False)), int: whole_number(-MOST, MOST), float: number(), type(None): NOTHING}
     if annotation in plain:
         return plain[annotation]
@@ -284,6 +296,10 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 def agree(name: str, value: Any, axes: tuple[str, ...], lengths: dict[str, tuple[str, Any]]) -> None:
     """Add the axes and device of one argument to ``lengths`` {axis: (argument, length)}; refuse other lengths."""
+    if isinstance(value, Mapping) and axes:
+        for each in value.values():
+            agree(name, each, axes, lengths)
+        return
     own = getattr(value, "axis_lengths", None) or dict(zip(axes, getattr(value, "shape", ()), strict=False))
     if hasattr(value, "device") and own:
         own = own | {"device": value.device}

@@ -6,10 +6,12 @@ All errors are per scene. The main error, the NMSE, is elsewhere: :func:`covlab.
 
 import itertools
 from collections.abc import Iterator
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from covlab.arguments import checked, tensor
 from covlab.scenes.batch import Batch
 from covlab.scenes.geometry import directions
 from covlab.training.loss import normalize_trace
@@ -18,6 +20,11 @@ SNR_BINS_DB = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 MOST_SOURCES = 6
 
 
+Matrices = Annotated[Tensor, tensor("B N N", "complex", finite=True)]
+Guess = Annotated[Tensor, tensor("B K_max 3")]
+
+
+@checked
 def snr_bins(batch: Batch) -> Iterator[tuple[float, float, Tensor]]:
     """Yield the edges in dB and a mask of the scenes [B] of each SNR bin that holds any. A scene is in one bin."""
     for low, high in itertools.pairwise(SNR_BINS_DB):
@@ -27,7 +34,8 @@ def snr_bins(batch: Batch) -> Iterator[tuple[float, float, Tensor]]:
             yield low, high, inside
 
 
-def by_snr(batch: Batch, scores: Tensor) -> list[dict[str, float]]:
+@checked
+def by_snr(batch: Batch, scores: Annotated[Tensor, tensor("B")]) -> list[dict[str, float]]:
     """Return a row per SNR bin: edges in dB, number of scenes, mean and median of ``scores`` [B]; no empty bins."""
     rows = []
     for low, high, mask in snr_bins(batch):
@@ -37,17 +45,16 @@ def by_snr(batch: Batch, scores: Tensor) -> list[dict[str, float]]:
     return rows
 
 
-def bures_wasserstein(one: Tensor, other: Tensor) -> Tensor:
+@checked
+def bures_wasserstein(one: Matrices, other: Matrices) -> Tensor:
     """Return the Bures–Wasserstein distance of two covariances, both scaled to trace N first: two [B, N, N] -> [B].
 
     d² = tr R₁ + tr R₂ − 2 tr (R₁^½ R₂ R₁^½)^½ (Bhatia, Jain and Lim 2019). It is finite for any rank, and d is at most
     (2N)^½ here. The last trace is the sum of the singular values of F₁ᴴF₂ with R = F Fᴴ.
 
     Raises:
-        ValueError: the shapes differ or are not [B, N, N].
+        ValueError: the shapes differ or are not [B, N, N], or a matrix is not complex or not finite.
     """
-    if one.shape != other.shape or one.ndim != 3 or one.shape[1] != one.shape[2]:
-        raise ValueError(f"both covariances must be [B, N, N], got {list(one.shape)} and {list(other.shape)}")
     first, second = _root(normalize_trace(one)), _root(normalize_trace(other))
     fidelity = torch.linalg.svdvals(first.mH @ second).sum(dim=1)
     return (2 * one.shape[1] - 2 * fidelity).clamp(min=0).sqrt()
@@ -59,7 +66,11 @@ def _root(R: Tensor) -> Tensor:
     return vectors * values.clamp(min=0).sqrt().unsqueeze(1)
 
 
-def principal_angles(one: Tensor, other: Tensor) -> Tensor:
+@checked
+def principal_angles(
+    one: Annotated[Tensor, tensor("B N p", "complex", finite=True)],
+    other: Annotated[Tensor, tensor("B N q", "complex", finite=True)],
+) -> Tensor:
     """Return the angles between two column spaces in radians, smallest first: [B, N, p], [B, N, q] -> [B, min(p, q)].
 
     Small angles come from their sines and large ones from their cosines, which keeps their digits (Björck and Golub
@@ -73,7 +84,8 @@ def principal_angles(one: Tensor, other: Tensor) -> Tensor:
     return torch.where(cosines**2 < 0.5, cosines.clamp(max=1).acos(), sines.clamp(max=1).asin())
 
 
-def subspace_overlap(R: Tensor, batch: Batch) -> Tensor:
+@checked
+def subspace_overlap(R: Matrices, batch: Batch) -> Tensor:
     """Return ‖ÛᴴU‖²_F / K for the true subspace and R's K leading eigenvectors: [B, N, N] -> [B]; chance is K/N."""
     elements = R.shape[-1]
     K = batch.source_count
@@ -93,7 +105,8 @@ def cartesian_positions(azimuth: Tensor, elevation: Tensor, range_m: Tensor) -> 
     return range_m.unsqueeze(-1) * directions(azimuth, elevation)
 
 
-def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
+@checked
+def assign(cost: Annotated[Tensor, tensor("B true guessed")]) -> tuple[Tensor, Tensor]:
     """Find the assignment of one guess to each true source that costs least, by trying all of them.
 
     ``cost`` [B, true, guessed] -> least total [B], and the guess of each true source [B, true].
@@ -112,7 +125,8 @@ def assign(cost: Tensor) -> tuple[Tensor, Tensor]:
     return least, orders[best]
 
 
-def position_errors(guess: Tensor, batch: Batch) -> Tensor:
+@checked
+def position_errors(guess: Guess, batch: Batch) -> Tensor:
     """Return the distance in metres from each true source to its guess [B, K_max]; NaN for absent sources.
 
     Guesses are assigned to sources so that the sum of squared errors is least.
@@ -130,6 +144,7 @@ def position_errors(guess: Tensor, batch: Batch) -> Tensor:
     return torch.where(present, matched, torch.nan)
 
 
-def rmspe(guess: Tensor, batch: Batch) -> Tensor:
+@checked
+def rmspe(guess: Guess, batch: Batch) -> Tensor:
     """Return each scene's root mean square position error in metres, from :func:`position_errors` [B]."""
     return position_errors(guess, batch).square().nanmean(dim=1).sqrt()

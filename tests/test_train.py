@@ -104,11 +104,11 @@ def test_a_folder_that_cannot_be_made_is_named_without_advice_to_resume(tmp_path
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--windows", 0], "windows must be a whole number of at least 1, got 0"),
+        (["--windows", 0], "windows must be a whole number from 1 to 16777216, got 0"),
         (["--learning-rate", 1e39], "learning_rate must be a finite number above 0 and at most 3.40282e+38, got 1e+39"),
         (["--learning-rate", -1], "learning_rate must be a finite number above 0 and at most 3.40282e+38, got -1.0"),
-        (["--accumulation", 0], "accumulation must be a whole number of at least 1, got 0"),
-        (["--micro-batch", 0], "micro_batch must be a whole number of at least 1, got 0"),
+        (["--accumulation", 0], "accumulation must be a whole number from 1 to 16777216, got 0"),
+        (["--micro-batch", 0], "micro_batch must be a whole number from 1 to 16777216, got 0"),
         (["--epoch", 0], "epoch must be a whole number of at least 1, got 0"),
         (["--weight", "lam_cov=0"], "lam_cov must be above 0"),
         (["--weight", "lam_nonsense=1"], "expected NAME=VALUE with NAME one of lam_cov"),
@@ -117,7 +117,7 @@ def test_a_folder_that_cannot_be_made_is_named_without_advice_to_resume(tmp_path
         (["--minutes", 0], "--minutes must be above 0"),
         (["--previous"], "--previous goes with --resume"),
         (["--preset", "huge"], "'huge' is not one of 'student', 'near_field', 'full'"),
-        (["--seed", -1], "seed must be a whole number of at least 0, got -1"),
+        (["--seed", -1], "seed must be a whole number from 0 to 9223372036854775807, got -1"),
         (["--device", "abacus"], "device must be"),
     ],
     ids=str,

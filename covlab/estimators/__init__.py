@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from covlab.arguments import checked
 from covlab.estimators.classical import MeanCovariance, ledoit_wolf, oas, sample_covariance, scaled_identity
 from covlab.estimators.greedy import Genie, GreedyLikelihood, MatchingPursuit
 from covlab.estimators.grid import CovarianceFit, GridLikelihood, RefinedGridLikelihood
@@ -19,6 +20,7 @@ from covlab.scenes.scenario import Scenario
 Estimator = Callable[[Batch, Tensor], Estimate | DictionaryEstimate]
 
 
+@checked
 def ladder(scenario: Scenario) -> dict[str, Estimator]:
     """Return {name: estimator} of all estimators, worst first. The last one, the genie, reads the truth."""
     grid = default_grid(scenario)

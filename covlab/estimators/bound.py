@@ -3,15 +3,18 @@
 import torch
 from torch import Tensor
 
+from covlab.arguments import checked
+from covlab.estimators.classical import Channel
 from covlab.estimators.greedy import information
 from covlab.estimators.grid import coordinates_of
 from covlab.estimators.likelihood import CodedSnapshots
 from covlab.metrics import cartesian_positions
-from covlab.scenes.batch import Batch
+from covlab.scenes.batch import Batch, check_finite
 from covlab.scenes.scenario import Scenario
 
 
-def position_bound(batch: Batch, G: Tensor, scenario: Scenario) -> Tensor:
+@checked
+def position_bound(batch: Batch, G: Channel, scenario: Scenario) -> Tensor:
     """Bound the standard deviation of unbiased position estimates, in metres [B, K_max]; NaN for absent sources.
 
     The bound is the root of the trace of a position's block of F⁻¹, in Cartesian coordinates. F is the Fisher
@@ -24,6 +27,7 @@ def position_bound(batch: Batch, G: Tensor, scenario: Scenario) -> Tensor:
     """
     if not scenario.near_field:
         raise ValueError(f"scenario must have near_field=True to bound positions, got '{scenario.name}' without")
+    check_finite(batch, ("power", "noise_power", "azimuth", "elevation", "range_m"))
     scenes = CodedSnapshots(batch, G.to(torch.complex128), batch.noise_power)
     coordinates, sources = coordinates_of(batch).double(), batch.power.shape[1]
     _, fisher, _ = information(scenes, scenario, coordinates, batch.power.double())

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor
 
-from covlab.scenes.batch import Batch
+from covlab.arguments import checked
+from covlab.scenes.batch import Batch, check_finite
 
 
+@checked
 def calibrate(batch: Batch) -> Tensor:
     """Estimate G [M, N] from (codes, H) of all scenes by least squares, since H_l = G c_l is linear in G.
 
@@ -14,6 +16,7 @@ def calibrate(batch: Batch) -> Tensor:
     Raises:
         ValueError: the codes do not span all N elements (too few scenes, or one codebook for all).
     """
+    check_finite(batch, ("H", "codes"))
     codes = torch.view_as_complex(batch.codes).flatten(0, 1).to(torch.complex128)  # [B·L, N]
     channels = torch.view_as_complex(batch.H).flatten(0, 1)
     elements = codes.shape[1]

@@ -5,11 +5,13 @@ import math
 import torch
 from torch import Tensor
 
+from covlab.arguments import Count, checked
+from covlab.estimators.classical import Channel
 from covlab.estimators.grid import coordinates_of, phase_bounds, steering_at
 from covlab.estimators.likelihood import CodedSnapshots, pieces, square
 from covlab.networks.model import Estimate
 from covlab.networks.source_grid import default_grid
-from covlab.scenes.batch import Batch
+from covlab.scenes.batch import Batch, check_finite
 from covlab.scenes.scenario import Scenario
 
 STRAYS = 1e-6
@@ -26,10 +28,12 @@ class MatchingPursuit:
 
     off_grid = False
 
-    def __init__(self, scenario: Scenario, scoring_steps: int = 6):
+    @checked
+    def __init__(self, scenario: Scenario, scoring_steps: Count = 6):
         self.scenario, self.scoring_steps, self.grid = scenario, scoring_steps, default_grid(scenario)
 
-    def __call__(self, batch: Batch, G: Tensor) -> Estimate:
+    @checked
+    def __call__(self, batch: Batch, G: Channel) -> Estimate:
         found = [self._piece(scenes) for scenes in pieces(batch, G, len(self.grid))]
         coordinates, power = (torch.cat(column) for column in zip(*found, strict=True))
         factor = steering_at(self.scenario, coordinates).mT * power.sqrt().unsqueeze(1)
@@ -78,10 +82,13 @@ class Genie:
     scenario's range may give a slightly smaller error at high SNR.)
     """
 
-    def __init__(self, scenario: Scenario, scoring_steps: int = 10):
+    @checked
+    def __init__(self, scenario: Scenario, scoring_steps: Count = 10):
         self.scenario, self.scoring_steps = scenario, scoring_steps
 
-    def __call__(self, batch: Batch, G: Tensor) -> Estimate:
+    @checked
+    def __call__(self, batch: Batch, G: Channel) -> Estimate:
+        check_finite(batch, ("power", "steering"))
         scenes = CodedSnapshots(batch, G)
         present = (batch.power > 0).to(batch.power.dtype)
         power = present * (scenes.power / present.sum(dim=1)).unsqueeze(1)

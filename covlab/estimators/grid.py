@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from covlab.arguments import Count, Size, checked
+from covlab.estimators.classical import Channel
 from covlab.estimators.likelihood import CodedSnapshots, pieces, square
 from covlab.networks.model import Estimate
 from covlab.networks.source_grid import DictionaryEstimate, Grid, default_grid
@@ -24,10 +26,12 @@ class CovarianceFit:
     2001). ``iterations``: number of steps.
     """
 
-    def __init__(self, grid: Grid, iterations: int = 30):
+    @checked
+    def __init__(self, grid: Grid, iterations: Count = 30):
         self.grid, self.iterations = grid, iterations
 
-    def __call__(self, batch: Batch, G: Tensor) -> DictionaryEstimate:
+    @checked
+    def __call__(self, batch: Batch, G: Channel) -> DictionaryEstimate:
         grid, found = self.grid.to(batch.y.device), []
         for scenes in pieces(batch, G, len(grid)):
             responses = scenes.responses(grid.steering)
@@ -54,10 +58,12 @@ class GridLikelihood:
         keep: number of points kept after those.
     """
 
-    def __init__(self, grid: Grid, iterations: int = 20, full: int = 4, keep: int = 200):
+    @checked
+    def __init__(self, grid: Grid, iterations: Count = 20, full: Count = 4, keep: Count = 200):
         self.grid, self.iterations, self.full, self.keep = grid, iterations, full, min(keep, len(grid))
 
-    def __call__(self, batch: Batch, G: Tensor) -> DictionaryEstimate:
+    @checked
+    def __call__(self, batch: Batch, G: Channel) -> DictionaryEstimate:
         grid, found = self.grid.to(batch.y.device), []
         for scenes in pieces(batch, G, len(grid)):
             responses = scenes.responses(grid.steering)
@@ -83,7 +89,8 @@ class RefinedGridLikelihood:
         keep: number of points that are split.
     """
 
-    def __init__(self, scenario: Scenario, levels: int = 2, steps: int = 4, last: int = 12, keep: int = 60):
+    @checked
+    def __init__(self, scenario: Scenario, levels: Size = 2, steps: Count = 4, last: Count = 12, keep: Count = 60):
         self.scenario, self.levels, self.steps, self.last, self.keep = scenario, levels, steps, last, keep
         self.grid = default_grid(scenario)
         self.low, self.high = phase_bounds(scenario)
@@ -91,7 +98,8 @@ class RefinedGridLikelihood:
         self.cell = (self.high - self.low) / torch.tensor([azimuths, elevations, max(1, ranges - 1)])
         self.children = torch.cartesian_prod(*[torch.tensor([-0.25, 0.25])] * 3)
 
-    def __call__(self, batch: Batch, G: Tensor) -> Estimate:
+    @checked
+    def __call__(self, batch: Batch, G: Channel) -> Estimate:
         found = [self._piece(scenes) for scenes in pieces(batch, G, len(self.grid))]
         return Estimate(torch.cat(found), torch.zeros_like(batch.snr_db))
 

@@ -6,12 +6,14 @@ Each snapshot has its own covariance, so a sample covariance cannot replace the 
 
 import math
 from collections.abc import Iterator
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from covlab.estimators.classical import check_channel, noise_power
-from covlab.scenes.batch import Batch
+from covlab.arguments import checked, tensor
+from covlab.estimators.classical import Channel, noise_power
+from covlab.scenes.batch import Batch, check_finite
 
 RESPONSES_AT_ONCE = 2**22
 """How many complex numbers a tensor of responses may hold. Larger batches are processed in pieces."""
@@ -27,10 +29,14 @@ class CodedSnapshots:
         ValueError: ``G`` does not fit the batch, or a snapshot is not finite.
     """
 
-    def __init__(self, batch: Batch, G: Tensor, noise: Tensor | None = None):
-        check_channel(batch, G)
-        if bad := (~batch.y.isfinite()).sum().item():
-            raise ValueError(f"batch.y must be finite, got {bad} of {batch.y.numel()} numbers that are not")
+    @checked
+    def __init__(
+        self,
+        batch: Batch,
+        G: Channel,
+        noise: Annotated[Tensor | None, tensor("B").or_none("an estimate")] = None,
+    ):
+        check_finite(batch)
         self.y = torch.view_as_complex(batch.y).to(G.dtype).unsqueeze(-1)  # [B, L, M, 1]
         self.channels = G * torch.view_as_complex(batch.codes).unsqueeze(2)  # G diag(c_l) [B, L, M, N]
         self.noise = (noise_power(batch) if noise is None else noise).to(G.real.dtype)  # [B]

@@ -4,17 +4,23 @@ Spectra need R [B, N, N] and steering vectors D [N, G] with ‖d‖² = N. They 
 """
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from covlab.arguments import one_of
+from covlab.arguments import Count, checked, number, one_of, sequence, tensor
 from covlab.estimators.grid import coordinates_of
 from covlab.networks.source_grid import Grid
 
+Matrices = Annotated[Tensor, tensor("B N N", "complex", finite=True)]
+Steering = Annotated[Tensor, tensor("N G", "complex")]
+Spectrum = Annotated[Tensor, tensor("B G", finite=True)]
 
-def music(R: Tensor, sources: Tensor, steering: Tensor) -> Tensor:
+
+@checked
+def music(R: Matrices, sources: Annotated[Tensor, tensor("B", "whole")], steering: Steering) -> Tensor:
     """Return N / ‖U_nᴴ d‖² ≥ 1, U_n the noise subspace of R: [B, N, N], K [B], [N, G] -> [B, G] (Schmidt 1986).
 
     Raises:
@@ -30,7 +36,8 @@ def music(R: Tensor, sources: Tensor, steering: Tensor) -> Tensor:
     return elements / residual.clamp(min=elements * torch.finfo(residual.dtype).eps)
 
 
-def mvdr(R: Tensor, steering: Tensor, loading: float = 1e-3) -> Tensor:
+@checked
+def mvdr(R: Matrices, steering: Steering, loading: Annotated[float, number(least=0)] = 1e-3) -> Tensor:
     """Return 1 / dᴴ(R + εI)⁻¹d: [B, N, N], [N, G] -> [B, G] (Capon 1969).
 
     Args:
@@ -43,7 +50,10 @@ def mvdr(R: Tensor, steering: Tensor, loading: float = 1e-3) -> Tensor:
     return 1 / white.abs().square().sum(dim=1)
 
 
-def peaks(spectrum: Tensor, axes: tuple[Tensor, ...], count: int) -> Tensor:
+@checked
+def peaks(
+    spectrum: Spectrum, axes: Annotated[tuple[Tensor, ...], sequence(tensor("n", finite=True), tuple)], count: Count
+) -> Tensor:
     """Find the ``count`` highest local maxima of a spectrum over a product grid, highest first [B, count, len(axes)].
 
     A peak is at least as high as its neighbors (3 points per axis, diagonals included). Its position is refined on each
@@ -55,6 +65,8 @@ def peaks(spectrum: Tensor, axes: tuple[Tensor, ...], count: int) -> Tensor:
         axes: one, two or three increasing tensors.
     """
     shape = tuple(len(axis) for axis in axes)
+    if len(shape) > 3 or math.prod(shape) != spectrum.shape[1]:
+        raise ValueError(f"axes must be one to three, with G = {spectrum.shape[1]} points, got lengths {shape}")
     level = spectrum.unflatten(1, shape)
     pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(axes) - 1]
     # The pool pads with -inf, so an axis may have one point.
@@ -62,14 +74,15 @@ def peaks(spectrum: Tensor, axes: tuple[Tensor, ...], count: int) -> Tensor:
     heights = torch.where(is_peak, spectrum, -torch.inf)
     highest, points = heights.topk(min(count, heights.shape[1]), dim=1)
     found = []
-    for number, axis in enumerate(axes):
-        stride = math.prod(shape[number + 1 :])
-        found.append(_parabola(1 / spectrum, points, points // stride % shape[number], axis, stride))
+    for position, axis in enumerate(axes):
+        stride = math.prod(shape[position + 1 :])
+        found.append(_parabola(1 / spectrum, points, points // stride % shape[position], axis, stride))
     result = torch.where((highest > -torch.inf).unsqueeze(2), torch.stack(found, dim=2), torch.nan)
     return F.pad(result, (0, 0, 0, count - result.shape[1]), value=torch.nan)
 
 
-def locate(spectrum: Tensor, grid: Grid, count: int) -> Tensor:
+@checked
+def locate(spectrum: Spectrum, grid: Grid, count: Count) -> Tensor:
     """Return (φ, θ, r) of the ``count`` highest peaks of a spectrum [B, G] over ``grid`` [B, count, 3], or NaN.
 
     Positions are in radians and metres. They are refined in sin φ, sin θ and 1/r, in which the grid is about even.
@@ -100,7 +113,12 @@ def _parabola(valley: Tensor, points: Tensor, index: Tensor, axis: Tensor, strid
     return torch.where(inner, vertex, axis[index])
 
 
-def source_count(eigenvalues: Tensor, snapshots: int, criterion: str = "mdl") -> Tensor:
+@checked
+def source_count(
+    eigenvalues: Annotated[Tensor, tensor("B N", finite=True)],
+    snapshots: Count,
+    criterion: Annotated[str, one_of(("mdl", "aic"))] = "mdl",
+) -> Tensor:
     """Estimate K = 0 … N − 1 from the eigenvalues [B, N] of a sample covariance -> [B] (Wax and Kailath 1985).
 
     This holds for L = ``snapshots`` > N snapshots of one covariance with white noise. It does not hold for snapshots
@@ -110,7 +128,6 @@ def source_count(eigenvalues: Tensor, snapshots: int, criterion: str = "mdl") ->
         ValueError: ``criterion`` is neither "mdl" nor "aic", or L ≤ N.
     """
     N = eigenvalues.shape[1]
-    one_of(("mdl", "aic")).check("criterion", criterion)
     if snapshots <= N:
         raise ValueError(f"snapshots must be more than the {N} eigenvalues, got {snapshots}")
     values = eigenvalues.sort(dim=1, descending=True).values.clamp(min=torch.finfo(eigenvalues.dtype).tiny)

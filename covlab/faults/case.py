@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
+from covlab.arguments import Count, Seed, checked
 from covlab.faults.observed_window import loss_of_nan
-from covlab.faults.small_run import finish, small_run
+from covlab.faults.small_run import FaultName, finish, small_run
 from covlab.training.loss import nmse, plain_error
 from covlab.training.trainer import Trainer
 
@@ -85,13 +86,17 @@ class Symptom:
         return f"train {train}, val {validation}"
 
 
-def overfit(*faults: str, accumulation: int = 4, epochs: int = EPOCHS, seed: int = 0, **setting: Any) -> Symptom:
+@checked
+def overfit(
+    *faults: FaultName, accumulation: Count = 4, epochs: Count = EPOCHS, seed: Seed = 0, **setting: Any
+) -> Symptom:
     """Run a small version of the pipeline's overfit test with these faults: 120 fixed scenes, micro-batches of 8."""
     windows = epochs * math.ceil(15 / accumulation)
     return Symptom(finish(small_run(*faults, accumulation=accumulation, seed=seed, **({"windows": windows} | setting))))
 
 
-def combinations(seed: int = 0) -> Iterator[TestedClaim]:
+@checked
+def combinations(seed: Seed = 0) -> Iterator[TestedClaim]:
     """Test which combinations of faults reproduce what the case printed, and which cannot."""
     four = SKIPPING_GATE_AND_NAN_TERM
     loop, nan_term, _, running_sum = four
@@ -116,7 +121,8 @@ def combinations(seed: int = 0) -> Iterator[TestedClaim]:
         yield TestedClaim(subject, claim, str(symptom), symptom.verdict)
 
 
-def reports(seed: int = 0) -> Iterator[TestedClaim]:
+@checked
+def reports(seed: Seed = 0) -> Iterator[TestedClaim]:
     """Test what each of the ten reports blamed."""
     run = partial(overfit, seed=seed)
     clean = run()

@@ -17,6 +17,7 @@ from statistics import fmean, median
 import torch
 from torch import Tensor
 
+from covlab.arguments import checked
 from covlab.faults.observed_window import (
     ObservedWindow,
     honest_gradient,
@@ -60,6 +61,7 @@ def observable(question: str, clean: tuple[float, float]) -> Callable[[Measure],
     return register
 
 
+@checked
 def examine(run: Trainer) -> dict[str, float]:
     """Return every observable's value on a finished run."""
     _first_window.cache_clear()  # the run may have been trained further since

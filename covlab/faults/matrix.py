@@ -4,16 +4,17 @@ import csv
 import importlib.resources
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
+from covlab.arguments import checked, one_of, seed, sequence, whole_number
 from covlab.faults import FAULTS
 from covlab.faults.evidence import detecting, examine
 from covlab.faults.small_run import exhibit, finish
@@ -55,11 +56,16 @@ Shares of the windows: skipped, clipped.
 """
 
 
+Workers = Annotated[int, whole_number(1, 64)]
+Seeds = Annotated[Sequence[int], sequence(seed)]
+
+
+@checked
 def measure_matrix(
-    names: Iterable[str] = tuple(FAULTS),
-    cells: Iterable[Cell] = CELLS,
-    seeds: Iterable[int] = SEEDS,
-    workers: int = 2,
+    names: Annotated[Sequence[str], sequence(one_of(FAULTS))] = tuple(FAULTS),
+    cells: Annotated[Sequence[Cell], sequence(one_of(CELLS))] = CELLS,
+    seeds: Seeds = SEEDS,
+    workers: Workers = 2,
 ) -> list[dict]:
     """Measure the matrix, or a part of it: one row per fault and cell, numbers as means over the seeds.
 
@@ -77,7 +83,8 @@ def measure_matrix(
     ]
 
 
-def measure_confusion(seeds: Iterable[int] = range(5), workers: int = 2) -> dict[str, dict[str, float]]:
+@checked
+def measure_confusion(seeds: Seeds = (0, 1, 2, 3, 4), workers: Workers = 2) -> dict[str, dict[str, float]]:
     """Measure {fault: {observable: share of seeds in which it detects the fault}}, each fault in its own setting.
 
     "clean" stands for all runs without a fault.

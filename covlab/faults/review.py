@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from covlab.arguments import Seed, checked
 from covlab.faults.case import TestedClaim
 from covlab.faults.evidence import loss_rounding, short_window, terms_in_force
 from covlab.faults.observed_window import infinite_gradient, observe_window
@@ -16,7 +17,8 @@ from covlab.training.operations import Operations
 from covlab.training.trainer import Trainer
 
 
-def review(seed: int = 0) -> Iterator[TestedClaim]:
+@checked
+def review(seed: Seed = 0) -> Iterator[TestedClaim]:
     """Test the review's items by measurement."""
     clean = finish(small_run(seed=seed))
 

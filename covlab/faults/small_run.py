@@ -1,11 +1,11 @@
 """Small runs that show a fault: `student` size, trained within seconds."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
+from covlab.arguments import LARGEST, Count, Folder, Seed, checked, number, one_of
 from covlab.faults.switch import FAULTS, inject
 from covlab.networks.model import BackProjectionNet
 from covlab.scenes.scenario import preset
@@ -21,22 +21,25 @@ MICRO_BATCH = 8
 MICRO_BATCHES = 15
 """Micro-batches per epoch: with four per window, the last window is short."""
 
+FaultName = Annotated[str, one_of(FAULTS)]
+
 LEARNING_RATES = {"adamw": 3e-3, "sgd": 0.3}
 """A learning rate at which each optimizer trains this network."""
 
 
+@checked
 def small_run(
-    *faults: str,
-    seed: int = 0,
-    scenes: int = MICRO_BATCHES * MICRO_BATCH,
-    micro_batch: int = MICRO_BATCH,
+    *faults: FaultName,
+    seed: Seed = 0,
+    scenes: Count = MICRO_BATCHES * MICRO_BATCH,
+    micro_batch: Count = MICRO_BATCH,
     weights: dict[str, float] | None = None,
     fresh: bool = False,
-    blend: float = 0.0,
-    frozen: str | None = None,
-    loss_scale: float | None = None,
+    blend: Annotated[float, number(least=0, below=1)] = 0.0,
+    frozen: Annotated[str | None, one_of(("backbone", "head")).or_none("none")] = None,
+    loss_scale: Annotated[float | None, number(above=0, most=LARGEST).or_none("the scaler's default")] = None,
     progress: Lines | None = None,
-    folder: Path | str | None = None,
+    folder: Folder | None = None,
     **recipe: Any,
 ) -> Trainer:
     """Return a trainer of a small network with the named faults, ready to ``fit``.
@@ -81,7 +84,8 @@ def small_run(
     return trainer
 
 
-def exhibit(name: str, seed: int = 0, without: bool = False, **setting: Any) -> Trainer:
+@checked
+def exhibit(name: FaultName, seed: Seed = 0, without: bool = False, **setting: Any) -> Trainer:
     """Return a trainer that shows the fault ``name``, or the same trainer ``without`` it.
 
     ``setting`` overrides the setting that the fault needs.
@@ -89,6 +93,7 @@ def exhibit(name: str, seed: int = 0, without: bool = False, **setting: Any) -> 
     return small_run(*(() if without else (name,)), seed=seed, **(FAULTS[name].setting | setting))
 
 
+@checked
 def in_turn(*runs: Trainer) -> Iterator[float]:
     """Train ``runs`` window by window in turn, so that their curves grow together; yield the smallest share done.
 
@@ -107,6 +112,7 @@ def in_turn(*runs: Trainer) -> Iterator[float]:
         yield min((run.window / run.recipe.windows for run in going), default=1.0)
 
 
+@checked
 def finish(run: Trainer) -> Trainer:
     """Train ``run`` to its end, or until it is stopped because of its losses; return it."""
     for _ in in_turn(run):

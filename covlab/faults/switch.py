@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from covlab.arguments import one_of
 from covlab.scenes.simulator import Simulator
 from covlab.scenes.streams import FreshScenes
 from covlab.seams import replaced_seams
@@ -83,8 +84,7 @@ def inject(*names: str) -> Iterator[None]:
     """
     seams = dict(replaced_seams.get())
     for name in names:
-        if name not in FAULTS:
-            raise ValueError(f"fault must be one of {', '.join(FAULTS)}, got {name!r}")
+        one_of(FAULTS).check("fault", name)
         seam = FAULTS[name].seam
         if seam in seams:
             raise ValueError(f"{name} and {seams[seam][0]} both replace {seam}: inject one of them")

@@ -5,9 +5,8 @@ import html
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from covlab.arguments import Text, checked, whole_number
 from covlab.markup import marked
 
 if TYPE_CHECKING:
@@ -28,8 +28,12 @@ WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a box behind te
 NUMBER = re.compile(r"[-−+]?\d[\d.,]*(e[-+]?\d+)?\s?[%×]?")  # a whole table cell that is a number
 
 
-def show(figure: Figure, alt: str, *, width: int | None = None) -> None:
-    """Show ``figure`` in a notebook with the alternative text ``alt``, which describes the picture, and close it.
+Width = Annotated[int | None, whole_number(1, 2**14).or_none("as it was drawn")]
+
+
+@checked
+def show(figure: Figure, alt: Text, *, width: Width = None) -> None:
+    """Show ``figure`` in a notebook with the alternative text ``alt``, which describes the picture.
 
     Args:
         width: of the picture on the page, in pixels; None: as wide as it was drawn.
@@ -40,8 +44,9 @@ def show(figure: Figure, alt: str, *, width: int | None = None) -> None:
     _display(image(figure, alt, width=width, bbox_inches="tight"))
 
 
-def image(figure: Figure, alt: str, *, width: int | None = None, **saving: Any) -> str:
-    """Return ``figure`` as an HTML image with the alternative text ``alt``, and close it.
+@checked
+def image(figure: Figure, alt: Text, *, width: Width = None, **saving: Any) -> str:
+    """Return ``figure`` as an HTML image with the alternative text ``alt``.
 
     Args:
         saving: options of ``Figure.savefig``.
@@ -49,19 +54,20 @@ def image(figure: Figure, alt: str, *, width: int | None = None, **saving: Any) 
     Raises:
         ValueError: ``alt`` is empty.
     """
-    if not alt.strip():
-        raise ValueError("alt must describe the picture, got an empty text")
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=110, **saving)
-    plt.close(figure)
     size = f' width="{width}"' if width else ""
     picture = base64.b64encode(png.getvalue()).decode()
     return f'<img alt="{html.escape(alt)}"{size} style="max-width: 100%" src="data:image/png;base64,{picture}">'
 
 
+@checked
 def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") -> None:
     """Show a small table; numbers, and headings of columns that hold only numbers, are aligned to the right."""
-    rows = [tuple(row) for row in rows]
+    rows = [tuple(row) if isinstance(row, Iterable) else (row,) for row in rows]
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(f"rows must have {len(header)} cells each, like the header, got {row!r}")
 
     def cell(tag: str, text: object, values: Sequence) -> str:
         numeric = values and all(isinstance(value, int | float) or NUMBER.fullmatch(str(value)) for value in values)
@@ -82,10 +88,10 @@ def subplots(
     Args:
         size: width and height of the figure in inches.
         margins: as of ``Figure.subplots_adjust``, in place of a layout. An explorer needs them: a layout takes most
-            of the drawing time, and pyplot must not be called from a second thread.
+            of the drawing time.
         options: of ``Figure.subplots``.
     """
-    figure = Figure(figsize=size) if margins else plt.figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout=None if margins else "constrained")  # pyplot would keep it in memory
     panels = figure.subplots(rows, columns, **options)
     if margins:
         figure.subplots_adjust(**margins)
@@ -133,6 +139,13 @@ def plain_figures(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def check_lengths(name: str, series: Mapping[str, Sequence], length: int) -> None:
+    """Raise ValueError unless every series has ``length`` entries."""
+    for label, values in series.items():
+        if len(values) != length:
+            raise ValueError(f"{name} must hold {length} entries for each label, got {len(values)} for {label!r}")
 
 
 def stamped(label: str, run: "Trainer") -> str:

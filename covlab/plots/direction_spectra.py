@@ -2,17 +2,25 @@
 
 import math
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from covlab.arguments import checked, number, tensor
 from covlab.networks.source_grid import Grid
 from covlab.plots import COLOURS, subplots
 from covlab.scenes.batch import Batch
 
 
-def direction_spectra(spectra: Mapping[str, Tensor], grid: Grid, scene: Batch, floor_db: float = -20.0) -> Figure:
+@checked
+def direction_spectra(
+    spectra: Mapping[str, Annotated[Tensor, tensor("G")]],
+    grid: Grid,
+    scene: Batch,
+    floor_db: Annotated[float, number(below=0)] = -20.0,
+) -> Figure:
     """Draw each spectrum over azimuth and elevation, in dB below its own peak, with a cross at each true source.
 
     Args:

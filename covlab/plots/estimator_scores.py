@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
+from covlab.arguments import Real, checked
 from covlab.plots import COLOURS, LINES, MARKS, WHITE, legend_below, plain_figures, subplots
 
 CURVES = ("sample covariance", "grid ML, far field", "grid ML", "grid ML, refined", "greedy ML, off grid", "genie")
@@ -50,7 +51,8 @@ def estimator_table(results: Mapping) -> Figure:
     return figure
 
 
-def ladder_chart(rows: Mapping[str, tuple[float, float]], lines: Mapping[str, float]) -> Figure:
+@checked
+def ladder_chart(rows: Mapping[str, tuple[Real, Real]], lines: Mapping[str, Real]) -> Figure:
     """Draw mean (bar) and median (diamond) error of each estimator, in the given order.
 
     Args:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from covlab.plots import COLOURS, LINES, WHITE, legend_below, note, subplots
+from covlab.arguments import Real, Text, checked
+from covlab.plots import COLOURS, LINES, WHITE, check_lengths, legend_below, note, subplots
 
 # Powers of two that limit fp16: its smallest number, the smallest with full precision, and the end (65504).
 SMALLEST, NORMAL, LARGEST = -24, -14, 16
@@ -63,8 +64,9 @@ def exponents_and_path(seen: ScaledGradients, scale: float, path: Sequence[tuple
     return figure
 
 
+@checked
 def error_over_scale(
-    powers: Sequence[int], errors: Mapping[str, Sequence[float]], what: str, names: Mapping[int, str]
+    powers: Sequence[int], errors: Mapping[str, Sequence[Real]], what: Text, names: Mapping[int, str]
 ) -> Figure:
     """Draw relative gradient errors over ``what`` = 2^power; a cross at the top marks an error that is not finite.
 
@@ -73,6 +75,7 @@ def error_over_scale(
         errors: {line: an error for each power}.
         names: {power: its name}, marked on the axis.
     """
+    check_lengths("errors", errors, len(powers))
     figure, axes = subplots(size=(8, 4.2))
     for number, ((label, given), colour, line) in enumerate(zip(errors.items(), COLOURS, LINES, strict=False)):
         values = np.array(given)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from covlab.plots import COLOURS, MARKS, cells, over_epochs, stamped, subplots
+from covlab.arguments import Real, checked
+from covlab.plots import COLOURS, MARKS, cells, check_lengths, over_epochs, stamped, subplots
 from covlab.training.trainer import Trainer
 
 LEAST = 1e-3  # the smallest share that is drawn, in percent
@@ -37,8 +38,11 @@ class Terms:
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.gram / np.outer(norms, norms)
 
+    @checked
     def weighted(self, weights: Mapping[str, float]) -> Weighted:
         """Return the loss and its gradient for these weights; both are linear in the weights."""
+        if missing := [name for name in self.values if name not in weights]:
+            raise ValueError(f"weights must name every term, got none for {', '.join(missing)}")
         factors = np.array([weights[name] for name in self.values])
         parts, norms = factors * np.array(list(self.values.values())), factors * np.sqrt(np.diag(self.gram))
         norm = np.sqrt(max(factors @ self.gram @ factors, 0.0))
@@ -52,8 +56,11 @@ class Terms:
         return Weighted(parts.sum().item(), norm.item(), named(np.abs(parts) / size), named(norms), named(along))
 
 
+@checked
 def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> Figure:
     """Draw each term's share of the loss and of the gradients' lengths (left), and cosines of the gradients (right)."""
+    if missing := [name for name in terms.values if name not in weights or name not in seen.norms]:
+        raise ValueError(f"weights and seen must name every term, got none for {', '.join(missing)}")
     margins = {"left": 0.19, "right": 0.99, "bottom": 0.23, "top": 0.87, "wspace": 0.52}
     figure, (left, right) = subplots(1, 2, size=(9.4, 4.1), margins=margins, width_ratios=(1, 0.95))
     names, rows = list(terms.values), np.arange(len(terms.values))
@@ -107,8 +114,10 @@ def weighted_runs(runs: Sequence[tuple[str, Trainer]]) -> Figure:
     return figure
 
 
-def pulls_over_training(windows: Sequence[int], pulls: Mapping[str, Sequence[float]]) -> Figure:
+@checked
+def pulls_over_training(windows: Sequence[int], pulls: Mapping[str, Sequence[Real]]) -> Figure:
     """Draw the length of each term's weighted gradient over the windows; the first two terms are drawn thicker."""
+    check_lengths("pulls", pulls, len(windows))
     figure, axes = subplots(size=(9.4, 4.2))
     for number, ((name, lengths), mark) in enumerate(zip(pulls.items(), MARKS, strict=False)):
         axes.plot(windows, lengths, marker=mark, markersize=5, linewidth=2.6 if number < 2 else 1.2, label=name)
@@ -121,6 +130,7 @@ def pulls_over_training(windows: Sequence[int], pulls: Mapping[str, Sequence[flo
     return figure
 
 
+@checked
 def logged_and_held_out(runs: Mapping[str, Trainer]) -> Figure:
     """Draw the loss as each run logs it (left) and the held-out NMSE (right) over the epochs."""
     figure, (left, right) = subplots(1, 2, size=(9.4, 3.6))

@@ -7,10 +7,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from covlab.plots import COLOURS, legend_below, stamped, subplots
+from covlab.arguments import checked
+from covlab.plots import COLOURS, check_lengths, legend_below, stamped, subplots
 from covlab.training.trainer import Trainer
 
 
+@checked
 def overflow_history(runs: Mapping[str, tuple[Trainer, Sequence[bool]]]) -> Figure:
     """Draw loss scale, gradient norm and update over the windows, one row per run. Marks show overflows and skips.
 
@@ -19,6 +21,8 @@ def overflow_history(runs: Mapping[str, tuple[Trainer, Sequence[bool]]]) -> Figu
     Args:
         runs: {label: (run, whether each window overflowed)}.
     """
+    for label, (run, overflowed) in runs.items():
+        check_lengths("runs", {label: overflowed}, len(run.ledger.columns()["window"]))
     height = 2.5 * len(runs) + 0.5
     figure, panels = subplots(len(runs), 3, size=(10, height), squeeze=False, sharex=True, sharey="col")
     for row, (label, (run, overflowed)) in zip(panels, runs.items(), strict=True):

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from covlab.plots import COLOURS, LINES, legend_below, note, subplots
+from covlab.arguments import Real, checked
+from covlab.plots import COLOURS, LINES, check_lengths, legend_below, note, subplots
 
 SMOOTHED = 25  # steps over which a turn is averaged
 
@@ -34,6 +35,7 @@ class Walk:
     validation: dict[int, float]  #: {steps taken: mean NMSE over held-out scenes}
 
 
+@checked
 def error_surfaces(seen: Surfaces) -> Figure:
     """Draw contours of the plain and the normalized error over x R + y R', with arrows of steepest descent."""
     figure, panels = subplots(1, 2, size=(10, 4.4), sharex=True, sharey=True)
@@ -56,6 +58,7 @@ def error_surfaces(seen: Surfaces) -> Figure:
     return figure
 
 
+@checked
 def walks(runs: Mapping[str, Sequence[Walk]], labels: Sequence[str]) -> Figure:
     """Draw the norm, the turn of each step and the held-out NMSE over the steps.
 
@@ -82,7 +85,8 @@ def walks(runs: Mapping[str, Sequence[Walk]], labels: Sequence[str]) -> Figure:
     return figure
 
 
-def scale_range(curves: Mapping[str, Mapping[float, float]]) -> Figure:
+@checked
+def scale_range(curves: Mapping[str, Mapping[Real, Real]]) -> Figure:
     """Draw the computed error of a correct estimate over its scale, one panel per precision.
 
     A cross at the top marks an error that is not finite.
@@ -103,8 +107,10 @@ def scale_range(curves: Mapping[str, Mapping[float, float]]) -> Figure:
     return figure
 
 
-def trace_crossing(traces: Sequence[float], errors: Mapping[str, Sequence[float]]) -> Figure:
+@checked
+def trace_crossing(traces: Sequence[Real], errors: Mapping[str, Sequence[Real]]) -> Figure:
     """Draw errors over the trace of R̂, in units of N, across zero, where R̂ stops being a covariance; NaN is a gap."""
+    check_lengths("errors", errors, len(traces))
     figure, axes = subplots(size=(8.5, 4))
     for (name, values), line, width, alpha in zip(
         errors.items(), ("-", "--", "-"), (1.8, 1.8, 5), (1, 1, 0.45), strict=False

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
+from covlab.arguments import Index, checked, whole_number
 from covlab.plots import COLOURS, note, subplots
 from covlab.scenes.batch import Batch
 from covlab.scenes.simulator import Simulator
@@ -51,8 +52,10 @@ def covariance_and_spectra(R: np.ndarray, title: str, spectra: Sequence[Spectra]
     return figure
 
 
-def scene_from_above(simulator: Simulator, batch: Batch, scene: int = 0) -> Figure:
+@checked
+def scene_from_above(simulator: Simulator, batch: Batch, scene: Index = 0) -> Figure:
     """Draw RIS (at the origin), BS and the sources of one scene from above, in meters."""
+    whole_number(0, len(batch) - 1).check("scene", scene)
     figure, axes = subplots(size=(6.4, 4.2))
     scenario = simulator.scenario
     angles = np.linspace(*scenario.azimuth, 60)
@@ -74,8 +77,10 @@ def scene_from_above(simulator: Simulator, batch: Batch, scene: int = 0) -> Figu
     return figure
 
 
-def contract_tensors(batch: Batch, scene: int = 0) -> Figure:
+@checked
+def contract_tensors(batch: Batch, scene: Index = 0) -> Figure:
     """Draw one scene's input tensors and the label: |y|, |H|, the phase of the codes in rad, and |R|."""
+    whole_number(0, len(batch) - 1).check("scene", scene)
     y, H, codes = (
         np.asarray(tensor[scene][..., 0] + 1j * tensor[scene][..., 1]) for tensor in (batch.y, batch.H, batch.codes)
     )

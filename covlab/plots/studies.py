@@ -1,19 +1,26 @@
 """Draw studies: which worker ran which trial when, and how each trial went."""
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 from matplotlib.figure import Figure
 
+from covlab.arguments import Allowed, checked, sequence
 from covlab.plots import COLOURS, WHITE, plain_figures, subplots
 
+FINISHED = sequence(Allowed("a finished trial", lambda trial: getattr(trial, "datetime_complete", None) is not None))
 
-def trials_of(trials: Sequence, workers: Mapping[str, set[int]]) -> Figure:
+
+@checked
+def trials_of(trials: Annotated[Sequence, FINISHED], workers: Mapping[str, set[int]]) -> Figure:
     """Draw each worker's trials over time (left), and each trial's held-out NMSE after each epoch (right).
 
     Args:
         trials: Optuna's, finished; pruned ones are dashed.
         workers: {worker: numbers of its trials}.
     """
+    if not any(trial.state.name == "COMPLETE" for trial in trials):
+        raise ValueError(f"trials must hold a complete one, got {len(trials)} others")
     figure, (time, error) = subplots(1, 2, size=(10.5, 3.4), width_ratios=(1.1, 1))
     winner = min((trial for trial in trials if trial.state.name == "COMPLETE"), key=lambda trial: trial.value)
     began = min(trial.datetime_start for trial in trials)

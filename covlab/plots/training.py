@@ -9,10 +9,23 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from covlab.plots import COLOURS, LINES, MARKS, WHITE, note, over_epochs, plain_figures, stamped, subplots
+from covlab.arguments import Real, Text, checked, rows
+from covlab.plots import (
+    COLOURS,
+    LINES,
+    MARKS,
+    WHITE,
+    check_lengths,
+    note,
+    over_epochs,
+    plain_figures,
+    stamped,
+    subplots,
+)
 from covlab.training.trainer import Trainer
 
 
+@checked
 def learning_curves(runs: Mapping[str, Trainer]) -> Figure:
     """Draw train and validation NMSE of each run over the epochs, on a logarithmic axis."""
     figure, axes = subplots(size=(9.5, 4))
@@ -25,6 +38,7 @@ def learning_curves(runs: Mapping[str, Trainer]) -> Figure:
     return figure
 
 
+@checked
 def window_columns(groups: Mapping[str, Mapping[str, Trainer]], columns: Mapping[str, str]) -> Figure:
     """Draw ledger columns over the windows, one row of panels per group of runs, one panel per column.
 
@@ -105,7 +119,8 @@ def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, lette
     axes.legend(fontsize=0.9 * letters, loc=corner)
 
 
-def memorized_and_held_out(scores: Mapping[str, Mapping[str, float]]) -> Figure:
+@checked
+def memorized_and_held_out(scores: Mapping[str, Mapping[str, Real]]) -> Figure:
     """Draw each network's error on the scenes it learned from and on others as dots; an NMSE of 1 knows nothing.
 
     Args:
@@ -125,7 +140,8 @@ def memorized_and_held_out(scores: Mapping[str, Mapping[str, float]]) -> Figure:
     return figure
 
 
-def same_run(runs: Mapping[str, Sequence[dict]], column: str, name: str) -> Figure:
+@checked
+def same_run(runs: Mapping[str, Sequence[dict]], column: Text, name: Text) -> Figure:
     """Draw a ledger column of two runs (above) and the relative difference of the second from the first (below).
 
     Args:
@@ -133,7 +149,11 @@ def same_run(runs: Mapping[str, Sequence[dict]], column: str, name: str) -> Figu
         column: of the ledger.
         name: of that column, for the reader.
     """
+    if len(runs) != 2:
+        raise ValueError(f"runs must be two, got {', '.join(runs)}")
     (first_label, first), (second_label, second) = runs.items()
+    rows("window", column).check("runs", [*first, *second])
+    check_lengths("runs", runs, len(first))
     windows = [row["window"] for row in first]
     one, two = [row[column] for row in first], [row[column] for row in second]
     figure, (above, below) = subplots(2, size=(8, 4.6), sharex=True, height_ratios=(2, 1))

@@ -1,18 +1,22 @@
 """Draw results of covlab.watch: how much each loss counts, which invariant detects which bug, and how peers compare."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from covlab.arguments import Count, checked
+from covlab.arguments import rows as columns
 from covlab.plots import COLOURS, cells, subplots
 
 VERDICTS = {"fault": COLOURS[1], "warning": COLOURS[4], "note": COLOURS[5]}
 
 
-def window_shares(rows: Mapping[str, Sequence[Mapping]], windows: int = 6) -> Figure:
+@checked
+def window_shares(rows: Mapping[str, Annotated[Sequence[Mapping], columns("event")]], windows: Count = 6) -> Figure:
     """Draw how much each micro-batch's loss counts in the first windows of some loops, stacked by window.
 
     Args:

@@ -6,18 +6,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from covlab.arguments import Positive, Real, checked
 from covlab.plots import COLOURS, LINES, MARKS, legend_below, stamped, subplots
 from covlab.training.trainer import Trainer
 
 
-def gradient_errors(errors: Mapping[str, Mapping[str, float]], equal: float) -> Figure:
+@checked
+def gradient_errors(errors: Mapping[str, Mapping[str, Real]], equal: Positive) -> Figure:
     """Draw relative gradient errors as dots on a logarithmic axis; below ``equal``, two gradients count as equal.
 
     Args:
         errors: {rule: {window: error}}; one row of dots per rule, from the top.
     """
-    figure, axes = subplots(size=(8, 0.65 * len(errors) + 1.6))
     windows = list(next(iter(errors.values())))
+    for rule, by_window in errors.items():
+        if {*by_window} != {*windows}:
+            raise ValueError(f"errors must be of the same windows for each rule, got {list(by_window)} for {rule!r}")
+    figure, axes = subplots(size=(8, 0.65 * len(errors) + 1.6))
     for number, (window, colour, mark) in enumerate(zip(windows, COLOURS, MARKS, strict=False)):
         shift = 0.18 * (number - (len(windows) - 1) / 2)  # keeps dots of equal error apart
         rows = [row + shift for row in range(len(errors))]
@@ -35,6 +40,7 @@ def gradient_errors(errors: Mapping[str, Mapping[str, float]], equal: float) -> 
     return figure
 
 
+@checked
 def ratios_by_window(groups: Mapping[str, tuple[Trainer, Mapping[str, Trainer]]], columns: Mapping[str, str]) -> Figure:
     """Draw ledger columns of faulty runs relative to the correct run, window by window: one row of panels per group.
 

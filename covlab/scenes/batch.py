@@ -124,6 +124,14 @@ def check_shapes(tensors: Mapping[str, Tensor], sizes: Mapping[str, int], prefix
             raise ValueError(f"{prefix}{name} must be [{', '.join(axes)}] = {expected}{context}, got {shape}")
 
 
+def check_finite(batch: Batch, names: tuple[str, ...] = CONTRACT) -> None:
+    """Refuse NaN and infinities in these tensors of ``batch``. The host waits for the device, so not in training."""
+    for name in names:
+        if bad := (~getattr(batch, name).isfinite()).sum().item():
+            total = getattr(batch, name).numel()
+            raise ValueError(f"batch.{name} must be finite, got {bad} of {total} numbers that are not")
+
+
 @checked
 def concatenate(batches: list[Batch]) -> Batch:
     """Return one batch with all scenes of ``batches``; ValueError if only some have correlated sources."""

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from covlab.arguments import LARGEST, Device, Text, checked, number, tensor
+from covlab.arguments import LARGEST, Device, Text, checked, number, one_of, tensor
 from covlab.networks.model import Estimate
 from covlab.networks.source_grid import DictionaryEstimate
 from covlab.scenes.batch import Batch
@@ -118,6 +118,8 @@ class LossWeights:
     @classmethod
     def only(cls, **weights: float) -> "LossWeights":
         """Return the given weights, with every other term off: ``LossWeights.only(lam_cov=1.0)`` is the plain NMSE."""
+        for name in weights:
+            one_of(cls.names()).check("weight", name)
         return cls(**(dict.fromkeys(cls.names(), 0.0) | weights), provenance=dict.fromkeys(cls.names(), "argument"))
 
     @classmethod
@@ -133,6 +135,8 @@ class LossWeights:
     @checked
     def updated(self, origin: Text, **weights: float) -> "LossWeights":
         """Return a copy with some weights replaced; ``origin`` becomes their provenance."""
+        for name in weights:
+            one_of(self.names()).check("weight", name)
         return replace(self, **weights, provenance=self.provenance | dict.fromkeys(weights, origin))
 
 

@@ -6,11 +6,13 @@ Network and runs are those of :func:`covlab.faults.small_run.small_run`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from covlab.faults.small_run import finish, small_run
+from covlab.arguments import Count, Index, Seed, checked, one_of
+from covlab.faults.small_run import FaultName, finish, small_run
 from covlab.plots.loss_terms import Terms
 from covlab.scenes.batch import Batch, concatenate
 from covlab.training.loss import LossWeights
@@ -23,6 +25,7 @@ BLEND = 0.2
 _run = partial(small_run, fresh=True, blend=BLEND)
 
 
+@checked
 def terms_of(run: Trainer, batch: Batch) -> Terms:
     """Return every unweighted term that is switched on in ``run``, and its gradient. No parameter changes."""
     values: dict[str, float] = {}
@@ -46,7 +49,8 @@ class TermsAtWindow:
     column: float  #: mean length of the columns of the predicted factor
 
 
-def terms_over_training(seed: int, at: tuple[int, ...] = (0, 2, 5, 10, 20, 40, 80, 120)) -> list[TermsAtWindow]:
+@checked
+def terms_over_training(seed: Seed, at: tuple[Index, ...] = (0, 2, 5, 10, 20, 40, 80, 120)) -> list[TermsAtWindow]:
     """Train with the default weights, and measure every term after each of the windows ``at``."""
     everything = _run(seed=seed, weights=dict.fromkeys(DEFAULTS, 1.0), windows=1)  # has all terms, is never trained
     batch = concatenate(list(everything.scenes.micro_batches(0)))
@@ -62,12 +66,14 @@ def terms_over_training(seed: int, at: tuple[int, ...] = (0, 2, 5, 10, 20, 40, 8
     return [measure_terms(), *(measure_terms() for _ in run.windows() if run.window in at)]
 
 
-def trained(*faults: str, seed: int, weights: dict[str, float] = DEFAULTS, windows: int = 120) -> Trainer:
+@checked
+def trained(*faults: FaultName, seed: Seed, weights: dict[str, float] = DEFAULTS, windows: Count = 120) -> Trainer:
     """Return a finished run with the named faults."""
     return finish(_run(*faults, seed=seed, weights=weights, windows=windows))
 
 
-def pull_of(name: str, *faults: str, seed: int) -> tuple[float, float]:
+@checked
+def pull_of(name: Annotated[str, one_of(DEFAULTS)], *faults: FaultName, seed: Seed) -> tuple[float, float]:
     """Return the term with the weight ``name`` and its gradient's length, for an untrained network with ``faults``."""
     run = _run(*faults, seed=seed, weights=DEFAULTS | {name: 1.0}, windows=1)
     terms = terms_of(run, concatenate(list(run.scenes.micro_batches(0))))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.distributed as dist
@@ -21,14 +21,18 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.parallel import DistributedDataParallel
 
 import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
+from covlab.arguments import Count, Folder, Index, Positive, Seed, checked, whole_number
 from covlab.course.experiments.micro_batches import cut
 from covlab.networks.model import BackProjectionNet
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
 
+Ranks = Annotated[int, whole_number(1, 64)]
 
-def on_ranks(size: int, job: Callable[..., object], **arguments: object) -> list[Any]:
+
+@checked
+def on_ranks(size: Ranks, job: Callable[..., object], **arguments: object) -> list[Any]:
     """Return what ``job`` returns on each of ``size`` ranks, in order.
 
     Raises:
@@ -47,7 +51,8 @@ def on_ranks(size: int, job: Callable[..., object], **arguments: object) -> list
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(size)]
 
 
-def train_on_ranks(ranks: int, folder: Path, **options: object) -> tuple[list[dict], list[dict]]:
+@checked
+def train_on_ranks(ranks: Ranks, folder: Folder, **options: object) -> tuple[list[dict], list[dict]]:
     """Run `covlab train` on ``ranks`` ranks, and return its rows per window and its rows per epoch.
 
     Args:
@@ -69,8 +74,8 @@ def train_on_ranks(ranks: int, folder: Path, **options: object) -> tuple[list[di
             raise
     if process.returncode:
         raise RuntimeError(f"covlab train failed: {said.strip()[-800:]}")
-    rows = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
-    return rows, json.loads((folder / "epochs.json").read_text())
+    rows = [json.loads(line) for line in (Path(folder) / "ledger.jsonl").read_text().splitlines()]
+    return rows, json.loads((Path(folder) / "epochs.json").read_text())
 
 
 def small_network(seed: int) -> BackProjectionNet:
@@ -79,6 +84,7 @@ def small_network(seed: int) -> BackProjectionNet:
     return BackProjectionNet(preset("student"), beams=32, width=64, rank=4)
 
 
+@checked
 def window_on_ranks(
     parallel: DistributedDataParallel | BackProjectionNet, mine: list[Batch], share: float, hush: bool = True
 ) -> Tensor:
@@ -92,7 +98,8 @@ def window_on_ranks(
     return torch.cat([weight.grad.flatten() for weight in parallel.parameters() if weight.grad is not None])
 
 
-def gradients_by_rank(rank: int, size: int, seed: int, windows: dict[str, list[list[int]]]) -> dict:
+@checked
+def gradients_by_rank(rank: Index, size: Ranks, seed: Seed, windows: dict[str, list[list[Count]]]) -> dict:
     """Return {window: {rule: (gradient, reductions)}} of DistributedDataParallel, and of one process with all scenes.
 
     Args:
@@ -121,8 +128,9 @@ def gradients_by_rank(rank: int, size: int, seed: int, windows: dict[str, list[l
     return found
 
 
+@checked
 def reductions_in_order(
-    rank: int, size: int, seed: int, micro_batches: list[int], windows: int, patience: float
+    rank: Index, size: Ranks, seed: Seed, micro_batches: list[Count], windows: Count, patience: Positive
 ) -> tuple[list[int], bool]:
     """Return the window, from 1, of each of this rank's reductions without no_sync, and whether the last one timed out.
 

@@ -5,11 +5,13 @@ from itertools import accumulate
 
 from torch import nn
 
+from covlab.arguments import Count, checked
 from covlab.networks.model import BackProjectionNet
 from covlab.scenes.batch import Batch
 
 
-def cut(scenes: Batch, counts: list[int]) -> list[Batch]:
+@checked
+def cut(scenes: Batch, counts: list[Count]) -> list[Batch]:
     """Return the first ``sum(counts)`` scenes in micro-batches of ``counts`` scenes.
 
     Raises:
@@ -20,6 +22,7 @@ def cut(scenes: Batch, counts: list[int]) -> list[Batch]:
     return [scenes[end - count : end] for count, end in zip(counts, accumulate(counts), strict=True)]
 
 
+@checked
 def with_batch_norm(model: BackProjectionNet) -> BackProjectionNet:
     """Return a copy of ``model`` with batch normalization in place of layer normalization."""
     copied = copy.deepcopy(model)

@@ -7,21 +7,25 @@ Its only parameter is R̂ itself, so norm and direction of the parameter are tho
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from covlab.arguments import Count, Device, Positive, Seed, checked, one_of, whole_number
 from covlab.plots.scale_invariance import Surfaces, Walk
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
-from covlab.training.loss import nmse, plain_error
+from covlab.training.loss import Matrices, nmse, plain_error
 
 STUDENT = preset("student")
+Real = Annotated[torch.dtype, one_of((torch.float16, torch.bfloat16, torch.float32, torch.float64))]
 SCENES, BATCH = 2048, 16
 EPS = 1e-8
 
 
-def two_truths(seed: int) -> tuple[Tensor, Tensor]:
+@checked
+def two_truths(seed: Seed) -> tuple[Tensor, Tensor]:
     """Return the covariances R and R' of two unrelated scenes: [N, N] each, of trace N, complex128."""
     R, other = Simulator(STUDENT, dtype=torch.complex128).draw(2, scene_generator(seed, "normalization")).covariance()
     return R, other
@@ -30,7 +34,8 @@ def two_truths(seed: int) -> tuple[Tensor, Tensor]:
 # ---------------------------------------------------------------- the error over a plane
 
 
-def surfaces(seed: int, points: int = 81) -> Surfaces:
+@checked
+def surfaces(seed: Seed, points: Annotated[int, whole_number(2, 1000)] = 81) -> Surfaces:
     """Return both errors between x R + y R' and the truth R, for positive x and y."""
     R, other = two_truths(seed)
     x = torch.linspace(0.02, 3.0, points, dtype=torch.float64)
@@ -48,7 +53,8 @@ class ErrorGradient:
     radial: float  #: cosine between ∇ and R̂: the share of ∇ that would only change the scale
 
 
-def slope(measure: Callable[[Tensor, Tensor], Tensor], scale: float, seed: int) -> ErrorGradient:
+@checked
+def slope(measure: Callable[[Tensor, Tensor], Tensor], scale: float, seed: Seed) -> ErrorGradient:
     """Return error and gradient of ``measure`` between R̂ = scale · (R + R')/2 and the truth R."""
     R, other = two_truths(seed)
     estimate = (scale * (R + other) / 2).requires_grad_()
@@ -60,12 +66,13 @@ def slope(measure: Callable[[Tensor, Tensor], Tensor], scale: float, seed: int) 
 # ---------------------------------------------------------------- training in miniature
 
 
+@checked
 def walk(
     make_optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
-    seed: int,
-    steps: int = 1000,
-    start: float = 1.0,
-    device: str | torch.device = "cpu",
+    seed: Seed,
+    steps: Count = 1000,
+    start: Positive = 1.0,
+    device: Device = "cpu",
 ) -> Walk:
     """Minimize the mean NMSE over batches of 16 scenes. R̂ starts as ``start`` times a noisy identity."""
     scenes = Simulator(STUDENT, device).draw(SCENES, scene_generator(seed, "walk", device=device)).covariance()
@@ -98,7 +105,12 @@ def walk(
 # ---------------------------------------------------------------- the range of floating point
 
 
-def half_error(scale: float, dtype: torch.dtype, seed: int) -> float:
+@checked
+def half_error(
+    scale: float,
+    dtype: Real,
+    seed: Seed,
+) -> float:
     """Return the NMSE of the correct R̂ = scale · R, scaled by N / (tr R̂ + 1e-8), with every operation in ``dtype``."""
     truth = torch.view_as_real(two_truths(seed)[0])
     estimate, truth = (scale * truth).to(dtype), truth.to(dtype)
@@ -110,19 +122,22 @@ def half_error(scale: float, dtype: torch.dtype, seed: int) -> float:
 # ---------------------------------------------------------------- through a trace of zero
 
 
-def clamped(estimate: Tensor, truth: Tensor) -> Tensor:
+@checked
+def clamped(estimate: Matrices, truth: Matrices) -> Tensor:
     """Return the NMSE with the trace clamped to at least 1e-8, to avoid dividing by zero: two [B, N, N] -> [B]."""
     trace = estimate.diagonal(dim1=1, dim2=2).real.sum(dim=1).clamp(min=EPS)
     return plain_error(estimate * (estimate.shape[1] / trace).view(-1, 1, 1), truth)
 
 
-def absolute(estimate: Tensor, truth: Tensor) -> Tensor:
+@checked
+def absolute(estimate: Matrices, truth: Matrices) -> Tensor:
     """Return the NMSE with the absolute value of the trace: two [B, N, N] -> [B]."""
     trace = estimate.diagonal(dim1=1, dim2=2).real.sum(dim=1).abs()
     return plain_error(estimate * (estimate.shape[1] / trace).view(-1, 1, 1), truth)
 
 
-def shifted(shift: float, seed: int) -> tuple[Tensor, Tensor]:
+@checked
+def shifted(shift: float, seed: Seed) -> tuple[Tensor, Tensor]:
     """Return R̂ = R − shift · I, whose trace is (1 − shift) N, and R: [1, N, N] each."""
     R, _ = two_truths(seed)
     return (R - shift * torch.eye(16, dtype=R.dtype))[None], R[None]

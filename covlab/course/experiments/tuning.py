@@ -5,9 +5,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from covlab.arguments import Count, Text, checked
+
 
 @contextmanager
-def another_worker(study: str, storage: str, trials: int) -> Iterator[list[str]]:
+@checked
+def another_worker(study: Text, storage: Text, trials: Count) -> Iterator[list[str]]:
     """Let a second process join ``study`` until it holds ``trials`` finished trials.
 
     The list that this yields is empty at first; it gets the lines of the worker's output when the worker has ended.
