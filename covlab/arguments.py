@@ -52,7 +52,8 @@ class Allowed(NamedTuple):
     def or_none(self, meaning: str) -> "Allowed":
         """Allow None as well, which means ``meaning``."""
         accepts = self.accepts
-        return Allowed(f"{self.expected}, or None for {meaning}", lambda value: value is None or accepts(value))
+        expected = f"{self.expected}, or None for {meaning}"
+        return Allowed(expected, lambda value: value is None or accepts(value), self.axes)
 
     def check(self, name: str, value: object) -> None:
         """Raise ValueError unless the argument ``name`` may have this value."""
@@ -241,7 +242,7 @@ def allowed_by(annotation: Any) -> Allowed | None:
     plain = {bool: one_of((True, False)), int: whole_number(-MOST, MOST), float: number(), type(None): NOTHING}
     if annotation in plain:
         return plain[annotation]
-    if isinstance(annotation, type) and annotation is not Any:
+    if isinstance(annotation, type) and annotation not in (Any, object):
         article = "an" if annotation.__name__[0] in "AEIOU" else "a"
         words = "a text" if annotation is str else f"{article} {annotation.__name__}"
         return Allowed(words, lambda value: isinstance(value, annotation))

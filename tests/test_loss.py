@@ -254,7 +254,7 @@ def test_blend_mixes_trace_normalized_matrices() -> None:
 
 
 def test_unknown_provenance_is_refused() -> None:
-    with pytest.raises(ValueError, match="provenance must name weights .*got lam_typo"):
+    with pytest.raises(ValueError, match="provenance must be a dict .* of the weights lam_cov, .*got .*lam_typo"):
         LossWeights(provenance={"lam_typo": "argument"})
 
 

@@ -110,8 +110,8 @@ class Scenario:
 
     @property
     def axis_lengths(self) -> dict[str, int]:
-        """The lengths of the axes of a batch, except B."""
-        return {"L": self.snapshots, "M": self.bs_antennas, "N": self.ris_elements, "K_max": self.max_sources}
+        """The lengths of those axes of a batch that estimates depend on."""
+        return {"M": self.bs_antennas, "N": self.ris_elements, "K_max": self.max_sources}
 
     @property
     def ris_elements(self) -> int:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from covlab.arguments import LARGEST, Device, Text, checked, number, one_of, tensor
+from covlab.arguments import LARGEST, Allowed, Device, Text, checked, described, number, one_of, tensor
 from covlab.networks.model import Estimate
 from covlab.networks.source_grid import DictionaryEstimate
 from covlab.scenes.batch import Batch
@@ -52,8 +52,11 @@ def normalize_trace(R: Tensor) -> Tensor:
     return R * scale.view(-1, 1, 1)
 
 
+@checked
 def plain_error(estimate: Tensor, truth: Tensor) -> Tensor:
     """Return ‖R̂ − R‖²_F / ‖R‖²_F with nothing normalized: two [..., N, N] -> [...]."""
+    if truth.shape != estimate.shape or truth.device != estimate.device:
+        raise ValueError(f"truth must be like estimate, {described(estimate)}, got {described(truth)}")
     return (estimate - truth).abs().square().sum(dim=(-2, -1)) / truth.abs().square().sum(dim=(-2, -1))
 
 
@@ -98,12 +101,11 @@ class LossWeights:
         for name, weight in self.values().items():
             number(least=0, most=LARGEST).check(name, weight)
         self.guard_main_weight()
-        if not isinstance(self.provenance, dict):
-            raise ValueError(f"provenance must be a dict {{weight: origin}}, got {self.provenance!r}")
-        if unknown := set(self.provenance) - set(self.values()):
-            raise ValueError(
-                f"provenance must name weights ({', '.join(self.values())}), got {', '.join(sorted(unknown))}"
-            )
+        known = Allowed(
+            f"a dict {{weight: origin}} of the weights {', '.join(self.values())}",
+            lambda value: isinstance(value, dict) and set(value) <= set(self.values()),
+        )
+        known.check("provenance", self.provenance)
         default = {weight.name: weight.default for weight in fields(self)}
         origin = {name: "default" if weight == default[name] else "argument" for name, weight in self.values().items()}
         object.__setattr__(self, "provenance", origin | self.provenance)
