@@ -26,7 +26,8 @@ from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar, Union, get_ar
 
 import torch
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 LARGEST = torch.finfo(torch.float32).max
 """The largest number that is finite on a device."""

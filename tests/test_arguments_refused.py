@@ -37,6 +37,7 @@ from covlab.networks.unrolled import UnrolledNet
 from covlab.plots import subplots
 from covlab.plots.loss_terms import Terms
 from covlab.plots.scale_invariance import Walk
+from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import Scenario, preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes, FreshScenes
@@ -166,8 +167,8 @@ def pool() -> tuple:
     more = (LossWeights(), Loss(STUDENT, LossWeights()), Recipe(windows=1), Settings(), run.ledger, run.progress)
     kinds = (run.ranks, terms, terms.weighted({"lam_cov": 1.0}), walk, surfaces(0, 3), slice(2), torch.float32)
     last = (optuna.create_study(), torch.Generator(), subplots(size=(1, 1))[0], "cpu", ("adamw", "clip", "fp32"))
-    last += ({1}, optuna.trial.create_trial(value=1.0), {"event": "step"}, torch.ones(5))
-    return (*numbers, *objects, *more, *kinds, *last)
+    more_kinds = ({1}, optuna.trial.create_trial(value=1.0), {"event": "step"}, torch.ones(5))
+    return (*numbers, *objects, *more, *kinds, *last, *more_kinds)
 
 
 def good(annotation: Any) -> Any:
@@ -216,9 +217,9 @@ def bad(annotation: Any) -> list[Any]:
     """Return values of at least five kinds that a parameter with this annotation may not have."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        allowed = next((part for part in parts if isinstance(part, Allowed)), None)
+        allowed = next(part for part in parts if isinstance(part, Allowed))
         wrong = bad(parts[0])
-        if allowed is not None and Tensor in (parts[0], *get_args(parts[0])) and allowed.axes:
+        if Tensor in (parts[0], *get_args(parts[0])) and allowed.axes:
             wrong += bad_tensors(good(annotation))
         if "one of" in allowed.expected and str in (parts[0], *get_args(parts[0])):
             wrong.append("nonsense")
@@ -240,8 +241,9 @@ def bad(annotation: Any) -> list[Any]:
         return [None, 3, "text", math.nan, object(), True]
     if annotation is Tensor:
         return [None, 3, "text", [1.0], np.ones(3), object()]
-    own = [asdict(value) for value in pool() if isinstance(value, annotation) and is_dataclass(value)][:1]
-    empty = [value[:0] for value in pool() if isinstance(value, annotation) and type(value).__name__ == "Batch"][:1]
+    kin: list[Any] = [value for value in pool() if isinstance(value, annotation)]
+    own = [asdict(value) for value in kin if is_dataclass(value) and not isinstance(value, type)][:1]
+    empty = [value[:0] for value in kin if isinstance(value, Batch)]
     return [*THINGS, None, annotation, *own, *empty] if annotation is not dict else THINGS
 
 
@@ -290,13 +292,13 @@ def call(name: str, wrong: str, value: Any) -> None:
 
 def good_owner(owner: type) -> Any:
     """Make an object whose constructor needs nothing but a scenario or a grid."""
-    hints = get_type_hints(inspect.unwrap(owner.__init__), include_extras=True)
+    hints = get_type_hints(inspect.unwrap(vars(owner)["__init__"]), include_extras=True)
     first = next(iter(inspect.signature(owner).parameters))
     return owner(good(hints[first]))
 
 
 def state() -> tuple:
-    random = torch.get_rng_state().sum().item(), np.random.get_state()[2], torch.get_default_dtype()
+    random = torch.get_rng_state().sum().item(), str(np.random.get_state()), torch.get_default_dtype()
     return *random, tuple(plt.get_fignums()), hash(str(matplotlib.rcParams)), torch.is_grad_enabled()
 
 

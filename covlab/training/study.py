@@ -28,7 +28,6 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from covlab.arguments import (
     MOST,
     Allowed,
-    Device,
     Text,
     check_fields,
     checked,
@@ -40,6 +39,7 @@ from covlab.arguments import (
     text,
     whole_number,
 )
+from covlab.arguments import device as here
 from covlab.scenes.scenario import PRESETS, preset
 from covlab.scenes.simulator import scene_generator
 from covlab.scenes.streams import FreshScenes
@@ -325,7 +325,7 @@ def work(
     study: optuna.Study,
     trials: Annotated[int | None, whole_number(1, MOST).or_none("no limit")] = None,
     minutes: Annotated[float | None, number(above=0).or_none("no limit")] = None,
-    device: Device = "cpu",
+    device: Annotated[str, here] = "cpu",
     say: Callable[[str], None] = print,
 ) -> None:
     """Run trials for ``minutes``, or until all workers together have completed or pruned ``trials`` trials.
