@@ -155,7 +155,7 @@ def train(
                 if minutes is not None:
                     config["recipe"]["windows"] = windows_within(config, minutes, device, ranks)
                     say(f"{minutes:g} minutes: {config['recipe']['windows']} windows on this machine")
-            edited = (LookupError, TypeError, AttributeError) if resume is not None else ()
+            edited = (LookupError, TypeError, AttributeError, ValueError) if resume is not None else ()
             with refusals(*edited, prefix=f"{folder / 'config.json'} was edited or damaged: "):
                 trainer = build(config, device, folder=folder, debug=debug, ranks=ranks)
             say(f"folder {folder}")
