@@ -67,8 +67,11 @@ def described(value: Any) -> str:
     if hasattr(value, "dtype") and hasattr(value, "shape"):
         device = f" on {value.device}" if hasattr(value, "device") else ""
         return f"{value.dtype} {list(value.shape)}{device}"
-    text = repr(value)
-    return text if len(text) <= 200 and text.isprintable() else f"an object of class {type(value).__name__}"
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - it may be the caller's, and Python refuses to write a very long number
+        text = ""
+    return text if text and len(text) <= 200 and text.isprintable() else f"an object of class {type(value).__name__}"
 
 
 def check_fields(owner: object, table: Mapping[str, Allowed], prefix: str = "") -> None:
@@ -174,8 +177,15 @@ def _device_is_here(value: Any) -> bool:
         return False
 
 
-def _may_be_path(value: Any) -> bool:
-    return isinstance(value, str | Path) and str(value) not in ("", ".") and "\0" not in str(value)
+def _is_path(value: Any, of_folder: bool) -> bool:
+    """Return whether there is, or could be made, a folder or a file of this name."""
+    if not isinstance(value, str | Path) or value == "" or "\0" in str(value):
+        return False
+    try:
+        nearest = next(path for path in (Path(value), *Path(value).absolute().parents) if path.exists())
+    except OSError:  # such as a name that is too long
+        return False
+    return nearest.is_dir() == of_folder if nearest == Path(value) else nearest.is_dir()
 
 
 anywhere = Allowed("a device of this machine, or 'meta'", _device_is_here)
@@ -183,11 +193,8 @@ device = Allowed(
     "a device of this machine, such as 'cpu' or 'cuda'",
     lambda value: _device_is_here(value) and torch.device(value).type != "meta",
 )
-folder = Allowed(
-    "the path of a folder, new or existing",
-    lambda value: _may_be_path(value) and (Path(value).is_dir() or not Path(value).exists()),
-)
-file = Allowed("the path of a file, not of a folder", lambda value: _may_be_path(value) and not Path(value).is_dir())
+folder = Allowed("the path of a folder, new or existing", lambda value: _is_path(value, of_folder=True))
+file = Allowed("the path of a file, new or existing", lambda value: _is_path(value, of_folder=False))
 real = Allowed(
     "a number (±inf and NaN allowed)",
     lambda value: isinstance(value, numbers.Real) and not isinstance(value, bool),

@@ -41,9 +41,11 @@ from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import Scenario, preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes, FreshScenes
+from covlab.training.ledger import Ledger
 from covlab.training.loss import Loss, LossWeights
 from covlab.training.recipe import Recipe
 from covlab.training.study import Settings
+from covlab.training.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("scenes", "networks", "training", "metrics", "estimators", "faults", "plots", "course.experiments")
@@ -199,13 +201,13 @@ def good(annotation: Any) -> Any:
 
 # ---------------------------------------------------------------- bad input
 
-NUMBERS: list[Any] = [math.nan, math.inf, -math.inf, "1", True, 1j, [1.0], object(), 10**400]
+NUMBERS: list[Any] = [math.nan, math.inf, -math.inf, "1", True, 1j, [1.0], object(), 10**5000]
 BAD: dict[Any, list[Any]] = {
     int: [-1, 2.5, math.nan, math.inf, "3", True, 10**30, [1], np.int64(1)],
     float: NUMBERS,
     bool: [0, 1, "yes", math.nan, [True], object()],
     str: [3, b"text", ["text"], 2.5, object(), {}],
-    Path: [3, b"path", ["path"], "", "a\0b", object()],
+    Path: [3, b"path", ["path"], "", "a\0b", object(), 1000 * "x", f"{__file__}/inside"],
     torch.device: ["cuda:99", "nonsense", 3, "", 2.5, ["cpu"], object()],
     torch.dtype: ["complex64", torch.int8, float, 3, object()],
     Callable: [3, "print", {}, [], object()],
@@ -357,3 +359,17 @@ def test_arguments_of_one_call_must_fit_together() -> None:
         nmse(one, one.to("meta"))
     with pytest.raises(ValueError, match="scores must be of B = 4, like batch, got B = 3"):
         scores(batch, torch.ones(3))
+
+
+def test_a_path_of_the_other_kind_and_a_double_model_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    batch, file = pool()[11], tmp_path / "file"
+    file.touch()
+    model, recipe = BackProjectionNet(STUDENT, beams=8, width=8, rank=2), Recipe(windows=1)
+    for wrong in (file, file / "run"):
+        with pytest.raises(ValueError, match="^folder must be the path of a folder"):
+            Trainer(model, FixedScenes(batch, 2, 0), batch, recipe, folder=wrong)
+    with pytest.raises(ValueError, match="^path must be the path of a file"):
+        Ledger(tmp_path)
+    with pytest.raises(ValueError, match="^the network must be torch.float32"):
+        Trainer(model.double(), FixedScenes(batch, 2, 0), batch, recipe, folder=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == [file] and not file.read_bytes()

@@ -82,6 +82,7 @@ class Trainer:
     ):
         if len(scenes) == 0:
             raise ValueError("scenes must give at least one micro-batch per epoch, got none")
+        model.check(validation.y, validation.H, validation.codes, validation.snr_db)
         self.model, self.scenes, self.validation, self.recipe = model, scenes, validation, recipe
         self.ranks, self.debug = ranks, debug
         self.progress = (progress or suited()) if ranks.first else Silent()
