@@ -55,7 +55,7 @@ TABLES = (Scenario, Recipe, Settings, LossWeights)
 WITHOUT = {
     "covlab.training.progress.Silent": "has no parameter",
     "covlab.networks.model.check_contract": "runs in every forward; see the test of the networks below",
-    "covlab.faults.inject": "a context manager around names; see the test of faults below",
+    "covlab.faults.inject": "checks its names itself; see test_faults.py",
     "covlab.faults.Fault": "made by the package only",
     "covlab.faults.matrix.load_matrix": "has no parameter",
     "covlab.faults.matrix.csv": "the standard library's",
