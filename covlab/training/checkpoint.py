@@ -177,13 +177,27 @@ class RunFolder:
         Raises:
             FileExistsError: it already holds a run.
         """
+        self.refuse_taken()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.ledger.write_text("")  # a resume needs the file, even before the first row
+        self.write_json("config.json", config)
+
+    def refuse_taken(self) -> None:
+        """Raise FileExistsError if the folder already holds a run."""
         if kept := self.kept():
             raise FileExistsError(
                 f"{self.path} already holds a run ({', '.join(kept)}): resume it or choose another folder"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.ledger.write_text("")  # a resume needs the file, even before the first row
-        self.write_json("config.json", config)
+
+    def extend(self, config: dict, trained: int) -> None:
+        """Write the settings of a run that got another number of windows after ``trained`` windows."""
+        if not self.writes:
+            return
+        change = {"after": trained, "windows": config["recipe"]["windows"]}
+        changes = json.loads((self.path / "config.json").read_text()).get("extended", [])
+        self.write_json(
+            "config.json", config | {"extended": changes if changes[-1:] == [change] else [*changes, change]}
+        )
 
     def kept(self) -> list[str]:
         """The names of the files in the folder that hold results of a run."""
@@ -208,6 +222,15 @@ class RunFolder:
     def save_best(self, state: dict) -> None:
         if self.writes:
             write_atomically(self.best, lambda path: _save(state, path))
+
+    def trained(self, previous: bool = False) -> int:
+        """Return how many windows the last (or ``previous``) checkpoint has trained.
+
+        Raises:
+            CheckpointError: as :meth:`load` does.
+        """
+        state = self.load(previous)
+        return 0 if state is None else state["position"]["window"]
 
     def load(self, previous: bool = False) -> dict | None:
         """Return the state to resume from, or None if the run has not saved any yet.
