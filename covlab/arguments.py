@@ -16,10 +16,13 @@ class Allowed(NamedTuple):
 
     expected: str  #: what an error says after "must be"
     accepts: Callable[[Any], bool]
+    unless_none: "Allowed | None" = None  #: the same without None, if None is allowed
 
     def or_none(self, meaning: str) -> "Allowed":
         """Allow None as well, which means ``meaning``."""
-        return Allowed(f"{self.expected}, or None for {meaning}", lambda value: value is None or self.accepts(value))
+        return Allowed(
+            f"{self.expected}, or None for {meaning}", lambda value: value is None or self.accepts(value), self
+        )
 
     def check(self, name: str, value: object) -> None:
         """Raise ValueError unless the argument ``name`` may have this value."""
@@ -37,6 +40,10 @@ def whole_number(least: int, most: float = math.inf) -> Allowed:
     """An int from ``least`` to ``most``."""
     limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
     return Allowed(f"a whole number {limits}", lambda value: type(value) is int and least <= value <= most)
+
+
+SEED = whole_number(0, 2**63 - 1)
+"""A seed, as large as torch can take."""
 
 
 def number(

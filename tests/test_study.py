@@ -196,7 +196,7 @@ def test_a_worker_joins_by_name_alone_and_one_that_disagrees_is_refused(storage:
     with pytest.raises(StudyError, match="search is .*, not "):
         open_study(storage, "mine", search={"lam_gap": (1e-3, 1e-1)})
     refused = covlab("tune", "--study", "mine", "--storage", storage, "--trials", 1, "--preset", "full")
-    assert refused.exit_code == 1 and "preset is student, not full" in refused.output
+    assert refused.exit_code == 2 and "preset is student, not full" in refused.output
 
 
 def test_a_study_of_something_else_is_refused(storage: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,9 +344,9 @@ def test_a_worker_whose_trial_was_taken_for_dead_goes_on(storage: str, monkeypat
         ({"preset": "huge"}, "preset must be one of student"),
         ({"network": "huge"}, "network must be one of"),
         ({"precision": "fp8"}, "precision must be one of"),
-        ({"windows": 0}, "windows must be a whole number of at least 1, got 0"),
-        ({"heartbeat": 0.5}, "heartbeat must be a whole number of at least 1, got 0.5"),
-        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"windows": 0}, "windows must be a whole number from 1 to 10000000, got 0"),
+        ({"heartbeat": 0.5}, "heartbeat must be a whole number from 1 to 86400, got 0.5"),
+        ({"seed": -1}, "seed must be a whole number from 0 to 9223372036854775807, got -1"),
         ({"search": {"lam_nonsense": (0.1, 1.0)}}, "each name in search must be one of .*got 'lam_nonsense'"),
         ({"search": {"lam_gap": (0.0, 1.0)}}, "search of lam_gap must be .*got \\(0.0, 1.0\\)"),
         ({"search": {"lam_gap": (1.0, 0.1)}}, "search of lam_gap must be"),
@@ -366,9 +366,6 @@ def test_settings_are_refused_by_name_and_leave_nothing(tmp_path: Path, given: d
     "arguments, message",
     [
         ([], "give --trials, --minutes or both"),
-        (["--trials", 0], "trials must be a whole number of at least 1.* got 0"),
-        (["--minutes", -1], "minutes must be a finite number above 0.* got -1.0"),
-        (["--trials", 1, "--search", "lam_gap=much"], "expected NAME=LOW:HIGH or NAME=VALUE, got 'lam_gap=much'"),
         (["--trials", 1, "--storage", "nonsense"], "storage must be a URL such as sqlite:"),
         (
             ["--trials", 1, "--storage", "mysql+mysqldb://a:secret@b/c"],

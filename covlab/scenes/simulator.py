@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from covlab.arguments import one_of, whole_number
+from covlab.arguments import SEED, one_of, whole_number
 from covlab.scenes.batch import Batch
 from covlab.scenes.channel import believed_channel, fresh_site_channels, miscalibrated, site_channel
 from covlab.scenes.codebook import codebook, faulty_elements, to_surface_phases
@@ -36,9 +36,9 @@ def scene_generator(seed: int, stream: str, *index: int, device: str | torch.dev
     (seed, stream, index) give unrelated scenes, even if the seeds are neighbors (as in NumPy's SeedSequence).
 
     Raises:
-        ValueError: seed is negative or not a whole number.
+        ValueError: seed is not a whole number, negative or too large.
     """
-    whole_number(0).check("seed", seed)
+    SEED.check("seed", seed)
     key = (*stream.encode(), 0, *index)
     state = np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(state) - 2**63)

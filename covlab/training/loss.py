@@ -5,7 +5,6 @@ would be NaN or, worse, finite but wrong. Eigenvalues are safe, and projectors c
 """
 
 import itertools
-import math
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, reduce
 
@@ -13,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from covlab.arguments import check_fields, number
 from covlab.networks.model import Estimate
 from covlab.networks.source_grid import DictionaryEstimate
 from covlab.scenes.batch import Batch
@@ -28,6 +28,9 @@ EIGENGAP = 0.03
 """The gap λ_K − λ_{K+1} that the eigengap term asks for, as a share of the trace."""
 
 BACKGROUND_POSITIONS = 64
+
+WEIGHT = number(least=0, most=torch.finfo(torch.float32).max)
+"""What the weight of a loss term may be. A larger number is infinite on the device."""
 
 
 def relative_trace(R: Tensor) -> Tensor:
@@ -94,9 +97,7 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         take_seams(self)
-        for name, weight in self.values().items():
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-                raise ValueError(f"{name} must be a finite number of at least 0, got {weight!r}")
+        check_fields(self, dict.fromkeys(self.names(), WEIGHT))
         self.guard_main_weight()
         if unknown := set(self.provenance) - set(self.values()):
             raise ValueError(

@@ -11,11 +11,14 @@ from covlab.arguments import check_fields, number, one_of, whole_number
 PRECISIONS = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 OPTIMIZERS = ("adamw", "sgd")
 
+MOST_WINDOWS = 10_000_000
+"""A trainer keeps a learning rate and a row of its ledger per window in memory."""
+
 LARGEST = torch.finfo(torch.float32).max  # a larger number is infinite on the device
 
 FIELDS = {
-    "windows": whole_number(1),
-    "accumulation": whole_number(1),
+    "windows": whole_number(1, MOST_WINDOWS),
+    "accumulation": whole_number(1, 100_000),
     "optimizer": one_of(OPTIMIZERS),
     "learning_rate": number(above=0, most=LARGEST),
     "head_learning_rate": number(above=0, most=LARGEST).or_none("the learning rate of all"),
@@ -23,9 +26,9 @@ FIELDS = {
     "weight_decay": number(least=0, most=LARGEST),
     "clip": number(above=0, most=LARGEST).or_none("no clipping"),
     "precision": one_of(PRECISIONS),
-    "warmup": whole_number(0),
+    "warmup": whole_number(0, MOST_WINDOWS),
     "ema_decay": number(least=0, below=1).or_none("no average"),
-    "patience": whole_number(1).or_none("no early stopping"),
+    "patience": whole_number(1, MOST_WINDOWS).or_none("no early stopping"),
     "nonfinite_limit": whole_number(1),
 }
 """What each field of a recipe may be."""
