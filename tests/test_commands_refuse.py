@@ -16,7 +16,7 @@ import covlab.course.runner
 import covlab.training.study
 from covlab.cli.course import Clone
 from covlab.cli.main import main
-from covlab.cli.options import Device, Number, OutputFolder, Place, Text
+from covlab.cli.options import Device, ExistingPath, Number, OutputFolder, Text
 from covlab.training.trainer import Trainer
 
 LONG, DEEP = "x" * 5000, "x/" * 3000
@@ -30,7 +30,7 @@ KINDS: dict[type[click.ParamType], list[str]] = {
     click.Choice: ["", "word", "nan", "0", "-1", " ", "\0", "STUDENT", "student ", "x" * 300],
     Text: ["", "\0", LONG, "a\0b", "\0" * 3],
     Device: ["", "abacus", "cuda:99", "cpu:1", "meta", "\0", "-1", "CPU", "cuda:", "mps", LONG, "nan"],
-    Place: [*PATHS, "missing", "missing/below"],
+    ExistingPath: [*PATHS, "missing", "missing/below"],
     Clone: [*PATHS, "missing", "missing/below", "file", "folder"],
     OutputFolder: [*PATHS, "file", "readonly", "readonly/below"],
 }
@@ -148,7 +148,7 @@ def cases(command: str, parameter: click.Parameter) -> list[list[str]]:
         values = KINDS[type(kind)]
         if isinstance(kind, Number):
             values = [value for value in values if not allowed(kind, value)]
-        if type(kind) is Place:
+        if type(kind) is ExistingPath:
             values = [*values, "folder" if not kind.dir_okay else "file"]
     if isinstance(parameter, click.Argument):
         return [*([value] for value in values), *special]
@@ -173,7 +173,7 @@ class Began(Exception):
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a small clone, a run, and things that are in the way; no command can begin its work."""
     monkeypatch.chdir(tmp_path)
     write_lesson(tmp_path, "12_a", TITLE, EXERCISE, SOLUTION)
@@ -223,14 +223,14 @@ ALLOWED = re.compile(
 @pytest.mark.parametrize(
     "command, parameter", PARAMETERS, ids=[f"{command} {label(parameter)}".strip() for command, parameter in PARAMETERS]
 )
-def test_bad_values_are_refused(command: str, parameter: click.Parameter, place: Path) -> None:
+def test_bad_values_are_refused(command: str, parameter: click.Parameter, clone: Path) -> None:
     found = cases(command, parameter)
     flag = isinstance(parameter, click.Option) and parameter.is_flag
     assert len(found) >= (3 if flag else 5)
-    before, accepted = listing(place), {}
+    before, accepted = listing(clone), {}
     for case in found:
         result = CliRunner().invoke(main, [*command.split(), *case])
-        if wrong := complaint(parameter, result) or ("something was written" if listing(place) != before else ""):
+        if wrong := complaint(parameter, result) or ("something was written" if listing(clone) != before else ""):
             accepted[" ".join(case)[:60]] = f"{wrong}: exit {result.exit_code}, {result.exception!r}, {result.output}"
     assert not accepted
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -378,6 +379,40 @@ def test_the_command_refuses_by_name(storage: str, arguments: list[object], mess
     result = covlab("tune", "--study", "mine", "--storage", storage, *arguments)
     assert result.exit_code != 0 and "Traceback" not in result.output
     assert re.search(message, result.output), result.output
+
+
+@pytest.mark.parametrize("kind", ["postgresql+psycopg2", "mysql+mysqldb", "postgresql", "nonsense"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "u:{}@127.0.0.1:1/d",
+        "u:{}@127.0.0.1:port/d",
+        ":{}@127.0.0.1:1/d",
+        "127.0.0.1:1/d?password={}",
+        "u:{}@127.0.0.1:1/d?x=y",
+    ],
+)
+@pytest.mark.parametrize("password", ["Pa55w0rd", "Pa55:w0rd", "Pa55%40w0rd", "Pa55@w0rd", "Pa55/w0rd", "Pa55?w0rd"])
+def test_no_password_is_shown(kind: str, rest: str, password: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies.time, "sleep", lambda seconds: None)
+    monkeypatch.setenv("COVLAB_STORAGE", f"{kind}://{rest.format(password)}")
+    for command in (["tune", "--study", "s", "--trials", "1"], ["train", "--study", "s"]):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 2 and isinstance(result.exception, SystemExit)
+        assert "Pa55" not in result.output and "w0rd" not in result.output and "storage" in result.output
+
+
+def test_a_storage_from_the_environment_is_left_out_of_the_printed_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, name = f"sqlite:///{tmp_path}/a b.db", "my study; echo"
+    tune = ["tune", "--study", name, "--trials", "1", *OPTIONS]
+    given = CliRunner().invoke(main, [*tune, "--storage", url])
+    words = [shlex.split(line.partition("covlab ")[2]) for line in given.output.splitlines() if "covlab " in line]
+    assert [line[:5] for line in words] == [[word, "--study", name, "--storage", url] for word in ("tune", "train")]
+    monkeypatch.setenv("COVLAB_STORAGE", url)
+    kept = CliRunner().invoke(main, tune)
+    assert kept.exit_code == 0 and "--storage" not in kept.output and settings_of(url, name).windows == 4
 
 
 def test_a_storage_that_cannot_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,6 +11,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from covlab.cli.main import main
+from covlab.cli.train import new_folder
 from covlab.metrics import by_snr
 from covlab.networks.model import BackProjectionNet
 from covlab.scenes.scenario import preset
@@ -105,6 +107,29 @@ def test_resuming_refuses_other_settings_and_no_run(tmp_path: Path, run: tuple[P
     clash = covlab("train", "--resume", run[0], "--micro-batch", 3, "--seed", 1)
     assert "a resumed run keeps its own settings; leave out micro_batch, seed" in clash.output
     assert "must be the folder of a run" in covlab("train", "--resume", tmp_path).output
+
+
+def test_a_finished_run_gets_more_windows_or_minutes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    covlab("train", "--windows", 3, "--epoch", 2, "--micro-batch", 4, "--folder", folder)
+    more = covlab("train", "--resume", folder, "--windows", 5)
+    assert more.exit_code == 0 and "resuming after window 3 of 5" in more.output
+    assert (
+        "5 windows instead of 3. From here the learning rate follows the schedule of 5 windows: it goes" in more.output
+    )
+    assert json.loads((folder / "config.json").read_text())["recipe"]["windows"] == 5
+    fewer = covlab("train", "--resume", folder, "--windows", 4)
+    assert fewer.exit_code == 2 and "windows must be at least 5, which the run has trained, got 4" in fewer.output
+    assert covlab("train", "--resume", folder).exit_code == 0
+    timed = covlab("train", "--resume", folder, "--minutes", 1e-6)
+    assert timed.exit_code == 0 and "resuming after window 5 of 6" in timed.output
+
+
+def test_runs_that_begin_in_the_same_second_get_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: new_folder("student"), range(40)))
+    assert len(set(made)) == 40 and all(folder.is_dir() and folder.parent == Path("runs") for folder in made)
 
 
 def test_scores_by_snr_cover_every_scene_once() -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 import covlab.course
 from covlab.arguments import number, whole_number
-from covlab.cli.options import Number, Place, Text, no_browser_option, refusals, refuse_twice
+from covlab.cli.options import ExistingPath, Number, Text, no_browser_option, refusals, refuse_twice
 from covlab.course import editions, workspace
 from covlab.course.claims import Claim, ClaimError, read_claims
 from covlab.course.editions import Lesson, LessonError, UnknownLesson
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from covlab.course.runner import Run
 
 
-class Clone(Place):
+class Clone(ExistingPath):
     """The path of a clone of covlab, or of a folder like it."""
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Path:
@@ -71,7 +71,7 @@ def choosing_lessons(command: Callable[..., None]) -> Callable[..., None]:
     )
     @wraps(command)
     def with_lessons(root: Path, only: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None:
-        with refusals(LessonError, ClaimError), refusals(UnknownLesson, code=2, prefix="--only: "):
+        with refusals(LessonError, ClaimError), refusals(UnknownLesson, usage=True, prefix="--only: "):
             lessons, claims = editions.read_lessons(root, only + more), read_claims(root)
         numbers = {lesson.name[:2] for lesson in lessons}
         if not (only or more) and (stray := [claim for claim in claims if claim.partition(".")[0] not in numbers]):
@@ -107,7 +107,7 @@ def run(
     folder = root / "build" / ("course" if edition == "instructor" else "student")
     refuse_twice("--parameter", (name for name, _ in parameters))
     overrides = {name: _literal(value) for name, value in parameters}
-    with refusals(ValueError, code=2, prefix="--parameter: "):
+    with refusals(ValueError, usage=True, prefix="--parameter: "):
         runs = [Run(lesson, folder, overrides, budget, edition) for lesson in lessons]
     for lesson in lessons:
         editions.write_notebook(lesson.instructor, root / "build" / "instructor" / f"{lesson.name}.ipynb")
@@ -230,7 +230,7 @@ def lab(root: Path, no_browser: bool) -> None:
 @course.command()
 @root_option
 @click.argument("lesson", type=Text())
-@refusals(ValueError, code=2)
+@refusals(ValueError, usage=True)
 def reset(root: Path, lesson: str) -> None:
     """Put a fresh copy of LESSON (such as 05) into work/, next to your own."""
     click.echo(f"new: {workspace.reset(root, lesson)}")

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
-from covlab.cli.options import Place
+from covlab.cli.options import ExistingPath
 from covlab.course.environment import lock_differences, provenance
 
 
 @click.command()
-@click.option("--lock", type=Place(dir_okay=False), help="The lock to compare with. [default: requirements.lock]")
+@click.option(
+    "--lock", type=ExistingPath(dir_okay=False), help="The lock to compare with. [default: requirements.lock]"
+)
 def env(lock: Path | None) -> None:
     """Show versions, device and threads, and whether they are the tested ones."""
     lock = lock or Path("requirements.lock")

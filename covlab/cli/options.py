@@ -67,8 +67,8 @@ class Device(click.ParamType):
         return self.fail(f"{expected}, got {shown(value)}{reason}", parameter, context)
 
 
-class Place(click.Path):
-    """The path of a file or folder that exists."""
+class ExistingPath(click.Path):
+    """The path of a file or folder that exists, unless ``kinds`` says otherwise."""
 
     def __init__(self, **kinds: bool):
         super().__init__(path_type=Path, **{"exists": True} | kinds)
@@ -86,7 +86,7 @@ class Place(click.Path):
         return super().convert(value, parameter, context)
 
 
-class OutputFolder(Place):
+class OutputFolder(ExistingPath):
     """The path of a folder that exists or can be made, and in which files can be made."""
 
     def __init__(self) -> None:
@@ -133,11 +133,13 @@ def refuse_twice(option: str, names: Iterable[str]) -> None:
 
 
 @contextmanager
-def refusals(*kinds: type[Exception], prefix: str = "", code: int = 1) -> Iterator[None]:
-    """Show exceptions of these kinds as an error message without a traceback; the command exits with ``code``."""
+def refusals(*kinds: type[Exception], prefix: str = "", usage: bool = False) -> Iterator[None]:
+    """Show exceptions of these kinds as an error message without a traceback.
+
+    The command exits with 1, or with 2 if the error is one of ``usage``: what came in the command is wrong.
+    """
     try:
         yield
     except kinds as error:
-        shown = click.ClickException(f"{prefix}{error}")
-        shown.exit_code = code
-        raise shown from error
+        kind = click.UsageError if usage else click.ClickException
+        raise kind(f"{prefix}{error}") from error

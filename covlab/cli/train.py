@@ -11,9 +11,9 @@ import click
 
 from covlab.arguments import number
 from covlab.cli.options import (
+    ExistingPath,
     Number,
     OutputFolder,
-    Place,
     Text,
     device_option,
     ran_out_of_memory,
@@ -120,7 +120,7 @@ def _weights(context: click.Context, parameter: click.Parameter, settings: tuple
 @click.option("--nmse-only", is_flag=True, help="Switch off all loss terms except the NMSE and those of --weight.")
 @device_option
 @click.option("--folder", type=OutputFolder(), help="Where the run's files go. [default: runs/PRESET-TIME]")
-@click.option("--resume", type=Place(file_okay=False), help="Resume the run in this folder.")
+@click.option("--resume", type=ExistingPath(file_okay=False), help="Resume the run in this folder.")
 @click.option("--previous", is_flag=True, help="With --resume: start from the checkpoint before the last.")
 @click.option("--debug", is_flag=True, help="Also log whether the first loss is finite, and gradient norms per epoch.")
 @refusals(ValueError, FileExistsError, CheckpointError, NonFiniteLoss)
@@ -134,7 +134,7 @@ def train(**given: Any) -> None:
         with joined(device) as ranks:
             say = click.echo if ranks.first else lambda line: None
             if resume is None:
-                with refusals(ValueError, FileExistsError, code=2):
+                with refusals(ValueError, FileExistsError, usage=True):
                     if folder is not None:
                         ranks.once(RunFolder(folder).refuse_taken)
                     config = _new_config(given, ranks)
@@ -149,7 +149,7 @@ def train(**given: Any) -> None:
                     _set_budget(config, given, device, ranks, say)
                     trainer = build(config, device, folder=resume, debug=given["debug"], ranks=ranks)
                 say(f"folder {resume}")
-                with refusals(ValueError, code=2):
+                with refusals(ValueError, usage=True):
                     trainer.resume(given["previous"], extend=True)
                 say(f"resuming after window {trainer.window} of {trainer.recipe.windows}")
             try:
@@ -200,7 +200,7 @@ def _new_config(given: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
     """Return the settings of a new run. Raise ValueError if one is out of its range."""
     name, network, width = given["preset_name"], given["network"], None
     recipe = {field: given[field] for field in RECIPE if field in given} | {"clip": given["clip"] or None}
-    with refusals(ValueError, prefix="--weight: ", code=2):
+    with refusals(ValueError, prefix="--weight: ", usage=True):
         if given["nmse_only"]:
             weights = LossWeights.only(**({"lam_cov": 1.0} | given["weights"]))
         else:
@@ -254,7 +254,7 @@ def _processes(ranks: int) -> str:
 def _best(study: str, storage: str | None) -> "Tuned":
     from covlab.training.study import STORAGE, StudyError, best
 
-    with refusals(StudyError, ValueError, code=2):
+    with refusals(StudyError, ValueError, usage=True):
         found = best(storage or STORAGE, study)
     click.echo(
         f"study {study}, trial {found.trial}: NMSE {found.nmse:.4f}, learning rate {found.learning_rate:.3g}, width "

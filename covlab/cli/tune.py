@@ -86,7 +86,7 @@ def tune(name: str, storage: str, trials: int | None, minutes: float | None, dev
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         settings = {key: value for key, value in given.items() if value not in (None, {})}
-        with refusals(ValueError, StudyError, code=2):
+        with refusals(ValueError, StudyError, usage=True):
             study = open_study(storage, name, **settings)
         with refusals(ValueError, StudyError):
             options = f"--study {shlex.quote(name)}"

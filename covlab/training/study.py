@@ -42,8 +42,9 @@ from covlab.training.run_config import MINUTES, NETWORKS, WIDTH, build, configur
 from covlab.training.trainer import Trainer
 
 STORAGE = "sqlite:///studies.db"
-PASSWORD = re.compile(r"://[^/?]*?:(.*)@|[?&][^=&]*pass[^=&]*=([^&]*)", re.IGNORECASE)
+PASSWORDS = (re.compile(r"://[^/?]*?:(.*)@"), re.compile(r"[?&][^=&]*pass[^=&]*=([^&]*)", re.IGNORECASE))
 """Passwords in the URL of a storage: user:PASSWORD@host, ?password=PASSWORD."""
+
 RETRIES = 2
 """How often a trial is run again after its worker died. The limit keeps one bad trial from killing every worker."""
 
@@ -302,8 +303,8 @@ def _database(storage: str, heartbeat: int | None = None) -> RDBStorage:
                     ),
                 )
         except ImportError as error:
-            reason = error.__cause__ or error
-            raise StudyError(f"storage {hide_password(storage)} needs a database driver: {reason}") from error
+            missing = error.__cause__ or error
+            raise StudyError(f"storage {hide_password(storage)} needs a database driver: {missing}") from error
         except sqlalchemy.exc.SQLAlchemyError as error:
             # When workers start together, all but one fail to create the tables; the next attempt finds them.
             if attempt == 5:
@@ -326,8 +327,10 @@ def _url(storage: str) -> sqlalchemy.engine.URL:
 
 def hide_password(text: str, storage: str | None = None) -> str:
     """Return ``text`` with the passwords of the URL ``storage`` (None: of ``text`` itself) as ``***``."""
-    found = PASSWORD.findall(text if storage is None else storage)
-    secrets = {form for pair in found for secret in pair for form in (secret, urllib.parse.unquote(secret)) if form}
+    found = [secret for pattern in PASSWORDS for secret in pattern.findall(text if storage is None else storage)]
+    found += [urllib.parse.unquote(secret) for secret in found]
+    # A driver takes what follows an @ that is not quoted for the host.
+    secrets = {part for secret in found for part in (secret, *secret.split("@")) if part}
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
