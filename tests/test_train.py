@@ -1,10 +1,14 @@
 """`covlab train` and `covlab bench`, as used from a shell."""
 
+import errno
+import io
 import json
+import os
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -80,6 +84,45 @@ def test_finished_run_can_be_evaluated_again_but_not_overwritten(run: tuple[Path
     assert clash.exit_code == 2 and "already holds a run" in clash.output
 
 
+@pytest.fixture
+def read_only(run: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a finished run, in which nothing can be made, changed or removed."""
+    folder, access, opened = run[0], os.access, io.open
+
+    def inside(path: object) -> bool:
+        return isinstance(path, str | Path) and Path(path).is_relative_to(folder)
+
+    def refused(honest: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if any(map(inside, args)):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(args[0]))
+            return honest(*args, **kwargs)
+
+        return call
+
+    def open_to_read(path: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if inside(path) and set(mode) & set("wax+"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, mode, *args, **kwargs)
+
+    for name in ("mkdir", "replace", "rename", "unlink", "link", "symlink"):
+        monkeypatch.setattr(os, name, refused(getattr(os, name)))
+    monkeypatch.setattr(io, "open", open_to_read)
+    monkeypatch.setattr("builtins.open", open_to_read)
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and not (inside(path) and mode & os.W_OK))
+    return folder
+
+
+def test_a_finished_run_is_read_from_read_only_media(run: tuple[Path, str], read_only: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in read_only.rglob("*")}
+    again = covlab("train", "--resume", read_only)
+    assert again.exit_code == 0 and "no figures are drawn, because it is read-only" in again.output
+    assert re.findall("NMSE on.*", again.output) == re.findall("NMSE on.*", run[1])
+    more = covlab("train", "--resume", read_only, "--windows", 31)
+    assert more.exit_code == 1 and "Read-only file system" in more.output and "Traceback" not in more.output
+    assert {path: path.stat().st_mtime_ns for path in read_only.rglob("*")} == before
+
+
 def test_overfit_run_reports_memorized_and_held_out_scenes(tmp_path: Path) -> None:
     result = covlab("train", "--overfit", "--windows", 8, "--nmse-only", "--folder", tmp_path / "run")
     assert "NMSE on 512 memorized scenes" in result.output and "NMSE on 2048 held-out scenes" in result.output
@@ -109,7 +152,8 @@ def test_resuming_refuses_other_settings_and_no_run(tmp_path: Path, run: tuple[P
     assert "must be the folder of a run" in covlab("train", "--resume", tmp_path).output
 
 
-def test_a_finished_run_gets_more_windows_or_minutes(tmp_path: Path) -> None:
+def test_a_finished_run_gets_more_windows_or_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("covlab.training.run_config.WARM_UP_SECONDS", 0.1)
     folder = tmp_path / "run"
     covlab("train", "--windows", 3, "--epoch", 2, "--micro-batch", 4, "--folder", folder)
     more = covlab("train", "--resume", folder, "--windows", 5)

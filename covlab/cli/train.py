@@ -1,6 +1,7 @@
 """`covlab train`: train a network from a shell. A run's folder holds its settings, so the run can be resumed."""
 
 import json
+import os
 import shlex
 from collections.abc import Callable
 from datetime import datetime
@@ -27,7 +28,7 @@ from covlab.metrics import by_snr
 from covlab.scenes.scenario import PRESETS, preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes
-from covlab.training.checkpoint import CheckpointError, RunFolder
+from covlab.training.checkpoint import CheckpointError, RunFolder, make_folder, sync
 from covlab.training.loss import WEIGHT, LossWeights
 from covlab.training.nan_diagnosis import NonFiniteLoss
 from covlab.training.ranks import RankLost, Ranks, device_of_rank, joined
@@ -70,12 +71,15 @@ def _weights(context: click.Context, parameter: click.Parameter, settings: tuple
     "--network", type=click.Choice(tuple(NETWORKS)), help="[default: back-projection at student size, else unrolled]"
 )
 @click.option(
-    "--windows", type=Number(int, RECIPE["windows"]), default=1500, help="Budget in windows (optimizer steps)."
+    "--windows",
+    type=Number(int, RECIPE["windows"]),
+    default=1500,
+    help="Budget in windows (optimizer steps); with --resume, the new budget of the whole run.",
 )
 @click.option(
     "--minutes",
     type=Number(float, MINUTES),
-    help="Budget in minutes; covlab times a few windows and converts it to windows.",
+    help="Budget in minutes, from now on; covlab times a few windows and converts it to windows.",
 )
 @click.option("--overfit", is_flag=True, help=f"Train on the same {OVERFIT_SCENES} scenes instead of fresh ones.")
 @seed_option
@@ -232,13 +236,16 @@ def new_folder(preset_name: str) -> Path:
     """Make a folder of its own for a run; runs that begin in the same second get different ones."""
     stem = f"{preset_name}-{datetime.now():%Y%m%d-%H%M%S}"
     folder, number = Path("runs") / stem, 1
+    make_folder(folder.parent)
     while True:
         try:
-            folder.mkdir(parents=True)
-            return folder
+            folder.mkdir()
         except FileExistsError:
             number += 1
             folder = Path("runs") / f"{stem}-{number}"
+        else:
+            sync(folder.parent)
+            return folder
 
 
 def _command(folder: Path, ranks: int) -> str:
@@ -303,6 +310,9 @@ def _summary(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None
             f"NMSE on {VALIDATION_SCENES} held-out scenes: mean {trainer.evaluate().mean():.4f} (the overfit test "
             "says nothing about these)"
         )
+    if not os.access(folder, os.W_OK):  # a finished run on read-only media
+        say(f"config, ledger and checkpoints are in {folder}; no figures are drawn, because it is read-only")
+        return
     if trainer.history and trainer.ranks.first:
         figures = folder / "figures"
         figures.mkdir(exist_ok=True)

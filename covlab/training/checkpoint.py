@@ -49,6 +49,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and its parents, that survives a power loss; it may exist."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
+
+
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
     if path.is_dir() and os.name == "nt":
@@ -139,7 +147,7 @@ class RunFolder:
         if not self.writes or (self.path.exists() and not os.access(self.path, os.W_OK)):
             yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         holder = self.path / ".lock"
         lock = FileLock(holder, timeout=0, thread_local=False, is_singleton=True)
         try:
@@ -178,7 +186,7 @@ class RunFolder:
             FileExistsError: it already holds a run.
         """
         self.refuse_taken()
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         self.ledger.write_text("")  # a resume needs the file, even before the first row
         self.write_json("config.json", config)
 
