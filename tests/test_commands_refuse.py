@@ -16,7 +16,7 @@ import covlab.course.runner
 import covlab.training.study
 from covlab.cli.course import Clone
 from covlab.cli.main import main
-from covlab.cli.options import Device, ExistingPath, Number, OutputFolder, Text
+from covlab.cli.options import Device, ExistingPath, Number, OutputFile, OutputFolder, Text
 from covlab.training.trainer import Trainer
 
 LONG, DEEP = "x" * 5000, "x/" * 3000
@@ -33,10 +33,12 @@ KINDS: dict[type[click.ParamType], list[str]] = {
     ExistingPath: [*PATHS, "missing", "missing/below"],
     Clone: [*PATHS, "missing", "missing/below", "file", "folder"],
     OutputFolder: [*PATHS, "file", "readonly", "readonly/below"],
+    OutputFile: [*PATHS, "folder", "missing/below", "readonly/below", "file/"],
 }
 """Bad values of each type of option. A type that is not listed has no cases, and the test fails."""
 
 CONTEXT = {
+    "bench": ["simulator"],
     "tune": ["--study", "s", "--trials", "1"],
     "course reset": ["12"],
     "faults show": ["missing_division"],

@@ -472,7 +472,7 @@ def test_a_trainer_has_one_open_iterator_and_keeps_its_budget() -> None:
             next(other)
     with pytest.raises(RuntimeError, match="another iterator over its windows is open"):
         run.fit()
-    first.close()
+    del first
     assert run.fit().window == 6 == len(run.ledger.rows)
 
 

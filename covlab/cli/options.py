@@ -100,6 +100,19 @@ class OutputFolder(ExistingPath):
         return path
 
 
+class OutputFile(ExistingPath):
+    """The path of a file that exists or can be made, in a folder that exists."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=False, dir_okay=False)
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Path:
+        path = super().convert(value, parameter, context)
+        if not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+            self.fail(f"must be a file that can be written, in a folder that exists, got {shown(value)}")
+        return path
+
+
 def _best_device() -> str:
     import torch
 
