@@ -49,12 +49,12 @@ class Allowed(NamedTuple):
     expected: str  #: what an error says after "must be"
     accepts: Callable[[Any], bool]
     axes: tuple[str, ...] = ()  #: of a tensor; within a call, axes of one name have one length
+    unless_none: "Allowed | None" = None  #: the same without None, if None is allowed
 
     def or_none(self, meaning: str) -> "Allowed":
         """Allow None as well, which means ``meaning``."""
-        accepts = self.accepts
         expected = f"{self.expected}, or None for {meaning}"
-        return Allowed(expected, lambda value: value is None or accepts(value), self.axes)
+        return Allowed(expected, lambda value: value is None or self.accepts(value), self.axes, self)
 
     def check(self, name: str, value: object) -> None:
         """Raise ValueError unless the argument ``name`` may have this value."""
@@ -87,6 +87,10 @@ def whole_number(least: int, most: float = math.inf) -> Allowed:
     """An int from ``least`` to ``most``."""
     limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
     return Allowed(f"a whole number {limits}", lambda value: type(value) is int and least <= value <= most)
+
+
+SEED = whole_number(0, 2**63 - 1)
+"""A seed, as large as torch can take."""
 
 
 def number(
@@ -201,12 +205,10 @@ real = Allowed(
 )
 text = Allowed("a text that is not empty", lambda value: isinstance(value, str) and value.strip() != "")
 
-seed = whole_number(0, 2**63 - 1)
-
 Count = Annotated[int, whole_number(1, MOST)]
 Index = Annotated[int, whole_number(0, MOST)]
 Size = Annotated[int, whole_number(1, 2**14)]  # of a layer
-Seed = Annotated[int, seed]
+Seed = Annotated[int, SEED]
 Positive = Annotated[float, number(above=0)]
 Real = Annotated[float, real]
 Text = Annotated[str, text]

@@ -285,6 +285,65 @@ def test_refusals_name_the_file(tmp_path: Path) -> None:
         trainer().resume()
 
 
+# ------------------------------------------------------------------ another number of windows
+
+
+@pytest.fixture
+def constant_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "learning_rate_factors", lambda self: torch.ones(self.recipe.windows + 1))
+
+
+@pytest.mark.parametrize("setting", [{}, {"precision": "fp16", "optimizer": "sgd"}, {"fused": False}], ids=str)
+@pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "fresh"])
+@pytest.mark.parametrize("first", [2, 5, 6])  # an epoch has 2 windows of fixed scenes, and 3 of fresh ones
+def test_a_run_that_gets_more_windows_equals_one_that_had_them_from_the_start(
+    tmp_path: Path, first: int, fixed: bool, setting: dict[str, Any], constant_schedule: None
+) -> None:
+    whole = trainer(tmp_path / "whole", fixed, **setting).fit()
+    trainer(tmp_path / "parts", fixed, windows=first, **setting).fit()
+    trainer(tmp_path / "parts", fixed, windows=first + 1, **setting).resume(extend=True).fit()
+    extended = trainer(tmp_path / "parts", fixed, **setting).resume(extend=True).fit()
+    assert torch.equal(extended.vector, whole.vector) and extended.history == whole.history
+    ours, theirs = (read_checkpoint(tmp_path / name / "last.pt") for name in ("parts", "whole"))
+    validated_more_often = min(row["validation"] for row in whole.history) >= ours["position"].pop("best")
+    theirs["position"].pop("best")
+    assert same(ours, theirs) and validated_more_often
+    for name in ("ledger.jsonl", "epochs.json"):
+        assert (tmp_path / "parts" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    config = json.loads((tmp_path / "parts" / "config.json").read_text())
+    assert config.pop("extended") == [{"after": first, "windows": first + 1}, {"after": first + 1, "windows": 12}]
+    assert config == json.loads((tmp_path / "whole" / "config.json").read_text())
+
+
+def test_an_extended_run_follows_the_schedule_of_its_new_number_of_windows(tmp_path: Path) -> None:
+    trainer(tmp_path, windows=6).fit()
+    rates = trainer(tmp_path).resume(extend=True).fit().ledger.columns()["learning_rate_head"]
+    planned = trainer().fit().ledger.columns()["learning_rate_head"]
+    assert rates[6:] == planned[6:] and rates[:6] == trainer(windows=6).fit().ledger.columns()["learning_rate_head"]
+
+
+def test_windows_that_are_trained_cannot_be_taken_back(tmp_path: Path) -> None:
+    trainer(tmp_path, windows=6).fit()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="windows must be at least 6, which the run has trained, got 5"):
+        trainer(tmp_path, windows=5).resume(extend=True)
+    with pytest.raises(CheckpointError, match="ema_decay"):
+        trainer(tmp_path, ema_decay=0.8).resume(extend=True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert trainer(tmp_path, windows=6).resume(extend=True).fit().window == 6
+
+
+def test_an_extension_that_was_cut_off_is_made_again(tmp_path: Path, constant_schedule: None) -> None:
+    """Its config.json is written, and no checkpoint after that."""
+    trainer(tmp_path / "whole").fit()
+    trainer(tmp_path / "parts", windows=6).fit()
+    trainer(tmp_path / "parts").resume(extend=True)
+    config = (tmp_path / "parts" / "config.json").read_bytes()
+    trainer(tmp_path / "parts").resume(extend=True).fit()
+    assert (tmp_path / "parts" / "config.json").read_bytes() == config
+    assert (tmp_path / "parts" / "ledger.jsonl").read_text() == (tmp_path / "whole" / "ledger.jsonl").read_text()
+
+
 # ------------------------------------------------------------------ processes really killed
 
 RUN = ["train", "--windows", "30", "--epoch", "3", "--micro-batch", "16", "--ema-decay", "0.9", "--precision", "fp16"]

@@ -97,7 +97,7 @@ def test_an_int_may_stand_for_a_float() -> None:
 def test_a_mistyped_parameter_stops_the_run_before_it_begins(tmp_path: Path) -> None:
     write_lesson(tmp_path, "01_toy", TITLE)
     done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path), "-p", "sead", "3"])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "lesson 01_toy: no parameter 'sead'; there are: seed = 0" in done.output
     assert not (tmp_path / "build" / "course").exists()
 

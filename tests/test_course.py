@@ -218,7 +218,7 @@ def test_the_report_is_one_page_that_fetches_nothing(tmp_path: Path) -> None:
 
 def test_runner_without_lessons_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "no lesson in" in done.output
 
 

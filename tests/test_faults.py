@@ -177,7 +177,7 @@ def test_catalogue_and_exhibit_from_a_shell() -> None:
     assert "--- Trainer.unscale_and_clip" in exhibit.output and "+++ clip_before_unscale" in exhibit.output
     assert "clip_share" in exhibit.output and "Pytorch-UNet#468" in exhibit.output
     nothing = CliRunner().invoke(main, ["faults", "show", "nonsense"])
-    assert nothing.exit_code == 1 and "no fault 'nonsense'" in nothing.output
+    assert nothing.exit_code == 2 and "no fault 'nonsense'" in nothing.output
 
 
 def test_a_diverged_run_is_not_trained_again_and_the_others_continue() -> None:

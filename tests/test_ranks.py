@@ -273,7 +273,7 @@ def test_a_killed_run_of_two_ranks_is_taken_up_and_equals_one_that_was_not(tmp_p
         text=True,
     )
     assert (
-        other.returncode == 1
+        other.returncode == 2
         and (
             "used 2 ranks, and this command uses one process: torchrun --nproc-per-node 2 -m covlab train --resume "
             f"{tmp_path}/killed"

@@ -449,6 +449,33 @@ def test_run_whose_loss_stays_nonfinite_stops_and_says_where(tmp_path: Path, mon
     assert [path.name for path in tmp_path.glob(".*")] == [".lock"]
 
 
+def test_a_stopped_run_is_not_trained_on_until_it_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trainer(windows=8, nonfinite_limit=2, folder=tmp_path)
+    honest = run.weigh
+    monkeypatch.setattr(run, "weigh", lambda *args: honest(*args) * (torch.nan if run.window >= 4 else 1.0))
+    with pytest.raises(NonFiniteLoss):
+        run.fit()
+    window = run.window
+    monkeypatch.setattr(run, "weigh", honest)
+    with pytest.raises(NonFiniteLoss, match="this run was stopped and is not continued: the loss was not finite"):
+        run.fit()
+    assert run.window == window
+    assert run.resume().fit().window == 8 and run.stopped == ""
+
+
+def test_a_trainer_has_one_open_iterator_and_keeps_its_budget() -> None:
+    run = trainer(windows=6)
+    first, second = run.windows(), run.windows()
+    next(first)
+    for other in (second, run.windows()):
+        with pytest.raises(RuntimeError, match="another iterator over its windows is open"):
+            next(other)
+    with pytest.raises(RuntimeError, match="another iterator over its windows is open"):
+        run.fit()
+    del first
+    assert run.fit().window == 6 == len(run.ledger.rows)
+
+
 def test_a_few_nonfinite_windows_do_not_stop_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     run = trainer(windows=12, nonfinite_limit=3)
     honest = run.weigh

@@ -16,18 +16,31 @@ import click
 from rich.console import Console
 
 import covlab.course
-from covlab.cli.options import no_browser_option, refusals
+from covlab.arguments import number, whole_number
+from covlab.cli.options import ExistingPath, Number, Text, no_browser_option, refusals, refuse_twice
 from covlab.course import editions, workspace
 from covlab.course.claims import Claim, ClaimError, read_claims
-from covlab.course.editions import Lesson, LessonError
+from covlab.course.editions import Lesson, LessonError, UnknownLesson
 from covlab.course.environment import provenance
 
 if TYPE_CHECKING:
     from covlab.course.runner import Run
 
+
+class Clone(ExistingPath):
+    """The path of a clone of covlab, or of a folder like it."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Path:
+        root = super().convert(value, parameter, context)
+        if not any((root / folder).is_dir() for folder in ("lessons", "notebooks", "work")):
+            expected = "must be a clone of covlab, with lessons/ and notebooks/"
+            self.fail(f"{expected}, got {str(value)!r} (no lesson in {root.resolve()})", parameter, context)
+        return root
+
+
 root_option = click.option(
     "--root",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=Clone(file_okay=False),
     default=".",
     show_default=False,
     help="A clone of covlab, with lessons/ and notebooks/.  [default: here]",
@@ -43,18 +56,22 @@ def choosing_lessons(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that choose lessons, and call ``command`` with the lessons and their claims."""
 
     @root_option
-    @click.option("--only", multiple=True, metavar="NN …", help="Run only the lessons whose names begin with NN.")
-    @click.argument("more", nargs=-1, metavar="[NN]...")  # so that `--only 04 06` means both
-    @click.option("--jobs", type=click.IntRange(1), default=1, help="How many lessons run at the same time.")
+    @click.option(
+        "--only", type=Text(), multiple=True, metavar="NN …", help="Run only the lessons whose names begin with NN."
+    )
+    @click.argument("more", type=Text(), nargs=-1, metavar="[NN]...")  # so that `--only 04 06` means both
+    @click.option(
+        "--jobs", type=Number(int, whole_number(1, 1024)), default=1, help="How many lessons run at the same time."
+    )
     @click.option(
         "--budget",
-        type=click.FloatRange(0, min_open=True),
+        type=Number(float, number(above=0, most=604_800)),
         metavar="SECONDS",
         help="Time budget of every lesson, instead of its own. At three times the budget, a lesson is stopped.",
     )
     @wraps(command)
     def with_lessons(root: Path, only: tuple[str, ...], more: tuple[str, ...], **options: Any) -> None:
-        with refusals(LessonError, ClaimError):
+        with refusals(LessonError, ClaimError), refusals(UnknownLesson, usage=True, prefix="--only: "):
             lessons, claims = editions.read_lessons(root, only + more), read_claims(root)
         numbers = {lesson.name[:2] for lesson in lessons}
         if not (only or more) and (stray := [claim for claim in claims if claim.partition(".")[0] not in numbers]):
@@ -87,12 +104,13 @@ def run(
     """Run lessons and check all their claims; the report is in build/course/."""
     from covlab.course.runner import Run
 
+    folder = root / "build" / ("course" if edition == "instructor" else "student")
+    refuse_twice("--parameter", (name for name, _ in parameters))
+    overrides = {name: _literal(value) for name, value in parameters}
+    with refusals(ValueError, usage=True, prefix="--parameter: "):
+        runs = [Run(lesson, folder, overrides, budget, edition) for lesson in lessons]
     for lesson in lessons:
         editions.write_notebook(lesson.instructor, root / "build" / "instructor" / f"{lesson.name}.ipynb")
-    folder = root / "build" / ("course" if edition == "instructor" else "student")
-    overrides = {name: _literal(value) for name, value in parameters}
-    with refusals(ValueError):
-        runs = [Run(lesson, folder, overrides, budget, edition) for lesson in lessons]
     results = _execute(runs, claims, folder, jobs)
     passed = sum(each.status == "passed" for each in runs)
     click.echo(f"{passed} of {len(runs)} lessons passed in {results['seconds']:.0f} s: {folder / 'index.html'}")
@@ -101,7 +119,9 @@ def run(
 
 @course.command()
 @choosing_lessons
-@click.option("--seeds", type=click.IntRange(1), default=5, help="Number of seeds; they are 0, 1, 2, …")
+@click.option(
+    "--seeds", type=Number(int, whole_number(1, 1000)), default=5, help="Number of seeds; they are 0, 1, 2, …"
+)
 @click.option(
     "--update", is_flag=True, help="Also write proposed claims to build/check/claims.toml; lessons/claims.toml stays."
 )
@@ -209,8 +229,8 @@ def lab(root: Path, no_browser: bool) -> None:
 
 @course.command()
 @root_option
-@click.argument("lesson")
-@refusals(ValueError)
+@click.argument("lesson", type=Text())
+@refusals(ValueError, usage=True)
 def reset(root: Path, lesson: str) -> None:
     """Put a fresh copy of LESSON (such as 05) into work/, next to your own."""
     click.echo(f"new: {workspace.reset(root, lesson)}")
@@ -230,7 +250,12 @@ def progress(root: Path) -> None:
 
 @course.command()
 @click.option("--update", is_flag=True, help="Run every setup again and replace the shipped data (takes minutes).")
-@click.option("--seeds", type=click.IntRange(5), default=16, help="With --update: number of seeds, starting at 100.")
+@click.option(
+    "--seeds",
+    type=Number(int, whole_number(5, 1000)),
+    default=16,
+    help="With --update: number of seeds, starting at 100.",
+)
 def band(update: bool, seeds: int) -> None:
     """Show which runs the reference bands come from, or measure them again."""
     from covlab.course import reference_band
@@ -285,5 +310,5 @@ def _leave(runs: "list[Run]") -> None:
 def _literal(text: str) -> object:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text  # -p profile gpu

@@ -14,8 +14,9 @@ from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.table import Table
 
+from covlab.arguments import SEED, whole_number
 from covlab.cli.faults import evidence, wide_console
-from covlab.cli.options import no_browser_option, seed_option
+from covlab.cli.options import Number, no_browser_option, seed_option
 from covlab.faults import FAULTS
 from covlab.faults.case import Symptom
 from covlab.faults.small_run import LEARNING_RATES, exhibit, in_turn
@@ -46,10 +47,15 @@ def demo() -> None:
 @demo.command("scaling-bug")
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adamw")
 @click.option(
-    "--accumulate", type=click.IntRange(1, SCENES // MICRO_BATCH), default=4, help="Micro-batches per window."
+    "--accumulate",
+    type=Number(int, whole_number(1, SCENES // MICRO_BATCH)),
+    default=4,
+    help="Micro-batches per window.",
 )
 @click.option("--fault", "name", type=KNOWN, metavar="NAME", help="Show this fault instead; `covlab faults` lists all.")
-@click.option("--mystery", type=int, metavar="SEED", help="A fault that is not named, for the class to find.")
+@click.option(
+    "--mystery", type=Number(int, SEED), metavar="SEED", help="A fault that is not named, for the class to find."
+)
 @click.option("--reveal", is_flag=True, help="With --mystery: name the fault.")
 @seed_option
 def scaling_bug(

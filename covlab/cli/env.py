@@ -6,13 +6,25 @@ from pathlib import Path
 
 import click
 
+from covlab.cli.options import ExistingPath
 from covlab.course.environment import lock_differences, provenance
 
 
 @click.command()
-@click.option("--lock", type=click.Path(path_type=Path), default="requirements.lock", help="The lock to compare with.")
-def env(lock: Path) -> None:
+@click.option(
+    "--lock", type=ExistingPath(dir_okay=False), help="The lock to compare with. [default: requirements.lock]"
+)
+def env(lock: Path | None) -> None:
     """Show versions, device and threads, and whether they are the tested ones."""
+    lock = lock or Path("requirements.lock")
+    try:
+        differences = lock_differences(lock)
+    except FileNotFoundError:
+        differences = None
+    except (ValueError, OSError) as error:
+        raise click.BadParameter(
+            f"must be a file with lines such as numpy==2.4.6, got {lock} ({error})", param_hint="'--lock'"
+        ) from error
     found = provenance()
     click.echo(f"Python   {found['python']}  ({sys.executable})")
     click.echo(f"platform {found['platform']}, {found['cores']} cores")
@@ -25,9 +37,9 @@ def env(lock: Path) -> None:
     )
     if found["policy_late"]:
         click.echo("         torch was imported before covlab, so the wait policy has no effect: import covlab first")
-    if not lock.exists():
+    if differences is None:
         click.echo(f"lock     {lock} does not exist; run this in a clone of covlab to compare versions")
-    elif differences := lock_differences(lock):
+    elif differences:
         click.echo(f"lock     {len(differences)} versions differ from the tested ones:")
         click.echo("\n".join(f"         {line}" for line in differences))
     else:

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from covlab.cli.options import seed_option
+from covlab.arguments import whole_number
+from covlab.cli.options import Number, OutputFolder, seed_option, shown
 from covlab.faults import FAULTS, GROUPS, case
 from covlab.faults import matrix as matrices
 from covlab.faults.evidence import OBSERVABLES, detecting, examine
@@ -47,7 +48,7 @@ def faults(context: click.Context) -> None:
 def show(name: str, measure: bool, seed: int) -> None:
     """Show the fault NAME: correct and buggy code, and how to detect it."""
     if name not in FAULTS:
-        raise click.ClickException(f"there is no fault {name!r}; `covlab faults` lists them")
+        raise click.BadParameter(f"there is no fault {shown(name)}; `covlab faults` lists them", param_hint="'NAME'")
     fault = FAULTS[name]
     click.echo(f"{fault.title}\n")
     for line in fault.diff().splitlines():
@@ -86,12 +87,17 @@ def _clean(name: str) -> str:
 
 
 @faults.command()
+@click.option("--out", type=OutputFolder(), default=Path("build/faults"), help="Output folder.")
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("build/faults"), help="Output folder."
+    "--seeds", type=Number(int, whole_number(1, 1000)), default=len(matrices.SEEDS), help="Runs per fault and setting."
 )
-@click.option("--seeds", type=click.IntRange(1), default=len(matrices.SEEDS), help="Runs per fault and setting.")
-@click.option("--confusion-seeds", type=click.IntRange(1), default=5, help="Runs per fault for the confusion matrix.")
-@click.option("--workers", type=click.IntRange(1), default=2, help="Processes, one thread each.")
+@click.option(
+    "--confusion-seeds",
+    type=Number(int, whole_number(1, 1000)),
+    default=5,
+    help="Runs per fault for the confusion matrix.",
+)
+@click.option("--workers", type=Number(int, whole_number(1, 1024)), default=2, help="Processes, one thread each.")
 def matrix(out: Path, seeds: int, confusion_seeds: int, workers: int) -> None:
     """Measure the symptom matrix and the confusion matrix (takes minutes); write each as CSV and as a picture."""
     from covlab.plots.fault_matrices import confusion_matrix, symptom_matrix

@@ -30,6 +30,10 @@ class LessonError(ValueError):
     """A lesson's source breaks a rule; the message names the file, the cell and the rule."""
 
 
+class UnknownLesson(LessonError):
+    """No lesson has this name; the message names those that exist."""
+
+
 @dataclass(frozen=True)
 class Lesson:
     """One lesson, read from its source.
@@ -114,7 +118,7 @@ def read_lessons(root: Path, only: tuple[str, ...] = ()) -> list[Lesson]:
         )
     for word in only:
         if not any(source.stem.startswith(word) for source in sources):
-            raise LessonError(f"no lesson begins with {word!r}; there are {', '.join(s.stem for s in sources)}")
+            raise UnknownLesson(f"no lesson begins with {word!r}; there are {', '.join(s.stem for s in sources)}")
     return [read_lesson(s) for s in sources if not only or s.stem.startswith(only)]
 
 

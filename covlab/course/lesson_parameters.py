@@ -7,6 +7,8 @@ import ast
 
 from IPython.core.inputtransformer2 import TransformerManager
 
+from covlab.arguments import SEED
+
 PROFILES = ("cpu", "gpu")
 
 
@@ -52,6 +54,8 @@ def check_overrides(values: dict, overrides: dict) -> None:
                 f"parameter {name!r} is {value!r}, of type {came.__name__}; expected "
                 f"{expected.__name__}, such as {values[name]!r}"
             )
+    if "seed" in overrides:
+        SEED.check("parameter 'seed'", overrides["seed"])
     _check_profile(overrides)
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import torch
 
-from covlab.arguments import checked, one_of, seed, sequence, whole_number
+from covlab.arguments import SEED, checked, one_of, sequence, whole_number
 from covlab.faults import FAULTS
 from covlab.faults.evidence import detecting, examine
 from covlab.faults.small_run import exhibit, finish
@@ -57,7 +57,7 @@ Shares of the windows: skipped, clipped.
 
 
 Workers = Annotated[int, whole_number(1, 64)]
-Seeds = Annotated[Sequence[int], sequence(seed)]
+Seeds = Annotated[Sequence[int], sequence(SEED)]
 
 
 @checked

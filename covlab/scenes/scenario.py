@@ -10,7 +10,7 @@ from typing import Annotated
 
 import numpy as np
 
-from covlab.arguments import Allowed, check_fields, checked, interval, number, one_of, seed, text, whole_number
+from covlab.arguments import SEED, Allowed, check_fields, checked, interval, number, one_of, text, whole_number
 
 ANY_PHASE = (-math.pi, math.pi)
 
@@ -23,7 +23,7 @@ FIELDS = {
         ("ris_rows", "ris_columns", "bs_antennas", "snapshots", "scatterers"), whole_number(1, MOST_ELEMENTS)
     ),
     "max_sources": whole_number(1, 8),  # the loss of the positions tries all orders
-    "site_seed": seed,
+    "site_seed": SEED,
     **dict.fromkeys(("stuck_elements", "dead_elements"), whole_number(0, MOST_ELEMENTS)),
     **dict.fromkeys(("wavelength_m", "spacing_wavelengths"), number(least=1e-6, most=1e6)),
     **dict.fromkeys(("azimuth", "elevation"), interval(number(least=-math.pi / 2, most=math.pi / 2))),

@@ -49,6 +49,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and its parents, that survives a power loss; it may exist."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
+
+
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
     if path.is_dir() and os.name == "nt":
@@ -139,7 +147,7 @@ class RunFolder:
         if not self.writes or (self.path.exists() and not os.access(self.path, os.W_OK)):
             yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         holder = self.path / ".lock"
         lock = FileLock(holder, timeout=0, thread_local=False, is_singleton=True)
         try:
@@ -177,13 +185,27 @@ class RunFolder:
         Raises:
             FileExistsError: it already holds a run.
         """
+        self.refuse_taken()
+        make_folder(self.path)
+        self.ledger.write_text("")  # a resume needs the file, even before the first row
+        self.write_json("config.json", config)
+
+    def refuse_taken(self) -> None:
+        """Raise FileExistsError if the folder already holds a run."""
         if kept := self.kept():
             raise FileExistsError(
                 f"{self.path} already holds a run ({', '.join(kept)}): resume it or choose another folder"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.ledger.write_text("")  # a resume needs the file, even before the first row
-        self.write_json("config.json", config)
+
+    def extend(self, config: dict, trained: int) -> None:
+        """Write the settings of a run that got another number of windows after ``trained`` windows."""
+        if not self.writes:
+            return
+        change = {"after": trained, "windows": config["recipe"]["windows"]}
+        changes = json.loads((self.path / "config.json").read_text()).get("extended", [])
+        self.write_json(
+            "config.json", config | {"extended": changes if changes[-1:] == [change] else [*changes, change]}
+        )
 
     def kept(self) -> list[str]:
         """The names of the files in the folder that hold results of a run."""
@@ -208,6 +230,15 @@ class RunFolder:
     def save_best(self, state: dict) -> None:
         if self.writes:
             write_atomically(self.best, lambda path: _save(state, path))
+
+    def trained(self, previous: bool = False) -> int:
+        """Return how many windows the last (or ``previous``) checkpoint has trained.
+
+        Raises:
+            CheckpointError: as :meth:`load` does.
+        """
+        state = self.load(previous)
+        return 0 if state is None else state["position"]["window"]
 
     def load(self, previous: bool = False) -> dict | None:
         """Return the state to resume from, or None if the run has not saved any yet.

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from covlab.arguments import LARGEST, Allowed, Device, Text, checked, described, number, one_of, tensor
+from covlab.arguments import LARGEST, Allowed, Device, Text, check_fields, checked, described, number, one_of, tensor
 from covlab.networks.model import Estimate
 from covlab.networks.source_grid import DictionaryEstimate
 from covlab.scenes.batch import Batch
@@ -29,6 +29,9 @@ EIGENGAP = 0.03
 """The gap λ_K − λ_{K+1} that the eigengap term asks for, as a share of the trace."""
 
 BACKGROUND_POSITIONS = 64
+
+WEIGHT = number(least=0, most=LARGEST)
+"""What the weight of a loss term may be. A larger number is infinite on the device."""
 
 
 Matrices = Annotated[Tensor, tensor("B N N", "complex")]
@@ -98,8 +101,7 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         take_seams(self)
-        for name, weight in self.values().items():
-            number(least=0, most=LARGEST).check(name, weight)
+        check_fields(self, dict.fromkeys(self.names(), WEIGHT))
         self.guard_main_weight()
         known = Allowed(
             f"a dict {{weight: origin}} of the weights {', '.join(self.values())}",

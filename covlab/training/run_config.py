@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from covlab.arguments import MOST, SEED, number, whole_number
 from covlab.networks.model import BackProjectionNet, Network, SnapshotConvNet
 from covlab.networks.unrolled import UnrolledNet
 from covlab.scenes.scenario import Scenario
@@ -27,6 +28,18 @@ VALIDATION_SCENES = 2048
 OVERFIT_SCENES = 512
 WARM_UP_SECONDS = 3.0
 
+WIDTH = whole_number(1, 2**14)
+FIELDS = {
+    "seed": SEED,
+    "micro_batch": whole_number(1, 2**20),
+    "windows_per_epoch": whole_number(1, MOST),
+    "width": WIDTH.or_none("the default of the network"),
+}
+"""What each setting of a run may be, besides those of its recipe and its weights."""
+
+MINUTES = number(above=0, most=525_600)
+"""A budget in minutes: at most a year."""
+
 
 def configure(
     scenario: Scenario,
@@ -42,7 +55,13 @@ def configure(
     """Return the configuration that :func:`build` takes. ``network``: name of its class; ``width`` None: its default.
 
     With ``overfit``, a run trains on a few fixed scenes, which are also its validation.
+
+    Raises:
+        ValueError: a setting is out of its range; the message names it.
     """
+    given = {"seed": seed, "micro_batch": micro_batch, "windows_per_epoch": windows_per_epoch, "width": width}
+    for name, allowed in FIELDS.items():
+        allowed.check(name, given[name])
     scenes: dict[str, str | int] = {"micro_batch": micro_batch, "seed": seed}
     if overfit:
         scenes |= {"kind": "fixed", "scenes": OVERFIT_SCENES}
@@ -80,7 +99,12 @@ def build(config: dict[str, Any], device: str, **trainer: Any) -> Trainer:
 
 
 def windows_within(config: dict[str, Any], minutes: float, device: str, ranks: Ranks = ALONE) -> int:
-    """Measure with a throwaway trainer how many windows, validations included, fit into ``minutes`` on this machine."""
+    """Measure with a throwaway trainer how many windows, validations included, fit into ``minutes`` on this machine.
+
+    Raises:
+        ValueError: ``minutes`` is out of range.
+    """
+    MINUTES.check("minutes", minutes)
     probe = build(config, device, progress=Silent(), ranks=ranks)
     windows = list(islice(probe.draw_windows(0), 2))
     probe.train_window(windows[0])

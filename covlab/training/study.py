@@ -8,10 +8,13 @@ import inspect
 import json
 import math
 import random
+import re
 import time
+import urllib.parse
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import click
@@ -26,7 +29,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from covlab.arguments import (
-    MOST,
+    LARGEST,
     Allowed,
     Text,
     check_fields,
@@ -35,7 +38,6 @@ from covlab.arguments import (
     mapping,
     number,
     one_of,
-    seed,
     text,
     whole_number,
 )
@@ -46,11 +48,16 @@ from covlab.scenes.streams import FreshScenes
 from covlab.training.loss import LossWeights
 from covlab.training.nan_diagnosis import NonFiniteLoss
 from covlab.training.progress import Silent, interrupt_as_flag
+from covlab.training.recipe import FIELDS as RECIPE
 from covlab.training.recipe import PRECISIONS, Recipe
-from covlab.training.run_config import NETWORKS, build, configure
+from covlab.training.run_config import FIELDS as RUN
+from covlab.training.run_config import MINUTES, NETWORKS, WIDTH, build, configure
 from covlab.training.trainer import Trainer
 
 STORAGE = "sqlite:///studies.db"
+PASSWORDS = (re.compile(r"://[^/?]*?:(.*)@"), re.compile(r"[?&][^=&]*pass[^=&]*=([^&]*)", re.IGNORECASE))
+"""Passwords in the URL of a storage: user:PASSWORD@host, ?password=PASSWORD."""
+
 RETRIES = 2
 """How often a trial is run again after its worker died. The limit keeps one bad trial from killing every worker."""
 
@@ -77,15 +84,20 @@ FIELDS = {
     "preset": one_of(PRESETS),
     "network": one_of(NETWORKS),
     "precision": one_of(PRECISIONS),
-    "seed": seed,
-    **dict.fromkeys(
-        ("windows", "epoch", "micro_batch", "accumulation", "validation", "heartbeat"), whole_number(1, MOST)
-    ),
+    "seed": RUN["seed"],
+    "windows": RECIPE["windows"],
+    "epoch": RUN["windows_per_epoch"],
+    "micro_batch": RUN["micro_batch"],
+    "accumulation": RECIPE["accumulation"],
+    "validation": whole_number(1, 2**20),
+    "heartbeat": whole_number(1, 86_400),
     "search": mapping(
         text, Allowed("(low, high)", lambda bounds: isinstance(bounds, tuple | list) and len(bounds) == 2)
     ).or_none("the default"),
 }
 """What each setting of a study may be. ``Settings`` checks the bounds of ``search`` itself."""
+
+TRIALS = whole_number(1, 1_000_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +131,15 @@ class Settings:
         for name, bounds in self.bounds.items():
             known.check("each name in search", name)
             if not (name.startswith("lam_") and bounds == (0, 0)):  # (0, 0) switches a term off
-                interval(whole_number(1) if name == "width" else number(above=0)).check(f"search of {name}", bounds)
+                end = {"width": WIDTH, "learning_rate": RECIPE["learning_rate"]}.get(
+                    name, number(above=0, most=LARGEST)
+                )
+                interval(end).check(f"search of {name}", bounds)
             if name.startswith("lam_"):
-                LossWeights().updated("search", **{name: bounds[1]})
+                try:
+                    LossWeights().updated("search", **{name: bounds[1]})
+                except ValueError as error:
+                    raise ValueError(f"search: {error}") from None
 
     @property
     def bounds(self) -> dict[str, tuple[float, float]]:
@@ -238,10 +256,13 @@ def settings_of(storage: Text, name: Text) -> Settings:
     Raises:
         StudyError: there is no such study, or covlab did not create it.
     """
+    file = _url(storage).database if storage.startswith("sqlite") else None
+    if file is not None and not Path(file).exists():  # opening it would make it
+        raise StudyError(f"storage {hide_password(storage)} has no study {name!r}, nor any other")
     database = _database(storage)
     if name not in (known := optuna.get_all_study_names(database)):
         others = f"only {', '.join(sorted(known))}" if known else "nor any other"
-        raise StudyError(f"{hide_password(storage)} has no study {name!r}, {others}")
+        raise StudyError(f"storage {hide_password(storage)} has no study {name!r}, {others}")
     study = optuna.load_study(storage=database, study_name=name)
     for _ in range(50):  # the worker that created the study may not have written them yet
         if "covlab" in study.user_attrs:
@@ -285,7 +306,7 @@ def _settings(given: dict[str, Any]) -> Settings:
 
 def _database(storage: str, heartbeat: int | None = None) -> RDBStorage:
     """Open the storage and create its tables. With a heartbeat, the trials of dead workers are run again."""
-    file = storage.startswith("sqlite")
+    file = _url(storage).get_backend_name() == "sqlite"
     attempt = 0
     while True:
         attempt += 1
@@ -300,21 +321,38 @@ def _database(storage: str, heartbeat: int | None = None) -> RDBStorage:
                         None if heartbeat is None else RetryHeartbeatStaleTrialCallback(max_retry=RETRIES)
                     ),
                 )
-        except sqlalchemy.exc.ArgumentError as error:
-            raise StudyError(f"storage must be a URL such as {STORAGE}, got {storage!r}") from error
         except ImportError as error:
-            raise StudyError(f"{hide_password(storage)} needs a database driver: {error.__cause__ or error}") from error
+            missing = error.__cause__ or error
+            raise StudyError(f"storage {hide_password(storage)} needs a database driver: {missing}") from error
         except sqlalchemy.exc.SQLAlchemyError as error:
             # When workers start together, all but one fail to create the tables; the next attempt finds them.
             if attempt == 5:
-                raise StudyError(
-                    f"{hide_password(storage)} cannot be opened: {getattr(error, 'orig', error)}"
-                ) from error
+                reason = hide_password(str(getattr(error, "orig", error)), storage)
+                raise StudyError(f"storage {hide_password(storage)} cannot be opened: {reason}") from error
             time.sleep(attempt * random.random())
 
 
-def hide_password(storage: str) -> str:
-    return sqlalchemy.engine.make_url(storage).render_as_string(hide_password=True)
+def _url(storage: str) -> sqlalchemy.engine.URL:
+    """Return the parsed URL of a storage. Raise ValueError if it is none that other processes can open."""
+    try:
+        url = sqlalchemy.engine.make_url(storage)
+        url.get_dialect()
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: a port that is not a number
+        raise ValueError(f"storage must be a URL such as {STORAGE}, got {hide_password(storage)!r}") from None
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ValueError(f"storage must be a database that other processes can open, got {storage!r} in memory")
+    return url
+
+
+def hide_password(text: str, storage: str | None = None) -> str:
+    """Return ``text`` with the passwords of the URL ``storage`` (None: of ``text`` itself) as ``***``."""
+    found = [secret for pattern in PASSWORDS for secret in pattern.findall(text if storage is None else storage)]
+    found += [urllib.parse.unquote(secret) for secret in found]
+    # A driver takes what follows an @ that is not quoted for the host.
+    secrets = {part for secret in found for part in (secret, *secret.split("@")) if part}
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
 
 
 # ---------------------------------------------------------------- a worker
@@ -323,8 +361,8 @@ def hide_password(storage: str) -> str:
 @checked
 def work(
     study: optuna.Study,
-    trials: Annotated[int | None, whole_number(1, MOST).or_none("no limit")] = None,
-    minutes: Annotated[float | None, number(above=0).or_none("no limit")] = None,
+    trials: Annotated[int | None, TRIALS.or_none("no limit")] = None,
+    minutes: Annotated[float | None, MINUTES.or_none("no limit")] = None,
     device: Annotated[str, here] = "cpu",
     say: Callable[[str], None] = print,
 ) -> None:
@@ -375,7 +413,7 @@ def held_out_error(trial: Trial, settings: Settings, device: str) -> float:
             for _ in run.windows():
                 if interrupted():
                     raise KeyboardInterrupt
-                if run.window_of_epoch == 0:
+                if run.window_of_epoch == 0 or run.window == run.recipe.windows:
                     report_epoch(run, trial)
     except NonFiniteLoss as error:
         raise optuna.TrialPruned("its loss was not finite") from error
@@ -387,7 +425,7 @@ def held_out_error(trial: Trial, settings: Settings, device: str) -> float:
 
 def report_epoch(run: Trainer, trial: Trial) -> None:
     """Report the last epoch of ``run`` to the study. Raise TrialPruned if the pruner stops the trial."""
-    trial.report(run.history[-1]["validation"], step=run.epoch)
+    trial.report(run.history[-1]["validation"], step=len(run.history))
     if run.window < run.recipe.windows and trial.should_prune():
         raise optuna.TrialPruned
 

@@ -113,7 +113,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.folder = None if folder is None else RunFolder(folder, writes=ranks.first)
         self.ledger = Ledger(None if self.folder is None else self.folder.ledger, writes=ranks.first)
-        self.streak, self.stopped, self.resumed = 0, "", False
+        self.streak, self.stopped, self.resumed, self.iterating = 0, "", False, False
 
         self.faults = tuple(sorted({*injected_faults(), *scenes.faults}))
         if self.faults and ranks.size > 1:
@@ -152,11 +152,23 @@ class Trainer:
             NonFiniteLoss: the loss was not finite for ``recipe.nonfinite_limit`` consecutive windows, or at the end.
             FileExistsError: the folder holds another run.
             CheckpointError: another process trains in the folder, or has continued this run.
+            RuntimeError: another iterator over this trainer's windows is still open.
         """
+        if self.stopped:
+            raise NonFiniteLoss(f"this run was stopped and is not continued: {self.stopped}")
+        if self.iterating:
+            raise RuntimeError("this trainer is in use: another iterator over its windows is open; close it first")
+        self.iterating = True
+        try:
+            yield from self._windows()
+        finally:
+            self.iterating = False
+
+    def _windows(self) -> Iterator[float]:
         with self.folder_locked():
             self.begin()
             try:
-                while self.epoch < self.epochs and not self.out_of_patience():
+                while not self.complete() and not self.out_of_patience():
                     for window in islice(self.draw_windows(self.epoch), self.recipe.windows - self.window):
                         self.train_window(window)
                         self.flush_and_report()
@@ -200,6 +212,8 @@ class Trainer:
         """Validate, report the epoch, and save a checkpoint."""
         self.flush_and_report(now=True)
         rows = [row for row in self.ledger.rows if row["epoch"] == self.epoch]
+        if self.history and self.history[-1]["epoch"] == self.epoch:
+            self.history.pop()  # of a smaller budget, which ended within this epoch
         self.history.append(
             {
                 "epoch": self.epoch,
@@ -210,9 +224,10 @@ class Trainer:
             }
         )
         self._say_epoch(rows)
-        self.counters["running_loss"].zero_()
-        self.counters["running_weight"].zero_()
-        self.epoch, self.window_of_epoch = self.epoch + 1, 0
+        if self.window_of_epoch == self.windows_per_epoch:  # otherwise a larger budget completes the epoch
+            self.counters["running_loss"].zero_()
+            self.counters["running_weight"].zero_()
+            self.epoch, self.window_of_epoch = self.epoch + 1, 0
         self.save()
 
     # ---------------------------------------------------------------- parts of the loop; a fault replaces one method
@@ -445,6 +460,11 @@ class Trainer:
         micro_batches = self.scenes.micro_batches(int(row["epoch"]), first=before * self.recipe.accumulation)
         return list(islice(micro_batches, self.recipe.accumulation))
 
+    def complete(self) -> bool:
+        """Return whether the recipe's windows are done and validated."""
+        validated = bool(self.history) and self.history[-1]["epoch"] == self.epoch
+        return self.window >= self.recipe.windows and (self.window_of_epoch == 0 or validated)
+
     def out_of_patience(self) -> bool:
         """Return whether the validation has not improved for ``recipe.patience`` epochs."""
         if self.recipe.patience is None or len(self.history) <= self.recipe.patience:
@@ -483,11 +503,14 @@ class Trainer:
         return {name: piece.view_as(parameter) for (name, parameter), piece in zip(own.items(), pieces, strict=True)}
 
     @checked
-    def resume(self, previous: bool = False, allow_faults: bool = False) -> "Trainer":
+    def resume(self, previous: bool = False, allow_faults: bool = False, extend: bool = False) -> "Trainer":
         """Restore the folder's last (or ``previous``) checkpoint, so that ``fit`` continues there; none: a new run.
 
+        With ``extend``, the recipe may have another number of windows than the run. The learning rate then follows the
+        schedule of the new number from the next window on, and ``config.json`` records the change.
+
         Raises:
-            ValueError: the trainer has no folder.
+            ValueError: the trainer has no folder, or the recipe has fewer windows than the run has trained.
             CheckpointError: the checkpoint is damaged, or from a run with other settings or (unless ``allow_faults``)
                 other faults.
         """
@@ -501,11 +524,33 @@ class Trainer:
                         f"{self.folder.path}: rank {self.ranks.number} finds no checkpoint there; all ranks must see "
                         "the same folder"
                     )
-                check_same_run(state["config"], self.config())
+                saved, trained = state["config"], state["position"]["window"]
+                before, windows = saved["recipe"]["windows"], self.recipe.windows
+                if extend:
+                    saved = saved | {"recipe": saved["recipe"] | {"windows": windows}}
+                    if windows < trained:
+                        raise ValueError(
+                            f"windows must be at least {trained}, which the run has trained, got {windows}"
+                        )
+                check_same_run(saved, self.config())
                 refuse_faults(self.folder.path, sorted(set(state["faults"]) ^ set(self.faults)), allow_faults)
                 restore(self, state)
-                self.resumed = True
+                self.resumed, self.stopped = True, ""
+                if windows != before:
+                    self._extend(before)
         return self
+
+    def _extend(self, before: int) -> None:
+        """Go on with another number of windows than ``before``."""
+        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self._set_learning_rate()
+        now = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.progress.say(
+            f"{self.recipe.windows} windows instead of {before}. From here the learning rate follows the schedule of "
+            f"{self.recipe.windows} windows: it goes from {rates[0]:.3g} to {now[0]:.3g}."
+        )
+        if self.folder is not None:
+            self.folder.extend(self.config() | {"faults": list(self.faults)}, self.window)
 
 
 def call_with(model: nn.Module, parameters: dict[str, Tensor], *inputs: Tensor) -> Estimate:

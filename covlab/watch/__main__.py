@@ -53,11 +53,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     chosen = parser.parse_args(arguments)
     if chosen.steps is not None and chosen.steps < 1:
         parser.error(f"--steps must be at least 1, got {chosen.steps}")
-    if not chosen.module and not Path(chosen.script).is_file():
+    if not chosen.module and not os.path.isfile(chosen.script):
         parser.error(f"no such file: {chosen.script}")
-    for file in (chosen.ledger, chosen.junit, chosen.json):
-        if file is not None and not Path(file).parent.is_dir():  # fail before the training, not after it
-            parser.error(f"no such folder: {Path(file).parent}")
+    for name in files:
+        if file := getattr(chosen, name):
+            folder = os.path.dirname(file)
+            if not os.path.isdir(folder):  # fail before the training, not after it
+                parser.error(f"no such folder: {folder} (--{name})")
+            if os.path.isdir(file) or not os.access(file if os.path.exists(file) else folder, os.W_OK):
+                parser.error(f"--{name} must be a file that can be written, got {file}")
     return chosen
 
 
