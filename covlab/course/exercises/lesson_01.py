@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from covlab.course.exercises import Exercise
+from covlab.course.exercises import Exercise, Mistake
 from covlab.course.exercises.case_parts import complex_normal, integer
 from covlab.scenes.geometry import phasors
 from covlab.training.loss import plain_error
@@ -106,6 +106,11 @@ def _fit(codes: Tensor, H: Tensor, G: Tensor) -> Tensor:
     return _misfit(codes, H, G) < 1e-6
 
 
+def _fit_in_size(codes: Tensor, H: Tensor, G: Tensor) -> bool:
+    sizes = torch.view_as_complex(H).abs(), (torch.view_as_complex(codes) @ G.T).abs()
+    return torch.allclose(*sizes, rtol=1e-4, atol=1e-4)
+
+
 codes_fit = Exercise(
     id="01.codes_fit",
     law="True if and only if H_l = G c_l in every scene and snapshot, up to the rounding of float32.",
@@ -123,8 +128,9 @@ codes_fit = Exercise(
         "an H with a NaN passes: every comparison with NaN is False, so search for what fits, not for what differs.": (
             lambda codes, H, G: not bool((_misfit(codes, H, G) > 1e-6).any())
         ),
-        "it cannot tell H from −H: you compare sizes, but never phases.": lambda codes, H, G: bool(
-            _fit(codes, H, G).all() or _fit(codes, -H, G).all()
+        "it cannot tell H from −H: you compare sizes, but never phases.": Mistake(
+            _fit_in_size,
+            lambda trial: bool(trial.got) and _fit_in_size(**trial.arguments),
         ),
         "codes that are one snapshot late pass: in a mean, positive and negative differences cancel.": (
             lambda codes, H, G: bool(

@@ -57,8 +57,9 @@ normalized_error = Exercise(
         "only R̂ is normalized: the error still depends on the scale of the true R.": (
             lambda estimates, truths: plain_error(_normalized(estimates), truths).mean()
         ),
-        "a scene of very small scale is not normalized: an eps or a clamp is only small beside traces near 1.": _error(
-            lambda matrices: matrices * (matrices.shape[1] / (_traces(matrices) + 1e-8))
+        "a scene of very small scale is not normalized: an eps or a clamp is only small beside traces near 1.": Mistake(
+            _error(lambda matrices: matrices * (matrices.shape[1] / (_traces(matrices) + 1e-8))),
+            lambda trial: min(float(_traces(matrices).min()) for matrices in trial.arguments.values()) < 1e-3,
         ),
         "you divide the sum of errors by the sum of powers, so scenes with large ‖R‖ count more. Average the ratios.": (
             lambda estimates, truths: (

@@ -13,7 +13,7 @@ from covlab.course.exercises.compare import worst_error
 
 def _overflowing(generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
     parameter, gradient = torch.randn(4, generator=generator), torch.randn(4, generator=generator)
-    scale = 2.0 ** integer(generator, -3, 16)
+    scale = 2.0 ** integer(generator, -3, 24)
     kind = integer(generator, 0, 3)
     if kind:
         gradient[integer(generator, 0, 3)] = (math.nan, math.inf, -math.inf)[kind - 1]
@@ -59,6 +59,7 @@ honest_step = Exercise(
         "step is taken and the scale stays."
     ),
     draw=_overflowing,
+    cases=40,
     compare=worst_error,
     right=_rule(),
     hints={

@@ -59,6 +59,9 @@ noise_projector = Exercise(
         "you chose rows. Does torch.linalg.eigh return eigenvectors as rows or as columns?": _projector(
             lambda vectors, sources: vectors[: len(vectors) - sources], lambda rows: rows.mH @ rows
         ),
+        "this is the conjugate of the correct projector. Which of its two factors should you conjugate?": _projector(
+            lambda vectors, sources: vectors[:, : len(vectors) - sources], lambda U: U.conj() @ U.T
+        ),
         "some eigenvectors of the sources are included. In which order does torch.linalg.eigh sort?": Mistake(
             _projector(lambda vectors, sources: vectors[:, sources:]),
             lambda trial: abs(torch.trace(trial.got - trial.expected).item()) < 1e-6,

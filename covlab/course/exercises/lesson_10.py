@@ -73,7 +73,7 @@ my_micro_batches = Exercise(
         "every rank has all {count}: each scene is counted {ranks} times, and the ranks save no time.": (
             lambda count, ranks, rank: range(count)
         ),
-        "some numbers are no micro-batch of this window. They start at 0; where do they end?": Mistake(
+        "some numbers are no micro-batch of this window. They are whole, and start at 0; where do they end?": Mistake(
             lambda count, ranks, rank: range(rank * -(-count // ranks), (rank + 1) * -(-count // ranks)),
             lambda trial: trial.got[-1] > 0,
         ),

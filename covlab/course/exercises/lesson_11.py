@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LRScheduler
 
 from covlab.course.exercises import Exercise, Mistake
 from covlab.course.exercises.case_parts import Pair, integer, pairs
+from covlab.course.exercises.judging import Trial
 
 Epoch = Callable[[nn.Module, Optimizer, LRScheduler, list[Pair], int], None]
 Step = Callable[[nn.Module, Optimizer, GradScaler, Tensor, float], None]
@@ -112,8 +113,10 @@ def _scaled(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, float, 
     """Draw a step. Some gradients overflow, and some are shorter than ``most``."""
     start, micro_batches, _ = _case(generator)
     inputs, targets = micro_batches[0]
-    if integer(generator, 0, 3) == 0:
-        inputs[integer(generator, 0, 3), integer(generator, 0, 2)] = torch.inf
+    if integer(generator, 0, 3) == 0:  # one entry of the gradient overflows, even without a scale; the others do not
+        scene, entry = integer(generator, 0, 3), integer(generator, 0, 2)
+        inputs[scene] *= 1e-3
+        inputs[scene, entry], start[0, entry] = 5e19, 2.0
     most = (0.1, 100.0)[integer(generator, 0, 1)] * (1 + float(torch.rand((), generator=generator)))
     return start, inputs, 3 + targets, most, 2.0 ** integer(generator, 3, 10)
 
@@ -135,9 +138,13 @@ def _step(
     step: bool = True,
     gate: bool = True,
     update: bool = True,
+    clean: bool = False,
 ) -> Step:
     def mended_step(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, loss: Tensor, most: float) -> None:
         (scaler.scale(loss) if scale else loss).backward()
+        if clean:
+            for parameter in model.parameters():
+                torch.nan_to_num_(parameter.grad, 0.0, 0.0, 0.0)
         if early:
             nn.utils.clip_grad_norm_(model.parameters(), most)
         if scale:
@@ -153,6 +160,10 @@ def _step(
             scaler.update()
 
     return mended_step
+
+
+def _moved(trial: Trial, state: Tensor) -> bool:
+    return not torch.equal(state[:3], trial.arguments["start"].flatten())
 
 
 def _never_unscaled(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, loss: Tensor, most: float) -> None:
@@ -178,12 +189,15 @@ mended_step = Exercise(
         "you do not use the scaler: small gradients can be lost, and nothing skips a step that overflows.": (
             _step(scale=False)
         ),
-        "a step is taken along a gradient that overflowed. What should call the optimizer's step, and skip it then?": (
-            _step(gate=False)
-        ),
         "the step is correct, but the scaler does not learn of it: its scale never changes.": _step(update=False),
+        "after an overflow the scaler should halve its scale, but did not. What hides the overflow from it?": Mistake(
+            _step(clean=True), lambda trial: bool(trial.expected[3] < trial.got[3])
+        ),
+        "a step is taken along a gradient that overflowed. What should call the optimizer's step, and skip it then?": (
+            Mistake(_step(gate=False), lambda trial: bool(trial.expected[3] < 1) and _moved(trial, trial.got))
+        ),
         "no step was taken: the parameters did not change.": Mistake(
-            _step(step=False), lambda trial: torch.equal(trial.got[:3], trial.arguments["start"].flatten())
+            _step(step=False), lambda trial: _moved(trial, trial.expected) and not _moved(trial, trial.got)
         ),
     },
 )
