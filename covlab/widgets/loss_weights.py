@@ -13,7 +13,7 @@ from covlab.scenes.batch import concatenate
 from covlab.training.loss import LossWeights
 from covlab.training.trainer import Trainer
 from covlab.widgets import Explorer
-from covlab.widgets.background import Background
+from covlab.widgets.background import KEPT, Background
 from covlab.widgets.controls import NumberControl, decades
 
 
@@ -81,13 +81,13 @@ class LossWeightsExplorer(Explorer):
             self.say(f"LossWeights rejects these weights: {refusal}")
 
     def train(self) -> None:
-        """Train with the current weights in the background, and add the curve to those of earlier settings."""
+        """Train with the current weights in the background, and add the curve to those trained before it."""
         try:
             run = self._trainer(self.state, int(self.windows.value))
         except ValueError as refusal:
             self.say(f"No training: {refusal}")
             return
-        self.runs.append((self._name(self.state), run))
+        self.runs = [*self.runs[1 - KEPT :], (self._name(self.state), run)]
         self.background.start(in_turn(run))
 
     def redraw_curve(self) -> None:
