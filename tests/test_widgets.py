@@ -7,6 +7,7 @@ import html
 import inspect
 import io
 import multiprocessing
+import random
 import re
 import sys
 import tempfile
@@ -151,7 +152,7 @@ def test_what_must_be_whole_is_whole_however_it_is_set(typed: float) -> None:
     number.box.value = typed  # as by hand
     assert number.value == round(typed) == number.slider.options[number.slider.index][1]
     if typed != round(typed):
-        with pytest.raises(ValueError, match="count must be a whole number, got"):
+        with pytest.raises(ValueError, match="count must be a whole number from 1 to 8, got"):
             number.value = typed
 
 
@@ -177,6 +178,85 @@ def test_a_choice_refuses_what_it_does_not_offer() -> None:
     choice.value = "adamw"
     with pytest.raises(ValueError, match="optimizer must be one of sgd, adamw, got 'adam'"):
         choice.value = "adam"
+
+
+# -------------------------------------------------------------------- bad input
+
+NAN = float("nan")
+BAD: dict[str, list[Any]] = {
+    "seed": [-1, 2**63, 1.5, NAN, "3", True, None, [0], 1e400],
+    "fault": ["nonsense", "", " division_in_debug_block", None, 3, NAN, ["division_in_debug_block"]],
+    "scenario": ["nonsense", "", None, 3, NAN, preset("student"), ["student"]],
+    "windows": [0, -3, 60.0, NAN, "60", True, None, 10**9],
+    "label": ["", "  ", None, 3, NAN, ["a"], b"a"],
+    "grid": [[], [NAN], [1, float("inf")], ["a"], [1, None], "12", None, 3, {1: 2}],
+    "words": [3, "a", [0], {"a": "b"}, {0: ""}, {NAN: "x"}, {0: 3}],
+    "whole": [1, None, "yes", 0.0, NAN],
+    "options": [[], ["a", "a"], "ab", [1, 2], [""], None, {"a": 1}],
+    "many": [1, None, "yes", 0.0, NAN],
+    "browser": [1, None, "yes", 0.0, NAN],
+    "title": ["", " ", None, 3, NAN, ["a"]],
+    "settings": [None, 3, NAN, "clip", ["clip"], {"nonsense": 1}, {3: 1}, {"clip": 99}],
+    "NumberControl.value": [NAN, float("inf"), "3", None, True, 1j, [1]],
+    "ChoiceControl.value": ["c", "", None, 3, NAN, ["a"], "A"],
+}
+"""{parameter, or Class.parameter: values of at least five kinds that it must refuse}"""
+
+PUBLIC: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    **{name: (getattr(widgets, name), {}) for name in EXPLORERS},
+    "Dashboard": (dashboard.Dashboard, {}),
+    "serve": (dashboard.serve, {"fault": "division_in_debug_block", "seed": 0, "browser": False}),
+    "NumberControl": (NumberControl, {"label": "λ", "value": 1.0, "grid": [0.0, 1.0]}),
+    "ChoiceControl": (ChoiceControl, {"label": "kind", "value": "a", "options": ["a", "b"]}),
+    "still_of": (
+        lambda title, settings: ScalingBugExplorer().still_of(title, settings),
+        {"title": "Clipped", "settings": {"clip": 1.0}},
+    ),
+}
+"""{name: (what is called, correct arguments for it)}"""
+
+
+@pytest.mark.parametrize(
+    "name, parameter",
+    [(name, each) for name, (call, _) in PUBLIC.items() for each in inspect.signature(call).parameters],
+)
+def test_bad_input_is_refused_in_a_line_that_names_it_before_anything_is_drawn(
+    name: str, parameter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("covlab.plots._display", lambda content: pytest.fail("something was shown"))
+    monkeypatch.setattr("IPython.display.display", lambda *things, **how: pytest.fail("something was shown"))
+    call, correct = PUBLIC[name]
+    bad = BAD.get(f"{name}.{parameter}") or BAD[parameter]
+    assert len(bad) >= 5
+    for value in bad:
+        with pytest.raises(ValueError) as refused:
+            call(**correct | {parameter: value})
+        said = str(refused.value)
+        assert re.match(rf"{parameter}(\[.+?\])? (must be|may have only) .+, got ", said) and "\n" not in said, said
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_a_state_is_taken_as_a_whole_or_refused_in_a_line_that_names_the_control(name: str) -> None:
+    explorer = getattr(widgets, name)()
+    drawn: list[dict] = []
+    explorer.redraw = lambda: drawn.append(explorer.state)
+    before = explorer.state
+    number = [NAN, float("inf"), -1e9, "3", None, [1], True, torch.ones(2), np.ones(2)]
+    choice = ["nonsense", "", None, 3, NAN, ["on"], torch.ones(2), np.array(["on", "off"])]
+    for key, control in explorer.controls.items():
+        others = {
+            other: each.grid[0] if isinstance(each, NumberControl) else each.box.options[-1]
+            for other, each in explorer.controls.items()
+            if other != key
+        }
+        for value in number if isinstance(control, NumberControl) else choice:
+            with pytest.raises(ValueError, match=rf"state\['{key}'\] must be .+, got ") as refused:
+                explorer.state = others | {key: value}
+            assert "\n" not in str(refused.value)
+    for state in (None, 3, "clip", ["clip"], {"nonsense": 1}, {3: 1}, {None: 1}):
+        with pytest.raises(ValueError, match=r"state (must be|may have only) .+, got "):
+            explorer.state = state
+    assert explorer.state == before and drawn == []
 
 
 # -------------------------------------------------------------------- work in the background
@@ -342,12 +422,11 @@ def test_many_moves_keep_the_runs_of_few_settings(name: str, monkeypatch: pytest
     else:
         monkeypatch.setattr(explorer, "redraw", lambda: None)
     for number in range(3 * KEPT):
+        choose = random.Random(number).choice
         explorer.state = {
-            name: control.grid[number % len(control.grid)]
-            if isinstance(control, NumberControl)
-            else control.box.options[number % len(control.box.options)]
+            name: choose(control.grid if isinstance(control, NumberControl) else control.box.options)
             for name, control in explorer.controls.items()
-        } | ({"lam_cov": 1.0} if name == "LossWeightsExplorer" else {})
+        } | ({"lam_cov": 1.0} if isinstance(explorer, LossWeightsExplorer) else {})
         if isinstance(explorer, LossWeightsExplorer):
             explorer.train()
     assert WIDGET_ERROR not in explorer.note.value

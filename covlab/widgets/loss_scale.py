@@ -13,6 +13,7 @@ from covlab.faults.small_run import in_turn, small_run
 from covlab.plots.half_precision import EXPONENTS, NORMAL, ScaledGradients, exponents_and_path
 from covlab.scenes.batch import concatenate
 from covlab.training.trainer import Trainer
+from covlab.widgets import SEED
 from covlab.widgets.background import KEPT, TrainingExplorer
 from covlab.widgets.controls import ChoiceControl, NumberControl
 
@@ -38,6 +39,7 @@ class LossScaleExplorer(TrainingExplorer):
     )
 
     def __init__(self, seed: int = 0):
+        SEED.check("seed", seed)
         self.seed = seed
         self._kept = lru_cache(KEPT)(self._new_run)
         super().__init__(

@@ -7,11 +7,13 @@ from statistics import median
 
 from matplotlib.figure import Figure
 
+from covlab.arguments import one_of
 from covlab.faults import FAULTS
 from covlab.faults.small_run import LEARNING_RATES, MICRO_BATCHES, exhibit, in_turn
 from covlab.plots.training import side_by_side
 from covlab.training.recipe import OPTIMIZERS
 from covlab.training.trainer import Trainer
+from covlab.widgets import SEED
 from covlab.widgets.background import KEPT, TrainingExplorer
 from covlab.widgets.controls import ChoiceControl, NumberControl, decades
 
@@ -39,8 +41,8 @@ class ScalingBugExplorer(TrainingExplorer):
     )
 
     def __init__(self, fault: str = "division_in_debug_block", seed: int = 0):
-        if fault not in FAULTS:
-            raise ValueError(f"fault must be one of {', '.join(FAULTS)}, got {fault!r}")
+        one_of(FAULTS).check("fault", fault)
+        SEED.check("seed", seed)
         self.fault, self.seed = fault, seed
         self._pair = lru_cache(KEPT)(self._new_pair)
         super().__init__(

@@ -14,6 +14,10 @@ import nbformat
 from filelock import FileLock
 from matplotlib.figure import Figure
 
+from covlab.arguments import one_of
+from covlab.faults import FAULTS
+from covlab.widgets import SEED
+from covlab.widgets.controls import YES_OR_NO
 from covlab.widgets.fault_museum import difference
 from covlab.widgets.scaling_bug import ScalingBugExplorer
 
@@ -49,6 +53,9 @@ class Dashboard(ScalingBugExplorer):
 
 def serve(fault: str, seed: int, browser: bool) -> None:
     """Serve the dashboard on this machine only, protected by a token, until a signal or Ctrl-C ends this process."""
+    one_of(FAULTS).check("fault", fault)
+    SEED.check("seed", seed)
+    YES_OR_NO.check("browser", browser)
     try:
         from voila.app import Voila
     except ModuleNotFoundError as missing:
