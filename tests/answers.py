@@ -172,7 +172,7 @@ def _each_scene(codes: Tensor, H: Tensor, G: Tensor) -> Tensor:
 CORRECT["01.codes_fit"] += [
     lambda codes, H, G: _near(*_both(codes, H, G)),
     lambda codes, H, G: ((_both(codes, H, G)[0] - _both(codes, H, G)[1]).abs() < 1e-3).all(),
-    lambda codes, H, G: bool(np.allclose(*(each.numpy() for each in _both(codes, H, G)), atol=1e-4)),
+    lambda codes, H, G: float(np.abs((_both(codes, H, G)[0] - _both(codes, H, G)[1]).numpy()).max()) < 1e-3,
     lambda codes, H, G: all(
         _near(torch.view_as_complex(h), G @ torch.view_as_complex(c))
         for scene, channels in zip(codes, H, strict=True)
@@ -674,7 +674,7 @@ WRONG["05.clipped_gradient"] += [
     (lambda p, parts, m: _clip(_gradient(p, parts), m / len(parts)), None),
     (lambda p, parts, m: _clip(_gradient(p, parts[:1]), m), None),
     (
-        lambda p, parts, m: _clip(sum(_clip(_gradient(p, [part]), m) for part in parts) / len(parts), m),
+        lambda p, parts, m: _clip(torch.stack([_clip(_gradient(p, [part]), m) for part in parts]).mean(dim=0), m),
         "before the division",
     ),
     (lambda p, parts, m: _gradient(p, parts).clamp(-m, m), "entry by entry"),
@@ -693,7 +693,7 @@ def _clipped_at_the_end(parameter: Tensor, micro_batches: list[Pair], most: floa
 
 CORRECT["05.clipped_gradient"] += [
     lambda p, parts, m: _clip(_gradient(p, parts), m),
-    lambda p, parts, m: _clip(sum(_gradient(p, [part]) for part in parts) / len(parts), m),
+    lambda p, parts, m: _clip(torch.stack([_gradient(p, [part]) for part in parts]).mean(dim=0), m),
     lambda p, parts, m: _gradient(p, parts) / max(1.0, float(_gradient(p, parts).norm()) / m),
 ]
 
@@ -752,7 +752,7 @@ def _one_batch(parameter: Tensor, micro_batches: list[Pair]) -> Tensor | None:
 
 CORRECT["06.window_gradient"] += [
     lambda p, parts: _summed(p, [_error(p, part) / len(parts) for part in parts]),
-    lambda p, parts: torch.autograd.grad(sum(_error(p, part) for part in parts) / len(parts), p)[0],
+    lambda p, parts: torch.autograd.grad(torch.stack([_error(p, part) for part in parts]).mean(), p)[0],
     lambda p, parts: torch.stack([2 * x.T @ (x @ p.detach() - y) / len(y) for x, y in parts]).mean(dim=0),
 ]
 
@@ -1050,7 +1050,7 @@ WRONG["11.mended_epoch"] += [
 def _window_by_window(model: Any, optimizer: Any, schedule: Any, micro_batches: list[Pair], accumulation: int) -> None:
     for window in _windows(micro_batches, accumulation):
         optimizer.zero_grad()
-        sum(torch.nn.functional.mse_loss(model(x), y) for x, y in window).div(len(window)).backward()
+        torch.stack([torch.nn.functional.mse_loss(model(x), y) for x, y in window]).mean().backward()
         optimizer.step()
         schedule.step()
 

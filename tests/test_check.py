@@ -59,6 +59,11 @@ def spoiling(values: Tensor, count: int) -> Tensor:
     return values
 
 
+def doubling_the_precision(values: Tensor, count: int) -> Tensor:
+    torch.set_default_dtype(torch.float64)
+    return values * 2.0
+
+
 @pytest.mark.parametrize(
     "answer, said",
     [
@@ -76,7 +81,7 @@ def spoiling(values: Tensor, count: int) -> Tensor:
         (raising, "`return values + torch.zeros(1)[5]`, with IndexError"),
         (lambda values, count: exit(), "with SystemExit"),
         (spoiling, "changes its argument `values` in place"),
-        (lambda values, count: torch.set_default_dtype(torch.float64) or 2 * values, "changes PyTorch's default dtype"),
+        (doubling_the_precision, "changes PyTorch's default dtype"),
         (lambda values, count: torch.set_grad_enabled(False) and 2 * values, "changes whether PyTorch records"),
         (lambda values, count: values + 1e-2, "Of 20 random inputs, 20 give a wrong result"),
         (lambda values, count: 5 * values, "each 2.5 times the correct one"),

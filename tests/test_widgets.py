@@ -353,6 +353,7 @@ def draw_words(explorer: TrainingExplorer, monkeypatch: pytest.MonkeyPatch) -> l
 
 def test_a_stopped_run_is_not_trained_in_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop returns at once, while the thread is still in its window: showing the explorer then must wait for it."""
+    explorer = ScalingBugExplorer()
     at_work, most = [0], [0]
     in_window = threading.Event()
     honest = Trainer.train_window
@@ -379,7 +380,6 @@ def test_a_stopped_run_is_not_trained_in_two_threads(monkeypatch: pytest.MonkeyP
             use()
             in_window.clear()
 
-    explorer = ScalingBugExplorer()
     draw_words(explorer, monkeypatch)
     monkeypatch.setattr(explorer, "still_of", lambda title, settings: explorer.draw(explorer.state | settings))
     asyncio.run(main())

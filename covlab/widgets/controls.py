@@ -1,10 +1,10 @@
 """Controls of explorers: those of ipywidgets, each with a label, a readout and keyboard access."""
 
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any
 
 import ipywidgets
+import numpy as np
 
 from covlab.arguments import Allowed, number, one_of
 from covlab.widgets import TEXT
@@ -110,9 +110,9 @@ class NumberControl(Control):
         Allowed(
             f"{'a whole number' if self.whole else 'a number'} from {low:g} to {high:g}",
             lambda value: (
-                isinstance(value, Real)
+                isinstance(value, int | float | np.integer | np.floating)
                 and not isinstance(value, bool)
-                and low <= value <= high
+                and bool(low <= value <= high)
                 and not (self.whole and value != round(value))
             ),
         ).check(name or self.box.description, value)

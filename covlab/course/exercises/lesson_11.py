@@ -144,7 +144,8 @@ def _step(
         (scaler.scale(loss) if scale else loss).backward()
         if clean:
             for parameter in model.parameters():
-                torch.nan_to_num_(parameter.grad, 0.0, 0.0, 0.0)
+                if parameter.grad is not None:
+                    parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
         if early:
             nn.utils.clip_grad_norm_(model.parameters(), most)
         if scale:
