@@ -57,9 +57,11 @@ class Server:
         log: all it said on stderr.
     """
 
-    def __init__(self, command: list[str], folder: Path) -> None:
+    def __init__(self, command: list[str], folder: Path, **variables: str) -> None:
         private = {f"JUPYTER_{kind.upper()}_DIR": str(folder / kind) for kind in ("config", "data", "runtime")}
-        environment = os.environ | private | {"IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": str(ROOT)}
+        environment = (
+            os.environ | private | {"IPYTHONDIR": str(folder / "ipython"), "PYTHONPATH": str(ROOT)} | variables
+        )
         self.runtime = folder / "runtime"
         self.log: list[str] = []
         self.process = subprocess.Popen(

@@ -1,8 +1,10 @@
 """JupyterLab as `make lab` opens it, used in a real browser by keyboard, as a student would."""
 
 import re
+import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from jupyter_client import BlockingKernelClient
 
@@ -176,9 +178,18 @@ def test_lesson_runs_from_top_to_bottom(lab: Server, browser: BrowserContext, le
 
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(["covlab", "demo", "dashboard", "--no-browser"], tmp_path_factory.mktemp("dashboard"))
+    temporary = tmp_path_factory.mktemp("temporary")
+    folder = tmp_path_factory.mktemp("dashboard")
+    server = Server(["covlab", "demo", "dashboard", "--no-browser"], folder, TMPDIR=str(temporary))
+    assert len(list(temporary.glob("covlab-dashboard-*/dashboard.ipynb"))) == 1
     yield server
-    server.stop()
+    server.stop()  # with SIGTERM
+    assert list(temporary.glob("covlab-*")) == []
+
+
+def kernels_of(server: Server) -> list[psutil.Process]:
+    """Return the dashboard's kernels: one for each page that is open."""
+    return [each for each in psutil.Process(server.process.pid).children(recursive=True) if each.is_running()]
 
 
 def test_dashboard(dashboard: Server, browser: BrowserContext) -> None:
@@ -212,3 +223,38 @@ def test_dashboard(dashboard: Server, browser: BrowserContext) -> None:
             line for line in dashboard.log if "Traceback" in line
         ]
     page.close()
+
+
+@pytest.mark.slow
+def test_the_dashboard_shows_the_last_of_many_clicks_in_each_tab_and_after_a_reload(
+    dashboard: Server, browser: BrowserContext
+) -> None:
+    """Twelve clicks, faster than any of them can be trained; another tab moves by itself; a reload starts again."""
+    first, second, before = browser.new_page(), browser.new_page(), len(kernels_of(dashboard))
+    with evidence(first, "dashboard-clicks"):
+        for page in (first, second):
+            page.goto(f"{dashboard.address}/?token={dashboard.token}", wait_until="commit")
+            page.locator(".covlab-explorer img").wait_for(timeout=120_000)
+        for number in range(12):
+            first.get_by_role("radio", name=("sgd", "off", "adamw", "on")[number % 4], exact=True).check()
+        second.get_by_role("radio", name="off", exact=True).check()
+        expected = {first: ("division_in_debug_block on", "adamw"), second: ("division_in_debug_block off", "adamw")}
+        for page, words in expected.items():
+            page.get_by_text("training: done").wait_for()
+            for each in words:
+                page.locator(f".covlab-explorer img[alt*='{each}']").wait_for()
+            assert page.locator("[data-covlab-error]").count() == 0
+        first.reload(wait_until="commit")
+        picture = first.locator(".covlab-explorer img[alt*='division_in_debug_block on, adamw']")
+        picture.wait_for(timeout=120_000)
+        first.get_by_role("radio", name="sgd", exact=True).check()
+        first.locator(".covlab-explorer img[alt*='division_in_debug_block on, sgd']").wait_for()
+        assert not [line for line in dashboard.log if "Traceback" in line]
+    for page in (first, second):
+        page.goto("about:blank")  # Playwright's `close` does not tell the page that it is left
+        page.close()
+    for _ in range(600):
+        if len(kernels_of(dashboard)) <= before:
+            break
+        time.sleep(0.1)
+    assert len(kernels_of(dashboard)) <= before, "a page that was left leaves its kernel behind"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import re
 import warnings
@@ -40,8 +41,13 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every bundle that was displayed."""
     bundles = []
     monkeypatch.setattr("IPython.display.display", lambda bundle, raw: bundles.append(bundle))
-    monkeypatch.setattr(student_record, "_forgetful", {})
     return bundles
+
+
+@pytest.fixture(autouse=True)
+def new_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(student_record, "_forgetful", {})
+    monkeypatch.setattr(student_record, "_unwritable", set())
 
 
 def raising(values: Tensor, count: int) -> Tensor:
@@ -51,6 +57,11 @@ def raising(values: Tensor, count: int) -> Tensor:
 def spoiling(values: Tensor, count: int) -> Tensor:
     values *= 2
     return values
+
+
+def doubling_the_precision(values: Tensor, count: int) -> Tensor:
+    torch.set_default_dtype(torch.float64)
+    return values * 2.0
 
 
 @pytest.mark.parametrize(
@@ -70,6 +81,8 @@ def spoiling(values: Tensor, count: int) -> Tensor:
         (raising, "`return values + torch.zeros(1)[5]`, with IndexError"),
         (lambda values, count: exit(), "with SystemExit"),
         (spoiling, "changes its argument `values` in place"),
+        (doubling_the_precision, "changes PyTorch's default dtype"),
+        (lambda values, count: torch.set_grad_enabled(False) and 2 * values, "changes whether PyTorch records"),
         (lambda values, count: values + 1e-2, "Of 20 random inputs, 20 give a wrong result"),
         (lambda values, count: 5 * values, "each 2.5 times the correct one"),
         (lambda values, count: 5 * values.abs(), "the worst off by 350 %"),
@@ -335,7 +348,7 @@ def test_what_is_solved_in_work_stays_solved_and_is_counted_nowhere_else(
     monkeypatch.setenv(student_record.VARIABLE, "")
     check("06.window_gradient", lambda parameter, micro_batches: -parameter)
     assert work.read_bytes() == before
-    assert [path.name for path in work.parent.iterdir()] == [student_record.NAME]
+    assert {path.name for path in work.parent.iterdir()} == {student_record.NAME, f"{student_record.NAME}.lock"}
 
 
 @given(
@@ -372,6 +385,87 @@ def test_damage_is_said_and_kept(work: Path, capsys: pytest.CaptureFixture[str])
     assert "cannot be read" in capsys.readouterr().out
     [aside] = [path for path in work.parent.iterdir() if "damaged" in path.name]
     assert aside.read_text() == '{"exercises": '
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "",
+        "[]",
+        "no JSON",
+        "\udcff",
+        "[" * 100_000,
+        '{"exercises": []}',
+        '{"predictions": {"99.toy": ["a"]}}',
+        '{"exercises": {"99.toy": {"solved": 3, "tries": []}}}',
+        '{"exercises": {"99.toy": {"solved": null, "tries": [1]}}}',
+    ],
+)
+def test_no_file_that_is_no_record_is_ever_lost_however_often_it_comes(work: Path, foreign: str) -> None:
+    content = foreign.encode(errors="surrogateescape")
+    for _ in range(3):
+        work.write_bytes(content)
+        assert student_record.read(work) == {"exercises": {}, "predictions": {}}
+        assert work.read_bytes() == content, "reading changes nothing"
+        student_record.remember_prediction("99.toy", "yes")
+        assert student_record.prediction("99.toy") == "yes"
+    assert [path.read_bytes() for path in work.parent.glob("*.damaged-*")] == 3 * [content]
+
+
+def test_what_another_release_added_to_the_record_is_kept(work: Path) -> None:
+    work.write_text('{"newer": [1], "exercises": {"99.toy": {"solved": null, "tries": [], "newer": 2}}}')
+    student_record.remember_try("99.toy", "abc", True)
+    record = student_record.read(work)
+    assert record["newer"] == [1] and record["exercises"]["99.toy"]["newer"] == 2
+
+
+def test_four_kernels_that_write_at_once_lose_nothing(work: Path) -> None:
+    def write(kernel: int) -> None:
+        for number in range(60):
+            student_record.remember_try(f"99.toy{number % 3}", f"{kernel}.{number}", solved=False)
+
+    fork = multiprocessing.get_context("fork")
+    kernels = [fork.Process(target=write, args=(kernel,)) for kernel in range(4)]
+    for each in kernels:
+        each.start()
+    for each in kernels:
+        each.join(120)
+    assert [each.exitcode for each in kernels] == [0] * 4
+    tries = [each for record in student_record.read(work)["exercises"].values() for each in record["tries"]]
+    assert sorted(tries) == sorted(f"{kernel}.{number}" for kernel in range(4) for number in range(60))
+
+
+def full_disk(path: Path, write: Callable[[Path], object]) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("why", ["no folder can be there", "no lock", "full disk", "unreadable"])
+def test_a_record_that_cannot_be_written_is_said_once_and_lasts_as_long_as_the_kernel(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shown: list[Any], why: str
+) -> None:
+    student_record.remember_prediction("99.before", "kept")
+    if why == "no folder can be there":
+        (work.parent / "file").touch()
+        monkeypatch.setenv(student_record.VARIABLE, str(work.parent / "file" / "record.json"))
+    elif why == "no lock":  # as in a folder that is read-only, for anyone but root
+        Path(f"{work}.lock").unlink()
+        Path(f"{work}.lock").mkdir()
+    elif why == "full disk":
+        monkeypatch.setattr("covlab.training.checkpoint.write_atomically", full_disk)
+    else:
+        work.unlink()
+        work.mkdir()
+    before = work.read_bytes() if work.is_file() else None
+    predict("99.toy", "The loss is …", ["too small", "too large"])
+    student_record.remember_prediction("99.toy", "too large")
+    outcome("99.toy", "too large")
+    for fingerprint in "abc":
+        assert student_record.remember_try("99.tried", fingerprint, solved=False)["tries"][-1] == fingerprint
+    assert "You predicted: too large" in shown[1]["text/plain"]
+    assert capsys.readouterr().out.count("Your progress is forgotten when this kernel ends") == 1
+    assert (work.read_bytes() if work.is_file() else None) == before
+    if why in ("no lock", "full disk"):
+        assert student_record.prediction("99.before") == "kept"
 
 
 # Predictions

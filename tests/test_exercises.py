@@ -1,7 +1,7 @@
-"""Every exercise of every lesson: the solution passes, the starter does not, each typical mistake gets its hint.
+"""Every exercise of every lesson: correct answers pass, wrong ones do not, and each typical mistake gets its hint.
 
 Starters and solutions are cells of the lesson; the mistakes are declared with the hints. A new exercise needs no test
-of its own.
+of its own, but five wrong answers and two correct ones in `answers.py`.
 """
 
 import re
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from answers import CORRECT, WRONG
 
 from covlab.course.checking import CHECK, Worked, worked_exercises
 from covlab.course.editions import read_lesson
@@ -55,6 +56,42 @@ def test_each_mistake_meets_its_own_hint(id: str, number: int) -> None:
     filled = ".+".join(map(re.escape, re.split(r"\{.*?\}", text)))
     assert judgement.hint is not None
     assert re.fullmatch(filled, judgement.hint or "") and "nan" not in judgement.hint, judgement
+
+
+FUNCTIONS = [id for id, exercise in EXERCISES.items() if exercise.draw]
+
+
+@pytest.mark.parametrize("id", FUNCTIONS)
+def test_no_wrong_answer_passes_and_none_meets_the_hint_of_another_mistake(id: str) -> None:
+    assert len(WRONG[id]) >= 5, "write five wrong answers that people really give, in answers.py"
+    unlike: list[str] = []
+    for number, (answer, said) in enumerate(WRONG[id]):
+        judgement = judge(EXERCISES[id], answer)
+        fits = judgement.hint is None if said is None else said in (judgement.hint or judgement.finding)
+        if judgement.passed or not fits:
+            unlike.append(f"{number}: expected {said!r}, got {judgement}")
+    assert not unlike, "\n".join(unlike)
+
+
+@pytest.mark.parametrize("id", FUNCTIONS)
+def test_correct_answers_pass_in_every_style(id: str) -> None:
+    assert len(CORRECT[id]) >= 2, "write two correct answers in another style than the solution, in answers.py"
+    judgements = [judge(EXERCISES[id], answer) for answer in CORRECT[id]]
+    assert not [f"{number}: {each}" for number, each in enumerate(judgements) if not each.passed]
+
+
+@pytest.mark.parametrize("id", [id for id in EXERCISES if id not in FUNCTIONS])
+def test_no_value_but_the_correct_one_passes(id: str) -> None:
+    exercise = EXERCISES[id]
+    right, others = exercise.right, [choice for choice in exercise.choices if choice != exercise.right]
+    malformed = [right.upper(), right[:-1], [right], {right: right}, exercise.choices, exercise.choices.index(right)]
+    for answer in [*others, *malformed, " ".join(exercise.choices), lambda: right, True, None, ""]:
+        assert not judge(exercise, answer).passed, answer
+    assert judge(exercise, f" {right} ").passed
+
+
+def test_every_answer_belongs_to_an_exercise() -> None:
+    assert set(WRONG) | set(CORRECT) <= set(FUNCTIONS)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)

@@ -2,23 +2,31 @@
 
 import asyncio
 import base64
+import gc
 import html
 import inspect
 import io
+import multiprocessing
+import random
 import re
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from covlab import widgets
+from covlab.cli.main import main
 from covlab.course import WIDGET_ERROR
 from covlab.faults import FAULTS
 from covlab.faults.small_run import small_run
@@ -35,8 +43,9 @@ from covlab.widgets import (
     NMSEExplorer,
     ScalingBugExplorer,
     SceneExplorer,
+    dashboard,
 )
-from covlab.widgets.background import Background
+from covlab.widgets.background import KEPT, Background, TrainingExplorer
 from covlab.widgets.controls import ChoiceControl, NumberControl, decades
 from covlab.widgets.loss_scale import scaled
 
@@ -143,7 +152,7 @@ def test_what_must_be_whole_is_whole_however_it_is_set(typed: float) -> None:
     number.box.value = typed  # as by hand
     assert number.value == round(typed) == number.slider.options[number.slider.index][1]
     if typed != round(typed):
-        with pytest.raises(ValueError, match="count must be a whole number, got"):
+        with pytest.raises(ValueError, match="count must be a whole number from 1 to 8, got"):
             number.value = typed
 
 
@@ -171,10 +180,91 @@ def test_a_choice_refuses_what_it_does_not_offer() -> None:
         choice.value = "adam"
 
 
+# -------------------------------------------------------------------- bad input
+
+NAN = float("nan")
+BAD: dict[str, list[Any]] = {
+    "seed": [-1, 2**63, 1.5, NAN, "3", True, None, [0], 1e400],
+    "fault": ["nonsense", "", " division_in_debug_block", None, 3, NAN, ["division_in_debug_block"]],
+    "scenario": ["nonsense", "", None, 3, NAN, preset("student"), ["student"]],
+    "windows": [0, -3, 60.0, NAN, "60", True, None, 10**9],
+    "label": ["", "  ", None, 3, NAN, ["a"], b"a"],
+    "grid": [[], [NAN], [1, float("inf")], ["a"], [1, None], "12", None, 3, {1: 2}],
+    "words": [3, "a", [0], {"a": "b"}, {0: ""}, {NAN: "x"}, {0: 3}],
+    "whole": [1, None, "yes", 0.0, NAN],
+    "options": [[], ["a", "a"], "ab", [1, 2], [""], None, {"a": 1}],
+    "many": [1, None, "yes", 0.0, NAN],
+    "browser": [1, None, "yes", 0.0, NAN],
+    "title": ["", " ", None, 3, NAN, ["a"]],
+    "settings": [None, 3, NAN, "clip", ["clip"], {"nonsense": 1}, {3: 1}, {"clip": 99}],
+    "NumberControl.value": [NAN, float("inf"), "3", None, True, 1j, [1]],
+    "ChoiceControl.value": ["c", "", None, 3, NAN, ["a"], "A"],
+}
+"""{parameter, or Class.parameter: values of at least five kinds that it must refuse}"""
+
+PUBLIC: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    **{name: (getattr(widgets, name), {}) for name in EXPLORERS},
+    "Dashboard": (dashboard.Dashboard, {}),
+    "serve": (dashboard.serve, {"fault": "division_in_debug_block", "seed": 0, "browser": False}),
+    "NumberControl": (NumberControl, {"label": "λ", "value": 1.0, "grid": [0.0, 1.0]}),
+    "ChoiceControl": (ChoiceControl, {"label": "kind", "value": "a", "options": ["a", "b"]}),
+    "still_of": (
+        lambda title, settings: ScalingBugExplorer().still_of(title, settings),
+        {"title": "Clipped", "settings": {"clip": 1.0}},
+    ),
+}
+"""{name: (what is called, correct arguments for it)}"""
+
+
+@pytest.mark.parametrize(
+    "name, parameter",
+    [(name, each) for name, (call, _) in PUBLIC.items() for each in inspect.signature(call).parameters],
+)
+def test_bad_input_is_refused_in_a_line_that_names_it_before_anything_is_drawn(
+    name: str, parameter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("covlab.plots._display", lambda content: pytest.fail("something was shown"))
+    monkeypatch.setattr("IPython.display.display", lambda *things, **how: pytest.fail("something was shown"))
+    call, correct = PUBLIC[name]
+    bad = BAD.get(f"{name}.{parameter}") or BAD[parameter]
+    assert len(bad) >= 5
+    for value in bad:
+        with pytest.raises(ValueError) as refused:
+            call(**correct | {parameter: value})
+        said = str(refused.value)
+        assert re.match(rf"{parameter}(\[.+?\])? (must be|may have only) .+, got ", said) and "\n" not in said, said
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_a_state_is_taken_as_a_whole_or_refused_in_a_line_that_names_the_control(name: str) -> None:
+    explorer = getattr(widgets, name)()
+    drawn: list[dict] = []
+    explorer.redraw = lambda: drawn.append(explorer.state)
+    before = explorer.state
+    number = [NAN, float("inf"), -1e9, "3", None, [1], True, torch.ones(2), np.ones(2)]
+    choice = ["nonsense", "", None, 3, NAN, ["on"], torch.ones(2), np.array(["on", "off"])]
+    for key, control in explorer.controls.items():
+        others = {
+            other: each.grid[0] if isinstance(each, NumberControl) else each.box.options[-1]
+            for other, each in explorer.controls.items()
+            if other != key
+        }
+        for value in number if isinstance(control, NumberControl) else choice:
+            with pytest.raises(ValueError, match=rf"state\['{key}'\] must be .+, got ") as refused:
+                explorer.state = others | {key: value}
+            assert "\n" not in str(refused.value)
+    for state in (None, 3, "clip", ["clip"], {"nonsense": 1}, {3: 1}, {None: 1}):
+        with pytest.raises(ValueError, match=r"state (must be|may have only) .+, got "):
+            explorer.state = state
+    assert explorer.state == before and drawn == []
+
+
 # -------------------------------------------------------------------- work in the background
 
 
-def in_loop(work: Iterator[float], **how: float) -> tuple[list[threading.Thread], list[Exception], Background]:
+def in_loop(
+    work: Iterator[float], stop_after: threading.Event | None = None
+) -> tuple[list[threading.Thread], list[Exception], Background]:
     """Run ``work`` in the background of an event loop; return (threads that refreshed, errors, the background)."""
     refreshed: list[threading.Thread] = []
     errors: list[Exception] = []
@@ -182,8 +272,8 @@ def in_loop(work: Iterator[float], **how: float) -> tuple[list[threading.Thread]
     async def main() -> Background:
         background = Background("counting", lambda: refreshed.append(threading.current_thread()), errors.append)
         background.start(work)
-        if "stop_after" in how:
-            await asyncio.sleep(how["stop_after"])
+        if stop_after:
+            await asyncio.to_thread(stop_after.wait)
             background.stop()
         while background.running:
             await asyncio.sleep(0.01)
@@ -207,16 +297,17 @@ def test_results_come_to_the_front_in_the_kernels_own_thread() -> None:
 
 
 def test_stop_ends_the_work() -> None:
-    done = threading.Event()
+    begun, done = threading.Event(), threading.Event()
 
     def work() -> Iterator[float]:
         try:
             while True:
+                begun.set()
                 yield 0.5
         finally:
             done.set()
 
-    _, _, background = in_loop(work(), stop_after=0.05)
+    _, _, background = in_loop(work(), stop_after=begun)
     assert "stopped" in background.bar.value and done.wait(5)
 
 
@@ -250,6 +341,136 @@ def test_an_error_in_the_background_comes_to_the_front() -> None:
 
     _, errors, background = in_loop(work())
     assert [type(error) for error in errors] == [KeyError] and not background.running
+
+
+def draw_words(explorer: TrainingExplorer, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let the explorer draw no pictures. Return the list of the states that it shows instead, as text."""
+    shown: list[str] = []
+    monkeypatch.setattr(explorer, "picture_of", lambda state: (None, repr(state)))
+    monkeypatch.setattr(explorer, "_paint", lambda figure, alt: shown.append(alt))
+    return shown
+
+
+def test_a_stopped_run_is_not_trained_in_two_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop returns at once, while the thread is still in its window: showing the explorer then must wait for it."""
+    explorer = ScalingBugExplorer()
+    at_work, most = [0], [0]
+    in_window = threading.Event()
+    honest = Trainer.train_window
+
+    def slowly(self: Trainer, window: Any) -> Any:
+        at_work[0] += 1
+        most[0] = max(most[0], at_work[0])
+        in_window.set()
+        time.sleep(0.02)
+        try:
+            return honest(self, window)
+        finally:
+            at_work[0] -= 1
+
+    monkeypatch.setattr(Trainer, "train_window", slowly)
+    monkeypatch.setattr("covlab.widgets.scaling_bug.EPOCHS", 1)
+    monkeypatch.setattr("IPython.display.display", lambda *things, **how: None)
+
+    async def main() -> None:
+        for use in (explorer.show, explorer.still, lambda: explorer.draw(explorer.state)):
+            explorer.state = {"clip": explorer.state["clip"] + 1}
+            await asyncio.to_thread(in_window.wait, 10)
+            explorer.background.stop()
+            use()
+            in_window.clear()
+
+    draw_words(explorer, monkeypatch)
+    monkeypatch.setattr(explorer, "still_of", lambda title, settings: explorer.draw(explorer.state | settings))
+    asyncio.run(main())
+    assert most[0] == 1
+
+
+def test_after_many_fast_moves_the_last_one_is_shown_and_no_thread_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("covlab.widgets.scaling_bug.EPOCHS", 2)
+    explorer, before = ScalingBugExplorer(), set(threading.enumerate())
+    shown = draw_words(explorer, monkeypatch)
+
+    async def main() -> None:
+        for number in range(12):
+            explorer.state = {"clip": 0.5 * number, "optimizer": ("sgd", "adamw")[number % 2]}
+        while explorer.background.running:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert explorer.training(explorer.state) is None, "the last setting is trained to its end"
+    assert WIDGET_ERROR not in explorer.note.value
+    assert shown[-1] == repr(explorer.state) and explorer.state["clip"] == 5.5
+
+
+def trainers() -> int:
+    gc.collect()
+    return sum(issubclass(type(each), Trainer) for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_many_moves_keep_the_runs_of_few_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = trainers()
+    explorer = getattr(widgets, name)()
+    # Nothing is trained or drawn here: a picture asks for the runs of its setting as `training` does.
+    monkeypatch.setattr(Background, "start", lambda self, work: None)
+    if isinstance(explorer, TrainingExplorer):
+        monkeypatch.setattr(explorer, "paint", lambda: explorer.training(explorer.state))
+    else:
+        monkeypatch.setattr(explorer, "redraw", lambda: None)
+    for number in range(3 * KEPT):
+        choose = random.Random(number).choice
+        explorer.state = {
+            name: choose(control.grid if isinstance(control, NumberControl) else control.box.options)
+            for name, control in explorer.controls.items()
+        } | ({"lam_cov": 1.0} if isinstance(explorer, LossWeightsExplorer) else {})
+        if isinstance(explorer, LossWeightsExplorer):
+            explorer.train()
+    assert WIDGET_ERROR not in explorer.note.value
+    assert trainers() - before <= 2 * KEPT  # the scaling bug has two for each setting
+
+
+# -------------------------------------------------------------------- the dashboard's folder
+
+
+def dashboard_folders() -> list[Path]:
+    return [each for each in Path(tempfile.gettempdir()).glob("covlab-*") if each.is_dir()]
+
+
+def test_the_dashboards_folder_lasts_as_long_as_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ready = multiprocessing.get_context("fork").Event()
+
+    def serve_forever() -> None:
+        with dashboard.temporary_folder():
+            ready.set()
+            time.sleep(60)
+
+    other = multiprocessing.get_context("fork").Process(target=serve_forever)
+    other.start()
+    try:
+        assert ready.wait(30)
+        [alive] = dashboard_folders()
+        with dashboard.temporary_folder() as folder:
+            assert sorted(dashboard_folders()) == sorted([alive, folder]), "another dashboard's folder stays"
+        assert dashboard_folders() == [alive]
+    finally:
+        other.kill()
+        other.join()
+    assert dashboard_folders() == [alive], "a killed process removes nothing"
+    with pytest.raises(SystemExit), dashboard.temporary_folder() as folder:
+        assert dashboard_folders() == [folder]
+        raise SystemExit
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_voila_the_dashboard_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "voila.app", None)
+    result = CliRunner().invoke(main, ["demo", "dashboard"])
+    assert result.exit_code == 1 and "pip install 'covlab[dashboard]'" in result.output
 
 
 # -------------------------------------------------------------------- what single explorers say

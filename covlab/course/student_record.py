@@ -3,25 +3,30 @@
 It is one file, `work/.progress.json`. Only a notebook in a clone's `work/` (or below it) writes it; `covlab course lab`
 opens a student's own copies there. Anywhere else (in CI, in papermill, in the course's own runner) the record is lost
 when the kernel ends. COVLAB_PROGRESS in the environment names another file; if it is empty, there is no file.
-Nothing is sent anywhere.
+Several notebooks may write at once: each holds a lock while it reads, changes and replaces the file. If the file cannot
+be written, the kernel says so once and remembers by itself. Nothing is sent anywhere.
 """
 
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from html import escape
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from covlab.course import card
 from covlab.markup import marked
 
 VARIABLE = "COVLAB_PROGRESS"
 NAME = ".progress.json"
-_forgetful: dict = {}  # the record if there is no file
+PATIENCE = 20.0  # seconds to wait for other notebooks; each needs some milliseconds
+_forgetful: dict = {}  # the record if there is no file, or none that can be written
+_unwritable: set[Path] = set()  # files that this kernel could not write
 _asked: dict[str, tuple[str, list[str]]] = {}  # text and choices of the questions asked in this kernel
 
 
@@ -29,52 +34,84 @@ _asked: dict[str, tuple[str, list[str]]] = {}  # text and choices of the questio
 
 
 def path_here() -> Path | None:
-    """Return the path of the record's file, or None if this process should not write one."""
+    """Return the path of the record's file, or None if this process has none that it should and can write."""
     if VARIABLE in os.environ:
-        return Path(os.environ[VARIABLE]).absolute() if os.environ[VARIABLE] else None
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if folder.name == "work" and (folder.parent / "lessons").is_dir():
-            return folder / NAME
-    return None
+        path = Path(os.environ[VARIABLE]).absolute() if os.environ[VARIABLE] else None
+    else:
+        folders = (Path.cwd(), *Path.cwd().parents)
+        work = (each for each in folders if each.name == "work" and (each.parent / "lessons").is_dir())
+        path = next((folder / NAME for folder in work), None)
+    return None if path in _unwritable else path
 
 
 def read(path: Path | None) -> dict:
     """Return {"exercises": {id: {"solved": date or None, "tries": [fingerprint]}}, "predictions": {id: choice}}.
 
-    If the file cannot be read, rename it and print a line that says so.
+    If the file cannot be read, print a line that says so and return an empty record. The file stays as it is.
     """
+    try:
+        return _load(path)
+    except (ValueError, OSError) as error:
+        print(f"{path} cannot be read ({error}).")
+        return _complete({})
+
+
+@contextmanager
+def changed() -> Iterator[dict[str, Any]]:
+    """Yield the record for changes, then replace the file. A file that is no record is first set aside."""
+    from covlab.training.checkpoint import write_atomically  # brings torch
+
+    path = path_here()
+    with ExitStack() as stack:
+        try:
+            if path is not None:
+                stack.enter_context(FileLock(f"{path}.lock", timeout=PATIENCE))
+            kept = _load_or_set_aside(path)
+        except OSError as error:
+            _remember_here(path, error)
+            path, kept = None, read(path)
+        yield kept
+        text = json.dumps(kept, indent=1, sort_keys=True) + "\n"
+        try:
+            if path is not None:
+                write_atomically(path, lambda new: new.write_text(text, encoding="utf-8"))
+                return
+        except OSError as error:
+            _remember_here(path, error)
+        _forgetful.update(kept)
+
+
+def _load(path: Path | None) -> dict[str, Any]:
+    """Raises ValueError if the file is no record, OSError if it cannot be read."""
     if path is None:
         return _complete(_forgetful)
     try:
         return _complete(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return _complete({})
-    except (ValueError, OSError) as error:
-        aside = path.with_name(f"{path.name}.damaged-{os.getpid()}")
-        try:
-            os.replace(path, aside)
-            kept = f"It is kept as {aside.name}, and a new one begins."
-        except OSError:
-            kept = "It stays as it is, and nothing is remembered."
-        print(f"{path} cannot be read ({error}). {kept}")
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _load_or_set_aside(path: Path | None) -> dict[str, Any]:
+    """Return the record. Rename a file that is none, and begin a new one; call this only with the lock held."""
+    try:
+        return _load(path)
+    except ValueError as error:
+        if path is None:
+            raise
+        names = (path.with_name(f"{path.name}.damaged-{number}") for number in count(1))
+        aside = next(name for name in names if not name.exists())
+        path.rename(aside)
+        print(f"{path} cannot be read ({error}). It is kept as {aside.name}, and a new one begins.")
         return _complete({})
 
 
-@contextmanager
-def changed() -> Iterator[dict[str, Any]]:
-    """Yield the record for changes; then write a new file and put it in place of the old one."""
-    path = path_here()
-    kept = read(path)
-    yield kept
-    if path is None:
-        _forgetful.update(kept)
-        return
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        new.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(new, path)
-    except OSError as error:
-        print(f"Your progress could not be written: {error}")
+def _remember_here(path: Path | None, error: OSError) -> None:
+    """Write the file no more from this kernel, and say why."""
+    if path is not None:
+        _unwritable.add(path)
+        print(f"{path} cannot be written ({error}). Your progress is forgotten when this kernel ends.")
 
 
 def _complete(kept: object) -> dict[str, Any]:
@@ -85,9 +122,17 @@ def _complete(kept: object) -> dict[str, Any]:
     if not isinstance(kept["exercises"], dict) or not isinstance(kept["predictions"], dict):
         raise ValueError("expected tables of exercises and predictions")
     for record in kept["exercises"].values():
-        if not isinstance(record, dict) or not isinstance(record.get("tries"), list) or "solved" not in record:
+        if not isinstance(record, dict) or not _are_texts(record.get("tries")) or "solved" not in record:
             raise ValueError("an exercise without its tries")
+        if not isinstance(record["solved"], str | None):
+            raise ValueError("an exercise that was not solved on a date")
+    if not _are_texts([*kept["predictions"].values()]):
+        raise ValueError("a prediction that is no text")
     return kept
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(each, str) for each in values)
 
 
 # Exercises
@@ -127,7 +172,8 @@ def show_progress() -> None:
 
     path = path_here()
     rows = progress_rows(path)
-    where = f"remembered in {path}" if path else "forgotten when this kernel ends, since this notebook is not in work/"
+    no_file = "its file cannot be written" if _unwritable else "this notebook is not in work/"
+    where = f"remembered in {path}" if path else f"forgotten when this kernel ends, since {no_file}"
     lessons = []
     for lesson, group in groupby(rows, key=lambda row: row[0][:2]):
         exercises = list(group)

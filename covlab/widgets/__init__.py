@@ -9,7 +9,7 @@ An explorer's module is imported when its name is first used.
 
 import html
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module, resources
 from typing import Any
 
@@ -18,6 +18,7 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from covlab import plots
+from covlab.arguments import Allowed, whole_number
 from covlab.course import WIDGET_ERROR
 
 EXPLORERS = {
@@ -29,6 +30,10 @@ EXPLORERS = {
     "SceneExplorer": "scene",
 }
 """{class: its module}"""
+
+SEED = whole_number(0, 2**63 - 1)
+SETTINGS = Allowed("a dictionary {control: value}", lambda value: isinstance(value, Mapping))
+TEXT = Allowed("a text that is not empty", lambda value: isinstance(value, str) and bool(value.strip()))
 
 __all__ = ["EXPLORERS", "Explorer", *EXPLORERS]  # noqa: PLE0604 - all are strings
 
@@ -87,7 +92,13 @@ class Explorer:
             self.still_of(title, settings)
 
     def still_of(self, title: str, settings: dict) -> None:
-        """Show the picture for one setting, {control: value}; for the other controls, use their current values."""
+        """Show the picture for one setting, {control: value}; for the other controls, use their current values.
+
+        Raises:
+            ValueError: there is no such control, or it cannot take that value.
+        """
+        TEXT.check("title", title)
+        self._check("settings", settings)
         figure, alt = self.draw(self.state | settings)
         figure.suptitle(title)
         plots.show(figure, f"{title}. {alt}")
@@ -103,8 +114,7 @@ class Explorer:
 
     @state.setter
     def state(self, values: dict) -> None:
-        if unknown := set(values) - set(self.controls):
-            raise ValueError(f"state may have only {', '.join(self.controls)}, got {', '.join(sorted(unknown))}")
+        self._check("state", values)
         before, self._moving_several = self.state, True
         try:
             for name, value in values.items():
@@ -113,6 +123,14 @@ class Explorer:
             self._moving_several = False
         if self.state != before:
             self._moved()
+
+    def _check(self, argument: str, settings: Mapping[str, Any]) -> None:
+        """Raise ValueError unless every control can take its value; so either all of them are set, or none."""
+        SETTINGS.check(argument, settings)
+        if unknown := [str(name) for name in settings if name not in self.controls]:
+            raise ValueError(f"{argument} may have only {', '.join(self.controls)}, got {', '.join(sorted(unknown))}")
+        for name, value in settings.items():
+            self.controls[name].check(value, f"{argument}[{name!r}]")
 
     # ---------------------------------------------------------------- for subclasses
 

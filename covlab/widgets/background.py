@@ -14,6 +14,9 @@ from covlab.widgets import Explorer
 REFRESH = 0.3
 """Seconds between two updates of the picture while work is running."""
 
+KEPT = 8
+"""An explorer keeps the runs of this many settings, the ones shown last, so that an hour of moves fits into memory."""
+
 
 class Background:
     """Run one generator at a time in a thread. It yields the finished share of its work, from 0 to 1.
@@ -59,8 +62,14 @@ class Background:
         else:
             threading.Thread(target=self._do, args=(work, ticket, post, REFRESH), daemon=True).start()
 
+    def finish(self, work: Iterator[float] | None) -> None:
+        """Do this work before returning, after the current work, which may be on the same run."""
+        with self.lock:
+            for _ in work or ():
+                pass
+
     def stop(self) -> None:
-        """End the current work and keep what it has reached."""
+        """End the current work and keep what it has reached. Its thread ends after the step that it is in."""
         if self.ticket is not None:
             self.ticket.set()
             self._report(self.ticket, 1.0, "stopped")
@@ -69,13 +78,12 @@ class Background:
         updated = time.monotonic()
         try:
             with self.lock:
-                for share in work:
-                    if ticket.is_set():
-                        return
+                while not ticket.is_set() and (share := next(work, None)) is not None:
                     if time.monotonic() - updated >= every:
                         updated = time.monotonic()
                         post(self._report, ticket, share)
-            post(self._report, ticket, 1.0, "done")
+            if not ticket.is_set():
+                post(self._report, ticket, 1.0, "done")
         except Exception as error:  # noqa: BLE001 - shown in the widget, and fails the lesson
             post(self._report, ticket, 1.0, "failed")
             post(self.fail, error)
@@ -110,11 +118,12 @@ class TrainingExplorer(Explorer):
         raise NotImplementedError
 
     def draw(self, state: dict) -> tuple[Figure, str]:
-        self._finish(state)
+        self.background.finish(self.training(state))
         return self.picture_of(state)
 
     def first_draw(self) -> None:
-        self._finish(self.state)
+        if not self.background.running:
+            self.background.finish(self.training(self.state))
         self.paint()
 
     def redraw(self) -> None:
@@ -126,8 +135,3 @@ class TrainingExplorer(Explorer):
     def paint(self) -> None:
         """Show the training so far."""
         self._paint(*self.picture_of(self.state))
-
-    def _finish(self, state: dict) -> None:
-        if not self.background.running:
-            for _ in self.training(state) or ():
-                pass

@@ -4,6 +4,32 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets
+import numpy as np
+
+from covlab.arguments import Allowed, number, one_of
+from covlab.widgets import TEXT
+
+ANY_NUMBER = number()
+YES_OR_NO = Allowed("True or False", lambda value: isinstance(value, bool))
+GRID = Allowed(
+    "a list or range of finite numbers",
+    lambda value: isinstance(value, list | tuple | range) and len(value) > 0 and all(map(ANY_NUMBER.accepts, value)),
+)
+WORDS = Allowed(
+    "a dictionary {number: text}",
+    lambda value: (
+        isinstance(value, dict) and all(map(ANY_NUMBER.accepts, value)) and all(map(TEXT.accepts, value.values()))
+    ),
+).or_none("no words")
+OPTIONS = Allowed(
+    "a list of different texts",
+    lambda value: (
+        isinstance(value, list | tuple)
+        and len(value) > 0
+        and all(map(TEXT.accepts, value))
+        and len(set(value)) == len(value)
+    ),
+)
 
 
 class Control:
@@ -26,8 +52,8 @@ class Control:
         self.check(value)
         self.box.value = value
 
-    def check(self, value: Any) -> None:
-        """Raise ValueError if the control does not offer this value."""
+    def check(self, value: Any, name: str = "") -> None:
+        """Raise ValueError if the control does not offer this value. An error says ``name``, or else the label."""
         raise NotImplementedError
 
     def observe(self, heard: Callable[[], None]) -> None:
@@ -61,6 +87,11 @@ class NumberControl(Control):
         words: dict[float, str] | None = None,
         whole: bool = False,
     ):
+        TEXT.check("label", label)
+        ANY_NUMBER.check("value", value)
+        GRID.check("grid", grid)
+        WORDS.check("words", words)
+        YES_OR_NO.check("whole", whole)
         self.grid, self.words, self.whole = sorted({*grid, value}), words or {}, whole
         self.box = ipywidgets.BoundedFloatText(
             value=value, min=self.grid[0], max=self.grid[-1], step=None, description=label
@@ -74,13 +105,17 @@ class NumberControl(Control):
         self.box.observe(self._follow_box, "value")
         self.slider.observe(self._follow_slider, "value")
 
-    def check(self, value: float) -> None:
-        if not self.grid[0] <= value <= self.grid[-1]:
-            raise ValueError(
-                f"{self.box.description} must be from {self.grid[0]:g} to {self.grid[-1]:g}, got {value!r}"
-            )
-        if self.whole and value != round(value):
-            raise ValueError(f"{self.box.description} must be a whole number, got {value!r}")
+    def check(self, value: float, name: str = "") -> None:
+        low, high = self.grid[0], self.grid[-1]
+        Allowed(
+            f"{'a whole number' if self.whole else 'a number'} from {low:g} to {high:g}",
+            lambda value: (
+                isinstance(value, int | float | np.integer | np.floating)
+                and not isinstance(value, bool)
+                and bool(low <= value <= high)
+                and not (self.whole and value != round(value))
+            ),
+        ).check(name or self.box.description, value)
 
     def set_label_width(self, characters: int) -> None:
         super().set_label_width(characters)
@@ -114,14 +149,20 @@ class ChoiceControl(Control):
     """
 
     def __init__(self, label: str, value: str, options: Sequence[str], many: bool = False):
+        TEXT.check("label", label)
+        OPTIONS.check("options", options)
+        one_of(options).check("value", value)
+        YES_OR_NO.check("many", many)
         kind, across = (ipywidgets.Dropdown, {}) if many else (ipywidgets.RadioButtons, {"orientation": "horizontal"})
         layout = {"width": "auto", "margin": "2px 24px 2px 2px"}
         self.box = self.widget = kind(description=label, options=list(options), layout=layout, **across)
         self.value = value
 
-    def check(self, value: str) -> None:
-        if value not in self.box.options:
-            raise ValueError(f"{self.box.description} must be one of {', '.join(self.box.options)}, got {value!r}")
+    def check(self, value: str, name: str = "") -> None:
+        Allowed(
+            f"one of {', '.join(self.box.options)}",
+            lambda value: isinstance(value, str) and value in self.box.options,
+        ).check(name or self.box.description, value)
 
 
 def steps(low: float, high: float, count: int) -> list[float]:

@@ -6,6 +6,7 @@ import IPython.display
 import ipywidgets
 from matplotlib.figure import Figure
 
+from covlab.arguments import one_of
 from covlab.faults import FAULTS
 from covlab.faults.evidence import OBSERVABLES
 from covlab.faults.matrix import load_confusion, load_matrix
@@ -30,6 +31,7 @@ class FaultMuseumExplorer(Explorer):
     )
 
     def __init__(self, fault: str = "division_in_debug_block"):
+        one_of(FAULTS).check("fault", fault)
         self.rows, self.confusion = load_matrix(), load_confusion()
         super().__init__({"fault": ChoiceControl("fault", fault, list(FAULTS), many=True)})
         self.label = ipywidgets.HTML()

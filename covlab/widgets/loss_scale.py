@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from covlab.faults.small_run import in_turn, small_run
 from covlab.plots.half_precision import EXPONENTS, NORMAL, ScaledGradients, exponents_and_path
 from covlab.scenes.batch import concatenate
 from covlab.training.trainer import Trainer
-from covlab.widgets.background import TrainingExplorer
+from covlab.widgets import SEED
+from covlab.widgets.background import KEPT, TrainingExplorer
 from covlab.widgets.controls import ChoiceControl, NumberControl
 
 WINDOWS = 32
@@ -38,8 +39,9 @@ class LossScaleExplorer(TrainingExplorer):
     )
 
     def __init__(self, seed: int = 0):
+        SEED.check("seed", seed)
         self.seed = seed
-        self.runs: dict[tuple, Trainer] = {}
+        self._kept = lru_cache(KEPT)(self._new_run)
         super().__init__(
             {
                 "scale": NumberControl("loss scale at the start, log₂", 16.0, range(33)),
@@ -60,12 +62,12 @@ class LossScaleExplorer(TrainingExplorer):
         return in_turn(run) if run.window < WINDOWS else None
 
     def _run(self, state: dict) -> Trainer:
-        key = state["scale"], state["growth"]
-        if key not in self.runs:
-            run = small_run(seed=self.seed, precision="fp16", loss_scale=2.0 ** state["scale"], windows=WINDOWS)
-            run.scaler.set_growth_interval(int(state["growth"]))
-            self.runs[key] = run
-        return self.runs[key]
+        return self._kept(state["scale"], int(state["growth"]))
+
+    def _new_run(self, scale: float, growth: int) -> Trainer:
+        run = small_run(seed=self.seed, precision="fp16", loss_scale=2.0**scale, windows=WINDOWS)
+        run.scaler.set_growth_interval(growth)
+        return run
 
     def picture_of(self, state: dict) -> tuple[Figure, str]:
         seen = scaled(self.gradients[state["network"]], 2.0 ** state["scale"])

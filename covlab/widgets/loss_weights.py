@@ -6,14 +6,15 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from covlab import plots
+from covlab.arguments import whole_number
 from covlab.course.experiments.gradient_pulls import BLEND, terms_of
 from covlab.faults.small_run import in_turn, small_run
 from covlab.plots.loss_terms import Terms, term_shares, weighted_runs
 from covlab.scenes.batch import concatenate
 from covlab.training.loss import LossWeights
 from covlab.training.trainer import Trainer
-from covlab.widgets import Explorer
-from covlab.widgets.background import Background
+from covlab.widgets import SEED, Explorer
+from covlab.widgets.background import KEPT, Background
 from covlab.widgets.controls import NumberControl, decades
 
 
@@ -38,6 +39,8 @@ class LossWeightsExplorer(Explorer):
     """Changes to the default weights; ``still`` trains a run with each of them."""
 
     def __init__(self, seed: int = 0, windows: int = 60):
+        SEED.check("seed", seed)
+        whole_number(1, 10_000).check("windows", windows)
         self.seed = seed
         self.runs: list[tuple[str, Trainer]] = []
         defaults, grid = LossWeights().values(), [0.0, *decades(-4, 2)]
@@ -81,13 +84,13 @@ class LossWeightsExplorer(Explorer):
             self.say(f"LossWeights rejects these weights: {refusal}")
 
     def train(self) -> None:
-        """Train with the current weights in the background, and add the curve to those of earlier settings."""
+        """Train with the current weights in the background, and add the curve to those trained before it."""
         try:
             run = self._trainer(self.state, int(self.windows.value))
         except ValueError as refusal:
             self.say(f"No training: {refusal}")
             return
-        self.runs.append((self._name(self.state), run))
+        self.runs = [*self.runs[1 - KEPT :], (self._name(self.state), run)]
         self.background.start(in_turn(run))
 
     def redraw_curve(self) -> None:

@@ -12,7 +12,7 @@ from covlab.plots.error_geometry import Plane, error_geometry
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.training.loss import nmse, plain_error, relative_trace
-from covlab.widgets import Explorer
+from covlab.widgets import SEED, Explorer
 from covlab.widgets.controls import NumberControl, decades, steps
 
 
@@ -36,6 +36,7 @@ class NMSEExplorer(Explorer):
     )
 
     def __init__(self, seed: int = 0):
+        SEED.check("seed", seed)
         self.seed = seed
         super().__init__(
             {

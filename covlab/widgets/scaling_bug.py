@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from statistics import median
 
 from matplotlib.figure import Figure
 
+from covlab.arguments import one_of
 from covlab.faults import FAULTS
 from covlab.faults.small_run import LEARNING_RATES, MICRO_BATCHES, exhibit, in_turn
 from covlab.plots.training import side_by_side
 from covlab.training.recipe import OPTIMIZERS
 from covlab.training.trainer import Trainer
-from covlab.widgets.background import TrainingExplorer
+from covlab.widgets import SEED
+from covlab.widgets.background import KEPT, TrainingExplorer
 from covlab.widgets.controls import ChoiceControl, NumberControl, decades
 
 EPOCHS = 12
@@ -38,10 +41,10 @@ class ScalingBugExplorer(TrainingExplorer):
     )
 
     def __init__(self, fault: str = "division_in_debug_block", seed: int = 0):
-        if fault not in FAULTS:
-            raise ValueError(f"fault must be one of {', '.join(FAULTS)}, got {fault!r}")
+        one_of(FAULTS).check("fault", fault)
+        SEED.check("seed", seed)
         self.fault, self.seed = fault, seed
-        self.pairs: dict[tuple, dict[str, Trainer]] = {}
+        self._pair = lru_cache(KEPT)(self._new_pair)
         super().__init__(
             {
                 "bug": ChoiceControl("the bug", "on", BUG),
@@ -63,22 +66,19 @@ class ScalingBugExplorer(TrainingExplorer):
 
     def pair(self, state: dict) -> dict[str, Trainer]:
         """Return {"clean": run, "the bug on" or "the bug off": run} for a state, trained or not."""
-        key = tuple(state.values())
-        if key not in self.pairs:
-            accumulation, optimizer = int(state["accumulation"]), state["optimizer"]
-            setting = {
-                "optimizer": optimizer,
-                "learning_rate": LEARNING_RATES[optimizer],
-                "weight_decay": 0.0,
-                "accumulation": accumulation,
-                "clip": state["clip"] or None,
-                "windows": EPOCHS * math.ceil(MICRO_BATCHES / accumulation),
-            }
-            runs = {"clean": True, f"the bug {state['bug']}": state["bug"] == "off"}
-            self.pairs[key] = {
-                name: exhibit(self.fault, self.seed, without, **setting) for name, without in runs.items()
-            }
-        return self.pairs[key]
+        return self._pair(state["bug"], state["optimizer"], int(state["accumulation"]), state["clip"])
+
+    def _new_pair(self, bug: str, optimizer: str, accumulation: int, clip: float) -> dict[str, Trainer]:
+        setting = {
+            "optimizer": optimizer,
+            "learning_rate": LEARNING_RATES[optimizer],
+            "weight_decay": 0.0,
+            "accumulation": accumulation,
+            "clip": clip or None,
+            "windows": EPOCHS * math.ceil(MICRO_BATCHES / accumulation),
+        }
+        runs = {"clean": True, f"the bug {bug}": bug == "off"}
+        return {name: exhibit(self.fault, self.seed, without, **setting) for name, without in runs.items()}
 
     def verdict(self, state: dict) -> str:
         """Say in a few sentences how the two runs differ."""

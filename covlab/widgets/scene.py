@@ -8,13 +8,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from covlab.arguments import one_of
 from covlab.estimators.classical import sample_covariance
 from covlab.estimators.spectra import music
 from covlab.plots.scenes import Spectra, covariance_and_spectra
 from covlab.scenes.geometry import steering_vectors
-from covlab.scenes.scenario import preset
+from covlab.scenes.scenario import PRESETS, preset
 from covlab.scenes.simulator import Simulator, scene_generator
-from covlab.widgets import Explorer
+from covlab.widgets import SEED, Explorer
 from covlab.widgets.controls import ChoiceControl, NumberControl, steps
 
 OTHER = (-30.0, 3.0)
@@ -44,6 +45,8 @@ class SceneExplorer(Explorer):
     )
 
     def __init__(self, scenario: str = "near_field", seed: int = 0):
+        one_of(name for name, each in PRESETS.items() if each.max_sources > 1).check("scenario", scenario)
+        SEED.check("seed", seed)
         self.scenario, self.seed = replace(preset(scenario), max_sources=2), seed
         self.simulator = Simulator(self.scenario)
         super().__init__(

@@ -89,11 +89,22 @@ def vector(value: Any) -> Tensor:
 
 
 def relative_error(got: Any, expected: Any) -> float:
-    """Return ‖got − expected‖ / ‖expected‖ over all numbers (‖got‖ if all should be zero); for other values 0 or 1."""
+    """Return ‖got − expected‖ / ‖expected‖ over all numbers (‖got‖ if all should be zero); for other values 0 or 1.
+
+    NaN equals NaN. Where only one of the two is NaN or infinite, the error is infinite.
+    """
     if isinstance(expected, str | bool) or not len(vector(expected)):
         return 0.0 if _plain(got) == expected else 1.0
-    difference, size = (vector(got) - vector(expected)).norm().item(), vector(expected).norm().item()
-    return difference / size if size else difference
+    got, expected = vector(got), vector(expected)
+    differ = (got != expected) & ~(got.isnan() & expected.isnan())
+    difference, size = (got - expected)[differ].norm().item(), expected[expected.isfinite()].norm().item()
+    error = difference / size if size else difference
+    return math.inf if math.isnan(error) else error
+
+
+def worst_error(got: Any, expected: Any) -> float:
+    """Return the largest relative error of several values, each compared by itself."""
+    return max(relative_error(one, other) for one, other in zip(got, expected, strict=True))
 
 
 def ratio(got: Any, expected: Any) -> float:

@@ -71,13 +71,15 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
         )
     generator = torch.Generator().manual_seed(0)  # the same result for the same answer, every time
     cases = [exercise.draw(generator) for _ in range(exercise.cases)]
+    # Computed before the answer runs, so that nothing it does to PyTorch or to covlab changes what is correct.
+    correct = [_call_silently(exercise, exercise.right, arguments, number) for number, arguments in enumerate(cases)]
     names = list(inspect.signature(exercise.run or exercise.right).parameters)
     if exercise.run:  # its first argument is the answer
         names = names[1:]
     trials: list[Trial] = []
     changed: list[str] = []
     recorder = _Recorder(answer)
-    for number, arguments in enumerate(cases):
+    for number, (arguments, expected) in enumerate(zip(cases, correct, strict=True)):
         own = copy.deepcopy(arguments)
         try:
             # Show the answer's own output and warnings only for the first case.
@@ -85,7 +87,6 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
                 got = _call(exercise, recorder, own, number)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the student's code, which may raise anything
             return _not_run(_raised(error, exercise, recorder))
-        expected = _call_silently(exercise, exercise.right, arguments, number)
         off = math.inf if complaint(got, expected) else float(exercise.compare(got, expected))
         trials.append(Trial(dict(zip(names, arguments, strict=True)), got, expected, off))
         changed += [name for name, one, other in zip(names, arguments, own, strict=True) if not same(one, other)]
@@ -100,6 +101,10 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
             False,
             f"The results are correct, but the function changes its argument `{changed[0]}` in place, so the data of "
             "its caller changes, too.",
+        )
+    if recorder.left:
+        return Judgement(
+            False, f"The results are correct, but the function changes {recorder.left[0]} for all code that runs later."
         )
     return Judgement(True, f"Holds on {len(trials)} random inputs.")
 
@@ -182,16 +187,38 @@ def _agrees(exercise: Exercise, mistake: Callable, trials: list[Trial], cases: l
     return True
 
 
+SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "PyTorch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "whether PyTorch records gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "whether autocast is on": (
+        lambda: torch.is_autocast_enabled("cpu"),
+        lambda on: torch.set_autocast_enabled("cpu", on),
+    ),
+}
+"""{what an answer should leave as it finds it: (read it, set it)}"""
+
+
 class _Recorder:
-    """Call the answer, and keep what its last call returned: [] if that call raised."""
+    """Call the answer, keep what its last call returned ([] if that call raised), and restore PyTorch's settings.
+
+    left: the settings that the answer left changed.
+    """
 
     def __init__(self, answer: Callable):
         self.answer = answer
         self.returned: list[Any] = []
+        self.left: list[str] = []
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         self.returned = []
-        self.returned.append(self.answer(*arguments, **named))
+        before = {name: read() for name, (read, _) in SETTINGS.items()}
+        try:
+            self.returned.append(self.answer(*arguments, **named))
+        finally:
+            for name, (read, write) in SETTINGS.items():
+                if read() != before[name]:
+                    self.left.append(name)
+                    write(before[name])
         return self.returned[0]
 
 

@@ -3,11 +3,13 @@
 import torch
 
 from covlab.course.exercises import Exercise
+from covlab.course.exercises.case_parts import integer
 
 in_decibels = Exercise(
     id="00.in_decibels",
     law="A power ratio of 1 is 0 dB, ten times the power is 10 dB more, and half the power about 3 dB less.",
-    draw=lambda generator: (10 ** torch.empty(4).uniform_(-2, 2, generator=generator),),
+    # Ratios far from 1, so that a small number added or clamped "for safety" shows.
+    draw=lambda generator: (10 ** torch.empty(integer(generator, 1, 6)).uniform_(-9, 9, generator=generator),),
     right=lambda power_ratio: 10 * torch.log10(power_ratio),
     hints={
         "your decibels are {ratio:.2f}× the correct ones. Is this the formula for powers, or for amplitudes?": (

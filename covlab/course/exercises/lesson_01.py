@@ -1,18 +1,20 @@
 """Exercises of lesson 01, data and shapes."""
 
+import math
+
 import torch
 from torch import Tensor
 
-from covlab.course.exercises import Exercise
+from covlab.course.exercises import Exercise, Mistake
 from covlab.course.exercises.case_parts import complex_normal, integer
 from covlab.scenes.geometry import phasors
 from covlab.training.loss import plain_error
 
 
 def _covariance_case(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    elements, sources = integer(generator, 4, 6), integer(generator, 1, 3)
-    phase = 6.28 * torch.rand(elements, sources, generator=generator)
-    return phasors(phase), 0.2 + torch.rand(sources, generator=generator)
+    """Draw steering vectors with any amplitudes: for phasors alone, 1/a and a/|a| would be as good as conj(a) and a."""
+    elements, sources = integer(generator, 2, 6), integer(generator, 1, 4)
+    return complex_normal(generator, elements, sources), 0.2 + torch.rand(sources, generator=generator)
 
 
 covariance = Exercise(
@@ -39,7 +41,8 @@ as_contract = Exercise(
     id="01.as_contract",
     law="y[b, l, m] holds the real and imaginary parts of what antenna m received in snapshot l of scene b.",
     draw=lambda generator: (
-        complex_normal(generator, integer(generator, 1, 3), integer(generator, 2, 5), integer(generator, 6, 9)),
+        # Either of antennas and snapshots may be more, so no order of the sizes gives the axes away.
+        complex_normal(generator, integer(generator, 1, 3), integer(generator, 2, 7), integer(generator, 2, 7)),
     ),
     right=lambda received: torch.stack([received.mT.real, received.mT.imag], dim=-1),
     hints={
@@ -58,28 +61,34 @@ as_contract = Exercise(
 
 
 def _codes_case(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw codes, H and G, most of them corrupted in one scene or in all.
+    """Draw codes, H and G, most of them corrupted: in all scenes, in one of them, or in a single number.
 
     There are as many snapshots as elements, so no shape gives a corruption away. H is computed in double precision, so
     that no product in single precision equals it in every digit.
     """
-    scenes, size, antennas = 3, 6, 4
+    scenes, size, antennas = integer(generator, 1, 4), integer(generator, 3, 6), integer(generator, 2, 4)
     G = complex_normal(generator, antennas, size)
     phase = 6.28 * torch.rand(scenes, size, size, generator=generator)
     codes = phasors(phase)
     H = _exact(codes, G)
-    kind = integer(generator, 0, 5)
+    scene, snapshot, antenna = (integer(generator, 0, count - 1) for count in (scenes, size, antennas))
+    kind = integer(generator, 0, 8)
     if kind == 1:
         codes = codes.mT.contiguous()
     elif kind == 2:
-        codes[-1] = codes[-1].mT.clone()
+        codes[scene] = codes[scene].mT.clone()
     elif kind == 3:
         codes = codes.conj().resolve_conj()
-        H = _exact(codes.conj(), G)
     elif kind == 4:
         H = -H
     elif kind == 5:
         codes = codes.roll(1, 1)
+    elif kind == 6:
+        H[scene, snapshot, antenna] *= -1
+    elif kind == 7:  # one element is 5 degrees off, in one snapshot: much more than rounding
+        codes[scene, snapshot, 0] *= phasors(torch.tensor(math.radians(5)))
+    elif kind == 8:
+        H[scene, snapshot, antenna] = math.nan
     return torch.view_as_real(codes), torch.view_as_real(H.contiguous()), G
 
 
@@ -87,9 +96,19 @@ def _exact(codes: Tensor, G: Tensor) -> Tensor:
     return (codes.to(torch.complex128) @ G.to(torch.complex128).T).to(torch.complex64)
 
 
+def _misfit(codes: Tensor, H: Tensor, G: Tensor) -> Tensor:
+    """Return ‖H − G c‖² / ‖G c‖² of each scene [B]."""
+    return plain_error(torch.view_as_complex(H), torch.view_as_complex(codes) @ G.T)
+
+
 def _fit(codes: Tensor, H: Tensor, G: Tensor) -> Tensor:
     """Return whether H = G c in each scene [B], bool."""
-    return plain_error(torch.view_as_complex(H), torch.view_as_complex(codes) @ G.T) < 1e-6
+    return _misfit(codes, H, G) < 1e-6
+
+
+def _fit_in_size(codes: Tensor, H: Tensor, G: Tensor) -> bool:
+    sizes = torch.view_as_complex(H).abs(), (torch.view_as_complex(codes) @ G.T).abs()
+    return torch.allclose(*sizes, rtol=1e-4, atol=1e-4)
 
 
 codes_fit = Exercise(
@@ -97,7 +116,7 @@ codes_fit = Exercise(
     law="True if and only if H_l = G c_l in every scene and snapshot, up to the rounding of float32.",
     draw=_codes_case,
     right=lambda codes, H, G: bool(_fit(codes, H, G).all()),
-    cases=40,
+    cases=80,
     hints={
         "it always returns True: there are as many snapshots as elements, so all shapes fit.": lambda codes, H, G: True,
         "it is False even for correct codes. Do you allow for rounding, and do you compare H with G c?": (
@@ -106,8 +125,12 @@ codes_fit = Exercise(
         "one corrupted scene passes. Do you check all scenes, or only their mean or the first?": (
             lambda codes, H, G: bool(_fit(codes, H, G)[0])
         ),
-        "it cannot tell H from −H: you compare sizes, but never phases.": lambda codes, H, G: bool(
-            _fit(codes, H, G).all() or _fit(codes, -H, G).all()
+        "an H with a NaN passes: every comparison with NaN is False, so search for what fits, not for what differs.": (
+            lambda codes, H, G: not bool((_misfit(codes, H, G) > 1e-6).any())
+        ),
+        "it cannot tell H from −H: you compare sizes, but never phases.": Mistake(
+            _fit_in_size,
+            lambda trial: bool(trial.got) and _fit_in_size(**trial.arguments),
         ),
         "codes that are one snapshot late pass: in a mean, positive and negative differences cancel.": (
             lambda codes, H, G: bool(

@@ -8,16 +8,22 @@ from torch import Tensor
 
 from covlab.course.exercises import Exercise, Mistake
 from covlab.course.exercises.case_parts import complex_normal, integer
-from covlab.course.exercises.compare import relative_error
 from covlab.course.exercises.judging import Trial
 from covlab.training.loss import plain_error
 
 # ---------------------------------------------------------------- the error
 
 
-def _covariances(generator: torch.Generator, scenes: int) -> Tensor:
-    factors = complex_normal(generator, scenes, 6, 2, dtype=torch.complex128)
-    return factors @ factors.mH * torch.empty(scenes, 1, 1, dtype=torch.float64).exponential_(generator=generator)
+def _covariances(generator: torch.Generator, scenes: int, size: int) -> Tensor:
+    """Draw covariances of rank 2 [scenes, size, size], whose scales differ by many powers of ten."""
+    factors = complex_normal(generator, scenes, size, 2, dtype=torch.complex128)
+    exponents = torch.empty(scenes, 1, 1, dtype=torch.float64).uniform_(-9, 9, generator=generator)
+    return factors @ factors.mH * 10**exponents
+
+
+def _estimates_and_truths(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    scenes, size = integer(generator, 1, 5), integer(generator, 3, 6)
+    return _covariances(generator, scenes, size), _covariances(generator, scenes, size)
 
 
 def _traces(matrices: Tensor) -> Tensor:
@@ -39,7 +45,7 @@ normalized_error = Exercise(
         "The mean over scenes of ‖R̂ − R‖² / ‖R‖², with R̂ and R of each scene scaled to trace N. The scale of a scene "
         "does not matter, to it or to any other scene."
     ),
-    draw=lambda generator: (_covariances(generator, 4), _covariances(generator, 4)),
+    draw=_estimates_and_truths,
     right=_error(_normalized),
     hints={
         "one scene's scale changes the error of the others. Over which dimensions do you sum the trace?": _error(
@@ -50,6 +56,10 @@ normalized_error = Exercise(
         ),
         "only R̂ is normalized: the error still depends on the scale of the true R.": (
             lambda estimates, truths: plain_error(_normalized(estimates), truths).mean()
+        ),
+        "a scene of very small scale is not normalized: an eps or a clamp is only small beside traces near 1.": Mistake(
+            _error(lambda matrices: matrices * (matrices.shape[1] / (_traces(matrices) + 1e-8))),
+            lambda trial: min(float(_traces(matrices).min()) for matrices in trial.arguments.values()) < 1e-3,
         ),
         "you divide the sum of errors by the sum of powers, so scenes with large ‖R‖ count more. Average the ratios.": (
             lambda estimates, truths: (
@@ -69,7 +79,7 @@ normalized_error = Exercise(
 
 
 def _steps(generator: torch.Generator) -> tuple[float, float, list[float]]:
-    count = integer(generator, 3, 7)
+    count = integer(generator, 0, 7)
     uniform = torch.rand(count + 2, generator=generator, dtype=torch.float64).tolist()
     return 1.0 + uniform[0], 0.5 + uniform[1], [0.2 + each for each in uniform[2:]]
 
@@ -108,21 +118,19 @@ norm_after = Exercise(
 
 
 def _any_matrix(generator: torch.Generator) -> tuple[Tensor]:
-    """Draw a Hermitian matrix of any scale; half of them have a trace of almost zero, or a negative one."""
-    kind = integer(generator, 0, 3)
-    exponent = integer(generator, -12, 6)
-    (R,) = _covariances(generator, 1)
-    R = R / torch.linalg.matrix_norm(R)
-    middle = R.diagonal().real.mean()
-    shift = (0.0, 0.5, 1.0, 1.5)[kind] * middle  # 1.0: a trace of zero up to rounding
-    return ((R - shift * torch.eye(6)) * 10.0**exponent,)
-
-
-def _difference(got: Tensor, right: Tensor) -> float:
-    """Compare two results, either of which may be NaN: equal if both are."""
-    if bool(got.isnan().any()) or bool(right.isnan().any()):
-        return 0.0 if bool(got.isnan().any()) and bool(right.isnan().any()) else math.inf
-    return relative_error(got, right)
+    """Draw a Hermitian matrix of any scale and of any ratio of trace to norm: that of a covariance, one next to the
+    limit, zero up to rounding, or a negative one.
+    """
+    size, exponent = integer(generator, 3, 7), integer(generator, -12, 6)
+    (R,) = _covariances(generator, 1, size)
+    traceless = R - R.diagonal().real.mean() * torch.eye(size)
+    kind = integer(generator, 0, 5)
+    if kind > 0:
+        share = (-0.5, 0.0, 0.5e-3, 2e-3, 0.5)[kind - 1]
+        # ‖R + s I‖² = ‖R‖² + N s² if R has no trace.
+        shift = share / math.sqrt(size * (size - share**2))
+        R = traceless / torch.linalg.matrix_norm(traceless) + shift * torch.eye(size)
+    return (R / torch.linalg.matrix_norm(R) * 10.0**exponent,)
 
 
 def _guarded(trace: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -138,9 +146,14 @@ def _refusing(holds: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 def _has_a_unit(trial: Trial) -> bool:
-    """Return whether a correct R is refused, or a trace that is only rounding passes: a fixed threshold does both."""
-    R, refused = trial.arguments["R"], bool(trial.got.isnan().any())
-    return refused or bool(_trace(R).abs() < 1e-6 * torch.linalg.matrix_norm(R))
+    """Return whether a small R is refused, or a large one passes: a fixed threshold is wrong in no other way."""
+    refused, norm = bool(trial.got.isnan().any()), float(torch.linalg.matrix_norm(trial.arguments["R"]))
+    return norm < 1 if refused else norm > 1e-6
+
+
+def _is_near_the_limit(trial: Trial) -> bool:
+    share = float(_trace(trial.arguments["R"]) / torch.linalg.matrix_norm(trial.arguments["R"]))
+    return 0 < share < 0.1
 
 
 trace_normalized = Exercise(
@@ -150,7 +163,7 @@ trace_normalized = Exercise(
         "the result is NaN."
     ),
     draw=_any_matrix,
-    compare=_difference,
+    cases=60,
     right=_refusing(lambda R: _trace(R) > 1e-3 * torch.linalg.matrix_norm(R)),
     hints={
         "clamping at 1e-8 makes a matrix with a negative trace enormous, and a small correct one too small.": _guarded(
@@ -166,9 +179,12 @@ trace_normalized = Exercise(
         "a large negative trace passes, and reverses the sign of the matrix.": _refusing(
             lambda R: _trace(R).abs() > 1e-3 * torch.linalg.matrix_norm(R)
         ),
-        "you refuse a negative trace, but not a trace that is zero up to rounding.": _refusing(lambda R: _trace(R) > 0),
+        "you refuse a negative trace, but not a trace of almost zero.": _refusing(lambda R: _trace(R) > 0),
         "your threshold is absolute, so the scale of R matters. With what should you compare the trace?": Mistake(
             _refusing(lambda R: _trace(R) > 1e-8), _has_a_unit
+        ),
+        "only traces near the limit go wrong. What is the limit a thousandth of, and is it a thousandth?": Mistake(
+            _refusing(lambda R: _trace(R) > 1e-6 * torch.linalg.matrix_norm(R)), _is_near_the_limit
         ),
     },
 )

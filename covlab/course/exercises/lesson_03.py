@@ -14,8 +14,9 @@ from covlab.course.exercises.case_parts import integer
 
 
 def _weighted_gradients(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    weights = torch.rand(3, generator=generator, dtype=torch.float64) + 0.1
-    return weights, torch.randn(3, 8, generator=generator, dtype=torch.float64)
+    terms, parameters = integer(generator, 2, 5), integer(generator, 1, 8)
+    weights = torch.rand(terms, generator=generator, dtype=torch.float64) + 0.1
+    return weights, torch.randn(terms, parameters, generator=generator, dtype=torch.float64)
 
 
 pull = Exercise(
@@ -43,22 +44,24 @@ pull = Exercise(
 
 # ---------------------------------------------------------------- a sum that checks its weights
 
-NAMES = ("cov", "ortho", "gap", "K")
+NAMES = ("cov", "cov_pred", "ortho", "gap", "K", "subspace_align", "aux")
+TYPOS = ("lambda_cov", "lam_subspace", "lam_covariance", "lam_Cov", "lam_pred", "cov_weight")
 Values = dict[str, float]
 
 
 def _terms_and_weights(generator: torch.Generator) -> tuple[Values, Values]:
-    """Draw terms and weights; in half of the cases the name of a weight fits no term."""
-    numbers = torch.rand(2 * len(NAMES), generator=generator, dtype=torch.float64).tolist()
-    terms = dict(zip(NAMES, (0.5 + number for number in numbers), strict=False))
-    weights = {f"lam_{name}": 0.1 + number for name, number in zip(NAMES, numbers[len(NAMES) :], strict=True)}
-    kind = integer(generator, 0, 3)
+    """Draw terms and weights in any order; in half of the cases the name of a weight fits no term."""
+    names = [NAMES[number] for number in torch.randperm(len(NAMES), generator=generator)]
+    numbers = torch.rand(2 * len(names), generator=generator, dtype=torch.float64).tolist()
+    terms = dict(zip(names, (0.5 + number for number in numbers), strict=False))
+    weights = {f"lam_{name}": 0.1 + number for name, number in zip(sorted(names), numbers[len(names) :], strict=True)}
+    kind, wrong = integer(generator, 0, 3), TYPOS[integer(generator, 0, len(TYPOS) - 1)]
     if kind == 1:
-        weights["lambda_cov"] = weights.pop("lam_cov")
+        weights[wrong] = weights.pop(f"lam_{names[0]}")
     elif kind == 2:
-        weights["lam_subspace"] = weights.pop("lam_gap")
+        weights[wrong] = 0.0  # off, but still a mistake of whoever wrote it
     elif kind == 3:
-        del weights["lam_ortho"]  # a term without a weight is switched off, which is allowed
+        del weights[f"lam_{names[0]}"]  # a term without a weight is switched off, which is allowed
     return terms, weights
 
 
@@ -134,6 +137,9 @@ total_loss = Exercise(
             lambda terms, weights: sum(weights[f"lam_{name}"] * term for name, term in terms.items())
         ),
         "you refuse a term without a weight, too. Switching a term off is allowed.": _refusing_what_is_off,
+        "a misspelled weight of zero passes. It fits no term either, and its value may change tomorrow.": (
+            lambda terms, weights: _strict(terms, {name: weight for name, weight in weights.items() if weight})
+        ),
     },
 )
 

@@ -17,9 +17,10 @@ LARGEST = torch.finfo(torch.float16).max
 
 
 def _factors(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw factors of an estimate and of the truth in half precision, as a layer under autocast returns [3, 8, 4]."""
-    truth = torch.randn(3, 8, 4, generator=generator)
-    return (truth + 0.02 * torch.randn(3, 8, 4, generator=generator)).half(), truth.half()
+    """Draw factors of an estimate and of the truth in half precision, as a layer under autocast returns [B, N, r]."""
+    shape = integer(generator, 1, 3), integer(generator, 5, 8), integer(generator, 2, 4)
+    truth = torch.randn(shape, generator=generator)
+    return (truth + 0.02 * torch.randn(shape, generator=generator)).half(), truth.half()
 
 
 def _under_autocast(loss: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, truth: Tensor) -> Tensor:
@@ -61,12 +62,21 @@ def _scale_for(size: Tensor) -> float:
     return 2.0 ** torch.floor(torch.log2(LARGEST / size)).item()
 
 
+def _gradient(generator: torch.Generator) -> tuple[Tensor]:
+    """Draw a gradient of any size; in some cases its largest entry just reaches fp16's limit, or just passes it."""
+    gradient = torch.randn(integer(generator, 1, 50), generator=generator)
+    largest = (None, None, LARGEST, 65530.0)[integer(generator, 0, 3)]  # 65530 passes 65504, but not 65536
+    if largest is not None:
+        gradient *= largest / gradient.abs().max()
+        entry = gradient.abs().argmax()
+        gradient[entry] = largest * gradient[entry].sign()
+    return (gradient * 2.0 ** integer(generator, -30, 16),)
+
+
 largest_scale = Exercise(
     id="04.largest_scale",
     law="The loss scale is the largest power of two at which no entry of the gradient exceeds fp16's largest number.",
-    draw=lambda generator: (
-        torch.randn(50, generator=generator) * 2.0 ** float(8 * torch.randn((), generator=generator)),
-    ),
+    draw=_gradient,
     right=lambda gradient: _scale_for(gradient.abs().max()),
     hints={
         "this scale fits the average entry. Which entry overflows first?": lambda gradient: _scale_for(

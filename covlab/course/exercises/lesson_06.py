@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def _gradient_left(
     window_gradient: Callable[[Tensor, list[Pair]], Tensor], start: Tensor, micro_batches: list[Pair]
 ) -> Tensor:
-    return window_gradient(start.clone().requires_grad_(), micro_batches).detach().clone()
+    return window_gradient(start.requires_grad_(), micro_batches).detach().clone()
 
 
 def _divided(divisor: Callable[[int, int], int]) -> Callable[[Tensor, list[Pair]], Tensor | None]:
@@ -35,7 +35,7 @@ def _divided(divisor: Callable[[int, int], int]) -> Callable[[Tensor, list[Pair]
 window_gradient = Exercise(
     id="06.window_gradient",
     law="A window's gradient is that of the mean loss over all its scenes, as if they had come in one batch.",
-    draw=lambda generator: (torch.randn(3, generator=generator), pairs(generator, integer(generator, 2, 6))),
+    draw=lambda generator: (torch.randn(3, generator=generator), pairs(generator, integer(generator, 1, 6))),
     run=_gradient_left,
     right=mean_gradient,
     hints={

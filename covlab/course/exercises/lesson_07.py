@@ -8,17 +8,12 @@ from torch import Tensor
 
 from covlab.course.exercises import Exercise, Mistake
 from covlab.course.exercises.case_parts import integer
-from covlab.course.exercises.compare import relative_error
-
-
-def _worst(got: tuple, right: tuple) -> float:
-    """Return the larger of the relative errors of two values."""
-    return max(relative_error(one, other) for one, other in zip(got, right, strict=True))
+from covlab.course.exercises.compare import worst_error
 
 
 def _overflowing(generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
     parameter, gradient = torch.randn(4, generator=generator), torch.randn(4, generator=generator)
-    scale = 2.0 ** integer(generator, 8, 16)
+    scale = 2.0 ** integer(generator, -3, 24)
     kind = integer(generator, 0, 3)
     if kind:
         gradient[integer(generator, 0, 3)] = (math.nan, math.inf, -math.inf)[kind - 1]
@@ -64,7 +59,8 @@ honest_step = Exercise(
         "step is taken and the scale stays."
     ),
     draw=_overflowing,
-    compare=_worst,
+    cases=40,
+    compare=worst_error,
     right=_rule(),
     hints={
         "every step is taken and the scale never falls. Do you check before or after you clean the gradient?": _rule(
@@ -112,30 +108,53 @@ diagnosis = Exercise(
 
 
 def _losses(generator: torch.Generator) -> tuple[Tensor]:
-    count = integer(generator, 4, 8)
-    losses = torch.rand(count, generator=generator)
-    losses[integer(generator, 0, count - 1)] = math.nan
-    return (losses,)
+    """Draw losses of either sign, one of which is exactly zero; from none to three are NaN or infinite."""
+    losses = torch.randn(integer(generator, 4, 8), generator=generator) * 10.0 ** integer(generator, -1, 2)
+    losses[0] = 0.0
+    for number in range(integer(generator, 0, 3)):
+        losses[1 + number] = (math.nan, math.inf, -math.inf)[integer(generator, 0, 2)]
+    return (losses[torch.randperm(len(losses), generator=generator)],)
+
+
+def _logged(
+    mean: Callable[[Tensor], Tensor], count: Callable[[Tensor], Tensor] = lambda losses: (~losses.isfinite()).sum()
+) -> Callable[[Tensor], tuple[float, int]]:
+    return lambda losses: (mean(losses).item(), int(count(losses)))
+
+
+def _finite_mean(losses: Tensor) -> Tensor:
+    return losses[losses.isfinite()].mean()
+
+
+def _mean_with_zeros(losses: Tensor) -> Tensor:
+    return torch.where(losses.isfinite(), losses, 0.0).mean()
 
 
 epoch_line = Exercise(
     id="07.epoch_line",
     law="The log reports the mean of the finite losses, and how many losses were not finite.",
     draw=_losses,
-    compare=_worst,
-    right=lambda losses: (losses[losses.isfinite()].mean().item(), int((~losses.isfinite()).sum())),
+    compare=worst_error,
+    right=_logged(_finite_mean),
     hints={
-        "a NaN counts as a loss of zero, the best possible loss.": (
-            lambda losses: (torch.nan_to_num(losses).mean().item(), 1)
+        "a loss that is not finite counts as zero, as if the network had been perfect there.": _logged(
+            _mean_with_zeros
         ),
-        "a NaN counts as a loss of zero, and the log does not mention it.": (
-            lambda losses: (torch.nan_to_num(losses).mean().item(), 0)
+        "a NaN counts as zero, an infinity as the largest number of its type, and the log mentions neither.": _logged(
+            lambda losses: torch.nan_to_num(losses).mean(), lambda losses: torch.tensor(0)
         ),
-        "the mean is correct, but the log does not mention the losses it leaves out.": (
-            lambda losses: (losses.nanmean().item(), 0)
+        "a loss that is not finite counts as zero, and the log does not mention it.": _logged(
+            _mean_with_zeros, lambda losses: torch.tensor(0)
         ),
-        "the mean is correct, but you count the finite losses.": (
-            lambda losses: (losses.nanmean().item(), int(losses.isfinite().sum()))
+        "NaNs are left out, but an infinite loss is still in the mean.": _logged(torch.nanmean),
+        "the mean is correct, but the log does not mention the losses it leaves out.": _logged(
+            _finite_mean, lambda losses: torch.tensor(0)
+        ),
+        "the mean is correct, but you count only NaNs. Which other losses does the mean leave out?": _logged(
+            _finite_mean, lambda losses: losses.isnan().sum()
+        ),
+        "the mean is correct, but you count the finite losses.": _logged(
+            _finite_mean, lambda losses: losses.isfinite().sum()
         ),
     },
 )

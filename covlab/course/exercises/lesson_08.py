@@ -11,7 +11,7 @@ from covlab.scenes.geometry import phasors
 
 
 def _snapshots(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    M, N, L = 4, 6, 5
+    M, N, L = (integer(generator, 1, 6) for _ in range(3))
     codes = phasors(6.3 * torch.rand(L, N, generator=generator, dtype=torch.float64))
     y, B = (complex_normal(generator, rows, M, dtype=torch.complex128) for rows in (L, N))
     return y, codes, B
@@ -36,9 +36,12 @@ back_projection = Exercise(
 
 
 def _covariance(generator: torch.Generator) -> tuple[Tensor, int]:
-    N, sources = 6, integer(generator, 1, 4)
-    factor = complex_normal(generator, N, sources, dtype=torch.complex128)
-    return factor @ factor.mH + 0.01 * torch.eye(N), sources
+    """Draw a covariance of any scale. No gap between its eigenvalues gives the number of sources away."""
+    N = integer(generator, 3, 7)
+    vectors = torch.linalg.qr(complex_normal(generator, N, N, dtype=torch.complex128)).Q
+    steps = 0.2 + torch.rand(N, generator=generator, dtype=torch.float64)
+    scale = 10.0 ** integer(generator, -6, 3)
+    return scale * (vectors * steps.cumsum(0)) @ vectors.mH, integer(generator, 1, N - 1)
 
 
 def _projector(
@@ -55,6 +58,9 @@ noise_projector = Exercise(
     hints={
         "you chose rows. Does torch.linalg.eigh return eigenvectors as rows or as columns?": _projector(
             lambda vectors, sources: vectors[: len(vectors) - sources], lambda rows: rows.mH @ rows
+        ),
+        "this is the conjugate of the correct projector. Which of its two factors should you conjugate?": _projector(
+            lambda vectors, sources: vectors[:, : len(vectors) - sources], lambda U: U.conj() @ U.T
         ),
         "some eigenvectors of the sources are included. In which order does torch.linalg.eigh sort?": Mistake(
             _projector(lambda vectors, sources: vectors[:, sources:]),

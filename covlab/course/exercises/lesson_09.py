@@ -9,12 +9,13 @@ from covlab.course.exercises.case_parts import integer
 
 def _trials(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Draw trials for which each mistake gives another result, however chance prunes them."""
-    count = 7
-    losses, held_out = torch.rand(count, generator=generator), torch.rand(count, generator=generator)
+    count = integer(generator, 4, 8)
+    # Errors of any size: no fixed penalty for a pruned trial is large enough.
+    losses, held_out = (torch.rand(count, generator=generator) * 10.0 ** integer(generator, -2, 3) for _ in range(2))
     pruned = torch.zeros(count, dtype=torch.bool)
     pruned[held_out.argmin()] = True
     pruned[torch.randint(0, count, (2,), generator=generator)] = True
-    losses[held_out.masked_fill(pruned, 2.0).argmin()] = 1.5
+    losses[held_out.masked_fill(pruned, torch.inf).argmin()] = 1.5 * losses.max()
     return losses, held_out, pruned
 
 
@@ -48,9 +49,17 @@ best_trial = Exercise(
 
 
 def _epochs(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    others = 0.3 + 0.6 * torch.rand(5, 6, generator=generator).sort(dim=1, descending=True).values
-    seen = integer(generator, 1, 5)
-    return 0.3 + 0.6 * torch.rand(seen, generator=generator).sort(descending=True).values, others
+    """Draw errors that fall, but not in every epoch: the latest is not always the lowest. In some cases the latest
+    error is exactly the median.
+    """
+    trials, epochs = 2 * integer(generator, 1, 3) + 1, integer(generator, 4, 7)
+    falling = torch.linspace(0.5, 0.3, epochs)
+    others = falling + 0.3 * torch.rand(trials, epochs, generator=generator)
+    seen = integer(generator, 1, epochs - 1)
+    own = falling[:seen] + 0.3 * torch.rand(seen, generator=generator)
+    if integer(generator, 0, 4) == 0:
+        own[-1] = others[:, seen - 1].median()
+    return own, others
 
 
 should_stop = Exercise(
@@ -73,6 +82,12 @@ should_stop = Exercise(
         ),
         "the error after e epochs is in column e - 1.": lambda own, others: bool(
             own[-1] > others[:, len(own)].median()
+        ),
+        "the latest error counts, even if an earlier one of this trial was lower.": lambda own, others: bool(
+            own.min() > others[:, len(own) - 1].median()
+        ),
+        "a trial whose error equals the median is stopped, too. Is it above the median?": lambda own, others: bool(
+            own[-1] >= others[:, len(own) - 1].median()
         ),
     },
     cases=60,

@@ -45,18 +45,18 @@ rank_factors = Exercise(
 
 
 def _deal(generator: torch.Generator) -> tuple[int, int]:
-    ranks = integer(generator, 2, 4)
-    # Each rank gets at least one micro-batch, and the count never divides evenly, so that a lost remainder shows.
-    return ranks * integer(generator, 1, 3) + integer(generator, 1, ranks - 1), ranks
+    """Draw a number of micro-batches, which may divide evenly or not, and of ranks, which may be more."""
+    ranks = integer(generator, 1, 5)
+    return max(1, ranks * integer(generator, 0, 3) + integer(generator, 0, ranks - 1)), ranks
 
 
 def _all_hands(hand: Callable[[int, int, int], Iterable[int]], count: int, ranks: int) -> Tensor:
     """Return how many ranks have each micro-batch [count], how many each rank has, sorted [ranks], and how many numbers
     are no micro-batch [1].
     """
-    hands = [[int(number) for number in hand(count, ranks, rank)] for rank in range(ranks)]
+    hands = [[float(number) for number in hand(count, ranks, rank)] for rank in range(ranks)]
     times = torch.tensor([sum(mine.count(number) for mine in hands) for number in range(count)])
-    strangers = sum(not 0 <= number < count for mine in hands for number in mine)
+    strangers = sum(number not in range(count) for mine in hands for number in mine)
     return torch.cat([times, torch.tensor(sorted(map(len, hands))), torch.tensor([strangers])]).float()
 
 
@@ -73,7 +73,7 @@ my_micro_batches = Exercise(
         "every rank has all {count}: each scene is counted {ranks} times, and the ranks save no time.": (
             lambda count, ranks, rank: range(count)
         ),
-        "some numbers are no micro-batch of this window. They start at 0; where do they end?": Mistake(
+        "some numbers are no micro-batch of this window. They are whole, and start at 0; where do they end?": Mistake(
             lambda count, ranks, rank: range(rank * -(-count // ranks), (rank + 1) * -(-count // ranks)),
             lambda trial: trial.got[-1] > 0,
         ),

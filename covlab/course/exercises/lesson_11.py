@@ -10,13 +10,14 @@ from torch.optim.lr_scheduler import ExponentialLR, LRScheduler
 
 from covlab.course.exercises import Exercise, Mistake
 from covlab.course.exercises.case_parts import Pair, integer, pairs
+from covlab.course.exercises.judging import Trial
 
 Epoch = Callable[[nn.Module, Optimizer, LRScheduler, list[Pair], int], None]
 Step = Callable[[nn.Module, Optimizer, GradScaler, Tensor, float], None]
 
 
 def _case(generator: torch.Generator) -> tuple[Tensor, list[Pair], int]:
-    accumulation = integer(generator, 2, 4)
+    accumulation = integer(generator, 1, 4)
     windows = integer(generator, 3, 5)
     micro_batches = [(inputs, targets[:, None]) for inputs, targets in pairs(generator, windows * accumulation)]
     return torch.randn(1, 3, generator=generator), micro_batches, accumulation
@@ -27,11 +28,11 @@ def _trainee(start: Tensor) -> tuple[nn.Linear, Optimizer]:
     model = nn.Linear(3, 1, bias=False)
     with torch.no_grad():
         model.weight.copy_(start)
-    return model, SGD(model.parameters(), lr=0.1)
+    return model, SGD(model.parameters(), lr=0.1, momentum=0.5)  # a step written by hand would forget the momentum
 
 
-def _state(model: nn.Linear, number: float) -> Tensor:
-    return torch.tensor([*model.weight.flatten().tolist(), number])
+def _state(model: nn.Linear, *numbers: float) -> Tensor:
+    return torch.tensor([*model.weight.flatten().tolist(), *numbers])
 
 
 # ---------------------------------------------------------------- an epoch with two bugs
@@ -108,23 +109,43 @@ mended_epoch = Exercise(
 # ---------------------------------------------------------------- a step under a loss scale
 
 
-def _scaled(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, float]:
+def _scaled(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, float, float]:
+    """Draw a step. Some gradients overflow, and some are shorter than ``most``."""
     start, micro_batches, _ = _case(generator)
-    most = 0.1 + 0.2 * float(torch.rand((), generator=generator))
-    return start, micro_batches[0][0], 3 + micro_batches[0][1], most
+    inputs, targets = micro_batches[0]
+    if integer(generator, 0, 3) == 0:  # one entry of the gradient overflows, even without a scale; the others do not
+        scene, entry = integer(generator, 0, 3), integer(generator, 0, 2)
+        inputs[scene] *= 1e-3
+        inputs[scene, entry], start[0, entry] = 5e19, 2.0
+    most = (0.1, 100.0)[integer(generator, 0, 1)] * (1 + float(torch.rand((), generator=generator)))
+    return start, inputs, 3 + targets, most, 2.0 ** integer(generator, 3, 10)
 
 
-def _after_step(step: Step, start: Tensor, inputs: Tensor, targets: Tensor, most: float) -> Tensor:
-    """Return the parameters after a step with loss scale 16, and how many good steps the scaler has counted [4]."""
+def _after_step(step: Step, start: Tensor, inputs: Tensor, targets: Tensor, most: float, scale: float) -> Tensor:
+    """Return the parameters after a step, the loss scale relative to ``scale``, and how many good steps in a row the
+    scaler has counted [5].
+    """
     model, optimizer = _trainee(start)
-    scaler = GradScaler("cpu", init_scale=16.0)
+    scaler = GradScaler("cpu", init_scale=scale)
     step(model, optimizer, scaler, nn.functional.mse_loss(model(inputs), targets), most)
-    return _state(model, scaler.state_dict()["_growth_tracker"])
+    return _state(model, scaler.get_scale() / scale, scaler.state_dict()["_growth_tracker"])
 
 
-def _step(scale: bool = True, clip: bool = True, early: bool = False, step: bool = True) -> Step:
+def _step(
+    scale: bool = True,
+    clip: bool = True,
+    early: bool = False,
+    step: bool = True,
+    gate: bool = True,
+    update: bool = True,
+    clean: bool = False,
+) -> Step:
     def mended_step(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, loss: Tensor, most: float) -> None:
         (scaler.scale(loss) if scale else loss).backward()
+        if clean:
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
         if early:
             nn.utils.clip_grad_norm_(model.parameters(), most)
         if scale:
@@ -132,14 +153,18 @@ def _step(scale: bool = True, clip: bool = True, early: bool = False, step: bool
         if clip and not early:
             nn.utils.clip_grad_norm_(model.parameters(), most)
         if step:
-            if scale:
+            if scale and gate:
                 scaler.step(optimizer)
             else:
                 optimizer.step()
-        if scale:
+        if scale and update:
             scaler.update()
 
     return mended_step
+
+
+def _moved(trial: Trial, state: Tensor) -> bool:
+    return not torch.equal(state[:3], trial.arguments["start"].flatten())
 
 
 def _never_unscaled(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, loss: Tensor, most: float) -> None:
@@ -162,11 +187,18 @@ mended_step = Exercise(
         ),
         "the step is as long as without clipping.": _step(clip=False),
         "the loss scale is still in the gradient when the optimizer steps. What should call its step?": _never_unscaled,
-        "the parameters are correct, but you do not use the scaler, so small gradients can be lost.": (
+        "you do not use the scaler: small gradients can be lost, and nothing skips a step that overflows.": (
             _step(scale=False)
         ),
+        "the step is correct, but the scaler does not learn of it: its scale never changes.": _step(update=False),
+        "after an overflow the scaler should halve its scale, but did not. What hides the overflow from it?": Mistake(
+            _step(clean=True), lambda trial: bool(trial.expected[3] < trial.got[3])
+        ),
+        "a step is taken along a gradient that overflowed. What should call the optimizer's step, and skip it then?": (
+            Mistake(_step(gate=False), lambda trial: bool(trial.expected[3] < 1) and _moved(trial, trial.got))
+        ),
         "no step was taken: the parameters did not change.": Mistake(
-            _step(step=False), lambda trial: torch.equal(trial.got[:3], trial.arguments["start"].flatten())
+            _step(step=False), lambda trial: _moved(trial, trial.expected) and not _moved(trial, trial.got)
         ),
     },
 )

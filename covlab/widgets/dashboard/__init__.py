@@ -1,17 +1,27 @@
 """Lesson 06's demonstration for a classroom screen, in a browser: `covlab demo dashboard`."""
 
 import os
-import sys
+import secrets
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import click
 import ipywidgets
 import nbformat
+from filelock import FileLock
 from matplotlib.figure import Figure
 
+from covlab.arguments import one_of
+from covlab.faults import FAULTS
+from covlab.widgets import SEED
+from covlab.widgets.controls import YES_OR_NO
 from covlab.widgets.fault_museum import difference
 from covlab.widgets.scaling_bug import ScalingBugExplorer
 
+PREFIX = "covlab-dashboard-"
 NOTEBOOK = "from covlab.widgets.dashboard import Dashboard\nDashboard({fault!r}, {seed}).show()"
 
 
@@ -42,26 +52,59 @@ class Dashboard(ScalingBugExplorer):
 
 
 def serve(fault: str, seed: int, browser: bool) -> None:
-    """Serve the dashboard on this machine only, protected by a token. Voila replaces this process."""
-    folder = Path(tempfile.mkdtemp(prefix="covlab-dashboard-"))
-    cell = nbformat.v4.new_code_cell(NOTEBOOK.format(fault=fault, seed=seed))
-    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=spec), folder / "dashboard.ipynb")
+    """Serve the dashboard on this machine only, protected by a token, until a signal or Ctrl-C ends this process."""
+    one_of(FAULTS).check("fault", fault)
+    SEED.check("seed", seed)
+    YES_OR_NO.check("browser", browser)
+    try:
+        from voila.app import Voila
+    except ModuleNotFoundError as missing:
+        raise click.ClickException("the dashboard needs voila: pip install 'covlab[dashboard]'") from missing
     # Voila looks for voila/templates in every folder of JUPYTER_PATH.
     templates = str(Path(__file__).parent)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [templates, os.environ.get("JUPYTER_PATH")]))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    command = [
-        sys.executable,
-        "-m",
-        "voila",
-        str(folder / "dashboard.ipynb"),
-        "--token",
-        "--Voila.ip=127.0.0.1",
-        "--template=covlab",
-        "--theme=light",
-        # This extension needs a different JupyterLab from the one that Voila includes.
-        "--VoilaConfiguration.extension_denylist=jupyterlab-jupytext",
-        *([] if browser else ["--no-browser"]),
-    ]
-    os.execv(sys.executable, command)
+    with temporary_folder() as folder:
+        cell = nbformat.v4.new_code_cell(NOTEBOOK.format(fault=fault, seed=seed))
+        spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=spec), folder / "dashboard.ipynb")
+        Voila.launch_instance(
+            [
+                str(folder / "dashboard.ipynb"),
+                "--token",
+                "--Voila.ip=127.0.0.1",
+                "--template=covlab",
+                "--theme=light",
+                # This extension needs a different JupyterLab from the one that Voila includes.
+                "--VoilaConfiguration.extension_denylist=jupyterlab-jupytext",
+                # A page that is left ends its kernel. If the browser crashes, the kernel ends after some minutes.
+                "--MappingKernelManager.cull_idle_timeout=300",
+                "--MappingKernelManager.cull_interval=60",
+                *([] if browser else ["--no-browser"]),
+            ]
+        )
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder, and remove it at the end. Remove those of dashboards that were killed, too.
+
+    A lock next to the folder, which the system releases when its process dies, tells the two apart.
+    """
+    root = Path(tempfile.gettempdir())
+    for left in filter(Path.is_dir, root.glob(f"{PREFIX}*")):
+        # OSError: it is in use, or belongs to somebody else.
+        with suppress(OSError), FileLock(f"{left}.lock", timeout=0):
+            _remove(left)
+    folder = root / f"{PREFIX}{secrets.token_hex(4)}"
+    with FileLock(f"{folder}.lock"):
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    Path(f"{folder}.lock").unlink(missing_ok=True)
