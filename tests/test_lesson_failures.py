@@ -1,16 +1,20 @@
 """Lessons that papermill runs with exit code 0 although they fail: our runner must report them, and say why."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from toys import CHECK, EXERCISE, SOLUTION, TITLE, write_lesson
 
+from covlab.course import MEASUREMENT, VERDICT
 from covlab.course.editions import read_lesson
-from covlab.course.lesson_failures import audit
+from covlab.course.lesson_failures import Record, audit, exercise_problems, measurements
 from covlab.course.runner import Run, run_all
 
 # name -> (cells, kind of the finding, words of its message)
@@ -248,7 +252,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 @pytest.mark.parametrize("name", TRAPS)
 def test_trap_fails_although_papermill_passes(runs: dict[str, Run], name: str) -> None:
     run, (_, kind, words) = runs[name], TRAPS[name]
-    closing = json.loads((run.scratch / "events.jsonl").read_text().splitlines()[-1])
+    closing = json.loads((run.logs / "events.jsonl").read_text().splitlines()[-1])
     assert closing["status"] == "passed"
     assert run.status == "failed"
     assert [each.kind for each in run.problems] == [kind] * len(run.problems)
@@ -261,7 +265,7 @@ def test_a_harmless_lesson_that_looks_like_a_trap_passes(runs: dict[str, Run], n
 
 
 def test_the_kernel_that_ends_badly_says_so_on_stderr(runs: dict[str, Run]) -> None:
-    assert "Socket operation on non-socket" in (runs["kernel_closes_early"].scratch / "stderr.txt").read_text()
+    assert "Socket operation on non-socket" in (runs["kernel_closes_early"].logs / "stderr.txt").read_text()
 
 
 def test_a_widget_error_names_the_cell_that_shows_the_widget(runs: dict[str, Run]) -> None:
@@ -292,6 +296,36 @@ def test_pictures_in_markdown_need_words_too() -> None:
     cell = nbformat.v4.new_markdown_cell
     notebook = nbformat.v4.new_notebook(cells=[cell("![a line](a.png)"), cell("![](b.png)"), cell('<img src="c.png">')])
     assert [each.kind for each in audit(notebook, "", 90)] == ["alt", "alt"]
+
+
+NUMBERS = st.floats() | st.integers() | st.booleans() | st.just(10**400)
+ANYTHING = st.recursive(
+    st.none() | NUMBERS | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["claim", "value", "exercise", "passed", "text", "x"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.lists(ANYTHING, max_size=3))
+def test_what_is_no_measurement_is_a_problem_and_no_number(sent: list[object]) -> None:
+    measured, problems = measurements([Record(MEASUREMENT, "1", data) for data in sent])
+    assert sum(map(len, measured.values())) + len(problems) == len(sent)
+    assert all(isinstance(value, float) and math.isfinite(value) for values in measured.values() for value in values)
+
+
+@given(ANYTHING, st.booleans())
+def test_what_is_no_verdict_solves_no_exercise(data: object, solved: bool) -> None:
+    cells = [
+        nbformat.v4.new_code_cell("answer = None", id="1", metadata={"tags": ["exercise"]}),
+        nbformat.v4.new_code_cell("check()", id="2"),
+    ]
+    problems = exercise_problems(cells, [Record(VERDICT, "2", data)], solved)
+    valid = isinstance(data, dict) and data.get("passed") is solved
+    valid = valid and isinstance(data.get("exercise"), str) and isinstance(data.get("text"), str)
+    assert bool(problems) != valid
 
 
 @pytest.mark.slow

@@ -5,8 +5,9 @@ threads and child processes write theirs to stderr, `sys.exit(0)` ends a noteboo
 progress bar may stay at 0 %, and a picture may have no text for a reader who cannot see it.
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ KERNEL_ENDS = re.compile(r'ipykernel/kernelbase\.py", line \d+, in process_contr
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
 LAST_LINES = 12
+LONGEST = 2000  # characters of a message, and of a line of output
 # A progress bar: tqdm's "40%|████" or rich's "━━━━╸    40%".
 BAR = re.compile(r"(\d{1,3})%\|[^|\n]*\||[━╸╺][^\n%]*?(\d{1,3})%")
 
@@ -42,9 +44,25 @@ class Problem:
     claim: str | None = None
     lines: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", _writable(self.message))
+        object.__setattr__(self, "lines", [_writable(line) for line in self.lines])
+
     @property
     def fatal(self) -> bool:
         return self.kind != "slow"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a lesson's kernel sent as a measurement or a verdict; nothing about ``data`` is certain.
+
+    kind: MEASUREMENT or VERDICT. cell: id of the cell that sent it.
+    """
+
+    kind: str
+    cell: str | None
+    data: object
 
 
 def audit(notebook: NotebookNode, stderr: str, budget: float) -> list[Problem]:
@@ -69,39 +87,67 @@ def audit(notebook: NotebookNode, stderr: str, budget: float) -> list[Problem]:
     return problems + [problem for problem in _tracebacks(stderr, None) if problem.lines[-1] not in shown]
 
 
-def measurements(notebook: NotebookNode) -> dict[str, list[float]]:
-    """Return the values recorded for each claim id, in order."""
+def measurements(records: Iterable[Record]) -> tuple[dict[str, list[float]], list[Problem]]:
+    """Return the values recorded for each claim id, in order, and a problem for each record that is not one."""
     values: dict[str, list[float]] = {}
-    for cell in notebook.cells:
-        for record in _records(cell, MEASUREMENT):
-            values.setdefault(record["claim"], []).append(record["value"])
-    return values
+    problems = []
+    for record in records:
+        if record.kind != MEASUREMENT:
+            continue
+        match record.data:
+            case {"claim": str(claim), "value": int() | float() as value} if _is_finite(value):
+                values.setdefault(claim, []).append(float(value))
+            case other:
+                message = f"a measurement is {_short(other)}, expected a claim and a finite value"
+                problems.append(Problem("claim", message, record.cell))
+    return values, problems
 
 
-def exercise_problems(notebook: NotebookNode, solved: bool) -> list[Problem]:
+def exercise_problems(cells: Sequence[NotebookNode], records: Iterable[Record], solved: bool) -> list[Problem]:
     """Check that every exercise has a verdict: passed if it was solved, not passed otherwise."""
     problems: list[Problem] = []
     waiting: list[str] = []  # id of the exercise cell that still waits for its verdict; at most one
-    for cell in notebook.cells:
+    verdicts: dict[str | None, list[Record]] = {}
+    for record in records:
+        if record.kind == VERDICT:
+            verdicts.setdefault(record.cell, []).append(record)
+    for cell in cells:
         if "exercise" in cell.metadata.get("tags", []):
             problems += [Problem("exercise", "no verdict follows this exercise", id) for id in waiting]
             waiting = [cell.id]
-        for record in _records(cell, VERDICT):
-            waiting = []
-            if record["passed"] != solved:
-                state = "fails with its solution" if solved else "passes without a solution"
-                problems.append(
-                    Problem("exercise", f"exercise {record['exercise']!r} {state}: {record['text']}", cell.id)
-                )
+        for record in verdicts.get(cell.id, []):
+            match record.data:
+                case {"exercise": str(exercise), "passed": bool(passed), "text": str(text)}:
+                    waiting = []
+                    if passed != solved:
+                        state = "fails with its solution" if solved else "passes without a solution"
+                        problems.append(Problem("exercise", f"exercise {exercise!r} {state}: {text}", cell.id))
+                case other:
+                    message = f"a verdict is {_short(other)}, expected an exercise, whether it passed, and a text"
+                    problems.append(Problem("exercise", message, cell.id))
     return problems + [Problem("exercise", "no verdict follows this exercise", id) for id in waiting]
+
+
+def _writable(text: str) -> str:
+    """Return the text without lone surrogates, which no encoding has, and not longer than a person reads."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
 def last_lines(text: str) -> list[str]:
     return strip_ansi(text).splitlines()[-LAST_LINES:]
 
 
-def _records(cell: NotebookNode, kind: str) -> Iterator[dict[str, Any]]:
-    return (output.data[kind] for output in cell.get("outputs", []) if kind in output.get("data", {}))
+def _is_finite(value: float) -> bool:
+    try:
+        return not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False
+
+
+def _short(data: object) -> str:
+    text = repr(data)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _in_execution(cell: NotebookNode, budget: float) -> Iterator[Problem]:

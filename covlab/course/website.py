@@ -1,6 +1,5 @@
 """Build a static website of the executed lessons that works from a folder, without a network."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup
 
-from covlab.course.course_report import read_for_page
+from covlab.course.course_report import read_for_page, read_results
 from covlab.course.editions import Lesson, tags, write_notebook
 from covlab.course.prose import mathml_or_code
 
@@ -117,7 +116,10 @@ def website_complaints(website: Path) -> list[str]:
 
 
 def _require_fresh(results: Path, lessons: list[Lesson]) -> None:
-    last = json.loads(results.read_text(encoding="utf-8"))["lessons"] if results.exists() else []
+    try:
+        last = read_results(results)["lessons"]
+    except ValueError as error:
+        raise WebsiteError(str(error)) from error
     passed = {each["lesson"]: each["source_sha256"] for each in last if each["status"] == "passed"}
     stale = [lesson.name for lesson in lessons if passed.get(lesson.name) != lesson.digest]
     if stale:
