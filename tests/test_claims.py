@@ -118,7 +118,9 @@ def test_a_mistyped_parameter_stops_the_run_before_it_begins(tmp_path: Path) -> 
         ("`0.7` and $x_{0.5}$ and torch 2.13.0\n\n$$\n0.1\n$$\n\n    0.2\n\n```\n0.3\n```", []),
         ('<span data-quoted="the log">train 0.000000 val 1.921642</span>', []),
         ('<div data-quoted="the log">\n\n| a |\n|---|\n| 2.5 |\n\n</div>', []),
-        ("4 times in 90 s", []),
+        ("93 % and 7% of it, <span data-claim='06.r'>12</span> %", [("93", None), ("7", None), ("12", "06.r")]),
+        ("by a factor of 12, or a factor of 2.5", [("2.5", None), ("12", None)]),
+        ("4 times in 90 s, below 1e-5", []),
     ],
 )
 def test_numbers_that_prose_must_answer_for(markdown: str, expected: list[tuple[str, str | None]]) -> None:

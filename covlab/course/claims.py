@@ -72,7 +72,7 @@ def prose_complaints(stated: Iterable[Stated], claims: dict[str, Claim]) -> list
         text, claim = number.text, number.claim
         if claim is None:
             wrong = (
-                f"the decimal {text} has no marker: wrap it in "
+                f"the number {text} has no marker: wrap it in "
                 f'<span data-claim="…">{text}</span>, or data-quoted="source"'
             )
         elif claim not in claims:

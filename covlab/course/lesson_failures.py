@@ -3,6 +3,9 @@
 papermill knows one kind of failure: an error among the outputs of a cell. But widgets keep errors in their state,
 threads and child processes write theirs to stderr, `sys.exit(0)` ends a notebook early and counts as success, a
 progress bar may stay at 0 %, and a picture may have no text for a reader who cannot see it.
+
+What is not found: the exit code of a program that the lesson starts with `Popen`, `os.system` or `multiprocessing`
+and does not look at, unless it prints a traceback.
 """
 
 import math
@@ -11,11 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 
 from covlab.course import MEASUREMENT, VERDICT, WIDGET_ERROR
+from covlab.course.lesson_kernel import HIDDEN
 from covlab.course.prose import render
 
 TRACEBACK = "Traceback (most recent call last)"
@@ -24,6 +28,14 @@ TRACEBACK = "Traceback (most recent call last)"
 KERNEL_ENDS = re.compile(r'ipykernel/kernelbase\.py", line \d+, in process_control')
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
+# rich's traceback, in a frame.
+FRAMED_TRACEBACK = re.compile(r"╭─+ Traceback \(most recent call last\)")
+# numpy's warnings that a number is no longer one, and asyncio's that something was never run to its end.
+LOST_NUMBER = re.compile(
+    r"RuntimeWarning: (invalid value|divide by zero|overflow) encountered|RuntimeWarning: (Mean of empty|All-NaN|.*NaN)"
+)
+UNFINISHED = re.compile(r"RuntimeWarning: coroutine .* was never awaited|Task was destroyed but it is pending")
+PICTURES = ["img", "svg", "canvas"]
 LAST_LINES = 12
 LONGEST = 2000  # characters of a message, and of a line of output
 # A progress bar: tqdm's "40%|████" or rich's "━━━━╸    40%".
@@ -84,7 +96,7 @@ def audit(notebook: NotebookNode, stderr: str, budget: float) -> list[Problem]:
         problems += _in_widget(widget, owners.get(model))
 
     shown = "\n".join(line for problem in problems for line in problem.lines)
-    return problems + [problem for problem in _tracebacks(stderr, None) if problem.lines[-1] not in shown]
+    return problems + [problem for problem in _on_stderr(stderr, None) if problem.lines[-1] not in shown]
 
 
 def measurements(records: Iterable[Record]) -> tuple[dict[str, list[float]], list[Problem]]:
@@ -170,13 +182,18 @@ def _in_outputs(outputs: Sequence[Mapping[str, Any]], cell: str | None) -> Itera
         name: "".join(output["text"] for output in outputs if output.get("name") == name)
         for name in ("stdout", "stderr")
     }
-    yield from _tracebacks(streams["stderr"], cell)
+    yield from _on_stderr(streams["stderr"], cell)
     texts = list(streams.values())
     for data in (output.get("data", {}) for output in outputs):
         texts.append(data.get("text/plain", ""))
         if "text/html" in data:
-            texts.append(BeautifulSoup(data["text/html"], "html.parser").text)
+            text = BeautifulSoup(data["text/html"], "html.parser").text
+            texts.append(text)
             yield from _pictures(data["text/html"], cell)
+            if FRAMED_TRACEBACK.search(text):
+                yield Problem("error", "an output shows a traceback", cell, lines=last_lines(text))
+        elif "text/markdown" in data:
+            yield from _pictures(render(data["text/markdown"]), cell)
         elif any(kind.startswith("image/") for kind in data):
             yield Problem(
                 "alt", "a picture without alternative text; show it with covlab.plots.show(figure, alt)", cell
@@ -209,8 +226,34 @@ def _in_widget(widget: Mapping[str, Any], cell: str | None) -> Iterator[Problem]
 
 
 def _pictures(html: str, cell: str | None) -> Iterator[Problem]:
-    if any(not str(image.get("alt", "")).strip() for image in BeautifulSoup(html, "html.parser")("img")):
-        yield Problem("alt", "an <img> without alternative text", cell)
+    """Yield a problem for each kind of picture that has no words for a reader who cannot see it."""
+    page = BeautifulSoup(html, "html.parser")
+    for name in PICTURES:
+        if not all(map(_has_words, page(name))):
+            yield Problem("alt", f"an <{name}> without alternative text", cell)
+
+
+def _has_words(picture: Tag) -> bool:
+    if picture.find_parent(PICTURES):  # the outer one has the words
+        return True
+    if picture.get("aria-hidden") == "true" or picture.get("role") == "presentation":
+        return picture.name != "img"
+    named = [picture.get(key) for key in ("alt", "aria-label", "aria-labelledby")]
+    if picture.name == "svg":
+        named += [title.text for title in picture(["title", "desc"])]
+    elif picture.name == "canvas":
+        named.append(picture.text)
+    return any(str(words or "").strip() for words in named)
+
+
+def _on_stderr(text: str, cell: str | None) -> Iterator[Problem]:
+    """Yield a problem for every traceback, every failure that the kernel reports, and some warnings."""
+    yield from _tracebacks(text, cell)
+    for line in dict.fromkeys(strip_ansi(text).splitlines()):
+        if line.startswith(HIDDEN):
+            yield Problem("stderr", line.removeprefix(HIDDEN), cell, lines=[line])
+        elif LOST_NUMBER.search(line) or UNFINISHED.search(line):
+            yield Problem("stderr", f"stderr has a warning: {line.strip()}", cell, lines=[line])
 
 
 def _tracebacks(text: str, cell: str | None) -> Iterator[Problem]:

@@ -42,9 +42,9 @@ from covlab.course.lesson_processes import MARK, adopt_orphans, end_with_parent,
 # How long to wait for outputs after a cell has ended. nbclient's four seconds are too short on a busy machine: it
 # silently drops outputs that come later.
 OUTPUT_SECONDS = 60
-# How long a kernel has to end by itself after the last cell; jupyter_client's five seconds are too short on a busy
-# machine, and what a thread would still say is lost.
-SHUTDOWN_SECONDS = 60.0
+# How long a kernel has to end by itself after the last cell; half of it, until it gets a SIGTERM. jupyter_client's five
+# seconds are too short on a busy machine: what a thread would still say is lost.
+SHUTDOWN_SECONDS = 30.0
 LARGEST = 8_000_000  # characters of output of one cell, and of one message; the course's own cells stay below 500 000
 
 

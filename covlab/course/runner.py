@@ -138,8 +138,6 @@ class Run:
             due = claims_of(self.lesson.name, self.profile, claims)
             complaints = measurement_complaints(due, claims, self.measured, self.profile)
             found += invalid + [Problem("claim", text, claim=claim) for claim, text in complaints]
-        if not self.scratch.is_dir():
-            found.append(Problem("error", "the lesson removed its working directory"))
         return found
 
 
@@ -192,12 +190,12 @@ def run_all(
             if not run.ended:
                 message = "never began: stopped from outside" if run.status == "waiting" else "stopped from outside"
                 run.conclude(claims, "interrupted", Problem("error", message, run.cell))
-                kill_marked(run.mark)
         on_change(runs)
     finally:
         for process in active:
             process.end()
         for run in runs:
+            kill_marked(run.mark)  # an interrupt may come before a new process is in ``active``
             if not run.ended:
                 run.conclude(claims, "interrupted", Problem("error", "the runner failed before the lesson ended"))
 
