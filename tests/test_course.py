@@ -287,7 +287,7 @@ source = {source!r}
         write_lesson(tmp_path, source.stem, begin.format(source=str(source)) + code)
     write_lesson(tmp_path, "99_good", MEASURES.replace("01.r", "99.r").format(value=4))
     (tmp_path / "lessons/claims.toml").write_text('["99.r"]\nvalue = 4\ntolerance = 0.5\nreason = "exact"\n')
-    done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path), "--jobs", "2"])
+    done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
     assert done.exit_code == 1, done.output
     results = json.loads((tmp_path / "build/course/results.json").read_text())
     *hostile, good = results["lessons"]

@@ -54,6 +54,20 @@ TRAPS: dict[str, tuple[list[str] | None, str, str]] = {
         "widget",
         "an explorer shows TypeError: 'NoneType' object is not callable",
     ),
+    "error_in_an_output_widget_that_is_cleared": (
+        [
+            """
+        import ipywidgets
+        from IPython.display import display
+        out = ipywidgets.Output()
+        display(out)
+        with out:
+            {}["cleared"]
+        out.clear_output()"""
+        ],
+        "widget",
+        "the lesson cleared KeyError: 'cleared'",
+    ),
     "traceback_on_stderr": (
         [
             """
@@ -191,6 +205,27 @@ SPECIAL = {
     "exercise_without_verdict": [EXERCISE, SOLUTION],
     "exercise_that_fails_with_its_solution": [EXERCISE, SOLUTION.replace("42", "41"), CHECK],
 }
+# Failures that Python and IPython keep to themselves -> what the runner says of each.
+HIDDEN = {
+    """
+    import logging
+    logging.getLogger("train").error("the loss is gone")""": "the logger 'train' has the ERROR the loss is gone",
+    """
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(lambda: {}["future"])""": "nobody asked for: KeyError: 'future'",
+    """
+    import subprocess
+    subprocess.run(["false"])
+    None""": "the program ['false'] ended with exit code 1",
+    """
+    import numpy
+    numpy.array([0.0]) / 0""": "RuntimeWarning: invalid value encountered in divide",
+    """
+    async def never(): pass
+    never()
+    None""": "coroutine 'never' was never awaited",
+}
 HARMLESS = {
     "lesson": """
     import sys, time, traceback, threading, ipywidgets
@@ -211,7 +246,19 @@ HARMLESS = {
     from covlab.widgets import LossWeightsExplorer
     explorer = LossWeightsExplorer()
     explorer.state = {"lam_cov": 0.0}  # refused, which is no error
-    explorer.show()""",
+    explorer.show()
+    import logging, subprocess
+    from concurrent.futures import ThreadPoolExecutor
+    logging.warning("not an error")
+    assert subprocess.run(["false"]).returncode == 1
+    with ThreadPoolExecutor(1) as executor:
+        assert isinstance(executor.submit(lambda: [][0]).exception(), IndexError)
+    out = ipywidgets.Output()
+    display(out)
+    with out:
+        print("cleared")
+    out.clear_output()
+    !true""",
     # ipykernel's control thread may flush the outputs after its main thread closed their channel; here it always does.
     "kernel_closes_early": """
     import atexit, threading, time
@@ -275,6 +322,25 @@ def test_a_widget_error_names_the_cell_that_shows_the_widget(runs: dict[str, Run
         assert problem.lines
 
 
+def test_what_python_and_ipython_hide_is_found(tmp_path: Path) -> None:
+    cells = ["# %%\n" + dedent(code) for code in HIDDEN]
+    run = Run(read_lesson(write_lesson(tmp_path, "01_hides", *cells)), tmp_path / "out")
+    run_all([run], {})
+    messages = [problem.message for problem in run.problems]
+    assert run.status == "failed"
+    for words in HIDDEN.values():
+        assert any(words in message for message in messages), (words, messages)
+    assert len(messages) == len(HIDDEN), messages
+
+
+@pytest.mark.parametrize("cell", ["!false", "%%capture\n1 / 0"])
+def test_a_failure_inside_a_magic_fails_its_cell(tmp_path: Path, cell: str) -> None:
+    run = Run(read_lesson(write_lesson(tmp_path, "01_magic", f"# %%\n{cell}")), tmp_path / "out")
+    run_all([run], {})
+    assert run.status == "failed"
+    assert run.problems[0].message.startswith(("CalledProcessError", "ZeroDivisionError"))
+
+
 def test_a_student_edition_must_leave_every_exercise_open(tmp_path: Path) -> None:
     lesson = read_lesson(write_lesson(tmp_path, "01_open", EXERCISE, SOLUTION, CHECK))
     given_away = read_lesson(write_lesson(tmp_path, "02_solved", EXERCISE.replace("None", "42"), SOLUTION, CHECK))
@@ -296,6 +362,28 @@ def test_pictures_in_markdown_need_words_too() -> None:
     cell = nbformat.v4.new_markdown_cell
     notebook = nbformat.v4.new_notebook(cells=[cell("![a line](a.png)"), cell("![](b.png)"), cell('<img src="c.png">')])
     assert [each.kind for each in audit(notebook, "", 90)] == ["alt", "alt"]
+
+
+@pytest.mark.parametrize(
+    "kind, data, problem",
+    [
+        ("text/html", "<svg><path d='M0 0'/></svg>", "alt"),
+        ("text/html", "<svg><title>a line</title><path d='M0 0'/></svg>", None),
+        ("text/html", "<svg aria-label='a line'><svg></svg></svg><svg aria-hidden='true'></svg>", None),
+        ("text/html", "<canvas></canvas>", "alt"),
+        ("text/html", "<canvas>a line</canvas>", None),
+        ("text/markdown", "![](data:image/png;base64,AA==)", "alt"),
+        ("text/markdown", "![a line](data:image/png;base64,AA==)", None),
+        ("image/svg+xml", "<svg></svg>", "alt"),
+        ("text/html", "<pre>╭──── <b>Traceback</b> (most recent call last) ────╮\n│ 1 │\nKeyError: 1</pre>", "error"),
+        ("text/html", "<pre>Traceback (most recent call last)</pre>", None),
+    ],
+)
+def test_what_an_output_shows_is_looked_at(kind: str, data: str, problem: str | None) -> None:
+    output = nbformat.v4.new_output("display_data", data={kind: data})
+    cell = nbformat.v4.new_code_cell("1", execution_count=1, outputs=[output])
+    found = audit(nbformat.v4.new_notebook(cells=[cell]), "", 90)
+    assert [each.kind for each in found] == ([problem] if problem else [])
 
 
 NUMBERS = st.floats() | st.integers() | st.booleans() | st.just(10**400)
@@ -323,9 +411,11 @@ def test_what_is_no_verdict_solves_no_exercise(data: object, solved: bool) -> No
         nbformat.v4.new_code_cell("check()", id="2"),
     ]
     problems = exercise_problems(cells, [Record(VERDICT, "2", data)], solved)
-    valid = isinstance(data, dict) and data.get("passed") is solved
-    valid = valid and isinstance(data.get("exercise"), str) and isinstance(data.get("text"), str)
-    assert bool(problems) != valid
+    match data:
+        case {"exercise": str(), "passed": bool(passed), "text": str()}:
+            assert bool(problems) == (passed != solved)
+        case _:
+            assert problems
 
 
 @pytest.mark.slow

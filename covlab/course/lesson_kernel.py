@@ -2,9 +2,9 @@
 
     python -m covlab.course.lesson_kernel -f connection.json
 
-A failure is a line on stderr that begins with HIDDEN: an exception inside `%%capture`, a message logged as an error,
-an exception of a `concurrent.futures.Future` that nobody asked for, and `subprocess.run` of a program that fails where
-the lesson does not look at `returncode`.
+A failure is a line on stderr that begins with HIDDEN: a message logged as an error, an exception of a
+`concurrent.futures.Future` that nobody asked for, and `subprocess.run` of a program that fails where the lesson does
+not look at `returncode`.
 """
 
 import atexit
@@ -34,26 +34,9 @@ def main() -> None:
     _watch_programs(tell)
     if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]  # as ipykernel_launcher does: a lesson's own files must not hide a library
-    from ipykernel.kernelapp import IPKernelApp
+    from ipykernel.kernelapp import launch_new_instance
 
-    application = IPKernelApp.instance()
-    application.initialize()
-    _watch_cells(application.shell, tell)
-    application.start()
-
-
-def _watch_cells(shell: Any, tell: Any) -> None:
-    """Report a failed cell inside a cell: `%%capture` runs one, and hides its traceback."""
-    running: list[None] = []
-
-    def ended(result: Any) -> None:
-        running.pop()
-        if running and not result.success:
-            error = result.error_before_exec or result.error_in_exec
-            tell(f"a cell that another cell runs raised {type(error).__name__}: {error}")
-
-    shell.events.register("pre_run_cell", lambda info: running.append(None))
-    shell.events.register("post_run_cell", ended)
+    launch_new_instance()
 
 
 def _watch_logging(tell: Any) -> None:

@@ -2,9 +2,9 @@
 
     python -m covlab.course.notebook_process < job.json
 
-The job is a dictionary: input, output, folder (paths), parameters, budget (seconds of the lesson), and runner (the
-process that gave the job, and waits for it). Events go to stdout, one JSON object per line. The kernel has no access
-to this channel, so a lesson cannot forge, cut or delete what is written there:
+The job is a dictionary: input, output, folder, sockets (paths), parameters, budget (seconds of the lesson), and runner
+(the process that gave the job, and waits for it). Events go to stdout, one JSON object per line. The kernel has no
+access to this channel, so a lesson cannot forge, cut or delete what is written there:
 
     {"cell": id}                              a cell starts
     {"record": kind, "cell": id, "data": …}   the kernel sent a measurement or a verdict
@@ -49,15 +49,26 @@ LARGEST = 8_000_000  # characters of output of one cell, and of one message; the
 
 
 class ThisPython(AsyncKernelManager):
-    """Start every kernel with the interpreter that runs this module.
+    """Start every kernel with the interpreter that runs this module, and talk to it through files.
 
-    Otherwise a kernelspec named python3 in the user's home directory would win, and it may start another Python.
+    Otherwise a kernelspec named python3 in the user's home directory would win, and it may start another Python. A TCP
+    port that is free when a manager chooses it may be taken when its kernel starts, seconds later on a busy machine.
     """
+
+    sockets: str  # where the files are, relative to the lesson's folder: the system limits the length of their path
 
     @property
     def kernel_spec(self) -> KernelSpec:
         command = [sys.executable, "-m", "covlab.course.lesson_kernel", "-f", "{connection_file}"]
         return KernelSpec(**get_kernel_dict() | {"argv": command})
+
+    @default("transport")
+    def _transport(self) -> str:
+        return "tcp" if sys.platform == "win32" else "ipc"
+
+    @default("ip")
+    def _ip(self) -> str:
+        return "127.0.0.1" if sys.platform == "win32" else self.sockets
 
     @default("shutdown_wait_time")
     def _shutdown_wait_time(self) -> float:
@@ -122,6 +133,7 @@ papermill_engines.register("covlab", Engine)
 def run(job: dict, tell: Any) -> None:
     """Execute the job's notebook, save its outputs even if it fails, and tell how it ended."""
     started = time.monotonic()
+    ThisPython.sockets = job["sockets"]
     output = Path(job["output"])
 
     def seconds_allowed(cell: NotebookNode) -> float:

@@ -269,6 +269,7 @@ class _Process:
             "input": str(source),
             "output": str(run.executed),
             "folder": str(run.scratch),
+            "sockets": os.path.relpath(run.logs / "kernel", run.scratch),
             "parameters": run.overrides,
             "budget": run.allowed,
             "runner": os.getpid(),
@@ -279,9 +280,9 @@ class _Process:
         environment.setdefault("OMP_NUM_THREADS", "1")
         environment[student_record.VARIABLE] = ""  # do not change the student's progress file
         environment[MARK] = run.mark
-        self.stderr = tempfile.TemporaryFile("a+b")
+        self.stderr = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - `end` closes it
         # In a new session, Ctrl-C reaches only the runner, which then stops the lessons.
-        self.process = subprocess.Popen(
+        self.process: Any = subprocess.Popen(
             [sys.executable, "-m", "covlab.course.notebook_process"],
             env=environment,
             stdin=subprocess.PIPE,
