@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-LONGEST = 200_000  # characters of a text or an attribute
+LONGEST = 200_000  # characters of a text
 # What XML 1.0 forbids: control characters, lone surrogates, U+FFFE and U+FFFF. A carriage return would come back as a
 # line feed.
 FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -53,8 +53,13 @@ def write(element: ElementTree.Element, path: Path | str) -> None:
     ElementTree.ElementTree(element).write(path, encoding="utf-8", xml_declaration=True)
 
 
+def shortened(text: str) -> str:
+    """Return the text, or of a text that nobody reads to its end the beginning and the end."""
+    if len(text) <= LONGEST:
+        return text
+    left_out = len(text) - LONGEST
+    return f"{text[: LONGEST // 2]}\n… {left_out} characters left out …\n{text[-LONGEST // 2 :]}"
+
+
 def _printable(text: str) -> str:
-    if len(text) > LONGEST:
-        left_out = len(text) - LONGEST
-        text = f"{text[: LONGEST // 2]}\n… {left_out} characters left out …\n{text[-LONGEST // 2 :]}"
-    return FORBIDDEN.sub("", text)
+    return FORBIDDEN.sub("", shortened(text))

@@ -276,3 +276,22 @@ def test_check_shows_the_spread_and_proposes_without_applying(tmp_path: Path) ->
     assert tomllib.loads((tmp_path / "build/check/claims.toml").read_text()) == {
         "01.r": {"value": 4.015, "tolerance": 0.03, "reason": "twice the largest deviation over 4 seeds"}
     }
+
+
+def test_check_that_measured_nothing_proposes_nothing(tmp_path: Path) -> None:
+    course_with_claim(tmp_path, PROSE, "# %%\n1 / seed")
+    done = CliRunner().invoke(main, ["course", "check", "--root", str(tmp_path), "--seeds", "1", "--update"])
+    assert done.exit_code == 1
+    assert "proposed" not in done.output.replace("none is proposed", "")
+    assert not (tmp_path / "build/check/claims.toml").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"lessons": 5}', '{"lessons": [5], "passed": true}'])
+def test_damaged_results_are_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+    course_with_claim(tmp_path, PROSE, MEASURES)
+    (tmp_path / "build/course").mkdir(parents=True)
+    (tmp_path / "build/course/results.json").write_text(text)
+    for command in ("report", "site"):
+        done = CliRunner().invoke(main, ["course", command, "--root", str(tmp_path)])
+        assert done.exit_code == 1
+        assert "results.json is damaged" in done.output

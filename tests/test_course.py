@@ -15,8 +15,11 @@ import nbformat
 import psutil
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from toys import CHECK, EXERCISE, HEADER, PARAMETERS, SOLUTION, TITLE, write_lesson
 
+from covlab import junit
 from covlab.cli.main import main
 from covlab.course import workspace
 from covlab.course.claims import read_claims
@@ -300,6 +303,22 @@ source = {source!r}
         assert lesson["status"] in ("failed", "kernel died"), name
         assert suite.get("failures") == "1", name
     assert sum(path.stat().st_size for path in (tmp_path / "build/course").rglob("*")) < 30_000_000
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=6) | st.sampled_from(
+    ["\x00", "\x1b[31m", "\ud800", "\udfff\ud800", "\ufffe\uffff", "]]>", "<!--", "&#0;", "x" * 3_000_000]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT, ANY_TEXT)
+def test_junit_is_well_formed_and_short_whatever_was_said(tmp_path: Path, *texts: str) -> None:
+    name, case, kind, message, text, time = texts
+    cases = [junit.Case(case, (kind, message, text)), junit.Case(case, skipped=message, output=text)]
+    junit.write(junit.suite(name, cases, time=time), tmp_path / "junit.xml")
+    suite = xml.parse(tmp_path / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), len(suite)) == ("2", "1", 2)
+    assert (tmp_path / "junit.xml").stat().st_size < 20_000_000
 
 
 def test_runner_without_lessons_is_an_error_that_names_the_folder(tmp_path: Path) -> None:

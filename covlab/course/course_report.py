@@ -147,7 +147,8 @@ def notebook_html(path: Path) -> str:
 def read_for_page(path: Path) -> nbformat.NotebookNode:
     """Read an executed notebook and keep the outputs that a page can show without scripts.
 
-    A widget appears as the HTML in its output or as the picture next to it; a measurement or verdict as its text.
+    A widget appears as the HTML in its output or as the picture next to it; a measurement or verdict as its text. Of a
+    long text only the beginning and the end appear.
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
@@ -162,4 +163,9 @@ def read_for_page(path: Path) -> nbformat.NotebookNode:
             for _, data in bundles:
                 for kind in {MEASUREMENT, VERDICT, VIEW} & data.keys():
                     del data[kind]
+                if "text/plain" in data:
+                    data["text/plain"] = junit.shortened(data["text/plain"])
+            for output in cell.outputs:
+                if output.output_type == "stream":
+                    output.text = junit.shortened(output.text)
     return notebook

@@ -92,6 +92,7 @@ class TellingClient(PapermillNotebookClient):
     """Tell of records and exceptions when they arrive, because a lesson may clear its outputs; limit their size."""
 
     tell: Any
+    errors = 0  # how many exceptions were told; one is enough to fail the lesson
     written = 0  # characters of output of this cell
     left_out: str | None = None  # the last cell whose outputs became too large
 
@@ -104,7 +105,9 @@ class TellingClient(PapermillNotebookClient):
                 content["evalue"] = _clipped(content["evalue"])
                 content["traceback"] = [_clipped(line) for line in content["traceback"][-100:]]
                 text = "\n".join(content["traceback"])
-                self.tell(hidden=content["ename"], cell=cell.id, message=content["evalue"], text=text)
+                if self.errors < 100:
+                    self.errors += 1
+                    self.tell(hidden=content["ename"], cell=cell.id, message=content["evalue"], text=text)
             size = _size(content) + sum(map(len, msg.get("buffers") or []))
             if kind in ("stream", "display_data", "execute_result"):
                 size += self.written
