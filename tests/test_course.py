@@ -267,7 +267,7 @@ HOSTILE = {
     "the folder of the run": ("shutil.rmtree('../..')", "FileNotFoundError"),
     "the process that runs it": ("os.kill(os.getppid(), 9)", "ended with code -9"),
     "a broken widget": ("display({VIEW: 'x', 'text/plain': ''}, raw=True)", "its results cannot be checked"),
-    "HTML that is a number": ("display({'text/html': 5}, raw=True)", "its results cannot be checked"),
+    "HTML that is a number": ("display({'text/html': 5}, raw=True)", "Error: "),
     "its source, and a message that no encoding has": (
         "os.remove(source); raise ValueError('\\ud800\\x00\\ufffe' + 'x' * 3_000_000)",
         "ValueError: ",

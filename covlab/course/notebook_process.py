@@ -165,7 +165,7 @@ def run(job: dict, tell: Any) -> None:
         status, message, text = "timed out", "stopped at its time limit", _printed(output)
     except DeadKernelError:
         status, message, text = "kernel died", "the kernel died", _printed(output)
-    except (OSError, ValueError) as error:  # the notebook cannot be written
+    except Exception as error:  # noqa: BLE001 - such as a notebook that cannot be written
         status, message, text = "failed", f"{type(error).__name__}: {error}", traceback.format_exc()
     digest = hashlib.sha256(output.read_bytes()).hexdigest() if output.exists() else None
     tell(status=status, message=message, text=text, digest=digest)

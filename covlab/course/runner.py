@@ -281,20 +281,21 @@ class _Process:
         environment[student_record.VARIABLE] = ""  # do not change the student's progress file
         environment[MARK] = run.mark
         self.stderr = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - `end` closes it
-        # In a new session, Ctrl-C reaches only the runner, which then stops the lessons.
-        self.process: Any = subprocess.Popen(
-            [sys.executable, "-m", "covlab.course.notebook_process"],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.stderr,
-            start_new_session=True,
-        )
+        with tempfile.TemporaryFile() as given:
+            given.write(json.dumps(job).encode())
+            given.seek(0)
+            # In a new session, Ctrl-C reaches only the runner, which then stops the lessons.
+            self.process: Any = subprocess.Popen(
+                [sys.executable, "-m", "covlab.course.notebook_process"],
+                env=environment,
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=self.stderr,
+                start_new_session=True,
+            )
         run.status = "running"
         self.listener = threading.Thread(target=self._listen, daemon=True)
         self.listener.start()
-        with suppress(OSError), self.process.stdin as channel:  # OSError: it has ended; its exit code shows that
-            channel.write(json.dumps(job).encode())
 
     def _listen(self) -> None:
         for line in self.process.stdout:
