@@ -118,7 +118,9 @@ def test_a_mistyped_parameter_stops_the_run_before_it_begins(tmp_path: Path) -> 
         ("`0.7` and $x_{0.5}$ and torch 2.13.0\n\n$$\n0.1\n$$\n\n    0.2\n\n```\n0.3\n```", []),
         ('<span data-quoted="the log">train 0.000000 val 1.921642</span>', []),
         ('<div data-quoted="the log">\n\n| a |\n|---|\n| 2.5 |\n\n</div>', []),
-        ("4 times in 90 s", []),
+        ("93 % and 7% of it, <span data-claim='06.r'>12</span> %", [("93", None), ("7", None), ("12", "06.r")]),
+        ("by a factor of 12, or a factor of 2.5", [("2.5", None), ("12", None)]),
+        ("4 times in 90 s, below 1e-5", []),
     ],
 )
 def test_numbers_that_prose_must_answer_for(markdown: str, expected: list[tuple[str, str | None]]) -> None:
@@ -274,3 +276,22 @@ def test_check_shows_the_spread_and_proposes_without_applying(tmp_path: Path) ->
     assert tomllib.loads((tmp_path / "build/check/claims.toml").read_text()) == {
         "01.r": {"value": 4.015, "tolerance": 0.03, "reason": "twice the largest deviation over 4 seeds"}
     }
+
+
+def test_check_that_measured_nothing_proposes_nothing(tmp_path: Path) -> None:
+    course_with_claim(tmp_path, PROSE, "# %%\n1 / seed")
+    done = CliRunner().invoke(main, ["course", "check", "--root", str(tmp_path), "--seeds", "1", "--update"])
+    assert done.exit_code == 1
+    assert "proposed" not in done.output.replace("none is proposed", "")
+    assert not (tmp_path / "build/check/claims.toml").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"lessons": 5}', '{"lessons": [5], "passed": true}'])
+def test_damaged_results_are_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+    course_with_claim(tmp_path, PROSE, MEASURES)
+    (tmp_path / "build/course").mkdir(parents=True)
+    (tmp_path / "build/course/results.json").write_text(text)
+    for command in ("report", "site"):
+        done = CliRunner().invoke(main, ["course", command, "--root", str(tmp_path)])
+        assert done.exit_code == 1
+        assert "results.json is damaged" in done.output

@@ -15,8 +15,11 @@ import nbformat
 import psutil
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from toys import CHECK, EXERCISE, HEADER, PARAMETERS, SOLUTION, TITLE, write_lesson
 
+from covlab import junit
 from covlab.cli.main import main
 from covlab.course import workspace
 from covlab.course.claims import read_claims
@@ -216,6 +219,108 @@ def test_the_report_is_one_page_that_fetches_nothing(tmp_path: Path) -> None:
     assert "<mfrac>" in page
 
 
+MEASURES = "# %%\nimport covlab.course\ncovlab.course.measure('01.r', {value})"
+WAITS = """# %%
+import time
+from pathlib import Path
+(Path({folder!r}) / "{mine}").touch()
+while not (Path({folder!r}) / "{other}").exists():
+    time.sleep(0.05)"""
+
+
+def test_of_two_runs_at_once_each_has_its_own_result(tmp_path: Path) -> None:
+    for mine, other, value in (("a", "b", 4), ("b", "a", 5)):
+        (tmp_path / mine).mkdir()
+        waits = WAITS.format(folder=str(tmp_path), mine=f"{mine}.here", other=f"{other}.here")
+        write_lesson(tmp_path / mine, "01_toy", waits, MEASURES.format(value=value), waits)
+        (tmp_path / mine / "lessons/claims.toml").write_text('["01.r"]\nvalue = 4\ntolerance = 0.5\nreason = "exact"\n')
+        (tmp_path / mine / "build").symlink_to(tmp_path / "build")
+    (tmp_path / "build").mkdir()
+    processes = [running(tmp_path / name) for name in ("a", "b")]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 1], outputs
+    assert "measured 5" in outputs[1]
+    results = json.loads((tmp_path / "build/course/results.json").read_text())
+    [shown] = xml.parse(tmp_path / "build/course/junit.xml").getroot()
+    assert results["passed"] == (shown.get("failures") == "0") == (results["claims"][0]["measured"] == [4])
+    executed = (tmp_path / "build/course/01_toy.ipynb").read_text()
+    assert ("measured 01.r = 4" in executed) == results["passed"]
+
+
+def test_a_run_that_fails_to_begin_leaves_the_last_results(tmp_path: Path) -> None:
+    write_lesson(tmp_path, "01_toy", TITLE)
+    assert CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)]).exit_code == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "build/course").rglob("*") if path.is_file()}
+    assert CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path), "-p", "sead", "1"]).exit_code == 1
+    assert {path: path.read_bytes() for path in (tmp_path / "build/course").rglob("*") if path.is_file()} == before
+
+
+# What a lesson does to the runner -> what its only finding says.
+HOSTILE = {
+    "a measurement that is text": ("display({MEASUREMENT: 'four'}, raw=True)", "a measurement is 'four'"),
+    "a wrong measurement of another lesson": ("measure('99.r', 5)", "claim 99.r is 4 ± 0.5, measured 5"),
+    "a wrong measurement that is cleared": (
+        "measure('99.r', 5); IPython.display.clear_output()",
+        "claim 99.r is 4 ± 0.5, measured 5",
+    ),
+    "its working directory": ("shutil.rmtree(os.getcwd())", "FileNotFoundError"),
+    "the folder of the run": ("shutil.rmtree('../..')", "FileNotFoundError"),
+    "the process that runs it": ("os.kill(os.getppid(), 9)", "ended with code -9"),
+    "a broken widget": ("display({VIEW: 'x', 'text/plain': ''}, raw=True)", "its results cannot be checked"),
+    "HTML that is a number": ("display({'text/html': 5}, raw=True)", "Error: "),
+    "its source, and a long message that XML cannot hold": (
+        "os.remove(source); raise ValueError('\\x00\\ufffe' + 'x' * 3_000_000)",
+        "ValueError: ",
+    ),
+    "its events": ('os.write(1, b\'{"status": "passed"}\\n\'); os._exit(0)', "the kernel died"),
+    "long outputs": ("for _ in range(9): print('x' * 1_000_000)", "the outputs are longer than 8000000 characters"),
+}
+
+
+def test_no_lesson_takes_the_course_down(tmp_path: Path) -> None:
+    begin = """# %%
+import os, shutil, IPython.display
+from IPython.display import display
+from covlab.course import MEASUREMENT, measure
+VIEW = "application/vnd.jupyter.widget-view+json"
+source = {source!r}
+"""
+    for number, (code, _) in enumerate(HOSTILE.values(), 10):
+        source = tmp_path / "lessons" / f"{number}_toy.py"
+        write_lesson(tmp_path, source.stem, begin.format(source=str(source)) + code)
+    write_lesson(tmp_path, "99_good", MEASURES.replace("01.r", "99.r").format(value=4))
+    (tmp_path / "lessons/claims.toml").write_text('["99.r"]\nvalue = 4\ntolerance = 0.5\nreason = "exact"\n')
+    done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
+    assert done.exit_code == 1, done.output
+    results = json.loads((tmp_path / "build/course/results.json").read_text())
+    *hostile, good = results["lessons"]
+    assert good["status"] == "passed"
+    assert len(hostile) == len(HOSTILE)
+    suites = xml.parse(tmp_path / "build/course/junit.xml").getroot()
+    for lesson, suite, (name, (_, words)) in zip(hostile, suites, HOSTILE.items(), strict=False):
+        [finding] = lesson["findings"]
+        assert words in finding["message"], name
+        assert lesson["status"] in ("failed", "kernel died"), name
+        assert suite.get("failures") == "1", name
+    assert sum(path.stat().st_size for path in (tmp_path / "build/course").rglob("*")) < 30_000_000
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=6) | st.sampled_from(
+    ["\x00", "\x1b[31m", "\ud800", "\udfff\ud800", "\ufffe\uffff", "]]>", "<!--", "&#0;", "x" * 3_000_000]
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.tuples(*[ANY_TEXT] * 6))
+def test_junit_is_well_formed_and_short_whatever_was_said(tmp_path: Path, texts: tuple[str, ...]) -> None:
+    name, case, kind, message, text, time = texts
+    cases = [junit.Case(case, (kind, message, text)), junit.Case(case, skipped=message, output=text)]
+    junit.write(junit.suite(name, cases, time=time), tmp_path / "junit.xml")
+    suite = xml.parse(tmp_path / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), len(suite)) == ("2", "1", 2)
+    assert (tmp_path / "junit.xml").stat().st_size < 20_000_000
+
+
 def test_runner_without_lessons_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
     assert done.exit_code == 2
@@ -238,49 +343,103 @@ def test_every_lesson_has_one_thread(tmp_path: Path) -> None:
     assert all('"1\\n"' in run.executed.read_text() for run in runs)
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_leaves_a_report_and_no_process(tmp_path: Path, stop: signal.Signals) -> None:
-    write_lesson(tmp_path, "01_good", TITLE)
-    write_lesson(
-        tmp_path,
-        "02_long",
-        TITLE,
-        "# %%\nimport os, time\nwith open('pid', 'w') as file: file.write(str(os.getpid()))\ntime.sleep(600)",
-    )
-    write_lesson(tmp_path, "03_waits", TITLE)
+def running(root: Path, *options: str) -> subprocess.Popen:
+    """Start `covlab course run` as a process of its own."""
     # Handle SIGINT even where these tests run in the background and inherit an ignored SIGINT.
     heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "covlab", "course", "run", "--root", str(tmp_path)],
+    return subprocess.Popen(
+        [sys.executable, "-m", "covlab", "course", "run", "--root", str(root), *options],
         preexec_fn=heard,  # noqa: PLW1509 - one thread
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    pid = tmp_path / "build/course/scratch/02_long/pid"
-    while process.poll() is None and not (pid.exists() and pid.read_text()):
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> str:
+    """Return the text of a file that a lesson writes."""
+    while process.poll() is None and not (path.exists() and path.read_text()):
         time.sleep(0.05)
-    process.send_signal(stop)
-    assert process.wait(30) == 130
+    return path.read_text()
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def wait_until_dead(pids: list[int]) -> None:
+    while any(map(alive, pids)):  # a process that never ends fails the test by its hanging
+        time.sleep(0.05)
+
+
+# A lesson with a child in its own session, and one without an environment whose parent has ended.
+LONG = """# %%
+import os, subprocess, sys, time
+from pathlib import Path
+folder = Path({folder!r})
+here = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+away = subprocess.Popen(
+    ["sleep", "600"], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+)
+orphan = subprocess.run(
+    ["env", "-i", "/bin/sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"], capture_output=True, text=True
+)
+pids = [os.getpid(), os.getppid(), here.pid, away.pid, int(orphan.stdout)]
+(folder / "new").write_text(" ".join(map(str, pids)))
+(folder / "new").rename(folder / "pids")
+{end}"""
+
+
+@pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_run_that_is_stopped_leaves_a_report_and_no_process(tmp_path: Path, stop: str) -> None:
+    write_lesson(tmp_path, "01_good", TITLE)
+    write_lesson(tmp_path, "02_long", TITLE, LONG.format(folder=str(tmp_path), end="time.sleep(600)"))
+    write_lesson(tmp_path, "03_waits", TITLE)
+    process = running(tmp_path)
+    pids = wait_for(tmp_path / "pids", process)
+    process.send_signal(getattr(signal, stop))
+    assert process.wait() == 130
     results = json.loads((tmp_path / "build/course/results.json").read_text())
     assert [entry["status"] for entry in results["lessons"]] == ["passed", "interrupted", "interrupted"]
     assert "never began" in (tmp_path / "build/course/index.html").read_text()
-    assert not alive(int(pid.read_text()))
+    assert [pid for pid in map(int, pids.split()) if alive(pid)] == []
+    assert [path.name for path in (tmp_path / "build").glob(".*")] in ([], [".course.lock"])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends a process with its parent")
+def test_a_killed_runner_leaves_no_process_and_the_next_run_removes_its_folder(tmp_path: Path) -> None:
+    write_lesson(tmp_path, "01_long", TITLE, LONG.format(folder=str(tmp_path), end="time.sleep(600)"))
+    process = running(tmp_path)
+    pids = wait_for(tmp_path / "pids", process)
+    process.kill()
+    wait_until_dead([int(pid) for pid in pids.split()])
+    assert len(list((tmp_path / "build").glob(".course-*"))) == 2  # a folder and its lock
+    write_lesson(tmp_path, "01_long", TITLE)
+    assert CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)]).exit_code == 0
+    assert list((tmp_path / "build").glob(".course-*")) == []
+
+
+@pytest.mark.parametrize("end", ["", "os._exit(1)", "os.kill(os.getppid(), 9); time.sleep(600)"])
+def test_no_process_outlives_its_lesson(tmp_path: Path, end: str) -> None:
+    run = Run(read_lesson(write_lesson(tmp_path, "01_toy", LONG.format(folder=str(tmp_path), end=end))), tmp_path)
+    run_all([run], {})
+    assert run.failed == bool(end)
+    *pids, orphan = map(int, (tmp_path / "pids").read_text().split())
+    assert not any(map(alive, pids))
+    if "getppid" in end:  # nothing finds a process without an environment whose parents were all killed
+        psutil.Process(orphan).kill()
+    wait_until_dead([orphan])
 
 
 @pytest.mark.slow
 def test_a_process_that_ignores_its_limit_is_killed_with_its_kernel(tmp_path: Path) -> None:
     # The lesson stops the process that keeps its time.
-    stop = (
-        "# %%\nimport os, signal, time\nwith open('pid', 'w') as file: file.write(str(os.getpid()))\n"
-        "os.kill(os.getppid(), signal.SIGSTOP); time.sleep(600)"
-    )
+    stop = LONG.format(folder=str(tmp_path), end="os.kill(os.getppid(), 19); time.sleep(600)")
     run = Run(read_lesson(write_lesson(tmp_path, "01_stuck", TITLE, stop)), tmp_path / "out", budget=3)
     run_all([run], {})
     assert run.status == "timed out"
     assert run.seconds < 3 * 3 + GRACE + 5
-    assert not alive(int((run.scratch / "pid").read_text()))
-
-
-def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    assert not any(map(alive, map(int, (tmp_path / "pids").read_text().split())))
 
 
 @pytest.mark.slow

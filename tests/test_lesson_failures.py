@@ -1,16 +1,20 @@
 """Lessons that papermill runs with exit code 0 although they fail: our runner must report them, and say why."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from toys import CHECK, EXERCISE, SOLUTION, TITLE, write_lesson
 
+from covlab.course import MEASUREMENT, VERDICT
 from covlab.course.editions import read_lesson
-from covlab.course.lesson_failures import audit
+from covlab.course.lesson_failures import Record, audit, exercise_problems, measurements
 from covlab.course.runner import Run, run_all
 
 # name -> (cells, kind of the finding, words of its message)
@@ -49,6 +53,20 @@ TRAPS: dict[str, tuple[list[str] | None, str, str]] = {
         ],
         "widget",
         "an explorer shows TypeError: 'NoneType' object is not callable",
+    ),
+    "error_in_an_output_widget_that_is_cleared": (
+        [
+            """
+        import ipywidgets
+        from IPython.display import display
+        out = ipywidgets.Output()
+        display(out)
+        with out:
+            {}["cleared"]
+        out.clear_output()"""
+        ],
+        "widget",
+        "the lesson cleared KeyError: 'cleared'",
     ),
     "traceback_on_stderr": (
         [
@@ -187,6 +205,27 @@ SPECIAL = {
     "exercise_without_verdict": [EXERCISE, SOLUTION],
     "exercise_that_fails_with_its_solution": [EXERCISE, SOLUTION.replace("42", "41"), CHECK],
 }
+# Failures that Python and IPython keep to themselves -> what the runner says of each.
+HIDDEN = {
+    """
+    import logging
+    logging.getLogger("train").error("the loss is gone")""": "the logger 'train' has the ERROR the loss is gone",
+    """
+    from concurrent.futures import ThreadPoolExecutor
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(lambda: {}["future"])""": "nobody asked for: KeyError: 'future'",
+    """
+    import subprocess
+    subprocess.run(["false"])
+    None""": "the program ['false'] ended with exit code 1",
+    """
+    import numpy
+    numpy.array([0.0]) / 0""": "RuntimeWarning: invalid value encountered in divide",
+    """
+    async def never(): pass
+    never()
+    None""": "coroutine 'never' was never awaited",
+}
 HARMLESS = {
     "lesson": """
     import sys, time, traceback, threading, ipywidgets
@@ -207,7 +246,19 @@ HARMLESS = {
     from covlab.widgets import LossWeightsExplorer
     explorer = LossWeightsExplorer()
     explorer.state = {"lam_cov": 0.0}  # refused, which is no error
-    explorer.show()""",
+    explorer.show()
+    import logging, subprocess
+    from concurrent.futures import ThreadPoolExecutor
+    logging.warning("not an error")
+    assert subprocess.run(["false"]).returncode == 1
+    with ThreadPoolExecutor(1) as executor:
+        assert isinstance(executor.submit(lambda: [][0]).exception(), IndexError)
+    out = ipywidgets.Output()
+    display(out)
+    with out:
+        print("cleared")
+    out.clear_output()
+    !true""",
     # ipykernel's control thread may flush the outputs after its main thread closed their channel; here it always does.
     "kernel_closes_early": """
     import atexit, threading, time
@@ -248,7 +299,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 @pytest.mark.parametrize("name", TRAPS)
 def test_trap_fails_although_papermill_passes(runs: dict[str, Run], name: str) -> None:
     run, (_, kind, words) = runs[name], TRAPS[name]
-    closing = json.loads((run.scratch / "events.jsonl").read_text().splitlines()[-1])
+    closing = json.loads((run.logs / "events.jsonl").read_text().splitlines()[-1])
     assert closing["status"] == "passed"
     assert run.status == "failed"
     assert [each.kind for each in run.problems] == [kind] * len(run.problems)
@@ -261,7 +312,7 @@ def test_a_harmless_lesson_that_looks_like_a_trap_passes(runs: dict[str, Run], n
 
 
 def test_the_kernel_that_ends_badly_says_so_on_stderr(runs: dict[str, Run]) -> None:
-    assert "Socket operation on non-socket" in (runs["kernel_closes_early"].scratch / "stderr.txt").read_text()
+    assert "Socket operation on non-socket" in (runs["kernel_closes_early"].logs / "stderr.txt").read_text()
 
 
 def test_a_widget_error_names_the_cell_that_shows_the_widget(runs: dict[str, Run]) -> None:
@@ -269,6 +320,25 @@ def test_a_widget_error_names_the_cell_that_shows_the_widget(runs: dict[str, Run
         [problem] = runs[name].problems
         assert runs[name].location(problem).endswith(":17")
         assert problem.lines
+
+
+def test_what_python_and_ipython_hide_is_found(tmp_path: Path) -> None:
+    cells = ["# %%\n" + dedent(code) for code in HIDDEN]
+    run = Run(read_lesson(write_lesson(tmp_path, "01_hides", *cells)), tmp_path / "out")
+    run_all([run], {})
+    messages = [problem.message for problem in run.problems]
+    assert run.status == "failed"
+    for words in HIDDEN.values():
+        assert any(words in message for message in messages), (words, messages)
+    assert len(messages) == len(HIDDEN), messages
+
+
+@pytest.mark.parametrize("cell", ["!false", "%%capture\n1 / 0"])
+def test_a_failure_inside_a_magic_fails_its_cell(tmp_path: Path, cell: str) -> None:
+    run = Run(read_lesson(write_lesson(tmp_path, "01_magic", f"# %%\n{cell}")), tmp_path / "out")
+    run_all([run], {})
+    assert run.status == "failed"
+    assert run.problems[0].message.startswith(("CalledProcessError", "ZeroDivisionError"))
 
 
 def test_a_student_edition_must_leave_every_exercise_open(tmp_path: Path) -> None:
@@ -292,6 +362,60 @@ def test_pictures_in_markdown_need_words_too() -> None:
     cell = nbformat.v4.new_markdown_cell
     notebook = nbformat.v4.new_notebook(cells=[cell("![a line](a.png)"), cell("![](b.png)"), cell('<img src="c.png">')])
     assert [each.kind for each in audit(notebook, "", 90)] == ["alt", "alt"]
+
+
+@pytest.mark.parametrize(
+    "kind, data, problem",
+    [
+        ("text/html", "<svg><path d='M0 0'/></svg>", "alt"),
+        ("text/html", "<svg><title>a line</title><path d='M0 0'/></svg>", None),
+        ("text/html", "<svg aria-label='a line'><svg></svg></svg><svg aria-hidden='true'></svg>", None),
+        ("text/html", "<canvas></canvas>", "alt"),
+        ("text/html", "<canvas>a line</canvas>", None),
+        ("text/markdown", "![](data:image/png;base64,AA==)", "alt"),
+        ("text/markdown", "![a line](data:image/png;base64,AA==)", None),
+        ("image/svg+xml", "<svg></svg>", "alt"),
+        ("text/html", "<pre>╭──── <b>Traceback</b> (most recent call last) ────╮\n│ 1 │\nKeyError: 1</pre>", "error"),
+        ("text/html", "<pre>Traceback (most recent call last)</pre>", None),
+    ],
+)
+def test_what_an_output_shows_is_looked_at(kind: str, data: str, problem: str | None) -> None:
+    output = nbformat.v4.new_output("display_data", data={kind: data})
+    cell = nbformat.v4.new_code_cell("1", execution_count=1, outputs=[output])
+    found = audit(nbformat.v4.new_notebook(cells=[cell]), "", 90)
+    assert [each.kind for each in found] == ([problem] if problem else [])
+
+
+NUMBERS = st.floats() | st.integers() | st.booleans() | st.just(10**400)
+ANYTHING = st.recursive(
+    st.none() | NUMBERS | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["claim", "value", "exercise", "passed", "text", "x"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.lists(ANYTHING, max_size=3))
+def test_what_is_no_measurement_is_a_problem_and_no_number(sent: list[object]) -> None:
+    measured, problems = measurements([Record(MEASUREMENT, "1", data) for data in sent])
+    assert sum(map(len, measured.values())) + len(problems) == len(sent)
+    assert all(isinstance(value, float) and math.isfinite(value) for values in measured.values() for value in values)
+
+
+@given(ANYTHING, st.booleans())
+def test_what_is_no_verdict_solves_no_exercise(data: object, solved: bool) -> None:
+    cells = [
+        nbformat.v4.new_code_cell("answer = None", id="1", metadata={"tags": ["exercise"]}),
+        nbformat.v4.new_code_cell("check()", id="2"),
+    ]
+    problems = exercise_problems(cells, [Record(VERDICT, "2", data)], solved)
+    match data:
+        case {"exercise": str(), "passed": bool(passed), "text": str()}:
+            assert bool(problems) == (passed != solved)
+        case _:
+            assert problems
 
 
 @pytest.mark.slow

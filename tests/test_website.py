@@ -9,6 +9,8 @@ from toys import CHECK, EXERCISE, SOLUTION, write_lesson
 
 from covlab.cli.main import main
 from covlab.course.editions import read_lessons
+from covlab.course.harmless_html import harmless
+from covlab.course.page_dangers import page_dangers
 from covlab.course.website import WebsiteError, build_website, website_complaints
 
 PICTURE = """# %%
@@ -59,14 +61,16 @@ def test_a_lesson_that_changed_since_it_ran_gets_no_site(root: Path, tmp_path: P
         build_website(tmp_path, read_lessons(tmp_path))
 
 
+DATA = "data:image/png;base64,AA=="
+
+
 @pytest.mark.parametrize(
     "html, complaint",
     [
         ('<a href="b.html">', "broken link b.html"),
         ('<a href="#there">', "no such anchor"),
         ('<a href="a.html#there">', "no such anchor"),
-        ('<img src="data:image/png;base64,AA==">', "without alternative text"),
-        ('<script src="https://example.org/x.js">', "would fetch https://example.org/x.js"),
+        (f'<img src="{DATA}">', "without alternative text"),
         ('<link href="//example.org/x.css">', "would fetch"),
         ('<a href="https://example.org/">', None),
         ('<p id="here"><a href="a.html#here">', None),
@@ -77,3 +81,114 @@ def test_what_is_wrong_with_a_page_is_found(tmp_path: Path, html: str, complaint
     found = website_complaints(tmp_path)
     assert len(found) == (complaint is not None)
     assert complaint is None or complaint in found[0]
+
+
+# Each is a way in which browsers fetch something from elsewhere, or run what no theme brought.
+ATTACKS = [
+    "<script src=https://x.org/x.js></script>",
+    "<script src=//x.org/x.js></script>",
+    "<script src='\\\\x.org/x.js'></script>",
+    "<script src='data:text/javascript,alert(1)'></script>",
+    "<script src='a.js'></script>",
+    "<script>fetch('https://x.org')</script>",
+    "<script>new WebSocket('wss://x.org')</script>",
+    "<script>new XMLHttpRequest().open('GET', '/')</script>",
+    "<script type=module>import 'https://x.org/x.js'</script>",
+    "<script>window['fe' + 'tch']('//x' + '.org')</script>",
+    "<script type=importmap>{}</script>",
+    "<SCRIPT>1</SCRIPT>",
+    "<svg><script>alert(1)</script></svg>",
+    "<svg><script href='https://x.org/x.js'/></svg>",
+    "<svg><use href='https://x.org/x.svg#a'/></svg>",
+    "<svg><use xlink:href='data:image/svg+xml,x#a'/></svg>",
+    "<svg><image href='https://x.org/x.png'/></svg>",
+    "<svg><feImage xlink:href='//x.org/x.png'/></svg>",
+    "<svg><rect fill='url(https://x.org/x.svg#a)'/></svg>",
+    "<svg><a><animate attributeName=href values='javascript:alert(1)'/></a></svg>",
+    "<svg><foreignObject><img alt=x src=x onerror=alert(1)></foreignObject></svg>",
+    "<svg/onload=alert(1)>",
+    "<img alt=x src=https://x.org/x.png>",
+    "<img alt=x src=HTTPS:x.org>",
+    "<img alt=x src='h&#116;tps://x.org/x.png'>",
+    "<img alt=x src=' \n//x.org/x.png'>",
+    "<img alt=x srcset='data:image/png;base64,AA== 1x, https://x.org/x.png 2x'>",
+    "<img alt=x src='data:image/png;base64,AA==' onerror=alert(1)>",
+    "<img alt=x src='data:text/html,x'>",
+    "<!--><img alt=x src=https://x.org/x.png>-->",
+    "<noscript><img alt=x src=https://x.org/x.png></noscript>",
+    "<picture><source srcset=https://x.org/x.png></picture>",
+    "<video src=https://x.org/x.mp4></video>",
+    "<video poster=https://x.org/x.png></video>",
+    "<audio><source src=//x.org/x.mp3></audio>",
+    "<video><track src=https://x.org/x.vtt></video>",
+    "<input type=image src=https://x.org/x.png>",
+    "<body background=https://x.org/x.png>",
+    "<table background=//x.org/x.png></table>",
+    "<iframe src=https://x.org></iframe>",
+    "<iframe srcdoc='<script>alert(1)</script>'></iframe>",
+    "<object data=https://x.org/x.swf></object>",
+    "<embed src=https://x.org/x.swf>",
+    "<base href=https://x.org/>",
+    "<link rel=stylesheet href=https://x.org/x.css>",
+    "<link rel=preload imagesrcset='https://x.org/x.png 1x'>",
+    "<link rel=stylesheet href='data:text/css,@import url(//x.org)'>",
+    "<meta http-equiv=refresh content='0;url=https://x.org'>",
+    "<meta http-equiv=' Refresh ' content='0'>",
+    "<style>@import 'https://x.org/x.css';</style>",
+    "<style>@\\69mport url(//x.org/x.css);</style>",
+    "<style>p { background: u\\72l('https://x.org/x.png') }</style>",
+    "<style>@font-face { src: url(//x.org/x.woff) }</style>",
+    "<style>@media print { p { background: image-set('https://x.org/x.png' 1x) } }</style>",
+    "<p style='background: url(https://x.org/x.png)'>",
+    "<p style='background: URL( //x.org/x.png )'>",
+    "<p style='background:/**/url(h\\ttps://x.org/x.png)'>",
+    "<p style='background: url(&#104;ttps://x.org/x.png)'>",
+    "<p onmouseover=alert(1)>",
+    "<p ONCLICK='alert(1)'>",
+    "<a href='javascript:alert(1)'>",
+    "<a href=' java\nscript:alert(1)'>",
+    "<a href='java&Tab;script&colon;alert(1)'>",
+    "<a href='data:text/html,<script>alert(1)</script>'>",
+    "<a href='vbscript:x'>",
+    "<a href='https://x.org' ping='https://y.org'>",
+    "<form action='https://x.org'><button formaction='javascript:alert(1)'>",
+    "<math><a xlink:href='javascript:alert(1)'>x</a></math>",
+]
+
+
+@pytest.mark.parametrize("html", ATTACKS)
+def test_neither_site_nor_report_fetches_or_runs_anything(html: str) -> None:
+    assert page_dangers(html)
+    assert page_dangers(harmless(html)) == []
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        f"<img alt='a line' src='{DATA}' style='max-width: 100%'>",
+        f"<p style='color: #123; background: url({DATA})'>",
+        "<style>p { margin: 0 } @media print { p { color: red } }</style>",
+        "<a href='https://x.org/a?b=c#d'>a</a><a href='mailto:a@x.org'>b</a><a href='#c'>c</a>",
+        "<svg viewBox='0 0 1 1'><title>a line</title><path fill='url(#shade)' d='M0 0L1 1'/><use href='#p'/></svg>",
+        "<math><mfrac><mi>a</mi><mi>b</mi></mfrac></math><table><tr><td style='text-align: left'>1</td></tr></table>",
+        "<p>url(https://x.org) <code>&lt;script src=https://x.org&gt;</code> onclick=x</p>",
+        "<script type='application/json'>{}</script><form action='search.html'></form>",
+    ],
+)
+def test_what_is_harmless_is_no_danger(html: str) -> None:
+    assert page_dangers(html) == []
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        f'<img alt="a line" src="{DATA}" style="max-width: 100%;">',
+        '<a href="https://x.org/a?b=c#d">a</a><a href="05_next.ipynb">b</a>',
+        '<div style="border-left: 4px solid #009E73; padding: .2em .9em;"><b>✓ solved</b></div>',
+        '<math display="block"><mover accent="true"><mi>R</mi><mo stretchy="false">^</mo></mover></math>',
+        '<svg viewBox="0 0 1 1" role="img" aria-label="a line"><path d="M0 0L1 1" stroke="red"></path></svg>',
+        '<table><caption>NMSE</caption><tbody><tr><td style="text-align: right;">1</td></tr></tbody></table>',
+    ],
+)
+def test_tables_formulas_and_pictures_stay_as_they_are(html: str) -> None:
+    assert harmless(html) == html

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,7 @@ def run(
     edition: str,
 ) -> None:
     """Run lessons and check all their claims; the report is in build/course/."""
+    from covlab.course.results_folder import replacing
     from covlab.course.runner import Run
 
     folder = root / "build" / ("course" if edition == "instructor" else "student")
@@ -111,7 +113,11 @@ def run(
         runs = [Run(lesson, folder, overrides, budget, edition) for lesson in lessons]
     for lesson in lessons:
         editions.write_notebook(lesson.instructor, root / "build" / "instructor" / f"{lesson.name}.ipynb")
-    results = _execute(runs, claims, folder, jobs)
+    with refusals(OSError), replacing(folder) as new:
+        for each in runs:
+            each.folder = new.resolve()
+        results = _execute(runs, claims, folder, new, jobs)
+    _show_problems(runs)
     passed = sum(each.status == "passed" for each in runs)
     click.echo(f"{passed} of {len(runs)} lessons passed in {results['seconds']:.0f} s: {folder / 'index.html'}")
     _leave(runs)
@@ -136,18 +142,20 @@ def check(
 ) -> None:
     """Run lessons with several seeds and show the spread of each claim's measurements."""
     from covlab.course.claims import as_toml, proposal
+    from covlab.course.results_folder import replacing
     from covlab.course.runner import Run
 
-    folder = root / "build" / "check"
-    runs = [
-        Run(lesson, folder / f"seed{seed}", {"seed": seed}, budget)
-        for lesson in lessons
-        if "seed" in lesson.parameters
-        for seed in range(seeds)
-    ]
-    if not runs:
+    lessons = [lesson for lesson in lessons if "seed" in lesson.parameters]
+    if not lessons:
         raise click.ClickException("none of these lessons has a parameter 'seed'")
-    results = _execute(runs, claims, folder, jobs)
+    folder = root / "build" / "check"
+    with refusals(OSError), replacing(folder) as new:
+        runs = [Run(lesson, new / f"seed{seed}", {"seed": seed}, budget) for lesson in lessons for seed in range(seeds)]
+        results = _execute(runs, claims, folder, new, jobs)
+        proposed = [as_toml(proposal(claims[row["claim"]], row["measured"])) for row in results["claims"]]
+        if update and proposed:
+            (new / "claims.toml").write_text("\n".join(proposed), encoding="utf-8")
+    _show_problems(runs)
     for row in results["claims"]:
         low, high = min(row["measured"]), max(row["measured"])
         verdict = "holds" if row["holds"] else "DOES NOT HOLD"
@@ -155,11 +163,11 @@ def check(
             f"{row['claim']}: {row['value']:g} ± {row['tolerance']:g}, measured {low:.4g} … {high:.4g} "
             f"over {len(row['measured'])} values: {verdict}"
         )
-    if update:
+    if update and proposed:
         path = folder / "claims.toml"
-        proposed = [as_toml(proposal(claims[row["claim"]], row["measured"])) for row in results["claims"]]
-        path.write_text("\n".join(proposed), encoding="utf-8")
         click.echo(f"proposed claims: {path}; compare them with lessons/claims.toml and copy those that you trust")
+    elif update:
+        click.echo("no claim was measured, so none is proposed")
     _leave(runs)
 
 
@@ -167,10 +175,11 @@ def check(
 @root_option
 def report(root: Path) -> None:
     """Show the results of the last run of the course again."""
+    from covlab.course.course_report import read_results
+
     path = root / "build" / "course" / "results.json"
-    if not path.exists():
-        raise click.ClickException(f"{path} does not exist: run `covlab course run` first")
-    results = json.loads(path.read_text(encoding="utf-8"))
+    with refusals(ValueError):
+        results = read_results(path)
     for lesson in results["lessons"]:
         click.echo(f"{lesson['lesson']:<36} {lesson['status']:<12} {lesson['seconds']:6.1f} s")
         for problem in lesson["findings"]:
@@ -276,30 +285,45 @@ def band(update: bool, seeds: int) -> None:
         )
 
 
-def _execute(runs: "list[Run]", claims: dict[str, Claim], folder: Path, jobs: int) -> dict[str, Any]:
-    """Run the lessons with a live display, write the report, print the problems, and return the results."""
-    from covlab.course.course_report import write_report
+def _execute(runs: "list[Run]", claims: dict[str, Claim], last: Path, new: Path, jobs: int) -> dict[str, Any]:
+    """Run the lessons with a live display, write the report, and return the results.
+
+    last: the folder with the results of the last run. new: the folder for these.
+    """
+    from covlab.course.course_report import read_results, write_report
     from covlab.course.live_table import live_table
     from covlab.course.runner import run_all
 
-    last = folder / "results.json"
-    before = json.loads(last.read_text(encoding="utf-8"))["lessons"] if last.exists() else []
-    expected = {each["lesson"]: each["seconds"] for each in before if each["status"] == "passed"}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a canceled job leaves a report, like Ctrl-C
-    console, began = Console(), time.monotonic()
+    expected: dict[str, float] = {}
+    with suppress(ValueError):  # there are no results yet, or they are damaged
+        before = read_results(last / "results.json")["lessons"]
+        expected = {each["lesson"]: each["seconds"] for each in before if each["status"] == "passed"}
+    for name in ("SIGTERM", "SIGHUP"):  # a canceled job, or a closed terminal, leaves a report, like Ctrl-C
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, signal.default_int_handler)
+    began = time.monotonic()
     # provenance imports torch, which takes seconds, so it runs in a second thread while the first lesson starts.
-    with ThreadPoolExecutor(1) as executor, live_table(console, expected) as progress:
+    # OSError: the terminal is closed, or nobody reads the pipe; the lessons go on, and the results are kept.
+    with ThreadPoolExecutor(1) as executor, suppress(OSError), live_table(Console(), expected) as progress:
         environment = executor.submit(provenance)
-        run_all(runs, claims, jobs=jobs, on_change=progress)
-    results = write_report(runs, claims, folder, time.monotonic() - began, environment.result())
+
+        def show(runs: "list[Run]") -> None:
+            with suppress(OSError):
+                progress(runs)
+
+        run_all(runs, claims, jobs=jobs, on_change=show)
+    return write_report(runs, claims, new, time.monotonic() - began, environment.result())
+
+
+def _show_problems(runs: "list[Run]") -> None:
     # Runs with several seeds find the same problems in the prose. Print each of them once.
     problems = {(each.location(problem), problem.message): problem for each in runs for problem in each.problems}
-    show = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    show = partial(Console().print, markup=False, highlight=False, soft_wrap=True)
     for (location, message), problem in problems.items():
         show(f"\n{location}: {problem.kind}: {message}", style="red" if problem.fatal else "yellow")
         if problem.lines:
             show("\n".join(problem.lines))
-    return results
 
 
 def _leave(runs: "list[Run]") -> None:

@@ -32,6 +32,9 @@ class Claim:
     reason: str
     profile: str | None = None
 
+    def applies_to(self, profile: str) -> bool:
+        return self.profile in (None, profile)
+
     def holds(self, measured: float) -> bool:
         # A value exactly at the limit must not fail because of a rounding error.
         return abs(measured - self.value) <= self.tolerance * (1 + 1e-9) + 1e-12
@@ -59,9 +62,7 @@ def read_claims(root: Path) -> dict[str, Claim]:
 
 def claims_of(lesson: str, profile: str, claims: dict[str, Claim]) -> list[Claim]:
     """Return the claims that a lesson must measure with this profile: their ids begin with its number."""
-    return [
-        claim for claim in claims.values() if claim.id.startswith(f"{lesson[:2]}.") and claim.profile in (None, profile)
-    ]
+    return [claim for claim in claims.values() if claim.id.startswith(f"{lesson[:2]}.") and claim.applies_to(profile)]
 
 
 def prose_complaints(stated: Iterable[Stated], claims: dict[str, Claim]) -> list[tuple[str | None, str]]:
@@ -71,7 +72,7 @@ def prose_complaints(stated: Iterable[Stated], claims: dict[str, Claim]) -> list
         text, claim = number.text, number.claim
         if claim is None:
             wrong = (
-                f"the decimal {text} has no marker: wrap it in "
+                f"the number {text} has no marker: wrap it in "
                 f'<span data-claim="…">{text}</span>, or data-quoted="source"'
             )
         elif claim not in claims:
@@ -85,14 +86,19 @@ def prose_complaints(stated: Iterable[Stated], claims: dict[str, Claim]) -> list
 
 
 def measurement_complaints(
-    due: list[Claim], known: dict[str, Claim], measured: dict[str, list[float]]
+    due: list[Claim], known: dict[str, Claim], measured: dict[str, list[float]], profile: str = "cpu"
 ) -> list[tuple[str, str]]:
-    """Return (claim, what is wrong) for claims not measured or out of tolerance, and for unknown measurements."""
+    """Return (claim, what is wrong) for claims not measured or out of tolerance, and for unknown measurements.
+
+    due: the claims that must be measured. A claim that is not due, such as another lesson's, must also hold if it is
+    measured and applies to the profile.
+    """
     missing = [(claim.id, f"claim {claim.id} was never measured") for claim in due if claim.id not in measured]
+    judged = [known[name] for name in measured if name in known and known[name].applies_to(profile)]
     wrong = [
         (claim.id, f"claim {claim.id} is {claim.value:g} ± {claim.tolerance:g}, measured {value:.6g}")
-        for claim in due
-        for value in measured.get(claim.id, [])
+        for claim in judged
+        for value in measured[claim.id]
         if not claim.holds(value)
     ]
     unknown = [name for name in measured if name not in known]

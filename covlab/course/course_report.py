@@ -13,7 +13,8 @@ from pygments.formatters import HtmlFormatter
 from covlab import junit
 from covlab.course import MEASUREMENT, VERDICT
 from covlab.course.claims import Claim
-from covlab.course.lesson_failures import VIEW
+from covlab.course.harmless_html import harmless
+from covlab.course.lesson_failures import VIEW, Problem
 from covlab.course.prose import render
 from covlab.course.runner import Run
 
@@ -24,8 +25,13 @@ def write_report(runs: list[Run], claims: dict[str, Claim], folder: Path, second
     """Write results.json, junit.xml and index.html into ``folder``; return the results.
 
     seconds: wall-clock time of all runs together. environment: as covlab.course.environment.provenance returns it.
+    A lesson whose notebook cannot be shown fails here.
     """
-    measured = {claim: [value for run in runs for value in run.measured.get(claim, [])] for claim in claims}
+    notebooks = {run.lesson.name: _shown(run) for run in runs}
+    measured = {
+        claim.id: [value for run in runs if claim.applies_to(run.profile) for value in run.measured.get(claim.id, [])]
+        for claim in claims.values()
+    }
     results = {
         "passed": bool(runs) and all(run.status == "passed" for run in runs),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -46,10 +52,38 @@ def write_report(runs: list[Run], claims: dict[str, Claim], folder: Path, second
         ],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (folder / "index.html").write_text(page(results, notebooks), encoding="utf-8", errors="backslashreplace")
     junit.write(_junit(results), folder / "junit.xml")
-    (folder / "index.html").write_text(page(results, {run.lesson.name: run.executed for run in runs}), encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return results
+
+
+def read_results(path: Path) -> dict:
+    """Return the results of the last run. Raises ValueError if the file is not one that `write_report` wrote."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        complete = {"passed", "finished", "lessons", "claims"} <= results.keys() and all(
+            {"lesson", "status", "seconds", "source_sha256", "findings"} <= each.keys() for each in results["lessons"]
+        )
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}): run `covlab course run` first") from error
+    except (ValueError, AttributeError, TypeError):
+        complete = False
+    if not complete:
+        raise ValueError(f"{path} is damaged: run `covlab course run` again")
+    return results
+
+
+def _shown(run: Run) -> str | None:
+    """Return the executed notebook of a run as HTML, None if there is none; a run that cannot be shown fails."""
+    if not run.executed.exists():
+        return None
+    try:
+        return notebook_html(run.executed)
+    except Exception as error:  # noqa: BLE001 - a lesson's outputs may be anything, and the others are reported
+        run.problems.append(Problem("error", f"its notebook cannot be shown: {type(error).__name__}: {error}"))
+        run.status = "failed" if run.status == "passed" else run.status
+        return None
 
 
 def _lesson(run: Run) -> dict:
@@ -92,25 +126,29 @@ def _junit(results: dict) -> ElementTree.Element:
     return suites
 
 
-def page(results: dict, executed: dict[str, Path]) -> str:
+def page(results: dict, notebooks: dict[str, str | None]) -> str:
     """Return the report as one HTML page that needs no network, no script and no other file.
 
-    results: as written to results.json. executed: {lesson: its executed notebook, which may not exist}.
+    results: as written to results.json. notebooks: {lesson: its executed notebook as HTML, if there is one}.
     """
-    exporter = HTMLExporter(template_name="basic")
-    exporter.register_filter("markdown2html", render)
-    notebooks = {
-        name: exporter.from_notebook_node(read_for_page(path))[0] for name, path in executed.items() if path.exists()
-    }
     style = HtmlFormatter(style="default").get_style_defs(".highlight")
     template = Template(PAGE.read_text(encoding="utf-8"), autoescape=True, trim_blocks=True)
-    return template.render(results, notebooks=notebooks, code_style=style)
+    shown = {name: html for name, html in notebooks.items() if html is not None}
+    return template.render(results, notebooks=shown, code_style=style)
+
+
+def notebook_html(path: Path) -> str:
+    """Return an executed notebook as a piece of HTML that fetches and runs nothing."""
+    exporter = HTMLExporter(template_name="basic")
+    exporter.register_filter("markdown2html", render)
+    return harmless(exporter.from_notebook_node(read_for_page(path))[0])
 
 
 def read_for_page(path: Path) -> nbformat.NotebookNode:
     """Read an executed notebook and keep the outputs that a page can show without scripts.
 
-    A widget appears as the HTML in its output or as the picture next to it; a measurement or verdict as its text.
+    A widget appears as the HTML in its output or as the picture next to it; a measurement or verdict as its text. Of a
+    long text only the beginning and the end appear.
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
@@ -125,4 +163,9 @@ def read_for_page(path: Path) -> nbformat.NotebookNode:
             for _, data in bundles:
                 for kind in {MEASUREMENT, VERDICT, VIEW} & data.keys():
                     del data[kind]
+                if "text/plain" in data:
+                    data["text/plain"] = junit.shortened(data["text/plain"])
+            for output in cell.outputs:
+                if output.output_type == "stream":
+                    output.text = junit.shortened(output.text)
     return notebook

@@ -9,7 +9,9 @@ may take; at three times the budget it is stopped.
 """
 
 import hashlib
+import os
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,15 +40,20 @@ class UnknownLesson(LessonError):
 class Lesson:
     """One lesson, read from its source.
 
-    name: "06_the_scaling_bug". source: its path. digest: SHA-256 of the text, in hex. parameters: names and default
-    values. notebook: every cell, solutions included, with stable ids and no outputs.
+    name: "06_the_scaling_bug". source: its path. text: what the source said when it was read. parameters: names and
+    default values. notebook: every cell, solutions included, with stable ids and no outputs.
     """
 
     name: str
     source: Path
-    digest: str
+    text: str
     parameters: dict
     notebook: NotebookNode
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the text, in hex."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def budget(self) -> float:
@@ -67,13 +74,12 @@ class Lesson:
 
     def line_of(self, cell_id: str | None) -> int | None:
         """Return the line of the source where a cell's text begins; None if it is not a cell of this lesson."""
-        text = self.source.read_text(encoding="utf-8")
         for cell in self.notebook.cells:
             if cell.id == cell_id:
                 # A source has Markdown as comments, and code as it is, except for cells with magics.
                 start = cell.source if cell.cell_type == "code" else "# " + cell.source.partition("\n")[0]
-                found = text.find(start)
-                return text.count("\n", 0, found) + 1 if found >= 0 else None
+                found = self.text.find(start)
+                return self.text.count("\n", 0, found) + 1 if found >= 0 else None
         return None
 
 
@@ -101,7 +107,7 @@ def read_lesson(source: Path) -> Lesson:
             cell.metadata["jupyter"] = {"source_hidden": True}  # JupyterLab ignores the tag
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     nbformat.validate(notebook)
-    return Lesson(source.stem, source, hashlib.sha256(text.encode()).hexdigest(), parameters, notebook)
+    return Lesson(source.stem, source, text, parameters, notebook)
 
 
 def read_lessons(root: Path, only: tuple[str, ...] = ()) -> list[Lesson]:
@@ -123,8 +129,11 @@ def read_lessons(root: Path, only: tuple[str, ...] = ()) -> list[Lesson]:
 
 
 def write_notebook(notebook: NotebookNode, path: Path) -> None:
+    """Write a notebook, in one step: another run in the same clone may read the file, or write it too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, path, version=nbformat.NO_CONVERT)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".new", delete=False) as new:
+        nbformat.write(notebook, new, version=nbformat.NO_CONVERT)
+    os.replace(new.name, path)
 
 
 def write_student_editions(root: Path) -> list[str]:

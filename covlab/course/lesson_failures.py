@@ -3,18 +3,23 @@
 papermill knows one kind of failure: an error among the outputs of a cell. But widgets keep errors in their state,
 threads and child processes write theirs to stderr, `sys.exit(0)` ends a notebook early and counts as success, a
 progress bar may stay at 0 %, and a picture may have no text for a reader who cannot see it.
+
+What is not found: the exit code of a program that the lesson starts with `Popen`, `os.system` or `multiprocessing`
+and does not look at, unless it prints a traceback.
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 
 from covlab.course import MEASUREMENT, VERDICT, WIDGET_ERROR
+from covlab.course.lesson_kernel import HIDDEN
 from covlab.course.prose import render
 
 TRACEBACK = "Traceback (most recent call last)"
@@ -23,7 +28,16 @@ TRACEBACK = "Traceback (most recent call last)"
 KERNEL_ENDS = re.compile(r'ipykernel/kernelbase\.py", line \d+, in process_control')
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
+# rich's traceback, in a frame.
+FRAMED_TRACEBACK = re.compile(r"╭─+ Traceback \(most recent call last\)")
+# numpy's warnings that a number is no longer one, and asyncio's that something was never run to its end.
+LOST_NUMBER = re.compile(
+    r"RuntimeWarning: (invalid value|divide by zero|overflow) encountered|RuntimeWarning: (Mean of empty|All-NaN|.*NaN)"
+)
+UNFINISHED = re.compile(r"RuntimeWarning: coroutine .* was never awaited|Task was destroyed but it is pending")
+PICTURES = ["img", "svg", "canvas"]
 LAST_LINES = 12
+LONGEST = 2000  # characters of a message, and of a line of output
 # A progress bar: tqdm's "40%|████" or rich's "━━━━╸    40%".
 BAR = re.compile(r"(\d{1,3})%\|[^|\n]*\||[━╸╺][^\n%]*?(\d{1,3})%")
 
@@ -42,9 +56,25 @@ class Problem:
     claim: str | None = None
     lines: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", _writable(self.message))
+        object.__setattr__(self, "lines", [_writable(line) for line in self.lines])
+
     @property
     def fatal(self) -> bool:
         return self.kind != "slow"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a lesson's kernel sent as a measurement or a verdict; nothing about ``data`` is certain.
+
+    kind: MEASUREMENT or VERDICT. cell: id of the cell that sent it.
+    """
+
+    kind: str
+    cell: str | None
+    data: object
 
 
 def audit(notebook: NotebookNode, stderr: str, budget: float) -> list[Problem]:
@@ -66,42 +96,70 @@ def audit(notebook: NotebookNode, stderr: str, budget: float) -> list[Problem]:
         problems += _in_widget(widget, owners.get(model))
 
     shown = "\n".join(line for problem in problems for line in problem.lines)
-    return problems + [problem for problem in _tracebacks(stderr, None) if problem.lines[-1] not in shown]
+    return problems + [problem for problem in _on_stderr(stderr, None) if problem.lines[-1] not in shown]
 
 
-def measurements(notebook: NotebookNode) -> dict[str, list[float]]:
-    """Return the values recorded for each claim id, in order."""
+def measurements(records: Iterable[Record]) -> tuple[dict[str, list[float]], list[Problem]]:
+    """Return the values recorded for each claim id, in order, and a problem for each record that is not one."""
     values: dict[str, list[float]] = {}
-    for cell in notebook.cells:
-        for record in _records(cell, MEASUREMENT):
-            values.setdefault(record["claim"], []).append(record["value"])
-    return values
+    problems = []
+    for record in records:
+        if record.kind != MEASUREMENT:
+            continue
+        match record.data:
+            case {"claim": str(claim), "value": int() | float() as value} if _is_finite(value):
+                values.setdefault(claim, []).append(float(value))
+            case other:
+                message = f"a measurement is {_short(other)}, expected a claim and a finite value"
+                problems.append(Problem("claim", message, record.cell))
+    return values, problems
 
 
-def exercise_problems(notebook: NotebookNode, solved: bool) -> list[Problem]:
+def exercise_problems(cells: Sequence[NotebookNode], records: Iterable[Record], solved: bool) -> list[Problem]:
     """Check that every exercise has a verdict: passed if it was solved, not passed otherwise."""
     problems: list[Problem] = []
     waiting: list[str] = []  # id of the exercise cell that still waits for its verdict; at most one
-    for cell in notebook.cells:
+    verdicts: dict[str | None, list[Record]] = {}
+    for record in records:
+        if record.kind == VERDICT:
+            verdicts.setdefault(record.cell, []).append(record)
+    for cell in cells:
         if "exercise" in cell.metadata.get("tags", []):
             problems += [Problem("exercise", "no verdict follows this exercise", id) for id in waiting]
             waiting = [cell.id]
-        for record in _records(cell, VERDICT):
-            waiting = []
-            if record["passed"] != solved:
-                state = "fails with its solution" if solved else "passes without a solution"
-                problems.append(
-                    Problem("exercise", f"exercise {record['exercise']!r} {state}: {record['text']}", cell.id)
-                )
+        for record in verdicts.get(cell.id, []):
+            match record.data:
+                case {"exercise": str(exercise), "passed": bool(passed), "text": str(text)}:
+                    waiting = []
+                    if passed != solved:
+                        state = "fails with its solution" if solved else "passes without a solution"
+                        problems.append(Problem("exercise", f"exercise {exercise!r} {state}: {text}", cell.id))
+                case other:
+                    message = f"a verdict is {_short(other)}, expected an exercise, whether it passed, and a text"
+                    problems.append(Problem("exercise", message, cell.id))
     return problems + [Problem("exercise", "no verdict follows this exercise", id) for id in waiting]
+
+
+def _writable(text: str) -> str:
+    """Return the text without lone surrogates, which no encoding has, and not longer than a person reads."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
 
 
 def last_lines(text: str) -> list[str]:
     return strip_ansi(text).splitlines()[-LAST_LINES:]
 
 
-def _records(cell: NotebookNode, kind: str) -> Iterator[dict[str, Any]]:
-    return (output.data[kind] for output in cell.get("outputs", []) if kind in output.get("data", {}))
+def _is_finite(value: float) -> bool:
+    try:
+        return not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an int beyond every float
+        return False
+
+
+def _short(data: object) -> str:
+    text = repr(data)
+    return text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def _in_execution(cell: NotebookNode, budget: float) -> Iterator[Problem]:
@@ -124,13 +182,18 @@ def _in_outputs(outputs: Sequence[Mapping[str, Any]], cell: str | None) -> Itera
         name: "".join(output["text"] for output in outputs if output.get("name") == name)
         for name in ("stdout", "stderr")
     }
-    yield from _tracebacks(streams["stderr"], cell)
+    yield from _on_stderr(streams["stderr"], cell)
     texts = list(streams.values())
     for data in (output.get("data", {}) for output in outputs):
         texts.append(data.get("text/plain", ""))
         if "text/html" in data:
-            texts.append(BeautifulSoup(data["text/html"], "html.parser").text)
+            text = BeautifulSoup(data["text/html"], "html.parser").text
+            texts.append(text)
             yield from _pictures(data["text/html"], cell)
+            if FRAMED_TRACEBACK.search(text):
+                yield Problem("error", "an output shows a traceback", cell, lines=last_lines(text))
+        elif "text/markdown" in data:
+            yield from _pictures(render(data["text/markdown"]), cell)
         elif any(kind.startswith("image/") for kind in data):
             yield Problem(
                 "alt", "a picture without alternative text; show it with covlab.plots.show(figure, alt)", cell
@@ -163,8 +226,34 @@ def _in_widget(widget: Mapping[str, Any], cell: str | None) -> Iterator[Problem]
 
 
 def _pictures(html: str, cell: str | None) -> Iterator[Problem]:
-    if any(not str(image.get("alt", "")).strip() for image in BeautifulSoup(html, "html.parser")("img")):
-        yield Problem("alt", "an <img> without alternative text", cell)
+    """Yield a problem for each kind of picture that has no words for a reader who cannot see it."""
+    page = BeautifulSoup(html, "html.parser")
+    for name in PICTURES:
+        if not all(map(_has_words, page(name))):
+            yield Problem("alt", f"an <{name}> without alternative text", cell)
+
+
+def _has_words(picture: Tag) -> bool:
+    if picture.find_parent(PICTURES):  # the outer one has the words
+        return True
+    if picture.get("aria-hidden") == "true" or picture.get("role") == "presentation":
+        return picture.name != "img"
+    named = [picture.get(key) for key in ("alt", "aria-label", "aria-labelledby")]
+    if picture.name == "svg":
+        named += [title.text for title in picture(["title", "desc"])]
+    elif picture.name == "canvas":
+        named.append(picture.text)
+    return any(str(words or "").strip() for words in named)
+
+
+def _on_stderr(text: str, cell: str | None) -> Iterator[Problem]:
+    """Yield a problem for every traceback, every failure that the kernel reports, and some warnings."""
+    yield from _tracebacks(text, cell)
+    for line in dict.fromkeys(strip_ansi(text).splitlines()):
+        if line.startswith(HIDDEN):
+            yield Problem("stderr", line.removeprefix(HIDDEN), cell, lines=[line])
+        elif LOST_NUMBER.search(line) or UNFINISHED.search(line):
+            yield Problem("stderr", f"stderr has a warning: {line.strip()}", cell, lines=[line])
 
 
 def _tracebacks(text: str, cell: str | None) -> Iterator[Problem]:

@@ -20,6 +20,9 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 # A decimal; not part of a word or of a longer chain such as 2.13.0.
 DECIMAL = re.compile(r"(?<![\w.])[-−+]?\d*\.\d+(?:[eE][-−+]?\d+)?(?![\w.]*\d)")
+# A measured number that is no decimal: "93 %", "a factor of 12". A power of ten, such as 1e-5, is a threshold.
+SHARE = re.compile(r"(?<![\w.])[-−+]?\d+(?=\s?%)")
+FACTOR = re.compile(r"(?<=\bfactor of )\d+(?![\w.]*\d)")
 NUMBER = re.compile(r"[-−+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-−+]?\d+)?")
 
 
@@ -37,7 +40,8 @@ def render(markdown: str) -> str:
 
 
 def statements(markdown: str) -> Iterator[Stated]:
-    """Yield the numbers of a Markdown cell that must be checked: those with a claim, and decimals without a marker.
+    """Yield the numbers of a Markdown cell that must be checked: those with a claim, and, without a marker, decimals,
+    percentages and factors.
 
     Raises ValueError for an empty marker, a claim whose text is not a single number, and a formula that is not TeX.
     """
@@ -52,7 +56,8 @@ def statements(markdown: str) -> Iterator[Stated]:
             continue
         marked = text.find_parent(attrs={"data-claim": True})
         if marked is None:
-            yield from (Stated(found, None) for found in DECIMAL.findall(text))
+            for unmarked in (DECIMAL, SHARE, FACTOR):
+                yield from (Stated(found, None) for found in unmarked.findall(text))
         elif NUMBER.fullmatch(text.strip()):
             yield Stated(text.strip(), str(marked["data-claim"]))
         else:

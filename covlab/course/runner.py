@@ -1,26 +1,33 @@
 """Run lessons through papermill, each in its own process, and find what is wrong with each."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nbformat
-import psutil
 
 from covlab.course import student_record
 from covlab.course.claims import Claim, claims_of, measurement_complaints, prose_complaints
 from covlab.course.editions import Lesson, write_notebook
-from covlab.course.lesson_failures import Problem, audit, exercise_problems, last_lines, measurements
+from covlab.course.lesson_failures import Problem, Record, audit, exercise_problems, last_lines, measurements
 from covlab.course.lesson_parameters import check_overrides
+from covlab.course.lesson_processes import MARK, kill_descendants, kill_marked
 from covlab.course.prose import statements
 
 GRACE = 10.0  # seconds a lesson's process has, after its time limit, to stop its kernel and save its outputs
+LOG_BYTES = 2_000_000  # how much of the beginning, and of the end, of a long stderr is kept
 POLL = 0.05  # seconds between two checks of the running lessons
 KINDS = {"failed": "error", "timed out": "timeout", "kernel died": "kernel"}  # how papermill ends -> kind of problem
 
@@ -67,8 +74,22 @@ class Run:
 
     @property
     def scratch(self) -> Path:
-        """The kernel's working directory, with the log of the run."""
+        """The kernel's working directory; it is removed when the run has ended."""
         return self.folder / "scratch" / self.lesson.name
+
+    @property
+    def logs(self) -> Path:
+        """Where the runner keeps what the run printed on stderr, and its events."""
+        return self.folder / "logs" / self.lesson.name
+
+    @property
+    def mark(self) -> str:
+        """What every process of the run has in its environment."""
+        return f"{self.scratch}{os.sep}"
+
+    @property
+    def profile(self) -> str:
+        return self.parameters.get("profile", "cpu")
 
     @property
     def ended(self) -> bool:
@@ -83,28 +104,41 @@ class Run:
         line = self.lesson.line_of(problem.cell)
         return f"lessons/{self.lesson.source.name}" + (f":{line}" if line else "")
 
-    def conclude(self, status: str, claims: dict[str, Claim], problem: Problem | None = None) -> None:
-        """Set the status from how papermill ended and from the failures that papermill does not report."""
+    def conclude(self, claims: dict[str, Claim], status: str, problem: Problem | None = None) -> None:
+        """End a run that did not reach its end: ``problem`` says why."""
         self.status = status
         self.problems = [problem] if problem else []
-        if status == "passed":
-            executed = nbformat.read(self.executed, as_version=4)
-            stderr = (self.scratch / "stderr.txt").read_text(encoding="utf-8", errors="replace")
-            self.problems += audit(executed, stderr, self.allowed)
-            self.problems += exercise_problems(executed, solved=self.edition == "instructor")
-            self.measured = measurements(executed)
-            if self.edition == "instructor":
-                due = claims_of(self.lesson.name, self.parameters.get("profile", "cpu"), claims)
-                self.problems += [
-                    Problem("claim", text, claim=claim)
-                    for claim, text in measurement_complaints(due, claims, self.measured)
-                ]
         self.problems += prose_problems(self.lesson, claims)
-        if self.seconds > self.allowed and not problem:
+
+    def conclude_at_end(self, claims: dict[str, Claim], told: "Told", stderr: str) -> None:
+        """Pass or fail a run that papermill calls a success, from the failures that papermill does not report."""
+        self.problems = told.problems()
+        try:
+            self.problems += self._hidden_failures(claims, told, stderr)
+        except Exception as error:  # noqa: BLE001 - whatever a lesson leaves behind, the other lessons are reported
+            message = f"its results cannot be checked: {type(error).__name__}: {error}"
+            self.problems.append(Problem("error", message, lines=last_lines(traceback.format_exc())))
+        self.problems += prose_problems(self.lesson, claims)
+        if self.seconds > self.allowed:
             message = f"the lesson took {self.seconds:.0f} s, its budget is {self.allowed:g} s"
             self.problems.append(Problem("slow", message))
-        if status == "passed" and any(each.fatal for each in self.problems):
-            self.status = "failed"
+        self.status = "failed" if any(each.fatal for each in self.problems) else "passed"
+
+    def _hidden_failures(self, claims: dict[str, Claim], told: "Told", stderr: str) -> list[Problem]:
+        content = self.executed.read_bytes() if self.executed.exists() else b""
+        if hashlib.sha256(content).hexdigest() != told.digest:
+            return [Problem("error", f"{self.executed.name} was changed or removed while the lesson ran")]
+        executed = nbformat.reads(content.decode("utf-8"), as_version=4)
+        nbformat.validate(executed)
+        found = audit(executed, stderr, self.allowed)
+        found += told.cleared_exceptions(found)
+        found += exercise_problems(executed.cells, told.records, solved=self.edition == "instructor")
+        if self.edition == "instructor":  # a student's exercises are open, so the numbers are not judged
+            self.measured, invalid = measurements(told.records)
+            due = claims_of(self.lesson.name, self.profile, claims)
+            complaints = measurement_complaints(due, claims, self.measured, self.profile)
+            found += invalid + [Problem("claim", text, claim=claim) for claim, text in complaints]
+        return found
 
 
 def prose_problems(lesson: Lesson, claims: dict[str, Claim]) -> list[Problem]:
@@ -140,7 +174,11 @@ def run_all(
     try:
         while waiting or active:
             while waiting and len(active) < jobs:
-                active.append(_Process(waiting.pop(0)))
+                run = waiting.pop(0)
+                try:
+                    active.append(_Process(run))
+                except OSError as error:
+                    run.conclude(claims, "failed", Problem("error", f"cannot start: {error}"))
             for process in active:
                 process.poll(claims)
             active = [process for process in active if not process.run.ended]
@@ -148,83 +186,171 @@ def run_all(
             if active:
                 time.sleep(POLL)
     except KeyboardInterrupt:
-        for process in active:
-            process.kill()
-            process.run.conclude("interrupted", claims, Problem("error", "stopped from the keyboard", process.run.cell))
-        for run in waiting:
-            run.conclude("interrupted", claims, Problem("error", "never began: stopped from the keyboard"))
+        for run in runs:
+            if not run.ended:
+                message = "never began: stopped from outside" if run.status == "waiting" else "stopped from outside"
+                run.conclude(claims, "interrupted", Problem("error", message, run.cell))
         on_change(runs)
     finally:
         for process in active:
-            process.kill()
+            process.end()
+        for run in runs:
+            kill_marked(run.mark)  # an interrupt may come before a new process is in ``active``
+            if not run.ended:
+                run.conclude(claims, "interrupted", Problem("error", "the runner failed before the lesson ended"))
+
+
+@dataclass
+class Told:
+    """What the process of a run told: see `covlab.course.notebook_process`.
+
+    events: as they came. closing: the last event; empty if the process did not reach its end.
+    """
+
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def cell(self) -> str | None:
+        """The id of the cell that started last."""
+        return next((event["cell"] for event in reversed(self.events) if event.keys() == {"cell"}), None)
+
+    @property
+    def closing(self) -> dict[str, Any]:
+        return self.events[-1] if self.events and "status" in self.events[-1] else {}
+
+    @property
+    def digest(self) -> str | None:
+        return self.closing.get("digest")
+
+    @property
+    def records(self) -> list[Record]:
+        return [Record(event["record"], event["cell"], event["data"]) for event in self.events if "record" in event]
+
+    def problems(self) -> list[Problem]:
+        return [
+            Problem("output", f"the outputs are longer than {event['left_out']} characters", event["cell"])
+            for event in self.events
+            if "left_out" in event
+        ]
+
+    def cleared_exceptions(self, found: list[Problem]) -> list[Problem]:
+        """Return a problem for each exception that the kernel showed and the problems ``found`` do not name."""
+        named = "\n".join(problem.message for problem in found)
+        return [
+            Problem(
+                "widget",
+                f"the lesson cleared {event['hidden']}: {event['message']}",
+                event["cell"],
+                lines=last_lines(event["text"]),
+            )
+            for event in self.events
+            if "hidden" in event and event["hidden"] not in named
+        ]
 
 
 class _Process:
-    """The process that executes one run."""
+    """The process that executes one run.
+
+    It tells the runner of events through a pipe, and writes stderr to a file without a name. The lesson's code, which
+    runs in the kernel, can reach neither by accident.
+    """
 
     def __init__(self, run: Run):
         self.run = run
-        run.scratch.mkdir(parents=True, exist_ok=True)
+        self.told = Told()
+        self.started = time.monotonic()
+        for folder in (run.scratch, run.logs):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
         run.executed.unlink(missing_ok=True)
-        source, self.events = run.scratch / "input.ipynb", run.scratch / "events.jsonl"
+        source = run.logs / "input.ipynb"
         write_notebook(run.lesson.student if run.edition == "student" else run.lesson.instructor, source)
-        self.events.write_text("")
-        details = {
+        job = {
             "input": str(source),
             "output": str(run.executed),
-            "events": str(self.events),
             "folder": str(run.scratch),
+            "sockets": os.path.relpath(run.logs / "kernel", run.scratch),
             "parameters": run.overrides,
             "budget": run.allowed,
+            "runner": os.getpid(),
         }
-        job = run.scratch / "job.json"
-        job.write_text(json.dumps(details))
-        environment = dict(os.environ, IPYTHONDIR=str(run.scratch / "ipython"))  # without the user's startup files
+        environment = dict(os.environ, IPYTHONDIR=str(run.logs / "ipython"))  # without the user's startup files
+        environment["JUPYTER_RUNTIME_DIR"] = str(run.logs / "runtime")  # connection files go with the rest
         # One thread per lesson: the networks are too small to gain from more, and results do not depend on the cores.
         environment.setdefault("OMP_NUM_THREADS", "1")
         environment[student_record.VARIABLE] = ""  # do not change the student's progress file
-        self.started = time.monotonic()
-        run.status = "running"
-        with (run.scratch / "stdout.txt").open("wb") as out, (run.scratch / "stderr.txt").open("wb") as err:
+        environment[MARK] = run.mark
+        self.stderr = tempfile.TemporaryFile("a+b")  # noqa: SIM115 - `end` closes it
+        with tempfile.TemporaryFile() as given:
+            given.write(json.dumps(job).encode())
+            given.seek(0)
             # In a new session, Ctrl-C reaches only the runner, which then stops the lessons.
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "covlab.course.notebook_process", str(job)],
+            self.process: Any = subprocess.Popen(
+                [sys.executable, "-m", "covlab.course.notebook_process"],
                 env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
+                stdin=given,
+                stdout=subprocess.PIPE,
+                stderr=self.stderr,
                 start_new_session=True,
             )
+        run.status = "running"
+        self.listener = threading.Thread(target=self._listen, daemon=True)
+        self.listener.start()
+
+    def _listen(self) -> None:
+        for line in self.process.stdout:
+            with suppress(ValueError):  # a line that a killed process did not complete
+                self.told.events.append(json.loads(line))
 
     def poll(self, claims: dict[str, Claim]) -> None:
-        """Read new events. Conclude the run if its process has ended; kill a process that ignores its time limit."""
-        run = self.run
-        ended = self.process.poll() is not None  # asked before reading, so that no event is missed
+        """Conclude the run if its process has ended; kill a process that ignores its time limit."""
+        run, told = self.run, self.told
+        ended = self.process.poll() is not None
         run.seconds = time.monotonic() - self.started
-        # The last line may be incomplete, so it is dropped.
-        lines = self.events.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
-        events: list[dict[str, str]] = [json.loads(line) for line in lines]
-        run.cell = next((event["cell"] for event in reversed(events) if "cell" in event), None)
+        run.cell = told.cell
         if not ended:
             if run.seconds > 3 * run.allowed + GRACE:
-                self.kill()
                 problem = Problem("timeout", "did not stop at its time limit, and was killed", run.cell)
-                run.conclude("timed out", claims, problem)
-        elif events and "status" in (closing := events[-1]):
-            kind, lines = KINDS.get(closing["status"]), last_lines(closing["text"])
-            run.conclude(
-                closing["status"], claims, Problem(kind, closing["message"], run.cell, lines=lines) if kind else None
-            )
+                run.conclude(claims, "timed out", problem)
+                self.end()
+            return
+        self.listener.join()
+        run.cell = told.cell
+        stderr = self._stderr()
+        if told.closing.get("status") == "passed":
+            run.conclude_at_end(claims, told, stderr)
+        elif told.closing:
+            status, message = told.closing["status"], told.closing["message"]
+            lines = last_lines(told.closing["text"])
+            run.conclude(claims, status, Problem(KINDS[status], message, run.cell, lines=lines))
         else:
-            log = (run.scratch / "stderr.txt").read_text(encoding="utf-8", errors="replace")
             message = f"the process that runs the notebook ended with code {self.process.returncode}"
-            run.conclude("failed", claims, Problem("error", message, run.cell, lines=last_lines(log)))
+            run.conclude(claims, "failed", Problem("error", message, run.cell, lines=last_lines(stderr)))
+        self.end()
 
-    def kill(self) -> None:
-        """Kill the process, if it still runs, and all processes that it started."""
-        with suppress(psutil.NoSuchProcess):
-            parent = psutil.Process(self.process.pid)
-            for member in [parent, *parent.children(recursive=True)]:
-                with suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
-                    member.kill()
-            self.process.wait()
+    def end(self) -> None:
+        """Kill all processes of the run that still live, keep its logs, and remove its scratch folder."""
+        kill_descendants(self.process.pid)
+        self.process.kill()
+        self.process.wait()
+        kill_marked(self.run.mark)
+        self.listener.join(timeout=5)
+        events = "".join(json.dumps(event) + "\n" for event in self.told.events)
+        shutil.rmtree(self.run.logs, ignore_errors=True)
+        with suppress(OSError):  # the results do not depend on the logs
+            self.run.logs.mkdir(parents=True)
+            (self.run.logs / "events.jsonl").write_text(events, encoding="ascii")
+            (self.run.logs / "stderr.txt").write_text(self._stderr(), encoding="utf-8")
+        shutil.rmtree(self.run.scratch, ignore_errors=True)
+        self.process.stdout.close()
+        self.stderr.close()
+
+    def _stderr(self) -> str:
+        """Return what the run wrote to stderr; of a flood, its beginning and its end."""
+        size = self.stderr.seek(0, os.SEEK_END)
+        self.stderr.seek(0)
+        if size <= 2 * LOG_BYTES:
+            return self.stderr.read().decode("utf-8", "replace")
+        beginning = self.stderr.read(LOG_BYTES)
+        self.stderr.seek(-LOG_BYTES, os.SEEK_END)
+        return "\n".join(part.decode("utf-8", "replace") for part in (beginning, self.stderr.read()))

@@ -1,6 +1,5 @@
 """Build a static website of the executed lessons that works from a folder, without a network."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -11,8 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup
 
-from covlab.course.course_report import read_for_page
+from covlab.course.course_report import read_for_page, read_results
 from covlab.course.editions import Lesson, tags, write_notebook
+from covlab.course.page_dangers import browser_address, inline_scripts, page_dangers
 from covlab.course.prose import mathml_or_code
 
 CONF = """
@@ -45,7 +45,7 @@ shown as still pictures.
 ```
 """
 
-FETCHING = "link[href], script[src], img[src], iframe[src], source[src], video[src]"
+THEME_PAGES = ("genindex.html", "search.html")  # pages without anything from a lesson
 
 
 class WebsiteError(Exception):
@@ -84,9 +84,14 @@ def make_handout(website: Path) -> Path:
 
 
 def website_complaints(website: Path) -> list[str]:
-    """Return a line for each broken internal link, picture without alternative text, and file loaded from a network."""
+    """Return a line for each broken internal link, picture without alternative text, and thing that a page may fetch
+    from a network or run.
+
+    The theme's own scripts may run: the files in _static, and what stands in pages that show no lesson.
+    """
+    website = website.resolve()
     pages = {
-        path.resolve(): BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         for path in sorted(website.rglob("*.html"))
         if "_static" not in path.parts  # themes keep templates there, which are no pages of the site
     }
@@ -94,18 +99,18 @@ def website_complaints(website: Path) -> list[str]:
         path: {"", "top"} | {str(tag[key]) for key in ("id", "name") for tag in page.select(f"[{key}]")}
         for path, page in pages.items()
     }
+    themes = {script for path in pages if path.name in THEME_PAGES for script in inline_scripts(path)}
     complaints = []
     for path, page in pages.items():
-        name = path.relative_to(website.resolve())
+        name = path.relative_to(website)
         complaints += [
             f"{name}: a picture without alternative text: {str(image.get('src', ''))[:60]}"
             for image in page("img")
             if not str(image.get("alt", "")).strip()
         ]
-        fetched = [str(tag["src" if tag.has_attr("src") else "href"]) for tag in page.select(FETCHING)]
-        complaints += [f"{name}: would fetch {address}" for address in fetched if urlsplit(address).netloc]
-        for link in fetched + [str(tag["href"]) for tag in page.select("a[href]")]:
-            parts = urlsplit(link)
+        complaints += [f"{name}: {each}" for each in page_dangers(path.read_text(encoding="utf-8"), themes)]
+        for link in dict.fromkeys(str(tag[key]) for key in ("href", "src") for tag in page.select(f"[{key}]")):
+            parts = urlsplit(browser_address(link))
             if parts.scheme or parts.netloc:
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
@@ -117,7 +122,10 @@ def website_complaints(website: Path) -> list[str]:
 
 
 def _require_fresh(results: Path, lessons: list[Lesson]) -> None:
-    last = json.loads(results.read_text(encoding="utf-8"))["lessons"] if results.exists() else []
+    try:
+        last = read_results(results)["lessons"]
+    except ValueError as error:
+        raise WebsiteError(str(error)) from error
     passed = {each["lesson"]: each["source_sha256"] for each in last if each["status"] == "passed"}
     stale = [lesson.name for lesson in lessons if passed.get(lesson.name) != lesson.digest]
     if stale:
