@@ -163,10 +163,11 @@ def beam_powers(snapshots: Tensor, beams: Tensor) -> Tensor:
     L, N = snapshots.shape[1:]
     if N > 2 * L:
         return torch.view_as_real(snapshots @ beams.T).square().sum(dim=-1).mean(dim=1)
-    # For few elements: x, one real product, and no [B, L, C].
+    # With few elements, half the time: the inner product of b bᴴ with the sample covariance, and no [B, L, C].
     sample = (snapshots.mH @ snapshots / L).flatten(1)
-    pairs = (beams.unsqueeze(2) * beams.conj().unsqueeze(1)).flatten(1)
-    return torch.view_as_real(sample).flatten(1) @ torch.view_as_real(pairs).flatten(1).T
+    products = (beams.unsqueeze(2) * beams.conj().unsqueeze(1)).flatten(1)
+    with torch.autocast(snapshots.device.type, enabled=False):  # it would round these real numbers, not complex ones
+        return torch.view_as_real(sample).flatten(1) @ torch.view_as_real(products).flatten(1).T
 
 
 class SnapshotConvNet(Network):
