@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from covlab.networks.model import BackProjectionNet, Estimate, SnapshotConvNet
+from covlab.networks.model import BackProjectionNet, Estimate, SnapshotConvNet, beam_powers
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import PRESETS, Scenario, preset
 from covlab.scenes.simulator import Simulator, scene_generator
@@ -54,6 +54,20 @@ def test_scenes_do_not_look_at_each_other(network: Network) -> None:
     together = network.eval()(**contract(batch)).factor
     alone = torch.cat([network(**contract(batch[i : i + 1])).factor for i in range(8)])
     assert torch.allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("elements", [1, 7, 8, 9, 30])  # below, at and above the size at which the formula changes
+@pytest.mark.parametrize("half", [False, True])
+def test_beam_powers_are_the_mean_squares_of_the_beams_outputs(elements: int, half: bool) -> None:
+    generator = torch.Generator().manual_seed(elements)
+    snapshots = torch.randn(3, 4, elements, dtype=torch.complex64, generator=generator)
+    beams = torch.randn(5, elements, dtype=torch.complex64, generator=generator, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        powers = beam_powers(snapshots, beams)
+    expected = torch.einsum("cn,bln->blc", beams, snapshots).abs().square().mean(dim=1)
+    torch.testing.assert_close(powers, expected, rtol=1e-4, atol=1e-4)
+    gradients = [torch.autograd.grad(each.log().sum(), beams)[0] for each in (powers, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
 
 
 def test_back_projection_reads_the_product_of_snapshots_and_codes() -> None:

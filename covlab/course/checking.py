@@ -8,13 +8,15 @@ import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import covlab
 from covlab.course import card, student_record, verdict
-from covlab.course.editions import Lesson, LessonError, read_lesson, tags
 from covlab.course.exercises import exercises_of
 from covlab.course.exercises.judging import judge
+
+if TYPE_CHECKING:
+    from covlab.course.editions import Lesson
 
 TRIES = 3  # the solution opens after this many different answers that ran
 CHECK = re.compile(r"""\bcheck\(\s*["'](\d\d\.\w+)["']\s*,\s*(\w+)""")
@@ -67,7 +69,8 @@ def check(exercise: str, answer: Any) -> Checked:
         verdict(str(exercise), False, f"There is no exercise {exercise!r}. The exercises of this lesson: {known}.")
         return Checked(str(exercise), passed=False, tries=0)
     judgement = judge(found, answer)
-    fingerprint = _fingerprint(answer) if judgement.ran and not _is_starter(exercise, answer) else None
+    counts = judgement.passed or (judgement.ran and not _is_starter(exercise, answer))
+    fingerprint = _fingerprint(answer) if counts else None
     record = student_record.remember_try(exercise, fingerprint, judgement.passed)
     tries = len(record["tries"])
     lines = [judgement.finding, f"The law: {found.law}"]
@@ -84,8 +87,10 @@ def check(exercise: str, answer: Any) -> Checked:
     return Checked(exercise, judgement.passed, tries)
 
 
-def worked_exercises(lesson: Lesson) -> dict[str, Worked]:
+def worked_exercises(lesson: "Lesson") -> dict[str, Worked]:
     """Return {id: exercise} for every `check` of the lesson, with the exercise cell before it and its solution."""
+    from covlab.course.editions import tags
+
     found, starter, solution = {}, "", ""
     for cell in lesson.notebook.cells:
         if "exercise" in tags(cell):
@@ -100,6 +105,9 @@ def worked_exercises(lesson: Lesson) -> dict[str, Worked]:
 
 def worked_exercise(exercise: str) -> Worked | None:
     """Return the exercise from the clone's lesson; None without a clone, or if its lesson cannot be read."""
+    # Imported here, because reading lessons takes seconds to import, and a correct answer needs none of it.
+    from covlab.course.editions import LessonError, read_lesson
+
     for source in (Path(covlab.__file__).parents[1] / "lessons").glob(f"{exercise[:2]}_*.py"):
         with contextlib.suppress(LessonError):
             return worked_exercises(read_lesson(source)).get(exercise)

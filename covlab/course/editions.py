@@ -11,11 +11,15 @@ may take; at three times the budget it is stopped.
 import hashlib
 import os
 import re
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+# nbformat imports jsonschema, which would spend two seconds on a grammar of internationalized URIs. It works without.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None makes the import fail
 
 import jupytext
 import nbformat

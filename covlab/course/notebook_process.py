@@ -25,6 +25,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+# nbformat imports jsonschema, which would spend two seconds on a grammar of internationalized URIs. It works without.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None makes the import fail
+
 import papermill
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec

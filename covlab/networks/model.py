@@ -185,12 +185,23 @@ class BackProjectionNet(Network):
         self.check(y, H, codes, snr_db)
         y, codes = torch.view_as_complex(y), torch.view_as_complex(codes)
         x = codes.conj() * (y @ torch.view_as_complex(self.back_projection).T)  # [B, L, N]
-        beamed = torch.view_as_real(x @ torch.view_as_complex(self.beams).T)  # [B, L, C, 2]
-        power = beamed.square().sum(dim=-1).mean(dim=1)
+        power = beam_powers(x, torch.view_as_complex(self.beams))
         power = power / power.mean(dim=1, keepdim=True)
         features = torch.cat([power - 1, snr_db.unsqueeze(1) / 10], dim=1)
         estimate = self.head(self.backbone(features))
         return estimate.blend(x.mT, self.blend) if self.blend else estimate
+
+
+def beam_powers(snapshots: Tensor, beams: Tensor) -> Tensor:
+    """Return (1/L) Σ_l |b_cᵀx_l|² of complex snapshots x_l [B, L, N] and beams b_c [C, N] -> [B, C]."""
+    L, N = snapshots.shape[1:]
+    if N > 2 * L:
+        return torch.view_as_real(snapshots @ beams.T).square().sum(dim=-1).mean(dim=1)
+    # With few elements, half the time: the inner product of b bᴴ with the sample covariance, and no [B, L, C].
+    sample = (snapshots.mH @ snapshots / L).flatten(1)
+    products = (beams.unsqueeze(2) * beams.conj().unsqueeze(1)).flatten(1)
+    with torch.autocast(snapshots.device.type, enabled=False):  # it would round these real numbers, not complex ones
+        return torch.view_as_real(sample).flatten(1) @ torch.view_as_real(products).flatten(1).T
 
 
 class SnapshotConvNet(Network):

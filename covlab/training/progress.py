@@ -25,6 +25,9 @@ class Lines:
     def advance(self, rows: list[dict[str, float]]) -> None:
         """Report rows that were added to the ledger."""
 
+    def count(self, windows: int, status: str = "") -> None:
+        """Report that this many more windows are complete."""
+
     def end(self) -> None:
         """End the report, whether or not the run succeeded."""
 
@@ -51,7 +54,10 @@ class TerminalBar(Lines):
         self.bar.start()
 
     def advance(self, rows: list[dict[str, float]]) -> None:
-        self.bar.update(self.task, advance=len(rows), status=self.pace.status(rows))
+        self.count(len(rows), self.pace.status(rows))
+
+    def count(self, windows: int, status: str = "") -> None:
+        self.bar.update(self.task, advance=windows, status=status)
 
     def end(self) -> None:
         self.bar.stop()
@@ -67,8 +73,11 @@ class NotebookBar(Lines):
         self.display = display(self._bundle(""), raw=True, display_id=True)
 
     def advance(self, rows: list[dict[str, float]]) -> None:
-        self.done += len(rows)
-        self.display.update(self._bundle(self.pace.status(rows)), raw=True)
+        self.count(len(rows), self.pace.status(rows))
+
+    def count(self, windows: int, status: str = "") -> None:
+        self.done += windows
+        self.display.update(self._bundle(status), raw=True)
 
     def _bundle(self, status: str) -> dict[str, str]:
         line = f"{self.done}/{self.total} windows  {status}"
