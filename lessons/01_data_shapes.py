@@ -51,6 +51,7 @@ from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes
 from covlab.training.loss import nmse
+from covlab.training.together import train_together
 
 device = choose_device(profile)
 student = preset("student")
@@ -145,11 +146,11 @@ def swapped(batch):
     return replace(batch, codes=batch.codes.transpose(1, 2).contiguous())
 
 
-def memorize(spoil):
+def memorizing(spoil):
     run = reference_trainer("overfit", seed, device=device)
     scenes = spoil(run.scenes.scenes)
     run.scenes, run.validation = FixedScenes(scenes, micro_batch=32, seed=seed), scenes
-    return run.fit()
+    return run
 
 
 @torch.no_grad()
@@ -159,9 +160,10 @@ def score(run, batch):
 
 
 runs = {
-    "right codes": (memorize(lambda batch: batch), held_out),
-    "swapped codes": (memorize(swapped), swapped(held_out)),
+    "right codes": (memorizing(lambda batch: batch), held_out),
+    "swapped codes": (memorizing(swapped), swapped(held_out)),
 }
+train_together(run for run, others in runs.values())
 scores = {}
 for name, (run, others) in runs.items():
     memorized, held = run.history[-1]["validation"], score(run, others)

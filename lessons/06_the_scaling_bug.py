@@ -90,6 +90,7 @@ from covlab.scenes.streams import FixedScenes
 from covlab.training.loss import LossWeights
 from covlab.training.progress import Silent
 from covlab.training.recipe import Recipe
+from covlab.training.together import train_together
 from covlab.training.trainer import Trainer
 from covlab.widgets import FaultMuseumExplorer, ScalingBugExplorer
 
@@ -110,11 +111,11 @@ scenario = choose_scenario(device)
 scenes = Simulator(scenario, device).draw(512, scene_generator(seed, "overfit", device=device))
 
 
-def train(bugged, **recipe):
+def trainer(bugged, **recipe):
     torch.manual_seed(seed)
     model = BackProjectionNet(scenario).to(device)
     with inject(bug.name) if bugged else nullcontext():
-        trainer = Trainer(
+        return Trainer(
             model,
             FixedScenes(scenes, micro_batch=32, seed=seed),
             scenes,
@@ -122,13 +123,6 @@ def train(bugged, **recipe):
             weights=NMSE,
             progress=Silent(),
         )
-    return trainer.fit()
-
-
-def pair(title, **recipe):
-    both = {"right": train(False, **recipe), "with the bug": train(True, **recipe)}
-    print(f"{title:18}", *(f"  {label}: NMSE {run.history[-1]['validation']:.4f}" for label, run in both.items()))
-    return both
 
 
 adamw = dict(optimizer="adamw", learning_rate=3e-3, weight_decay=0.0)
@@ -139,7 +133,13 @@ recipes = {
     "SGD, clipped": sgd | {"clip": 1.0},
     "SGD, not clipped": sgd | {"clip": None},
 }
-runs = {title: pair(title, **recipe) for title, recipe in recipes.items()}
+runs = {
+    title: {"right": trainer(False, **recipe), "with the bug": trainer(True, **recipe)}
+    for title, recipe in recipes.items()
+}
+train_together(run for both in runs.values() for run in both.values())
+for title, both in runs.items():
+    print(f"{title:18}", *(f"  {label}: NMSE {run.history[-1]['validation']:.4f}" for label, run in both.items()))
 
 # %%
 figure = window_columns(

@@ -49,6 +49,7 @@ from covlab.training.loss import LossWeights
 from covlab.training.pretrained import pretrained
 from covlab.training.progress import Silent
 from covlab.training.recipe import Recipe
+from covlab.training.together import train_together
 from covlab.training.trainer import Trainer
 
 device = choose_device(profile)
@@ -86,19 +87,24 @@ shuffled = torch.randperm(512, generator=scene_generator(seed, "shuffle")).to(de
 mismatched = replace(scenes, **{name: getattr(scenes, name)[shuffled] for name in ("y", "H", "codes", "snr_db")})
 
 
-def memorize(network, scenes):
+def memorizing(network, scenes):
     torch.manual_seed(seed)
     model, fixed = network(scenario).to(device), FixedScenes(scenes, micro_batch=32, seed=seed)
-    run = Trainer(model, fixed, scenes, Recipe(windows=120), weights=NMSE, progress=Silent()).fit()
+    return Trainer(model, fixed, scenes, Recipe(windows=120), weights=NMSE, progress=Silent())
+
+
+def memorized_and_unseen(run):
     memorized = run.evaluate().mean().item()
     run.validation = unseen
     return memorized, run.evaluate().mean().item()
 
 
-memory = {
-    "right answers": memorize(BackProjectionNet, scenes),
-    "wrong answers": memorize(BackProjectionNet, mismatched),
+memorizers = {
+    "right answers": memorizing(BackProjectionNet, scenes),
+    "wrong answers": memorizing(BackProjectionNet, mismatched),
 }
+train_together(memorizers.values())
+memory = {name: memorized_and_unseen(run) for name, run in memorizers.items()}
 plots.table(
     ["30 epochs on 512 scenes with", "NMSE on the same scenes", "NMSE on 512 scenes never seen"],
     [(name, f"{same:.4f}", f"{never:.3f}") for name, (same, never) in memory.items()],
@@ -154,18 +160,19 @@ predict(
 longer = 1 if device == "cpu" else 5  # full size takes longer to learn, and a GPU has the time
 
 
-def train(network, scenario, windows=300):
+def trainer(network, scenario, windows=300):
     torch.manual_seed(seed)
     fresh = FreshScenes(Simulator(scenario, device), micro_batch=32, micro_batches=200, seed=seed)
     model, held_out = network(scenario).to(device), fresh.held_out(16)
-    return Trainer(model, fresh, held_out, Recipe(windows=longer * windows), weights=NMSE, progress=Silent()).fit()
+    return Trainer(model, fresh, held_out, Recipe(windows=longer * windows), weights=NMSE, progress=Silent())
 
 
 runs = {
-    "convolutions, fresh codes": train(SnapshotConvNet, scenario),
-    "convolutions, one fixed set of codes": train(SnapshotConvNet, replace(scenario, codebook="fixed"), windows=400),
-    "product and square, fresh codes": train(BackProjectionNet, scenario),
+    "convolutions, fresh codes": trainer(SnapshotConvNet, scenario),
+    "convolutions, one fixed set of codes": trainer(SnapshotConvNet, replace(scenario, codebook="fixed"), windows=400),
+    "product and square, fresh codes": trainer(BackProjectionNet, scenario),
 }
+train_together(runs.values())
 constant = MeanCovariance(scenario)(unseen, simulator.G).nmse(unseen).mean().item()
 
 # %%

@@ -43,6 +43,7 @@ from covlab.training.loss import LossWeights
 from covlab.training.progress import Silent
 from covlab.training.recipe import Recipe
 from covlab.training.study import best, open_study, work
+from covlab.training.together import train_together
 from covlab.training.trainer import Trainer
 
 device = choose_device(profile)
@@ -53,11 +54,11 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 WINDOWS = 60
 
 
-def train(weights, learning_rate=3e-3, seed=seed):
+def trainer(weights, learning_rate=3e-3, seed=seed):
     torch.manual_seed(seed)
     scenes = FreshScenes(simulator, micro_batch=32, micro_batches=4 * WINDOWS, seed=seed)
     recipe = Recipe(windows=WINDOWS, learning_rate=learning_rate)
-    return Trainer(BackProjectionNet(scenario).to(device), scenes, unseen, recipe, weights, progress=Silent()).fit()
+    return Trainer(BackProjectionNet(scenario).to(device), scenes, unseen, recipe, weights, progress=Silent())
 
 
 # %% [markdown]
@@ -75,7 +76,8 @@ predict(
 
 # %%
 contrasts = (0.001, 0.1, 1.0)
-runs = {contrast: train(LossWeights(lam_peak_contrast=contrast)) for contrast in contrasts}
+runs = {contrast: trainer(LossWeights(lam_peak_contrast=contrast)) for contrast in contrasts}
+train_together(runs.values())
 logged = {contrast: run.history[-1]["train"] for contrast, run in runs.items()}
 errors = {contrast: run.history[-1]["validation"] for contrast, run in runs.items()}
 plots.table(
@@ -245,7 +247,9 @@ if any(reset.loss.active[name] == found.values()[f"lam_{name}"] for name in term
 
 # %%
 def judged(weights, learning_rate):
-    return [train(weights, learning_rate, seed=seed + more).history[-1]["validation"] for more in (0, 1)]
+    pair = [trainer(weights, learning_rate, seed=seed + more) for more in (0, 1)]
+    train_together(pair)
+    return [run.history[-1]["validation"] for run in pair]
 
 
 default = judged(LossWeights(), 3e-3)

@@ -5,7 +5,7 @@ Read ``Trainer.windows`` first. It calls the methods below it, and each of them 
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import islice
@@ -142,7 +142,7 @@ class Trainer:
                     break
         return self
 
-    def windows(self) -> Iterator[float]:
+    def windows(self) -> Generator[float, None, None]:
         """Train window by window. After each window, yield the share of the recipe's windows that are done.
 
         The validation of an epoch runs before its last yield. You may stop at any window and call this again later.
