@@ -26,6 +26,7 @@ seed = 0
 # ## Is this machine ready?
 
 # %%
+# about 5 s, most of it to load PyTorch
 from covlab import plots
 from covlab.course import band, check, choose_device, outcome, predict, reference_trainer, show_machine, show_progress
 
@@ -70,6 +71,7 @@ CHOICES = ["about a half", "about a tenth", "a hundredth or less"]
 predict("00.memorize", "After 30 epochs its error on these scenes will be …", CHOICES)
 
 # %%
+# about 4 s
 run = reference_trainer("overfit", seed, device=device).fit()
 for row in run.history[::6] + run.history[-1:]:
     print(f"epoch {row['epoch'] + 1:2}: error in training {row['train']:.3f}, afterwards {row['validation']:.3f}")

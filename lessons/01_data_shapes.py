@@ -37,6 +37,7 @@ seed = 0
 # elements, L snapshots, K sources, always.
 
 # %%
+# about 5 s, most of it to load PyTorch
 from dataclasses import replace
 
 import torch  # after covlab, which tells it how threads should wait

@@ -20,6 +20,7 @@ profile = "cpu"
 seed = 0
 
 # %%
+# about 5 s, most of it to load PyTorch
 from covlab import plots
 from covlab.course import check, measure, outcome, predict
 from covlab.course.experiments import gradient_pulls as lab
@@ -71,6 +72,7 @@ predict(
 # makes of both. Every gradient is computed once: a weight stretches its term's gradient and changes nothing else.
 
 # %%
+# about 4 s
 history = lab.terms_over_training(seed)
 first, last = history[0], history[-1]
 seen = first.terms.weighted(lab.DEFAULTS)
@@ -197,6 +199,7 @@ BELOW = "falls, and stays below that of the right run"
 predict("03.lost", "The main weight of nine is silently 0. The run's logged loss …", [STAYS, ABOVE, BELOW])
 
 # %%
+# about 5 s
 pair = {"right": lab.trained(seed=seed), "main weight 0": lab.trained("main_weight_zero", seed=seed)}
 
 # %% tags=["hide-input"]

@@ -31,6 +31,7 @@ seed = 0
 # A *loss scale* multiplies the loss before `backward` and is divided out of the gradient after it; why, you will see.
 
 # %%
+# about 5 s, most of it to load PyTorch
 from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
 
 predict(

@@ -39,6 +39,7 @@ seed = 0
 # Hold each window's gradient against that of the same scenes in one batch. Commit yourself before you read on.
 
 # %%
+# about 5 s, most of it to load PyTorch
 from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
 
 beside_the_big_batch = [

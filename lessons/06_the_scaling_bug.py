@@ -54,6 +54,7 @@ seed = 0
 # Before you run the experiment, decide for yourself.
 
 # %%
+# about 5 s, most of it to load PyTorch
 from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
 
 predict("06.train_value", "With this bug, the logged training loss is …", ["too small", "right", "too large"])
@@ -453,6 +454,7 @@ if smallest_train < 5e-7 or values_printed == 1 or not identical:
 # what it measured of this bug. The first row is measured again, now.
 
 # %%
+# about 5 s
 published = [row for row in matrix.load_matrix() if row["fault"] == bug.name]
 cells = [(row["optimizer"], row["clipping"], row["precision"]) for row in published]
 [again] = matrix.measure_matrix([bug.name], cells[:1], workers=1)
@@ -486,6 +488,7 @@ measure("06.matrix_gradient_ratio", again["gradient_norm"] / again["clean_gradie
 # convolutions for [08](08_training_for_real.ipynb).)
 
 # %%
+# about 6 s
 plots.table(
     ["item", "the review's view", "measured here", "verdict"],
     [(finding.subject, finding.claim, finding.measured, finding.verdict) for finding in review(seed)],
@@ -507,6 +510,7 @@ plots.table(
 # into a debug block after it.
 
 # %%
+# about 5 s
 nan_term, running_sum = "gradient_through_singular_vectors", "running_sum_in_step_branch"
 suspects = {
     "the NaN term alone": case.overfit(nan_term, seed=seed, **case.ALIGNED),

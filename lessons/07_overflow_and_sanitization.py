@@ -43,6 +43,7 @@ seed = 0
 # Here is an honest scaler at work. Let it start elsewhere, or double its scale more often.
 
 # %%
+# about 5 s, most of it to load PyTorch
 from covlab.widgets import LossScaleExplorer
 
 explorer = LossScaleExplorer(seed)

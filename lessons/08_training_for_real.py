@@ -27,6 +27,7 @@ profile = "cpu"
 seed = 0
 
 # %%
+# about 5 s, most of it to load PyTorch
 from dataclasses import replace
 
 import torch  # after covlab, which tells it how threads should wait
@@ -254,6 +255,7 @@ check("08.back_projection", back_projection)
 # statistics and ships with covlab; and a genie who is told where the sources are, and still has to find their powers.
 
 # %%
+# about 4 s
 jury = unseen[:256]
 G = simulator.G
 shipped = pretrained(scenario.name).to(device).eval()

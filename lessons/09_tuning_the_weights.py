@@ -25,6 +25,7 @@ profile = "cpu"
 seed = 0
 
 # %%
+# about 5 s, most of it to load PyTorch
 import tempfile
 from pathlib import Path
 
@@ -115,6 +116,7 @@ outcome(
 # it holds eight finished trials.
 
 # %%
+# about 10 s
 folder = tempfile.TemporaryDirectory()
 storage = f"sqlite:///{Path(folder.name) / 'study.db'}"
 TRIALS = 8

@@ -34,6 +34,7 @@ seed = 0
 # them, rank 1 has 32.
 
 # %%
+# about 5 s, most of it to load PyTorch
 from covlab.course import check, measure, outcome, predict
 
 of_one_process = ["the same", "the same direction, another length", "another direction"]
@@ -242,6 +243,7 @@ measure("10.megabytes", megabytes)
 # such windows without `no_sync`, and note in which window each of them is when they talk:
 
 # %%
+# about 8 s
 (met_0, waited_0), (met_1, waited_1) = on_ranks(
     2, reductions_in_order, seed=seed, micro_batches=[3, 1], windows=3, patience=5.0
 )
@@ -301,6 +303,7 @@ check("10.my_micro_batches", my_micro_batches)
 # Three micro-batches a window, so that the two ranks never have as much as each other:
 
 # %%
+# about 10 s
 setting = dict(windows=30, epoch=15, micro_batch=8, accumulation=3, seed=seed)
 with tempfile.TemporaryDirectory() as folder:
     one, epochs_of_one = train_on_ranks(1, Path(folder) / "one", **setting)

@@ -33,6 +33,7 @@ seed = 0
 # clipping.
 
 # %%
+# about 5 s, most of it to load PyTorch
 from covlab.course import check, choose_device, measure, outcome, predict
 
 predict(
