@@ -43,7 +43,6 @@ seed = 0
 # Here is an honest scaler at work. Let it start elsewhere, or double its scale more often.
 
 # %%
-# about 5 s, most of it to load PyTorch
 from covlab.widgets import LossScaleExplorer
 
 explorer = LossScaleExplorer(seed)
@@ -63,6 +62,7 @@ explorer.still_of(
 # The loss scale starts too high, at 2²⁸, where this network's gradient overflows.
 
 # %%
+# about 5 s, most of it to load PyTorch
 from covlab.course import check, choose_device, measure, outcome, predict
 
 predict(
