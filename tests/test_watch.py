@@ -225,6 +225,7 @@ def test_memory_does_not_grow_with_the_length_of_a_run(
         "seen.observation.FORWARDS_KEPT": 64,
         "invariants.bounded_memory.KEYS_KEPT": 8,
         "seen.fingerprints.SAMPLES_KEPT": 64,
+        "seen.fingerprints.BATCHES_KEPT": 64,
     }.items():
         monkeypatch.setattr(f"covlab.watch.{name}", most)
     model = network(dropout=0.1)
@@ -272,7 +273,7 @@ def test_an_error_of_ours_disables_one_invariant_and_nothing_else(monkeypatch: p
         raise RuntimeError("broken on purpose")
 
     monkeypatch.setattr(ParametersMove, "on_step", fail)
-    monkeypatch.setattr(Fingerprints, "see", fail)
+    monkeypatch.setattr(Fingerprints, "see_training", fail)
     with watch() as w:
         watched = HEALTHY["accumulation"]()
     report = w.report()

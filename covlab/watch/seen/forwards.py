@@ -8,9 +8,11 @@ from torch import Tensor, nn
 
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.isolation import hidden_from_torch
-from covlab.watch.seen.location import caller_location
-from covlab.watch.seen.models import CalledModel, differentiable_outputs
+from covlab.watch.seen.location import calling_lines, caller_location
+from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples
 from covlab.watch.seen.recorder import Function, Recorder
+
+FORWARDS_LOCATED = 64  # training forwards whose callers are recorded
 
 
 class ForwardObserver:
@@ -50,14 +52,16 @@ class ForwardObserver:
         if not model.parameters:
             return
         trained = model.is_trained(self.seen.held_parameters())
-        samples = next((one for one in inputs if isinstance(one, Tensor)), None)
+        samples = first_samples(inputs)
         with_gradient = torch.is_grad_enabled()
         if not with_gradient or not module.training:
             self._evaluation(module, model, trained, samples)
         if with_gradient:
             forward = self._training_forward(module, model, trained, result)
             if module.training and trained and not self.seen.light:
-                self.seen.fingerprints.see(samples, self.recorder.reads, forward)
+                path = calling_lines() if self.seen.counts["forwards"] <= FORWARDS_LOCATED else None
+                reads, made = self.recorder.reads, self.seen.optimizers_made
+                self.seen.fingerprints.see_training(samples, path, forward, made, reads)
 
     def _evaluation(self, module: nn.Module, model: CalledModel, trained: bool, samples: Tensor | None) -> None:
         seen, location = self.seen, caller_location()
@@ -66,7 +70,7 @@ class ForwardObserver:
         seen.runs_since_backward[location] += 1
         run = seen.runs_since_backward[location]
         if trained and not seen.light and (not module.training or run > 2):  # one or two may choose an action
-            seen.fingerprints.see(samples, self.recorder.reads, None)
+            seen.fingerprints.see_evaluation(model, samples, calling_lines(), module.training, self.recorder.reads)
             self.recorder.flush_if_full()
         if trained and module.training and model.differs_in_evaluation and not torch.is_grad_enabled():
             longest = seen.longest_run_without_gradient

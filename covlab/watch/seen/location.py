@@ -59,6 +59,11 @@ def _owner(file: str) -> Literal["user", "library", "internal"]:
     return "internal" if file.startswith(_STANDARD_LIBRARY) else "user"
 
 
+def is_users(file: str) -> bool:
+    """Return whether a file holds the user's own code, not that of a library."""
+    return _owner(file) == "user"
+
+
 def caller_location() -> CodeLocation | None:
     """Return the innermost running line of the user's own code; if there is none, of a library; else None."""
     library: FrameType | None = None
@@ -77,3 +82,12 @@ def called_from(file: str) -> bool:
     """Return whether code in ``file`` makes the observed call, as when a schedule calls the schedules it contains."""
     callers = (frame.f_code.co_filename for frame, _ in walk_stack(sys._getframe(1)))
     return next((caller for caller in callers if not caller.startswith(_WATCH)), file) == file
+
+
+def calling_lines() -> tuple[CodeLocation, ...]:
+    """Return the running lines of the user's own code and of libraries, the innermost first."""
+    return tuple(
+        _location(frame.f_code.co_filename, line, frame.f_code.co_name)
+        for frame, line in walk_stack(sys._getframe(1))
+        if _owner(frame.f_code.co_filename) != "internal"
+    )

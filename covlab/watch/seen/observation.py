@@ -4,7 +4,6 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Literal
 
 import torch
@@ -48,7 +47,7 @@ class Observation:
         self.counts = {"forwards": 0, "backwards": 0, "steps": 0, "evaluations": 0, "evaluation_mode": 0}
 
         self.optimizers: dict[int, WatchedOptimizer] = {}
-        self._numbers = count()  # for new optimizers
+        self.optimizers_made = 0
         self.formerly_held: set[int] = set()  # ids of parameters of optimizers that are gone
 
         self.models: weakref.WeakKeyDictionary[nn.Module, CalledModel] = weakref.WeakKeyDictionary()
@@ -78,7 +77,8 @@ class Observation:
                 self.formerly_held.update(gone.hooks)
                 gone.stop()
                 del self.optimizers[gone.number]
-            watched = WatchedOptimizer(optimizer, next(self._numbers))
+            watched = WatchedOptimizer(optimizer, self.optimizers_made)
+            self.optimizers_made += 1
             self.optimizers[watched.number] = watched
             for model in self.models.values():
                 model.trained = None
