@@ -5,17 +5,19 @@ the loop prints. A child differs from a fresh process only in what it imports ag
 Its exit status is written to standard output.
 """
 
+import gc
 import json
 import os
 import runpy
 import sys
 
 import torch
-import torch._dynamo  # noqa: F401  (an optimizer imports it)
+import torch._dynamo  # as the first optimizer does
 
 import covlab.watch  # noqa: F401
 
 torch.set_num_threads(1)  # a fork is safe only before torch has started a thread
+gc.freeze()  # else every child collects and copies what all of them share
 
 if __name__ == "__main__":
     for request in sys.stdin:

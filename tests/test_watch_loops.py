@@ -115,9 +115,9 @@ def rows(tier: str) -> list[Any]:
     """Return the rows of a tier as parameters of a test. Those that cannot pass yet must fail."""
     parameters = []
     for row in table():
-        marks = [pytest.mark.xfail(strict=True, reason="it passes: delete 'later:' from the row")]
+        marks = [pytest.mark.xfail(strict=True, reason="when this passes, delete 'later:' from the row")]
         if row.file in NOT_YET:
-            marks = [pytest.mark.xfail(strict=True, reason="it passes: take the file out of NOT_YET")]
+            marks = [pytest.mark.xfail(strict=True, reason="when this passes, take the file out of NOT_YET")]
         elif row.verdict == row.right:
             marks = []
         if row.tier == tier:
