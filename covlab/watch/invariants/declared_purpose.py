@@ -9,6 +9,7 @@ import linecache
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 from covlab.watch.seen.location import CodeLocation, is_users
@@ -43,18 +44,18 @@ def declared_purpose(path: Path, training: Iterable[Path]) -> Purpose:
     """Return what the code at the end of ``path``, around the lines that are its own, calls the evaluation."""
     own = [line for line in own_lines(path, training) if is_users(line.file) and line.function not in COMPREHENSIONS]
     trains = {(line.file, line.line) for other in training for line in other}
-    used: set[str] = set()  # kinds of words for what is evaluated
+    used: list[set[str]] = []  # by line: kinds of words for what is evaluated
     named: set[str] = set()  # kinds of words for the result
     for line in own:
         training_lines = {number for file, number in trains if file == line.file}
         chain = _chain(line)
         if chain and not _covers_any(chain[0], training_lines):
             named |= _kinds([line.function])
-        used |= _kinds(_words_used(chain, training_lines))
+        used.append(_kinds(_words_used(chain, training_lines)))
         named |= _kinds(_words_of_results(chain, training_lines))
-    if "validation" in used and "training" not in used:
+    if {"validation"} in used and {"training"} not in used:
         return "validation"
-    return "training" if "training" in named and "validation" not in used | named else "unknown"
+    return "training" if named.union(*used) == {"training"} and "training" in named else "unknown"
 
 
 def _kinds(words: Iterable[str]) -> set[str]:
@@ -107,7 +108,7 @@ def _words_used(chain: list[ast.AST], training: set[int]) -> Iterator[str]:
 
 def _words_of_results(chain: list[ast.AST], training: set[int]) -> Iterator[str]:
     """Yield what the statements around the evaluation assign, print and call, as far as they do not train."""
-    for node, inner in zip(chain, chain[1:], strict=False):
+    for node, inner in pairwise(chain):
         if _covers_any(inner, training):
             continue
         for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):

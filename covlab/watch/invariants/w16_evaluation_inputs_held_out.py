@@ -6,6 +6,7 @@ training set and nothing says that they are meant to be.
 """
 
 from collections import defaultdict
+from itertools import pairwise
 from statistics import median
 
 from covlab.watch.finding import Verdict, counted
@@ -64,7 +65,7 @@ class EvaluationInputsHeldOut(Invariant):
             if at.passes > 1:
                 return "fault", ": the loop calls it validation"
             return ("note" if one_at_a_time else "warning"), f", which matters {IF_MEANT}"
-        if at.random or len(hit) < 2 or len(hit) < len(passes) / 2:
+        if not at.in_evaluation_mode or len(hit) < 2 or len(hit) < len(passes) / 2:
             return "note", f", which matters {IF_MEANT}"
         if one_at_a_time:
             return "note", f", one batch at a time, which matters {IF_MEANT}"
@@ -95,7 +96,7 @@ def _passes(at: Evaluations) -> list[list[EvaluatedBatch]]:
 def _in_one_part(passes: list[list[EvaluatedBatch]]) -> bool:
     """Return whether, in every pass, only batches before or only batches after some batch have trained samples."""
     flags = [[batch.trained > 0 for batch in batches] for batches in passes]
-    return all(not all(one) and sum(a != b for a, b in zip(one, one[1:], strict=False)) == 1 for one in flags)
+    return all(not all(one) and sum(a != b for a, b in pairwise(one)) == 1 for one in flags)
 
 
 def _evaluates_others(samples: Samples, at: Evaluations) -> bool:

@@ -1,5 +1,6 @@
 """Fingerprints of the samples that each model was trained on and evaluated on."""
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -20,6 +21,21 @@ VALUES_READ = 4096  # of such a batch
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 Path = tuple[CodeLocation, ...]  #: the lines that led to a call, the innermost first
+
+
+@dataclass(slots=True)
+class CountedValues:
+    """How different the samples of a batch are."""
+
+    floating: bool
+    different: DeferredNumber  #: values
+    nonzero: DeferredNumber  #: values
+    equal: DeferredNumber  #: logarithm of the chance that two samples are equal, if their columns are independent
+
+    def are_continuous(self) -> bool:
+        """Return whether there are so many different values that two samples are never equal by chance."""
+        different, nonzero = value_of(self.different) or 0, value_of(self.nonzero) or 0
+        return self.floating and different > max(32, nonzero / 2)
 
 
 @dataclass(slots=True)
@@ -60,27 +76,47 @@ class Samples:
         self.training_paths: set[Path] = set()
         self.evaluations: dict[Path, Evaluations] = {}
         self.pairs = self.equal_pairs = 0  # of samples within one training batch
-        self.values: list[tuple[DeferredNumber, DeferredNumber]] = []  # (different values, values that are not 0)
-
-    @property
-    def continuous(self) -> bool:
-        """Whether the inputs have so many different values that two samples are never equal by chance."""
-        counted = [(value_of(different) or 0, value_of(values) or 0) for different, values in self.values]
-        return bool(counted) and all(different > max(32, values / 2) for different, values in counted)
+        self.draws = 0  # samples that were trained on, with repetitions
+        self.values: list[CountedValues] = []
 
     @property
     def share_by_chance(self) -> float:
-        """Which share of new samples probably equals one that was trained on, by the pairs in the training batches."""
-        if self.continuous:
+        """Which share of new samples probably equals one that was trained on, if no sample is in both sets."""
+        if self.values and all(map(CountedValues.are_continuous, self.values)):
             return 0.0
-        return min(1.0, (self.equal_pairs + 0.5) / self.pairs * len(self.trained)) if self.pairs else 1.0
+        if not self.pairs:
+            return 1.0
+        by_chance = (self.equal_pairs + 0.5) / self.pairs * len(self.trained)
+        if self._has_many_columns and (
+            not self.equal_pairs or 0.5 < self.equal_pairs / self.pairs * self._drawn_from < 1.6
+        ):
+            return 0.0  # within a batch, samples are equal only as often as where a loop draws the same one twice
+        return min(1.0, by_chance)
+
+    @property
+    def _has_many_columns(self) -> bool:
+        """Whether samples with independent columns would hardly ever be equal."""
+        chances = [one.equal.value for one in self.values if one.equal.value is not None]
+        return bool(chances) and max(chances) + math.log(len(self.trained) + 1) < -5
+
+    @property
+    def _drawn_from(self) -> float:
+        """How many samples there are if the loop draws them at random, by how many different ones it drew."""
+        different, low, high = len(self.trained), float(len(self.trained)), 1e9
+        for _ in range(64):
+            middle = math.sqrt(low * high)
+            expected = -middle * math.expm1(-self.draws / middle)
+            low, high = (middle, high) if expected < different else (low, middle)
+        return low
 
     def train(self, fingerprints: list[int], optimizers: int) -> None:
         if optimizers != self.optimizers:
             self.optimizers = optimizers
             self.trained.clear()
+            self.draws = 0
         self.training_batches += 1
         number = len(fingerprints)
+        self.draws += number
         self.pairs += number * (number - 1) // 2
         counts: dict[int, int] = {}
         for one in fingerprints:
@@ -137,7 +173,7 @@ class Fingerprints:
         samples = self.of(forward.model)
         if path is not None:
             samples.training_paths.add(path)
-        if flat.is_floating_point() and len(samples.values) < BATCHES_READ:
+        if len(flat) > 1 and len(samples.values) < BATCHES_READ:
             samples.values.append(_count_values(flat, reads))
 
         def receive(first: list[int]) -> None:
@@ -205,7 +241,12 @@ def _join(halves: list[int]) -> list[int]:
 
 
 @torch.no_grad()
-def _count_values(flat: Tensor, reads: DeferredReads) -> tuple[DeferredNumber, DeferredNumber]:
-    """Count the different values of some samples, and those that are not 0."""
+def _count_values(flat: Tensor, reads: DeferredReads) -> CountedValues:
     values = flat.reshape(-1)[:VALUES_READ].sort().values
-    return reads.number((values[1:] != values[:-1]).sum()), reads.number((values != 0).sum())
+    equal = ((flat[1:] == flat[:-1]).sum(dim=0) + 0.5) / (len(flat) - 0.5)
+    return CountedValues(
+        flat.is_floating_point(),
+        reads.number((values[1:] != values[:-1]).sum()),
+        reads.number((values != 0).sum()),
+        reads.number(equal.log().sum()),
+    )

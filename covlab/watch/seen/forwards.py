@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.isolation import hidden_from_torch
-from covlab.watch.seen.location import calling_lines, caller_location
+from covlab.watch.seen.location import caller_location, calling_lines
 from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples
 from covlab.watch.seen.recorder import Function, Recorder
 
