@@ -48,7 +48,7 @@ class Finding:
             "number": self.number,
             "says": self.says,
             "fix": self.fix,
-            "site": None if location is None else {"file": location.file, "line": location.line, "code": location.code},
+            "site": None if location is None else location.row(),
             "times": self.times,
             "first": self.first,
             "last": self.last,
