@@ -28,12 +28,17 @@ class BackwardObserver:
         seen, recorder = self.seen, self.recorder
 
         def backward(tensors: Tensors, *args: Any, **kwargs: Any) -> Any:
-            if torch.compiler.is_compiling() or not recorder.is_watching() or recorder.backward_running is not None:
+            if (
+                torch.compiler.is_compiling()
+                or not recorder.is_watching(is_backward=True)
+                or recorder.backward_running is not None
+            ):
                 return original(tensors, *args, **kwargs)
             if backward_is_compiled():
                 seen.blocked = "backwards are compiled with every hook in them (compiled autograd)"
                 self.stop()
                 return original(tensors, *args, **kwargs)
+            recorder.guard("optimizer", recorder.before_backward)
             seen.counts["backwards"] += 1
             record = recorder.backward_running = Backward(seen.counts["backwards"], None)
             removals = recorder.guard("backward", self._before, record, tensors) or []

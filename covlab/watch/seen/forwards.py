@@ -49,6 +49,7 @@ class ForwardObserver:
         model = self.seen.models.get(module)
         if model is None:
             model = self.seen.models[module] = CalledModel(module)
+            self.seen.counts["models"] += bool(model.parameters)
         if not model.parameters:
             return
         trained = model.is_trained(self.seen.held_parameters())

@@ -4,7 +4,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,17 @@ from covlab.watch.seen.optimizer import WatchedOptimizer
 FORWARDS_KEPT = 4096  # of one window
 
 Part = Literal[
-    "backward", "clear", "clip", "forward", "numbers", "optimizer", "replacement", "scaler", "schedule", "step"
+    "backward",
+    "clear",
+    "clip",
+    "forward",
+    "numbers",
+    "optimizer",
+    "processes",
+    "replacement",
+    "scaler",
+    "schedule",
+    "step",
 ]
 Replaced = Literal["gradient", "loss", "losses", "model"]
 
@@ -44,7 +54,13 @@ class Observation:
         self.light = light
         self.failures: dict[Part, Exception] = {}
         self.blocked: str | None = None
-        self.counts = {"forwards": 0, "backwards": 0, "steps": 0, "evaluations": 0, "evaluation_mode": 0}
+        # processes that were started and may train: {(what runs there, line): how many}
+        self.processes: Counter[tuple[str, CodeLocation | None]] = Counter()
+        self.backwards_elsewhere: Counter[CodeLocation | None] = Counter()  # in threads that are not watched
+        self.updated_by_hand: list[DeferredNumber] = []  # not 0: parameters changed between backwards without a step
+        self.counts = dict.fromkeys(
+            ("forwards", "backwards", "steps", "evaluations", "evaluation_mode", "models", "optimizers"), 0
+        )
 
         self.optimizers: dict[int, WatchedOptimizer] = {}
         self.optimizers_made = 0
@@ -67,10 +83,10 @@ class Observation:
         self.scaled_losses = {"enabled": 0, "disabled": 0}  # number of calls to enabled and to disabled GradScalers
         self.replacements: dict[tuple[CodeLocation | None, Replaced], Replacements] = {}
 
-    def adopt(self, optimizer: torch.optim.Optimizer) -> WatchedOptimizer | None:
+    def adopt(self, optimizer: Any) -> WatchedOptimizer | None:
         """Start to watch an optimizer, or its new parameters if it is already watched."""
-        if not getattr(optimizer, "param_groups", None):
-            return None
+        if isinstance(optimizer, torch.optim.Optimizer) and not getattr(optimizer, "param_groups", None):
+            return None  # a wrapper that has not called Optimizer.__init__
         watched = self.find(optimizer)
         if watched is None:
             for gone in [one for one in self.optimizers.values() if one.ref() is None]:
@@ -124,6 +140,8 @@ class Observation:
 
     def missing(self, needs: tuple[Part, ...]) -> str | None:
         """Return why a part that is needed could not be observed in this run."""
+        if "forward" in needs and not self.counts["forwards"]:
+            return "no call of a model with gradients was seen"
         if "scaler" in needs and self.scaled_losses["disabled"] and not self.scaled_losses["enabled"]:
             return "the GradScaler is disabled (a GradScaler for CUDA disables itself on a CPU)"
         return None

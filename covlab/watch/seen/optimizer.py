@@ -1,10 +1,13 @@
 """An optimizer that is watched, and where its gradients come from."""
 
+import gc
+import types
 import weakref
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from covlab.watch.seen import measurements
@@ -16,11 +19,53 @@ from covlab.watch.seen.location import CodeLocation
 CLOSELY_WATCHED_STEPS = 12  # the first steps, in which every element is compared and no measurement overflows
 LIGHT_MEASURES_ONE_IN = 8  # a light watch measures one step in this many
 
+NEVER_HOLD_TENSORS = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.FrameType)
+OBJECTS_READ = 20_000  # of one optimizer
+
+
+def is_optimizer(thing: object) -> bool:
+    """Return whether ``thing`` can do what an optimizer of PyTorch can: step, and clear gradients."""
+    kind = type(thing)
+    if issubclass(kind, nn.Module | type) or not kind.__weakrefoffset__:
+        return False
+    return callable(getattr(kind, "step", None)) and callable(getattr(kind, "zero_grad", None))
+
+
+def tensors_of(optimizer: Any, others: Iterable[object] = ()) -> list[Tensor]:
+    """Return the tensors that an optimizer trains. An optimizer that wraps one of the ``others`` has none of its own.
+
+    They are those of its ``param_groups``. Without these, they are all that it refers to and that require gradients.
+    """
+    groups, wrapped = getattr(optimizer, "param_groups", None), set(map(id, others))
+    if isinstance(optimizer, torch.optim.Optimizer):
+        return [parameter for group in groups or () for parameter in group["params"]]
+    seen, waiting, found = {id(optimizer)}, [optimizer], []
+    modules: list[nn.Module] = []
+    while waiting and len(seen) < OBJECTS_READ:
+        for thing in gc.get_referents(waiting.pop()):
+            if id(thing) in seen or isinstance(thing, NEVER_HOLD_TENSORS):
+                continue
+            seen.add(id(thing))
+            if id(thing) in wrapped:
+                return []
+            if isinstance(thing, Tensor):
+                found += [thing] if thing.is_leaf and thing.requires_grad else []
+            elif isinstance(thing, nn.Module):
+                modules.append(thing)
+            else:
+                waiting.append(thing)
+    if isinstance(groups, list | tuple) and groups and all(isinstance(one, dict) and "params" in one for one in groups):
+        return [parameter for group in groups for parameter in group["params"] if isinstance(parameter, Tensor)]
+    return found or [one for module in modules for one in module.parameters() if one.requires_grad]
+
 
 class WatchedOptimizer:
     """An optimizer, its current gradients, and what was done to them since they were last cleared."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, number: int) -> None:
+    def __init__(self, optimizer: Any, number: int) -> None:
+        # the tensors of an optimizer that is none of torch's, which may have no parameter groups
+        own_kind = not isinstance(optimizer, torch.optim.Optimizer)
+        self._tensors = [weakref.ref(one) for one in tensors_of(optimizer)] if own_kind else []
         self.ref, self.number, self.name = weakref.ref(optimizer), number, type(optimizer).__name__
         self.attempts = 0  # steps, including those that the scaler skipped
         self.open_step: Step | None = None  # the step that is running
@@ -66,6 +111,8 @@ class WatchedOptimizer:
         optimizer = self.ref()
         if optimizer is None:
             return []
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            return [tensor for reference in self._tensors if (tensor := reference()) is not None]
         return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def parameter_versions(self) -> int:

@@ -57,6 +57,7 @@ class StepObserver:
             backward.stepped = step.optimizer_called
         self.seen.forwards.clear()
         self.seen.counts["steps"] += 1
+        self.seen.counts["optimizers"] += step.number == 1
         watched.last_step = step
         self.recorder.events.append(step)
         self.recorder.flush_if_full()
@@ -107,7 +108,7 @@ class StepObserver:
 
     def _read_options(self, optimizer: Optimizer, step: Step) -> None:
         reads = self.recorder.reads
-        rates = [group["lr"] for group in optimizer.param_groups]
+        rates = [group["lr"] for group in getattr(optimizer, "param_groups", ()) if "lr" in group]
         step.learning_rates = [reads.number(rate.clone()) if isinstance(rate, Tensor) else rate for rate in rates]
         found_inf = getattr(optimizer, "found_inf", None)
         step.found_inf = reads.number(found_inf.detach().clone()) if isinstance(found_inf, Tensor) else None
