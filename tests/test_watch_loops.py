@@ -33,7 +33,6 @@ NOT_YET: set[str] = {  # files whose invariant exists but does not judge them ri
     "31_bf16_norms_never_move_faulty",
     "40_token_mean_of_means_faulty",
     "43_gamma_zero_long_faulty",
-    "lib_optimizer_of_its_own",
     "lib_own_call_gp",
     "lib_unused_branch_output",
     "lib_unused_mask_token",
@@ -41,10 +40,8 @@ NOT_YET: set[str] = {  # files whose invariant exists but does not judge them ri
     "real_frozen_after_first_evaluation",
     "real_never_steps",
     "real_optimizer_of_frozen",
-    "real_own_sgd_no_division",
     "real_run_ends_in_a_window",
     "real_short_last_of_one",
-    "real_sparse_input",
     "real_stale_optimizer",
 }
 
