@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from covlab.watch.seen.cuts import RunsWithoutGradient
 from covlab.watch.seen.deferred import DeferredNumber
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import Fingerprints
@@ -52,6 +53,8 @@ class Observation:
 
         self.models: weakref.WeakKeyDictionary[nn.Module, CalledModel] = weakref.WeakKeyDictionary()
         self.modules_called: set[int] = set()  # ids of modules that ran with gradients enabled
+        # by the id of the module; None: it has no trainable parameters
+        self.runs_without_gradient: dict[int, RunsWithoutGradient | None] = {}
         self.fingerprints = Fingerprints()
         # {(model, does an optimizer hold any of its parameters?): names of those that get gradients and are in none}
         self.parameters_in_no_optimizer: dict[tuple[str, bool], set[str]] = {}
@@ -106,6 +109,11 @@ class Observation:
             for part in module.modules():
                 if id(part) in self.modules_called:
                     watched.in_called_modules.update(map(id, part.parameters(recurse=False)))
+                runs = self.runs_without_gradient.get(id(part))
+                if runs is not None:
+                    watched.runs_without_gradient[id(part)] = runs, set(map(id, part.parameters()))
+        watched.note_moved_by_loop()
+        watched.search_cuts()
 
     def look_for_parameters_in_no_optimizer(self) -> None:
         """Find parameters of models in training mode that get gradients although no optimizer holds them."""
@@ -117,6 +125,20 @@ class Observation:
                 if names:
                     is_held = not held.isdisjoint(map(id, module.parameters()))
                     self.parameters_in_no_optimizer.setdefault((type(module).__name__, is_held), set()).update(names)
+
+    def note_run_with_gradient(self, module: nn.Module) -> None:
+        self.modules_called.add(id(module))
+        runs = self.runs_without_gradient.get(id(module))
+        if runs is not None:
+            runs.steps = 0
+
+    def note_run_without_gradient(self, module: nn.Module) -> None:
+        if id(module) not in self.runs_without_gradient:
+            is_trainable = any(parameter.requires_grad for parameter in module.parameters())
+            self.runs_without_gradient[id(module)] = RunsWithoutGradient() if is_trainable else None
+        runs = self.runs_without_gradient[id(module)]
+        if runs is not None and runs.window != self.counts["steps"]:
+            runs.count(self.counts["steps"])
 
     def failure_of(self, needs: tuple[Part, ...]) -> Exception | None:
         """Return the error that ended the observation of a part that is needed; every invariant needs the steps."""

@@ -2,19 +2,37 @@
 
 import weakref
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from covlab.watch.seen import measurements
+from covlab.watch.seen.cuts import Cut, CutSearch, RunsWithoutGradient
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Backward, Forward, ScaledClip, ScheduleCall, Step
 from covlab.watch.seen.isolation import hidden_from_torch, readable_tensor
 from covlab.watch.seen.location import CodeLocation
 
 CLOSELY_WATCHED_STEPS = 12  # the first steps, in which every element is compared and no measurement overflows
+STEPS_WITHOUT_GRADIENT = 10  # after so many, a parameter that had gradients counts as one that has none
 LIGHT_MEASURES_ONE_IN = 8  # a light watch measures one step in this many
+
+
+class ParameterState(NamedTuple):
+    """What tells whether a parameter was changed."""
+
+    version: int
+    pointer: int
+    sum: float
+
+    @classmethod
+    def of(cls, parameter: Tensor) -> "ParameterState":
+        values = readable_tensor(parameter)
+        if values is None or not values.numel():
+            return cls(parameter._version, 0, 0.0)
+        return cls(parameter._version, values.data_ptr(), float(measurements.sample_elements(values).double().sum()))
 
 
 class WatchedOptimizer:
@@ -42,8 +60,15 @@ class WatchedOptimizer:
         # of parameters, by id
         self.hooks: dict[int, RemovableHandle] = {}
         self.with_gradient: set[int] = set()  # those that ever got a gradient
+        self.last_gradient: dict[int, int] = {}  # steps before the last one
+        self.still: dict[int, ParameterState] = {}  # those without a gradient, when first described
+        self.moved_by_loop: set[int] = set()  # those without a gradient that the loop itself changes, as an average
+        self.cut_search: CutSearch | None = None  # the one that is running
+        self.cuts: dict[Cut, None] = {}  # where gradients are cut off, in the order in which they were found
         self.trainable: set[int] = set()  # those that required gradients when last described
         self.in_called_modules: set[int] = set()
+        # {id of a module, outer ones first: (its runs, ids of its parameters)}
+        self.runs_without_gradient: dict[int, tuple[RunsWithoutGradient, set[int]]] = {}
         self.parameter_names: dict[int, str] = {}
         self.forget_gradients()
 
@@ -84,13 +109,42 @@ class WatchedOptimizer:
             watched = reference()
             if watched is not None:
                 watched.reached = True
+                watched.last_gradient[id(parameter)] = watched.attempts
 
         for parameter in self.parameters():
             if id(parameter) not in self.hooks and parameter.requires_grad and parameter.is_leaf:
                 self.hooks[id(parameter)] = parameter.register_post_accumulate_grad_hook(gradient_arrived)
 
+    # ---------------------------------------------------------------- parameters without a gradient
+
+    def missing(self) -> set[int]:
+        """Return the trainable parameters that have not had a gradient for some steps, or never had one."""
+        recent = {one for one, step in self.last_gradient.items() if self.attempts - step < STEPS_WITHOUT_GRADIENT}
+        by_hand = self.with_gradient.difference(self.last_gradient)
+        return self.trainable - recent - by_hand - self.moved_by_loop
+
+    def note_moved_by_loop(self) -> None:
+        """Find parameters that change without a gradient since they were first described."""
+        for parameter in self.parameters():
+            if id(parameter) in self.trainable and id(parameter) not in self.with_gradient:
+                now = ParameterState.of(parameter)
+                if now != self.still.setdefault(id(parameter), now):
+                    self.moved_by_loop.add(id(parameter))
+
+    def search_cuts(self) -> None:
+        """Look in the next window for operations that cut gradients off."""
+        if self.cut_search is None and not self.cuts and (missing := self.missing()):
+            search = CutSearch(missing, self.cuts.setdefault)
+            if search.start():
+                self.cut_search = search
+
+    def end_cut_search(self) -> None:
+        if self.cut_search is not None and self.cut_search.stop():
+            self.cut_search = None
+
     def stop(self) -> None:
         """Remove the hooks and release all tensors."""
+        self.end_cut_search()
         for hook in self.hooks.values():
             hook.remove()
         self.hooks.clear()

@@ -14,7 +14,7 @@ from covlab.watch.seen.location import CodeLocation, called_from, caller_locatio
 from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Recorder
 
-ATTEMPTS_THAT_DESCRIBE_PARAMETERS = (2, 10, 30)
+ATTEMPTS_THAT_DESCRIBE_PARAMETERS = (2, 10, 30, 100, 300, 1000, 3000, 10_000)
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -101,6 +101,7 @@ class StepObserver:
         step.measured = not self.seen.light or watched.attempts % LIGHT_MEASURES_ONE_IN == 1
         if step.measured:
             self._measure(watched, step)
+        watched.end_cut_search()
         if watched.attempts in ATTEMPTS_THAT_DESCRIBE_PARAMETERS:
             self.seen.look_for_parameters_in_no_optimizer()
             self.seen.describe_parameters(watched)
