@@ -35,7 +35,6 @@ NOT_YET: set[str] = {  # files whose invariant exists but does not judge them ri
     "lib_optimizer_of_its_own",
     "lib_own_call_gp",
     "real_cleared_at_sync",
-    "real_never_steps",
     "real_optimizer_of_frozen",
     "real_own_sgd_no_division",
     "real_run_ends_in_a_window",

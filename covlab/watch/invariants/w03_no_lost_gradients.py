@@ -74,6 +74,9 @@ class NoLostGradients(Invariant):
             self.latest[cleared.optimizer] = cleared.location
 
     def find(self) -> Findings:
+        used = [forward for forward in self.seen.forwards if forward.used_by]
+        if used and not self.seen.counts["steps"] and not any(forward.training for forward in used):
+            return  # a model in evaluation mode that is not trained, as where gradients explain its outputs
         for lost in self.lost.values():
             lost.settle()
             if lost.at.count:

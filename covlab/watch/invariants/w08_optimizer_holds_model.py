@@ -1,6 +1,7 @@
 """W08: the optimizer holds the model's parameters."""
 
 from covlab.watch.invariants import Findings, Invariant, first_few
+from covlab.watch.seen.observation import Observation
 
 
 class OptimizerHoldsModel(Invariant):
@@ -28,3 +29,6 @@ class OptimizerHoldsModel(Invariant):
                     f"{first_few(missing)}"
                 )
                 yield self.found(location, "warning", says, number=len(missing))
+
+    def unchecked(self, seen: Observation) -> str | None:
+        return None if seen.counts["forwards"] else "no call of a model was seen"

@@ -17,6 +17,7 @@ from covlab.watch.seen.location import CodeLocation
 
 CLOSELY_WATCHED_STEPS = 12  # the first steps, in which every element is compared and no measurement overflows
 STEPS_WITHOUT_GRADIENT = 10  # after so many, a parameter that had gradients counts as one that has none
+IDLE_BACKWARDS = 10  # after so many without a step, the parameters are looked at
 LIGHT_MEASURES_ONE_IN = 8  # a light watch measures one step in this many
 
 
@@ -46,6 +47,11 @@ class WatchedOptimizer:
 
         self.accumulates = False  # some window had several backwards
         self.reached = False  # the running backward reached a parameter
+        # before the first step: backwards that reached a parameter, and a parameter's state after the first of them
+        self.idle_backwards = 0
+        self.idle_location: CodeLocation | None = None  # of the last of them
+        self.idle_state: tuple[Tensor, ParameterState] | None = None
+        self.changed_by_hand = False
 
         self.unscaled = False  # the scaler unscaled the gradients since its last update
         self.attempts_before_scaler_step: int | None = None  # None: the scaler's step() is not running
@@ -115,6 +121,16 @@ class WatchedOptimizer:
             if id(parameter) not in self.hooks and parameter.requires_grad and parameter.is_leaf:
                 self.hooks[id(parameter)] = parameter.register_post_accumulate_grad_hook(gradient_arrived)
 
+    def note_idle_backward(self, location: CodeLocation | None) -> None:
+        """Record a backward before the first step, and whether the loop changes the parameters itself."""
+        self.idle_backwards, self.idle_location = self.idle_backwards + 1, location
+        if self.idle_backwards == 1:
+            first = self.parameters_with_gradient()[0]
+            self.idle_state = first, ParameterState.of(first)
+        elif self.idle_backwards == IDLE_BACKWARDS and self.idle_state is not None:
+            parameter, before = self.idle_state
+            self.changed_by_hand, self.idle_state = ParameterState.of(parameter) != before, None
+
     # ---------------------------------------------------------------- parameters without a gradient
 
     def missing(self) -> set[int]:
@@ -149,7 +165,7 @@ class WatchedOptimizer:
             hook.remove()
         self.hooks.clear()
         self.copies_before_step.clear()
-        self.gradient_sample = None
+        self.gradient_sample = self.idle_state = None
 
     # ---------------------------------------------------------------- gradients
 
