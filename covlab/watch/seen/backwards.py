@@ -79,7 +79,7 @@ class BackwardObserver:
             watched.versions_after_backward = watched.parameter_versions()
         watched.backwards.append(record)
         if not watched.attempts:
-            watched.note_idle_backward(record.location)
+            watched.note_idle_backward(record.location, self.recorder.reads)
         watched.accumulates |= len(watched.backwards) - watched.backwards_stepped > 1
         watched.gradient_sample, watched.gradient_factors = None, []
         watched.first_gradient_after_backward = watched.first_gradient()

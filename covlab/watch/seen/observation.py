@@ -112,7 +112,6 @@ class Observation:
                 runs = self.runs_without_gradient.get(id(part))
                 if runs is not None:
                     watched.runs_without_gradient[id(part)] = runs, set(map(id, part.parameters()))
-        watched.note_moved_by_loop()
         watched.search_cuts()
 
     def look_for_parameters_in_no_optimizer(self) -> None:

@@ -26,14 +26,19 @@ class ParameterState(NamedTuple):
 
     version: int
     pointer: int
-    sum: float
+    sum: DeferredNumber  #: of some elements
 
     @classmethod
-    def of(cls, parameter: Tensor) -> "ParameterState":
+    def of(cls, parameter: Tensor, reads: DeferredReads) -> "ParameterState":
         values = readable_tensor(parameter)
         if values is None or not values.numel():
-            return cls(parameter._version, 0, 0.0)
-        return cls(parameter._version, values.data_ptr(), float(measurements.sample_elements(values).double().sum()))
+            return cls(parameter._version, 0, DeferredNumber(0.0))
+        sample = measurements.sample_elements(values)
+        sample = torch.view_as_real(sample) if sample.is_complex() else sample
+        return cls(parameter._version, values.data_ptr(), reads.number(sample.double().sum()))
+
+    def differs_from(self, other: "ParameterState") -> bool:
+        return self[:2] != other[:2] or self.sum.value != other.sum.value
 
 
 class WatchedOptimizer:
@@ -50,8 +55,8 @@ class WatchedOptimizer:
         # before the first step: backwards that reached a parameter, and a parameter's state after the first of them
         self.idle_backwards = 0
         self.idle_location: CodeLocation | None = None  # of the last of them
-        self.idle_state: tuple[Tensor, ParameterState] | None = None
-        self.changed_by_hand = False
+        self.idle_parameter: Tensor | None = None
+        self.idle_states: list[ParameterState] = []
 
         self.unscaled = False  # the scaler unscaled the gradients since its last update
         self.attempts_before_scaler_step: int | None = None  # None: the scaler's step() is not running
@@ -67,8 +72,7 @@ class WatchedOptimizer:
         self.hooks: dict[int, RemovableHandle] = {}
         self.with_gradient: set[int] = set()  # those that ever got a gradient
         self.last_gradient: dict[int, int] = {}  # steps before the last one
-        self.still: dict[int, ParameterState] = {}  # those without a gradient, when first described
-        self.moved_by_loop: set[int] = set()  # those without a gradient that the loop itself changes, as an average
+        self.still: dict[int, tuple[ParameterState, ParameterState]] = {}  # without a gradient: first and last state
         self.cut_search: CutSearch | None = None  # the one that is running
         self.cuts: dict[Cut, None] = {}  # where gradients are cut off, in the order in which they were found
         self.trainable: set[int] = set()  # those that required gradients when last described
@@ -121,15 +125,20 @@ class WatchedOptimizer:
             if id(parameter) not in self.hooks and parameter.requires_grad and parameter.is_leaf:
                 self.hooks[id(parameter)] = parameter.register_post_accumulate_grad_hook(gradient_arrived)
 
-    def note_idle_backward(self, location: CodeLocation | None) -> None:
-        """Record a backward before the first step, and whether the loop changes the parameters itself."""
+    def note_idle_backward(self, location: CodeLocation | None, reads: DeferredReads) -> None:
+        """Record a backward before the first step, and the state of a parameter, which the loop may change itself."""
         self.idle_backwards, self.idle_location = self.idle_backwards + 1, location
         if self.idle_backwards == 1:
-            first = self.parameters_with_gradient()[0]
-            self.idle_state = first, ParameterState.of(first)
-        elif self.idle_backwards == IDLE_BACKWARDS and self.idle_state is not None:
-            parameter, before = self.idle_state
-            self.changed_by_hand, self.idle_state = ParameterState.of(parameter) != before, None
+            self.idle_parameter = next(iter(self.parameters_with_gradient()), None)
+        if self.idle_parameter is not None and self.idle_backwards in (1, IDLE_BACKWARDS):
+            self.idle_states.append(ParameterState.of(self.idle_parameter, reads))
+        if self.idle_backwards >= IDLE_BACKWARDS:
+            self.idle_parameter = None
+
+    @property
+    def changed_by_hand(self) -> bool:
+        """Whether the loop changed a parameter before the first step."""
+        return len(self.idle_states) > 1 and self.idle_states[0].differs_from(self.idle_states[-1])
 
     # ---------------------------------------------------------------- parameters without a gradient
 
@@ -137,15 +146,15 @@ class WatchedOptimizer:
         """Return the trainable parameters that have not had a gradient for some steps, or never had one."""
         recent = {one for one, step in self.last_gradient.items() if self.attempts - step < STEPS_WITHOUT_GRADIENT}
         by_hand = self.with_gradient.difference(self.last_gradient)
-        return self.trainable - recent - by_hand - self.moved_by_loop
+        moved = {one for one, (first, last) in self.still.items() if first.differs_from(last)}  # as an average is
+        return self.trainable - recent - by_hand - moved
 
-    def note_moved_by_loop(self) -> None:
-        """Find parameters that change without a gradient since they were first described."""
+    def note_states(self, reads: DeferredReads) -> None:
+        """Record the states of parameters without a gradient, which the loop may change itself."""
         for parameter in self.parameters():
             if id(parameter) in self.trainable and id(parameter) not in self.with_gradient:
-                now = ParameterState.of(parameter)
-                if now != self.still.setdefault(id(parameter), now):
-                    self.moved_by_loop.add(id(parameter))
+                now = ParameterState.of(parameter, reads)
+                self.still[id(parameter)] = self.still.get(id(parameter), (now, now))[0], now
 
     def search_cuts(self) -> None:
         """Look in the next window for operations that cut gradients off."""
@@ -165,7 +174,7 @@ class WatchedOptimizer:
             hook.remove()
         self.hooks.clear()
         self.copies_before_step.clear()
-        self.gradient_sample = self.idle_state = None
+        self.gradient_sample = self.idle_parameter = None
 
     # ---------------------------------------------------------------- gradients
 
