@@ -71,10 +71,11 @@ class CutSearch(TorchFunctionMode):
         self.cut_from: dict[int, tuple[Tensor, Cut]] = {}  # {id of a tensor: (the tensor, where it was cut off)}
         self.known: dict[int, Tensor] = {}  # tensors without gradient that were seen before, by id
         self.left_torch: list[tuple[Tensor, Cut]] = []  # tensors that became Python or NumPy values
+        self.numbers: list[tuple[Tensor, Cut]] = []  # the same, of one element
 
     def start(self) -> bool:
         """Begin, unless another mode of the loop's could end first."""
-        if _len_torch_function_stack() or _has_compiled():
+        if _len_torch_function_stack():
             return False
         self.__enter__()
         return True
@@ -85,6 +86,7 @@ class CutSearch(TorchFunctionMode):
         self.cut_from.clear()
         self.known.clear()
         self.left_torch.clear()
+        self.numbers.clear()
         if _len_torch_function_stack() == 0:
             return True
         if _get_current_function_mode() is not self:
@@ -110,7 +112,7 @@ class CutSearch(TorchFunctionMode):
 
     @hidden_from_torch
     def _see(self, name: str, inputs: list[Tensor], source: Cut | None, result: object) -> None:
-        outputs = [] if name.startswith("__") and name != "__getitem__" else list(_tensors((result,)))
+        outputs = [] if name == "grad" else list(_tensors((result,)))
         if not inputs:
             source = next((cut for one in outputs if (cut := self._returned(one)) is not None), None)
         if any(one.requires_grad for one in outputs):
@@ -124,7 +126,8 @@ class CutSearch(TorchFunctionMode):
         if source is not None:
             self.cut_from.update((id(one), (one, source)) for one in outputs)
             if name in TO_PYTHON and inputs:
-                self.left_torch.append((inputs[0].detach().clone(), source))
+                left = self.numbers if inputs[0].numel() == 1 else self.left_torch
+                left.append((inputs[0].detach().clone(), source))
         self.known.update((id(one), one) for one in (*inputs, *outputs) if not one.requires_grad)
 
     def _cut_of(self, tensor: Tensor) -> Cut | None:
@@ -140,16 +143,18 @@ class CutSearch(TorchFunctionMode):
     @hidden_from_torch
     def _returned(self, tensor: Tensor) -> Cut | None:
         """Return where the values of a new tensor were cut off, if it holds what left torch, scaled or not."""
-        for original, cut in self.left_torch:
+        numbers = self.numbers[-tensor.numel() :] if 0 < tensor.numel() <= len(self.numbers) else []
+        joined = [(torch.stack([one.reshape(()) for one, _ in numbers]), numbers[0][1])] if numbers else []
+        for original, cut in self.left_torch + joined:
             if tensor.numel() == original.numel() and tensor.device == original.device and _follows(tensor, original):
                 return cut
         return None
 
 
-def _has_compiled() -> bool:
-    """Return whether torch.compile compiled something, which it would do again under another mode."""
+def frames_compiled() -> int:
+    """Return how many frames torch.compile met so far. It would compile them again under another mode."""
     utils = sys.modules.get("torch._dynamo.utils")
-    return bool(utils is not None and utils.counters["frames"]["total"])
+    return 0 if utils is None else utils.counters["frames"]["total"]
 
 
 def _tensors(items: Iterable[object], depth: int = 3) -> Iterator[Tensor]:
@@ -163,10 +168,7 @@ def _tensors(items: Iterable[object], depth: int = 3) -> Iterator[Tensor]:
 def _name(function: Any) -> str:
     """Return the name of a function of torch; that of the attribute if it reads one."""
     name = getattr(function, "__name__", "")
-    if name == "__get__":
-        attribute = getattr(getattr(function, "__self__", None), "__name__", "")
-        return attribute if attribute == "data" else "__get__"
-    return str(name)
+    return str(getattr(getattr(function, "__self__", None), "__name__", "") if name == "__get__" else name)
 
 
 def _described(name: str) -> str:

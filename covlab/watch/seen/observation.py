@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from covlab.watch.seen.cuts import RunsWithoutGradient
+from covlab.watch.seen.cuts import RunsWithoutGradient, frames_compiled
 from covlab.watch.seen.deferred import DeferredNumber
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import Fingerprints
@@ -51,6 +51,7 @@ class Observation:
         self.optimizers_made = 0
         self.formerly_held: set[int] = set()  # ids of parameters of optimizers that are gone
 
+        self.compiled_before = frames_compiled()
         self.models: weakref.WeakKeyDictionary[nn.Module, CalledModel] = weakref.WeakKeyDictionary()
         self.modules_called: set[int] = set()  # ids of modules that ran with gradients enabled
         # by the id of the module; None: it has no trainable parameters
@@ -112,7 +113,9 @@ class Observation:
                 runs = self.runs_without_gradient.get(id(part))
                 if runs is not None:
                     watched.runs_without_gradient[id(part)] = runs, set(map(id, part.parameters()))
-        watched.search_cuts()
+        is_compiled = frames_compiled() != self.compiled_before or any(hasattr(one, "_orig_mod") for one in self.models)
+        if not is_compiled:
+            watched.search_cuts()
 
     def look_for_parameters_in_no_optimizer(self) -> None:
         """Find parameters of models in training mode that get gradients although no optimizer holds them."""
