@@ -4,19 +4,21 @@ import gc
 import types
 import weakref
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from covlab.watch.seen import measurements
+from covlab.watch.seen.cuts import Cut, CutSearch, RunsWithoutGradient
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Backward, Forward, ScaledClip, ScheduleCall, Step
 from covlab.watch.seen.isolation import hidden_from_torch, readable_tensor
 from covlab.watch.seen.location import CodeLocation
 
 CLOSELY_WATCHED_STEPS = 12  # the first steps, in which every element is compared and no measurement overflows
+STEPS_WITHOUT_GRADIENT = 10  # after so many, a parameter that had gradients counts as one that has none
 LIGHT_MEASURES_ONE_IN = 8  # a light watch measures one step in this many
 
 NEVER_HOLD_TENSORS = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.FrameType)
@@ -59,6 +61,21 @@ def tensors_of(optimizer: Any, others: Iterable[object] = ()) -> list[Tensor]:
     return found or [one for module in modules for one in module.parameters() if one.requires_grad]
 
 
+class ParameterState(NamedTuple):
+    """What tells whether a parameter was changed."""
+
+    version: int
+    pointer: int
+    sum: float
+
+    @classmethod
+    def of(cls, parameter: Tensor) -> "ParameterState":
+        values = readable_tensor(parameter)
+        if values is None or not values.numel():
+            return cls(parameter._version, 0, 0.0)
+        return cls(parameter._version, values.data_ptr(), float(measurements.sample_elements(values).double().sum()))
+
+
 class WatchedOptimizer:
     """An optimizer, its current gradients, and what was done to them since they were last cleared."""
 
@@ -67,10 +84,14 @@ class WatchedOptimizer:
         own_kind = not isinstance(optimizer, torch.optim.Optimizer)
         self._tensors = [weakref.ref(one) for one in tensors_of(optimizer)] if own_kind else []
         self.ref, self.number, self.name = weakref.ref(optimizer), number, type(optimizer).__name__
+        self.made_at: CodeLocation | None = None  # None: unknown, because it was made before the watch began
+        self.tensors = 0  # number of its parameters
+        self.frozen_groups: list[int] = []  # numbers of tensors in the groups in which none requires a gradient
         self.attempts = 0  # steps, including those that the scaler skipped
         self.open_step: Step | None = None  # the step that is running
         self.last_step: Step | None = None
 
+        self.steps_within_another = False  # another optimizer's step() calls its step()
         self.accumulates = False  # some window had several backwards
         self.reached = False  # the running backward reached a parameter
 
@@ -86,9 +107,17 @@ class WatchedOptimizer:
 
         # of parameters, by id
         self.hooks: dict[int, RemovableHandle] = {}
+        self.ever_held: set[int] = set()
         self.with_gradient: set[int] = set()  # those that ever got a gradient
+        self.last_gradient: dict[int, int] = {}  # steps before the last one
+        self.still: dict[int, ParameterState] = {}  # those without a gradient, when first described
+        self.moved_by_loop: set[int] = set()  # those without a gradient that the loop itself changes, as an average
+        self.cut_search: CutSearch | None = None  # the one that is running
+        self.cuts: dict[Cut, None] = {}  # where gradients are cut off, in the order in which they were found
         self.trainable: set[int] = set()  # those that required gradients when last described
         self.in_called_modules: set[int] = set()
+        # {id of a module, outer ones first: (its runs, ids of its parameters)}
+        self.runs_without_gradient: dict[int, tuple[RunsWithoutGradient, set[int]]] = {}
         self.parameter_names: dict[int, str] = {}
         self.forget_gradients()
 
@@ -104,6 +133,8 @@ class WatchedOptimizer:
         self.gradient_sample: tuple[Tensor, Tensor] | None = None  # (parameter, sample of its gradient's elements)
         self.gradient_factors: list[DeferredNumber] = []  # the loop multiplied by these since the last backward
         self.gradient_pointers: set[int] | None = None  # to the gradients' storage
+        # the first gradient that the last step took, and the versions of all gradients then
+        self.stepped_gradients: tuple[weakref.ref[Tensor], int] | None = None
 
     # ---------------------------------------------------------------- parameters
 
@@ -114,6 +145,12 @@ class WatchedOptimizer:
         if not isinstance(optimizer, torch.optim.Optimizer):
             return [tensor for reference in self._tensors if (tensor := reference()) is not None]
         return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def note_frozen_groups(self) -> None:
+        self.tensors = len(self.parameters())
+        groups = [group["params"] for group in getattr(self.ref(), "param_groups", ())]
+        frozen = [group for group in groups if group and not any(one.requires_grad for one in group)]
+        self.frozen_groups = [len(group) for group in frozen if self.with_gradient.isdisjoint(map(id, group))]
 
     def parameter_versions(self) -> int:
         return sum(parameter._version for parameter in self.parameters())
@@ -131,13 +168,43 @@ class WatchedOptimizer:
             watched = reference()
             if watched is not None:
                 watched.reached = True
+                watched.last_gradient[id(parameter)] = watched.attempts
 
+        self.ever_held.update(map(id, self.parameters()))
         for parameter in self.parameters():
             if id(parameter) not in self.hooks and parameter.requires_grad and parameter.is_leaf:
                 self.hooks[id(parameter)] = parameter.register_post_accumulate_grad_hook(gradient_arrived)
 
+    # ---------------------------------------------------------------- parameters without a gradient
+
+    def missing(self) -> set[int]:
+        """Return the trainable parameters that have not had a gradient for some steps, or never had one."""
+        recent = {one for one, step in self.last_gradient.items() if self.attempts - step < STEPS_WITHOUT_GRADIENT}
+        by_hand = self.with_gradient.difference(self.last_gradient)
+        return self.trainable - recent - by_hand - self.moved_by_loop
+
+    def note_moved_by_loop(self) -> None:
+        """Find parameters that change without a gradient since they were first described."""
+        for parameter in self.parameters():
+            if id(parameter) in self.trainable and id(parameter) not in self.with_gradient:
+                now = ParameterState.of(parameter)
+                if now != self.still.setdefault(id(parameter), now):
+                    self.moved_by_loop.add(id(parameter))
+
+    def search_cuts(self) -> None:
+        """Look in the next window for operations that cut gradients off."""
+        if self.cut_search is None and not self.cuts and (missing := self.missing()):
+            search = CutSearch(missing, self.cuts.setdefault)
+            if search.start():
+                self.cut_search = search
+
+    def end_cut_search(self) -> None:
+        if self.cut_search is not None and self.cut_search.stop():
+            self.cut_search = None
+
     def stop(self) -> None:
         """Remove the hooks and release all tensors."""
+        self.end_cut_search()
         for hook in self.hooks.values():
             hook.remove()
         self.hooks.clear()
@@ -160,6 +227,19 @@ class WatchedOptimizer:
     def first_gradient(self) -> int | None:
         """Return the id of the first gradient that is not None; None if there is none."""
         return next((id(parameter.grad) for parameter in self.parameters() if parameter.grad is not None), None)
+
+    def note_stepped_gradients(self) -> None:
+        """Remember which gradients a step took."""
+        first = next((parameter.grad for parameter in self.parameters() if parameter.grad is not None), None)
+        self.stepped_gradients = None if first is None else (weakref.ref(first), self.gradient_versions())
+
+    def has_stepped_gradients(self) -> bool:
+        """Return whether the gradients are the very same that the last step took."""
+        if self.stepped_gradients is None or len(self.backwards) > self.backwards_stepped:
+            return False
+        first, versions = self.stepped_gradients
+        now = next((parameter.grad for parameter in self.parameters() if parameter.grad is not None), None)
+        return now is not None and now is first() and versions == self.gradient_versions()
 
     def has_gradient_at(self, pointer: int) -> bool:
         """Return whether a gradient's storage starts at ``pointer``."""
