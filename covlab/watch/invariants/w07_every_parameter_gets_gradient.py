@@ -13,7 +13,6 @@ from covlab.watch.invariants import Findings, Invariant, first_few
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.location import CodeLocation
-from covlab.watch.seen.observation import Observation
 from covlab.watch.seen.optimizer import WatchedOptimizer
 
 AVERAGED = re.compile(r"target|teacher|ema|momentum|shadow|slow|averag|frozen")  # names of what a loop moves by itself
@@ -38,6 +37,7 @@ class EveryParameterGetsGradient(Invariant):
     rank = 90
     consequences = ("W10",)
     needs = ("forward",)
+    nothing_to_check = "no step was seen"
 
     fix_unused = (
         "nothing, if you do not use them in this task; otherwise use them in the loss, or set requires_grad=False"
@@ -110,11 +110,6 @@ class EveryParameterGetsGradient(Invariant):
         at = Occurrences(location, empty, 1, watched.attempts)
         lasting = empty >= self.steps_for_fault
         return self.found(at, "fault" if lasting else "note", says, self.fix_nothing_reached, number=empty)
-
-    def unchecked(self, seen: Observation) -> str | None:
-        if not self.checked:
-            return "no step was seen"
-        return None if seen.counts["forwards"] else "no call of a model was seen"
 
 
 def _causes(watched: WatchedOptimizer, missing: set[int]) -> Iterator[Cause]:

@@ -6,7 +6,6 @@ from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
 from covlab.watch.seen.events import Forward, GradientsCleared, Step
 from covlab.watch.seen.location import CodeLocation
-from covlab.watch.seen.observation import Observation
 
 LONGEST_WINDOW = 30  # backwards that a loop may accumulate in its first window; a run may end within it
 
@@ -88,6 +87,3 @@ class ForwardsReachBackward(Invariant):
                 says += f"; its learning-rate schedule was stepped {calls} times"
                 location, fix = watched.schedule_calls[-1].location, self.fix_schedule
             yield self.found(location, "fault", says, fix, number=0, times=backwards)
-
-    def unchecked(self, seen: Observation) -> str | None:
-        return None if seen.counts["forwards"] else "no call of a model was seen"

@@ -2,7 +2,6 @@
 
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.seen.events import Step
-from covlab.watch.seen.observation import Observation
 
 
 class TrainAndEvalModes(Invariant):
@@ -10,6 +9,7 @@ class TrainAndEvalModes(Invariant):
     rank = 100
     consequences = ("W16",)
     needs = ("forward",)
+    nothing_to_check = "no step was seen"
 
     fix_training = "call model.train() before training continues"
     fix_evaluation = "call model.eval() before evaluating, and model.train() after it"
@@ -34,8 +34,3 @@ class TrainAndEvalModes(Invariant):
             location, run = max(runs.items(), key=lambda entry: entry[1])
             says = f"{run} forwards in a row without gradients ran in training mode, with dropout or batch statistics"
             yield self.found(location, "warning", says, self.fix_evaluation, number=run, times=run)
-
-    def unchecked(self, seen: Observation) -> str | None:
-        if not self.checked:
-            return "no step was seen"
-        return None if seen.counts["forwards"] else "no call of a model was seen"

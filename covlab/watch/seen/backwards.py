@@ -14,6 +14,9 @@ from covlab.watch.seen.location import caller_location
 from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Function, Recorder
 
+ATTEMPTS_BEFORE_A_LOOK = (1, 9, 29)  # all leaves of the graph are looked at in the windows after so many steps
+BACKWARDS_LOOKED_AT = 4  # of such a window
+
 Tensors = Tensor | Sequence[Tensor]
 
 
@@ -28,12 +31,17 @@ class BackwardObserver:
         seen, recorder = self.seen, self.recorder
 
         def backward(tensors: Tensors, *args: Any, **kwargs: Any) -> Any:
-            if torch.compiler.is_compiling() or not recorder.is_watching() or recorder.backward_running is not None:
+            if (
+                torch.compiler.is_compiling()
+                or not recorder.is_watching(is_backward=True)
+                or recorder.backward_running is not None
+            ):
                 return original(tensors, *args, **kwargs)
             if backward_is_compiled():
                 seen.blocked = "backwards are compiled with every hook in them (compiled autograd)"
                 self.stop()
                 return original(tensors, *args, **kwargs)
+            recorder.guard("optimizer", recorder.before_backward)
             seen.counts["backwards"] += 1
             record = recorder.backward_running = Backward(seen.counts["backwards"], None)
             removals = recorder.guard("backward", self._before, record, tensors) or []
@@ -59,6 +67,12 @@ class BackwardObserver:
         if len(roots) != 1:
             return []
         root = roots[0]
+        if any(
+            watched.attempts in ATTEMPTS_BEFORE_A_LOOK
+            and len(watched.backwards) - watched.backwards_stepped < BACKWARDS_LOOKED_AT
+            for watched in self.seen.optimizers.values()
+        ):
+            self.seen.look_for_unregistered_parameters(root, self.recorder.reads)
         if root.numel() == 1 and not root.is_complex():
             record.loss = reads.number(root.detach().clone())
         return graph.read_loss_terms(root, record, reads)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from covlab.watch.seen import graph
 from covlab.watch.seen.cuts import RunsWithoutGradient
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.isolation import hidden_from_torch
@@ -62,6 +63,7 @@ class ForwardObserver:
         model = self.seen.models.get(module)
         if model is None:
             model = self.seen.models[module] = CalledModel(module)
+            self.seen.counts["models"] += bool(model.parameters)
         if not model.parameters:
             return
         trained = model.is_trained(self.seen.held_parameters())
@@ -71,6 +73,7 @@ class ForwardObserver:
             self._evaluation(module, model, trained, samples)
         if with_gradient:
             forward = self._training_forward(module, model, trained, result)
+            forward.differentiates_inputs = graph.wants_input_gradient(inputs)
             if module.training and trained and not self.seen.light:
                 path = calling_lines() if self.seen.counts["forwards"] <= FORWARDS_LOCATED else None
                 reads, made = self.recorder.reads, self.seen.optimizers_made

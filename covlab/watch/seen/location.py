@@ -120,6 +120,11 @@ def _library_line(frame: FrameType) -> LibraryLine:
     return LibraryLine(frame.f_globals.get("__name__", Path(file).stem), line, file)
 
 
+def called_from_folder(part: str) -> bool:
+    """Return whether code in a file whose path contains ``part`` makes the observed call, however deep."""
+    return any(part in Path(frame.f_code.co_filename).as_posix() for frame in _running())
+
+
 def called_from(file: str) -> bool:
     """Return whether code in ``file`` makes the observed call, as when a schedule calls the schedules it contains."""
     callers = (frame.f_code.co_filename for frame in _running())

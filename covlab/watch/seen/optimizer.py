@@ -1,11 +1,13 @@
 """An optimizer that is watched, and where its gradients come from."""
 
+import gc
+import types
 import weakref
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from covlab.watch.seen import measurements
@@ -19,6 +21,45 @@ CLOSELY_WATCHED_STEPS = 12  # the first steps, in which every element is compare
 STEPS_WITHOUT_GRADIENT = 10  # after so many, a parameter that had gradients counts as one that has none
 IDLE_BACKWARDS = 10  # after so many without a step, the parameters are looked at
 LIGHT_MEASURES_ONE_IN = 8  # a light watch measures one step in this many
+
+NEVER_HOLD_TENSORS = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.FrameType)
+OBJECTS_READ = 20_000  # of one optimizer
+
+
+def is_optimizer(thing: object) -> bool:
+    """Return whether ``thing`` can do what an optimizer of PyTorch can: step, and clear gradients."""
+    kind = type(thing)
+    if issubclass(kind, nn.Module | type) or not kind.__weakrefoffset__:
+        return False
+    return callable(getattr(kind, "step", None)) and callable(getattr(kind, "zero_grad", None))
+
+
+def tensors_of(optimizer: Any, others: Iterable[object] = ()) -> list[Tensor]:
+    """Return the tensors that an optimizer trains. An optimizer that wraps one of the ``others`` has none of its own.
+
+    They are those of its ``param_groups``. Without these, they are all that it refers to and that require gradients.
+    """
+    groups, wrapped = getattr(optimizer, "param_groups", None), set(map(id, others))
+    if isinstance(optimizer, torch.optim.Optimizer):
+        return [parameter for group in groups or () for parameter in group["params"]]
+    seen, waiting, found = {id(optimizer)}, [optimizer], []
+    modules: list[nn.Module] = []
+    while waiting and len(seen) < OBJECTS_READ:
+        for thing in gc.get_referents(waiting.pop()):
+            if id(thing) in seen or isinstance(thing, NEVER_HOLD_TENSORS):
+                continue
+            seen.add(id(thing))
+            if id(thing) in wrapped:
+                return []
+            if isinstance(thing, Tensor):
+                found += [thing] if thing.is_leaf and thing.requires_grad else []
+            elif isinstance(thing, nn.Module):
+                modules.append(thing)
+            else:
+                waiting.append(thing)
+    if isinstance(groups, list | tuple) and groups and all(isinstance(one, dict) and "params" in one for one in groups):
+        return [parameter for group in groups for parameter in group["params"] if isinstance(parameter, Tensor)]
+    return found or [one for module in modules for one in module.parameters() if one.requires_grad]
 
 
 class ParameterState(NamedTuple):
@@ -44,12 +85,19 @@ class ParameterState(NamedTuple):
 class WatchedOptimizer:
     """An optimizer, its current gradients, and what was done to them since they were last cleared."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, number: int) -> None:
+    def __init__(self, optimizer: Any, number: int) -> None:
+        # the tensors of an optimizer that is none of torch's, which may have no parameter groups
+        own_kind = not isinstance(optimizer, torch.optim.Optimizer)
+        self._tensors = [weakref.ref(one) for one in tensors_of(optimizer)] if own_kind else []
         self.ref, self.number, self.name = weakref.ref(optimizer), number, type(optimizer).__name__
+        self.made_at: CodeLocation | None = None  # None: unknown, because it was made before the watch began
+        self.tensors = 0  # number of its parameters
+        self.frozen_groups: list[int] = []  # numbers of tensors in the groups in which none requires a gradient
         self.attempts = 0  # steps, including those that the scaler skipped
         self.open_step: Step | None = None  # the step that is running
         self.last_step: Step | None = None
 
+        self.steps_within_another = False  # another optimizer's step() calls its step()
         self.accumulates = False  # some window had several backwards
         self.reached = False  # the running backward reached a parameter
         # before the first step: backwards that reached a parameter, and a parameter's state after the first of them
@@ -70,6 +118,7 @@ class WatchedOptimizer:
 
         # of parameters, by id
         self.hooks: dict[int, RemovableHandle] = {}
+        self.ever_held: set[int] = set()
         self.with_gradient: set[int] = set()  # those that ever got a gradient
         self.last_gradient: dict[int, int] = {}  # steps before the last one
         self.still: dict[int, tuple[ParameterState, ParameterState]] = {}  # without a gradient: first and last state
@@ -94,6 +143,8 @@ class WatchedOptimizer:
         self.gradient_sample: tuple[Tensor, Tensor] | None = None  # (parameter, sample of its gradient's elements)
         self.gradient_factors: list[DeferredNumber] = []  # the loop multiplied by these since the last backward
         self.gradient_pointers: set[int] | None = None  # to the gradients' storage
+        # the first gradient that the last step took, and the versions of all gradients then
+        self.stepped_gradients: tuple[weakref.ref[Tensor], int] | None = None
 
     # ---------------------------------------------------------------- parameters
 
@@ -101,7 +152,15 @@ class WatchedOptimizer:
         optimizer = self.ref()
         if optimizer is None:
             return []
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            return [tensor for reference in self._tensors if (tensor := reference()) is not None]
         return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def note_frozen_groups(self) -> None:
+        self.tensors = len(self.parameters())
+        groups = [group["params"] for group in getattr(self.ref(), "param_groups", ())]
+        frozen = [group for group in groups if group and not any(one.requires_grad for one in group)]
+        self.frozen_groups = [len(group) for group in frozen if self.with_gradient.isdisjoint(map(id, group))]
 
     def parameter_versions(self) -> int:
         return sum(parameter._version for parameter in self.parameters())
@@ -121,6 +180,7 @@ class WatchedOptimizer:
                 watched.reached = True
                 watched.last_gradient[id(parameter)] = watched.attempts
 
+        self.ever_held.update(map(id, self.parameters()))
         for parameter in self.parameters():
             if id(parameter) not in self.hooks and parameter.requires_grad and parameter.is_leaf:
                 self.hooks[id(parameter)] = parameter.register_post_accumulate_grad_hook(gradient_arrived)
@@ -192,6 +252,19 @@ class WatchedOptimizer:
     def first_gradient(self) -> int | None:
         """Return the id of the first gradient that is not None; None if there is none."""
         return next((id(parameter.grad) for parameter in self.parameters() if parameter.grad is not None), None)
+
+    def note_stepped_gradients(self) -> None:
+        """Remember which gradients a step took."""
+        first = next((parameter.grad for parameter in self.parameters() if parameter.grad is not None), None)
+        self.stepped_gradients = None if first is None else (weakref.ref(first), self.gradient_versions())
+
+    def has_stepped_gradients(self) -> bool:
+        """Return whether the gradients are the very same that the last step took."""
+        if self.stepped_gradients is None or len(self.backwards) > self.backwards_stepped:
+            return False
+        first, versions = self.stepped_gradients
+        now = next((parameter.grad for parameter in self.parameters() if parameter.grad is not None), None)
+        return now is not None and now is first() and versions == self.gradient_versions()
 
     def has_gradient_at(self, pointer: int) -> bool:
         """Return whether a gradient's storage starts at ``pointer``."""

@@ -3,7 +3,8 @@
 import functools
 import sys
 from contextlib import ExitStack
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import cast
 
 from torch.jit._builtins import _find_builtin, _get_builtin_table, _register_builtin
 
@@ -18,14 +19,20 @@ class Patches:
         self._methods = ExitStack()
         self._functions: list[tuple[Function, Function]] = []
 
-    def method(self, owner: type, name: str, wrap: Decorator) -> None:
-        """Replace ``owner.name`` by ``wrap(original)``."""
+    def method(self, owner: type, name: str, wrap: Decorator, compiled: bool = False) -> None:
+        """Replace ``owner.name`` by ``wrap(original)``. With ``compiled``, torch.compile may compile its calls."""
         original = getattr(owner, name)
         if name in vars(owner):
             self._methods.callback(setattr, owner, name, original)
         else:
             self._methods.callback(delattr, owner, name)
-        setattr(owner, name, _wrapped(original, wrap))
+        setattr(owner, name, _wrapped(original, wrap, compiled))
+
+    def attribute(self, module: ModuleType, name: str, wrap: Decorator) -> None:
+        """Replace a function where it is looked up as ``module.name``, and nowhere else."""
+        original = getattr(module, name)
+        self._methods.callback(setattr, module, name, original)
+        setattr(module, name, _wrapped(original, wrap))
 
     def function(self, module: ModuleType, name: str, wrap: Decorator) -> None:
         """Replace a module's function, also in every module that has imported it by name."""
@@ -49,8 +56,12 @@ class Patches:
             rules.clear_lru_cache()  # the compiler caches which function a name of torch stands for
 
 
-def _wrapped(original: Function, wrap: Decorator) -> Function:
-    return skipped_by_compiler(functools.wraps(original)(wrap(original)))
+def _wrapped(original: Function, wrap: Decorator, compiled: bool = False) -> Function:
+    wrapper = cast(FunctionType, functools.wraps(original)(wrap(original)))
+    # Python's warnings do not count frames of files of this name: they name the same line as without a watch.
+    file = f"{wrapper.__code__.co_filename} (as importlib._bootstrap)"
+    wrapper.__code__ = wrapper.__code__.replace(co_filename=file)
+    return wrapper if compiled else skipped_by_compiler(wrapper)
 
 
 def _exchange(pairs: list[tuple[Function, Function]]) -> None:

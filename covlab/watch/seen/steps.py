@@ -29,7 +29,12 @@ class StepObserver:
 
     @skipped_by_compiler
     def before_step(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
-        if not self.recorder.is_watching() or self.recorder.steps_running:
+        if not self.recorder.is_watching():
+            return None
+        if self.recorder.steps_running:
+            within = self.seen.find(optimizer)
+            if within is not None:
+                within.steps_within_another = True
             return None
         self.recorder.steps_running += 1
         return self.recorder.guard("step", self._before, optimizer, *arguments)
@@ -57,6 +62,7 @@ class StepObserver:
             backward.stepped = step.optimizer_called
         self.seen.forwards.clear()
         self.seen.counts["steps"] += 1
+        self.seen.counts["optimizers"] += step.number == 1
         watched.last_step = step
         self.recorder.events.append(step)
         self.recorder.flush_if_full()
@@ -109,7 +115,7 @@ class StepObserver:
 
     def _read_options(self, optimizer: Optimizer, step: Step) -> None:
         reads = self.recorder.reads
-        rates = [group["lr"] for group in optimizer.param_groups]
+        rates = [group["lr"] for group in getattr(optimizer, "param_groups", ()) if "lr" in group]
         step.learning_rates = [reads.number(rate.clone()) if isinstance(rate, Tensor) else rate for rate in rates]
         found_inf = getattr(optimizer, "found_inf", None)
         step.found_inf = reads.number(found_inf.detach().clone()) if isinstance(found_inf, Tensor) else None
@@ -118,6 +124,8 @@ class StepObserver:
         """Record what was done to the gradients since the last backward."""
         step.reuses_gradients = watched.stepped_since_clearing and bool(watched.backwards)
         step.reused_gradient_size = watched.reused_gradient_size
+        if not step.uses_closure and watched.has_stepped_gradients():
+            step.repeated_gradient_size = watched.gradient_size(self.recorder.reads)
         watched.compare_gradient_sample(self.recorder.reads)
         step.gradient_factors, watched.gradient_factors = watched.gradient_factors, []
         watched.gradient_sample = None
@@ -151,7 +159,8 @@ class StepObserver:
             step.tensors_moved = self.recorder.reads.number(measurements.count_moved(watched.copies_before_step))
             watched.copies_before_step = []
         watched.stepped_since_clearing = bool(watched.backwards)
-        watched.reused_gradient_size, watched.open_step = None, None
+        watched.versions_after_backward = watched.reused_gradient_size = watched.open_step = None
+        watched.note_stepped_gradients()
         self.close(watched, step)
         del watched.backwards[:-1]  # one is enough to show that there was a backward, and saves memory
         watched.backwards_stepped = len(watched.backwards)
