@@ -1,9 +1,12 @@
 """Write JUnit XML for CI servers. This file needs only the standard library."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
+
+FORBIDDEN = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # in XML
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,12 @@ def suite(name: str, cases: Sequence[Case], **attributes: str) -> ElementTree.El
     """Return a <testsuite> of the cases, with the counts of tests and failures and any further ``attributes``."""
     failures = sum(case.failure is not None for case in cases)
     counts = {"tests": str(len(cases)), "failures": str(failures), "errors": "0"}
-    element = ElementTree.Element("testsuite", {"name": name, **counts, **attributes})
+    element = ElementTree.Element("testsuite", {"name": _printable(name), **counts, **attributes})
     for case in cases:
         time = {} if case.seconds is None else {"time": str(case.seconds)}
-        node = ElementTree.SubElement(element, "testcase", {"classname": name, "name": case.name, **time})
+        node = ElementTree.SubElement(
+            element, "testcase", {"classname": _printable(name), "name": _printable(case.name), **time}
+        )
         if case.failure is not None:
             kind, message, text = map(_printable, case.failure)
             ElementTree.SubElement(node, "failure", type=kind, message=message).text = text
@@ -43,5 +48,5 @@ def write(element: ElementTree.Element, path: Path | str) -> None:
 
 
 def _printable(text: str) -> str:
-    """Remove the control characters that XML forbids."""
-    return "".join(letter for letter in text if letter >= " " or letter in "\t\n")
+    """Remove the characters that XML forbids, such as control characters and halves of surrogate pairs."""
+    return FORBIDDEN.sub("", text)

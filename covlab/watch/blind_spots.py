@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from covlab.watch.finding import Finding, counted
 from covlab.watch.seen.location import CodeLocation
-from covlab.watch.seen.observation import Observation
+from covlab.watch.seen.observation import OBSERVED, Observation, Part
 
 CODE, TITLE = "W00", "the watch sees the training"
-EXPLAINED_BY = ("W03", "W11")  # faults that say why no step was made, or no backward
+EXPLAINED_BY = ("W02", "W03", "W11")  # faults that say why no step was made, or no backward
 
 
 class BlindSpot(NamedTuple):
@@ -31,11 +31,12 @@ def stopped(seen: Observation) -> BlindSpot | None:
 
 
 def failed(seen: Observation) -> BlindSpot | None:
-    essential = [part for part in ("backward", "step", "forward", "optimizer", "numbers") if part in seen.failures]
+    parts: tuple[Part, ...] = ("backward", "step", "forward", "numbers")
+    essential = [part for part in parts if part in seen.failures]
     if not essential:
         return None
     error = seen.failures[essential[0]]
-    says = f"the watch itself failed while it observed a {essential[0]}: {type(error).__name__}: {error}"
+    says = f"the watch itself failed, so {OBSERVED[essential[0]]} were not seen: {type(error).__name__}: {error}"
     return BlindSpot(says, "report this as a bug of the watch, with the shortest loop that shows it")
 
 

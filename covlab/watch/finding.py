@@ -1,5 +1,6 @@
 """One finding of the watch."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -46,7 +47,8 @@ class Finding:
             "title": self.title,
             "code": self.code,
             "verdict": self.verdict,
-            "number": self.number,
+            # JSON has no infinity and no NaN
+            "number": self.number if self.number is None or math.isfinite(self.number) else str(self.number),
             "says": self.says,
             "fix": self.fix,
             "site": None if location is None else location.row(),

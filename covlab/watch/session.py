@@ -134,8 +134,8 @@ class watch:  # noqa: N801 - it is called like a function
         unchecked: dict[str, str] = {}
         for invariant in self.invariants:
             reason = None
-            error = self.broken.get(invariant.code) or seen.failure_of(invariant.needs)
-            if error is None:
+            error, failed = self.broken.get(invariant.code), seen.failure_of(invariant.needs)
+            if error is None and failed is None:
                 try:
                     found, reason = invariant.finish(seen), invariant.unchecked(seen)
                     findings += found
@@ -143,7 +143,7 @@ class watch:  # noqa: N801 - it is called like a function
                     error = failure
             if error is not None:
                 reason = f"the check itself failed: {type(error).__name__}: {error}"
-            reason = seen.missing(invariant.needs) or reason
+            reason = failed or seen.missing(invariant.needs) or reason
             if reason and not any(finding.code == invariant.code for finding in findings):
                 unchecked[invariant.code] = reason
         if not seen.counts["backwards"] and not seen.counts["steps"] and not seen.failures:

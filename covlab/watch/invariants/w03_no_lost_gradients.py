@@ -48,7 +48,7 @@ class NoLostGradients(Invariant):
     title = "no finite gradients are cleared without a step"
     rank = 30
     consequences = ("W11", "W07", "W10", "W04")
-    needs = ("clear", "backward")
+    needs = ("clear", "backward", "gradient size")
 
     fix = "clear gradients only after the step that uses them, and skip that step only if a gradient is not finite"
     fix_cleared_before_step = "clear the gradients before backward() or after step(), not between them"

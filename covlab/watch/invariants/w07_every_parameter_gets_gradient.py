@@ -36,7 +36,7 @@ class EveryParameterGetsGradient(Invariant):
     title = "every trainable parameter gets a gradient"
     rank = 90
     consequences = ("W10",)
-    needs = ("forward",)
+    needs = ("forward", "model")
     nothing_to_check = "no step was seen"
 
     fix_unused = (

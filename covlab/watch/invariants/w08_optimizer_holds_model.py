@@ -12,7 +12,7 @@ class OptimizerHoldsModel(Invariant):
     title = "the optimizer holds the model's parameters"
     rank = 10
     consequences = ("W04", "W07", "W10", "W11", "W03")
-    needs = ("forward",)
+    needs = ("forward", "model")
 
     fix = "create the optimizer after the model is complete, from model.parameters()"
     fix_frozen = "set requires_grad=True on what should train, and pass the optimizer these parameters"

@@ -12,6 +12,7 @@ class NonzeroGradients(Invariant):
     title = "gradients are not all zero"
     rank = 40
     consequences = ("W04",)
+    needs = ("gradient size",)
     nothing_to_check = "no step with gradients was seen"
 
     fix = "look for a weight of 0, a saturated activation or an underflow between the loss and the parameters"

@@ -14,7 +14,7 @@ class ForwardsReachBackward(Invariant):
     title = "training forwards lead to backwards"
     rank = 20
     consequences = ("W03", "W07", "W10")
-    needs = ("forward",)
+    needs = ("forward", "model")
 
     fix_last_only = "indent backward() into the loop over the micro-batches"
     fix_no_step = "call backward() and step() in the loop itself, not in a branch that is never taken"

@@ -23,7 +23,7 @@ IF_MEANT = "if this was meant as validation"
 class EvaluationInputsHeldOut(Invariant):
     title = "evaluation inputs were not trained on"
     rank = 160
-    needs = ("forward",)
+    needs = ("forward", "model", "inputs")
 
     fix = "evaluate samples that are not trained on: split once, before shuffling, or seed both sets differently"
     fix_if_meant = f"nothing, if you measure how well the model fits its training data; {IF_MEANT}, split the data once"

@@ -11,7 +11,7 @@ from covlab.watch.seen.observation import Observation
 class GradientsClearedBetweenWindows(Invariant):
     title = "gradients are cleared between windows"
     rank = 110
-    needs = ("clear",)
+    needs = ("clear", "gradient size")
 
     fix = "call optimizer.zero_grad() once per window, before its first backward"
     fix_twice = "call step() once per window; scaler.step(optimizer) already calls optimizer.step()"

@@ -80,7 +80,8 @@ class BackwardObserver:
     def _after(self, record: Backward, removals: list[Callable[[], None]]) -> None:
         for remove in removals:
             remove()
-        reached = [watched for watched in self.seen.optimizers.values() if watched.reached]
+        sharded = self.seen.accumulated_in_shards(record.number)
+        reached = [watched for watched in self.seen.optimizers.values() if watched.reached or watched in sharded]
         if self.seen.optimizers and not reached:
             self.seen.backwards_without_parameters[record.location] += 1
         for watched in reached:

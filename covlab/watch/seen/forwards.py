@@ -67,7 +67,7 @@ class ForwardObserver:
         if not model.parameters:
             return
         trained = model.is_trained(self.seen.held_parameters())
-        samples = first_samples(inputs)
+        samples = self.recorder.guard("inputs", first_samples, inputs)
         with_gradient = torch.is_grad_enabled()
         if not with_gradient or not module.training:
             self._evaluation(module, model, trained, samples)
@@ -77,7 +77,8 @@ class ForwardObserver:
             if module.training and trained and not self.seen.light:
                 path = calling_lines() if self.seen.counts["forwards"] <= FORWARDS_LOCATED else None
                 reads, made = self.recorder.reads, self.seen.optimizers_made
-                self.seen.fingerprints.see_training(samples, path, forward, made, reads)
+                see = self.seen.fingerprints.see_training
+                self.recorder.guard("inputs", see, samples, path, forward, made, reads)
 
     def _evaluation(self, module: nn.Module, model: CalledModel, trained: bool, samples: Tensor | None) -> None:
         seen, location = self.seen, caller_location()
@@ -86,7 +87,8 @@ class ForwardObserver:
         seen.runs_since_backward[location] += 1
         run = seen.runs_since_backward[location]
         if trained and not seen.light and (not module.training or run > 2):  # one or two may choose an action
-            seen.fingerprints.see_evaluation(model, samples, calling_lines(), module.training, self.recorder.reads)
+            see, reads = seen.fingerprints.see_evaluation, self.recorder.reads
+            self.recorder.guard("inputs", see, model, samples, calling_lines(), module.training, reads)
             self.recorder.flush_if_full()
         if trained and module.training and model.differs_in_evaluation and not torch.is_grad_enabled():
             longest = seen.longest_run_without_gradient

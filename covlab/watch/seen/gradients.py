@@ -34,7 +34,11 @@ class GradientObserver:
 
     def note_cleared_by_hand(self, watched: WatchedOptimizer) -> None:
         """Record a clearing if the loop set every gradient to None itself."""
-        if watched.backwards and watched.with_gradient.isdisjoint(map(id, watched.parameters_with_gradient())):
+        if (
+            watched.backwards
+            and not watched.gradients_come_late
+            and watched.with_gradient.isdisjoint(map(id, watched.parameters_with_gradient()))
+        ):
             self.cleared(watched, None)
 
     def cleared(self, watched: WatchedOptimizer, location: CodeLocation | None) -> None:

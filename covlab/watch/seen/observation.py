@@ -1,5 +1,6 @@
 """What was observed of a training loop as a whole. Events describe its single steps."""
 
+import sys
 import weakref
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ Part = Literal[
     "clear",
     "clip",
     "forward",
+    "gradient size",
+    "gradient sample",
+    "inputs",
+    "model",
     "numbers",
     "optimizer",
     "processes",
@@ -33,6 +38,23 @@ Part = Literal[
     "schedule",
     "step",
 ]
+OBSERVED: dict[Part, str] = {
+    "backward": "backwards",
+    "clear": "the clearing of gradients",
+    "clip": "the clipping of gradients",
+    "forward": "calls of the model",
+    "gradient size": "the size of the gradients",
+    "gradient sample": "what the loop does to its gradients",
+    "inputs": "the inputs of the model",
+    "model": "the models",
+    "numbers": "numbers on the device",
+    "optimizer": "the making of optimizers",
+    "processes": "other processes",
+    "replacement": "calls of nan_to_num",
+    "scaler": "the GradScaler",
+    "schedule": "learning-rate schedules",
+    "step": "optimizer steps",
+}
 Replaced = Literal["gradient", "loss", "losses", "model"]
 
 
@@ -119,7 +141,7 @@ class Observation:
             watched = WatchedOptimizer(optimizer, self.optimizers_made)
             self.optimizers_made += 1
             watched.made_at = made_at
-            self.optimizers[watched.number] = watched
+            self.optimizers[watched.number], watched.failures = watched, self.failures
             for model in self.models.values():
                 model.trained = None
         watched.hook_parameters()
@@ -139,6 +161,26 @@ class Observation:
     def ever_held(self) -> set[int]:
         """Return the ids of all parameters that an optimizer holds or held."""
         return self.formerly_held.union(*(watched.ever_held for watched in self.optimizers.values()))
+
+    def accumulated_in_shards(self, backward: int) -> list[WatchedOptimizer]:
+        """Return the optimizers of models that FSDP shards and that the backward came through.
+
+        With ``set_requires_gradient_sync(False)``, FSDP keeps the gradients to itself until the last backward.
+        """
+        sharded = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", None)
+        if sharded is None:
+            return []
+        models = {forward.model for forward in self.forwards if backward in forward.used_by}
+        found = []
+        for module, called in self.models.items():
+            if called.number in models and any(isinstance(part, sharded) for part in module.modules()):
+                parameters = set(map(id, module.parameters()))
+                found += [
+                    one for one in self.optimizers.values() if not parameters.isdisjoint(map(id, one.parameters()))
+                ]
+        for watched in found:
+            watched.gradients_come_late = True
+        return found
 
     def describe_parameters(self, watched: WatchedOptimizer) -> None:
         """Record names and states of the optimizer's parameters while the models still exist."""
@@ -204,13 +246,17 @@ class Observation:
         if runs is not None and runs.window != self.counts["steps"]:
             runs.count(self.counts["steps"])
 
-    def failure_of(self, needs: tuple[Part, ...]) -> Exception | None:
-        """Return the error that ended the observation of a part that is needed; every invariant needs the steps."""
-        return next((self.failures[part] for part in (*needs, "step", "numbers") if part in self.failures), None)
+    def failure_of(self, needs: tuple[Part, ...]) -> str | None:
+        """Return which part that is needed could not be observed, and why; every invariant needs the steps."""
+        part = next((part for part in (*needs, "step", "numbers") if part in self.failures), None)
+        if part is None:
+            return None
+        error = self.failures[part]
+        return f"{OBSERVED[part]} could not be observed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
     def missing(self, needs: tuple[Part, ...]) -> str | None:
         """Return why a part that is needed could not be observed in this run."""
-        if "forward" in needs and not self.counts["forwards"]:
+        if "model" in needs and not self.counts["forwards"]:
             return "no call of a model with gradients was seen"
         if "scaler" in needs and self.scaled_losses["disabled"] and not self.scaled_losses["enabled"]:
             return "the GradScaler is disabled (a GradScaler for CUDA disables itself on a CPU)"

@@ -66,8 +66,8 @@ class Observer:
         patches.function(torch.autograd, "backward", self.backwards.wrap_backward)
         patches.method(nn.Module, "__call__", self.forwards.wrap_call)
         patches.method(nn.Module, "__init__", around("forward", before=self._patch_own_call))
-        for kind in _subclasses(nn.Module):
-            self._patch_own_call(kind=kind)
+        for module_class in _subclasses(nn.Module):
+            self._patch_own_call(kind=module_class)
         patches.method(nn.Module, "zero_grad", around("clear", before=gradients.before_module_zero_grad))
 
         optimizer, adopt = torch.optim.Optimizer, self.observation.adopt
@@ -124,7 +124,7 @@ class Observer:
         self.recorder.flush()
 
 
-def _subclasses(kind: type) -> Iterator[type]:
+def _subclasses(kind: type[nn.Module]) -> Iterator[type[nn.Module]]:
     for one in kind.__subclasses__():
         yield one
         yield from _subclasses(one)

@@ -3,7 +3,8 @@
 import gc
 import types
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any, NamedTuple
 
 import torch
@@ -82,6 +83,25 @@ class ParameterState(NamedTuple):
         return self[:2] != other[:2] or self.sum.value != other.sum.value
 
 
+def _measures(measurement: str) -> Callable[[Any], Any]:
+    """Return a decorator: a method that fails is not called again, and nothing else stops."""
+
+    def wrap(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def measure(self: "WatchedOptimizer", *args: Any) -> Any:
+            if measurement in self.failures:
+                return None
+            try:
+                return method(self, *args)
+            except Exception as error:  # noqa: BLE001 - told in the report
+                self.failures[measurement] = error
+                return None
+
+        return measure
+
+    return wrap
+
+
 class WatchedOptimizer:
     """An optimizer, its current gradients, and what was done to them since they were last cleared."""
 
@@ -105,6 +125,8 @@ class WatchedOptimizer:
         self.idle_location: CodeLocation | None = None  # of the last of them
         self.idle_parameter: Tensor | None = None
         self.idle_states: list[ParameterState] = []
+        self.gradients_come_late = False  # FSDP keeps them to itself until the last backward of a window
+        self.failures: dict[Any, Exception] = {}  # of the observation: {measurement: the error that ended it}
 
         self.unscaled = False  # the scaler unscaled the gradients since its last update
         self.attempts_before_scaler_step: int | None = None  # None: the scaler's step() is not running
@@ -272,6 +294,7 @@ class WatchedOptimizer:
             self.gradient_pointers = {gradient.data_ptr() for gradient in self.gradients()}
         return bool(self.backwards) and pointer in self.gradient_pointers
 
+    @_measures("gradient size")
     def gradient_size(self, reads: DeferredReads) -> DeferredNumber | None:
         """Measure the gradients: 0 if all are zero, not finite if an element is not, None if no gradient exists."""
         exact = self.attempts <= CLOSELY_WATCHED_STEPS or self.measure_exactly
@@ -281,6 +304,7 @@ class WatchedOptimizer:
         gradients = self.gradients()
         return reads.number(measurements.gradient_size(gradients, exact)) if gradients else None
 
+    @_measures("gradient sample")
     def sample_gradient(self) -> None:
         """Copy some elements of the largest gradient, to compare them with later ones."""
         dense = [one for one in self.parameters() if one.grad is not None and not one.grad.is_sparse]
@@ -290,6 +314,7 @@ class WatchedOptimizer:
         if largest is not None and gradient is not None and gradient.numel():
             self.gradient_sample = largest, measurements.sample_elements(gradient).clone()
 
+    @_measures("gradient sample")
     def compare_gradient_sample(self, reads: DeferredReads) -> None:
         """Record the factor that the gradients were multiplied by since they were sampled, and sample them again."""
         if self.gradient_sample is None:

@@ -8,7 +8,7 @@ from typing import cast
 
 from torch.jit._builtins import _find_builtin, _get_builtin_table, _register_builtin
 
-from covlab.watch.seen.isolation import skipped_by_compiler
+from covlab.watch.seen.isolation import hidden_from_warnings, skipped_by_compiler
 from covlab.watch.seen.recorder import Decorator, Function
 
 
@@ -58,9 +58,7 @@ class Patches:
 
 def _wrapped(original: Function, wrap: Decorator, compiled: bool = False) -> Function:
     wrapper = cast(FunctionType, functools.wraps(original)(wrap(original)))
-    # Python's warnings do not count frames of files of this name: they name the same line as without a watch.
-    file = f"{wrapper.__code__.co_filename} (as importlib._bootstrap)"
-    wrapper.__code__ = wrapper.__code__.replace(co_filename=file)
+    hidden_from_warnings(wrapper)
     return wrapper if compiled else skipped_by_compiler(wrapper)
 
 

@@ -99,6 +99,8 @@ class Recorder:
     def flush(self) -> None:
         """Wait for the device once, and deliver the events since the last flush."""
         self.guard("numbers", self.reads.flush)
+        if self.reads.failure_of_vectors is not None:
+            self.observation.failures["inputs"] = self.reads.failure_of_vectors
         events, self.events = self.events, []
         for event in events:
             watched = self.observation.optimizers.get(event.optimizer)

@@ -9,7 +9,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 from covlab.watch.seen import measurements
 from covlab.watch.seen.events import ScheduleCall, Step
-from covlab.watch.seen.isolation import skipped_by_compiler
+from covlab.watch.seen.isolation import hidden_from_warnings, skipped_by_compiler
 from covlab.watch.seen.location import CodeLocation, called_from, caller_location
 from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Recorder
@@ -79,6 +79,7 @@ class StepObserver:
             self._open(optimizer, watched, location, uses_closure=False)
             return None
 
+        @hidden_from_warnings
         @wraps(closure)
         def opened(*inner: Any, **named: Any) -> Any:
             result = closure(*inner, **named)
