@@ -12,7 +12,8 @@ VERDICTS: tuple[Verdict, ...] = ("fault", "warning", "note")  # worst first
 
 def counted(count: int, noun: str) -> str:
     """Return the count and the noun, in the plural unless the count is 1."""
-    return f"{count} {noun}{'s' * (count != 1)}"
+    ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{count} {noun}{ending}"
 
 
 @dataclass

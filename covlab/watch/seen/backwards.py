@@ -14,6 +14,9 @@ from covlab.watch.seen.location import caller_location
 from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Function, Recorder
 
+ATTEMPTS_BEFORE_A_LOOK = (1, 9, 29)  # all leaves of the graph are looked at in the windows after so many steps
+BACKWARDS_LOOKED_AT = 4  # of such a window
+
 Tensors = Tensor | Sequence[Tensor]
 
 
@@ -64,6 +67,12 @@ class BackwardObserver:
         if len(roots) != 1:
             return []
         root = roots[0]
+        if any(
+            watched.attempts in ATTEMPTS_BEFORE_A_LOOK
+            and len(watched.backwards) - watched.backwards_stepped < BACKWARDS_LOOKED_AT
+            for watched in self.seen.optimizers.values()
+        ):
+            self.seen.look_for_unregistered_parameters(root, self.recorder.reads)
         if root.numel() == 1 and not root.is_complex():
             record.loss = reads.number(root.detach().clone())
         return graph.read_loss_terms(root, record, reads)
@@ -84,6 +93,8 @@ class BackwardObserver:
         if watched.versions_after_backward is None:
             watched.versions_after_backward = watched.parameter_versions()
         watched.backwards.append(record)
+        if not watched.attempts:
+            watched.note_idle_backward(record.location, self.recorder.reads)
         watched.accumulates |= len(watched.backwards) - watched.backwards_stepped > 1
         watched.gradient_sample, watched.gradient_factors = None, []
         watched.first_gradient_after_backward = watched.first_gradient()

@@ -196,7 +196,7 @@ class Fingerprints:
     def _flatten(self, tensor: Tensor | None) -> Tensor | None:
         """Return the numbers [n, m] of ``tensor`` [n, ...] that tell its samples apart, or None if nothing does."""
         flat = readable_tensor(tensor)
-        if flat is None or flat.dim() < 2 or flat.shape[0] == 0:
+        if flat is None or flat.layout is not torch.strided or flat.dim() < 2 or flat.shape[0] == 0:
             self.unusable = "the model's first input is not a tensor of samples"
             return None
         flat = (torch.view_as_real(flat.resolve_conj()) if flat.is_complex() else flat).reshape(len(flat), -1)

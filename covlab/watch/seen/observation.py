@@ -10,12 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from covlab.watch.seen.deferred import DeferredNumber
+from covlab.watch.seen import graph
+from covlab.watch.seen.cuts import RunsWithoutGradient, frames_compiled
+from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import Fingerprints
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.models import CalledModel
-from covlab.watch.seen.optimizer import WatchedOptimizer
+from covlab.watch.seen.optimizer import ParameterState, WatchedOptimizer
 
 FORWARDS_KEPT = 4096  # of one window
 
@@ -64,6 +66,23 @@ class Replacements:
     needed: list[DeferredNumber] = field(default_factory=list)  #: not 0: the call met NaN or infinity
 
 
+@dataclass
+class UnregisteredParameter:
+    """A parameter that gets gradients, and that neither a called model nor an optimizer has."""
+
+    reference: "weakref.ref[Tensor]"
+    name: str  #: of its module's class and of itself, and its shape
+    first: ParameterState  #: when it was first seen
+    last: ParameterState
+    looks: int = 0  #: how often it was seen
+    is_evaluated: bool = False  #: its module is in evaluation mode, as a fixed network within the loss is
+
+    @property
+    def changed(self) -> bool:
+        """Whether the loop changes it by itself."""
+        return self.first.differs_from(self.last)
+
+
 class Observation:
     """What was observed of a loop. Observers write it, and invariants read it at the end.
 
@@ -88,11 +107,15 @@ class Observation:
         self.optimizers_made = 0
         self.formerly_held: set[int] = set()  # ids of parameters of optimizers that are gone
 
+        self.compiled_before = frames_compiled()
         self.models: weakref.WeakKeyDictionary[nn.Module, CalledModel] = weakref.WeakKeyDictionary()
-        self.modules_called: set[int] = set()  # ids of modules that ran with gradients enabled
+        self.modules_called: dict[int, weakref.ref[nn.Module]] = {}  # by id, those that ran with gradients enabled
+        # by the id of the module; None: it has no trainable parameters
+        self.runs_without_gradient: dict[int, RunsWithoutGradient | None] = {}
         self.fingerprints = Fingerprints()
-        # {(model, does an optimizer hold any of its parameters?): names of those that get gradients and are in none}
-        self.parameters_in_no_optimizer: dict[tuple[str, bool], set[str]] = {}
+        # {(model, does an optimizer hold any of its parameters?): {id: name}}, of those that get gradients and are in none
+        self.parameters_in_no_optimizer: dict[tuple[str, bool], dict[int, str]] = {}
+        self.unregistered: dict[int, UnregisteredParameter] = {}  # by id, those that get gradients and are in none
         # longest run of forwards in training mode with neither gradients nor a backward
         self.longest_run_without_gradient: Counter[CodeLocation | None] = Counter()
 
@@ -105,7 +128,7 @@ class Observation:
         self.scaled_losses = {"enabled": 0, "disabled": 0}  # number of calls to enabled and to disabled GradScalers
         self.replacements: dict[tuple[CodeLocation | None, Replaced], Replacements] = {}
 
-    def adopt(self, optimizer: Any) -> WatchedOptimizer | None:
+    def adopt(self, optimizer: Any, made_at: CodeLocation | None = None) -> WatchedOptimizer | None:
         """Start to watch an optimizer, or its new parameters if it is already watched."""
         if isinstance(optimizer, torch.optim.Optimizer) and not getattr(optimizer, "param_groups", None):
             return None  # a wrapper that has not called Optimizer.__init__
@@ -117,6 +140,7 @@ class Observation:
                 del self.optimizers[gone.number]
             watched = WatchedOptimizer(optimizer, self.optimizers_made)
             self.optimizers_made += 1
+            watched.made_at = made_at
             self.optimizers[watched.number], watched.failures = watched, self.failures
             for model in self.models.values():
                 model.trained = None
@@ -133,6 +157,10 @@ class Observation:
 
     def held_parameters(self) -> Iterator[Tensor]:
         return (parameter for watched in self.optimizers.values() for parameter in watched.parameters())
+
+    def ever_held(self) -> set[int]:
+        """Return the ids of all parameters that an optimizer holds or held."""
+        return self.formerly_held.union(*(watched.ever_held for watched in self.optimizers.values()))
 
     def accumulated_in_shards(self, backward: int) -> list[WatchedOptimizer]:
         """Return the optimizers of models that FSDP shards and that the backward came through.
@@ -157,6 +185,7 @@ class Observation:
     def describe_parameters(self, watched: WatchedOptimizer) -> None:
         """Record names and states of the optimizer's parameters while the models still exist."""
         watched.trainable = {id(parameter) for parameter in watched.parameters() if parameter.requires_grad}
+        watched.note_frozen_groups()
         watched.with_gradient.update(map(id, watched.parameters_with_gradient()))
         for module in list(self.models):
             names = {id(parameter): name for name, parameter in module.named_parameters()}
@@ -164,6 +193,12 @@ class Observation:
             for part in module.modules():
                 if id(part) in self.modules_called:
                     watched.in_called_modules.update(map(id, part.parameters(recurse=False)))
+                runs = self.runs_without_gradient.get(id(part))
+                if runs is not None:
+                    watched.runs_without_gradient[id(part)] = runs, set(map(id, part.parameters()))
+        is_compiled = frames_compiled() != self.compiled_before or any(hasattr(one, "_orig_mod") for one in self.models)
+        if not is_compiled:
+            watched.search_cuts()
 
     def look_for_parameters_in_no_optimizer(self) -> None:
         """Find parameters of models in training mode that get gradients although no optimizer holds them."""
@@ -171,10 +206,45 @@ class Observation:
         for module in list(self.models):
             if module.training and id(module) in self.modules_called:
                 free = {name: one for name, one in module.named_parameters() if id(one) not in held}
-                names = {name for name, one in free.items() if one.requires_grad and one.grad is not None}
+                names = {id(one): name for name, one in free.items() if one.requires_grad and one.grad is not None}
                 if names:
                     is_held = not held.isdisjoint(map(id, module.parameters()))
-                    self.parameters_in_no_optimizer.setdefault((type(module).__name__, is_held), set()).update(names)
+                    self.parameters_in_no_optimizer.setdefault((type(module).__name__, is_held), {}).update(names)
+
+    def look_for_unregistered_parameters(self, root: Tensor, reads: DeferredReads) -> None:
+        """Find parameters that a loss depends on, but that no called model has registered and no optimizer holds."""
+        known = self.formerly_held.union(map(id, self.held_parameters()))
+        known.update(id(parameter) for module in list(self.models) for parameter in module.parameters())
+        free = [leaf for leaf in graph.leaves(root) if type(leaf) is nn.Parameter and id(leaf) not in known]
+        if not free:
+            return
+        owners: dict[int, tuple[str, bool]] = {}
+        for module in filter(None, [reference() for reference in self.modules_called.values()]):
+            for name, parameter in module.named_parameters(recurse=False):
+                owners[id(parameter)] = f"{type(module).__name__}.{name} {list(parameter.shape)}", module.training
+        for leaf in free:
+            name, training = owners.get(id(leaf), (f"a parameter {list(leaf.shape)}", True))
+            seen, state = self.unregistered.get(id(leaf)), ParameterState.of(leaf, reads)
+            if seen is None or seen.reference() is not leaf:
+                seen = self.unregistered[id(leaf)] = UnregisteredParameter(weakref.ref(leaf), name, state, state)
+            seen.looks += 1
+            seen.is_evaluated |= not training
+            seen.last = state
+
+    def note_run_with_gradient(self, module: nn.Module) -> None:
+        if id(module) not in self.modules_called:
+            self.modules_called[id(module)] = weakref.ref(module)
+        runs = self.runs_without_gradient.get(id(module))
+        if runs is not None:
+            runs.steps = 0
+
+    def note_run_without_gradient(self, module: nn.Module) -> None:
+        if id(module) not in self.runs_without_gradient:
+            is_trainable = any(parameter.requires_grad for parameter in module.parameters())
+            self.runs_without_gradient[id(module)] = RunsWithoutGradient() if is_trainable else None
+        runs = self.runs_without_gradient[id(module)]
+        if runs is not None and runs.window != self.counts["steps"]:
+            runs.count(self.counts["steps"])
 
     def failure_of(self, needs: tuple[Part, ...]) -> str | None:
         """Return which part that is needed could not be observed, and why; every invariant needs the steps."""

@@ -17,6 +17,7 @@ from covlab.watch.seen.backwards import BackwardObserver
 from covlab.watch.seen.events import Event
 from covlab.watch.seen.forwards import ForwardObserver
 from covlab.watch.seen.gradients import GradientObserver
+from covlab.watch.seen.location import caller_location
 from covlab.watch.seen.optimizer_search import OptimizerSearch
 from covlab.watch.seen.patches import Patches
 from covlab.watch.seen.processes import ProcessObserver
@@ -70,7 +71,9 @@ class Observer:
         patches.method(nn.Module, "zero_grad", around("clear", before=gradients.before_module_zero_grad))
 
         optimizer, adopt = torch.optim.Optimizer, self.observation.adopt
-        patches.method(optimizer, "__init__", around("optimizer", after=lambda own, *_, **__: adopt(own)))
+        patches.method(
+            optimizer, "__init__", around("optimizer", after=lambda own, *_, **__: adopt(own, caller_location()))
+        )
         patches.method(optimizer, "zero_grad", around("clear", before=gradients.before_optimizer_zero_grad))
         for name in ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_"):
             if hasattr(torch.nn.utils, name):
@@ -114,6 +117,8 @@ class Observer:
 
     def stop(self) -> None:
         """Restore everything and deliver the last events."""
+        if self.recorder.active:
+            self.recorder.guard("clear", self.gradients.note_left_at_end)
         self.stop_watching()
         self._patches.restore()
         self.recorder.flush()

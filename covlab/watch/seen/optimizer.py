@@ -5,19 +5,22 @@ import types
 import weakref
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from covlab.watch.seen import measurements
+from covlab.watch.seen.cuts import Cut, CutSearch, RunsWithoutGradient
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Backward, Forward, ScaledClip, ScheduleCall, Step
 from covlab.watch.seen.isolation import hidden_from_torch, readable_tensor
 from covlab.watch.seen.location import CodeLocation
 
 CLOSELY_WATCHED_STEPS = 12  # the first steps, in which every element is compared and no measurement overflows
+STEPS_WITHOUT_GRADIENT = 10  # after so many, a parameter that had gradients counts as one that has none
+IDLE_BACKWARDS = 10  # after so many without a step, the parameters are looked at
 LIGHT_MEASURES_ONE_IN = 8  # a light watch measures one step in this many
 
 NEVER_HOLD_TENSORS = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.FrameType)
@@ -60,6 +63,26 @@ def tensors_of(optimizer: Any, others: Iterable[object] = ()) -> list[Tensor]:
     return found or [one for module in modules for one in module.parameters() if one.requires_grad]
 
 
+class ParameterState(NamedTuple):
+    """What tells whether a parameter was changed."""
+
+    version: int
+    pointer: int
+    sum: DeferredNumber  #: of some elements
+
+    @classmethod
+    def of(cls, parameter: Tensor, reads: DeferredReads) -> "ParameterState":
+        values = readable_tensor(parameter)
+        if values is None or not values.numel():
+            return cls(parameter._version, 0, DeferredNumber(0.0))
+        sample = measurements.sample_elements(values)
+        sample = torch.view_as_real(sample) if sample.is_complex() else sample
+        return cls(parameter._version, values.data_ptr(), reads.number(sample.double().sum()))
+
+    def differs_from(self, other: "ParameterState") -> bool:
+        return self[:2] != other[:2] or self.sum.value != other.sum.value
+
+
 def _measures(measurement: str) -> Callable[[Any], Any]:
     """Return a decorator: a method that fails is not called again, and nothing else stops."""
 
@@ -87,12 +110,21 @@ class WatchedOptimizer:
         own_kind = not isinstance(optimizer, torch.optim.Optimizer)
         self._tensors = [weakref.ref(one) for one in tensors_of(optimizer)] if own_kind else []
         self.ref, self.number, self.name = weakref.ref(optimizer), number, type(optimizer).__name__
+        self.made_at: CodeLocation | None = None  # None: unknown, because it was made before the watch began
+        self.tensors = 0  # number of its parameters
+        self.frozen_groups: list[int] = []  # numbers of tensors in the groups in which none requires a gradient
         self.attempts = 0  # steps, including those that the scaler skipped
         self.open_step: Step | None = None  # the step that is running
         self.last_step: Step | None = None
 
+        self.steps_within_another = False  # another optimizer's step() calls its step()
         self.accumulates = False  # some window had several backwards
         self.reached = False  # the running backward reached a parameter
+        # before the first step: backwards that reached a parameter, and a parameter's state after the first of them
+        self.idle_backwards = 0
+        self.idle_location: CodeLocation | None = None  # of the last of them
+        self.idle_parameter: Tensor | None = None
+        self.idle_states: list[ParameterState] = []
         self.gradients_come_late = False  # FSDP keeps them to itself until the last backward of a window
         self.failures: dict[Any, Exception] = {}  # of the observation: {measurement: the error that ended it}
 
@@ -108,9 +140,16 @@ class WatchedOptimizer:
 
         # of parameters, by id
         self.hooks: dict[int, RemovableHandle] = {}
+        self.ever_held: set[int] = set()
         self.with_gradient: set[int] = set()  # those that ever got a gradient
+        self.last_gradient: dict[int, int] = {}  # steps before the last one
+        self.still: dict[int, tuple[ParameterState, ParameterState]] = {}  # without a gradient: first and last state
+        self.cut_search: CutSearch | None = None  # the one that is running
+        self.cuts: dict[Cut, None] = {}  # where gradients are cut off, in the order in which they were found
         self.trainable: set[int] = set()  # those that required gradients when last described
         self.in_called_modules: set[int] = set()
+        # {id of a module, outer ones first: (its runs, ids of its parameters)}
+        self.runs_without_gradient: dict[int, tuple[RunsWithoutGradient, set[int]]] = {}
         self.parameter_names: dict[int, str] = {}
         self.forget_gradients()
 
@@ -126,6 +165,8 @@ class WatchedOptimizer:
         self.gradient_sample: tuple[Tensor, Tensor] | None = None  # (parameter, sample of its gradient's elements)
         self.gradient_factors: list[DeferredNumber] = []  # the loop multiplied by these since the last backward
         self.gradient_pointers: set[int] | None = None  # to the gradients' storage
+        # the first gradient that the last step took, and the versions of all gradients then
+        self.stepped_gradients: tuple[weakref.ref[Tensor], int] | None = None
 
     # ---------------------------------------------------------------- parameters
 
@@ -136,6 +177,12 @@ class WatchedOptimizer:
         if not isinstance(optimizer, torch.optim.Optimizer):
             return [tensor for reference in self._tensors if (tensor := reference()) is not None]
         return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def note_frozen_groups(self) -> None:
+        self.tensors = len(self.parameters())
+        groups = [group["params"] for group in getattr(self.ref(), "param_groups", ())]
+        frozen = [group for group in groups if group and not any(one.requires_grad for one in group)]
+        self.frozen_groups = [len(group) for group in frozen if self.with_gradient.isdisjoint(map(id, group))]
 
     def parameter_versions(self) -> int:
         return sum(parameter._version for parameter in self.parameters())
@@ -153,18 +200,63 @@ class WatchedOptimizer:
             watched = reference()
             if watched is not None:
                 watched.reached = True
+                watched.last_gradient[id(parameter)] = watched.attempts
 
+        self.ever_held.update(map(id, self.parameters()))
         for parameter in self.parameters():
             if id(parameter) not in self.hooks and parameter.requires_grad and parameter.is_leaf:
                 self.hooks[id(parameter)] = parameter.register_post_accumulate_grad_hook(gradient_arrived)
 
+    def note_idle_backward(self, location: CodeLocation | None, reads: DeferredReads) -> None:
+        """Record a backward before the first step, and the state of a parameter, which the loop may change itself."""
+        self.idle_backwards, self.idle_location = self.idle_backwards + 1, location
+        if self.idle_backwards == 1:
+            self.idle_parameter = next(iter(self.parameters_with_gradient()), None)
+        if self.idle_parameter is not None and self.idle_backwards in (1, IDLE_BACKWARDS):
+            self.idle_states.append(ParameterState.of(self.idle_parameter, reads))
+        if self.idle_backwards >= IDLE_BACKWARDS:
+            self.idle_parameter = None
+
+    @property
+    def changed_by_hand(self) -> bool:
+        """Whether the loop changed a parameter before the first step."""
+        return len(self.idle_states) > 1 and self.idle_states[0].differs_from(self.idle_states[-1])
+
+    # ---------------------------------------------------------------- parameters without a gradient
+
+    def missing(self) -> set[int]:
+        """Return the trainable parameters that have not had a gradient for some steps, or never had one."""
+        recent = {one for one, step in self.last_gradient.items() if self.attempts - step < STEPS_WITHOUT_GRADIENT}
+        by_hand = self.with_gradient.difference(self.last_gradient)
+        moved = {one for one, (first, last) in self.still.items() if first.differs_from(last)}  # as an average is
+        return self.trainable - recent - by_hand - moved
+
+    def note_states(self, reads: DeferredReads) -> None:
+        """Record the states of parameters without a gradient, which the loop may change itself."""
+        for parameter in self.parameters():
+            if id(parameter) in self.trainable and id(parameter) not in self.with_gradient:
+                now = ParameterState.of(parameter, reads)
+                self.still[id(parameter)] = self.still.get(id(parameter), (now, now))[0], now
+
+    def search_cuts(self) -> None:
+        """Look in the next window for operations that cut gradients off."""
+        if self.cut_search is None and not self.cuts and (missing := self.missing()):
+            search = CutSearch(missing, self.cuts.setdefault)
+            if search.start():
+                self.cut_search = search
+
+    def end_cut_search(self) -> None:
+        if self.cut_search is not None and self.cut_search.stop():
+            self.cut_search = None
+
     def stop(self) -> None:
         """Remove the hooks and release all tensors."""
+        self.end_cut_search()
         for hook in self.hooks.values():
             hook.remove()
         self.hooks.clear()
         self.copies_before_step.clear()
-        self.gradient_sample = None
+        self.gradient_sample = self.idle_parameter = None
 
     # ---------------------------------------------------------------- gradients
 
@@ -182,6 +274,19 @@ class WatchedOptimizer:
     def first_gradient(self) -> int | None:
         """Return the id of the first gradient that is not None; None if there is none."""
         return next((id(parameter.grad) for parameter in self.parameters() if parameter.grad is not None), None)
+
+    def note_stepped_gradients(self) -> None:
+        """Remember which gradients a step took."""
+        first = next((parameter.grad for parameter in self.parameters() if parameter.grad is not None), None)
+        self.stepped_gradients = None if first is None else (weakref.ref(first), self.gradient_versions())
+
+    def has_stepped_gradients(self) -> bool:
+        """Return whether the gradients are the very same that the last step took."""
+        if self.stepped_gradients is None or len(self.backwards) > self.backwards_stepped:
+            return False
+        first, versions = self.stepped_gradients
+        now = next((parameter.grad for parameter in self.parameters() if parameter.grad is not None), None)
+        return now is not None and now is first() and versions == self.gradient_versions()
 
     def has_gradient_at(self, pointer: int) -> bool:
         """Return whether a gradient's storage starts at ``pointer``."""

@@ -14,7 +14,7 @@ from covlab.watch.seen.location import CodeLocation, called_from, caller_locatio
 from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Recorder
 
-ATTEMPTS_THAT_DESCRIBE_PARAMETERS = (2, 10, 30)
+ATTEMPTS_THAT_DESCRIBE_PARAMETERS = (2, 10, 30, 100, 300, 1000, 3000, 10_000)
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -29,7 +29,12 @@ class StepObserver:
 
     @skipped_by_compiler
     def before_step(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
-        if not self.recorder.is_watching() or self.recorder.steps_running:
+        if not self.recorder.is_watching():
+            return None
+        if self.recorder.steps_running:
+            within = self.seen.find(optimizer)
+            if within is not None:
+                within.steps_within_another = True
             return None
         self.recorder.steps_running += 1
         return self.recorder.guard("step", self._before, optimizer, *arguments)
@@ -103,9 +108,11 @@ class StepObserver:
         step.measured = not self.seen.light or watched.attempts % LIGHT_MEASURES_ONE_IN == 1
         if step.measured:
             self._measure(watched, step)
+        watched.end_cut_search()
         if watched.attempts in ATTEMPTS_THAT_DESCRIBE_PARAMETERS:
             self.seen.look_for_parameters_in_no_optimizer()
             self.seen.describe_parameters(watched)
+            watched.note_states(self.recorder.reads)
 
     def _read_options(self, optimizer: Optimizer, step: Step) -> None:
         reads = self.recorder.reads
@@ -118,6 +125,8 @@ class StepObserver:
         """Record what was done to the gradients since the last backward."""
         step.reuses_gradients = watched.stepped_since_clearing and bool(watched.backwards)
         step.reused_gradient_size = watched.reused_gradient_size
+        if not step.uses_closure and watched.has_stepped_gradients():
+            step.repeated_gradient_size = watched.gradient_size(self.recorder.reads)
         watched.compare_gradient_sample(self.recorder.reads)
         step.gradient_factors, watched.gradient_factors = watched.gradient_factors, []
         watched.gradient_sample = None
@@ -151,7 +160,8 @@ class StepObserver:
             step.tensors_moved = self.recorder.reads.number(measurements.count_moved(watched.copies_before_step))
             watched.copies_before_step = []
         watched.stepped_since_clearing = bool(watched.backwards)
-        watched.reused_gradient_size, watched.open_step = None, None
+        watched.versions_after_backward = watched.reused_gradient_size = watched.open_step = None
+        watched.note_stepped_gradients()
         self.close(watched, step)
         del watched.backwards[:-1]  # one is enough to show that there was a backward, and saves memory
         watched.backwards_stepped = len(watched.backwards)
