@@ -10,7 +10,7 @@ from torch.optim import Optimizer, lr_scheduler
 from covlab.watch.seen import measurements
 from covlab.watch.seen.events import ScheduleCall, Step
 from covlab.watch.seen.isolation import hidden_from_warnings, skipped_by_compiler
-from covlab.watch.seen.location import CodeLocation, called_from, caller_location
+from covlab.watch.seen.location import CodeLocation, called_from, caller_location, steps_on_stack
 from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Recorder
 
@@ -31,12 +31,12 @@ class StepObserver:
     def before_step(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
         if not self.recorder.is_watching():
             return None
-        if self.recorder.steps_running:
+        if self.recorder.steps_running and steps_on_stack() > 1:  # it may also have ended by an exception
             within = self.seen.find(optimizer)
             if within is not None:
                 within.steps_within_another = True
             return None
-        self.recorder.steps_running += 1
+        self.recorder.steps_running = 1
         return self.recorder.guard("step", self._before, optimizer, *arguments)
 
     @skipped_by_compiler
