@@ -96,7 +96,7 @@ class OptimizerSearch:
             return
         with_gradient = [one for one in self._parameters_of_models() if one.grad is not None]
         largest = max(with_gradient, key=Tensor.numel, default=None)
-        copies = [] if largest is None else measurements.copy_parameters([largest], every_element=False)
+        copies = [] if largest is None else measurements.copy_samples([largest])
         if largest is not None and copies:
             self._sample = weakref.ref(largest), copies[0][1]
 
