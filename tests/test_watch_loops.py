@@ -26,11 +26,7 @@ import pytest
 LOOPS = Path(__file__).parent / "loops"
 LEVELS = {"quiet": 1, "note": 1, "warning": 2, "fault": 3}
 
-NOT_YET: set[str] = {  # files whose invariant exists but does not judge them rightly yet
-    "15_gamma_zero_faulty",
-    "31_bf16_norms_never_move_faulty",
-    "43_gamma_zero_long_faulty",
-}
+NOT_YET: set[str] = set()  # files whose invariant exists but does not judge them rightly yet
 
 Report = dict[str, Any]
 Finding = dict[str, Any]

@@ -84,8 +84,7 @@ class Step:
     gradient_size: DeferredNumber | None = None  #: 0 if all gradients are zero; not finite if one is not
     zero_fraction: DeferredNumber | None = None  #: of the gradients' elements, in float16 without a loss scale
     subnormal_fraction: DeferredNumber | None = None  #: of the elements that are not zero
-    tensors_moved: DeferredNumber | None = None  #: how many parameters changed
-    compared_every_element: bool = False  #: ``tensors_moved`` compares every element; False: a sample of them
+    tensors_moved: DeferredNumber | None = None  #: how many of the sampled parameters changed
     learning_rates: list[float | DeferredNumber] = field(default_factory=list)
     reuses_gradients: bool = False  #: an earlier step already took them
     #: size of the gradients that an earlier step took, if they were not cleared before the next backward

@@ -49,6 +49,7 @@ class GradientObserver:
         """Record the gradients that no step has used when the run ends."""
         for watched in self.seen.optimizers.values():
             self._note_lost(watched, None, at_end=True)
+            watched.look_at_tensors(self.recorder.reads, is_last=True)
 
     def _note_lost(self, watched: WatchedOptimizer, location: CodeLocation | None, at_end: bool = False) -> None:
         """Record the backwards since the last step, unless the loop changed the parameters after them itself."""

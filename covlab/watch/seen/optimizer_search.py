@@ -95,7 +95,7 @@ class OptimizerSearch:
                 self.seen.updated_by_hand.append(self.recorder.reads.number(moved))
             return
         largest = max(self._trainable_parameters(), key=Tensor.numel, default=None)
-        copies = [] if largest is None else measurements.copy_parameters([largest], every_element=False)
+        copies = [] if largest is None else measurements.copy_samples([largest])
         if largest is not None and copies:
             self._sample = weakref.ref(largest), copies[0][1]
 
