@@ -74,7 +74,7 @@ class UnregisteredParameter:
     name: str  #: of its module's class and of itself, and its shape
     first: ParameterState  #: when it was first seen
     last: ParameterState
-    looks: int = 0  #: how often it was seen
+    times: int = 0  #: how often it was seen
     is_evaluated: bool = False  #: its module is in evaluation mode, as a fixed network within the loss is
 
     @property
@@ -227,7 +227,7 @@ class Observation:
             seen, state = self.unregistered.get(id(leaf)), ParameterState.of(leaf, reads)
             if seen is None or seen.reference() is not leaf:
                 seen = self.unregistered[id(leaf)] = UnregisteredParameter(weakref.ref(leaf), name, state, state)
-            seen.looks += 1
+            seen.times += 1
             seen.is_evaluated |= not training
             seen.last = state
 
