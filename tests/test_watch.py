@@ -1,6 +1,7 @@
 """Test that a watch changes nothing, keeps nothing alive, never waits, and survives its errors; and the command."""
 
 import gc
+import importlib
 import json
 import math
 import subprocess
@@ -26,10 +27,11 @@ from covlab.training.operations import Operations
 from covlab.watch import TITLES, watch
 from covlab.watch.invariants import INVARIANTS
 from covlab.watch.invariants.w04_parameters_move import ParametersMove
-from covlab.watch.seen import graph, measurements
+from covlab.watch.seen import graph, location, measurements
 from covlab.watch.seen.deferred import DeferredNumber
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.fingerprints import Fingerprints
+from covlab.watch.seen.location import CodeLocation
 
 
 def patched() -> list[Any]:
@@ -225,6 +227,7 @@ def test_memory_does_not_grow_with_the_length_of_a_run(
         "seen.observation.FORWARDS_KEPT": 64,
         "invariants.bounded_memory.KEYS_KEPT": 8,
         "seen.fingerprints.SAMPLES_KEPT": 64,
+        "seen.fingerprints.BATCHES_KEPT": 64,
     }.items():
         monkeypatch.setattr(f"covlab.watch.{name}", most)
     model = network(dropout=0.1)
@@ -272,7 +275,7 @@ def test_an_error_of_ours_disables_one_invariant_and_nothing_else(monkeypatch: p
         raise RuntimeError("broken on purpose")
 
     monkeypatch.setattr(ParametersMove, "on_step", fail)
-    monkeypatch.setattr(Fingerprints, "see", fail)
+    monkeypatch.setattr(Fingerprints, "see_training", fail)
     with watch() as w:
         watched = HEALTHY["accumulation"]()
     report = w.report()
@@ -341,6 +344,47 @@ def test_where_nothing_was_trained_nothing_was_checked() -> None:
     assert set(w.report().unchecked) == set(TITLES)
 
 
+LIBRARY = """
+def fit(loss, optimizer):
+    loss().backward()
+    optimizer.step()
+    loss().backward()
+    optimizer.step()
+"""
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """An installed library that makes several calls for one call of its user's."""
+    folder = tmp_path / "site-packages" / "fitting"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text(LIBRARY)
+    monkeypatch.syspath_prepend(folder.parent)
+    return importlib.import_module("fitting")
+
+
+def test_one_line_of_the_user_is_told_apart_by_the_lines_of_the_library_it_calls(library: types.ModuleType) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = batches(1)[0]
+    lines: list[CodeLocation | None] = []
+    with watch(model, optimizer) as w:
+        w.observer.recorder.receive = lambda event: lines.extend([event.backwards[-1].location, event.location])
+        library.fit(lambda: F.cross_entropy(model(x), y), optimizer)
+        one_step(model, optimizer, x, y)
+    fitted, own = [line for line in lines[:4] if line], [line for line in lines[4:] if line]
+    assert {line.code for line in fitted} == {"library.fit(lambda: F.cross_entropy(model(x), y), optimizer)"}
+    assert [line.library and line.library[:2] for line in fitted] == [("fitting", number) for number in range(3, 7)]
+    assert len(set(fitted)) == 4
+    assert [line.library for line in own] == [None, None]
+
+
+def test_a_library_whose_name_begins_with_torch_is_not_torch() -> None:
+    torch_itself = Path(torch.__file__).parent
+    assert location._owner(str(torch_itself / "nn" / "modules" / "module.py")) == "internal"
+    assert location._owner(str(torch_itself.with_name("torchvision") / "models.py")) == "library"
+
+
 def test_consequences_are_folded_under_their_cause() -> None:
     with watch() as w:
         FAULTY["stale_optimizer"][0]()
@@ -363,14 +407,14 @@ def test_a_report_reads_in_a_terminal_a_notebook_and_a_program(tmp_path: Path) -
     report.write_junit(tmp_path / "junit.xml")
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == (
-        str(len(TITLES)),
+        str(len(TITLES) + 1),  # and W00
         "1",
         str(len(report.unchecked)),
     )
     report.write_json(tmp_path / "report.json")
-    location = report.findings[0].location
-    assert location is not None
-    assert json.loads((tmp_path / "report.json").read_text())["findings"][0]["site"]["line"] == location.line
+    line = report.findings[0].location
+    assert line is not None
+    assert json.loads((tmp_path / "report.json").read_text())["findings"][0]["site"]["line"] == line.line
 
 
 def test_an_invariant_is_one_file_that_is_named_by_its_code() -> None:

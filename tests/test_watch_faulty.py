@@ -104,7 +104,7 @@ def test_a_short_window_is_told_from_a_division_that_is_missing_in_places() -> N
         FAULTY["division_in_debug_block"][0]()
     finding = w.report().of("W01")
     assert finding is not None
-    assert "1 of 48 losses were divided by 4, the others not at all" in finding.says
+    assert "1 of 48 losses was divided by 4, the others not at all" in finding.says
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")

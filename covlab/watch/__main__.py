@@ -1,125 +1,268 @@
 """``python -m covlab.watch [options] script.py [arguments]``: run a training script as Python would, and watch it."""
 
 import argparse
+import atexit
 import os
-import runpy
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType
+from typing import Any, NoReturn
 
+from covlab.watch import script
+from covlab.watch.blind_spots import CODE, TITLE
 from covlab.watch.invariants import TITLES
-from covlab.watch.report import Report
+from covlab.watch.report import FAIL_ON, Report
 from covlab.watch.session import watch
 
-ExceptionHook = Callable[[type[BaseException], BaseException, TracebackType | None], None]
-
 EPILOG = """
-The script runs unchanged, with its own arguments, output and exceptions. The report goes to standard error.
+The script runs unchanged, with its own arguments, output, exceptions and signals. The report goes to standard error
+when the script and its threads have ended. It is also written when SIGTERM or SIGHUP ends the script.
+
+In a job of several processes (torchrun, srun, mpirun), rank 0 prints the report and writes the files. The others write
+files with the rank in their names, such as report.rank1.json.
 
 exit status:
   the exit status of the script, if it is not 0 (it is 1 after an exception)
   1    a finding is at least as bad as --fail-on
-  2    an option is unknown or has a wrong value, or a file or folder does not exist
+  2    an option is unknown or has a wrong value, or a file cannot be read or written
+  3    the training was not seen, or not all of it, so "nothing found" would be wrong (W00)
   0    otherwise
+With --fail-on never, it is always that of the script. --fail-on unseen allows only 3, fault 1 and 3.
 
 invariants (a window is all the backwards that lead to one optimizer step):
-""" + "\n".join(f"  {code}  {title}" for code, title in TITLES.items())
+""" + "\n".join(f"  {code}  {title}" for code, title in {CODE: TITLE, **TITLES}.items())
+
+FILES = {
+    "ledger": "one JSON object per step",
+    "junit": "one JUnit test case per invariant",
+    "json": "the report as JSON",
+}
+RANKS = (
+    ("RANK", "WORLD_SIZE"),
+    ("SLURM_PROCID", "SLURM_NTASKS"),
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "python -m covlab.watch",
         usage="%(prog)s [options] script.py [its arguments]\n       %(prog)s [options] -m module [its arguments]",
         description="Run a training script as Python would, and report which invariants of a step it breaks and where.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    verdicts = ("fault", "warning", "never")
-    parser.add_argument("--fail-on", choices=verdicts, default="fault", help="fail on findings at least this bad")
+    parser.add_argument("--fail-on", choices=FAIL_ON, default="fault", help="fail on findings at least this bad")
     parser.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps, for a smoke test")
     parser.add_argument("--light", action="store_true", help="measure one step in eight, and ignore the inputs")
-    files = {
-        "ledger": "one JSON object per step",
-        "junit": "one JUnit test case per invariant",
-        "json": "the report as JSON",
-    }
-    for name, what in files.items():
+    for name, what in FILES.items():
         # Make the path absolute, because the script may change its folder.
         parser.add_argument(f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}")
-    parser.add_argument("-m", dest="module", action="store_true", help="run a module instead of a file")
-    parser.add_argument("script", help="the file to run; with -m, the name of the module")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module instead of a file")
+    parser.add_argument("script", nargs="?", help="the file to run, or a folder with a file __main__.py")
+    own, rest = _split(arguments)
+    chosen = parser.parse_args(own)
+    if chosen.module is None and not rest:
+        parser.error("name the script to run, or -m and a module")
+    chosen.script, chosen.arguments = (chosen.module, rest) if chosen.module is not None else (rest[0], rest[1:])
     if chosen.steps is not None and chosen.steps < 1:
         parser.error(f"--steps must be at least 1, got {chosen.steps}")
-    if not chosen.module and not os.path.isfile(chosen.script):
+    if chosen.module is None and not Path(chosen.script).exists():
         parser.error(f"no such file: {chosen.script}")
-    for name in files:
-        if file := getattr(chosen, name):
-            folder = os.path.dirname(file)
-            if not os.path.isdir(folder):  # fail before the training, not after it
-                parser.error(f"no such folder: {folder} (--{name})")
-            if os.path.isdir(file) or not os.access(file if os.path.exists(file) else folder, os.W_OK):
-                parser.error(f"--{name} must be a file that can be written, got {file}")
+    if chosen.module is None and Path(chosen.script).is_dir() and not Path(chosen.script, "__main__.py").is_file():
+        parser.error(f"{chosen.script} is a folder without a file __main__.py")
+    _check_files(parser, chosen)
     return chosen
 
 
-def run(chosen: argparse.Namespace) -> None:
-    """Run the script as ``python script`` or ``python -m module`` would."""
-    sys.argv[:] = [chosen.script, *chosen.arguments]
-    if chosen.module:
-        sys.path[0] = os.getcwd()
-        runpy.run_module(chosen.script, run_name="__main__", alter_sys=True)
-    else:
-        sys.path[0] = str(Path(chosen.script).resolve().parent)
-        runpy.run_path(os.path.abspath(chosen.script), run_name="__main__")  # absolute, as __file__ is
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return the watch's own options, and the script with its arguments, or the arguments of a module."""
+    takes_value = ("--fail-on", "--steps", *(f"--{name}" for name in FILES))
+    at = 0
+    while at < len(arguments) and arguments[at].startswith("-"):
+        if arguments[at].startswith("-m"):
+            at += 2 if arguments[at] == "-m" else 1
+            break
+        at += 2 if arguments[at] in takes_value else 1
+    return arguments[:at], arguments[at:]
 
 
-def starting_in_script(hook: ExceptionHook) -> ExceptionHook:
-    """Return an exception hook whose traceback begins in the script, without the frames that run the script."""
+def _check_files(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
+    """Put the rank into the names of files, and refuse those that cannot be written before the training."""
+    named: dict[str, str] = {}
+    for option in FILES:
+        file = getattr(chosen, option)
+        if file is None:
+            continue
+        path = Path(file)
+        if not path.parent.is_dir():
+            parser.error(f"--{option}: no such folder: {path.parent}")
+        if chosen.module is None and path.exists() and path.samefile(chosen.script):
+            parser.error(f"--{option} would overwrite the script {chosen.script}")
+        if named.setdefault(file, option) != option:
+            parser.error(f"--{named[file]} and --{option} name the same file: {file}")
+        rank, ranks = rank_of_this_process()
+        if rank and ranks > 1:
+            path = path.with_name(f"{path.stem}.rank{rank}{path.suffix}")
+            setattr(chosen, option, str(path))
+        is_new = not path.exists()
+        try:
+            with path.open("a"):
+                pass
+            if is_new:
+                path.unlink()
+        except OSError as error:
+            parser.error(f"--{option}: {path} cannot be written: {error.strerror}")
 
-    def shortened(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        while trace is not None and trace.tb_frame.f_code.co_filename != __file__:
-            trace = trace.tb_next
-        while trace is not None and trace.tb_frame.f_code.co_filename.startswith(("<frozen", __file__)):
-            trace = trace.tb_next
-        hook(kind, error.with_traceback(trace), trace)
 
-    return shortened
+def rank_of_this_process() -> tuple[int, int]:
+    """Return the rank of this process in its job, and how many processes the job has."""
+    for rank, ranks in RANKS:
+        values = os.environ.get(rank, ""), os.environ.get(ranks, "")
+        if all(value.isdecimal() for value in values):
+            return int(values[0]), int(values[1])
+    return 0, 1
 
 
-def show(report: Report) -> None:
+class ScriptRun:
+    """One run of a script under the watch, whose report is made once, however the run ends."""
+
+    def __init__(self, chosen: argparse.Namespace) -> None:
+        self.chosen = chosen
+        self.watched = watch(light=chosen.light, ledger=chosen.ledger, steps=chosen.steps)
+        self.process = os.getpid()
+        self.rank, self.ranks = rank_of_this_process()
+        self.status: int | None = None  # of the report; None: it has not been made
+        self.is_finishing = False
+        self.ended_by: int | None = None  # a signal that came while the report was made
+
+    def finish(self) -> int:
+        """Write the report, unless that was done before, and return the exit status that it asks for."""
+        if self.status is None:
+            self.status, self.is_finishing = 0, True
+            try:
+                self.status = self._finish()
+            finally:
+                self.is_finishing = False
+        return self.status
+
+    def _finish(self) -> int:
+        report = self.watched.report()
+        if self.ranks > 1:
+            report.title += f", rank {self.rank} of {self.ranks}"
+        status = report.exit_status(self.chosen.fail_on)
+        written = self._write(report)  # first, because nobody may read what is printed
+        if self.rank == 0:
+            _show(report)
+        elif status:
+            script.print_error(f"{report.title}: {report.summary}")
+            status = 0  # a launcher would kill rank 0, which fails for the same reason, before it has ended
+        return status or (0 if written else 2)
+
+    def _write(self, report: Report) -> bool:
+        try:
+            if self.chosen.junit:
+                report.write_junit(self.chosen.junit, self.chosen.fail_on)
+            if self.chosen.json:
+                report.write_json(self.chosen.json)
+        except OSError as error:
+            script.print_error(f"covlab.watch: {error.filename or 'the report'} was not written: {error.strerror}")
+            return False
+        return True
+
+    @contextmanager
+    def report_at_sudden_ends(self) -> Iterator[None]:
+        """Write the report before a signal, ``os._exit`` or ``os.exec…`` ends the process without an exception."""
+        ends = {name: getattr(os, name) for name in ("_exit", "execv", "execve")}
+        set_handler, get_handler = signal.signal, signal.getsignal
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        ours = [number for number in numbers if get_handler(number) == signal.SIG_DFL]  # not what nohup ignores
+
+        def leave(status: int = 0) -> None:
+            wanted = self.finish() if os.getpid() == self.process else 0
+            ends["_exit"](status or wanted)
+
+        def replace(name: str) -> Any:
+            def execute(*args: Any) -> None:
+                if os.getpid() == self.process:
+                    self.finish()
+                ends[name](*args)
+
+            return execute
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if os.getpid() == self.process and self.is_finishing:
+                self.ended_by = number
+                return
+            if os.getpid() == self.process:
+                self.finish()
+            set_handler(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+        def shown(handler: Any) -> Any:
+            return signal.SIG_DFL if handler is handle else handler
+
+        def replaced_signal(number: int, handler: Any) -> Any:
+            is_default = handler == signal.SIG_DFL and number in ours and os.getpid() == self.process
+            return shown(set_handler(number, handle if is_default else handler))
+
+        def replaced_getsignal(number: int) -> Any:
+            return shown(get_handler(number))
+
+        def restore_signals() -> None:
+            for number in ours:
+                if get_handler(number) is handle:
+                    set_handler(number, signal.SIG_DFL)
+
+        os._exit, os.execv, os.execve = leave, replace("execv"), replace("execve")  # type: ignore[assignment]
+        for number in ours:
+            set_handler(number, handle)
+        signal.signal, signal.getsignal = replaced_signal, replaced_getsignal  # type: ignore[assignment]
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=restore_signals)
+        try:
+            yield
+        finally:
+            self.finish()
+            signal.signal, signal.getsignal = set_handler, get_handler
+            restore_signals()
+            os._exit, os.execv, os.execve = ends.values()
+
+
+def _show(report: Report) -> None:
     try:
         from rich.console import Console
     except ImportError:
-        print(report, file=sys.stderr)
+        script.print_error(str(report))
     else:
-        Console(stderr=True, highlight=False).print(report)
+        with suppress(OSError, ValueError, RuntimeError):  # a broken pipe; closed; interrupted while it printed
+            Console(stderr=True, highlight=False).print(report)
 
 
 def main() -> int:
     chosen = parse(sys.argv[1:])
-    sys.excepthook = starting_in_script(sys.excepthook)
-    watched = watch(light=chosen.light, ledger=chosen.ledger, steps=chosen.steps)
-    code: str | int = 0
-    try:
-        with watched:
-            run(chosen)
-    except SystemExit as end:
-        code = 0 if end.code is None else end.code
-    finally:
-        sys.stdout.flush()
-        report = watched.report()
-        show(report)
-        if chosen.junit:
-            report.write_junit(chosen.junit, chosen.fail_on)
-        if chosen.json:
-            report.write_json(chosen.json)
-    if isinstance(code, str):
-        print(code, file=sys.stderr)
-        code = 1
-    return code or int(report.failed(chosen.fail_on))
+    run = ScriptRun(chosen)
+    with run.report_at_sudden_ends():
+        with run.watched:
+            status = script.run(chosen.script, chosen.arguments, chosen.module is not None)
+        script.flush_output()
+        wanted = run.finish()
+    if run.ended_by is not None:
+        script.end_by_signal(run.ended_by)
+    if status < 0:  # an interrupt, after which the interpreter ends and then kills itself
+        atexit._run_exitfuncs()
+        script.end_by_signal(-status)
+    return status or wanted
 
 
 if __name__ == "__main__":

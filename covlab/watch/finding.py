@@ -1,5 +1,6 @@
 """One finding of the watch."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,7 +12,8 @@ VERDICTS: tuple[Verdict, ...] = ("fault", "warning", "note")  # worst first
 
 def counted(count: int, noun: str) -> str:
     """Return the count and the noun, in the plural unless the count is 1."""
-    return f"{count} {noun}{'s' * (count != 1)}"
+    ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{count} {noun}{ending}"
 
 
 @dataclass
@@ -45,10 +47,11 @@ class Finding:
             "title": self.title,
             "code": self.code,
             "verdict": self.verdict,
-            "number": self.number,
+            # JSON has no infinity and no NaN
+            "number": self.number if self.number is None or math.isfinite(self.number) else str(self.number),
             "says": self.says,
             "fix": self.fix,
-            "site": None if location is None else {"file": location.file, "line": location.line, "code": location.code},
+            "site": None if location is None else location.row(),
             "times": self.times,
             "first": self.first,
             "last": self.last,

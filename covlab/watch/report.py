@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from covlab import junit
+from covlab.watch import blind_spots
 from covlab.watch.finding import VERDICTS, Finding, Verdict, counted
-from covlab.watch.invariants import INVARIANTS, TITLES
+from covlab.watch.invariants import INVARIANTS, TITLES, Invariant
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.text import Text
 
+FAIL_ON = ("never", "unseen", "fault", "warning")  # each level includes those before it
+EXIT_FINDING, EXIT_UNSEEN = 1, 3
 MARKS = {"fault": "✗", "warning": "!", "note": "·"}
 STYLES = {"fault": "bold red", "warning": "yellow", "note": "cyan"}
 
@@ -39,7 +42,12 @@ class Report:
     @property
     def worst(self) -> Verdict | None:
         """The worst verdict; None if nothing was found."""
-        return self.findings[0].verdict if self.findings else None
+        return min((finding.verdict for finding in self.findings), key=VERDICTS.index, default=None)
+
+    @property
+    def blind_spot(self) -> Finding | None:
+        """The note that the training, or a part of it, was not seen; None if it was."""
+        return self.of(blind_spots.CODE)
 
     @property
     def flat(self) -> list[Finding]:
@@ -51,17 +59,29 @@ class Report:
         return next((finding for finding in self.flat if finding.code == code), None)
 
     def failed(self, fail_on: str) -> bool:
-        """Return whether a finding is at least as bad as ``fail_on``: "fault", "warning" or "never"."""
-        return fail_on != "never" and self.worst is not None and VERDICTS.index(self.worst) <= VERDICTS.index(fail_on)
+        """Return whether a finding is at least as bad as ``fail_on``, one of ``FAIL_ON``, or nothing was seen."""
+        return self.exit_status(fail_on) != 0
+
+    def exit_status(self, fail_on: str) -> int:
+        """Return 1 for a finding that is at least as bad as ``fail_on``, 3 if the training was not seen, else 0."""
+        if self.worst in FAIL_ON[: FAIL_ON.index(fail_on) + 1]:
+            return EXIT_FINDING
+        return EXIT_UNSEEN if self.blind_spot is not None and fail_on != "never" else 0
 
     @property
     def summary(self) -> str:
-        """How many findings there are, and how much was checked."""
+        """How many findings there are, and how much was seen and checked."""
         verdicts = Counter(finding.verdict for finding in self.findings)
         found = ", ".join(counted(verdicts[verdict], verdict) for verdict in VERDICTS if verdicts[verdict])
-        seen = (counted(self.seen[f"{name}s"], name) for name in ("forward", "backward", "step", "evaluation"))
+        forward, backward, step, evaluation, optimizer, model = (
+            counted(self.seen.get(f"{name}s", 0), name)
+            for name in ("forward", "backward", "step", "evaluation", "optimizer", "model")
+        )
+        watched = f"watched {step} of {optimizer}, {backward}, {forward} of {model}, {evaluation}"
         checked = f"{len(TITLES) - len(self.unchecked)} of {len(TITLES)} invariants checked"
-        return f"{found or 'nothing found'}; {checked} on {', '.join(seen)}"
+        if self.blind_spot is not None:
+            found = f"{self.blind_spot.says.partition(':')[0]}; {found}"
+        return f"{found or 'nothing found'}; {watched}; {checked}"
 
     def __str__(self) -> str:
         return "\n".join(line for line, _ in self._lines())
@@ -130,13 +150,12 @@ class Report:
 
     def write_junit(self, path: Path | str, fail_on: str = "fault") -> None:
         """Write one test case per invariant: failed, skipped if not checked, or passed."""
-        found = {code: finding for code in TITLES if (finding := self.of(code)) is not None}
-        bad = VERDICTS[: VERDICTS.index(fail_on) + 1] if fail_on in VERDICTS else ()
+        bad = FAIL_ON[1 : FAIL_ON.index(fail_on) + 1]
         cases = []
-        for code, title in TITLES.items():
+        for code, title in {blind_spots.CODE: blind_spots.TITLE, **TITLES}.items():
             failure = skipped = output = None
-            finding = found.get(code)
-            if finding is not None and finding.verdict in bad:
+            finding = self.of(code)
+            if finding is not None and ("unseen" if finding is self.blind_spot else finding.verdict) in bad:
                 failure = (finding.verdict, finding.says, f"{finding.says}\n{finding.location or ''}\n{finding.fix}")
             elif code in self.unchecked:
                 skipped = self.unchecked[code]
@@ -159,11 +178,19 @@ def _paragraphs(finding: Finding) -> list[str]:
 def arrange(findings: list[Finding]) -> list[Finding]:
     """Sort findings by verdict (the worst first), then by rank, and put consequences under their cause."""
     by_code = {invariant.code: invariant for invariant in INVARIANTS}
-    ordered = sorted(findings, key=lambda one: (VERDICTS.index(one.verdict), by_code[one.code].rank))
+    rank = {blind_spots.CODE: 0} | {code: invariant.rank for code, invariant in by_code.items()}
+    ordered = sorted(findings, key=lambda one: (VERDICTS.index(one.verdict), rank[one.code]))
     causes: list[Finding] = []
     for finding in ordered:
         faults = (one for one in causes if one.verdict == "fault")
-        cause = next((one for one in faults if finding.code in by_code[one.code].consequences), None)
+        cause = next((one for one in faults if _explains(by_code[one.code], finding)), None)
         siblings = causes if cause is None else cause.follows
         siblings.append(finding)
     return causes
+
+
+def _explains(cause: type[Invariant], finding: Finding) -> bool:
+    """Return whether a fault of ``cause`` explains the finding."""
+    return finding.code in cause.consequences or (
+        finding.code == blind_spots.CODE and cause.code in blind_spots.EXPLAINED_BY
+    )

@@ -10,12 +10,14 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor, nn
 
+from covlab.watch.blind_spots import blind_spot
 from covlab.watch.event_ledger import Row, ledger_row
 from covlab.watch.finding import Finding
 from covlab.watch.invariants import INVARIANTS, TITLES, Invariant
 from covlab.watch.report import Report, arrange
 from covlab.watch.seen.events import Event, Step
 from covlab.watch.seen.observer import Observer
+from covlab.watch.seen.optimizer import is_optimizer
 from covlab.watch.seen.steps import StepLimitReached
 
 ROWS_KEPT = 4096  # of the ledger, in memory
@@ -55,9 +57,9 @@ class watch:  # noqa: N801 - it is called like a function
         self._ledger = None if ledger is None else Path(ledger)
         self._file: TextIO | None = None
         self._report: Report | None = None
-        self._optimizers: list[torch.optim.Optimizer] = []
+        self._optimizers: list[Any] = []
         for item in models_and_optimizers:
-            if hasattr(item, "param_groups"):
+            if hasattr(item, "param_groups") or is_optimizer(item):
                 self._optimizers.append(getattr(item, "optimizer", item))
             elif not isinstance(item, nn.Module):
                 raise TypeError(f"watch takes models and optimizers, got {type(item).__name__}")
@@ -71,7 +73,7 @@ class watch:  # noqa: N801 - it is called like a function
         _open = self
         self.observer.start()
         for optimizer in self._optimizers:
-            self.observation.adopt(optimizer)
+            self.observer.search.adopt(optimizer)
         self._optimizers.clear()
         return self
 
@@ -101,6 +103,8 @@ class watch:  # noqa: N801 - it is called like a function
         if self._report is not None:
             return self._report
         self.observer.recorder.flush()
+        if self._file is not None:
+            self._file.flush()
         return self._judge()
 
     # ---------------------------------------------------------------- inside
@@ -123,14 +127,15 @@ class watch:  # noqa: N801 - it is called like a function
 
     def _judge(self) -> Report:
         seen = self.observation
+        note = blind_spot(seen)
+        findings: list[Finding] = [] if note is None else [note]
         if seen.blocked is not None:
-            return Report([], dict.fromkeys(TITLES, seen.blocked), dict(seen.counts))
-        findings: list[Finding] = []
+            return Report(findings, dict.fromkeys(TITLES, seen.blocked), dict(seen.counts))
         unchecked: dict[str, str] = {}
         for invariant in self.invariants:
             reason = None
-            error = self.broken.get(invariant.code) or seen.failure_of(invariant.needs)
-            if error is None:
+            error, failed = self.broken.get(invariant.code), seen.failure_of(invariant.needs)
+            if error is None and failed is None:
                 try:
                     found, reason = invariant.finish(seen), invariant.unchecked(seen)
                     findings += found
@@ -138,10 +143,10 @@ class watch:  # noqa: N801 - it is called like a function
                     error = failure
             if error is not None:
                 reason = f"the check itself failed: {type(error).__name__}: {error}"
-            reason = seen.missing(invariant.needs) or reason
-            if reason:
+            reason = failed or seen.missing(invariant.needs) or reason
+            if reason and not any(finding.code == invariant.code for finding in findings):
                 unchecked[invariant.code] = reason
-        if not any(seen.counts.values()) and not seen.failures:
+        if not seen.counts["backwards"] and not seen.counts["steps"] and not seen.failures:
             unchecked = dict.fromkeys(TITLES, "no training was seen in this process")
         return Report(arrange(findings), unchecked, dict(seen.counts))
 

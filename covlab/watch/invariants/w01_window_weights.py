@@ -5,11 +5,11 @@
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_high
 
-from covlab.watch.finding import Verdict
+from covlab.watch.finding import Verdict, counted
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences, gradient_factor, recent_values
 from covlab.watch.seen.events import Backward, Forward, Step
@@ -33,6 +33,13 @@ class Window:
         return sum(one.value for one in self.micro_batches)
 
     @property
+    def has_unequal_means(self) -> bool:
+        """Whether means over very different numbers of targets have equal weights."""
+        targets = [one.targets or 0 for one in self.micro_batches]
+        alike = all(is_close(one.value, self.micro_batches[0].value) for one in self.micro_batches)
+        return len(targets) > 1 and alike and min(targets) > 0 and max(targets) >= 1.5 * min(targets)
+
+    @property
     def total(self) -> float:
         """The sum of the weights after the gradients were multiplied."""
         return math.nan if self.gradient_factor is None else self.sum * self.gradient_factor
@@ -52,6 +59,7 @@ class LineOfBackward:
         self.certain = all(one.certain for one in micro_batches)
         self.reductions = {one.reduction for one in micro_batches}
         self.undivided = sum(is_close(one.value, 1) for one in micro_batches)
+        self.multiplied = sum(is_close(one.value, self.length) for one in micro_batches)
         self.divided = sum(is_close(one.value, 1 / self.length) for one in micro_batches)
         self.wrong = [window for window in windows if not is_close(window.sum, 1)]
         self.several_wrong = [window for window in self.wrong if len(window.micro_batches) > 1]
@@ -61,6 +69,9 @@ class LineOfBackward:
         self.gradient_factors = [one.gradient_factor for one in windows if one.gradient_factor is not None]
         self.is_multiplied = any(abs(factor - 1) > 0.01 for factor in self.gradient_factors)
         self.has_constant_factor = all(is_close(factor, self.gradient_factors[0]) for factor in self.gradient_factors)
+        # clipping multiplies by another factor each time
+        is_clipped = self.is_multiplied and not self.wrong and not self.has_constant_factor
+        self.sums_to_1 = is_clipped or not (self.wrong_totals if self.is_multiplied else self.wrong)
         self.typical_sum = median_high([window.sum for window in self.wrong] or [1.0])
         self.typical_factor = median_high(self.gradient_factors or [1.0])
         self.multiplication = f"the loop multiplied the gradients by {self.typical_factor:.4g} before the step"
@@ -80,17 +91,29 @@ class Reading:
 NO_FINDING = Reading("note", 1, "", "", [])
 
 FIX_DIVIDE = "divide the loss by the number of micro-batches in its window: (loss / {}).backward()"
+FIX_ONCE = "do not multiply the loss by {0}, and divide it by {0}: (loss / {0}).backward()"
 FIX_LENGTH = "divide by the number of micro-batches that the window really has"
 
 
 def correct(line: LineOfBackward) -> Reading | None:
     """Accept one backward per window, or weights that sum to 1, also after the loop divided or clipped gradients."""
-    if line.is_multiplied:
-        is_clipped = not line.wrong and not line.has_constant_factor  # clipping multiplies by another factor each time
-        sums_to_1 = is_clipped or not line.wrong_totals
-    else:
-        sums_to_1 = not line.wrong
-    return NO_FINDING if line.length == 1 or sums_to_1 else None
+    return NO_FINDING if line.length == 1 or line.sums_to_1 else None
+
+
+def means_that_count_alike(line: LineOfBackward) -> Reading | None:
+    """Note equal weights of means over very different numbers of targets, as of sentences of different length."""
+    if not line.sums_to_1:
+        return None
+    uneven = [window for window in line.windows if window.has_unequal_means]
+    if not uneven or 2 * len(uneven) < len(line.windows):
+        return None
+    targets = [one.targets or 0 for one in uneven[-1].micro_batches]
+    says = (
+        f"{first_numbers(targets)} targets (tokens or samples) in the {counted(len(targets), 'micro-batch')} of a "
+        "window, and each mean counts alike: a target in a short micro-batch weighs more than one in a long one"
+    )
+    fix = "if every target should count alike, add up their losses and divide by the number of targets in the window"
+    return Reading("note", max(targets) / min(targets), says, fix, uneven)
 
 
 def divided_twice(line: LineOfBackward) -> Reading | None:
@@ -135,6 +158,18 @@ def missing_division_beside_other_lines(line: LineOfBackward) -> Reading | None:
     return Reading("warning", line.typical_sum, says, FIX_DIVIDE.format(line.length), line.several_wrong)
 
 
+def missing_divisions(line: LineOfBackward) -> Reading | None:
+    """Recognize a loss that is even multiplied by the number of micro-batches: n times n instead of 1."""
+    n = line.length
+    if not line.certain or n < 3 or line.multiplied < line.micro_batches or len(line.several_wrong) < 2:
+        return None
+    says = (
+        f"{line.typical_sum:.2f} = {n} × {n}: each of your {n} micro-batches counts {n} times. The division by the "
+        "accumulation count is missing, and so is the one for a multiplication by it"
+    )
+    return Reading("fault", line.typical_sum, says, FIX_ONCE.format(n), line.several_wrong)
+
+
 def missing_division(line: LineOfBackward) -> Reading | None:
     if not line.lacks_division:
         return None
@@ -147,7 +182,8 @@ def some_losses_divided(line: LineOfBackward) -> Reading | None:
     divided, undivided, number = line.divided, line.undivided, line.micro_batches
     if not line.certain or len(line.several_wrong) < 2 or not divided or not undivided or divided + undivided < number:
         return None
-    counts = f"{divided} of {number} losses were divided by {line.length}, the others not at all"
+    were = "was" if divided == 1 else "were"
+    counts = f"{divided} of {number} losses {were} divided by {line.length}, the others not at all"
     fix = "divide the loss of every micro-batch, not only where a condition holds"
     return Reading("fault", line.typical_sum, f"{line.typical_sum:.2f}: {counts}", fix, line.several_wrong)
 
@@ -159,7 +195,8 @@ def short_window_by_full_count(line: LineOfBackward) -> Reading | None:
         return None
     short = line.wrong[-1]
     m = len(short.micro_batches)
-    says = f"{short.sum:.2f} = {m}/{n}: a window of {m} micro-batches was divided by {n}; full windows sum to 1"
+    says = f"{short.sum:.2f} = {m}/{n}: a window of {counted(m, 'micro-batch')} was divided by {n}"
+    says += "; full windows sum to 1"
     return Reading("fault", short.sum, says, FIX_LENGTH, line.wrong)
 
 
@@ -168,16 +205,27 @@ def other_weights(line: LineOfBackward) -> Reading | None:
     if line.reductions == {"sum"}:
         why = "a sum instead of a mean, or weights by length"
     says = f"the weights of {line.length} micro-batches sum to {line.typical_sum:.4g}, not 1; possible reasons: {why}"
+    targets = [one.targets for one in line.wrong[-1].micro_batches]
+    if len(set(targets)) > 1 and None not in targets:
+        says += f". In the last such window they are means over {first_numbers(targets)} targets"
     return Reading("note", line.typical_sum, says, Invariant.fix_nothing, line.wrong)
 
 
+def first_numbers(numbers: Sequence[float | None], most: int = 6) -> str:
+    """Return the first ``most`` numbers as text."""
+    text = ", ".join(f"{number:g}" for number in numbers[:most] if number is not None)
+    return f"{text}, …" if len(numbers) > most else text
+
+
 READINGS: tuple[Callable[[LineOfBackward], Reading | None], ...] = (
+    means_that_count_alike,
     correct,
     divided_twice,
     multiplied_by_another_number,
     sum_of_tasks,
     missing_division_beside_other_lines,
     missing_division,
+    missing_divisions,
     some_losses_divided,
     short_window_by_full_count,
     other_weights,
@@ -241,7 +289,7 @@ def _have_same_inputs(forwards: list[Forward], backwards: list[Backward]) -> boo
     used = [(forward, numbers) for forward, numbers in uses if numbers]
     if any(len(numbers) > 1 for _, numbers in used):
         return True
-    if used and all(forward.backwards_before < min(own) for forward, _ in used):
+    if len(own) > 1 and used and all(forward.backwards_before < min(own) for forward, _ in used):
         return True
     inputs = [tuple(forward.fingerprints) for forward, _ in used if forward.fingerprints]
     backwards_with_forward = {number for _, numbers in used for number in numbers}

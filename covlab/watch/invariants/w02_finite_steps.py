@@ -12,6 +12,7 @@ class FiniteSteps(Invariant):
     title = "a step runs if and only if its gradients are finite"
     rank = 60
     consequences = ("W04", "W10")
+    needs = ("gradient size",)
     nothing_to_check = "no step with gradients was seen"
 
     fix_ran = "skip such a step: call scaler.step(optimizer), or step only if the norm of the gradients is finite"

@@ -69,6 +69,7 @@ class ScheduleFollowsSteps(Invariant):
     fix_several_calls = "call the schedule's step() once per optimizer.step()"
     fix_skipped_steps = "advance only if the step ran: after a skipped step, scaler.update() lowers scaler.get_scale()"
     fix_first_step = "call the schedule's step() after optimizer.step(), unless you want to skip that learning rate"
+    fix_idle = "create the schedule after the optimizer that steps, and pass it that optimizer"
     fix_by_hand = "count the steps that ran, not the windows"
 
     def __init__(self) -> None:
@@ -81,12 +82,35 @@ class ScheduleFollowsSteps(Invariant):
         self.checked += bool(optimizer.schedules)
 
     def find(self) -> Findings:
+        yield from self._idle_optimizers()
         for optimizer in self.optimizers.values():
             for schedule in optimizer.schedules.values():
                 yield from self._judge(schedule, optimizer.steps - 1)
         if not self.checked:
             for optimizer in self.optimizers.values():
                 yield from self._judge_rates_set_by_hand(optimizer)
+
+    def _idle_optimizers(self) -> Findings:
+        """Judge schedules of an optimizer that makes no step (any more), while another one steps its parameters."""
+        for idle in self.seen.optimizers.values():
+            calls = idle.schedule_calls  # since its last step
+            others = [
+                other
+                for other in self.seen.optimizers.values()
+                if other is not idle
+                and not idle.steps_within_another
+                and not idle.with_gradient.isdisjoint(other.with_gradient)
+                and other.last_step is not None
+                and other.attempts >= self.steps_for_fault
+            ]
+            if len(calls) >= (5 if idle.attempts else 2) and others:
+                self.checked += 1
+                does = "makes no step any more" if idle.attempts else "never makes a step"
+                says = (
+                    f"{len(calls)} calls of the schedule change the learning rate of a {idle.name} that {does}: "
+                    f"another optimizer, {others[0].name}, steps its parameters, at its own rate"
+                )
+                yield self.found(calls[-1].location, "fault", says, self.fix_idle, number=len(calls), times=len(calls))
 
     def _judge(self, schedule: ScheduleHistory, pairs: int) -> Findings:
         """Judge a schedule whose optimizer has ``pairs`` pairs of consecutive steps."""

@@ -13,7 +13,7 @@ class UnscaledGradients(Invariant):
     title = "clipping and steps see unscaled gradients"
     rank = 80
     consequences = ("W12",)
-    needs = ("clip", "scaler")
+    needs = ("clip", "scaler", "gradient sample")
 
     fix_step = "call scaler.step(optimizer) and scaler.update() instead of optimizer.step()"
     fix_clipping = "call scaler.unscale_(optimizer) once per step, before clipping"

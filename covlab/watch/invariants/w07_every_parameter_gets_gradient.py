@@ -1,20 +1,47 @@
-"""W07: every trainable parameter gets a gradient."""
+"""W07: every trainable parameter gets a gradient.
+
+An output that nobody asks for, a token that is only taken under a mask, and a layer that is dropped are correct. So
+there is a fault only where something shows that gradients are cut off on their way to the parameters.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from covlab.watch.finding import Finding, Verdict
 from covlab.watch.invariants import Findings, Invariant, first_few
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
 from covlab.watch.seen.events import Step
+from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.optimizer import WatchedOptimizer
+
+AVERAGED = re.compile(r"target|teacher|ema|momentum|shadow|slow|averag|frozen")  # names of what a loop moves by itself
+
+FIX_CUT = "let the tensor itself through, not its values; if you want to freeze them, set requires_grad=False"
+FIX_NO_GRAD = "run the module with gradients; if you want to freeze it, set requires_grad=False and leave it out"
+FIX_CHECKPOINT = "pass use_reentrant=False to checkpoint, or call requires_grad_() on its first input"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """What keeps gradients from some parameters, and the line."""
+
+    parameters: set[int]
+    location: CodeLocation | None
+    says: str
+    fix: str
 
 
 class EveryParameterGetsGradient(Invariant):
     title = "every trainable parameter gets a gradient"
     rank = 90
     consequences = ("W10",)
+    needs = ("forward", "model")
     nothing_to_check = "no step was seen"
 
-    fix_cut = "look for detach(), .data, .item(), .tolist(), .numpy() or no_grad() between them and the loss"
-    fix_unused = "use them, or set requires_grad=False"
+    fix_unused = (
+        "nothing, if you do not use them in this task; otherwise use them in the loss, or set requires_grad=False"
+    )
     fix_nothing_reached = (
         "look for detach(), .data, .item(), no_grad(), argmax() or a new tensor between the output and the loss"
     )
@@ -31,27 +58,43 @@ class EveryParameterGetsGradient(Invariant):
 
     def find(self) -> Findings:
         for watched in self.seen.optimizers.values():
-            steps, without = self.steps[watched.number], watched.trainable - watched.with_gradient
-            if not steps or not without or not self.seen.counts["backwards"]:
+            steps, missing = self.steps[watched.number], watched.missing()
+            if not steps or not missing or not self.seen.counts["backwards"]:
                 continue
-            if without != watched.trainable:
-                yield self._some(watched, without, steps)
-            elif self.empty_steps[watched.number]:  # without empty steps, the loop put gradients there by hand
-                yield self._none(watched)
+            for cause in _causes(watched, missing):
+                missing -= cause.parameters
+                yield self._cut(watched, cause, steps)
+            never = missing - watched.with_gradient
+            if never and never == watched.trainable:
+                if self.empty_steps[watched.number]:  # without empty steps, the loop put gradients there by hand
+                    yield self._none(watched)
+            elif never:
+                yield self._unused(watched, never, steps)
 
-    def _some(self, watched: WatchedOptimizer, without: set[int], steps: int) -> Finding:
-        """Return the finding about an optimizer some of whose parameters got no gradient."""
-        is_cut = bool(without & watched.in_called_modules)
-        why = "ran, so something between them and the loss cuts the graph" if is_cut else "were not seen to run"
+    def _cut(self, watched: WatchedOptimizer, cause: Cause, steps: int) -> Finding:
+        """Return the finding about parameters whose gradients are cut off."""
+        names, first = watched.names_of(cause.parameters), 1
+        got = f"never got a gradient in {steps} steps"
+        stopped = [watched.last_gradient[one] for one in cause.parameters if one in watched.last_gradient]
+        if stopped:
+            first = max(stopped) + 2  # the next step still has these gradients
+            got = f"last got a gradient before step {first} of {steps}: from then on gradients stop"
+        says = f"{len(names)} of {len(watched.trainable)} tensors {got}: {first_few(names)}; {cause.says}"
+        verdict: Verdict = "fault" if steps - first + 1 >= self.steps_for_fault else "note"
+        if all(map(AVERAGED.search, names)):
+            verdict, says = "note", f"{says}. By their names, the loop moves them itself"
+        at = Occurrences(cause.location, 1, first, steps)
+        return self.found(at, verdict, says, cause.fix, number=len(names))
+
+    def _unused(self, watched: WatchedOptimizer, never: set[int], steps: int) -> Finding:
+        """Return the finding about parameters that get no gradient, although nothing shows a cut."""
+        ran = "ran, but nothing shows that the loss uses their output"
+        why = ran if never & watched.in_called_modules else "were not seen to run"
         says = (
-            f"{len(without)} of {len(watched.trainable)} tensors never got a gradient in {steps} steps: "
-            f"{first_few(watched.names_of(without))}; their modules {why}"
+            f"{len(never)} of {len(watched.trainable)} tensors never got a gradient in {steps} steps: "
+            f"{first_few(watched.names_of(never))}; their modules {why}{_neighbors(watched, never)}"
         )
-        verdict: Verdict = "fault" if is_cut else "warning"
-        if steps < self.steps_for_fault:
-            verdict = "note"
-        fix = self.fix_cut if is_cut else self.fix_unused
-        return self.found(Occurrences(None, 1, 1, steps), verdict, says, fix, number=len(without))
+        return self.found(Occurrences(None, 1, 1, steps), "note", says, self.fix_unused, number=len(never))
 
     def _none(self, watched: WatchedOptimizer) -> Finding:
         """Return the finding about an optimizer whose parameters no backward ever reached."""
@@ -67,3 +110,45 @@ class EveryParameterGetsGradient(Invariant):
         at = Occurrences(location, empty, 1, watched.attempts)
         lasting = empty >= self.steps_for_fault
         return self.found(at, "fault" if lasting else "note", says, self.fix_nothing_reached, number=empty)
+
+
+def _causes(watched: WatchedOptimizer, missing: set[int]) -> Iterator[Cause]:
+    """Yield what keeps gradients from the missing parameters: modules that run without, then operations that cut."""
+    left = set(missing)
+    by_line: dict[tuple[CodeLocation | None, bool], set[int]] = {}
+    for runs, parameters in watched.runs_without_gradient.values():
+        steps = watched.attempts - max((watched.last_gradient.get(one, 0) for one in parameters), default=0)
+        own = parameters & left
+        if own and runs.steps >= max(10, steps / 2):
+            by_line.setdefault((runs.location, runs.in_checkpoint), set()).update(own)
+            left -= own
+    for (location, in_checkpoint), own in by_line.items():
+        if in_checkpoint:
+            says = (
+                "their modules ran without gradients inside a reentrant checkpoint, none of whose inputs "
+                "requires a gradient"
+            )
+        else:
+            says = "their modules ran without gradients, under no_grad() or in inference mode"
+        yield Cause(own, location, says, FIX_CHECKPOINT if in_checkpoint else FIX_NO_GRAD)
+    for cut in watched.cuts:
+        own = left.intersection(cut.parameters)
+        left -= own
+        if own:
+            says = f"{cut.operation} passes their values on without a gradient, and the loss uses them"
+            yield Cause(own, cut.location, says, FIX_CUT)
+
+
+def _neighbors(watched: WatchedOptimizer, never: set[int]) -> str:
+    """Return the first module without a gradient, and the next one with gradients, as text."""
+    names = list(watched.parameter_names.items())
+    first = next((position for position, (one, _) in enumerate(names) if one in never), None)
+    if first is None:
+        return ""
+    after = [name for one, name in names[first:] if one in watched.with_gradient]
+    before = [name for one, name in names[:first] if one in watched.with_gradient]
+    nearest = after[0] if after else before[-1] if before else None
+    if nearest is None:
+        return ""
+    module, other = (name.rpartition(".")[0] or name for name in (names[first][1], nearest))
+    return f". The first without a gradient is {module}; {other} beside it gets gradients"

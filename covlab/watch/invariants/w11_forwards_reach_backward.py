@@ -3,25 +3,30 @@
 from collections import Counter, defaultdict
 
 from covlab.watch.invariants import Findings, Invariant
-from covlab.watch.invariants.bounded_memory import Occurrences
-from covlab.watch.seen.events import Forward, Step
+from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
+from covlab.watch.seen.events import Forward, GradientsCleared, Step
 from covlab.watch.seen.location import CodeLocation
+
+LONGEST_WINDOW = 30  # backwards that a loop may accumulate in its first window; a run may end within it
 
 
 class ForwardsReachBackward(Invariant):
     title = "training forwards lead to backwards"
     rank = 20
-    consequences = ("W07", "W10")
-    needs = ("forward",)
+    consequences = ("W03", "W07", "W10")
+    needs = ("forward", "model")
 
     fix_last_only = "indent backward() into the loop over the micro-batches"
     fix_no_step = "call backward() and step() in the loop itself, not in a branch that is never taken"
+    fix_never = "call optimizer.step() after the last backward of every window; check the condition before it"
+    fix_schedule = "call optimizer.step() as well: a schedule's step() only changes the learning rate"
     fix_no_backward = "call loss.backward() before optimizer.step()"
 
     def __init__(self) -> None:
         super().__init__()
         # {line: {forwards: windows}}, for the windows in which only the last forward has a backward
         self.numbers_of_forwards: dict[CodeLocation | None, Counter[int]] = defaultdict(Counter)
+        self.cleared: dict[int, int] = BoundedDefaultDict(int)  # by optimizer: clearings before any step
         self.without_gradient = Occurrences()  # steps after forwards that could have led to a gradient
 
     def on_step(self, step: Step) -> None:
@@ -39,6 +44,9 @@ class ForwardsReachBackward(Invariant):
                 self.violations[location].add(step.number)
                 self.numbers_of_forwards[location][len(forwards)] += 1
 
+    def on_cleared(self, cleared: GradientsCleared) -> None:
+        self.cleared[cleared.optimizer] += not cleared.steps_before
+
     def find(self) -> Findings:
         counts = self.seen.counts
         for at in self.violations.values():
@@ -54,7 +62,28 @@ class ForwardsReachBackward(Invariant):
             says = f"{counts['forwards']} training forwards, {counts['backwards']} backwards and no step"
             yield self.found(location, "fault", says, self.fix_no_step, number=counts["backwards"], times=len(unused))
 
+        if not counts["steps"] and any(forward.training and forward.used_by for forward in self.seen.forwards):
+            yield from self._never_steps()
+
         steps = self.without_gradient.count
         if not counts["backwards"] and steps >= self.steps_for_fault:
             says = f"{steps} steps found no gradient: they followed training forwards without a backward between them"
             yield self.found(self.without_gradient, "fault", says, self.fix_no_backward, number=0)
+
+    def _never_steps(self) -> Findings:
+        """Yield a finding about each optimizer that gets gradients and never steps."""
+        for watched in self.seen.optimizers.values():
+            backwards = watched.idle_backwards
+            is_cleared = self.cleared[watched.number] >= 3  # W03 tells it, unless a schedule is stepped instead
+            enough = self.steps_for_fault if is_cleared else LONGEST_WINDOW
+            if backwards < enough or watched.attempts or watched.changed_by_hand:
+                continue
+            if is_cleared and not watched.schedule_calls:
+                continue
+            says = f"{backwards} backwards gave {watched.name} gradients, and it never made a step: nothing is trained"
+            location, fix = watched.idle_location, self.fix_never
+            if watched.schedule_calls:
+                calls = len(watched.schedule_calls)
+                says += f"; its learning-rate schedule was stepped {calls} times"
+                location, fix = watched.schedule_calls[-1].location, self.fix_schedule
+            yield self.found(location, "fault", says, fix, number=0, times=backwards)

@@ -10,7 +10,7 @@ from covlab.watch.seen.events import Step
 class NoBatchStatistics(Invariant):
     title = "no batch statistics under accumulation"
     rank = 180
-    needs = ("forward",)
+    needs = ("forward", "model")
     nothing_to_check = "no window had several backwards"
 
     fix = "use GroupNorm or LayerNorm, or freeze the statistics"

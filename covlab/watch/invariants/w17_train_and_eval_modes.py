@@ -8,7 +8,7 @@ class TrainAndEvalModes(Invariant):
     title = "training runs in training mode, evaluation in evaluation mode"
     rank = 100
     consequences = ("W16",)
-    needs = ("forward",)
+    needs = ("forward", "model")
     nothing_to_check = "no step was seen"
 
     fix_training = "call model.train() before training continues"

@@ -14,6 +14,9 @@ from covlab.watch.seen.location import caller_location
 from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Function, Recorder
 
+ATTEMPTS_BEFORE_A_LOOK = (1, 9, 29)  # all leaves of the graph are looked at in the windows after so many steps
+BACKWARDS_LOOKED_AT = 4  # of such a window
+
 Tensors = Tensor | Sequence[Tensor]
 
 
@@ -28,12 +31,17 @@ class BackwardObserver:
         seen, recorder = self.seen, self.recorder
 
         def backward(tensors: Tensors, *args: Any, **kwargs: Any) -> Any:
-            if torch.compiler.is_compiling() or not recorder.is_watching() or recorder.backward_running is not None:
+            if (
+                torch.compiler.is_compiling()
+                or not recorder.is_watching(is_backward=True)
+                or recorder.backward_running is not None
+            ):
                 return original(tensors, *args, **kwargs)
             if backward_is_compiled():
                 seen.blocked = "backwards are compiled with every hook in them (compiled autograd)"
                 self.stop()
                 return original(tensors, *args, **kwargs)
+            recorder.guard("optimizer", recorder.before_backward)
             seen.counts["backwards"] += 1
             record = recorder.backward_running = Backward(seen.counts["backwards"], None)
             removals = recorder.guard("backward", self._before, record, tensors) or []
@@ -47,7 +55,7 @@ class BackwardObserver:
 
     def _before(self, record: Backward, tensors: Tensors) -> list[Callable[[], None]]:
         """Place hooks on the graph and return the functions that remove them."""
-        record.location = caller_location()
+        record.location, record.steps_before = caller_location(), self.seen.counts["steps"]
         self.seen.runs_since_backward.clear()
         reads = self.recorder.reads
         for watched in self.seen.optimizers.values():
@@ -59,6 +67,12 @@ class BackwardObserver:
         if len(roots) != 1:
             return []
         root = roots[0]
+        if any(
+            watched.attempts in ATTEMPTS_BEFORE_A_LOOK
+            and len(watched.backwards) - watched.backwards_stepped < BACKWARDS_LOOKED_AT
+            for watched in self.seen.optimizers.values()
+        ):
+            self.seen.look_for_unregistered_parameters(root, self.recorder.reads)
         if root.numel() == 1 and not root.is_complex():
             record.loss = reads.number(root.detach().clone())
         return graph.read_loss_terms(root, record, reads)
@@ -66,7 +80,8 @@ class BackwardObserver:
     def _after(self, record: Backward, removals: list[Callable[[], None]]) -> None:
         for remove in removals:
             remove()
-        reached = [watched for watched in self.seen.optimizers.values() if watched.reached]
+        sharded = self.seen.accumulated_in_shards(record.number)
+        reached = [watched for watched in self.seen.optimizers.values() if watched.reached or watched in sharded]
         if self.seen.optimizers and not reached:
             self.seen.backwards_without_parameters[record.location] += 1
         for watched in reached:
@@ -78,6 +93,8 @@ class BackwardObserver:
         if watched.versions_after_backward is None:
             watched.versions_after_backward = watched.parameter_versions()
         watched.backwards.append(record)
+        if not watched.attempts:
+            watched.note_idle_backward(record.location, self.recorder.reads)
         watched.accumulates |= len(watched.backwards) - watched.backwards_stepped > 1
         watched.gradient_sample, watched.gradient_factors = None, []
         watched.first_gradient_after_backward = watched.first_gradient()

@@ -21,6 +21,7 @@ class DeferredReads:
 
     def __init__(self) -> None:
         self.scalars: list[tuple[Tensor, DeferredNumber]] = []
+        self.failure_of_vectors: Exception | None = None
         self.vectors: list[tuple[Tensor, Callable[[list[int]], None]]] = []
 
     def __len__(self) -> int:
@@ -48,11 +49,24 @@ class DeferredReads:
         vectors, self.vectors = self.vectors, []
         for device in {tensor.device for tensor, _ in scalars}:
             there = [(tensor, number) for tensor, number in scalars if tensor.device == device]
-            values = torch.stack([tensor.reshape(()).to(torch.float64) for tensor, _ in there]).tolist()
+            try:
+                values = torch.stack([tensor.reshape(()).to(torch.float64) for tensor, _ in there]).tolist()
+            except Exception:  # noqa: BLE001 - one tensor that cannot be read leaves the others alone
+                values = [_read(tensor) for tensor, _ in there]
             for (_, number), value in zip(there, values, strict=True):
                 number.value = value
         for tensor, receive in vectors:
-            receive(tensor.tolist())
+            try:
+                receive(tensor.tolist())
+            except Exception as error:  # noqa: BLE001 - the other numbers are delivered
+                self.failure_of_vectors = error
+
+
+def _read(tensor: Tensor) -> float | None:
+    try:
+        return float(tensor)
+    except Exception:  # noqa: BLE001 - the number stays unknown
+        return None
 
 
 def value_of(number: DeferredNumber | None) -> float | None:

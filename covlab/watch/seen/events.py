@@ -20,6 +20,7 @@ class Forward:
     has_batch_norm: bool
     float16: bool  #: an output is in float16
     observable: bool  #: it has an output whose use by a backward can be seen
+    differentiates_inputs: bool = False  #: an input is, or was made of, a tensor that wants its own gradient
     backwards_before: int = 0
     fingerprints: list[int] = field(default_factory=list)  #: of the first four samples of its input, if it has them
     used_by: list[int] = field(default_factory=list)  #: numbers of the backwards that came through it
@@ -33,6 +34,7 @@ class LossTerm:
     reduction: Literal["mean", "sum", "other"]
     derivative: DeferredNumber  #: d(root)/d(reduction)
     elements: DeferredNumber  #: how many a sum adds up; 1 otherwise
+    targets: DeferredNumber | None = None  #: how many targets a mean is over, if that can differ between batches
     #: (does it divide?, number) for each factor that scaled every element before the reduction
     element_factors: list[tuple[bool, DeferredNumber]] = field(default_factory=list)
     ambiguous: bool = False  #: its elements were weighted one by one, or it may be a mean over another axis
@@ -49,6 +51,7 @@ class Backward:
     loss_scale: DeferredNumber | None = None  #: the scale of the GradScaler, if it scaled the loss
     outer_derivative: DeferredNumber | None = None  #: d(root)/d(the first node that does more than scale)
     terms: list[LossTerm] = field(default_factory=list)
+    steps_before: int = 0  #: of all optimizers
     is_weighted_sum: bool = False  #: only additions and scalings lie between the root and its terms
     stepped: bool = False  #: some optimizer took its gradients in a step
 
@@ -81,12 +84,13 @@ class Step:
     gradient_size: DeferredNumber | None = None  #: 0 if all gradients are zero; not finite if one is not
     zero_fraction: DeferredNumber | None = None  #: of the gradients' elements, in float16 without a loss scale
     subnormal_fraction: DeferredNumber | None = None  #: of the elements that are not zero
-    tensors_moved: DeferredNumber | None = None  #: how many parameters changed
-    compared_every_element: bool = False  #: ``tensors_moved`` compares every element; False: a sample of them
+    tensors_moved: DeferredNumber | None = None  #: how many of the sampled parameters changed
     learning_rates: list[float | DeferredNumber] = field(default_factory=list)
     reuses_gradients: bool = False  #: an earlier step already took them
     #: size of the gradients that an earlier step took, if they were not cleared before the next backward
     reused_gradient_size: DeferredNumber | None = None
+    #: size of the gradients, if the step before took the very same ones
+    repeated_gradient_size: DeferredNumber | None = None
     schedule_calls: list[ScheduleCall] = field(default_factory=list)  #: since the step before
     scaled_clips: list[ScaledClip] = field(default_factory=list)
     gradient_factors: list[DeferredNumber] = field(default_factory=list)  #: the loop multiplied the gradients by these
@@ -111,6 +115,8 @@ class GradientsCleared:
     backwards: list[Backward]
     gradient_size: DeferredNumber | None  #: 0 if all gradients are zero; not finite if one is not
     steps_before: int  #: attempts of this optimizer so far
+    for_others: bool = False  #: an input got its gradient too, as in an attack, or another optimizer stepped then
+    at_end: bool = False  #: nothing cleared them: the run ended first
 
 
 Event = Step | GradientsCleared

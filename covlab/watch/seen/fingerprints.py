@@ -1,77 +1,252 @@
-"""Fingerprints of the samples that a model was trained on and evaluated on."""
+"""Fingerprints of the samples that each model was trained on and evaluated on."""
 
-from collections import Counter
+import math
+from collections import deque
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from covlab.watch.seen.deferred import DeferredReads
+from covlab.watch.seen.deferred import DeferredNumber, DeferredReads, value_of
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.isolation import readable_tensor
+from covlab.watch.seen.location import CodeLocation
+from covlab.watch.seen.models import CalledModel
 
-SAMPLES_KEPT = 100_000  # fingerprints of training and of evaluation each
-ELEMENTS = 128  # elements of a sample that enter its fingerprint
+SAMPLES_KEPT = 100_000  # per model: fingerprints of training, and of the evaluations at one path
+MODELS_KEPT, PATHS_KEPT, BATCHES_KEPT = 16, 32, 4096
+ELEMENTS, TOKENS = 256, 1024  # numbers of a sample that enter its fingerprint, of floating-point and of whole numbers
+BATCHES_READ = 4  # training batches whose values are counted, to see whether they are continuous
+VALUES_READ = 4096  # of such a batch
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_FACTORS = [((i + 1) * 0x9E3779B97F4A7C15 & 0x7FFFFFFFFFFFFFFF) | 1 for i in range(ELEMENTS)]
+
+Path = tuple[CodeLocation, ...]  #: the lines that led to a call, the innermost first
+
+
+@dataclass(slots=True)
+class CountedValues:
+    """How different the samples of a batch are."""
+
+    floating: bool
+    different: DeferredNumber  #: values
+    nonzero: DeferredNumber  #: values
+    equal: DeferredNumber  #: logarithm of the chance that two samples are equal, if their columns are independent
+
+    def are_continuous(self) -> bool:
+        """Return whether there are so many different values that two samples are never equal by chance."""
+        different, nonzero = value_of(self.different) or 0, value_of(self.nonzero) or 0
+        return self.floating and different > max(32, nonzero / 2)
+
+
+@dataclass(slots=True)
+class EvaluatedBatch:
+    """How many samples of an evaluated batch the model was trained on since the pass before."""
+
+    number: int  #: of the pass
+    samples: int
+    trained: int
+
+
+@dataclass
+class Evaluations:
+    """The evaluations of one model that were called on one path.
+
+    A *pass* is a run of batches between which the model is not trained. A sample counts as trained on if that happened
+    since the pass before: a correct cross-validation that resets its model evaluates what it trained on folds ago.
+    """
+
+    passes: int = 0
+    trained_before: int = 0  #: training batches before the pass
+    trained_before_last: int = 0  #: training batches before the previous pass
+    in_evaluation_mode: bool = True
+    random: bool = False  #: with dropout or batch statistics
+    samples: set[int] = field(default_factory=set)
+    trained: set[int] = field(default_factory=set)
+    batches: deque[EvaluatedBatch] = field(default_factory=lambda: deque(maxlen=BATCHES_KEPT))
+
+
+class Samples:
+    """The samples that one model was trained on, and its evaluations."""
+
+    def __init__(self) -> None:
+        self.trained: dict[int, int] = {}  # {fingerprint: number of the last training batch that contains it}
+        self.evaluated_first: set[int] = set()  # before any training on them, as what a model labels for its training
+        self.training_batches = 0
+        self.optimizers = 0  # made so far; a new one trains a model again, as in the next fold of a cross-validation
+        self.training_paths: set[Path] = set()
+        self.evaluations: dict[Path, Evaluations] = {}
+        self.pairs = self.equal_pairs = 0  # of samples within one training batch
+        self.draws = 0  # samples that were trained on, with repetitions
+        self.values: list[CountedValues] = []
+
+    @property
+    def share_by_chance(self) -> float:
+        """Which share of new samples probably equals one that was trained on, if no sample is in both sets."""
+        if self.values and all(map(CountedValues.are_continuous, self.values)):
+            return 0.0
+        if not self.pairs:
+            return 1.0
+        by_chance = (self.equal_pairs + 0.5) / self.pairs * len(self.trained)
+        if self._has_many_columns and (
+            not self.equal_pairs or 0.5 < self.equal_pairs / self.pairs * self._drawn_from < 1.6
+        ):
+            return 0.0  # within a batch, samples are equal only as often as where a loop draws the same one twice
+        return min(1.0, by_chance)
+
+    @property
+    def _has_many_columns(self) -> bool:
+        """Whether samples with independent columns would hardly ever be equal."""
+        chances = [one.equal.value for one in self.values if one.equal.value is not None]
+        return bool(chances) and max(chances) + math.log(len(self.trained) + 1) < -5
+
+    @property
+    def _drawn_from(self) -> float:
+        """How many samples there are if the loop draws them at random, by how many different ones it drew."""
+        different, low, high = len(self.trained), float(len(self.trained)), 1e9
+        for _ in range(64):
+            middle = math.sqrt(low * high)
+            expected = -middle * math.expm1(-self.draws / middle)
+            low, high = (middle, high) if expected < different else (low, middle)
+        return low
+
+    def train(self, fingerprints: list[int], optimizers: int) -> None:
+        if optimizers != self.optimizers:
+            self.optimizers = optimizers
+            self.trained.clear()
+            self.draws = 0
+        self.training_batches += 1
+        number = len(fingerprints)
+        self.draws += number
+        self.pairs += number * (number - 1) // 2
+        counts: dict[int, int] = {}
+        for one in fingerprints:
+            self.equal_pairs += counts.get(one, 0)
+            counts[one] = counts.get(one, 0) + 1
+            if one in self.trained or len(self.trained) < SAMPLES_KEPT:
+                self.trained[one] = self.training_batches
+
+    def evaluate(self, path: Path, fingerprints: list[int], training: bool, random: bool) -> None:
+        if path not in self.evaluations and len(self.evaluations) >= PATHS_KEPT:
+            del self.evaluations[next(iter(self.evaluations))]
+        at = self.evaluations.setdefault(path, Evaluations())
+        if not at.passes or at.trained_before != self.training_batches:
+            at.passes, at.trained_before_last, at.trained_before = (
+                at.passes + 1,
+                at.trained_before,
+                self.training_batches,
+            )
+        at.in_evaluation_mode &= not training
+        at.random |= random
+        trained = [one for one in fingerprints if self.trained.get(one, 0) > at.trained_before_last]
+        at.batches.append(EvaluatedBatch(at.passes, len(fingerprints), len(trained)))
+        if len(at.samples) < SAMPLES_KEPT:
+            at.samples.update(fingerprints)
+            at.trained.update(trained)
+        if len(self.evaluated_first) < SAMPLES_KEPT:
+            self.evaluated_first.update(one for one in fingerprints if one not in self.trained)
 
 
 class Fingerprints:
-    """Which samples were evaluated after a model was trained on them.
+    """The fingerprints of each model's samples.
 
-    A fingerprint is an exact integer sum over the bits of 128 elements of a sample, so the same sample has the same
-    fingerprint in every batch. Samples that are too small to be told apart have none.
+    A fingerprint joins two sums of 64 bits over a sample's numbers, each mixed with its position. So a sample has the
+    same fingerprint in every batch, and two samples that differ have different ones.
     """
 
     def __init__(self) -> None:
-        self.trained: set[int] = set()
-        self.evaluated: list[list[int]] = []  # by batch
-        # The other order is correct in reinforcement learning: the model chooses an action, then learns the outcome.
-        self.evaluated_after_training: set[int] = set()
-        self.batches_since_training = 0  # evaluated batches
-        # {(batches since training, was any sample of the batch trained on?): batches}
-        self.positions: Counter[tuple[int, bool]] = Counter()
-        self.evaluated_samples = 0
+        self.models: dict[int, Samples] = {}
         self.unusable: str | None = None  # why inputs could not be used
-        self._factors: dict[torch.device, Tensor] = {}
+        self._constants: dict[tuple[torch.device, int], tuple[Tensor, Tensor, Tensor]] = {}
 
-    def see(self, inputs: Tensor | None, reads: DeferredReads, forward: Forward | None) -> None:
-        """Take the fingerprints of the first input [n, ...] of a training ``forward``; None: of an evaluation."""
-        computed = self._compute(inputs)
-        if computed is None:
+    def of(self, model: int) -> Samples:
+        if model not in self.models and len(self.models) >= MODELS_KEPT:
+            del self.models[next(iter(self.models))]
+        return self.models.setdefault(model, Samples())
+
+    def see_training(
+        self, inputs: Tensor | None, path: Path | None, forward: Forward, optimizers: int, reads: DeferredReads
+    ) -> None:
+        """Take the fingerprints of the input [n, ...] of a training forward, after ``optimizers`` were made."""
+        flat = self._flatten(inputs)
+        if flat is None:
             return
+        samples = self.of(forward.model)
+        if path is not None:
+            samples.training_paths.add(path)
+        if len(flat) > 1 and len(samples.values) < BATCHES_READ:
+            samples.values.append(_count_values(flat, reads))
 
-        def receive(values: list[int]) -> None:
-            if forward is not None:
-                forward.fingerprints = values[:4]
-                self.batches_since_training = 0
-                if len(self.trained) < SAMPLES_KEPT:
-                    self.trained.update(values)
-                return
-            self.batches_since_training += 1
-            if self.evaluated_samples < SAMPLES_KEPT:
-                self.evaluated.append(values)
-                self.evaluated_samples += len(values)
-                trained_before = self.trained.intersection(values)
-                self.evaluated_after_training |= trained_before
-                self.positions[self.batches_since_training, bool(trained_before)] += 1
+        def receive(first: list[int]) -> None:
+            fingerprints = _join(first)
+            forward.fingerprints = fingerprints[:4]
+            samples.train(fingerprints, optimizers)
 
-        reads.vector(computed, receive)
+        reads.vector(self._compute(flat), receive)
+
+    def see_evaluation(
+        self, model: CalledModel, inputs: Tensor | None, path: Path, training: bool, reads: DeferredReads
+    ) -> None:
+        """Take the fingerprints of the input [n, ...] of an evaluation; ``training`` is the model's own."""
+        flat = self._flatten(inputs)
+        if flat is not None:
+            samples, random = self.of(model.number), training and model.differs_in_evaluation
+            reads.vector(self._compute(flat), lambda values: samples.evaluate(path, _join(values), training, random))
 
     @torch.no_grad()
-    def _compute(self, tensor: Tensor | None) -> Tensor | None:
-        """Return the fingerprints [n] of the samples of ``tensor`` [n, ...], or None if it has none."""
+    def _flatten(self, tensor: Tensor | None) -> Tensor | None:
+        """Return the numbers [n, m] of ``tensor`` [n, ...] that tell its samples apart, or None if nothing does."""
         flat = readable_tensor(tensor)
-        if flat is None or flat.dim() < 2 or flat.shape[0] == 0:
+        if flat is None or flat.layout is not torch.strided or flat.dim() < 2 or flat.shape[0] == 0:
             self.unusable = "the model's first input is not a tensor of samples"
             return None
         flat = (torch.view_as_real(flat.resolve_conj()) if flat.is_complex() else flat).reshape(len(flat), -1)
-        if flat.shape[1] < (3 if flat.is_floating_point() else 16):
+        if flat.shape[1] < (3 if flat.is_floating_point() else 8):
             self.unusable = "a sample is too small to be distinguished from others"
             return None
-        flat = flat[:, :: max(1, flat.shape[1] // ELEMENTS)][:, :ELEMENTS].contiguous()
-        if flat.is_floating_point():
-            flat = flat.view(_INTEGERS[flat.element_size()])
-        factors = self._factors.get(flat.device)
-        if factors is None:
-            factors = self._factors[flat.device] = torch.tensor(_FACTORS, device=flat.device)
-        return (flat.to(torch.int64) * factors[: flat.shape[1]]).sum(dim=1)
+        most = ELEMENTS if flat.is_floating_point() else TOKENS
+        return flat[:, :: -(-flat.shape[1] // most)].contiguous()
+
+    @torch.no_grad()
+    def _compute(self, flat: Tensor) -> Tensor:
+        """Return the two halves of the fingerprints [2 n] of ``flat`` [n, m]."""
+        bits = flat.view(_INTEGERS[flat.element_size()]) if flat.is_floating_point() else flat
+        key = flat.device, flat.shape[1]
+        if key not in self._constants:
+            if len(self._constants) >= PATHS_KEPT:
+                self._constants.clear()
+            self._constants[key] = _constants(flat.shape[1], flat.device)
+        position, one, other = self._constants[key]
+        mixed = _mix(bits.to(torch.int64) + position)
+        return torch.cat([(mixed * one).sum(dim=1), (_mix(mixed ^ other) * other).sum(dim=1)])
+
+
+def _constants(length: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return three odd random numbers for each position [length]."""
+    generator = torch.Generator().manual_seed(0x5EED)
+    drawn = torch.randint(-(2**63), 2**63 - 1, (length, 3), generator=generator, dtype=torch.int64) | 1
+    position, one, other = drawn.T.contiguous().to(device)
+    return position, one, other
+
+
+def _mix(bits: Tensor) -> Tensor:
+    """Return 64-bit numbers whose every bit depends on many bits of ``bits``, and differs wherever they differ."""
+    bits = (bits ^ (bits >> 31)).mul_(0x2545F4914F6CDD1D)
+    return bits.bitwise_xor_(bits >> 29)
+
+
+def _join(halves: list[int]) -> list[int]:
+    """Return one number for each pair of halves."""
+    n = len(halves) // 2
+    return [(one << 64) + other for one, other in zip(halves[:n], halves[n:], strict=True)]
+
+
+@torch.no_grad()
+def _count_values(flat: Tensor, reads: DeferredReads) -> CountedValues:
+    values = flat.reshape(-1)[:VALUES_READ].sort().values
+    equal = ((flat[1:] == flat[:-1]).sum(dim=0) + 0.5) / (len(flat) - 0.5)
+    return CountedValues(
+        flat.is_floating_point(),
+        reads.number((values[1:] != values[:-1]).sum()),
+        reads.number((values != 0).sum()),
+        reads.number(equal.log().sum()),
+    )

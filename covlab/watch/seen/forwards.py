@@ -6,11 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from covlab.watch.seen import graph
+from covlab.watch.seen.cuts import RunsWithoutGradient
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.isolation import hidden_from_torch
-from covlab.watch.seen.location import caller_location
-from covlab.watch.seen.models import CalledModel, differentiable_outputs
+from covlab.watch.seen.location import caller_location, calling_lines
+from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples
 from covlab.watch.seen.recorder import Function, Recorder
+
+UNSEEN = RunsWithoutGradient()
+FORWARDS_LOCATED = 64  # training forwards whose callers are recorded
 
 
 class ForwardObserver:
@@ -18,15 +23,16 @@ class ForwardObserver:
         self.recorder, self.seen = recorder, recorder.observation
 
     def wrap_call(self, original: Function) -> Function:
-        seen, recorder = self.seen, self.recorder
+        recorder = self.recorder
 
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - replaces nn.Module.__call__
             if torch.compiler.is_compiling():
                 return original(module, *args, **kwargs)
             if recorder.calls_running or recorder.backward_running is not None or not recorder.is_watching():
-                if recorder.active and recorder.calls_running and torch.is_grad_enabled():
-                    seen.modules_called.add(id(module))
+                if recorder.active and (recorder.calls_running or recorder.backward_running is not None):
+                    self._called(module)
                 return original(module, *args, **kwargs)
+            self._called(module)
             recorder.calls_running += 1
             try:
                 result = original(module, *args, **kwargs)
@@ -36,6 +42,16 @@ class ForwardObserver:
             return result
 
         return __call__
+
+    def _called(self, module: nn.Module) -> None:
+        """Note whether a module runs with gradients."""
+        seen = self.seen
+        if torch.is_grad_enabled():
+            seen.note_run_with_gradient(module)
+            return
+        runs = seen.runs_without_gradient.get(id(module), UNSEEN)
+        if runs is not None and runs.window != seen.counts["steps"]:
+            self.recorder.guard("forward", seen.note_run_without_gradient, module)
 
     def stop(self) -> None:
         """Remove the hooks on outputs."""
@@ -47,17 +63,22 @@ class ForwardObserver:
         model = self.seen.models.get(module)
         if model is None:
             model = self.seen.models[module] = CalledModel(module)
+            self.seen.counts["models"] += bool(model.parameters)
         if not model.parameters:
             return
         trained = model.is_trained(self.seen.held_parameters())
-        samples = next((one for one in inputs if isinstance(one, Tensor)), None)
+        samples = self.recorder.guard("inputs", first_samples, inputs)
         with_gradient = torch.is_grad_enabled()
         if not with_gradient or not module.training:
             self._evaluation(module, model, trained, samples)
         if with_gradient:
             forward = self._training_forward(module, model, trained, result)
+            forward.differentiates_inputs = graph.wants_input_gradient(inputs)
             if module.training and trained and not self.seen.light:
-                self.seen.fingerprints.see(samples, self.recorder.reads, forward)
+                path = calling_lines() if self.seen.counts["forwards"] <= FORWARDS_LOCATED else None
+                reads, made = self.recorder.reads, self.seen.optimizers_made
+                see = self.seen.fingerprints.see_training
+                self.recorder.guard("inputs", see, samples, path, forward, made, reads)
 
     def _evaluation(self, module: nn.Module, model: CalledModel, trained: bool, samples: Tensor | None) -> None:
         seen, location = self.seen, caller_location()
@@ -66,7 +87,8 @@ class ForwardObserver:
         seen.runs_since_backward[location] += 1
         run = seen.runs_since_backward[location]
         if trained and not seen.light and (not module.training or run > 2):  # one or two may choose an action
-            seen.fingerprints.see(samples, self.recorder.reads, None)
+            see, reads = seen.fingerprints.see_evaluation, self.recorder.reads
+            self.recorder.guard("inputs", see, model, samples, calling_lines(), module.training, reads)
             self.recorder.flush_if_full()
         if trained and module.training and model.differs_in_evaluation and not torch.is_grad_enabled():
             longest = seen.longest_run_without_gradient
@@ -74,7 +96,7 @@ class ForwardObserver:
 
     def _training_forward(self, module: nn.Module, model: CalledModel, trained: bool, result: object) -> Forward:
         seen = self.seen
-        seen.modules_called.add(id(module))
+        seen.note_run_with_gradient(module)
         outputs = differentiable_outputs(result)
         forward = Forward(
             caller_location(),

@@ -34,18 +34,37 @@ class GradientObserver:
 
     def note_cleared_by_hand(self, watched: WatchedOptimizer) -> None:
         """Record a clearing if the loop set every gradient to None itself."""
-        if watched.backwards and watched.with_gradient.isdisjoint(map(id, watched.parameters_with_gradient())):
+        if (
+            watched.backwards
+            and not watched.gradients_come_late
+            and watched.with_gradient.isdisjoint(map(id, watched.parameters_with_gradient()))
+        ):
             self.cleared(watched, None)
 
     def cleared(self, watched: WatchedOptimizer, location: CodeLocation | None) -> None:
-        lost = [backward for backward in watched.backwards if not backward.stepped]
-        versions = watched.versions_after_backward
-        parameters_unchanged = versions is None or watched.parameter_versions() == versions
-        was_stepped = watched.stepped_since_clearing or watched.skipped_since_clearing
-        if lost and not was_stepped and not self.recorder.steps_running and parameters_unchanged:
-            size = watched.gradient_size(self.recorder.reads)
-            self.recorder.events.append(GradientsCleared(watched.number, location, lost, size, watched.attempts))
+        self._note_lost(watched, location)
         watched.forget_gradients()
+
+    def note_left_at_end(self) -> None:
+        """Record the gradients that no step has used when the run ends."""
+        for watched in self.seen.optimizers.values():
+            self._note_lost(watched, None, at_end=True)
+            watched.look_at_tensors(self.recorder.reads, is_last=True)
+
+    def _note_lost(self, watched: WatchedOptimizer, location: CodeLocation | None, at_end: bool = False) -> None:
+        """Record the backwards since the last step, unless the loop changed the parameters after them itself."""
+        lost = [backward for backward in watched.backwards[watched.backwards_stepped :] if not backward.stepped]
+        versions = watched.versions_after_backward
+        parameters_unchanged = at_end or versions is None or watched.parameter_versions() == versions
+        if lost and not watched.skipped_since_clearing and not self.recorder.steps_running and parameters_unchanged:
+            numbers = {backward.number for backward in lost}
+            for_others = lost[-1].steps_before < self.seen.counts["steps"] or any(
+                forward.differentiates_inputs and not numbers.isdisjoint(forward.used_by)
+                for forward in self.seen.forwards
+            )
+            size = watched.gradient_size(self.recorder.reads)
+            event = GradientsCleared(watched.number, location, lost, size, watched.attempts, for_others, at_end)
+            self.recorder.events.append(event)
 
     # ---------------------------------------------------------------- clipping
 

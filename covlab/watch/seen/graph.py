@@ -17,6 +17,7 @@ SCALING = re.compile(
 )
 SUM = re.compile("(Add|Sub|Rsub)Backward[0-2]")
 NODES_READ = 64  # per backward
+GRAPH_NODES_READ = 20_000  # where all leaves are looked for, a few times in a run
 INNER_NODES_READ = 8  # per term
 LOSS_SCALE = "covlab.watch.loss_scale"  # in a node's metadata: what the GradScaler multiplied by
 
@@ -107,6 +108,39 @@ class _GraphReader:
         return number
 
 
+def leaves(root: Tensor) -> list[Tensor]:
+    """Return the tensors that get a gradient from a backward of ``root``."""
+    waiting = [root.grad_fn] if root.grad_fn is not None else []
+    seen, found = set(waiting), []
+    while waiting and len(seen) < GRAPH_NODES_READ:
+        node = waiting.pop()
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            found.append(leaf)
+        new = [one for one in inputs_of(node) if one not in seen]
+        seen.update(new)
+        waiting += new
+    return found
+
+
+def wants_input_gradient(inputs: tuple[object, ...]) -> bool:
+    """Return whether an input is, or was made in a few operations of, a tensor that wants its own gradient."""
+    for one in inputs:
+        if not isinstance(one, Tensor) or not one.requires_grad:
+            continue
+        if one.grad_fn is None:
+            return True
+        waiting, seen = [one.grad_fn], 0
+        while waiting and seen < INNER_NODES_READ:
+            node = waiting.pop(0)
+            seen += 1
+            leaf = getattr(node, "variable", None)
+            if leaf is not None and not isinstance(leaf, torch.nn.Parameter):
+                return True
+            waiting += inputs_of(node)
+    return False
+
+
 def loss_term(node: Node, derivative: DeferredNumber, reads: DeferredReads) -> LossTerm:
     """Return what kind of reduction the node is, and how many elements it reduces."""
     name, below, one = node.name(), inputs_of(node)[0], DeferredNumber(1.0)
@@ -114,7 +148,8 @@ def loss_term(node: Node, derivative: DeferredNumber, reads: DeferredReads) -> L
     if name.startswith("NllLoss") and reduction in (1, 2):
         classes = shape[1] if shape is not None and len(shape) > 1 else 0
         if reduction == 1:
-            return LossTerm("mean", derivative, one, classes=classes)
+            targets = None if _saved(node, "weight") is not None else reads.number(_saved(node, "total_weight"))
+            return LossTerm("mean", derivative, one, targets, classes=classes)
         # The sum of its class weights counts, not the number of samples.
         return LossTerm("sum", derivative, reads.number(_saved(node, "total_weight")), classes=classes)
     if name.startswith("DotBackward"):

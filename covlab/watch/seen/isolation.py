@@ -40,6 +40,16 @@ def skipped_by_compiler(function: AnyFunction) -> AnyFunction:
     return function
 
 
+def hidden_from_warnings(function: AnyFunction) -> AnyFunction:
+    """Let Python's warnings name the line that they would name if ``function`` were not among the callers.
+
+    They do not count frames of the import system, which they recognize by the name of the file.
+    """
+    code = cast(FunctionType, function).__code__
+    cast(FunctionType, function).__code__ = code.replace(co_filename=f"{code.co_filename} (as importlib._bootstrap)")
+    return function
+
+
 @skipped_by_compiler
 def has_no_values() -> bool:
     """Return whether tensors have no values at the moment.

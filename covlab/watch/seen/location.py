@@ -1,29 +1,52 @@
-"""Find the line of the user's own code that is running."""
+"""Find the line of the user's own code that is running, and the line of library code below it."""
 
 import linecache
+import os
 import sys
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from traceback import walk_stack
 from types import FrameType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
-_TORCH = str(Path(torch.__file__).parent)
-_WATCH = str(Path(__file__).parents[1])
-_STANDARD_LIBRARY = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
+_TORCH = str(Path(torch.__file__).parent) + os.sep  # with the separator: torchvision is not torch
+_WATCH = str(Path(__file__).parents[1]) + os.sep
+_STANDARD_LIBRARY = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
+_STARTED_IN = os.getcwd()  # the loop may change its folder, or remove it
+# {function that runs a step, of torch's optimizers and of others: its file}
+_STEP_WRAPPERS = {
+    "wrapper": str(Path(torch.__file__).parent / "optim" / "optimizer.py"),
+    "step": str(Path(__file__).with_name("optimizer_search.py")),
+}
+_TYPED_BY_THE_USER = ("<stdin>", "<console>", "<input>", "<ipython-input", "<doctest")
+
+
+class LibraryLine(NamedTuple):
+    """A line of a library: its module, such as "lightning.pytorch.loops.fit_loop", and its file."""
+
+    module: str
+    line: int
+    file: str
+
+    def __str__(self) -> str:
+        return f"{self.module}, line {self.line}"
 
 
 @dataclass(frozen=True)
 class CodeLocation:
-    """A line of code."""
+    """A line of the user's code. With ``library``, a dictionary key that also tells a library's calls apart.
+
+    ``trainer.fit(model)`` is one line of the user's for every call that the library makes.
+    """
 
     file: str
     line: int
     function: str
+    library: LibraryLine | None = None  #: innermost running line of a library that this line called; None: none
 
     @property
     def code(self) -> str:
@@ -31,16 +54,22 @@ class CodeLocation:
 
     @property
     def quoted(self) -> str:
-        """The location and its code, if there is a file to read the code from."""
-        return f"{self}: {self.code}" if self.code else str(self)
+        """The location and its code, if there is a file to read the code from, and the library's line."""
+        quoted = f"{self}: {self.code}" if self.code else str(self)
+        return f"{quoted}  (in {self.library})" if self.library else quoted
+
+    def row(self) -> dict[str, object]:
+        """Return the location as plain values."""
+        library = None if self.library is None else self.library._asdict()
+        return {"file": self.file, "line": self.line, "code": self.code, "library": library}
 
     def __str__(self) -> str:
-        """Return file and line; the path is relative to the current folder or, outside it, its last two parts."""
+        """Return file and line; the path is relative to the starting folder or, outside it, its last two parts."""
         path = Path(self.file)
         if "ipykernel_" in self.file or self.file.startswith("<ipython-input"):
             return f"a cell of this notebook, line {self.line}"
-        if path.is_absolute() and path.is_relative_to(Path.cwd()):
-            name = str(path.relative_to(Path.cwd()))
+        if path.is_absolute() and path.is_relative_to(_STARTED_IN):
+            name = str(path.relative_to(_STARTED_IN))
         else:
             name = "/".join(path.parts[-2:])
         return f"{name}, line {self.line}" if " " in name else f"{name}:{self.line}"
@@ -51,29 +80,72 @@ _location = lru_cache(maxsize=4096)(CodeLocation)
 
 @lru_cache(maxsize=4096)
 def _owner(file: str) -> Literal["user", "library", "internal"]:
-    """Return whose code is in ``file``. Torch, the watch and the standard library are internal."""
-    if file.startswith((_TORCH, _WATCH, "<frozen")) or file == "<string>":
+    """Return whose code is in ``file``. Torch, the watch, the standard library and generated code are internal."""
+    if file.startswith("<"):
+        return "user" if file.startswith(_TYPED_BY_THE_USER) else "internal"
+    if file.startswith((_TORCH, _WATCH)):
         return "internal"
     if "site-packages" in file or "dist-packages" in file:
         return "library"
     return "internal" if file.startswith(_STANDARD_LIBRARY) else "user"
 
 
+def is_users(file: str) -> bool:
+    """Return whether a file holds the user's own code, not that of a library."""
+    return _owner(file) == "user"
+
+
+def _running() -> Iterator[FrameType]:
+    """Yield the running frames, innermost first, without those of this file."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename != __file__:
+            yield frame
+        frame = frame.f_back
+
+
 def caller_location() -> CodeLocation | None:
     """Return the innermost running line of the user's own code; if there is none, of a library; else None."""
     library: FrameType | None = None
-    for frame, _ in walk_stack(sys._getframe(1)):
+    for frame in _running():
         owner = _owner(frame.f_code.co_filename)
         if owner == "user":
-            return _location(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+            return _location(*_line(frame), frame.f_code.co_name, None if library is None else _library_line(library))
         if owner == "library" and library is None:
             library = frame
-    if library is None:
-        return None
-    return _location(library.f_code.co_filename, library.f_lineno, library.f_code.co_name)
+    return None if library is None else _location(*_line(library), library.f_code.co_name)
+
+
+def _line(frame: FrameType) -> tuple[str, int]:
+    return frame.f_code.co_filename, frame.f_lineno or 0  # None: the line of an instruction that no source has
+
+
+def _library_line(frame: FrameType) -> LibraryLine:
+    file, line = _line(frame)
+    return LibraryLine(frame.f_globals.get("__name__", Path(file).stem), line, file)
+
+
+def steps_on_stack() -> int:
+    """Return how many steps of optimizers are running, one within the other."""
+    callers = (frame.f_code for frame in _running())
+    return sum(code.co_filename.startswith(_STEP_WRAPPERS.get(code.co_name, "\n")) for code in callers)
+
+
+def called_from_folder(part: str) -> bool:
+    """Return whether code in a file whose path contains ``part`` makes the observed call, however deep."""
+    return any(part in Path(frame.f_code.co_filename).as_posix() for frame in _running())
 
 
 def called_from(file: str) -> bool:
     """Return whether code in ``file`` makes the observed call, as when a schedule calls the schedules it contains."""
-    callers = (frame.f_code.co_filename for frame, _ in walk_stack(sys._getframe(1)))
+    callers = (frame.f_code.co_filename for frame in _running())
     return next((caller for caller in callers if not caller.startswith(_WATCH)), file) == file
+
+
+def calling_lines() -> tuple[CodeLocation, ...]:
+    """Return the running lines of the user's own code and of libraries, the innermost first."""
+    return tuple(
+        _location(*_line(frame), frame.f_code.co_name)
+        for frame in _running()
+        if _owner(frame.f_code.co_filename) != "internal"
+    )

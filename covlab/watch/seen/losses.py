@@ -15,6 +15,7 @@ class MicroBatchWeight:
     value: float
     certain: bool  #: False: the graph does not show for certain which part is the loss
     reduction: str
+    targets: float | None = None  #: how many targets a mean is over, if that is known
 
 
 def is_close(value: float, other: float) -> bool:
@@ -33,7 +34,8 @@ def micro_batch_weight(backward: Backward) -> MicroBatchWeight | None:
         return None
     if len(known) == 1:
         [term] = backward.terms
-        return MicroBatchWeight(known[0], term.reduction != "other" and not term.ambiguous, term.reduction)
+        certain = term.reduction != "other" and not term.ambiguous
+        return MicroBatchWeight(known[0], certain, term.reduction, value_of(term.targets))
     return _weight_of_sum(backward.terms, known, outer / loss_scale)
 
 
@@ -56,5 +58,5 @@ def _weight_of_sum(terms: list[LossTerm], weights: list[float], outer: float) ->
         return MicroBatchWeight(weights[lead] + weights[1 - lead] * term.classes, True, term.reduction)
     if not is_close(outer, 1):
         is_mean = term.reduction == "mean"
-        return MicroBatchWeight(outer if is_mean else weights[lead], is_mean, term.reduction)
+        return MicroBatchWeight(outer if is_mean else weights[lead], is_mean, term.reduction, value_of(term.targets))
     return MicroBatchWeight(weights[lead], is_close(weights[lead], 1) and not term.ambiguous, term.reduction)

@@ -1,9 +1,10 @@
 """Models that a loop calls."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from itertools import count
 
+import torch
 from torch import Tensor, nn
 
 _numbers = count()
@@ -45,3 +46,26 @@ def differentiable_outputs(result: object, most: int = 8) -> list[Tensor]:
         elif is_dataclass(item) and not isinstance(item, type):
             waiting += [getattr(item, field.name) for field in fields(item)]
     return found
+
+
+def first_samples(inputs: tuple[object, ...]) -> Tensor | None:
+    """Return the first tensor of a module's inputs that can be one of samples [n, ...]; the first tensor if none can.
+
+    Return None for the nodes of a graph: those of the evaluated samples are among those of the training.
+    """
+    tensors = [one for item in inputs for one in _items(item) if isinstance(one, Tensor)]
+    if any(_joins_nodes(one) for one in tensors[1:]):
+        return None
+    return next((one for one in tensors if one.dim() > 1), tensors[0] if tensors else None)
+
+
+def _items(item: object) -> Iterable[object]:
+    if isinstance(item, Mapping):
+        return item.values()
+    return item if isinstance(item, list | tuple) else [item]
+
+
+def _joins_nodes(tensor: Tensor) -> bool:
+    """Return whether a tensor is a list of edges [2, n] or a sparse matrix of them."""
+    is_list = tensor.dim() == 2 and tensor.shape[0] == 2 and tensor.dtype == torch.int64
+    return is_list or tensor.layout != torch.strided

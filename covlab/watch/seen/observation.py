@@ -1,27 +1,60 @@
 """What was observed of a training loop as a whole. Events describe its single steps."""
 
+import sys
 import weakref
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import count
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from covlab.watch.seen.deferred import DeferredNumber
+from covlab.watch.seen import graph
+from covlab.watch.seen.cuts import RunsWithoutGradient, frames_compiled
+from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import Fingerprints
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.models import CalledModel
-from covlab.watch.seen.optimizer import WatchedOptimizer
+from covlab.watch.seen.optimizer import ParameterState, WatchedOptimizer
 
 FORWARDS_KEPT = 4096  # of one window
 
 Part = Literal[
-    "backward", "clear", "clip", "forward", "numbers", "optimizer", "replacement", "scaler", "schedule", "step"
+    "backward",
+    "clear",
+    "clip",
+    "forward",
+    "gradient size",
+    "gradient sample",
+    "inputs",
+    "model",
+    "numbers",
+    "optimizer",
+    "processes",
+    "replacement",
+    "scaler",
+    "schedule",
+    "step",
 ]
+OBSERVED: dict[Part, str] = {
+    "backward": "backwards",
+    "clear": "the clearing of gradients",
+    "clip": "the clipping of gradients",
+    "forward": "calls of the model",
+    "gradient size": "the size of the gradients",
+    "gradient sample": "what the loop does to its gradients",
+    "inputs": "the inputs of the model",
+    "model": "the models",
+    "numbers": "numbers on the device",
+    "optimizer": "the making of optimizers",
+    "processes": "other processes",
+    "replacement": "calls of nan_to_num",
+    "scaler": "the GradScaler",
+    "schedule": "learning-rate schedules",
+    "step": "optimizer steps",
+}
 Replaced = Literal["gradient", "loss", "losses", "model"]
 
 
@@ -31,6 +64,23 @@ class Replacements:
 
     calls: int = 0
     needed: list[DeferredNumber] = field(default_factory=list)  #: not 0: the call met NaN or infinity
+
+
+@dataclass
+class UnregisteredParameter:
+    """A parameter that gets gradients, and that neither a called model nor an optimizer has."""
+
+    reference: "weakref.ref[Tensor]"
+    name: str  #: of its module's class and of itself, and its shape
+    first: ParameterState  #: when it was first seen
+    last: ParameterState
+    times: int = 0  #: how often it was seen
+    is_evaluated: bool = False  #: its module is in evaluation mode, as a fixed network within the loss is
+
+    @property
+    def changed(self) -> bool:
+        """Whether the loop changes it by itself."""
+        return self.first.differs_from(self.last)
 
 
 class Observation:
@@ -45,17 +95,27 @@ class Observation:
         self.light = light
         self.failures: dict[Part, Exception] = {}
         self.blocked: str | None = None
-        self.counts = {"forwards": 0, "backwards": 0, "steps": 0, "evaluations": 0, "evaluation_mode": 0}
+        # processes that were started and may train: {(what runs there, line): how many}
+        self.processes: Counter[tuple[str, CodeLocation | None]] = Counter()
+        self.backwards_elsewhere: Counter[CodeLocation | None] = Counter()  # in threads that are not watched
+        self.updated_by_hand: list[DeferredNumber] = []  # not 0: parameters changed between backwards without a step
+        self.counts = dict.fromkeys(
+            ("forwards", "backwards", "steps", "evaluations", "evaluation_mode", "models", "optimizers"), 0
+        )
 
         self.optimizers: dict[int, WatchedOptimizer] = {}
-        self._numbers = count()  # for new optimizers
+        self.optimizers_made = 0
         self.formerly_held: set[int] = set()  # ids of parameters of optimizers that are gone
 
+        self.compiled_before = frames_compiled()
         self.models: weakref.WeakKeyDictionary[nn.Module, CalledModel] = weakref.WeakKeyDictionary()
-        self.modules_called: set[int] = set()  # ids of modules that ran with gradients enabled
+        self.modules_called: dict[int, weakref.ref[nn.Module]] = {}  # by id, those that ran with gradients enabled
+        # by the id of the module; None: it has no trainable parameters
+        self.runs_without_gradient: dict[int, RunsWithoutGradient | None] = {}
         self.fingerprints = Fingerprints()
-        # {(model, does an optimizer hold any of its parameters?): names of those that get gradients and are in none}
-        self.parameters_in_no_optimizer: dict[tuple[str, bool], set[str]] = {}
+        # {(model, does an optimizer hold any of it?): {id: name} of parameters that get gradients and are in none}
+        self.parameters_in_no_optimizer: dict[tuple[str, bool], dict[int, str]] = {}
+        self.unregistered: dict[int, UnregisteredParameter] = {}  # by id, those that get gradients and are in none
         # longest run of forwards in training mode with neither gradients nor a backward
         self.longest_run_without_gradient: Counter[CodeLocation | None] = Counter()
 
@@ -68,18 +128,20 @@ class Observation:
         self.scaled_losses = {"enabled": 0, "disabled": 0}  # number of calls to enabled and to disabled GradScalers
         self.replacements: dict[tuple[CodeLocation | None, Replaced], Replacements] = {}
 
-    def adopt(self, optimizer: torch.optim.Optimizer) -> WatchedOptimizer | None:
+    def adopt(self, optimizer: Any, made_at: CodeLocation | None = None) -> WatchedOptimizer | None:
         """Start to watch an optimizer, or its new parameters if it is already watched."""
-        if not getattr(optimizer, "param_groups", None):
-            return None
+        if isinstance(optimizer, torch.optim.Optimizer) and not getattr(optimizer, "param_groups", None):
+            return None  # a wrapper that has not called Optimizer.__init__
         watched = self.find(optimizer)
         if watched is None:
             for gone in [one for one in self.optimizers.values() if one.ref() is None]:
                 self.formerly_held.update(gone.hooks)
                 gone.stop()
                 del self.optimizers[gone.number]
-            watched = WatchedOptimizer(optimizer, next(self._numbers))
-            self.optimizers[watched.number] = watched
+            watched = WatchedOptimizer(optimizer, self.optimizers_made)
+            self.optimizers_made += 1
+            watched.made_at = made_at
+            self.optimizers[watched.number], watched.failures = watched, self.failures
             for model in self.models.values():
                 model.trained = None
         watched.hook_parameters()
@@ -96,9 +158,34 @@ class Observation:
     def held_parameters(self) -> Iterator[Tensor]:
         return (parameter for watched in self.optimizers.values() for parameter in watched.parameters())
 
+    def ever_held(self) -> set[int]:
+        """Return the ids of all parameters that an optimizer holds or held."""
+        return self.formerly_held.union(*(watched.ever_held for watched in self.optimizers.values()))
+
+    def accumulated_in_shards(self, backward: int) -> list[WatchedOptimizer]:
+        """Return the optimizers of models that FSDP shards and that the backward came through.
+
+        With ``set_requires_gradient_sync(False)``, FSDP keeps the gradients to itself until the last backward.
+        """
+        sharded = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", None)
+        if sharded is None:
+            return []
+        models = {forward.model for forward in self.forwards if backward in forward.used_by}
+        found = []
+        for module, called in self.models.items():
+            if called.number in models and any(isinstance(part, sharded) for part in module.modules()):
+                parameters = set(map(id, module.parameters()))
+                found += [
+                    one for one in self.optimizers.values() if not parameters.isdisjoint(map(id, one.parameters()))
+                ]
+        for watched in found:
+            watched.gradients_come_late = True
+        return found
+
     def describe_parameters(self, watched: WatchedOptimizer) -> None:
         """Record names and states of the optimizer's parameters while the models still exist."""
         watched.trainable = {id(parameter) for parameter in watched.parameters() if parameter.requires_grad}
+        watched.note_frozen_groups()
         watched.with_gradient.update(map(id, watched.parameters_with_gradient()))
         for module in list(self.models):
             names = {id(parameter): name for name, parameter in module.named_parameters()}
@@ -106,6 +193,12 @@ class Observation:
             for part in module.modules():
                 if id(part) in self.modules_called:
                     watched.in_called_modules.update(map(id, part.parameters(recurse=False)))
+                runs = self.runs_without_gradient.get(id(part))
+                if runs is not None:
+                    watched.runs_without_gradient[id(part)] = runs, set(map(id, part.parameters()))
+        is_compiled = frames_compiled() != self.compiled_before or any(hasattr(one, "_orig_mod") for one in self.models)
+        if not is_compiled:
+            watched.search_cuts()
 
     def look_for_parameters_in_no_optimizer(self) -> None:
         """Find parameters of models in training mode that get gradients although no optimizer holds them."""
@@ -113,17 +206,58 @@ class Observation:
         for module in list(self.models):
             if module.training and id(module) in self.modules_called:
                 free = {name: one for name, one in module.named_parameters() if id(one) not in held}
-                names = {name for name, one in free.items() if one.requires_grad and one.grad is not None}
+                names = {id(one): name for name, one in free.items() if one.requires_grad and one.grad is not None}
                 if names:
                     is_held = not held.isdisjoint(map(id, module.parameters()))
-                    self.parameters_in_no_optimizer.setdefault((type(module).__name__, is_held), set()).update(names)
+                    self.parameters_in_no_optimizer.setdefault((type(module).__name__, is_held), {}).update(names)
 
-    def failure_of(self, needs: tuple[Part, ...]) -> Exception | None:
-        """Return the error that ended the observation of a part that is needed; every invariant needs the steps."""
-        return next((self.failures[part] for part in (*needs, "step", "numbers") if part in self.failures), None)
+    def look_for_unregistered_parameters(self, root: Tensor, reads: DeferredReads) -> None:
+        """Find parameters that a loss depends on, but that no called model has registered and no optimizer holds."""
+        known = self.formerly_held.union(map(id, self.held_parameters()))
+        known.update(id(parameter) for module in list(self.models) for parameter in module.parameters())
+        free = [leaf for leaf in graph.leaves(root) if type(leaf) is nn.Parameter and id(leaf) not in known]
+        if not free:
+            return
+        owners: dict[int, tuple[str, bool]] = {}
+        for module in filter(None, [reference() for reference in self.modules_called.values()]):
+            for name, parameter in module.named_parameters(recurse=False):
+                owners[id(parameter)] = f"{type(module).__name__}.{name} {list(parameter.shape)}", module.training
+        for leaf in free:
+            name, training = owners.get(id(leaf), (f"a parameter {list(leaf.shape)}", True))
+            seen, state = self.unregistered.get(id(leaf)), ParameterState.of(leaf, reads)
+            if seen is None or seen.reference() is not leaf:
+                seen = self.unregistered[id(leaf)] = UnregisteredParameter(weakref.ref(leaf), name, state, state)
+            seen.times += 1
+            seen.is_evaluated |= not training
+            seen.last = state
+
+    def note_run_with_gradient(self, module: nn.Module) -> None:
+        if id(module) not in self.modules_called:
+            self.modules_called[id(module)] = weakref.ref(module)
+        runs = self.runs_without_gradient.get(id(module))
+        if runs is not None:
+            runs.steps = 0
+
+    def note_run_without_gradient(self, module: nn.Module) -> None:
+        if id(module) not in self.runs_without_gradient:
+            is_trainable = any(parameter.requires_grad for parameter in module.parameters())
+            self.runs_without_gradient[id(module)] = RunsWithoutGradient() if is_trainable else None
+        runs = self.runs_without_gradient[id(module)]
+        if runs is not None and runs.window != self.counts["steps"]:
+            runs.count(self.counts["steps"])
+
+    def failure_of(self, needs: tuple[Part, ...]) -> str | None:
+        """Return which part that is needed could not be observed, and why; every invariant needs the steps."""
+        part = next((part for part in (*needs, "step", "numbers") if part in self.failures), None)
+        if part is None:
+            return None
+        error = self.failures[part]
+        return f"{OBSERVED[part]} could not be observed: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
     def missing(self, needs: tuple[Part, ...]) -> str | None:
         """Return why a part that is needed could not be observed in this run."""
+        if "model" in needs and not self.counts["forwards"]:
+            return "no call of a model with gradients was seen"
         if "scaler" in needs and self.scaled_losses["disabled"] and not self.scaled_losses["enabled"]:
             return "the GradScaler is disabled (a GradScaler for CUDA disables itself on a CPU)"
         return None

@@ -4,7 +4,8 @@ A *window* is all the backwards that lead to one optimizer step, since its gradi
 be read from a tensor stays on its device until ``DeferredReads`` reads many at once.
 """
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,10 @@ from covlab.watch.seen.backwards import BackwardObserver
 from covlab.watch.seen.events import Event
 from covlab.watch.seen.forwards import ForwardObserver
 from covlab.watch.seen.gradients import GradientObserver
+from covlab.watch.seen.location import caller_location
+from covlab.watch.seen.optimizer_search import OptimizerSearch
 from covlab.watch.seen.patches import Patches
+from covlab.watch.seen.processes import ProcessObserver
 from covlab.watch.seen.recorder import Recorder
 from covlab.watch.seen.scaler import ScalerObserver
 from covlab.watch.seen.steps import StepObserver
@@ -40,7 +44,13 @@ class Observer:
         self.steps = StepObserver(recorder, steps)
         self.scaler = ScalerObserver(recorder, self.steps)
         self._patches = Patches()
+        self.processes = ProcessObserver(recorder)
+        self.search = OptimizerSearch(recorder, self.steps, self.gradients, self._patches)
+        recorder.before_backward = self.search.before_backward
         self._hooks: list[RemovableHandle] = []
+        self._own_calls: weakref.WeakSet[type] = (
+            weakref.WeakSet()
+        )  # classes of modules that were asked for a ``__call__`` of their own
 
     def start(self) -> None:
         self.recorder.active = True
@@ -55,10 +65,15 @@ class Observer:
         patches, around, gradients = self._patches, self.recorder.around, self.gradients
         patches.function(torch.autograd, "backward", self.backwards.wrap_backward)
         patches.method(nn.Module, "__call__", self.forwards.wrap_call)
+        patches.method(nn.Module, "__init__", around("forward", before=self._patch_own_call))
+        for module_class in _subclasses(nn.Module):
+            self._patch_own_call(kind=module_class)
         patches.method(nn.Module, "zero_grad", around("clear", before=gradients.before_module_zero_grad))
 
         optimizer, adopt = torch.optim.Optimizer, self.observation.adopt
-        patches.method(optimizer, "__init__", around("optimizer", after=lambda own, *_, **__: adopt(own)))
+        patches.method(
+            optimizer, "__init__", around("optimizer", after=lambda own, *_, **__: adopt(own, caller_location()))
+        )
         patches.method(optimizer, "zero_grad", around("clear", before=gradients.before_optimizer_zero_grad))
         for name in ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_"):
             if hasattr(torch.nn.utils, name):
@@ -73,9 +88,22 @@ class Observer:
         schedules = {kind for kind in vars(lr_scheduler).values() if isinstance(kind, type) and "step" in vars(kind)}
         for schedule in schedules:
             patches.method(schedule, "step", around("schedule", before=self.steps.before_schedule_step))
+        self.processes.patch(patches)
         for name in ("nan_to_num", "nan_to_num_"):
             patches.function(torch, name, around("replacement", before=gradients.before_nan_to_num))
             patches.method(Tensor, name, around("replacement", before=gradients.before_nan_to_num))
+
+    def _patch_own_call(
+        self, module: nn.Module | None = None, *_: object, kind: type | None = None, **__: object
+    ) -> None:
+        """Observe the calls of a class that defines ``__call__`` itself, so that they do not reach nn.Module's."""
+        for owner in (kind or type(module)).__mro__:
+            if owner is nn.Module:
+                return
+            if owner not in self._own_calls:
+                self._own_calls.add(owner)
+                if "__call__" in vars(owner) and not owner.__module__.startswith("torch."):
+                    self._patches.method(owner, "__call__", self.forwards.wrap_call, compiled=True)
 
     def stop_watching(self) -> None:
         """Remove every hook and observe nothing from now on."""
@@ -89,6 +117,14 @@ class Observer:
 
     def stop(self) -> None:
         """Restore everything and deliver the last events."""
+        if self.recorder.active:
+            self.recorder.guard("clear", self.gradients.note_left_at_end)
         self.stop_watching()
         self._patches.restore()
         self.recorder.flush()
+
+
+def _subclasses(kind: type[nn.Module]) -> Iterator[type[nn.Module]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from _subclasses(one)

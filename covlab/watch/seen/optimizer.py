@@ -1,33 +1,134 @@
 """An optimizer that is watched, and where its gradients come from."""
 
+import gc
+import types
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from covlab.watch.seen import measurements
+from covlab.watch.seen.cuts import Cut, CutSearch, RunsWithoutGradient
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Backward, Forward, ScaledClip, ScheduleCall, Step
 from covlab.watch.seen.isolation import hidden_from_torch, readable_tensor
 from covlab.watch.seen.location import CodeLocation
+from covlab.watch.seen.tensor_histories import TensorHistories
 
 CLOSELY_WATCHED_STEPS = 12  # the first steps, in which every element is compared and no measurement overflows
+STEPS_WITHOUT_GRADIENT = 10  # after so many, a parameter that had gradients counts as one that has none
+IDLE_BACKWARDS = 10  # after so many without a step, the parameters are looked at
 LIGHT_MEASURES_ONE_IN = 8  # a light watch measures one step in this many
+
+NEVER_HOLD_TENSORS = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.FrameType)
+OBJECTS_READ = 20_000  # of one optimizer
+
+
+def is_optimizer(thing: object) -> bool:
+    """Return whether ``thing`` can do what an optimizer of PyTorch can: step, and clear gradients."""
+    kind = type(thing)
+    if issubclass(kind, nn.Module | type) or not kind.__weakrefoffset__:
+        return False
+    return callable(getattr(kind, "step", None)) and callable(getattr(kind, "zero_grad", None))
+
+
+def tensors_of(optimizer: Any, others: Iterable[object] = ()) -> list[Tensor]:
+    """Return the tensors that an optimizer trains. An optimizer that wraps one of the ``others`` has none of its own.
+
+    They are those of its ``param_groups``. Without these, they are all that it refers to and that require gradients.
+    """
+    groups, wrapped = getattr(optimizer, "param_groups", None), set(map(id, others))
+    if isinstance(optimizer, torch.optim.Optimizer):
+        return [parameter for group in groups or () for parameter in group["params"]]
+    seen, waiting, found = {id(optimizer)}, [optimizer], []
+    modules: list[nn.Module] = []
+    while waiting and len(seen) < OBJECTS_READ:
+        for thing in gc.get_referents(waiting.pop()):
+            if id(thing) in seen or isinstance(thing, NEVER_HOLD_TENSORS):
+                continue
+            seen.add(id(thing))
+            if id(thing) in wrapped:
+                return []
+            if isinstance(thing, Tensor):
+                found += [thing] if thing.is_leaf and thing.requires_grad else []
+            elif isinstance(thing, nn.Module):
+                modules.append(thing)
+            else:
+                waiting.append(thing)
+    if isinstance(groups, list | tuple) and groups and all(isinstance(one, dict) and "params" in one for one in groups):
+        return [parameter for group in groups for parameter in group["params"] if isinstance(parameter, Tensor)]
+    return found or [one for module in modules for one in module.parameters() if one.requires_grad]
+
+
+class ParameterState(NamedTuple):
+    """What tells whether a parameter was changed."""
+
+    version: int
+    pointer: int
+    sum: DeferredNumber  #: of some elements
+
+    @classmethod
+    def of(cls, parameter: Tensor, reads: DeferredReads) -> "ParameterState":
+        values = readable_tensor(parameter)
+        if values is None or not values.numel():
+            return cls(parameter._version, 0, DeferredNumber(0.0))
+        sample = measurements.sample_elements(values)
+        sample = torch.view_as_real(sample) if sample.is_complex() else sample
+        return cls(parameter._version, values.data_ptr(), reads.number(sample.double().sum()))
+
+    def differs_from(self, other: "ParameterState") -> bool:
+        return self[:2] != other[:2] or self.sum.value != other.sum.value
+
+
+def _measures(measurement: str) -> Callable[[Any], Any]:
+    """Return a decorator: a method that fails is not called again, and nothing else stops."""
+
+    def wrap(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def measure(self: "WatchedOptimizer", *args: Any) -> Any:
+            if measurement in self.failures:
+                return None
+            try:
+                return method(self, *args)
+            except Exception as error:  # noqa: BLE001 - told in the report
+                self.failures[measurement] = error
+                return None
+
+        return measure
+
+    return wrap
 
 
 class WatchedOptimizer:
     """An optimizer, its current gradients, and what was done to them since they were last cleared."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, number: int) -> None:
+    def __init__(self, optimizer: Any, number: int) -> None:
+        # the tensors of an optimizer that is none of torch's, which may have no parameter groups
+        own_kind = not isinstance(optimizer, torch.optim.Optimizer)
+        self._tensors = [weakref.ref(one) for one in tensors_of(optimizer)] if own_kind else []
         self.ref, self.number, self.name = weakref.ref(optimizer), number, type(optimizer).__name__
+        self.made_at: CodeLocation | None = None  # None: unknown, because it was made before the watch began
+        self.tensors = 0  # number of its parameters
+        self.has_hooks = False  # hooks on its parameters may change their gradients
+        self.frozen_groups: list[int] = []  # numbers of tensors in the groups in which none requires a gradient
         self.attempts = 0  # steps, including those that the scaler skipped
         self.open_step: Step | None = None  # the step that is running
         self.last_step: Step | None = None
 
+        self.steps_within_another = False  # another optimizer's step() calls its step()
         self.accumulates = False  # some window had several backwards
         self.reached = False  # the running backward reached a parameter
+        # before the first step: backwards that reached a parameter, and a parameter's state after the first of them
+        self.idle_backwards = 0
+        self.idle_location: CodeLocation | None = None  # of the last of them
+        self.idle_parameter: Tensor | None = None
+        self.idle_states: list[ParameterState] = []
+        self.gradients_come_late = False  # FSDP keeps them to itself until the last backward of a window
+        self.failures: dict[Any, Exception] = {}  # of the observation: {measurement: the error that ended it}
 
         self.unscaled = False  # the scaler unscaled the gradients since its last update
         self.attempts_before_scaler_step: int | None = None  # None: the scaler's step() is not running
@@ -36,14 +137,21 @@ class WatchedOptimizer:
 
         self.first_gradient_after_backward: int | None = None  # its id
         self.copies_before_step: list[tuple[Tensor, Tensor]] = []
-        self.compare_every_element = False  # because no sampled element moved in the previous step
+        self.histories = TensorHistories()
         self.measure_exactly = False  # without overflow, because gradients were all zero or not all finite
 
         # of parameters, by id
         self.hooks: dict[int, RemovableHandle] = {}
+        self.ever_held: set[int] = set()
         self.with_gradient: set[int] = set()  # those that ever got a gradient
+        self.last_gradient: dict[int, int] = {}  # steps before the last one
+        self.still: dict[int, tuple[ParameterState, ParameterState]] = {}  # without a gradient: first and last state
+        self.cut_search: CutSearch | None = None  # the one that is running
+        self.cuts: dict[Cut, None] = {}  # where gradients are cut off, in the order in which they were found
         self.trainable: set[int] = set()  # those that required gradients when last described
         self.in_called_modules: set[int] = set()
+        # {id of a module, outer ones first: (its runs, ids of its parameters)}
+        self.runs_without_gradient: dict[int, tuple[RunsWithoutGradient, set[int]]] = {}
         self.parameter_names: dict[int, str] = {}
         self.forget_gradients()
 
@@ -59,6 +167,8 @@ class WatchedOptimizer:
         self.gradient_sample: tuple[Tensor, Tensor] | None = None  # (parameter, sample of its gradient's elements)
         self.gradient_factors: list[DeferredNumber] = []  # the loop multiplied by these since the last backward
         self.gradient_pointers: set[int] | None = None  # to the gradients' storage
+        # the first gradient that the last step took, and the versions of all gradients then
+        self.stepped_gradients: tuple[weakref.ref[Tensor], int] | None = None
 
     # ---------------------------------------------------------------- parameters
 
@@ -66,7 +176,21 @@ class WatchedOptimizer:
         optimizer = self.ref()
         if optimizer is None:
             return []
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            return [tensor for reference in self._tensors if (tensor := reference()) is not None]
         return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def note_frozen_groups(self) -> None:
+        self.tensors = len(self.parameters())
+        groups = [group["params"] for group in getattr(self.ref(), "param_groups", ())]
+        frozen = [group for group in groups if group and not any(one.requires_grad for one in group)]
+        self.frozen_groups = [len(group) for group in frozen if self.with_gradient.isdisjoint(map(id, group))]
+
+    def look_at_tensors(self, reads: DeferredReads, is_last: bool = False) -> None:
+        """Look at every tensor before the step that has begun, or after the last one."""
+        groups = [list(group["params"]) for group in getattr(self.ref(), "param_groups", ())] or [self.parameters()]
+        self.histories.renew_copies(self.attempts)
+        self.histories.read(groups, self.attempts + is_last, reads, is_last)
 
     def parameter_versions(self) -> int:
         return sum(parameter._version for parameter in self.parameters())
@@ -84,18 +208,64 @@ class WatchedOptimizer:
             watched = reference()
             if watched is not None:
                 watched.reached = True
+                watched.last_gradient[id(parameter)] = watched.attempts
 
+        self.ever_held.update(map(id, self.parameters()))
         for parameter in self.parameters():
             if id(parameter) not in self.hooks and parameter.requires_grad and parameter.is_leaf:
                 self.hooks[id(parameter)] = parameter.register_post_accumulate_grad_hook(gradient_arrived)
 
+    def note_idle_backward(self, location: CodeLocation | None, reads: DeferredReads) -> None:
+        """Record a backward before the first step, and the state of a parameter, which the loop may change itself."""
+        self.idle_backwards, self.idle_location = self.idle_backwards + 1, location
+        if self.idle_backwards == 1:
+            self.idle_parameter = next(iter(self.parameters_with_gradient()), None)
+        if self.idle_parameter is not None and self.idle_backwards in (1, IDLE_BACKWARDS):
+            self.idle_states.append(ParameterState.of(self.idle_parameter, reads))
+        if self.idle_backwards >= IDLE_BACKWARDS:
+            self.idle_parameter = None
+
+    @property
+    def changed_by_hand(self) -> bool:
+        """Whether the loop changed a parameter before the first step."""
+        return len(self.idle_states) > 1 and self.idle_states[0].differs_from(self.idle_states[-1])
+
+    # ---------------------------------------------------------------- parameters without a gradient
+
+    def missing(self) -> set[int]:
+        """Return the trainable parameters that have not had a gradient for some steps, or never had one."""
+        recent = {one for one, step in self.last_gradient.items() if self.attempts - step < STEPS_WITHOUT_GRADIENT}
+        by_hand = self.with_gradient.difference(self.last_gradient)
+        moved = {one for one, (first, last) in self.still.items() if first.differs_from(last)}  # as an average is
+        return self.trainable - recent - by_hand - moved
+
+    def note_states(self, reads: DeferredReads) -> None:
+        """Record the states of parameters without a gradient, which the loop may change itself."""
+        for parameter in self.parameters():
+            if id(parameter) in self.trainable and id(parameter) not in self.with_gradient:
+                now = ParameterState.of(parameter, reads)
+                self.still[id(parameter)] = self.still.get(id(parameter), (now, now))[0], now
+
+    def search_cuts(self) -> None:
+        """Look in the next window for operations that cut gradients off."""
+        if self.cut_search is None and not self.cuts and (missing := self.missing()):
+            search = CutSearch(missing, self.cuts.setdefault)
+            if search.start():
+                self.cut_search = search
+
+    def end_cut_search(self) -> None:
+        if self.cut_search is not None and self.cut_search.stop():
+            self.cut_search = None
+
     def stop(self) -> None:
         """Remove the hooks and release all tensors."""
+        self.end_cut_search()
         for hook in self.hooks.values():
             hook.remove()
         self.hooks.clear()
         self.copies_before_step.clear()
-        self.gradient_sample = None
+        self.histories.forget()
+        self.gradient_sample = self.idle_parameter = None
 
     # ---------------------------------------------------------------- gradients
 
@@ -114,12 +284,26 @@ class WatchedOptimizer:
         """Return the id of the first gradient that is not None; None if there is none."""
         return next((id(parameter.grad) for parameter in self.parameters() if parameter.grad is not None), None)
 
+    def note_stepped_gradients(self) -> None:
+        """Remember which gradients a step took."""
+        first = next((parameter.grad for parameter in self.parameters() if parameter.grad is not None), None)
+        self.stepped_gradients = None if first is None else (weakref.ref(first), self.gradient_versions())
+
+    def has_stepped_gradients(self) -> bool:
+        """Return whether the gradients are the very same that the last step took."""
+        if self.stepped_gradients is None or len(self.backwards) > self.backwards_stepped:
+            return False
+        first, versions = self.stepped_gradients
+        now = next((parameter.grad for parameter in self.parameters() if parameter.grad is not None), None)
+        return now is not None and now is first() and versions == self.gradient_versions()
+
     def has_gradient_at(self, pointer: int) -> bool:
         """Return whether a gradient's storage starts at ``pointer``."""
         if self.gradient_pointers is None:
             self.gradient_pointers = {gradient.data_ptr() for gradient in self.gradients()}
         return bool(self.backwards) and pointer in self.gradient_pointers
 
+    @_measures("gradient size")
     def gradient_size(self, reads: DeferredReads) -> DeferredNumber | None:
         """Measure the gradients: 0 if all are zero, not finite if an element is not, None if no gradient exists."""
         exact = self.attempts <= CLOSELY_WATCHED_STEPS or self.measure_exactly
@@ -129,6 +313,7 @@ class WatchedOptimizer:
         gradients = self.gradients()
         return reads.number(measurements.gradient_size(gradients, exact)) if gradients else None
 
+    @_measures("gradient sample")
     def sample_gradient(self) -> None:
         """Copy some elements of the largest gradient, to compare them with later ones."""
         dense = [one for one in self.parameters() if one.grad is not None and not one.grad.is_sparse]
@@ -138,6 +323,7 @@ class WatchedOptimizer:
         if largest is not None and gradient is not None and gradient.numel():
             self.gradient_sample = largest, measurements.sample_elements(gradient).clone()
 
+    @_measures("gradient sample")
     def compare_gradient_sample(self, reads: DeferredReads) -> None:
         """Record the factor that the gradients were multiplied by since they were sampled, and sample them again."""
         if self.gradient_sample is None:

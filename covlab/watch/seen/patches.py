@@ -3,11 +3,12 @@
 import functools
 import sys
 from contextlib import ExitStack
-from types import ModuleType
+from types import FunctionType, ModuleType
+from typing import cast
 
 from torch.jit._builtins import _find_builtin, _get_builtin_table, _register_builtin
 
-from covlab.watch.seen.isolation import skipped_by_compiler
+from covlab.watch.seen.isolation import hidden_from_warnings, skipped_by_compiler
 from covlab.watch.seen.recorder import Decorator, Function
 
 
@@ -18,14 +19,20 @@ class Patches:
         self._methods = ExitStack()
         self._functions: list[tuple[Function, Function]] = []
 
-    def method(self, owner: type, name: str, wrap: Decorator) -> None:
-        """Replace ``owner.name`` by ``wrap(original)``."""
+    def method(self, owner: type, name: str, wrap: Decorator, compiled: bool = False) -> None:
+        """Replace ``owner.name`` by ``wrap(original)``. With ``compiled``, torch.compile may compile its calls."""
         original = getattr(owner, name)
         if name in vars(owner):
             self._methods.callback(setattr, owner, name, original)
         else:
             self._methods.callback(delattr, owner, name)
-        setattr(owner, name, _wrapped(original, wrap))
+        setattr(owner, name, _wrapped(original, wrap, compiled))
+
+    def attribute(self, module: ModuleType, name: str, wrap: Decorator) -> None:
+        """Replace a function where it is looked up as ``module.name``, and nowhere else."""
+        original = getattr(module, name)
+        self._methods.callback(setattr, module, name, original)
+        setattr(module, name, _wrapped(original, wrap))
 
     def function(self, module: ModuleType, name: str, wrap: Decorator) -> None:
         """Replace a module's function, also in every module that has imported it by name."""
@@ -49,8 +56,10 @@ class Patches:
             rules.clear_lru_cache()  # the compiler caches which function a name of torch stands for
 
 
-def _wrapped(original: Function, wrap: Decorator) -> Function:
-    return skipped_by_compiler(functools.wraps(original)(wrap(original)))
+def _wrapped(original: Function, wrap: Decorator, compiled: bool = False) -> Function:
+    wrapper = cast(FunctionType, functools.wraps(original)(wrap(original)))
+    hidden_from_warnings(wrapper)
+    return wrapper if compiled else skipped_by_compiler(wrapper)
 
 
 def _exchange(pairs: list[tuple[Function, Function]]) -> None:

@@ -10,6 +10,7 @@ import torch
 from covlab.watch.seen.deferred import DeferredReads, value_of
 from covlab.watch.seen.events import Backward, Event, Step
 from covlab.watch.seen.isolation import has_no_values, hidden_from_torch, skipped_by_compiler
+from covlab.watch.seen.location import caller_location
 from covlab.watch.seen.observation import Observation, Part
 
 EVENTS_PER_FLUSH = 32  # between two waits for the device
@@ -29,14 +30,37 @@ class Recorder:
         self.observation = Observation(light)
         self.reads = DeferredReads()
         self.events: list[Event] = []
-        self.active, self.thread = False, threading.get_ident()
+        self.active = False
+        self.thread, self.thread_trains = threading.get_ident(), False  # the one that is watched
+        self._older_threads = {thread.ident for thread in threading.enumerate()}
+        self.before_backward: Callable[[], None] = lambda: None
         self.calls_running = self.steps_running = 0  # depth of nested calls of models, and of nested optimizer steps
         self.backward_running: Backward | None = None
 
     @skipped_by_compiler
-    def is_watching(self) -> bool:
+    def is_watching(self, is_backward: bool = False) -> bool:
         """Return whether the running code belongs to the watched loop and its tensors have values."""
-        return self.active and threading.get_ident() == self.thread and not has_no_values()
+        if not self.active:
+            return False
+        if threading.get_ident() != self.thread and not self._move_to_thread(is_backward):
+            return False
+        self.thread_trains |= is_backward
+        return not has_no_values()
+
+    @skipped_by_compiler
+    def _move_to_thread(self, is_backward: bool) -> bool:
+        """Watch this thread from now on, if it is new and the watched one does not train, or has ended."""
+        thread = threading.get_ident()
+        if self.backward_running is not None or self.calls_running or self.steps_running or not torch.is_grad_enabled():
+            return False  # the watched thread has asked this one for a part of its work
+        if thread in self._older_threads:
+            return False
+        if self.thread_trains and any(other.ident == self.thread for other in threading.enumerate()):
+            if is_backward:
+                self.observation.backwards_elsewhere[caller_location()] += 1
+            return False
+        self.thread, self.thread_trains = thread, False
+        return True
 
     @hidden_from_torch
     def guard(self, part: Part, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
@@ -75,13 +99,13 @@ class Recorder:
     def flush(self) -> None:
         """Wait for the device once, and deliver the events since the last flush."""
         self.guard("numbers", self.reads.flush)
+        if self.reads.failure_of_vectors is not None:
+            self.observation.failures["inputs"] = self.reads.failure_of_vectors
         events, self.events = self.events, []
         for event in events:
             watched = self.observation.optimizers.get(event.optimizer)
             if isinstance(event, Step) and watched is not None:
                 size = value_of(event.gradient_size)
-                if event.tensors_moved is not None:
-                    watched.compare_every_element = event.tensors_moved.value == 0
                 if size is not None:
                     watched.measure_exactly = not 0 < size < math.inf
             self.receive(event)

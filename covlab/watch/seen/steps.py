@@ -9,12 +9,12 @@ from torch.optim import Optimizer, lr_scheduler
 
 from covlab.watch.seen import measurements
 from covlab.watch.seen.events import ScheduleCall, Step
-from covlab.watch.seen.isolation import skipped_by_compiler
-from covlab.watch.seen.location import CodeLocation, called_from, caller_location
-from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
+from covlab.watch.seen.isolation import hidden_from_warnings, skipped_by_compiler
+from covlab.watch.seen.location import CodeLocation, called_from, caller_location, steps_on_stack
+from covlab.watch.seen.optimizer import LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Recorder
 
-ATTEMPTS_THAT_DESCRIBE_PARAMETERS = (2, 10, 30)
+ATTEMPTS_THAT_DESCRIBE_PARAMETERS = (2, 10, 30, 100, 300, 1000, 3000, 10_000)
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -29,9 +29,14 @@ class StepObserver:
 
     @skipped_by_compiler
     def before_step(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
-        if not self.recorder.is_watching() or self.recorder.steps_running:
+        if not self.recorder.is_watching():
             return None
-        self.recorder.steps_running += 1
+        if self.recorder.steps_running and steps_on_stack() > 1:  # it may also have ended by an exception
+            within = self.seen.find(optimizer)
+            if within is not None:
+                within.steps_within_another = True
+            return None
+        self.recorder.steps_running = 1
         return self.recorder.guard("step", self._before, optimizer, *arguments)
 
     @skipped_by_compiler
@@ -57,6 +62,7 @@ class StepObserver:
             backward.stepped = step.optimizer_called
         self.seen.forwards.clear()
         self.seen.counts["steps"] += 1
+        self.seen.counts["optimizers"] += step.number == 1
         watched.last_step = step
         self.recorder.events.append(step)
         self.recorder.flush_if_full()
@@ -73,6 +79,7 @@ class StepObserver:
             self._open(optimizer, watched, location, uses_closure=False)
             return None
 
+        @hidden_from_warnings
         @wraps(closure)
         def opened(*inner: Any, **named: Any) -> Any:
             result = closure(*inner, **named)
@@ -99,15 +106,18 @@ class StepObserver:
             step.unremoved_loss_scale = step.backwards[-1].loss_scale
         self._note_changed_gradients(watched, step)
         step.measured = not self.seen.light or watched.attempts % LIGHT_MEASURES_ONE_IN == 1
+        watched.look_at_tensors(self.recorder.reads)
         if step.measured:
             self._measure(watched, step)
+        watched.end_cut_search()
         if watched.attempts in ATTEMPTS_THAT_DESCRIBE_PARAMETERS:
             self.seen.look_for_parameters_in_no_optimizer()
             self.seen.describe_parameters(watched)
+            watched.note_states(self.recorder.reads)
 
     def _read_options(self, optimizer: Optimizer, step: Step) -> None:
         reads = self.recorder.reads
-        rates = [group["lr"] for group in optimizer.param_groups]
+        rates = [group["lr"] for group in getattr(optimizer, "param_groups", ()) if "lr" in group]
         step.learning_rates = [reads.number(rate.clone()) if isinstance(rate, Tensor) else rate for rate in rates]
         found_inf = getattr(optimizer, "found_inf", None)
         step.found_inf = reads.number(found_inf.detach().clone()) if isinstance(found_inf, Tensor) else None
@@ -116,12 +126,15 @@ class StepObserver:
         """Record what was done to the gradients since the last backward."""
         step.reuses_gradients = watched.stepped_since_clearing and bool(watched.backwards)
         step.reused_gradient_size = watched.reused_gradient_size
+        if not step.uses_closure and watched.has_stepped_gradients():
+            step.repeated_gradient_size = watched.gradient_size(self.recorder.reads)
         watched.compare_gradient_sample(self.recorder.reads)
         step.gradient_factors, watched.gradient_factors = watched.gradient_factors, []
         watched.gradient_sample = None
         left = watched.first_gradient_after_backward
         step.gradients_assigned = left is not None and watched.first_gradient() not in (None, left)
-        step.has_gradient_hooks = any(parameter._backward_hooks for parameter in watched.parameters())
+        watched.has_hooks = any(parameter._backward_hooks for parameter in watched.parameters())
+        step.has_gradient_hooks = watched.has_hooks
 
     def _measure(self, watched: WatchedOptimizer, step: Step) -> None:
         reads = self.recorder.reads
@@ -133,10 +146,7 @@ class StepObserver:
         ):
             zeros, subnormal = measurements.float16_underflow(watched.gradients())
             step.zero_fraction, step.subnormal_fraction = reads.number(zeros), reads.number(subnormal)
-        step.compared_every_element = watched.attempts <= CLOSELY_WATCHED_STEPS or watched.compare_every_element
-        watched.copies_before_step = measurements.copy_parameters(
-            watched.parameters_with_gradient(), step.compared_every_element
-        )
+        watched.copies_before_step = measurements.copy_samples(watched.parameters_with_gradient())
 
     # ---------------------------------------------------------------- after
 
@@ -149,7 +159,8 @@ class StepObserver:
             step.tensors_moved = self.recorder.reads.number(measurements.count_moved(watched.copies_before_step))
             watched.copies_before_step = []
         watched.stepped_since_clearing = bool(watched.backwards)
-        watched.reused_gradient_size, watched.open_step = None, None
+        watched.versions_after_backward = watched.reused_gradient_size = watched.open_step = None
+        watched.note_stepped_gradients()
         self.close(watched, step)
         del watched.backwards[:-1]  # one is enough to show that there was a backward, and saves memory
         watched.backwards_stepped = len(watched.backwards)

@@ -1,0 +1,187 @@
+"""Test that the watch says of each loop in tests/loops what tests/loops/table.tsv calls right.
+
+A loop is a script: ``python -m covlab.watch tests/loops/NAME.py``. The columns of its row are
+
+- file: its name, without .py;
+- tier: fast (one process, plain PyTorch) or slow (compiled, frameworks, workers, ranks);
+- verdict: fault, warning, note, quiet (nothing above a note) or none (not judged). ``later:`` before it: the invariant
+  does not exist yet, so the row must fail;
+- code: of the finding, or several with | between them;
+- line: part of the line that the finding names, or several;
+- words: a regular expression that matches the finding's text. A - in code, line or words asks for nothing.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+LOOPS = Path(__file__).parent / "loops"
+LEVELS = {"quiet": 1, "note": 1, "warning": 2, "fault": 3}
+
+NOT_YET: set[str] = set()  # files whose invariant exists but does not judge them rightly yet
+
+Report = dict[str, Any]
+Finding = dict[str, Any]
+
+
+class Row(NamedTuple):
+    file: str
+    tier: str
+    verdict: str
+    code: str
+    line: str
+    words: str
+
+    @property
+    def path(self) -> Path:
+        return LOOPS / f"{self.file}.py"
+
+    @property
+    def right(self) -> str:
+        """The verdict without ``later:``."""
+        return self.verdict.removeprefix("later:")
+
+    def asks_for(self, finding: Finding) -> bool:
+        """Return whether ``finding`` names the bug of this loop."""
+        text = f"{finding['code']} {finding['title']}: {finding['says']} {finding['fix']}"
+        line = (finding["site"] or {"code": ""})["code"]
+        return (
+            finding["verdict"] == self.right
+            and self.allows(finding)
+            and (self.line == "-" or any(part in line for part in self.line.split("|")))
+            and (self.words == "-" or re.search(self.words, text, re.IGNORECASE) is not None)
+        )
+
+    def allows(self, finding: Finding) -> bool:
+        return self.code == "-" or finding["code"] in self.code.split("|")
+
+    def check(self, reports: list[Report]) -> None:
+        """Fail unless the reports say what is right, and nothing above a note beside it and its consequences."""
+        causes = [finding for report in reports for finding in report["findings"]]
+        told = json.dumps(causes, indent=1)
+        broken = [why for report in reports for why in report["unchecked"].values() if "the check itself failed" in why]
+        assert not broken
+        if self.right == "none":
+            return
+        loud = [finding for finding in causes if LEVELS[finding["verdict"]] > 1]
+        assert all(LEVELS[finding["verdict"]] <= LEVELS[self.right] for finding in loud), told
+        if self.right != "quiet":
+            assert any(self.asks_for(one) for cause in causes for one in (cause, *cause["follows"])), told
+            assert all(self.allows(finding) for finding in loud), told
+
+
+def table() -> list[Row]:
+    header, *lines = (LOOPS / "table.tsv").read_text().splitlines()
+    assert header.split("\t") == list(Row._fields)
+    return [Row(*line.split("\t")) for line in lines]
+
+
+def rows(tier: str) -> list[Any]:
+    """Return the rows of a tier as parameters of a test. Those that cannot pass yet must fail."""
+    parameters = []
+    for row in table():
+        marks = [pytest.mark.xfail(strict=True, reason="when this passes, delete 'later:' from the row")]
+        if row.file in NOT_YET:
+            marks = [pytest.mark.xfail(strict=True, reason="when this passes, take the file out of NOT_YET")]
+        elif row.verdict == row.right:
+            marks = []
+        if row.tier == tier:
+            parameters.append(pytest.param(row, marks=marks, id=row.file))
+    return parameters
+
+
+def options(folder: Path, row: Row) -> list[str]:
+    return ["--fail-on", "never", "--json", str(folder / "report.json"), str(row.path)]
+
+
+def read(folder: Path) -> list[Report]:
+    """Return what the watch has written into ``folder``: one report, or one for each rank."""
+    reports = [json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))]
+    assert reports, "".join(path.read_text() for path in sorted(folder.rglob("printed*")))
+    return reports
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[subprocess.Popen[str]]:
+    """Return a process that runs loops in forked children: it loads torch once for all of them."""
+    script = str(Path(__file__).with_name("loop_server.py"))
+    with subprocess.Popen(
+        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def run_in_fork(server: subprocess.Popen[str], row: Row, folder: Path) -> list[Report]:
+    assert server.stdin is not None and server.stdout is not None
+    server.stdin.write(json.dumps([options(folder, row), str(folder / "printed")]) + "\n")
+    server.stdin.flush()
+    assert server.stdout.readline() == "0\n", (folder / "printed").read_text()
+    return read(folder)
+
+
+def run_fresh(row: Row, folder: Path) -> list[Report]:
+    """Run the loop in a process of its own, or in two ranks if it trains in a process group."""
+    ranks = 2 if "init_process_group" in row.path.read_text() else 1
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        group = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    processes = []
+    for rank in range(ranks):
+        own = folder / str(rank)
+        own.mkdir()
+        environment = os.environ | (group | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {})
+        with (own / "printed").open("w") as printed:
+            command = [sys.executable, "-m", "covlab.watch", *options(own, row)]
+            processes.append(subprocess.Popen(command, stdout=printed, stderr=printed, env=environment))
+    codes = [process.wait() for process in processes]
+    text = "".join(path.read_text() for path in sorted(folder.rglob("printed")))
+    if missing := re.search(r"No module named '(?!covlab)(\w+)", text):
+        pytest.skip(f"{missing[1]} is not installed")
+    assert not any(codes), text
+    return read(folder)
+
+
+@pytest.mark.parametrize("row", rows("fast"))
+def test_the_watch_says_of_a_loop_what_is_right(row: Row, server: subprocess.Popen[str], tmp_path: Path) -> None:
+    row.check(run_in_fork(server, row, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", rows("slow"))
+def test_the_watch_says_what_is_right_of_a_loop_that_is_compiled_or_in_a_framework(row: Row, tmp_path: Path) -> None:
+    row.check(run_fresh(row, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", [row for row in table() if row.tier == "fast"][::8], ids=lambda row: row.file)
+def test_a_forked_child_tells_what_a_fresh_process_tells(
+    row: Row, server: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    (tmp_path / "forked").mkdir()
+    forked = run_in_fork(server, row, tmp_path / "forked")
+    (tmp_path / "fresh").mkdir()
+    assert forked == run_fresh(row, tmp_path / "fresh")
+
+
+def test_the_table_has_one_row_for_each_loop_in_order() -> None:
+    files = [row.file for row in table()]
+    assert files == sorted(path.stem for path in LOOPS.glob("*.py"))
+    assert set(files) >= NOT_YET
+    for row in table():
+        assert row.tier in ("fast", "slow") and row.right in {*LEVELS, "none"}, row
+        if row.right in ("quiet", "none"):
+            assert (row.code, row.line, row.words) == ("-", "-", "-"), row
+        else:
+            lines = row.path.read_text()
+            assert row.line == "-" or all(part in lines for part in row.line.split("|")), row
+        assert row.path.read_text().startswith("# "), f"{row.file}: the first line says what it stands for"
