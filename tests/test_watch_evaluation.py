@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode, _len_torch_function_stack
+from torch.overrides import TorchFunctionMode, _get_current_function_mode, _len_torch_function_stack
 
 from covlab.watch import watch
 from covlab.watch.invariants.declared_purpose import Path, declared_purpose
@@ -170,26 +170,26 @@ def test_an_output_that_is_only_logged_is_no_cut() -> None:
     assert "first" in finding.says and "second" in finding.says
 
 
-def test_modes_of_the_loop_that_begin_or_end_inside_a_search_keep_their_order() -> None:
-    class Mode(TorchFunctionMode):
-        calls = 0
+@pytest.mark.parametrize("before", [True, False], ids=["ends inside", "begins inside"])
+def test_modes_of_the_loop_that_end_or_begin_inside_a_search_keep_their_order(before: bool) -> None:
+    """A search begins in the second step and ends in the third."""
 
+    class Mode(TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            Mode.calls += 1
             return function(*args, **(kwargs or {}))
 
-    model = Cut(CUTS["detach"])
+    model, mode = Cut(CUTS["detach"]), Mode()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    mode = Mode()
     with watch():
-        for number in range(40):
-            if number in (1, 9, 29):
+        for number in range(1, 7):
+            if number == 2 and before:
                 mode.__enter__()
             model(torch.ones(4, 6)).sum().backward()
             optimizer.step()
             optimizer.zero_grad()
-            if number in (3, 12, 30):
+            if number == 2:
+                mode.__exit__(None, None, None) if before else mode.__enter__()
+            if number == 4 and not before:
+                assert _get_current_function_mode() is mode
                 mode.__exit__(None, None, None)
-                assert _len_torch_function_stack() <= 1
-    assert _len_torch_function_stack() == 0
-    assert Mode.calls
+        assert _len_torch_function_stack() == 0
