@@ -26,22 +26,7 @@ import pytest
 LOOPS = Path(__file__).parent / "loops"
 LEVELS = {"quiet": 1, "note": 1, "warning": 2, "fault": 3}
 
-NOT_YET: set[str] = {  # files whose invariant exists but does not judge them rightly yet
-    "15_gamma_zero_faulty",
-    "21_modules_in_list_faulty",
-    "31_bf16_norms_never_move_faulty",
-    "40_token_mean_of_means_faulty",
-    "43_gamma_zero_long_faulty",
-    "lib_optimizer_of_its_own",
-    "lib_own_call_gp",
-    "real_cleared_at_sync",
-    "real_optimizer_of_frozen",
-    "real_own_sgd_no_division",
-    "real_run_ends_in_a_window",
-    "real_short_last_of_one",
-    "real_sparse_input",
-    "real_stale_optimizer",
-}
+NOT_YET: set[str] = set()  # files whose invariant exists but does not judge them rightly yet
 
 Report = dict[str, Any]
 Finding = dict[str, Any]

@@ -134,7 +134,7 @@ def rank_of_this_process() -> tuple[int, int]:
     return 0, 1
 
 
-class Run:
+class ScriptRun:
     """One run of a script under the watch, whose report is made once, however the run ends."""
 
     def __init__(self, chosen: argparse.Namespace) -> None:
@@ -251,7 +251,7 @@ def _show(report: Report) -> None:
 
 def main() -> int:
     chosen = parse(sys.argv[1:])
-    run = Run(chosen)
+    run = ScriptRun(chosen)
     with run.report_at_sudden_ends():
         with run.watched:
             status = script.run(chosen.script, chosen.arguments, chosen.module is not None)

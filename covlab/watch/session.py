@@ -105,6 +105,8 @@ class watch:  # noqa: N801 - it is called like a function
         if self._report is not None:
             return self._report
         self.observer.recorder.flush()
+        if self._file is not None:
+            self._file.flush()
         return self._judge()
 
     # ---------------------------------------------------------------- inside

@@ -24,7 +24,7 @@ class LostGradients:
         self.distances: set[int] = set()  # steps from one such clearing to the next; only two different values
         self.moments: set[int] = set()  # steps before each such clearing; only the first few different values
         self.lines: set[CodeLocation | None] = set()  # of the backwards
-        self.for_inputs = True  # every such backward also gave an input its gradient
+        self.for_others = True  # every such backward also had another purpose
         self.waiting: deque[GradientsCleared] = deque()  # another optimizer may still use these gradients in a step
 
     def settle(self, waiting: int = 0) -> None:
@@ -38,7 +38,7 @@ class LostGradients:
             self.at.add(cleared.steps_before + 1, cleared.location)
             self.backwards += len(cleared.backwards)
             self.lines.update(backward.location for backward in cleared.backwards)
-            self.for_inputs &= cleared.for_inputs
+            self.for_others &= cleared.for_others
             if len(self.moments) < MOMENTS_KEPT:
                 self.moments.add(cleared.steps_before)
             self.steps_before_latest = cleared.steps_before
@@ -62,8 +62,9 @@ class NoLostGradients(Invariant):
         self.latest: dict[int, CodeLocation | None] = BoundedDefaultDict(lambda: None)
         # {line that cleared gradients: number of steps that found none because of it}
         self.empty_steps: Counter[CodeLocation | None] = Counter()
-        self.steps: Counter[int] = Counter()  # of each optimizer, with gradients
+        self.steps: dict[int, int] = BoundedDefaultDict(int)  # of each optimizer, with gradients
         self.stepped_lines: dict[int, set[CodeLocation | None]] = BoundedDefaultDict(set)  # of their backwards
+        self.longest: dict[int, int] = BoundedDefaultDict(int)  # of each optimizer: backwards in its longest window
         self.left: dict[int, GradientsCleared] = {}  # {optimizer: what no step had used when the run ended}
 
     def on_step(self, step: Step) -> None:
@@ -73,6 +74,7 @@ class NoLostGradients(Invariant):
                     lost.waiting = deque(one for one in lost.waiting if one.steps_before != step.number - 1)
         if step.backwards:
             self.steps[step.optimizer] += 1
+            self.longest[step.optimizer] = max(self.longest[step.optimizer], len(step.backwards))
             self.stepped_lines[step.optimizer].update(backward.location for backward in step.backwards)
         location = self.latest.pop(step.optimizer, None)
         if location is not None and not step.backwards:
@@ -95,10 +97,11 @@ class NoLostGradients(Invariant):
             return  # a model in evaluation mode that is not trained, as where gradients explain its outputs
         for (optimizer, _), lost in self.lost.items():
             lost.settle()
-            if lost.at.count and not (lost.for_inputs and self._only_measures(optimizer, lost)):
+            if lost.at.count and not (lost.for_others and self._only_measures(optimizer, lost)):
                 yield self._judge(optimizer, lost)
         for optimizer, left in self.left.items():
-            yield from self._left_at_end(optimizer, left)
+            if not any(lost.at.count for (other, _), lost in self.lost.items() if other == optimizer):
+                yield from self._left_at_end(optimizer, left)
 
     def _only_measures(self, optimizer: int, lost: LostGradients) -> bool:
         """Return whether no backward of these lines leads to a step, as where a loop only looks at gradients."""
@@ -107,8 +110,8 @@ class NoLostGradients(Invariant):
     def _left_at_end(self, optimizer: int, left: GradientsCleared) -> Findings:
         """Note gradients that no step had used when the run ended, where such backwards lead to steps otherwise."""
         lines = {backward.location for backward in left.backwards}
-        if not lines.isdisjoint(self.stepped_lines[optimizer]):
-            number = len(left.backwards)
+        number = len(left.backwards)
+        if number < self.longest[optimizer] and not lines.isdisjoint(self.stepped_lines[optimizer]):
             does = "its gradient is" if number == 1 else "their gradients are"
             says = f"the run ended with {counted(number, 'micro-batch')} after the last step: {does} lost"
             at = Occurrences(left.backwards[-1].location, 1, left.steps_before + 1, left.steps_before + 1)
@@ -120,7 +123,12 @@ class NoLostGradients(Invariant):
         # one phase of the run, as where Fisher information is measured after a task
         is_phase = self._only_measures(optimizer, lost) and times >= 8 * len(lost.moments)
         # always the same number of steps apart, as the ends of epochs are
-        left_over = times > 1 and len(lost.distances) == 1 and min(lost.distances) > 1
+        left_over = (
+            not self._only_measures(optimizer, lost)
+            and times > 1
+            and len(lost.distances) == 1
+            and min(lost.distances) > 1
+        )
         repeated = times >= 3 and times >= 0.2 * steps
         if empty_steps > 0.5 * times:
             says = f"{counted(empty_steps, 'step')} found no gradient, because it was cleared after backward()"

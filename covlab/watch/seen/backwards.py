@@ -55,7 +55,7 @@ class BackwardObserver:
 
     def _before(self, record: Backward, tensors: Tensors) -> list[Callable[[], None]]:
         """Place hooks on the graph and return the functions that remove them."""
-        record.location = caller_location()
+        record.location, record.steps_before = caller_location(), self.seen.counts["steps"]
         self.seen.runs_since_backward.clear()
         reads = self.recorder.reads
         for watched in self.seen.optimizers.values():

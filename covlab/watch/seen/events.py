@@ -51,6 +51,7 @@ class Backward:
     loss_scale: DeferredNumber | None = None  #: the scale of the GradScaler, if it scaled the loss
     outer_derivative: DeferredNumber | None = None  #: d(root)/d(the first node that does more than scale)
     terms: list[LossTerm] = field(default_factory=list)
+    steps_before: int = 0  #: of all optimizers
     is_weighted_sum: bool = False  #: only additions and scalings lie between the root and its terms
     stepped: bool = False  #: some optimizer took its gradients in a step
 
@@ -83,8 +84,7 @@ class Step:
     gradient_size: DeferredNumber | None = None  #: 0 if all gradients are zero; not finite if one is not
     zero_fraction: DeferredNumber | None = None  #: of the gradients' elements, in float16 without a loss scale
     subnormal_fraction: DeferredNumber | None = None  #: of the elements that are not zero
-    tensors_moved: DeferredNumber | None = None  #: how many parameters changed
-    compared_every_element: bool = False  #: ``tensors_moved`` compares every element; False: a sample of them
+    tensors_moved: DeferredNumber | None = None  #: how many of the sampled parameters changed
     learning_rates: list[float | DeferredNumber] = field(default_factory=list)
     reuses_gradients: bool = False  #: an earlier step already took them
     #: size of the gradients that an earlier step took, if they were not cleared before the next backward
@@ -115,7 +115,7 @@ class GradientsCleared:
     backwards: list[Backward]
     gradient_size: DeferredNumber | None  #: 0 if all gradients are zero; not finite if one is not
     steps_before: int  #: attempts of this optimizer so far
-    for_inputs: bool = False  #: these backwards also gave an input its gradient, as an attack on the model does
+    for_others: bool = False  #: an input got its gradient too, as in an attack, or another optimizer stepped then
     at_end: bool = False  #: nothing cleared them: the run ended first
 
 

@@ -49,6 +49,7 @@ class GradientObserver:
         """Record the gradients that no step has used when the run ends."""
         for watched in self.seen.optimizers.values():
             self._note_lost(watched, None, at_end=True)
+            watched.look_at_tensors(self.recorder.reads, is_last=True)
 
     def _note_lost(self, watched: WatchedOptimizer, location: CodeLocation | None, at_end: bool = False) -> None:
         """Record the backwards since the last step, unless the loop changed the parameters after them itself."""
@@ -57,12 +58,12 @@ class GradientObserver:
         parameters_unchanged = at_end or versions is None or watched.parameter_versions() == versions
         if lost and not watched.skipped_since_clearing and not self.recorder.steps_running and parameters_unchanged:
             numbers = {backward.number for backward in lost}
-            for_inputs = any(
+            for_others = lost[-1].steps_before < self.seen.counts["steps"] or any(
                 forward.differentiates_inputs and not numbers.isdisjoint(forward.used_by)
                 for forward in self.seen.forwards
             )
             size = watched.gradient_size(self.recorder.reads)
-            event = GradientsCleared(watched.number, location, lost, size, watched.attempts, for_inputs, at_end)
+            event = GradientsCleared(watched.number, location, lost, size, watched.attempts, for_others, at_end)
             self.recorder.events.append(event)
 
     # ---------------------------------------------------------------- clipping

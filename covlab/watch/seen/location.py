@@ -17,6 +17,11 @@ _TORCH = str(Path(torch.__file__).parent) + os.sep  # with the separator: torchv
 _WATCH = str(Path(__file__).parents[1]) + os.sep
 _STANDARD_LIBRARY = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
 _STARTED_IN = os.getcwd()  # the loop may change its folder, or remove it
+# {function that runs a step, of torch's optimizers and of others: its file}
+_STEP_WRAPPERS = {
+    "wrapper": str(Path(torch.__file__).parent / "optim" / "optimizer.py"),
+    "step": str(Path(__file__).with_name("optimizer_search.py")),
+}
 _TYPED_BY_THE_USER = ("<stdin>", "<console>", "<input>", "<ipython-input", "<doctest")
 
 
@@ -118,6 +123,12 @@ def _line(frame: FrameType) -> tuple[str, int]:
 def _library_line(frame: FrameType) -> LibraryLine:
     file, line = _line(frame)
     return LibraryLine(frame.f_globals.get("__name__", Path(file).stem), line, file)
+
+
+def steps_on_stack() -> int:
+    """Return how many steps of optimizers are running, one within the other."""
+    callers = (frame.f_code for frame in _running())
+    return sum(code.co_filename.startswith(_STEP_WRAPPERS.get(code.co_name, "\n")) for code in callers)
 
 
 def called_from_folder(part: str) -> bool:

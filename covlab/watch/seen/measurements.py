@@ -42,22 +42,17 @@ def float16_underflow(gradients: list[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def copy_parameters(parameters: list[Tensor], every_element: bool) -> list[tuple[Tensor, Tensor]]:
-    """Return [(parameter, copy of it)]. Without ``every_element``, copy only some elements of the largest ones."""
+def copy_samples(parameters: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Return [(parameter, copy of some of its elements)] for the largest parameters."""
     readable = [one for one in map(readable_tensor, parameters) if one is not None and one.numel()]
-    if every_element:
-        return [(parameter, parameter.clone()) for parameter in readable]
     chosen = sorted(readable, key=Tensor.numel, reverse=True)[:SAMPLED_PARAMETERS]
     return [(parameter, sample_elements(parameter).clone()) for parameter in chosen]
 
 
 @torch.no_grad()
 def count_moved(copies: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return how many of the parameters differ from their copies []."""
-    changed = [
-        (copy != (parameter if copy.shape == parameter.shape else sample_elements(parameter))).any()
-        for parameter, copy in copies
-    ]
+    """Return how many of the parameters differ from their copied elements []."""
+    changed = [(copy != sample_elements(parameter)).any() for parameter, copy in copies]
     return torch.stack([one.to(changed[0].device) for one in changed]).sum()
 
 

@@ -113,7 +113,7 @@ class Observation:
         # by the id of the module; None: it has no trainable parameters
         self.runs_without_gradient: dict[int, RunsWithoutGradient | None] = {}
         self.fingerprints = Fingerprints()
-        # those that get gradients and are in none: {(model, does an optimizer hold any of its parameters?): {id: name}}
+        # {(model, does an optimizer hold any of it?): {id: name} of parameters that get gradients and are in none}
         self.parameters_in_no_optimizer: dict[tuple[str, bool], dict[int, str]] = {}
         self.unregistered: dict[int, UnregisteredParameter] = {}  # by id, those that get gradients and are in none
         # longest run of forwards in training mode with neither gradients nor a backward

@@ -17,6 +17,7 @@ from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Backward, Forward, ScaledClip, ScheduleCall, Step
 from covlab.watch.seen.isolation import hidden_from_torch, readable_tensor
 from covlab.watch.seen.location import CodeLocation
+from covlab.watch.seen.tensor_histories import TensorHistories
 
 CLOSELY_WATCHED_STEPS = 12  # the first steps, in which every element is compared and no measurement overflows
 STEPS_WITHOUT_GRADIENT = 10  # after so many, a parameter that had gradients counts as one that has none
@@ -112,6 +113,7 @@ class WatchedOptimizer:
         self.ref, self.number, self.name = weakref.ref(optimizer), number, type(optimizer).__name__
         self.made_at: CodeLocation | None = None  # None: unknown, because it was made before the watch began
         self.tensors = 0  # number of its parameters
+        self.has_hooks = False  # hooks on its parameters may change their gradients
         self.frozen_groups: list[int] = []  # numbers of tensors in the groups in which none requires a gradient
         self.attempts = 0  # steps, including those that the scaler skipped
         self.open_step: Step | None = None  # the step that is running
@@ -135,7 +137,7 @@ class WatchedOptimizer:
 
         self.first_gradient_after_backward: int | None = None  # its id
         self.copies_before_step: list[tuple[Tensor, Tensor]] = []
-        self.compare_every_element = False  # because no sampled element moved in the previous step
+        self.histories = TensorHistories()
         self.measure_exactly = False  # without overflow, because gradients were all zero or not all finite
 
         # of parameters, by id
@@ -183,6 +185,12 @@ class WatchedOptimizer:
         groups = [group["params"] for group in getattr(self.ref(), "param_groups", ())]
         frozen = [group for group in groups if group and not any(one.requires_grad for one in group)]
         self.frozen_groups = [len(group) for group in frozen if self.with_gradient.isdisjoint(map(id, group))]
+
+    def look_at_tensors(self, reads: DeferredReads, is_last: bool = False) -> None:
+        """Look at every tensor before the step that has begun, or after the last one."""
+        groups = [list(group["params"]) for group in getattr(self.ref(), "param_groups", ())] or [self.parameters()]
+        self.histories.renew_copies(self.attempts)
+        self.histories.look(groups, self.attempts + is_last, reads, is_last)
 
     def parameter_versions(self) -> int:
         return sum(parameter._version for parameter in self.parameters())
@@ -256,6 +264,7 @@ class WatchedOptimizer:
             hook.remove()
         self.hooks.clear()
         self.copies_before_step.clear()
+        self.histories.forget()
         self.gradient_sample = self.idle_parameter = None
 
     # ---------------------------------------------------------------- gradients

@@ -87,18 +87,18 @@ class OptimizerSearch:
         return step
 
     def _note_update_by_hand(self) -> None:
-        """Compare a parameter that gets gradients with what it was at an earlier backward."""
+        """Compare a trainable parameter with what it was at an earlier backward."""
         if self._sample is not None:
             parameter = readable_tensor(self._sample[0]())
             if parameter is not None:
                 moved = measurements.count_moved([(parameter, self._sample[1])])
                 self.seen.updated_by_hand.append(self.recorder.reads.number(moved))
             return
-        with_gradient = [one for one in self._parameters_of_models() if one.grad is not None]
-        largest = max(with_gradient, key=Tensor.numel, default=None)
-        copies = [] if largest is None else measurements.copy_parameters([largest], every_element=False)
+        largest = max(self._trainable_parameters(), key=Tensor.numel, default=None)
+        copies = [] if largest is None else measurements.copy_samples([largest])
         if largest is not None and copies:
             self._sample = weakref.ref(largest), copies[0][1]
 
-    def _parameters_of_models(self) -> Iterator[nn.Parameter]:
-        return (one for module in list(self.seen.models) for one in module.parameters() if one.numel())
+    def _trainable_parameters(self) -> Iterator[nn.Parameter]:
+        modules = list(self.seen.models)
+        return (one for module in modules for one in module.parameters() if one.requires_grad and one.numel())

@@ -106,8 +106,6 @@ class Recorder:
             watched = self.observation.optimizers.get(event.optimizer)
             if isinstance(event, Step) and watched is not None:
                 size = value_of(event.gradient_size)
-                if event.tensors_moved is not None:
-                    watched.compare_every_element = event.tensors_moved.value == 0
                 if size is not None:
                     watched.measure_exactly = not 0 < size < math.inf
             self.receive(event)

@@ -10,8 +10,8 @@ from torch.optim import Optimizer, lr_scheduler
 from covlab.watch.seen import measurements
 from covlab.watch.seen.events import ScheduleCall, Step
 from covlab.watch.seen.isolation import hidden_from_warnings, skipped_by_compiler
-from covlab.watch.seen.location import CodeLocation, called_from, caller_location
-from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
+from covlab.watch.seen.location import CodeLocation, called_from, caller_location, steps_on_stack
+from covlab.watch.seen.optimizer import LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Recorder
 
 ATTEMPTS_THAT_DESCRIBE_PARAMETERS = (2, 10, 30, 100, 300, 1000, 3000, 10_000)
@@ -31,12 +31,12 @@ class StepObserver:
     def before_step(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
         if not self.recorder.is_watching():
             return None
-        if self.recorder.steps_running:
+        if self.recorder.steps_running and steps_on_stack() > 1:  # it may also have ended by an exception
             within = self.seen.find(optimizer)
             if within is not None:
                 within.steps_within_another = True
             return None
-        self.recorder.steps_running += 1
+        self.recorder.steps_running = 1
         return self.recorder.guard("step", self._before, optimizer, *arguments)
 
     @skipped_by_compiler
@@ -106,6 +106,7 @@ class StepObserver:
             step.unremoved_loss_scale = step.backwards[-1].loss_scale
         self._note_changed_gradients(watched, step)
         step.measured = not self.seen.light or watched.attempts % LIGHT_MEASURES_ONE_IN == 1
+        watched.look_at_tensors(self.recorder.reads)
         if step.measured:
             self._measure(watched, step)
         watched.end_cut_search()
@@ -132,7 +133,8 @@ class StepObserver:
         watched.gradient_sample = None
         left = watched.first_gradient_after_backward
         step.gradients_assigned = left is not None and watched.first_gradient() not in (None, left)
-        step.has_gradient_hooks = any(parameter._backward_hooks for parameter in watched.parameters())
+        watched.has_hooks = any(parameter._backward_hooks for parameter in watched.parameters())
+        step.has_gradient_hooks = watched.has_hooks
 
     def _measure(self, watched: WatchedOptimizer, step: Step) -> None:
         reads = self.recorder.reads
@@ -144,10 +146,7 @@ class StepObserver:
         ):
             zeros, subnormal = measurements.float16_underflow(watched.gradients())
             step.zero_fraction, step.subnormal_fraction = reads.number(zeros), reads.number(subnormal)
-        step.compared_every_element = watched.attempts <= CLOSELY_WATCHED_STEPS or watched.compare_every_element
-        watched.copies_before_step = measurements.copy_parameters(
-            watched.parameters_with_gradient(), step.compared_every_element
-        )
+        watched.copies_before_step = measurements.copy_samples(watched.parameters_with_gradient())
 
     # ---------------------------------------------------------------- after
 
