@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-import torch
 from torch import Tensor, nn
 
 from covlab.watch.blind_spots import blind_spot
