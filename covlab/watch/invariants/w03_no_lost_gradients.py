@@ -121,14 +121,10 @@ class NoLostGradients(Invariant):
         times, steps = lost.at.count, self.steps[optimizer]
         empty_steps = self.empty_steps[lost.at.location]
         # one phase of the run, as where Fisher information is measured after a task
-        is_phase = self._only_measures(optimizer, lost) and times >= 8 * len(lost.moments)
+        only_measures = self._only_measures(optimizer, lost)
+        is_phase = only_measures and times >= 8 * len(lost.moments)
         # always the same number of steps apart, as the ends of epochs are
-        left_over = (
-            not self._only_measures(optimizer, lost)
-            and times > 1
-            and len(lost.distances) == 1
-            and min(lost.distances) > 1
-        )
+        left_over = not only_measures and times > 1 and len(lost.distances) == 1 and min(lost.distances) > 1
         repeated = times >= 3 and times >= 0.2 * steps
         if empty_steps > 0.5 * times:
             says = f"{counted(empty_steps, 'step')} found no gradient, because it was cleared after backward()"

@@ -139,8 +139,10 @@ class ParametersMove(Invariant):
             and one.nonzero_gradients > 1
             and one.first_zero is None
             and rates.nonzero[one.group] >= self.steps_for_fault
+            # rounding makes a small gradient where there is none, as of a bias before a normalization
+            and one.gradient_share > (3e-2 if one.dtype in HALF else 1e-5)
         ]
-        if len(still) == len(histories) > 0:
+        if still and all(one.steps_still >= self.steps_for_fault for one in histories):
             yield self._found_still(watched, rates, still, "fault")
             return
         half, single = [one for one in still if one.dtype in HALF], [one for one in still if one.dtype not in HALF]

@@ -31,6 +31,7 @@ class TensorHistory:
     is_matrix: bool
     moved: bool = False
     still_before: int = 0  #: the last look, if it has not changed by then
+    gradient_share: float = 0.0  #: its largest gradient's element, divided by that of all tensors, in the first looks
     nonzero_gradients: int = 0  #: looks at a gradient that was not zero
     first_zero: int | None = None
     last_zero: int | None = None  #: the last look, if every gradient so far was zero in all its elements
@@ -73,13 +74,18 @@ class TensorHistories(dict[int, TensorHistory]):
         looked = [(history, flags) for history, flags in looked if flags]
         if not looked:
             return
+        is_complete = not self.was_read
         device = looked[0][1][0].device
         together = torch.stack([flag.to(device, torch.int64) for _, flags in looked for flag in flags])
 
         def receive(values: list[int]) -> None:
             self.was_read = True
             for index, (history, _) in enumerate(looked):
-                _learn(history, attempt, attempt - is_last, *values[3 * index : 3 * index + 3])
+                changed, has_gradient, has_values, share = values[4 * index : 4 * index + 4]
+                if is_complete:
+                    largest = max(values[3::4])
+                    history.gradient_share = max(history.gradient_share, share / max(largest, 1))
+                _learn(history, attempt, attempt - is_last, changed, has_gradient, has_values)
 
         reads.vector(together, receive)
 
@@ -130,16 +136,22 @@ def _flags(history: TensorHistory, parameter: Tensor) -> list[Tensor]:
         has_gradient = (measurements.sample_elements(gradient) if large else gradient).any()
         if large:
             has_gradient = torch.where(has_gradient, 1, 3)
-    return [
-        changed,
-        has_gradient,
-        (measurements.sample_elements(values) if values.numel() > WHOLE_COPY else values).any(),
-    ]
+    some = measurements.sample_elements(values) if values.numel() > WHOLE_COPY else values
+    return [changed, has_gradient, some.any(), _size(gradient)]
+
+
+def _size(gradient: Tensor | None) -> Tensor:
+    """Return the largest element of (a sample of) a gradient, as a whole number of 1e-12; 0 if it cannot be read."""
+    if gradient is None or gradient.is_sparse or gradient.is_complex() or not gradient.numel():
+        return torch.zeros(())
+    values = measurements.sample_elements(gradient) if gradient.numel() > WHOLE_GRADIENT else gradient
+    return (values.detach().abs().amax().double() * 1e12).nan_to_num(0.0, 0.0, 0.0).clamp(max=1e18)
 
 
 def _learn(
     history: TensorHistory, attempt: int, gradient_of: int, changed: int, has_gradient: int, has_values: int
 ) -> None:
+    """Add a look before step ``attempt``, at the gradient of step ``gradient_of``."""
     history.all_zero = not has_values
     if changed:
         history.moved = True
