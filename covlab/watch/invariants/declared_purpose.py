@@ -15,7 +15,8 @@ from typing import Literal
 from covlab.watch.seen.location import CodeLocation, is_users
 
 VALIDATION = re.compile(r"val(?!ue|s$|l)|va$|vl$|test|te$|dev($|set|loader|data)|held|holdout|unseen")
-TRAINING = re.compile(r"tr$|train|overfit|fit$")
+TRAINING = re.compile(r"tr$|train|overfit|fit(s|ted)?$|memori")
+KINDS = {"validation": VALIDATION, "training": TRAINING, "evaluation": re.compile(r"eval$")}
 COMPREHENSIONS = ("<genexpr>", "<listcomp>", "<setcomp>", "<dictcomp>")  # the next frame is at the same statement
 
 Path = tuple[CodeLocation, ...]
@@ -52,7 +53,7 @@ def declared_purpose(path: Path, training: Iterable[Path]) -> Purpose:
         if chain and not _covers_any(chain[0], training_lines):
             named |= _kinds([line.function])
         used.append(_kinds(_words_used(chain, training_lines)))
-        named |= _kinds(_words_of_results(chain, training_lines))
+        named |= _kinds(_words_of_results(chain, training_lines, line.file))
     if {"validation"} in used and {"training"} not in used:
         return "validation"
     return "training" if named.union(*used) == {"training"} and "training" in named else "unknown"
@@ -60,8 +61,7 @@ def declared_purpose(path: Path, training: Iterable[Path]) -> Purpose:
 
 def _kinds(words: Iterable[str]) -> set[str]:
     parts = {part.lower() for word in words for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", word)}
-    kinds = {"validation"} if any(map(VALIDATION.match, parts)) else set()
-    return kinds | ({"training"} if any(map(TRAINING.match, parts)) else set())
+    return {kind for kind, pattern in KINDS.items() if any(map(pattern.match, parts))}
 
 
 @lru_cache(maxsize=64)
@@ -79,9 +79,9 @@ def _chain(line: CodeLocation) -> list[ast.AST]:
     while node is not None:
         chain = [] if isinstance(node, _Function) else chain
         chain.append(node)
-        node = next((one for one in ast.iter_child_nodes(node) if _covers(one, line.line)), None)
-        if isinstance(node, ast.expr) and not isinstance(node, ast.Lambda):
-            break
+        inner = [one for one in ast.iter_child_nodes(node) if _covers(one, line.line)]
+        statements = [one for one in inner if not isinstance(one, ast.expr) or isinstance(one, ast.Lambda)]
+        node = statements[-1] if statements else None
     return chain
 
 
@@ -106,14 +106,16 @@ def _words_used(chain: list[ast.AST], training: set[int]) -> Iterator[str]:
             yield from _all_words(node)
 
 
-def _words_of_results(chain: list[ast.AST], training: set[int]) -> Iterator[str]:
+def _words_of_results(chain: list[ast.AST], training: set[int], file: str) -> Iterator[str]:
     """Yield what the statements around the evaluation assign, print and call, as far as they do not train."""
     for node, inner in pairwise(chain):
         if _covers_any(inner, training):
             continue
         for block in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
             if isinstance(block, list) and inner in block:
-                yield from _results(_beside(block, inner, training))
+                beside = list(_beside(block, inner, training))
+                yield from _results(beside)
+                yield from _comments(beside, file)
 
 
 def _beside(block: list[ast.stmt], inner: ast.AST, training: set[int]) -> Iterator[ast.stmt]:
@@ -138,11 +140,18 @@ def _results(statements: Iterable[ast.stmt]) -> Iterator[str]:
             yield node.func.id
 
 
+def _comments(statements: list[ast.stmt], file: str) -> Iterator[str]:
+    """Yield the comments in and above the statements."""
+    for statement in statements:
+        for number in range(statement.lineno - 1, (statement.end_lineno or statement.lineno) + 1):
+            yield linecache.getline(file, number).partition("#")[2]
+
+
 def _all_words(node: ast.AST) -> Iterator[str]:
     for one in ast.walk(node):
         if isinstance(one, ast.Name):
             yield one.id
-        elif isinstance(one, ast.Attribute):
+        elif isinstance(one, ast.Attribute) and one.attr != "eval":
             yield one.attr
         elif isinstance(one, ast.Constant) and isinstance(one.value, str):
             yield one.value
