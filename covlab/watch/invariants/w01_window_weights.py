@@ -12,6 +12,7 @@ from statistics import median_high
 from covlab.watch.finding import Verdict, counted
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences, gradient_factor, recent_values
+from covlab.watch.invariants.framework_advice import Action, framework_advice
 from covlab.watch.seen.events import Backward, Forward, Step
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.losses import MicroBatchWeight, is_close, micro_batch_weight
@@ -84,15 +85,16 @@ class Reading:
     verdict: Verdict
     number: float
     says: str
-    fix: str
+    fix: str  #: {0} is the number of micro-batches per window
     windows: list[Window]
 
 
 NO_FINDING = Reading("note", 1, "", "", [])
 
-FIX_DIVIDE = "divide the loss by the number of micro-batches in its window: (loss / {}).backward()"
+FIX_DIVIDE = "divide the loss by the number of micro-batches in its window: (loss / {0}).backward()"
 FIX_ONCE = "do not multiply the loss by {0}, and divide it by {0}: (loss / {0}).backward()"
 FIX_LENGTH = "divide by the number of micro-batches that the window really has"
+ACTIONS: dict[str, Action] = {FIX_DIVIDE: "divide", FIX_ONCE: "divide", FIX_LENGTH: "length"}
 
 
 def correct(line: LineOfBackward) -> Reading | None:
@@ -155,7 +157,7 @@ def missing_division_beside_other_lines(line: LineOfBackward) -> Reading | None:
         f"{line.typical_sum:.2f} = your {line.length} backwards per window at this line, besides those at other lines: "
         "if this is gradient accumulation, the division by their number is missing"
     )
-    return Reading("warning", line.typical_sum, says, FIX_DIVIDE.format(line.length), line.several_wrong)
+    return Reading("warning", line.typical_sum, says, FIX_DIVIDE, line.several_wrong)
 
 
 def missing_divisions(line: LineOfBackward) -> Reading | None:
@@ -167,7 +169,7 @@ def missing_divisions(line: LineOfBackward) -> Reading | None:
         f"{line.typical_sum:.2f} = {n} × {n}: each of your {n} micro-batches counts {n} times. The division by the "
         "accumulation count is missing, and so is the one for a multiplication by it"
     )
-    return Reading("fault", line.typical_sum, says, FIX_ONCE.format(n), line.several_wrong)
+    return Reading("fault", line.typical_sum, says, FIX_ONCE, line.several_wrong)
 
 
 def missing_division(line: LineOfBackward) -> Reading | None:
@@ -175,7 +177,7 @@ def missing_division(line: LineOfBackward) -> Reading | None:
         return None
     n = line.length
     says = f"{line.typical_sum:.2f} = your {n} micro-batches: the division by the accumulation count is missing"
-    return Reading("fault", line.typical_sum, says, FIX_DIVIDE.format(n), line.several_wrong)
+    return Reading("fault", line.typical_sum, says, FIX_DIVIDE, line.several_wrong)
 
 
 def some_losses_divided(line: LineOfBackward) -> Reading | None:
@@ -272,7 +274,9 @@ class WindowWeights(Invariant):
             if reading is not NO_FINDING:
                 shown = reading.windows
                 at = Occurrences(location, len(shown), shown[0].step, shown[-1].step)
-                yield self.found(at, reading.verdict, reading.says, reading.fix, number=reading.number)
+                action = ACTIONS.get(reading.fix)
+                fix = (action and framework_advice(location, action)) or reading.fix
+                yield self.found(at, reading.verdict, reading.says, fix.format(line.length), number=reading.number)
 
     def unchecked(self, seen: Observation) -> str | None:
         if any(len(window.micro_batches) > 1 for windows in self.windows.values() for window in windows):

@@ -31,6 +31,7 @@ class LibraryLine(NamedTuple):
     module: str
     line: int
     file: str
+    called: str = ""  #: module that the user's line called, often another library's
 
     def __str__(self) -> str:
         return f"{self.module}, line {self.line}"
@@ -107,12 +108,14 @@ def _running() -> Iterator[FrameType]:
 def caller_location() -> CodeLocation | None:
     """Return the innermost running line of the user's own code; if there is none, of a library; else None."""
     library: FrameType | None = None
+    called: FrameType | None = None
     for frame in _running():
         owner = _owner(frame.f_code.co_filename)
         if owner == "user":
-            return _location(*_line(frame), frame.f_code.co_name, None if library is None else _library_line(library))
-        if owner == "library" and library is None:
-            library = frame
+            lines = None if library is None or called is None else _library_line(library, called)
+            return _location(*_line(frame), frame.f_code.co_name, lines)
+        if owner == "library":
+            library, called = library or frame, frame
     return None if library is None else _location(*_line(library), library.f_code.co_name)
 
 
@@ -120,9 +123,14 @@ def _line(frame: FrameType) -> tuple[str, int]:
     return frame.f_code.co_filename, frame.f_lineno or 0  # None: the line of an instruction that no source has
 
 
-def _library_line(frame: FrameType) -> LibraryLine:
+def _library_line(frame: FrameType, called: FrameType) -> LibraryLine:
+    """Return the line of the innermost ``frame``; ``called`` is the outermost one of the library."""
     file, line = _line(frame)
-    return LibraryLine(frame.f_globals.get("__name__", Path(file).stem), line, file)
+    return LibraryLine(_module(frame), line, file, _module(called))
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", Path(frame.f_code.co_filename).stem))
 
 
 def steps_on_stack() -> int:
