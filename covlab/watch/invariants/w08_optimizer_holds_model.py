@@ -53,7 +53,7 @@ class OptimizerHoldsModel(Invariant):
     def _unregistered(self, optimizers: list[WatchedOptimizer]) -> Findings:
         held = self.seen.ever_held()
         found = [
-            one for key, one in self.seen.unregistered.items() if key not in held and not one.changed and one.looks > 1
+            one for key, one in self.seen.unregistered.items() if key not in held and not one.changed and one.times > 1
         ]
         trained = [one.name for one in found if not one.is_evaluated]
         fixed = [one.name for one in found if one.is_evaluated]

@@ -51,7 +51,7 @@ class UnregisteredParameter:
     reference: "weakref.ref[Tensor]"
     name: str  #: of its module's class and of itself, and its shape
     state: ParameterState  #: when it was first seen
-    looks: int = 0  #: how often it was seen
+    times: int = 0  #: how often it was seen
     is_evaluated: bool = False  #: its module is in evaluation mode, as a fixed network within the loss is
     changed: bool = False  #: the loop changes it by itself
 
@@ -178,7 +178,7 @@ class Observation:
             seen, state = self.unregistered.get(id(leaf)), ParameterState.of(leaf)
             if seen is None or seen.reference() is not leaf:
                 seen = self.unregistered[id(leaf)] = UnregisteredParameter(weakref.ref(leaf), name, state)
-            seen.looks += 1
+            seen.times += 1
             seen.is_evaluated |= not training
             seen.changed |= seen.state != state
 

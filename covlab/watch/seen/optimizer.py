@@ -158,7 +158,7 @@ class WatchedOptimizer:
         """Look at every tensor before the step that has begun, or after the last one."""
         groups = [list(group["params"]) for group in getattr(self.ref(), "param_groups", ())] or [self.parameters()]
         self.histories.renew_copies(self.attempts)
-        self.histories.look(groups, self.attempts + is_last, reads, is_last)
+        self.histories.inspect(groups, self.attempts + is_last, reads, is_last)
 
     def parameter_versions(self) -> int:
         return sum(parameter._version for parameter in self.parameters())

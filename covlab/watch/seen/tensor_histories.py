@@ -57,7 +57,7 @@ class TensorHistories(dict[int, TensorHistory]):
         self.was_read = False  # some looks have been read, so it is known which tensors are worth another one
 
     @torch.no_grad()
-    def look(self, groups: list[list[Tensor]], attempt: int, reads: DeferredReads, is_last: bool = False) -> None:
+    def inspect(self, groups: list[list[Tensor]], attempt: int, reads: DeferredReads, is_last: bool = False) -> None:
         """Look at the tensors before step ``attempt``, if it is time to."""
         if not (is_last or attempt in FIRST_LOOKS or (self.was_read and attempt % 4 == 0)):
             return
