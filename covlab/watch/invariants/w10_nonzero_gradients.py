@@ -35,7 +35,8 @@ class NonzeroGradients(Invariant):
         yield from self._every_gradient()
         for watched in self.seen.optimizers.values():
             zero = [one for one in watched.histories.values() if one.steps_with_zero_gradient >= self.steps_for_fault]
-            if zero and len(zero) < len(watched.histories):
+            # the gradient of a bias may cancel out, as in the critic of a GAN
+            if any(one.is_matrix for one in zero) and len(zero) < len(watched.histories):
                 yield from self._some_gradients(watched, zero)
 
     def _some_gradients(self, watched: WatchedOptimizer, zero: list[TensorHistory]) -> Findings:
