@@ -177,6 +177,24 @@ def test_a_ledger_that_is_not_windows_1_to_n_is_refused(
     assert ledger.read_bytes() == before
 
 
+@pytest.mark.parametrize("hurt", ["value", "name", "added", "end"])
+def test_a_ledger_with_another_row_than_the_run_wrote_is_refused(tmp_path: Path, hurt: str) -> None:
+    trainer(tmp_path).fit()
+    ledger = tmp_path / "ledger.jsonl"
+    rows = [json.loads(line) for line in ledger.read_text().splitlines()]
+    if hurt == "value":
+        rows[1]["loss"] += 1
+    elif hurt == "name":
+        rows[1]["lass"] = rows[1].pop("loss")
+    elif hurt == "added":
+        rows[1]["more"] = 0
+    ledger.write_text("\n".join(map(json.dumps, rows)) + ("" if hurt == "end" else "\n"))
+    before = ledger.read_bytes()
+    with pytest.raises(CheckpointError, match=r"ledger\.jsonl: its first \d+ rows were edited or damaged"):
+        trainer(tmp_path).resume()
+    assert ledger.read_bytes() == before
+
+
 @pytest.mark.parametrize("change", [{"format": 0}, {"format": None}, {"scaler": None}], ids=str)
 def test_a_checkpoint_of_another_release_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     trainer(tmp_path).fit()

@@ -292,6 +292,7 @@ def capture(trainer: "Trainer") -> dict[str, Any]:
         "counters": trainer.counters,
         "position": {name: getattr(trainer, name) for name in ("epoch", "window_of_epoch", "window", "best", "streak")},
         "history": trainer.history,
+        "ledger": trainer.ledger.checksum,
         "random": torch.get_rng_state(),
         "random_device": torch.cuda.get_rng_state(trainer.device) if trainer.device.type == "cuda" else None,
     }
@@ -316,7 +317,7 @@ def restore(trainer: "Trainer", state: dict[str, Any]) -> None:
     if state["random_device"] is not None:
         torch.cuda.set_rng_state(state["random_device"], trainer.device)
     trainer.copy_parameters()
-    trainer.ledger.cut_back_to(trainer.window)
+    trainer.ledger.cut_back_to(trainer.window, state.get("ledger"))  # older checkpoints know none
 
 
 def describe_run(

@@ -1,5 +1,6 @@
 """The log of a run: one row per window, which stays on the device until a flush brings many to the host at once."""
 
+import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,7 @@ class Ledger:
         self.path, self.writes = path, writes
         self.rows: list[dict[str, float]] = []
         self._pending: list[tuple[dict[str, float], list[str], Tensor]] = []
+        self._sum = hashlib.sha256()
 
     def append(self, host: dict[str, float], device: dict[str, Tensor]) -> None:
         """Add a row: numbers known on the host, and scalar tensors on the device (kept in single precision)."""
@@ -48,21 +50,29 @@ class Ledger:
         fresh = [host | {name: next(values) for name in names} for host, names, _ in self._pending]
         self._pending.clear()
         self.rows += fresh
+        lines = [json.dumps(row) + "\n" for row in fresh]
+        self._sum.update("".join(lines).encode())
         if self.path is not None and self.writes:
             with self.path.open("a") as file:
-                file.writelines(json.dumps(row) + "\n" for row in fresh)
+                file.writelines(lines)
         return fresh
+
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 of all flushed rows, as they stand in the file."""
+        return self._sum.hexdigest()
 
     def sync(self) -> None:
         """Wait until the flushed rows are on the disk."""
         if self.path is not None and self.writes and self.path.exists():
             sync(self.path)
 
-    def cut_back_to(self, windows: int) -> None:
+    def cut_back_to(self, windows: int, checksum: str | None = None) -> None:
         """Keep the file's first ``windows`` rows. Remove every later row from file and memory.
 
         Raises:
-            CheckpointError: there is no file, or it does not begin with the rows of windows 1, 2, … in order.
+            CheckpointError: there is no file, it does not begin with the rows of windows 1, 2, … in order, or these
+                rows do not have this ``checksum`` (None: not known).
         """
         if self.path is None or not self.path.exists():
             raise CheckpointError(f"{self.path}: no such ledger; the checkpoint needs its first {windows} rows")
@@ -80,7 +90,13 @@ class Ledger:
             self.rows.append(row)
         if len(kept) < windows:
             raise CheckpointError(f"{self.path}: the checkpoint needs {windows} rows, and it holds {len(kept)}")
+        found = hashlib.sha256(b"".join(kept).replace(b"\r\n", b"\n"))
+        if checksum not in (None, found.hexdigest()):
+            raise CheckpointError(
+                f"{self.path}: its first {windows} rows were edited or damaged, they are not those that the run wrote"
+            )
         self._pending.clear()
+        self._sum = found
         if self.writes and len(lines) > windows:
             write_atomically(self.path, lambda path: path.write_bytes(b"".join(kept)))
 
