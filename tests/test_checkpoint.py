@@ -473,7 +473,7 @@ def test_a_preempted_run_saves_and_says_how_to_continue(
     process = held_after_its_first_window(folder)
     process.send_signal(number)
     output, _ = process.communicate("\n")
-    assert process.returncode == 0 and "Interrupted after window 1 of 30" in output
+    assert process.returncode == 130 and "Interrupted after window 1 of 30" in output
     assert f"covlab train --resume {folder}" in output
     assert read_checkpoint(folder / "last.pt")["position"]["window"] == 1
     covlab("train", "--resume", folder)

@@ -50,6 +50,10 @@ if TYPE_CHECKING:
     from covlab.training.study import Tuned
 
 
+INTERRUPTED = 130
+"""Exit status of a run that ended early, as shells have it after Ctrl-C, so that a script does not take it for done."""
+
+
 def _weights(context: click.Context, parameter: click.Parameter, settings: tuple[str, ...]) -> dict[str, float]:
     names = LossWeights.names()
     refuse_twice("--weight", (setting.partition("=")[0] for setting in settings))
@@ -129,10 +133,14 @@ def _weights(context: click.Context, parameter: click.Parameter, settings: tuple
 @click.option("--debug", is_flag=True, help="Also log whether the first loss is finite, and gradient norms per epoch.")
 @refusals(ValueError, FileExistsError, CheckpointError, NonFiniteLoss)
 def train(**given: Any) -> None:
-    """Train a network; config, ledger, checkpoints and figures go to a folder."""
+    """Train a network; config, ledger, checkpoints and figures go to a folder.
+
+    The exit status is 130 if Ctrl-C or SIGTERM ended the run early; it can be resumed.
+    """
     _check_combinations()
     resume: Path | None = given["resume"]
     folder: Path | None = resume or given["folder"]
+    interrupted = False
     try:
         device = device_of_rank(given["device"])
         with joined(device) as ranks:
@@ -167,6 +175,7 @@ def train(**given: Any) -> None:
                     say(f"stopped: no better validation for {trainer.recipe.patience} epochs")
                 else:
                     say(f"to continue: {_command(folder, ranks.size)}")
+                    interrupted = True
     except RankLost as error:
         again = "" if folder is None else f"; to resume the run: {_command(folder, ranks.size)}"
         raise click.ClickException(f"{error}{again}") from error
@@ -181,6 +190,8 @@ def train(**given: Any) -> None:
         if folder is not None and (folder / "config.json").exists():
             again = f"; to resume from the last checkpoint: {_command(folder, ranks.size)}"
         raise click.ClickException(f"{error.strerror}: {error.filename or folder}{again}") from error
+    if interrupted:
+        click.get_current_context().exit(INTERRUPTED)
 
 
 def _check_combinations() -> None:
