@@ -164,7 +164,7 @@ runs = {
     "right codes": (memorizing(lambda batch: batch), held_out),
     "swapped codes": (memorizing(swapped), swapped(held_out)),
 }
-train_together(run for run, others in runs.values())
+train_together(*(run for run, others in runs.values()))
 scores = {}
 for name, (run, others) in runs.items():
     memorized, held = run.history[-1]["validation"], score(run, others)

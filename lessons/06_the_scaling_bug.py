@@ -138,7 +138,7 @@ runs = {
     title: {"right": trainer(False, **recipe), "with the bug": trainer(True, **recipe)}
     for title, recipe in recipes.items()
 }
-train_together(run for both in runs.values() for run in both.values())
+train_together(*(run for both in runs.values() for run in both.values()))
 for title, both in runs.items():
     print(f"{title:18}", *(f"  {label}: NMSE {run.history[-1]['validation']:.4f}" for label, run in both.items()))
 

@@ -104,7 +104,7 @@ memorizers = {
     "right answers": memorizing(BackProjectionNet, scenes),
     "wrong answers": memorizing(BackProjectionNet, mismatched),
 }
-train_together(memorizers.values())
+train_together(*memorizers.values())
 memory = {name: memorized_and_unseen(run) for name, run in memorizers.items()}
 plots.table(
     ["30 epochs on 512 scenes with", "NMSE on the same scenes", "NMSE on 512 scenes never seen"],
@@ -173,7 +173,7 @@ runs = {
     "convolutions, one fixed set of codes": trainer(SnapshotConvNet, replace(scenario, codebook="fixed"), windows=400),
     "product and square, fresh codes": trainer(BackProjectionNet, scenario),
 }
-train_together(runs.values())
+train_together(*runs.values())
 constant = MeanCovariance(scenario)(unseen, simulator.G).nmse(unseen).mean().item()
 
 # %%

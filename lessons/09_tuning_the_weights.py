@@ -78,7 +78,7 @@ predict(
 # %%
 contrasts = (0.001, 0.1, 1.0)
 runs = {contrast: trainer(LossWeights(lam_peak_contrast=contrast)) for contrast in contrasts}
-train_together(runs.values())
+train_together(*runs.values())
 logged = {contrast: run.history[-1]["train"] for contrast, run in runs.items()}
 errors = {contrast: run.history[-1]["validation"] for contrast, run in runs.items()}
 plots.table(
@@ -250,7 +250,7 @@ if any(reset.loss.active[name] == found.values()[f"lam_{name}"] for name in term
 # %%
 def judged(weights, learning_rate):
     pair = [trainer(weights, learning_rate, seed=seed + more) for more in (0, 1)]
-    train_together(pair)
+    train_together(*pair)
     return [run.history[-1]["validation"] for run in pair]
 
 

@@ -251,7 +251,7 @@ def test_a_run_that_fails_to_begin_leaves_the_last_results(tmp_path: Path) -> No
     write_lesson(tmp_path, "01_toy", TITLE)
     assert CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)]).exit_code == 0
     before = {path: path.read_bytes() for path in (tmp_path / "build/course").rglob("*") if path.is_file()}
-    assert CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path), "-p", "sead", "1"]).exit_code == 1
+    assert CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path), "-p", "sead", "1"]).exit_code == 2
     assert {path: path.read_bytes() for path in (tmp_path / "build/course").rglob("*") if path.is_file()} == before
 
 

@@ -40,7 +40,7 @@ def test_each_run_ends_as_it_does_alone() -> None:
     alone, together, bar = some_runs(), some_runs(), Counted()
     for run in alone:
         run.fit()
-    train_together(together, bar)
+    train_together(*together, progress=bar)
     for one, other in zip(alone, together, strict=True):
         assert torch.equal(one.vector, other.vector)
         assert one.history == other.history
@@ -50,15 +50,15 @@ def test_each_run_ends_as_it_does_alone() -> None:
 
 def test_no_runs_and_finished_runs_are_done() -> None:
     run = small_run(windows=2).fit()
-    train_together([])
-    train_together([run])
+    train_together()
+    train_together(run)
     assert run.window == 2
 
 
 def test_the_error_of_a_run_stops_the_others() -> None:
     runs = [small_run(windows=5000), small_run(windows=40, learning_rate=1e30, nonfinite_limit=2, clip=None)]
     with pytest.raises(NonFiniteLoss):
-        train_together(runs)
+        train_together(*runs)
     assert runs[0].window < 5000
 
 
@@ -73,16 +73,16 @@ def test_an_interrupted_training_goes_on_to_the_same_end() -> None:
         time.sleep(0.1)
 
     together.train_window = interrupted  # type: ignore[method-assign]
-    train_together([together], bar)
+    train_together(together, progress=bar)
     assert 10 <= together.window < 60
     assert "Interrupted" in bar.said[0]
     together.train_window = train_window  # type: ignore[method-assign]
-    train_together([together])
+    train_together(together)
     assert torch.equal(alone.vector, together.vector)
 
 
 def test_a_run_given_twice_is_refused() -> None:
     run = small_run(windows=2)
     with pytest.raises(ValueError, match="runs"):
-        train_together([run, run])
+        train_together(run, run)
     assert run.window == 0

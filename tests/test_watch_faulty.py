@@ -24,6 +24,7 @@ IN_OUR_TRAINER = {
     "last_batch_only": ("W11", "fault"),
     "gate_wants_every_group": ("W02", "fault"),
     "warmup_from_zero": ("W04", "note"),
+    "schedule_per_micro_batch": ("W04", "fault"),
     "schedule_on_skipped_step": ("W05", "warning"),
     "sanitize_before_unscale": ("W15", "fault"),
     "sanitize_after_unscale": ("W15", "fault"),

@@ -373,7 +373,7 @@ REFUSED = {
     "a part of an option": (["--step", "3", "SCRIPT"], "--step"),
     "no file": (["nowhere.py"], "no such file: nowhere.py"),
     "no folder for a report": (["--json", "FOLDER/nowhere/report", "SCRIPT"], "no such folder: FOLDER/nowhere"),
-    "a folder as a report": (["--junit", "FOLDER", "SCRIPT"], "FOLDER cannot be written"),
+    "a folder as a report": (["--junit", "FOLDER", "SCRIPT"], "must be a file that can be written, got FOLDER"),
     "the script as a report": (["--json", "SCRIPT", "SCRIPT"], "would overwrite the script"),
     "one file for two reports": (["--json", "FOLDER/a", "--ledger", "FOLDER/a", "SCRIPT"], "name the same file"),
     "a folder without a main file": (["FOLDER"], "is a folder without a file __main__.py"),

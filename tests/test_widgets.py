@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from covlab.widgets import (
     SceneExplorer,
     dashboard,
 )
-from covlab.widgets.background import KEPT, Background, TrainingExplorer
+from covlab.widgets.background import KEPT, Background, TrainingExplorer, Work
 from covlab.widgets.controls import ChoiceControl, NumberControl, decades
 from covlab.widgets.loss_scale import scaled
 
@@ -263,7 +263,7 @@ def test_a_state_is_taken_as_a_whole_or_refused_in_a_line_that_names_the_control
 
 
 def in_loop(
-    work: Iterator[float], stop_after: threading.Event | None = None
+    work: Work, stop_after: threading.Event | None = None
 ) -> tuple[list[threading.Thread], list[Exception], Background]:
     """Run ``work`` in the background of an event loop; return (threads that refreshed, errors, the background)."""
     refreshed: list[threading.Thread] = []
@@ -286,7 +286,7 @@ def in_loop(
 def test_results_come_to_the_front_in_the_kernels_own_thread() -> None:
     workers = []
 
-    def work() -> Iterator[float]:
+    def work() -> Work:
         for step in range(5):
             workers.append(threading.current_thread())
             yield step / 5
@@ -299,7 +299,7 @@ def test_results_come_to_the_front_in_the_kernels_own_thread() -> None:
 def test_stop_ends_the_work() -> None:
     begun, done = threading.Event(), threading.Event()
 
-    def work() -> Iterator[float]:
+    def work() -> Work:
         try:
             while True:
                 begun.set()
@@ -314,7 +314,7 @@ def test_stop_ends_the_work() -> None:
 def test_new_work_waits_for_the_work_it_replaces() -> None:
     at_work, most = [], []
 
-    def work() -> Iterator[float]:
+    def work() -> Work:
         for _ in range(3):
             at_work.append(1)
             most.append(len(at_work))
@@ -335,7 +335,7 @@ def test_new_work_waits_for_the_work_it_replaces() -> None:
 
 
 def test_an_error_in_the_background_comes_to_the_front() -> None:
-    def work() -> Iterator[float]:
+    def work() -> Work:
         yield 0.1
         raise KeyError("in the thread")
 

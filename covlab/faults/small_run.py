@@ -1,6 +1,6 @@
 """Small runs that show a fault: `student` size, trained within seconds."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Annotated, Any
 
 import torch
@@ -94,7 +94,7 @@ def exhibit(name: FaultName, seed: Seed = 0, without: bool = False, **setting: A
 
 
 @checked
-def in_turn(*runs: Trainer) -> Iterator[float]:
+def in_turn(*runs: Trainer) -> Generator[float, None, None]:
     """Train ``runs`` window by window in turn, so that their curves grow together; yield the smallest share done.
 
     If a run is stopped because of its losses, its last epoch is validated and the others continue. It is not trained

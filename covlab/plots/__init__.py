@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -42,6 +43,7 @@ def show(figure: Figure, alt: Text, *, width: Width = None) -> None:
         ValueError: ``alt`` is empty.
     """
     _display(image(figure, alt, width=width, bbox_inches="tight"))
+    plt.close(figure)  # or a notebook shows a figure of pyplot a second time
 
 
 @checked

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +32,7 @@ class Ledger:
         self.path, self.writes = path, writes
         self.rows: list[dict[str, float]] = []
         self._pending: list[tuple[dict[str, float], list[str], Tensor]] = []
-        self._sum = hashlib.sha256()
+        self.checksum = ""  #: of all flushed rows, as they stand in the file
 
     def append(self, host: dict[str, float], device: dict[str, Tensor]) -> None:
         """Add a row: numbers known on the host, and scalar tensors on the device (kept in single precision)."""
@@ -51,16 +52,11 @@ class Ledger:
         self._pending.clear()
         self.rows += fresh
         lines = [json.dumps(row) + "\n" for row in fresh]
-        self._sum.update("".join(lines).encode())
+        self.checksum = chained(self.checksum, lines)
         if self.path is not None and self.writes:
             with self.path.open("a") as file:
                 file.writelines(lines)
         return fresh
-
-    @property
-    def checksum(self) -> str:
-        """The SHA-256 of all flushed rows, as they stand in the file."""
-        return self._sum.hexdigest()
 
     def sync(self) -> None:
         """Wait until the flushed rows are on the disk."""
@@ -90,13 +86,13 @@ class Ledger:
             self.rows.append(row)
         if len(kept) < windows:
             raise CheckpointError(f"{self.path}: the checkpoint needs {windows} rows, and it holds {len(kept)}")
-        found = hashlib.sha256(b"".join(kept).replace(b"\r\n", b"\n"))
-        if checksum not in (None, found.hexdigest()):
+        found = chained("", (line.decode().replace("\r\n", "\n") for line in kept))
+        if checksum not in (None, found):
             raise CheckpointError(
                 f"{self.path}: its first {windows} rows were edited or damaged, they are not those that the run wrote"
             )
         self._pending.clear()
-        self._sum = found
+        self.checksum = found
         if self.writes and len(lines) > windows:
             write_atomically(self.path, lambda path: path.write_bytes(b"".join(kept)))
 
@@ -105,6 +101,13 @@ class Ledger:
         self.flush()
         names = dict.fromkeys(name for row in self.rows for name in row)
         return {name: [row.get(name, float("nan")) for row in self.rows] for name in names}
+
+
+def chained(checksum: str, lines: Iterable[str]) -> str:
+    """Return the checksum of a file with this ``checksum`` (empty: an empty file) after ``lines`` are added to it."""
+    for line in lines:
+        checksum = hashlib.sha256(checksum.encode() + line.encode()).hexdigest()
+    return checksum
 
 
 class WindowLosses:

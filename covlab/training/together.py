@@ -1,11 +1,11 @@
 """Train independent runs at the same time."""
 
 import os
-from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing
 from threading import Event
 
+from covlab.arguments import checked
 from covlab.training.progress import Lines, interrupt_as_flag, suited
 from covlab.training.trainer import Trainer
 
@@ -13,7 +13,8 @@ MOST_THREADS = 4
 """More threads would only wait for Python's global lock, which PyTorch releases inside its operations alone."""
 
 
-def train_together(runs: Iterable[Trainer], progress: Lines | None = None) -> None:
+@checked
+def train_together(*runs: Trainer, progress: Lines | None = None) -> None:
     """Train ``runs`` to their ends, each in a thread of its own, as many at a time as there are cores.
 
     Every run gets the result that it has alone. One bar counts the windows of all. An interrupt stops each run after
@@ -28,7 +29,7 @@ def train_together(runs: Iterable[Trainer], progress: Lines | None = None) -> No
         ValueError, NonFiniteLoss, FileExistsError, CheckpointError: as ``Trainer.windows`` does. The other runs stop
             after their current windows.
     """
-    runs, stop = list(runs), Event()
+    stop = Event()
     if len(set(runs)) < len(runs):
         raise ValueError("runs must be different trainers, got one of them twice")
     progress = progress or suited()

@@ -80,7 +80,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if chosen.module is None and not Path(chosen.script).exists():
         parser.error(f"no such file: {chosen.script}")
     if chosen.module is None and Path(chosen.script).is_dir() and not Path(chosen.script, "__main__.py").is_file():
-        parser.error(f"{chosen.script} is a folder without a file __main__.py")
+        parser.error(f"the script must be a file, or a folder with a file __main__.py, got {chosen.script or None!r}")
     _check_files(parser, chosen)
     return chosen
 
@@ -122,7 +122,7 @@ def _check_files(parser: argparse.ArgumentParser, chosen: argparse.Namespace) ->
             if is_new:
                 path.unlink()
         except OSError as error:
-            parser.error(f"--{option}: {path} cannot be written: {error.strerror}")
+            parser.error(f"--{option} must be a file that can be written, got {path} ({error.strerror})")
 
 
 def rank_of_this_process() -> tuple[int, int]:

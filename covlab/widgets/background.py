@@ -4,7 +4,8 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 
 import ipywidgets
 from matplotlib.figure import Figure
@@ -16,6 +17,9 @@ REFRESH = 0.3
 
 KEPT = 8
 """An explorer keeps the runs of this many settings, the ones shown last, so that an hour of moves fits into memory."""
+
+Work = Generator[float, None, None]
+"""Work in small steps; it yields the share that is done."""
 
 
 class Background:
@@ -50,7 +54,7 @@ class Background:
     def running(self) -> bool:
         return self.ticket is not None
 
-    def start(self, work: Iterator[float]) -> None:
+    def start(self, work: Work) -> None:
         """Stop the current work and start this."""
         self.stop()
         ticket = self.ticket = threading.Event()
@@ -62,7 +66,7 @@ class Background:
         else:
             threading.Thread(target=self._do, args=(work, ticket, post, REFRESH), daemon=True).start()
 
-    def finish(self, work: Iterator[float] | None) -> None:
+    def finish(self, work: Work | None) -> None:
         """Do this work before returning, after the current work, which may be on the same run."""
         with self.lock:
             for _ in work or ():
@@ -74,10 +78,11 @@ class Background:
             self.ticket.set()
             self._report(self.ticket, 1.0, "stopped")
 
-    def _do(self, work: Iterator[float], ticket: threading.Event, post: Callable[..., object], every: float) -> None:
+    def _do(self, work: Work, ticket: threading.Event, post: Callable[..., object], every: float) -> None:
         updated = time.monotonic()
         try:
-            with self.lock:
+            # The work is closed before the lock is released, because a trainer has one open iterator at a time.
+            with self.lock, closing(work):
                 while not ticket.is_set() and (share := next(work, None)) is not None:
                     if time.monotonic() - updated >= every:
                         updated = time.monotonic()
@@ -109,7 +114,7 @@ class TrainingExplorer(Explorer):
         self.background = Background(what, self.guarded(self.paint), self.fail)
         self.extra = [self.background.row]
 
-    def training(self, state: dict) -> Iterator[float] | None:
+    def training(self, state: dict) -> Work | None:
         """Return the training that the picture of a state still needs, as a generator of progress; or None."""
         raise NotImplementedError
 

@@ -1,7 +1,7 @@
 """The loss scale in fp16: its effect on gradients, and how a GradScaler adapts it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -57,7 +57,7 @@ class LossScaleExplorer(TrainingExplorer):
         networks = (small_run(seed=self.seed, windows=1), small_run(seed=self.seed, windows=60).fit())
         return {name: gradients_of(run) for name, run in zip(NETWORKS, networks, strict=True)}
 
-    def training(self, state: dict) -> Iterator[float] | None:
+    def training(self, state: dict) -> Generator[float, None, None] | None:
         run = self._run(state)
         return in_turn(run) if run.window < WINDOWS else None
 

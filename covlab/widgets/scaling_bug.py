@@ -1,7 +1,7 @@
 """A clean and a buggy run from the same seed, side by side."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import lru_cache
 from statistics import median
 
@@ -55,7 +55,7 @@ class ScalingBugExplorer(TrainingExplorer):
             "training",
         )
 
-    def training(self, state: dict) -> Iterator[float] | None:
+    def training(self, state: dict) -> Generator[float, None, None] | None:
         runs = self.pair(state).values()
         done = all(run.stopped or run.window == run.recipe.windows for run in runs)
         return None if done else in_turn(*runs)
