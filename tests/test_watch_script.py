@@ -368,15 +368,15 @@ def test_the_training_is_seen_in_a_thread_and_ends_after_the_steps(
 
 REFUSED = {
     "an unknown option": (["--nothing"], "--nothing"),
-    "no script": ([], "name the script"),
+    "no script": ([], "script to run must be named"),
     "no number": (["--steps", "many", "SCRIPT"], "--steps"),
     "a part of an option": (["--step", "3", "SCRIPT"], "--step"),
-    "no file": (["nowhere.py"], "no such file: nowhere.py"),
+    "no file": (["nowhere.py"], "no such file: 'nowhere.py'"),
     "no folder for a report": (["--json", "FOLDER/nowhere/report", "SCRIPT"], "no such folder: FOLDER/nowhere"),
     "a folder as a report": (["--junit", "FOLDER", "SCRIPT"], "must be a file that can be written, got FOLDER"),
     "the script as a report": (["--json", "SCRIPT", "SCRIPT"], "would overwrite the script"),
     "one file for two reports": (["--json", "FOLDER/a", "--ledger", "FOLDER/a", "SCRIPT"], "name the same file"),
-    "a folder without a main file": (["FOLDER"], "is a folder without a file __main__.py"),
+    "a folder without a main file": (["FOLDER"], "a folder with a file __main__.py; no such file: "),
 }
 
 

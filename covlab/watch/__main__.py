@@ -73,14 +73,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     own, rest = _split(arguments)
     chosen = parser.parse_args(own)
     if chosen.module is None and not rest:
-        parser.error("name the script to run, or -m and a module")
+        parser.error("the script to run must be named, or -m and a module")
     chosen.script, chosen.arguments = (chosen.module, rest) if chosen.module is not None else (rest[0], rest[1:])
     if chosen.steps is not None and chosen.steps < 1:
         parser.error(f"--steps must be at least 1, got {chosen.steps}")
-    if chosen.module is None and not Path(chosen.script).exists():
-        parser.error(f"no such file: {chosen.script}")
-    if chosen.module is None and Path(chosen.script).is_dir() and not Path(chosen.script, "__main__.py").is_file():
-        parser.error(f"the script must be a file, or a folder with a file __main__.py, got {chosen.script or None!r}")
+    if chosen.module is None:
+        main = os.path.join(chosen.script, "__main__.py") if os.path.isdir(chosen.script) else chosen.script
+        if not os.path.exists(main):
+            parser.error(f"the script must be a file, or a folder with a file __main__.py; no such file: {main!r}")
     _check_files(parser, chosen)
     return chosen
 
