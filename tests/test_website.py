@@ -187,6 +187,7 @@ def test_what_is_harmless_is_no_danger(html: str) -> None:
         '<div style="border-left: 4px solid #009E73; padding: .2em .9em;"><b>✓ solved</b></div>',
         '<math display="block"><mover accent="true"><mi>R</mi><mo stretchy="false">^</mo></mover></math>',
         '<svg viewBox="0 0 1 1" role="img" aria-label="a line"><path d="M0 0L1 1" stroke="red"></path></svg>',
+        '<progress max="9" value="9" aria-label="windows trained"></progress> 9/9 windows',
         '<table><caption>NMSE</caption><tbody><tr><td style="text-align: right;">1</td></tr></tbody></table>',
     ],
 )

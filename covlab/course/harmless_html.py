@@ -13,7 +13,8 @@ from bleach.sanitizer import Cleaner
 _TEXT = {
     *{"a", "abbr", "article", "aside", "b", "blockquote", "br", "caption", "cite", "code", "col", "colgroup", "dd"},
     *{"del", "details", "dfn", "div", "dl", "dt", "em", "figcaption", "figure", "footer", "h1", "h2", "h3", "h4"},
-    *{"h5", "h6", "header", "hr", "i", "img", "ins", "kbd", "li", "main", "mark", "ol", "p", "pre", "q", "s", "samp"},
+    *{"h5", "h6", "header", "hr", "i", "img", "ins", "kbd", "li", "main", "mark", "meter", "ol", "p", "pre"},
+    *{"progress", "q", "s", "samp"},
     *{"section", "small", "span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead"},
     *{"time", "tr", "tt", "u", "ul", "var", "wbr"},
 }
@@ -28,20 +29,8 @@ _ATTRIBUTES = {
     *{"accent", "accentunder", "alt", "aria-hidden", "aria-label", "class", "colspan", "columnalign", "cx", "cy", "d"},
     *{"data-claim", "data-quoted", "dir", "display", "displaystyle", "dx", "dy", "fence", "fill", "fill-opacity"},
     *{"font-size", "form", "height", "href", "id", "lang", "linethickness", "lspace", "mathvariant", "maxsize"},
-    *{
-        "minsize",
-        "movablelimits",
-        "open",
-        "points",
-        "r",
-        "role",
-        "rowspan",
-        "rspace",
-        "rx",
-        "ry",
-        "scope",
-        "scriptlevel",
-    },
+    *{"max", "min", "minsize", "movablelimits", "open", "points", "r", "role", "rowspan", "rspace", "rx", "ry"},
+    *{"scope", "scriptlevel", "value"},
     *{"separator", "src", "start", "stretchy", "stroke", "stroke-dasharray", "stroke-width", "style", "symmetric"},
     *{"text-anchor", "title", "transform", "viewBox", "viewbox", "width", "x", "x1", "x2", "xmlns", "y", "y1", "y2"},
 }

@@ -342,6 +342,8 @@ class _Process:
             (self.run.logs / "events.jsonl").write_text(events, encoding="ascii")
             (self.run.logs / "stderr.txt").write_text(self._stderr(), encoding="utf-8")
         shutil.rmtree(self.run.scratch, ignore_errors=True)
+        with suppress(OSError):  # another lesson still has its scratch folder there
+            self.run.scratch.parent.rmdir()
         self.process.stdout.close()
         self.stderr.close()
 
