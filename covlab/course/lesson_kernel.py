@@ -35,8 +35,16 @@ def main() -> None:
     if sys.path[0] in ("", os.getcwd()):
         del sys.path[0]  # as ipykernel_launcher does: a lesson's own files must not hide a library
     from ipykernel.kernelapp import launch_new_instance
+    from ipykernel.kernelbase import Kernel
 
+    # The runner ends all processes of a lesson. ipykernel would first ask its children for 14 seconds, and some never
+    # listen, such as the tracker that multiprocessing starts for its own files.
+    Kernel._progressively_terminate_all_children = _leave_children  # type: ignore[method-assign]
     launch_new_instance()
+
+
+async def _leave_children(kernel: Any) -> None:
+    pass
 
 
 def _watch_logging(tell: Any) -> None:
