@@ -93,6 +93,8 @@ class ForwardObserver:
         if trained and module.training and model.differs_in_evaluation and not torch.is_grad_enabled():
             longest = seen.longest_run_without_gradient
             longest[location] = max(longest[location], run)
+            if model.count_samples(samples) >= 3:
+                seen.draws_samples.add(location)
 
     def _training_forward(self, module: nn.Module, model: CalledModel, trained: bool, result: object) -> Forward:
         seen = self.seen

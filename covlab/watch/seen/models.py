@@ -1,11 +1,12 @@
 """Models that a loop calls."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from itertools import count
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 _numbers = count()
 
@@ -21,6 +22,8 @@ class CalledModel:
         self.differs_in_evaluation = self.has_batch_norm or any(
             isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0 for part in modules
         )
+        self.sampled_input: Hashable = None  # ``identity`` of the last input in training mode without gradients
+        self.samples_drawn = 0  # how often in a row it was that input
         self.trained: bool | None = None  # result of ``is_trained``; None: unknown, because the optimizers changed
 
     def is_trained(self, held: Iterable[Tensor]) -> bool:
@@ -28,6 +31,24 @@ class CalledModel:
         if self.trained is None:
             self.trained = not self.parameters.isdisjoint(map(id, held))
         return self.trained
+
+    def count_samples(self, inputs: Tensor | None) -> int:
+        """Return how many calls in a row had the very same input."""
+        same = identity(inputs)
+        self.samples_drawn = self.samples_drawn + 1 if same is not None and same == self.sampled_input else 1
+        self.sampled_input = same
+        return self.samples_drawn
+
+
+def identity(tensor: Tensor | None) -> Hashable:
+    """Return what is equal for tensors of the same, unchanged memory, or None if that cannot be known."""
+    if tensor is None or tensor.layout != torch.strided or tensor.is_inference():
+        return None
+    try:
+        storage = StorageWeakRef(tensor.untyped_storage())  # its address is not used again while this is kept
+    except (NotImplementedError, RuntimeError):  # a tensor without memory of its own, such as in torch.func
+        return None
+    return storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor._version
 
 
 def differentiable_outputs(result: object, most: int = 8) -> list[Tensor]:

@@ -118,6 +118,8 @@ class Observation:
         self.unregistered: dict[int, UnregisteredParameter] = {}  # by id, those that get gradients and are in none
         # longest run of forwards in training mode with neither gradients nor a backward
         self.longest_run_without_gradient: Counter[CodeLocation | None] = Counter()
+        # where they ran on the very same input again and again, as Monte Carlo dropout does
+        self.draws_samples: set[CodeLocation | None] = set()
 
         self.forwards: deque[Forward] = deque(maxlen=FORWARDS_KEPT)  # since the last step
         # forwards without gradients or in evaluation mode since the last backward
