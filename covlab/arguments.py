@@ -6,7 +6,7 @@ A function says in its signature what its arguments may be, and ``checked`` comp
     def draw(self, scenes: Count, generator: torch.Generator) -> Batch: ...
 
 A class of the annotation itself is enough (``bool``, ``Batch``, ``list[Batch]``, ``float | None``); a narrower range is
-an ``Annotated`` type, such as ``Count``, or ``Annotated[Tensor, tensor("B N N", "complex")]``. A dataclass has a table
+an ``Annotated`` type, such as ``Count`` (tensors and devices: :mod:`covlab.tensor_arguments`). A dataclass has a table
 with one line for each field instead::
 
     FIELDS = {"windows": whole_number(1), "clip": number(above=0).or_none("no clipping")}
@@ -24,20 +24,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import torch
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LARGEST = torch.finfo(torch.float32).max
+LARGEST = (2 - 2**-23) * 2.0**127  # of torch.float32, written out because torch takes a second to load
 """The largest number that is finite on a device."""
-
-KINDS = {
-    "real": (torch.float32, torch.float64),
-    "complex": (torch.complex64, torch.complex128),
-    "whole": (torch.int32, torch.int64),
-}
-"""The dtypes of a tensor's numbers."""
 
 MOST = 2**24
 """The largest count. The ledger keeps counts in single precision, which is exact up to here."""
@@ -151,36 +142,6 @@ def rows(*columns: str) -> Allowed:
     return sequence(each)
 
 
-def tensor(axes: str, kind: str = "real", finite: bool = False) -> Allowed:
-    """A tensor with the named axes, as in "B N N", none of length 0. A digit is the length of an axis.
-
-    kind: "real" (float32 or float64), "complex" (complex64 or complex128) or "whole" (integers).
-    finite: refuse NaN and infinities. The host waits for the device to see them, so this is not for training.
-    """
-    names, kinds = tuple(axes.split()), KINDS[kind]
-
-    def accepts(value: Any) -> bool:
-        if not isinstance(value, torch.Tensor) or value.dtype not in kinds or value.ndim != len(names):
-            return False
-        lengths = dict(zip(names, value.shape, strict=True))  # the last of equal names
-        fits = all(lengths[name] == length > 0 for name, length in zip(names, value.shape, strict=True))
-        digits = all(length == int(name) for name, length in lengths.items() if name.isdigit())
-        return fits and digits and not (finite and not value.isfinite().all())
-
-    known = f"a {'finite ' if finite else ''}{kind} tensor [{', '.join(names)}]"
-    return Allowed(known if kind != "whole" else f"a tensor of whole numbers [{', '.join(names)}]", accepts, names)
-
-
-def _device_is_here(value: Any) -> bool:
-    """Return whether PyTorch can make tensors on a device."""
-    if not isinstance(value, str | torch.device):
-        return False
-    try:
-        return torch.empty(0, device=value) is not None
-    except (RuntimeError, AssertionError, NotImplementedError):  # the type depends on how torch was built
-        return False
-
-
 def _is_path(value: Any, of_folder: bool) -> bool:
     """Return whether there is, or could be made, a folder or a file of this name."""
     if not isinstance(value, str | Path) or value == "" or "\0" in str(value):
@@ -192,11 +153,6 @@ def _is_path(value: Any, of_folder: bool) -> bool:
     return nearest.is_dir() == of_folder if nearest == Path(value) else nearest.is_dir()
 
 
-anywhere = Allowed("a device of this machine, or 'meta'", _device_is_here)
-device = Allowed(
-    "a device of this machine, such as 'cpu' or 'cuda'",
-    lambda value: _device_is_here(value) and torch.device(value).type != "meta",
-)
 folder = Allowed("the path of a folder, new or existing", lambda value: _is_path(value, of_folder=True))
 file = Allowed("the path of a file, new or existing", lambda value: _is_path(value, of_folder=False))
 real = Allowed(
@@ -212,7 +168,6 @@ Seed = Annotated[int, SEED]
 Positive = Annotated[float, number(above=0)]
 Real = Annotated[float, real]
 Text = Annotated[str, text]
-Device = Annotated[str | torch.device, device]
 Folder = Annotated[Path | str, folder]
 
 

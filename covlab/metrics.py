@@ -11,9 +11,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from covlab.arguments import checked, tensor
+from covlab.arguments import checked
 from covlab.scenes.batch import Batch
 from covlab.scenes.geometry import directions
+from covlab.tensor_arguments import tensor
 from covlab.training.loss import normalize_trace
 
 SNR_BINS_DB = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)

@@ -15,6 +15,7 @@ SOURCES = sorted(
 
 ORDER = (
     {"arguments", "junit", "markup", "seams"},
+    {"tensor_arguments"},
     {"scenes"},
     {"networks"},
     {"training"},

@@ -85,6 +85,12 @@ def test_help_and_import_stay_light() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
+@pytest.mark.parametrize("command", ["course", "env"])
+def test_commands_that_compute_nothing_start_without_torch(command: str) -> None:
+    code = f"import sys, covlab.cli.{command}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_thread_policy_is_set_before_torch_and_lateness_is_known() -> None:
     def policy(code: str) -> str:
         command = [

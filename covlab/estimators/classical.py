@@ -10,11 +10,12 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from covlab.arguments import Seed, checked, tensor
+from covlab.arguments import Seed, checked
 from covlab.networks.model import Estimate
 from covlab.scenes.batch import Batch, check_finite
 from covlab.scenes.scenario import Scenario
 from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.tensor_arguments import tensor
 
 PRIOR_SCENES = 4096
 """Scenes that the mean covariance is computed from."""

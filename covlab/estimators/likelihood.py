@@ -11,9 +11,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from covlab.arguments import checked, tensor
+from covlab.arguments import checked
 from covlab.estimators.classical import Channel, noise_power
 from covlab.scenes.batch import Batch, check_finite
+from covlab.tensor_arguments import tensor
 
 RESPONSES_AT_ONCE = 2**22
 """How many complex numbers a tensor of responses may hold. Larger batches are processed in pieces."""

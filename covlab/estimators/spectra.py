@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from covlab.arguments import Count, checked, number, one_of, sequence, tensor
+from covlab.arguments import Count, checked, number, one_of, sequence
 from covlab.estimators.grid import coordinates_of
 from covlab.networks.source_grid import Grid
+from covlab.tensor_arguments import tensor
 
 Matrices = Annotated[Tensor, tensor("B N N", "complex", finite=True)]
 Steering = Annotated[Tensor, tensor("N G", "complex")]

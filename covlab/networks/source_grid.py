@@ -9,10 +9,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from covlab.arguments import anywhere, checked, number, tensor
+from covlab.arguments import checked, number
 from covlab.scenes.batch import Batch
 from covlab.scenes.geometry import ris_positions, steering_vectors
 from covlab.scenes.scenario import Scenario
+from covlab.tensor_arguments import anywhere, tensor
 
 MOST_POINTS = 2**20
 

@@ -8,10 +8,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from covlab.arguments import checked, number, tensor
+from covlab.arguments import checked, number
 from covlab.networks.source_grid import Grid
 from covlab.plots import COLOURS, subplots
 from covlab.scenes.batch import Batch
+from covlab.tensor_arguments import tensor
 
 
 @checked

@@ -8,7 +8,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from covlab.arguments import KINDS, Allowed, anywhere, checked, described
+from covlab.arguments import Allowed, checked, described
+from covlab.tensor_arguments import KINDS, anywhere
 
 CONTRACT = ("y", "H", "codes", "snr_db")
 """The tensors of a batch that a network may read."""

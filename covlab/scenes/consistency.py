@@ -8,8 +8,9 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from covlab.arguments import checked, tensor
+from covlab.arguments import checked
 from covlab.scenes.batch import Batch
+from covlab.tensor_arguments import tensor
 
 Channel = Annotated[Tensor, tensor("M N", "complex")]
 

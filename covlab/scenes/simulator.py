@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from covlab.arguments import Device, Index, Seed, Text, checked, one_of, tensor, whole_number
+from covlab.arguments import Index, Seed, Text, checked, one_of, whole_number
 from covlab.scenes.batch import Batch
 from covlab.scenes.channel import believed_channel, fresh_site_channels, miscalibrated, site_channel
 from covlab.scenes.codebook import codebook, faulty_elements, to_surface_phases
 from covlab.scenes.geometry import phasors, steering_vectors
 from covlab.scenes.scenario import Scenario
 from covlab.seams import take_seams
+from covlab.tensor_arguments import Device, tensor
 
 CACHE_BYTES = 2**21
 """About the size of one core's second-level cache."""

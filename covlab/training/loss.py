@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from covlab.arguments import LARGEST, Allowed, Device, Text, check_fields, checked, described, number, one_of, tensor
+from covlab.arguments import LARGEST, Allowed, Text, check_fields, checked, described, number, one_of
 from covlab.networks.model import Estimate
 from covlab.networks.source_grid import DictionaryEstimate
 from covlab.scenes.batch import Batch
@@ -21,6 +21,7 @@ from covlab.scenes.geometry import steering_vectors
 from covlab.scenes.scenario import Scenario
 from covlab.scenes.simulator import scene_generator
 from covlab.seams import take_seams
+from covlab.tensor_arguments import Device, tensor
 
 TRACE_SHARE = 1e-3
 """A trace at or below this share of the Frobenius norm cannot normalize a matrix. The share of a covariance is ≥ 1."""

@@ -41,10 +41,10 @@ from covlab.arguments import (
     text,
     whole_number,
 )
-from covlab.arguments import device as here
 from covlab.scenes.scenario import PRESETS, preset
 from covlab.scenes.simulator import scene_generator
 from covlab.scenes.streams import FreshScenes
+from covlab.tensor_arguments import device as here
 from covlab.training.loss import LossWeights
 from covlab.training.nan_diagnosis import NonFiniteLoss
 from covlab.training.progress import Silent, interrupt_as_flag

@@ -12,10 +12,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from covlab.arguments import Count, Device, Positive, Seed, checked, one_of, whole_number
+from covlab.arguments import Count, Positive, Seed, checked, one_of, whole_number
 from covlab.plots.scale_invariance import Surfaces, Walk
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.tensor_arguments import Device
 from covlab.training.loss import Matrices, nmse, plain_error
 
 STUDENT = preset("student")
