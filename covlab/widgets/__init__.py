@@ -18,7 +18,7 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from covlab import plots
-from covlab.arguments import Allowed, whole_number
+from covlab.arguments import Allowed, text
 from covlab.course import WIDGET_ERROR
 
 EXPLORERS = {
@@ -31,9 +31,7 @@ EXPLORERS = {
 }
 """{class: its module}"""
 
-SEED = whole_number(0, 2**63 - 1)
 SETTINGS = Allowed("a dictionary {control: value}", lambda value: isinstance(value, Mapping))
-TEXT = Allowed("a text that is not empty", lambda value: isinstance(value, str) and bool(value.strip()))
 
 __all__ = ["EXPLORERS", "Explorer", *EXPLORERS]  # noqa: PLE0604 - all are strings
 
@@ -97,7 +95,7 @@ class Explorer:
         Raises:
             ValueError: there is no such control, or it cannot take that value.
         """
-        TEXT.check("title", title)
+        text.check("title", title)
         self._check("settings", settings)
         figure, alt = self.draw(self.state | settings)
         figure.suptitle(title)

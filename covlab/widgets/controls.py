@@ -6,8 +6,7 @@ from typing import Any
 import ipywidgets
 import numpy as np
 
-from covlab.arguments import Allowed, number, one_of
-from covlab.widgets import TEXT
+from covlab.arguments import Allowed, number, one_of, text
 
 ANY_NUMBER = number()
 YES_OR_NO = Allowed("True or False", lambda value: isinstance(value, bool))
@@ -18,7 +17,7 @@ GRID = Allowed(
 WORDS = Allowed(
     "a dictionary {number: text}",
     lambda value: (
-        isinstance(value, dict) and all(map(ANY_NUMBER.accepts, value)) and all(map(TEXT.accepts, value.values()))
+        isinstance(value, dict) and all(map(ANY_NUMBER.accepts, value)) and all(map(text.accepts, value.values()))
     ),
 ).or_none("no words")
 OPTIONS = Allowed(
@@ -26,7 +25,7 @@ OPTIONS = Allowed(
     lambda value: (
         isinstance(value, list | tuple)
         and len(value) > 0
-        and all(map(TEXT.accepts, value))
+        and all(map(text.accepts, value))
         and len(set(value)) == len(value)
     ),
 )
@@ -87,7 +86,7 @@ class NumberControl(Control):
         words: dict[float, str] | None = None,
         whole: bool = False,
     ):
-        TEXT.check("label", label)
+        text.check("label", label)
         ANY_NUMBER.check("value", value)
         GRID.check("grid", grid)
         WORDS.check("words", words)
@@ -149,7 +148,7 @@ class ChoiceControl(Control):
     """
 
     def __init__(self, label: str, value: str, options: Sequence[str], many: bool = False):
-        TEXT.check("label", label)
+        text.check("label", label)
         OPTIONS.check("options", options)
         one_of(options).check("value", value)
         YES_OR_NO.check("many", many)

@@ -9,11 +9,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from covlab.arguments import SEED
 from covlab.faults.small_run import in_turn, small_run
 from covlab.plots.half_precision import EXPONENTS, NORMAL, ScaledGradients, exponents_and_path
 from covlab.scenes.batch import concatenate
 from covlab.training.trainer import Trainer
-from covlab.widgets import SEED
 from covlab.widgets.background import KEPT, TrainingExplorer
 from covlab.widgets.controls import ChoiceControl, NumberControl
 

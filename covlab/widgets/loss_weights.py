@@ -6,14 +6,14 @@ import ipywidgets
 from matplotlib.figure import Figure
 
 from covlab import plots
-from covlab.arguments import whole_number
+from covlab.arguments import SEED, whole_number
 from covlab.course.experiments.gradient_pulls import BLEND, terms_of
 from covlab.faults.small_run import in_turn, small_run
 from covlab.plots.loss_terms import Terms, term_shares, weighted_runs
 from covlab.scenes.batch import concatenate
 from covlab.training.loss import LossWeights
 from covlab.training.trainer import Trainer
-from covlab.widgets import SEED, Explorer
+from covlab.widgets import Explorer
 from covlab.widgets.background import KEPT, Background
 from covlab.widgets.controls import NumberControl, decades
 

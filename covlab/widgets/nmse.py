@@ -8,11 +8,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from covlab.arguments import SEED
 from covlab.plots.error_geometry import Plane, error_geometry
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.training.loss import nmse, plain_error, relative_trace
-from covlab.widgets import SEED, Explorer
+from covlab.widgets import Explorer
 from covlab.widgets.controls import NumberControl, decades, steps
 
 

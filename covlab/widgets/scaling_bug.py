@@ -7,13 +7,12 @@ from statistics import median
 
 from matplotlib.figure import Figure
 
-from covlab.arguments import one_of
+from covlab.arguments import SEED, one_of
 from covlab.faults import FAULTS
 from covlab.faults.small_run import LEARNING_RATES, MICRO_BATCHES, exhibit, in_turn
 from covlab.plots.training import side_by_side
 from covlab.training.recipe import OPTIMIZERS
 from covlab.training.trainer import Trainer
-from covlab.widgets import SEED
 from covlab.widgets.background import KEPT, TrainingExplorer
 from covlab.widgets.controls import ChoiceControl, NumberControl, decades
 

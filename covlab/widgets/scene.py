@@ -8,14 +8,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from covlab.arguments import one_of
+from covlab.arguments import SEED, one_of
 from covlab.estimators.classical import sample_covariance
 from covlab.estimators.spectra import music
 from covlab.plots.scenes import Spectra, covariance_and_spectra
 from covlab.scenes.geometry import steering_vectors
 from covlab.scenes.scenario import PRESETS, preset
 from covlab.scenes.simulator import Simulator, scene_generator
-from covlab.widgets import SEED, Explorer
+from covlab.widgets import Explorer
 from covlab.widgets.controls import ChoiceControl, NumberControl, steps
 
 OTHER = (-30.0, 3.0)

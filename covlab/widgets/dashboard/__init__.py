@@ -14,9 +14,8 @@ import nbformat
 from filelock import FileLock
 from matplotlib.figure import Figure
 
-from covlab.arguments import one_of
+from covlab.arguments import SEED, one_of
 from covlab.faults import FAULTS
-from covlab.widgets import SEED
 from covlab.widgets.controls import YES_OR_NO
 from covlab.widgets.fault_museum import difference
 from covlab.widgets.scaling_bug import ScalingBugExplorer
