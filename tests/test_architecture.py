@@ -14,7 +14,7 @@ SOURCES = sorted(
 )
 
 ORDER = (
-    {"arguments", "junit", "markup", "seams"},
+    {"arguments", "durable_files", "junit", "markup", "seams"},
     {"tensor_arguments"},
     {"scenes"},
     {"networks"},

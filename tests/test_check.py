@@ -451,7 +451,7 @@ def test_a_record_that_cannot_be_written_is_said_once_and_lasts_as_long_as_the_k
         Path(f"{work}.lock").unlink()
         Path(f"{work}.lock").mkdir()
     elif why == "full disk":
-        monkeypatch.setattr("covlab.training.checkpoint.write_atomically", full_disk)
+        monkeypatch.setattr("covlab.course.student_record.write_atomically", full_disk)
     else:
         work.unlink()
         work.mkdir()

@@ -24,11 +24,12 @@ from covlab.cli.options import (
     shown,
     storage_option,
 )
+from covlab.durable_files import make_folder, sync
 from covlab.metrics import by_snr
 from covlab.scenes.scenario import PRESETS, preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes
-from covlab.training.checkpoint import CheckpointError, RunFolder, make_folder, sync
+from covlab.training.checkpoint import CheckpointError, RunFolder
 from covlab.training.loss import WEIGHT, LossWeights
 from covlab.training.nan_diagnosis import NonFiniteLoss
 from covlab.training.ranks import RankLost, Ranks, device_of_rank, joined

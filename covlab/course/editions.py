@@ -9,10 +9,8 @@ may take; at three times the budget it is stopped.
 """
 
 import hashlib
-import os
 import re
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from covlab.course.lesson_parameters import defaults
+from covlab.durable_files import write_atomically
 
 TAGS = {"parameters", "unread", "exercise", "solution", "hide-input", "hide-output", "hide-cell"}
 LESSON_NAME = re.compile(r"\d\d_\w+")
@@ -135,9 +134,7 @@ def read_lessons(root: Path, only: tuple[str, ...] = ()) -> list[Lesson]:
 def write_notebook(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook, in one step: another run in the same clone may read the file, or write it too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".new", delete=False) as new:
-        nbformat.write(notebook, new, version=nbformat.NO_CONVERT)
-    os.replace(new.name, path)
+    write_atomically(path, lambda new: nbformat.write(notebook, new, version=nbformat.NO_CONVERT))
 
 
 def write_student_editions(root: Path) -> list[str]:

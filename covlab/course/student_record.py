@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from covlab.course import card
+from covlab.durable_files import write_atomically
 from covlab.markup import marked
 
 VARIABLE = "COVLAB_PROGRESS"
@@ -59,8 +60,6 @@ def read(path: Path | None) -> dict:
 @contextmanager
 def changed() -> Iterator[dict[str, Any]]:
     """Yield the record for changes, then replace the file. A file that is no record is first set aside."""
-    from covlab.training.checkpoint import write_atomically  # brings torch
-
     path = path_here()
     with ExitStack() as stack:
         try:

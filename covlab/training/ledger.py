@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from covlab.arguments import checked, file
+from covlab.durable_files import sync, write_atomically
 from covlab.scenes.batch import Batch
-from covlab.training.checkpoint import CheckpointError, sync, write_atomically
+from covlab.training.checkpoint import CheckpointError
 from covlab.training.loss import Losses
 from covlab.training.ranks import ALONE, Ranks
 
