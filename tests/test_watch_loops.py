@@ -17,7 +17,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,18 +106,6 @@ def read(folder: Path) -> list[Report]:
     reports = [json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))]
     assert reports, "".join(path.read_text() for path in sorted(folder.rglob("printed*")))
     return reports
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[subprocess.Popen[str]]:
-    """Return a process that runs loops in forked children: it loads torch once for all of them."""
-    script = str(Path(__file__).with_name("loop_server.py"))
-    with subprocess.Popen(
-        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
 
 
 def run_in_fork(server: subprocess.Popen[str], row: Row, folder: Path) -> list[Report]:

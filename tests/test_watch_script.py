@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -114,18 +114,6 @@ def written(folder: Path, body: str) -> Path:
     path = folder / "script.py"
     path.write_text("import os, pickle, signal, sys, time\n" + PICKLED + textwrap.dedent(body))
     return path
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[subprocess.Popen[str]]:
-    """Return a process that runs scripts under the watch in forked children: it loads torch once for all of them."""
-    script = str(Path(__file__).with_name("loop_server.py"))
-    with subprocess.Popen(
-        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
 
 
 @pytest.fixture
