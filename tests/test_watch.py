@@ -270,6 +270,21 @@ def test_no_micro_batch_waits_for_the_device(light: bool) -> None:
     assert seen == alone
 
 
+def test_the_watch_does_not_see_its_own_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It measures gradients with functions that it also observes, and its results may lie where gradients lay."""
+
+    def size(gradient: torch.Tensor | None) -> torch.Tensor:
+        return torch.zeros(()) if gradient is None else gradient.nan_to_num().abs().amax()
+
+    monkeypatch.setattr("covlab.watch.seen.tensor_histories._size", size)
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(model, optimizer) as w:
+        for x, y in batches(12):
+            one_step(model, optimizer, x, y)
+    assert w.report().of("W15") is None
+
+
 def test_an_error_of_ours_disables_one_invariant_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: object, step: object) -> None:
         raise RuntimeError("broken on purpose")

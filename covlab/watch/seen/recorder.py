@@ -32,6 +32,7 @@ class Recorder:
         self.events: list[Event] = []
         self.active = False
         self.thread, self.thread_trains = threading.get_ident(), False  # the one that is watched
+        self.own_code_in: int | None = None  # the thread that runs code of the watch, whose calls are not the loop's
         self._older_threads = {thread.ident for thread in threading.enumerate()}
         self.before_backward: Callable[[], None] = lambda: None
         self.calls_running = self.steps_running = 0  # depth of nested calls of models, and of nested optimizer steps
@@ -40,7 +41,7 @@ class Recorder:
     @skipped_by_compiler
     def is_watching(self, is_backward: bool = False) -> bool:
         """Return whether the running code belongs to the watched loop and its tensors have values."""
-        if not self.active:
+        if not self.active or self.own_code_in == threading.get_ident():
             return False
         if threading.get_ident() != self.thread and not self._move_to_thread(is_backward):
             return False
@@ -68,11 +69,14 @@ class Recorder:
         failures = self.observation.failures
         if part in failures:
             return None
+        outer, self.own_code_in = self.own_code_in, threading.get_ident()
         try:
             return function(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - the loop continues
             failures[part] = error
             return None
+        finally:
+            self.own_code_in = outer
 
     def around(self, part: Part, before: Function | None = None, after: Function | None = None) -> Decorator:
         """Return a decorator that also calls ``before`` and ``after``; ``after`` gets the ``result`` as well."""
