@@ -9,16 +9,18 @@
 # %% [markdown]
 # # 09 · Tuning the weights
 #
-# **Question.** Nine weights, a learning rate, a width: who may say that one value is better than another?
+# **Question.** The loss has nine weights. How do you find out whether one value is better than another?
 #
-# You will afterwards be able to
+# **Whole course** 10 of 12 · 40 minutes · needs 03
 #
-# - say why the loss must not be the judge of its own weights;
-# - run one study from several processes at once;
-# - tell of every weight of a run where it came from, and how much of a study's lead is luck.
+# A loss that adds up several terms has a weight for each. You can search for good weights by training many
+# short runs. In this lesson you will
 #
-# 40 minutes to read, less than a minute to run. [Lesson 03](03_loss_terms_and_weights.ipynb) has the terms that are
-# weighed.
+# - see why the loss cannot judge its own weights;
+# - run one search from two processes at once;
+# - find out where each weight of a run came from, and how much of the winner's lead is luck.
+#
+# Running all cells takes less than a minute.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -26,47 +28,21 @@ seed = 0
 
 # %%
 # about 5 s, most of it to load PyTorch
-import tempfile
-from pathlib import Path
-
-import optuna
-import torch  # after covlab, which tells it how threads should wait
-
-from covlab import plots
-from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
-from covlab.course.experiments.tuning import another_worker
-from covlab.faults import inject
-from covlab.networks.model import BackProjectionNet
-from covlab.plots.studies import trials_of
-from covlab.scenes.simulator import Simulator, scene_generator
-from covlab.scenes.streams import FreshScenes
+from covlab.course import check, choose_device, choose_scenario, outcome, predict
+from covlab.course.experiments.tuning import another_worker, short_run, temporary_storage, unseen_scenes
 from covlab.training.loss import LossWeights
-from covlab.training.progress import Silent
-from covlab.training.recipe import Recipe
-from covlab.training.study import best, open_study, work
 from covlab.training.together import train_together
-from covlab.training.trainer import Trainer
 
 device = choose_device(profile)
 scenario = choose_scenario(device)
-simulator = Simulator(scenario, device)
-unseen = simulator.draw(1024, scene_generator(seed, "final judgement", device=device))
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-WINDOWS = 60
-
-
-def trainer(weights, learning_rate=3e-3, seed=seed):
-    torch.manual_seed(seed)
-    scenes = FreshScenes(simulator, micro_batch=32, micro_batches=4 * WINDOWS, seed=seed)
-    recipe = Recipe(windows=WINDOWS, learning_rate=learning_rate)
-    return Trainer(BackProjectionNet(scenario).to(device), scenes, unseen, recipe, weights, progress=Silent())
-
+unseen = unseen_scenes(scenario, seed, device)
 
 # %% [markdown]
 # ## Who is the judge?
 #
-# Three runs that differ in one weight, that of the peak contrast. Each logs its loss; each can be asked for its error
-# on unseen scenes.
+# You train three small networks for 60 optimizer steps each. They start from the same parameters and see the same
+# scenes. Only one weight differs: that of the term called *peak contrast*. Each run logs its loss. Afterwards, you also
+# measure its error (NMSE, lesson 02) on 1,024 scenes that no run has seen.
 
 # %%
 predict(
@@ -77,17 +53,24 @@ predict(
 
 # %%
 contrasts = (0.001, 0.1, 1.0)
-runs = {contrast: trainer(LossWeights(lam_peak_contrast=contrast)) for contrast in contrasts}
+runs = {value: short_run(scenario, unseen, LossWeights(lam_peak_contrast=value), seed=seed) for value in contrasts}
 train_together(*runs.values())
-logged = {contrast: run.history[-1]["train"] for contrast, run in runs.items()}
-errors = {contrast: run.history[-1]["validation"] for contrast, run in runs.items()}
+logged = {value: run.history[-1]["train"] for value, run in runs.items()}
+errors = {value: run.history[-1]["validation"] for value, run in runs.items()}
+
+# %% tags=["hide-input"]
+# The table of the three runs
+from covlab import plots
+from covlab.course import measure
+
 plots.table(
     ["weight of the peak contrast", "loss as logged", "NMSE on unseen scenes"],
-    [(f"{contrast:g}", f"{logged[contrast]:.3f}", f"{errors[contrast]:.3f}") for contrast in contrasts],
-    f"After {WINDOWS} windows each.",
+    [(f"{value:g}", f"{logged[value]:.3f}", f"{errors[value]:.3f}") for value in contrasts],
+    "After 60 windows each.",
 )
 
 # %% tags=["hide-input"]
+# Compares your prediction with the three runs
 lowest, winner = min(logged, key=logged.get), min(errors, key=errors.get)
 measure("09.logged_ratio", logged[1.0] / logged[0.001])
 measure("09.error_ratio", errors[1.0] / errors[0.001])
@@ -98,75 +81,97 @@ outcome(
     "09.judge",
     happened,
     because=(
-        "A small weight makes a small loss, whatever is learned; the lowest error here belongs to the weight "
-        f"{winner:g}."
+        "A smaller weight makes a smaller sum, whatever the network has learned. "
+        f"The lowest error on unseen scenes belongs to the weight {winner:g}."
     ),
 )
 
 # %% [markdown]
-# The logged loss of the heaviest weight is <span data-claim="09.logged_ratio">1.7</span>&nbsp;times that of the
-# lightest; their errors are in the ratio <span data-claim="09.error_ratio">1.1</span>. A search that minimizes the
-# weighted loss turns every weight down, and would report a splendid result. So a study's judge is the one thing that no
-# weight can move: the NMSE on held-out scenes.
+# The heaviest weight logs <span data-claim="09.logged_ratio">1.7</span>&nbsp;times the loss of the lightest. Its error
+# is only <span data-claim="09.error_ratio">1.1</span>&nbsp;times as large. The two columns measure different things.
+#
+# A search that minimizes the weighted loss therefore turns every weight down, and reports a splendid result. The judge
+# must be something that no weight can change. covlab's studies use the NMSE on held-out scenes.
 #
 # ## One study, two workers
 #
-# A study stands in a *storage*, here a file, and may as well be a database that many machines reach. Whoever knows its
-# name joins. Below, this kernel and a second process (`covlab tune`, as you would type it in another shell) work until
-# it holds eight finished trials.
+# A search is called a **study**, and each short run in it is a **trial**. The study is kept in a *storage*. Here that
+# is a file; it can also be a database that many machines share. Any process that knows the study's name can join.
+#
+# Below, two workers share one study until it holds eight finished trials. One is this kernel. The other is a second
+# process that runs `covlab tune`, just as you could in another terminal.
 
 # %%
 # about 10 s
-folder = tempfile.TemporaryDirectory()
-storage = f"sqlite:///{Path(folder.name) / 'study.db'}"
-TRIALS = 8
+from covlab.training.study import best, open_study, work
+
+storage = temporary_storage()  # sqlite:///…/study.db
 study = open_study(
     storage,
     "weights",
     preset=scenario.name,
-    windows=WINDOWS,
+    windows=60,
     epoch=10,
     validation=512,
     seed=seed,
     search={"learning_rate": (3e-4, 3e-2), "lam_peak_contrast": (1e-3, 1.0), "lam_subspace_align": (1e-3, 1.0)},
 )
 mine = []
-with another_worker("weights", storage, TRIALS) as theirs:
-    work(study, trials=TRIALS, device=device, say=mine.append)
+with another_worker("weights", storage, trials=8) as theirs:
+    work(study, trials=8, device=device, say=mine.append)
+
+# %% tags=["hide-input"]
+# Draws who ran which trial, and every trial's error
+from optuna.trial import TrialState
+
+from covlab.plots.studies import trials_of
 
 
 def numbers(lines):
     return {int(line.split()[1].rstrip(":")) for line in lines if line.startswith("trial ")}
 
 
-finished = study.get_trials(states=(optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED))
+finished = study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
 plots.show(
     trials_of(finished, {"this kernel": numbers(mine), "second process": numbers(theirs)}),
     "Left, two lanes of numbered bars over time: both workers run trials of the one study at the same time. Right, the "
-    "held-out error of every trial after each epoch, all falling, the best one thick; a trial that was stopped early "
-    "would be short and dashed.",
+    "held-out error of every trial after each epoch. All fall, and the best one is thick. A trial that was stopped "
+    "early would be short and dashed.",
 )
 if not (numbers(mine) and numbers(theirs)):
     raise RuntimeError("one of the two workers ran no trial; the text says that both do")
 
 # %% [markdown]
-# No number is run twice, and nobody handed them out: a trial is a row of the storage, and whoever asks next gets the
-# next. A worker that is killed loses its own trial and no other: its heartbeat stops, and another worker begins that
-# trial again. And a trial that does worse than the *median* of the others after as many epochs is stopped early, so
-# that time goes to those with prospects.
+# On the left you see who worked when. Every trial has a number, and no number runs twice. Nobody hands out the work: a
+# trial is a row in the storage, and a worker that is free takes the next one.
 #
-# ## Mend it: when to stop a trial
+# If a worker is killed, only its own trial is lost. A running worker regularly writes a sign of life to the storage.
+# When these stop, another worker starts that trial again.
+#
+# On the right you see what each trial achieved. A study also stops trials early when they do badly, so that more
+# time is left for better ones.
+#
+# ## Find and fix: when to stop a trial
+#
+# A colleague wrote this rule. It is meant to stop a trial that does worse than most others did. But it stops nearly
+# every trial after its first epoch, including the ones that would have won.
 
 
 # %% tags=["exercise"]
 def should_stop(own, others):
-    """Errors of this trial so far [e], and of other trials after each of their epochs [n, E] -> stop it?"""
+    """Compare a trial with the median of the others: True if it should be stopped.
+
+    own: this trial's errors so far, one per epoch [e]. others: errors of n other trials, in all their E epochs [n, E].
+    """
     return bool(own[-1] > others[:, -1].median())
 
 
 # %% tags=["solution"]
 def should_stop(own, others):
-    """Errors of this trial so far [e], and of other trials after each of their epochs [n, E] -> stop it?"""
+    """Compare a trial with the median of the others: True if it should be stopped.
+
+    own: this trial's errors so far, one per epoch [e]. others: errors of n other trials, in all their E epochs [n, E].
+    """
     return bool(own[-1] > others[:, len(own) - 1].median())
 
 
@@ -174,13 +179,18 @@ def should_stop(own, others):
 check("09.should_stop", should_stop)
 
 # %% [markdown]
-# ## Mend it: which trial has won?
+# ## Find and fix: which trial won
+#
+# After a study, this function names the winner. Its winners have remarkably small weights, and do badly on
+# unseen scenes.
 
 
 # %% tags=["exercise"]
 def best_trial(losses, held_out, pruned):
-    """Final weighted losses, held-out errors, and whether stopped early, of trials 1, 2, … [n] each -> the number of
-    the best.
+    """The number of the best trial; trials are numbered 1, 2, …, n.
+
+    losses: each trial's final weighted loss [n]. held_out: its last error on held-out scenes [n].
+    pruned: True if the trial was stopped early [n].
     """
     return losses.argmin() + 1
 
@@ -190,8 +200,10 @@ import torch
 
 
 def best_trial(losses, held_out, pruned):
-    """Final weighted losses, held-out errors, and whether stopped early, of trials 1, 2, … [n] each -> the number of
-    the best.
+    """The number of the best trial; trials are numbered 1, 2, …, n.
+
+    losses: each trial's final weighted loss [n]. held_out: its last error on held-out scenes [n].
+    pruned: True if the trial was stopped early [n].
     """
     return held_out.masked_fill(pruned, torch.inf).argmin() + 1
 
@@ -202,8 +214,8 @@ check("09.best_trial", best_trial)
 # %% [markdown]
 # ## Where did this weight come from?
 #
-# What a study found goes into `LossWeights`, the one place where a weight is set, and each weight remembers where it
-# came from.
+# covlab sets weights in one place, `LossWeights`. The study's result goes there too. Each weight remembers where its
+# value came from:
 
 # %%
 tuned = best(storage, "weights")
@@ -213,76 +225,87 @@ plots.table(
 )
 
 # %% [markdown]
-# The first trial, number 0, of a study of covlab's is always the default: a search may end with the finding that there
-# was nothing to find.
+# Trial 0 of every covlab study uses the default values. So a search can also end with the result that the defaults were
+# the best.
 #
-# That record is no ornament. In the reviewed pipeline the weights were set back to their defaults *after* tuned ones
-# had been loaded: no exception, a run that trains, and a search that was for nothing. covlab has that bug as a switch:
+# You need this record. In the reviewed project, tuned weights were loaded, and *afterwards* a later line set them back
+# to their defaults. There was no exception, the run trained, and the search had been useless. covlab has this bug as a
+# switch, `weights_reset`:
 
 # %%
+from covlab.faults import inject
+
 found = LossWeights().updated("study last week, trial 7", lam_peak_contrast=0.4, lam_subspace_align=0.01)
 with inject("weights_reset"):
-    scenes = FreshScenes(Simulator(scenario), micro_batch=32, micro_batches=4, seed=seed)
-    reset = Trainer(BackProjectionNet(scenario), scenes, unseen.to("cpu"), Recipe(windows=1), found, progress=Silent())
+    buggy = short_run(scenario, unseen, found, windows=1, seed=seed)
 
-
-def weighed(term):
-    name = f"lam_{term}"
-    return name, f"{found.values()[name]:g}", found.provenance[name], f"{reset.loss.active[term]:g}"
-
-
+# %% tags=["hide-input"]
+# The table of weights asked for, and weights in use
 terms = ("peak_contrast", "subspace_align")
+asked = {term: found.values()[f"lam_{term}"] for term in terms}
 plots.table(
-    ["weight", "asked for", "where it came from", "in force"],
-    [weighed(term) for term in terms],
-    "With the bug. Asking for a value is not the same as having it: look at what the loss really weighs with.",
+    ["weight", "asked for", "where it came from", "in use"],
+    [
+        (f"lam_{term}", f"{asked[term]:g}", found.provenance[f"lam_{term}"], f"{buggy.loss.active[term]:g}")
+        for term in terms
+    ],
+    "With the bug.",
 )
-if any(reset.loss.active[name] == found.values()[f"lam_{name}"] for name in terms):
+if any(buggy.loss.active[term] == asked[term] for term in terms):
     raise RuntimeError("the switch does not show what the text says")
 
 # %% [markdown]
-# ## Has anything been won?
+# The settings ask for one value, and the loss uses another. If you want to know which weights a run really used, read
+# them from the loss itself, and write them to the log.
 #
-# The best of several trials is the best *on the scenes that chose it*, and some of its lead is luck. So the last word
-# is given to scenes that no trial has seen, and to another seed.
+# ## Did the search help?
+#
+# The best of eight trials is the best *on the scenes that chose it*. Part of its lead is luck. So train the winner and
+# the default again, and let scenes judge that played no part in the choice. Do it with two seeds.
 
 
 # %%
 def judged(weights, learning_rate):
-    pair = [trainer(weights, learning_rate, seed=seed + more) for more in (0, 1)]
+    pair = [short_run(scenario, unseen, weights, learning_rate=learning_rate, seed=seed + more) for more in (0, 1)]
     train_together(*pair)
     return [run.history[-1]["validation"] for run in pair]
 
 
 default = judged(LossWeights(), 3e-3)
 chosen = default if tuned.trial == 0 else judged(tuned.weights, tuned.learning_rate)
+
+# %% tags=["hide-input"]
+# The table of the default and the winner, on three sets of scenes
 first = study.get_trials()[0]  # the default
-in_study = f"{first.value:.3f}" if first.state == optuna.trial.TrialState.COMPLETE else "stopped"
+in_study = f"{first.value:.3f}" if first.state == TrialState.COMPLETE else "stopped"
 plots.table(
     ["", "on the study's own scenes", "on unseen scenes", "unseen, trained with another seed"],
     [
         ("trial 0, the default", in_study, *(f"{error:.3f}" for error in default)),
         (f"trial {tuned.trial}, chosen", f"{tuned.nmse:.3f}", *(f"{error:.3f}" for error in chosen)),
     ],
-    "NMSE. Two seeds are too few to prove anything, and enough to stop a premature report.",
+    "NMSE.",
 )
 
 # %% [markdown]
-# Read the rows from left to right (they are one and the same where the default won). Other scenes are easier or harder
-# for both; what the chosen trial loses *more* than the default does was luck. Whatever lead it keeps may be worth
-# having, and wants more seeds before anybody is told.
+# Read each row from left to right. (If the default won, both rows are the same.) Unseen scenes can be easier or harder
+# than those of the study, for both rows alike. If the chosen trial gets worse by *more* than the default does, the
+# difference was luck.
+#
+# Two seeds cannot prove that a lead is real. They can show that it isn't. Before you report a gain, repeat this with
+# more seeds.
 #
 # ## Where this happened to others
 #
-# That a criterion can be over-fitted by choosing, just as training scenes can by training, was measured by Cawley and
-# Talbot (*On Over-fitting in Model Selection and Subsequent Selection Bias in Performance Evaluation*, JMLR 11, 2010):
-# the bias is often as large as the differences between the methods compared. Their cure is the one above: scenes that
-# had no say in the choice.
+# Choosing among many candidates overfits the scenes that choose, just as training overfits the training scenes. Cawley
+# and Talbot measured this in *On Over-fitting in Model Selection and Subsequent Selection Bias in Performance
+# Evaluation* (JMLR 11, 2010). The bias was often as large as the differences between the methods compared. Their cure is
+# the one above: a final test on data that played no part in the choice.
 #
 # ## In three lines
 #
-# - The judge of a weight is an error that no weight can move, on scenes that were not trained on.
-# - A study is a storage with a name: any number of workers, and each loses only its own trial.
-# - A weight without a record of where it came from is a rumour, and the best of many is a little worse than it looks.
+# - Judge weights by an error that no weight can change, on scenes that were not used for training.
+# - A study is a storage with a name. Any number of workers can join, and a killed worker loses only its own trial.
+# - Record where each weight came from, and test the winner on fresh scenes: it is a little worse than it looks.
 #
-# **Onward.** [10 · Many processes](10_many_processes.ipynb) lets them share not a study, but one training run.
+# **Next.** [10 · Many processes](10_many_processes.ipynb): several processes share not a study, but one training run.

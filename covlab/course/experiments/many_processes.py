@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,9 +52,17 @@ def on_ranks(size: Ranks, job: Callable[..., object], **arguments: object) -> li
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(size)]
 
 
+@dataclass(frozen=True)
+class LoggedRun:
+    """What `covlab train` wrote: one row per window, and one per epoch."""
+
+    windows: list[dict]
+    epochs: list[dict]
+
+
 @checked
-def train_on_ranks(ranks: Ranks, folder: Folder, **options: object) -> tuple[list[dict], list[dict]]:
-    """Run `covlab train` on ``ranks`` ranks, and return its rows per window and its rows per epoch.
+def train_on_ranks(ranks: Ranks, folder: Folder, **options: object) -> LoggedRun:
+    """Run `covlab train` on ``ranks`` ranks.
 
     Args:
         options: of the command, as in ``micro_batch=8``.
@@ -75,7 +84,66 @@ def train_on_ranks(ranks: Ranks, folder: Folder, **options: object) -> tuple[lis
     if process.returncode:
         raise RuntimeError(f"covlab train failed: {said.strip()[-800:]}")
     rows = [json.loads(line) for line in (Path(folder) / "ledger.jsonl").read_text().splitlines()]
-    return rows, json.loads((Path(folder) / "epochs.json").read_text())
+    return LoggedRun(rows, json.loads((Path(folder) / "epochs.json").read_text()))
+
+
+@dataclass(frozen=True)
+class ComparedGradient:
+    """A window's gradient on all ranks, compared with that of one process which has all scenes.
+
+    error: relative difference of the two. length: ratio of their lengths. angle: in degrees.
+    reductions: how often the ranks combined their gradients. parameters: entries of the gradient.
+    """
+
+    error: float
+    length: float
+    angle: float
+    reductions: int
+    parameters: int
+
+
+@checked
+def compare_ranks(windows: dict[str, list[list[Count]]], seed: Seed) -> dict[str, dict[str, ComparedGradient]]:
+    """Return {window: {rule: gradient}} of two ranks, for every rule of ``gradients_by_rank``.
+
+    Args:
+        windows: {name: for each rank, the numbers of scenes of its micro-batches}.
+
+    Raises:
+        RuntimeError: the ranks have different gradients after they were combined.
+    """
+    of_rank_0, of_rank_1 = on_ranks(2, gradients_by_rank, seed=seed, windows=windows)
+    compared: dict[str, dict[str, ComparedGradient]] = {}
+    for name in windows:
+        reference = of_rank_0[name].pop("one process")[0]
+        compared[name] = {}
+        for rule, (gradient, reductions) in of_rank_0[name].items():
+            if not torch.equal(gradient, of_rank_1[name][rule][0]):
+                raise RuntimeError(f"{name}, {rule}: the ranks have different gradients after they were combined")
+            cosine = gradient @ reference / gradient.norm() / reference.norm()
+            compared[name][rule] = ComparedGradient(
+                error=((gradient - reference).norm() / reference.norm()).item(),
+                length=(gradient.norm() / reference.norm()).item(),
+                angle=torch.rad2deg(torch.acos(cosine.clamp(-1, 1))).item(),
+                reductions=reductions,
+                parameters=len(reference),
+            )
+    return compared
+
+
+@checked
+def train_on_one_and_two_ranks(**options: object) -> tuple[LoggedRun, LoggedRun]:
+    """Run `covlab train` with one process, then with two.
+
+    Args:
+        options: of the command, as in ``micro_batch=8``.
+
+    Raises:
+        RuntimeError: the command failed; the message is the end of its output.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        one, two = (train_on_ranks(ranks, Path(folder) / str(ranks), **options) for ranks in (1, 2))
+    return one, two
 
 
 def small_network(seed: int) -> BackProjectionNet:
