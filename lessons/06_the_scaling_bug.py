@@ -9,36 +9,43 @@
 # %% [markdown]
 # # 06 · The scaling bug
 #
-# **Question.** A code review looked at a training run that printed the same two numbers for 30 epochs, and
-# named one bug. Can that bug cause that symptom?
+# **Question.** A code review blames one line for a dead training run. Was it that line?
 #
-# You will run the right training loop and the wrong one from the same seed, side by side, and hold the review's claims
-# against what you measure. You will afterwards be able to
+# **Bugs path** 5 of 6 · **Whole course** 7 of 12 · 60 minutes · needs 05
+#
+# This lesson is a detective story, and it really happened. You get the case file. Then you examine the evidence, piece
+# by piece. Afterwards you can
 #
 # - say what a missing division changes, and what each optimizer makes of it;
-# - ask of any bug what it *would* change, and measure just that;
-# - tell which faults can print those two numbers.
+# - ask of any bug what it *would* change, and measure exactly that;
+# - tell which bugs can print the two numbers in the log.
 #
-# 60 minutes to read, a good minute to run; nothing to download. [Lesson 05](05_gradient_accumulation.ipynb) helps.
+# Running all cells takes about a minute, and nothing is downloaded.
 
 # %% tags=["parameters"]
 profile = "cpu"
 seed = 0
 
 # %% [markdown]
-# ## The case
+# ## The case file
 #
-# A network estimates the spatial covariance of waves that reach a reconfigurable surface, from a few noisy
-# snapshots. Someone trains it on a few hundred fixed scenes, as an *overfit test*: a healthy loop can
-# memorize them. The log reads, in every one of 30 epochs:
+# | | |
+# |---|---|
+# | **When** | 23 October 2025 until shortly after 27 October 2025 |
+# | **Where** | a public research project that locates radio sources, `TahmidZee/ris-localization-mvdr` on GitHub. Its oldest public code is from 2 December 2025 (commit `86c2feb`). The code of October is known only from reports. |
+# | **The run** | an *overfit test*: training on a few hundred fixed examples, over and over. A healthy loop memorizes them. 30 epochs, `grad_accumulation = 1` |
+# | **The suspects** | ten reports, each of which names another cause |
+# | **The review** | report number 5, of 27 October. It passes everything else in the code ("no additional bugs found"), blames one line, and prints a table of how the fixed run will go |
+#
+# This is the log, the same in each of 30 epochs:
 #
 # ```text
 # train 0.000000   val 1.921642
 # ```
 #
-# A review of the code calls everything correct but one line. The loop accumulates gradients over several
-# micro-batches, and the division that keeps the sum a mean stands inside a debug block, so that only the very
-# first batch is divided:
+# And this is the line that the review blames. The loop adds up the gradients of several micro-batches before each
+# optimizer step. To keep the result a mean, each loss must be divided by their number. That division stands inside a
+# debug block, so only the first micro-batch of the whole run is divided:
 #
 # ```python
 # if epoch == 1 and bi == 0:
@@ -46,232 +53,12 @@ seed = 0
 #     loss = loss / grad_accumulation
 # ```
 #
-# Mend this, says the review, and the run will learn. It prints a table of what will happen; you will meet it
-# at the end.
+# Move this line out of the block, says the review, and the run will learn.
 #
-# ## Predict
+# ## Find and fix: a colleague's loop
 #
-# Before you run the experiment, decide for yourself.
-
-# %%
-# about 5 s, most of it to load PyTorch
-from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
-
-predict("06.train_value", "With this bug, the logged training loss is …", ["too small", "right", "too large"])
-
-# %%
-predict(
-    "06.adamw",
-    "Under AdamW without clipping, the bugged network memorizes the scenes …",
-    ["worse than the right one", "as well, but for chance", "better"],
-)
-
-# %%
-predict("06.frozen", "Can this bug hold the validation value still, to six digits, for 30 epochs?", ["yes", "no"])
-
-# %% [markdown]
-# ## The bug, as a switch
-#
-# In covlab a bug replaces one method of the trainer. This is the method that decides how much a micro-batch
-# counts in its window (the micro-batches of one optimizer step), and what the bug makes of it:
-
-# %%
-from contextlib import nullcontext
-
-import torch  # after covlab, which tells it how threads should wait
-
-from covlab import plots
-from covlab.faults import FAULTS, case, inject, matrix
-from covlab.faults.evidence import OBSERVABLES
-from covlab.faults.review import review
-from covlab.networks.model import BackProjectionNet
-from covlab.plots.training import window_columns
-from covlab.scenes.simulator import Simulator, scene_generator
-from covlab.scenes.streams import FixedScenes
-from covlab.training.loss import LossWeights
-from covlab.training.progress import Silent
-from covlab.training.recipe import Recipe
-from covlab.training.together import train_together
-from covlab.training.trainer import Trainer
-from covlab.widgets import FaultMuseumExplorer, ScalingBugExplorer
-
-bug = FAULTS["division_in_debug_block"]
-print(bug.diff())
-
-# %% [markdown]
-# ## The experiment
-#
-# The same 512 scenes, the same first parameters, 30 epochs, micro-batches of 32, four to a window. Only the
-# switch, the optimizer and the clipping differ; weight decay is off, so that the gradient alone moves anything.
-# Training and validation use the *same* scenes, as in the source's own test: this measures memory, not skill.
-
-# %%
-device = choose_device(profile)
-NMSE = LossWeights.only(lam_cov=1.0)
-scenario = choose_scenario(device)
-scenes = Simulator(scenario, device).draw(512, scene_generator(seed, "overfit", device=device))
-
-
-def trainer(bugged, **recipe):
-    torch.manual_seed(seed)
-    model = BackProjectionNet(scenario).to(device)
-    with inject(bug.name) if bugged else nullcontext():
-        return Trainer(
-            model,
-            FixedScenes(scenes, micro_batch=32, seed=seed),
-            scenes,
-            Recipe(windows=30 * 4, accumulation=4, **recipe),
-            weights=NMSE,
-            progress=Silent(),
-        )
-
-
-adamw = dict(optimizer="adamw", learning_rate=3e-3, weight_decay=0.0)
-sgd = dict(optimizer="sgd", learning_rate=0.3, weight_decay=0.0)
-recipes = {
-    "AdamW, clipped": adamw | {"clip": 1.0},
-    "AdamW, not clipped": adamw | {"clip": None},
-    "SGD, clipped": sgd | {"clip": 1.0},
-    "SGD, not clipped": sgd | {"clip": None},
-}
-runs = {
-    title: {"right": trainer(False, **recipe), "with the bug": trainer(True, **recipe)}
-    for title, recipe in recipes.items()
-}
-train_together(*(run for both in runs.values() for run in both.values()))
-for title, both in runs.items():
-    print(f"{title:18}", *(f"  {label}: NMSE {run.history[-1]['validation']:.4f}" for label, run in both.items()))
-
-# %%
-figure = window_columns(
-    runs,
-    {"loss": "loss as logged", "gradient_norm": "gradient norm before clipping", "update_norm": "norm of the update"},
-)
-plots.show(
-    figure,
-    "Twelve panels: logged loss, gradient norm and update norm over 120 windows, for AdamW and SGD, each with and "
-    "without clipping. In every row the run with the bug logs several times the loss and the gradient norm of the "
-    "right one, and both fall together. The updates hardly differ under AdamW, and not visibly without clipping; under "
-    "SGD they are several times longer too.",
-)
-
-# %% [markdown]
-# Read the columns from left to right. The bugged run *logs* a larger loss, because what is logged is what
-# was back-propagated. Its gradient is larger by the same factor. What reaches the parameters is the third
-# column, and there the optimizer has its say.
-
-
-# %%
-def median(values):
-    return sorted(values)[len(values) // 2]
-
-
-def summary(title, run):
-    columns = run.ledger.columns()
-    clip = run.recipe.clip
-    clipped = sum(norm > clip for norm in columns["gradient_norm"]) / run.window if clip else None
-    last = run.history[-1]
-    return (
-        title,
-        f"{last['train']:.4f}",
-        f"{last['validation']:.4f}",
-        f"{median(columns['gradient_norm']):.3f}",
-        "never" if clip is None else f"{clipped:.0%}",
-        f"{median(columns['update_norm']):.4f}",
-    )
-
-
-plots.table(
-    [
-        "run",
-        "train, as logged",
-        "NMSE on the same scenes",
-        "median gradient norm",
-        "windows clipped",
-        "median update norm",
-    ],
-    [summary(f"{title}, {label}", run) for title, both in runs.items() for label, run in both.items()],
-    "After 30 epochs. The NMSE is measured in evaluation mode, and no bug in the loop can scale it.",
-)
-
-# %%
-observed = {
-    "logged over measured loss": lambda run: run.history[-1]["train"] / run.history[-1]["validation"],
-    "first window's gradient norm": lambda run: run.ledger.rows[0]["gradient_norm"],
-    "first window's update norm": lambda run: run.ledger.rows[0]["update_norm"],
-    "median update norm": lambda run: median(run.ledger.columns()["update_norm"]),
-    "NMSE reached": lambda run: run.history[-1]["validation"],
-}
-ratios = {
-    title: {name: value(both["with the bug"]) / value(both["right"]) for name, value in observed.items()}
-    for title, both in runs.items()
-}
-rows = [(name, *(f"{ratios[title][name]:.2f}" for title in runs)) for name in observed]
-plots.table(["with the bug, over right", *runs], rows)
-
-# %%
-measure("06.logged_ratio", ratios["AdamW, not clipped"]["logged over measured loss"])
-measure("06.first_gradient_ratio", ratios["AdamW, not clipped"]["first window's gradient norm"])
-measure("06.adamw_first_step_ratio", ratios["AdamW, not clipped"]["first window's update norm"])
-measure("06.sgd_first_step_ratio", ratios["SGD, not clipped"]["first window's update norm"])
-measure("06.sgd_reached_ratio", ratios["SGD, not clipped"]["NMSE reached"])
-measure("06.sgd_clipped_reached_ratio", ratios["SGD, clipped"]["NMSE reached"])
-measure("06.adamw_reached_ratio", ratios["AdamW, not clipped"]["NMSE reached"])
-
-# %%
-logged, reached = (ratios["AdamW, not clipped"][name] for name in ("logged over measured loss", "NMSE reached"))
-outcome(
-    "06.train_value",
-    "too large" if logged > 1.05 else "too small" if logged < 0.95 else "right",
-    because=f"It is {logged:.2f} times the measured one: what is logged is what was back-propagated.",
-)
-outcome(
-    "06.adamw",
-    "as well, but for chance" if 0.9 < reached < 1.1 else "better" if reached < 1 else "worse than the right one",
-    because=f"Its error is {reached:.2f} times the right one's. The next lines say why.",
-)
-
-# %% [markdown]
-# **Why.** Without the division a window's gradient is the *sum* of its micro-batches' mean gradients instead of
-# their mean: with four micro-batches, four times too long, in the same direction, and so is the loss in the log
-# (<span data-claim="06.logged_ratio">4.00</span>&nbsp;times the measured one). In the first window one of the four *is*
-# divided, and the gradient there is about <span data-claim="06.first_gradient_ratio">3.3</span>&nbsp;times too long: a
-# quarter and three wholes.
-#
-# - **AdamW** divides the gradient by its own running size, so a constant factor cancels: without clipping, the first
-#   step is as long as the right one (ratio <span data-claim="06.adamw_first_step_ratio">1.00</span>), and after 30
-#   epochs the error is the same but for chance (ratio <span data-claim="06.adamw_reached_ratio">1.0</span>). With
-#   clipping, the bug decides how often the threshold is met, and the run goes another way (not always a worse one: look
-#   at the last row).
-# - **SGD** passes the factor on: the first step is <span data-claim="06.sgd_first_step_ratio">3.3</span>&nbsp;times as
-#   long, as the gradient is, and the rest is a run with four times the learning rate. Whether that hurts depends on the
-#   recipe: without clipping, five seeds ended with <span data-quoted="covlab course check 06 --seeds 5">1.2
-#   to 3.6</span>&nbsp;times the right run's error; clipped, with
-#   <span data-quoted="covlab course check 06 --seeds 5">0.5 to 0.7</span>&nbsp;times it. Four times the gradient under
-#   the same threshold is four times the learning rate under a *quarter* of the threshold, and that happens to suit this
-#   run: the bugged one is *better*. A bug that helps is still a bug, and one more reason not to judge a loop by its
-#   final error.
-#
-# None of them is a network that does not learn.
-#
-# Try it: the bug on and off, under either optimizer, with more micro-batches in a window or just one. The runs are
-# shorter here, and what is new is trained while you watch.
-
-# %%
-explorer = ScalingBugExplorer(bug.name, seed)
-explorer.show()
-
-# %% [markdown]
-# One of its settings, for whoever reads without a kernel:
-
-# %%
-explorer.still_of("One micro-batch a window: the bug divides by one", {"accumulation": 1.0})
-
-# %% [markdown]
-# ## Find and mend
-#
-# A loop of somebody's own, for a linear model. Its results are wrong, and no line of it raises. Find why, and mend it;
-# then run the cell below, which tries your loop on windows of random length.
+# Before you investigate, make sure that you know the correct loop. Here is one for a linear model. It raises no
+# exception, and its gradient is wrong.
 
 
 # %% tags=["exercise"]
@@ -295,56 +82,246 @@ def window_gradient(parameter, micro_batches):
 
 
 # %%
+# about 5 s, most of it to load PyTorch
+from covlab.course import check, choose_device, choose_scenario, outcome, predict, reference_trainer
+
 check("06.window_gradient", window_gradient)
 
 # %% [markdown]
-# ## Which bug is this?
+# ## Exhibit A: the line, as a switch
 #
-# Here is a run of 10 epochs with another bug of covlab's museum, and the right run beside it. Nothing is wrong with the
-# network or the scenes. Read the columns from left to right, as above: what is logged, the gradient, what reached the
-# parameters.
+# In covlab, a bug replaces one method of the trainer, so you can switch it on and off. This method decides how much each
+# micro-batch counts in its window (the micro-batches of one optimizer step). The lines with `-` are correct, and those
+# with `+` have the bug:
 
 # %%
-from covlab.course import reference_trainer
-from covlab.course.exercises.lesson_06 import mystery_run
-from covlab.course.exercises.lesson_06 import which_fault as exercise
+from covlab.course.experiments import scaling_case as lab
+from covlab.faults import FAULTS, inject
+from covlab.training.recipe import Recipe
+from covlab.training.together import train_together
 
-mystery, healthy = mystery_run(seed, device), reference_trainer("overfit", seed, device=device, windows=40).fit()
+bug = "division_in_debug_block"
+print(FAULTS[bug].diff())
+
+# %% [markdown]
+# ## Exhibit B: what the bug does
+#
+# You train the same network on the same 512 fixed scenes, from the same first parameters, for 30 epochs: once with the
+# correct loop, and once with the bug. A window has four micro-batches of 32 scenes. As in the project's own test, the
+# validation uses the *same* scenes: it measures memory, not skill.
+
+# %%
+predict("06.train_value", "With this bug, the logged training loss is …", ["too small", "correct", "too large"])
+
+# %%
+predict(
+    "06.adamw",
+    "Under AdamW, without clipping, the buggy run memorizes the scenes …",
+    ["worse than the correct one", "equally well, up to chance", "better"],
+)
+
+# %%
+predict("06.frozen", "Can this bug keep the validation value constant, to six digits, for 30 epochs?", ["yes", "no"])
+
+# %%
+device = choose_device(profile)
+scenario = choose_scenario(device)
+scenes = lab.fixed_scenes(scenario, seed, device)
 
 
-def line(epoch):
-    cells = [f"{epoch + 1}"]
-    for run in (mystery, healthy):
-        columns = {name: values[4 * epoch + 3] for name, values in run.ledger.columns().items()}
-        cells += [
-            f"{run.history[epoch]['train']:.4f}",
-            f"{run.history[epoch]['validation']:.4f}",
-            f"{columns['gradient_norm']:.3f}",
-            f"{columns['update_norm']:.5f}",
-        ]
-    return cells
+def overfit(recipe, *faults):
+    with inject(*faults):
+        return lab.overfit_trainer(scenario, scenes, Recipe(windows=30 * 4, accumulation=4, **recipe), seed)
 
 
-each = ["train", "validation", "gradient norm", "update norm"]
-plots.table(
-    ["epoch", *(f"{name}, mystery" for name in each), *(f"{name}, right" for name in each)],
-    [line(epoch) for epoch in range(10)],
-    "Norms are of each epoch's last window.",
+adamw = dict(optimizer="adamw", learning_rate=3e-3, weight_decay=0.0)
+sgd = dict(optimizer="sgd", learning_rate=0.3, weight_decay=0.0)
+recipes = {
+    "AdamW, not clipped": adamw | {"clip": None},
+    "SGD, not clipped": sgd | {"clip": None},
+    "AdamW, clipped": adamw | {"clip": 1.0},
+    "SGD, clipped": sgd | {"clip": 1.0},
+}
+runs = {title: {"correct": overfit(recipe), "with the bug": overfit(recipe, bug)} for title, recipe in recipes.items()}
+train_together(*(run for both in runs.values() for run in both.values()))
+
+# %% tags=["hide-input"]
+# Draws the runs without clipping
+from covlab import plots
+from covlab.course import measure
+from covlab.plots.training import window_columns
+
+figure = window_columns(
+    {title: both for title, both in runs.items() if "not clipped" in title},
+    {"loss": "loss as logged", "gradient_norm": "gradient norm", "update_norm": "norm of the update"},
+)
+plots.show(
+    figure,
+    "Six panels: logged loss, gradient norm and update norm over 120 windows, for AdamW above and SGD below. In both "
+    "rows the run with the bug logs several times the loss and the gradient norm of the correct one, and both fall "
+    "together. The updates cannot be told apart under AdamW. Under SGD they are several times longer too.",
 )
 
 # %% [markdown]
-# It is one of five suspects:
+# Read each row from left to right. The buggy run *logs* a larger loss, because it logs the number that it
+# back-propagates. Its gradient is larger by the same factor. The third column shows what reaches the parameters. There
+# the optimizers differ. The table compares all four recipes:
 
-# %%
-plots.table(["name", "what it does"], [(name, FAULTS[name].title) for name in exercise.choices])
+# %% tags=["hide-input"]
+# The table: each number with the bug, divided by the correct one
+ratios = lab.ratios(runs)
+plots.table(
+    ["with the bug, divided by the correct value", *runs],
+    [(name, *(f"{ratios[title][name]:.2f}" for title in runs)) for name in lab.OBSERVED],
+    "After 30 epochs. The error (NMSE) is measured in evaluation mode. No bug in the loop can scale it.",
+)
+measure("06.logged_ratio", ratios["AdamW, not clipped"]["logged loss over measured error"])
+measure("06.first_gradient_ratio", ratios["AdamW, not clipped"]["gradient norm, first window"])
+measure("06.adamw_first_step_ratio", ratios["AdamW, not clipped"]["update norm, first window"])
+measure("06.sgd_first_step_ratio", ratios["SGD, not clipped"]["update norm, first window"])
+measure("06.sgd_reached_ratio", ratios["SGD, not clipped"]["error reached"])
+measure("06.sgd_clipped_reached_ratio", ratios["SGD, clipped"]["error reached"])
+measure("06.adamw_reached_ratio", ratios["AdamW, not clipped"]["error reached"])
+
+# %% tags=["hide-input"]
+# Compares your first two predictions with the runs
+logged = ratios["AdamW, not clipped"]["logged loss over measured error"]
+reached = ratios["AdamW, not clipped"]["error reached"]
+outcome(
+    "06.train_value",
+    "too large" if logged > 1.05 else "too small" if logged < 0.95 else "correct",
+    because=f"It is {logged:.2f} times the measured error. The log shows the number that was back-propagated.",
+)
+outcome(
+    "06.adamw",
+    "equally well, up to chance" if 0.9 < reached < 1.1 else "better" if reached < 1 else "worse than the correct one",
+    because=f"Its error is {reached:.2f} times the correct run's. AdamW divides each gradient by its own running size.",
+)
 
 # %% [markdown]
-# The museum has each of them, right code against wrong. (Its numbers were measured before, in other runs than this one.
-# In a terminal,
-# `covlab faults show NAME` says the same.)
+# **Why.** Without the division, a window's gradient is the *sum* of its micro-batches' gradients instead of their mean.
+# With four micro-batches it is four times too long, in the same direction. So is the logged loss
+# (<span data-claim="06.logged_ratio">4.00</span>&nbsp;times the measured error). In the very first window one of the
+# four *is* divided. There the gradient is <span data-claim="06.first_gradient_ratio">3.2 to 3.4</span>&nbsp;times too
+# long: three wholes and a quarter.
+#
+# - **AdamW** divides the gradient by its own running size, so a constant factor cancels. Without clipping, the first
+#   step is as long as the correct one (ratio <span data-claim="06.adamw_first_step_ratio">1.00</span>). After 30 epochs
+#   the error is the same, up to chance (ratio <span data-claim="06.adamw_reached_ratio">1.0</span>).
+# - **SGD** passes the factor on. The first step is
+#   <span data-claim="06.sgd_first_step_ratio">3.2 to 3.4</span>&nbsp;times as long. From then on, the run has four times
+#   the learning rate. Without clipping, it ends with
+#   <span data-claim="06.sgd_reached_ratio">1.2 to 3.6</span>&nbsp;times the correct run's error, depending on the seed.
+# - **Clipping** changes the picture. The threshold is absolute, so a gradient that is four times too long meets it
+#   more often. Clipped SGD even ends *better* than the correct run, with
+#   <span data-claim="06.sgd_clipped_reached_ratio">0.5 to 0.7</span>&nbsp;times its error: this recipe happens to like a
+#   larger learning rate. A bug that helps is still a bug. And the final error alone tells you little about a loop.
+#
+# All eight runs learn.
+#
+# Try it yourself. Switch the bug on and off, change the optimizer, use more micro-batches per window, or just one. The
+# runs are shorter here, and they train while you watch.
 
 # %%
+from covlab.widgets import FaultMuseumExplorer, ScalingBugExplorer
+
+explorer = ScalingBugExplorer(bug, seed)
+explorer.show()
+
+# %% [markdown]
+# ## Exhibit C: can it freeze the validation?
+#
+# The log has two symptoms: a train value of zero, and a validation value that never changes. Look for both in the four
+# buggy runs:
+
+# %%
+buggy_runs = [both["with the bug"] for both in runs.values()]
+smallest_train = min(row["train"] for run in buggy_runs for row in run.history)
+values_printed = min(len({f"{row['validation']:.6f}" for row in run.history}) for run in buggy_runs)
+print(f"smallest train value of any epoch: {smallest_train:.6f}")
+print(f"different validation values in 30 epochs: at least {values_printed}")
+
+# %% tags=["hide-input"]
+# Compares your third prediction with the runs
+outcome(
+    "06.frozen",
+    "yes" if values_printed == 1 else "no",
+    because=f"Each buggy run printed at least {values_printed} different values in 30 epochs.",
+)
+if smallest_train < 5e-7 or values_printed == 1:
+    raise RuntimeError("the text no longer follows from the runs above")
+
+# %% [markdown]
+# Neither symptom appears. So the review found a real bug, but it does not explain the log. Somebody or something
+# else must have done it.
+#
+# ## Ten suspects
+#
+# Within days, ten reports named ten different causes. Each was written with confidence, and most came with a
+# fix. Here they are:
+
+# %%
+timeline = lab.Timeline(seed)
+timeline.show()
+
+# %% [markdown]
+# Test them yourself. Each test makes small runs with that cause switched on: 120 fixed scenes, 30 epochs. Begin with the
+# reports of the first two days. Before you run the cell, choose one that you believe.
+
+# %%
+# about 5 s
+timeline.test(1, 2, 3, 4)
+
+# %% [markdown]
+# A weight of zero comes close: it explains the zero. But it was ruled out by evidence, since the project had printed the
+# weight, and it was 1. Next come the four reports of 27 October. Number 5 is the review's.
+
+# %%
+# about 8 s
+timeline.test(5, 6, 7, 8)
+
+# %% [markdown]
+# Number 6 is the first to explain a symptom: the running sum of the losses grows only in steps that run. If no step
+# runs, it stays zero. But alone it does nothing, because steps do run. Two suspects are left.
+
+# %%
+# about 6 s
+timeline.test(9, 10)
+
+# %% [markdown]
+# Count the verdicts. Some reports are false. Most of the others describe real bugs, and still none of them explains the
+# log by itself. A bug that you can point at is not yet the cause of what you see.
+#
+# ## Which bug is this?
+#
+# Your turn to name a culprit. Below is a run of 10 epochs with another bug, beside the correct run. The network and the
+# scenes are fine. Read the columns from left to right, as before: what is logged, the gradient, what reached the
+# parameters.
+
+# %%
+# about 6 s
+from covlab.course.exercises.lesson_06 import mystery_run
+
+mystery, healthy = mystery_run(seed, device), reference_trainer("overfit", seed, device=device, windows=40).fit()
+
+# %% tags=["hide-input"]
+# The table of both runs, epoch by epoch
+plots.table(
+    *lab.epochs_side_by_side({"mystery": mystery, "correct": healthy}), "Norms are of each epoch's last window."
+)
+
+# %% [markdown]
+# It is one of these five. Choose one to see its code, correct and buggy, and what it changed in earlier runs. (In a
+# terminal, `covlab faults show NAME` shows the same.)
+
+# %%
+from covlab.course.exercises.lesson_06 import which_fault as exercise
+
 FaultMuseumExplorer(exercise.choices[0]).show()
+
+# %% tags=["hide-input"]
+# The table of the five suspects
+plots.table(["name", "what it does"], [(name, FAULTS[name].title) for name in exercise.choices])
 
 # %% tags=["exercise"]
 which_fault = "division_in_debug_block"
@@ -356,209 +333,143 @@ which_fault = "schedule_per_micro_batch"
 check("06.which_fault", which_fault)
 
 # %% [markdown]
-# ## With the source's own setting
+# ## Three facts that close the review's case
 #
-# The run that was blamed on this bug accumulated over *one* micro-batch. Then the bug divides by one. In small, on 120
-# scenes for 30 epochs:
+# Look at the case file again. Did you notice the settings of the run?
+#
+# **Fact 1. The blamed run accumulated over one micro-batch.** `grad_accumulation = 1`: the missing division is a division
+# by one. Repeat the small overfit test with this setting, with and without the bug, and compare all parameters:
 
 # %%
-single = {
-    "right": case.overfit(accumulation=1, seed=seed),
-    "with the bug": case.overfit(bug.name, accumulation=1, seed=seed),
-}
-for title, symptom in single.items():
-    print(f"{title:14} {symptom}")
-right, bugged = (symptom.run for symptom in single.values())
-identical = torch.equal(right.vector, bugged.vector)
-print(f"parameters after {bugged.window} steps, with and without the bug, bit for bit identical:", identical)
+correct = timeline.run(accumulation=1).run
+buggy = timeline.run(bug, accumulation=1).run
+identical = bool((correct.vector == buggy.vector).all())
+print(f"after {buggy.window} steps, the parameters are identical, bit for bit: {identical}")
+
+# %% tags=["hide-input"]
+# Stops if the parameters differ
+if not identical:
+    raise RuntimeError("the text no longer follows from the run above")
 
 # %% [markdown]
-# ## The claims, one by one
-
-# %%
-bugged_runs = [both["with the bug"] for both in runs.values()] + [bugged]
-smallest_train = min(row["train"] for run in bugged_runs for row in run.history)
-values_printed = min(len({f"{row['validation']:.6f}" for row in run.history}) for run in bugged_runs)
-adamw_clean, adamw_bugged = runs["AdamW, clipped"]["right"], runs["AdamW, clipped"]["with the bug"]
-longer = ratios["AdamW, clipped"]["first window's gradient norm"]
+# **Fact 2. The promised table was never measured.** The same block of numbers appears in a report three days earlier,
+# about a *different* bug. Its first number, <span data-quoted="the review">0.806</span>, was one debug print of a single batch.
+#
+# **Fact 3. The fix changed nothing.** After it, the project recorded a train value of
+# <span data-quoted="the project's later log">0.217</span> and a validation of
+# <span data-quoted="the project's later log">1.921642</span>, still the same in all 30 epochs.
 
 
+# %% tags=["hide-input"]
+# The table of what was said and what was measured
 def arrow(run, value):
     return " → ".join(f"{run.history[epoch][value]:.3f}" for epoch in (0, 1, -1))
 
 
+both = runs["AdamW, clipped"]
 plots.table(
-    ["30 epochs", "train", "validation", "where the numbers come from"],
+    ["30 epochs", "train", "validation", "source"],
     [
-        ("before the mend, as reported", "0.000000", "1.921642 in every epoch", "the source's log"),
-        ("after the mend, as promised", "0.806 → 0.723 → 0.198", "1.921 → 1.789 → 0.187", "the review, before any run"),
-        ("after the mend, as recorded", "0.217", "1.921642", "the source's later log"),
-        (
-            "with the bug, measured here",
-            arrow(adamw_bugged, "train"),
-            arrow(adamw_bugged, "validation"),
-            "this notebook, AdamW",
+        ("before the fix, as reported", "0.000000", "1.921642 in every epoch", "the project's log"),
+        ("after the fix, as promised", "0.806 → 0.723 → 0.198", "1.921 → 1.789 → 0.187", "the review, before any run"),
+        ("after the fix, as recorded", "0.217", "1.921642", "the project's later log"),
+        *(
+            (f"{label}, measured here", arrow(run, "train"), arrow(run, "validation"), "this notebook, AdamW, clipped")
+            for label, run in both.items()
         ),
-        ("right, measured here", arrow(adamw_clean, "train"), arrow(adamw_clean, "validation"), "this notebook, AdamW"),
     ],
-    (
-        "What was said, and what was measured: the first epochs and the last. The network and the scenes here are "
-        "covlab's own."
-    ),
+    "The first two epochs and the last. Network and scenes of the last two rows are covlab's own.",
 )
 
 # %% [markdown]
-# The second row is no measurement. The very same block of numbers stands in a report of three days before, on *another*
-# bug, and its first number was one batch's error in a debug print. What was recorded after the mend is the third row.
-
-
-# %%
-def verdict(holds):
-    return "yes" if holds else "no"
-
-
-plots.table(
-    ["Can the bug …", "answer", "measured"],
-    [
-        (
-            "print a train value of zero?",
-            verdict(smallest_train < 5e-7),
-            f"smallest value of any run: {smallest_train:.4f}",
-        ),
-        (
-            "hold validation still to six digits?",
-            verdict(values_printed == 1),
-            f"different values in 30 epochs, at the least: {values_printed}",
-        ),
-        (
-            "change a run of one micro-batch a window?",
-            verdict(not identical),
-            f"parameters identical: {verdict(identical)}",
-        ),
-        ("be seen in the gradient norm?", "yes", f"times the right one, in the first window: {longer:.2f}"),
-    ],
-)
-outcome(
-    "06.frozen",
-    verdict(values_printed == 1),
-    because=f"Every run with the bug printed at least {values_printed} different values.",
-)
-if smallest_train < 5e-7 or values_printed == 1 or not identical:
-    raise RuntimeError("the conclusion below no longer follows from the measurements above")
-
-# %% [markdown]
-# ## The same bug in every combination
+# ## Who did it?
 #
-# Four recipes are four anecdotes. `covlab faults matrix` runs every bug of the museum under either optimizer, with and
-# without clipping, in single and half precision, with several seeds, in runs much shorter than those above. Here is
-# what it measured of this bug. The first row is measured again, now.
+# Two things must come together. *Nothing reaches the running sum*: that prints the zero. *No step moves the parameters*:
+# that prints the constant. The reports, and the project's public code of five weeks later, contain these parts:
+#
+# - a term of the loss, with a weight of `0.002`, whose gradient is NaN (lesson
+#   [07](07_overflow_and_sanitization.ipynb));
+# - a gate that silently skips the step when that happens;
+# - a running sum that grows only in steps that run;
+# - a loop body that was de-dented, so that backward and step happen once per epoch, for the last batch.
+#
+# Together they make the first candidate, **the skipping gate**. The second candidate is **the stranded loop body**:
+# backward, step and running sum moved into a debug block after the loop. Try the parts alone and together:
 
 # %%
 # about 5 s
-published = [row for row in matrix.load_matrix() if row["fault"] == bug.name]
-cells = [(row["optimizer"], row["clipping"], row["precision"]) for row in published]
-[again] = matrix.measure_matrix([bug.name], cells[:1], workers=1)
+from covlab.faults import case
 
-
-def over_clean(row):
-    return [f"{row[name] / row[f'clean_{name}']:.2f}" for name in ("gradient_norm", "update_norm", "validation")]
-
-
-rows = [(*cells[0], "now", *over_clean(again))]
-rows += [(*cell, "before", *over_clean(row)) for cell, row in zip(cells, published)]
-plots.table(
-    ["optimizer", "clipping", "precision", "measured", "gradient norm", "update norm", "NMSE reached"],
-    rows,
-    "With the bug, over without.",
-)
-detecting = [name for name in OBSERVABLES if all(name in row["moved"].split() for row in published)]
-plots.table(["what convicts it, in every row", "which is"], [(name, OBSERVABLES[name].question) for name in detecting])
-measure("06.matrix_gradient_ratio", again["gradient_norm"] / again["clean_gradient_norm"])
-
-# %% [markdown]
-# Under AdamW the gradient norm is <span data-claim="06.matrix_gradient_ratio">3.6</span>&nbsp;times the right one on
-# average (a window in these runs may be short, and the first holds the one division). The last column says little, and
-# the second table a lot: hold the gradient of a window against the same scenes in one batch, and the bug is convicted,
-# whatever the optimizer makes of it.
-#
-# ## What else the review called correct
-#
-# The review found one bug and passed everything else. Here are the items that can be measured in the loop, each with a
-# measurement of its own. (Two more are for other lessons: shape checks for [01](01_data_shapes.ipynb), the network's
-# convolutions for [08](08_training_for_real.ipynb).)
-
-# %%
-# about 6 s
-plots.table(
-    ["item", "the review's view", "measured here", "verdict"],
-    [(finding.subject, finding.claim, finding.measured, finding.verdict) for finding in review(seed)],
-)
-
-# %% [markdown]
-# ## What can print those two numbers?
-#
-# Two effects must come together. Nothing reaches the running sum: hence the zero. And no step moves anything: hence the
-# constant. The pipeline's reports and its public code, five weeks younger than the review, hold these parts:
-#
-# - a term of the loss, with a weight of `0.002`, whose gradient is NaN (lesson [07](07_overflow_and_sanitization.ipynb)
-#   has it);
-# - a gate that skips the step then, silently;
-# - a running sum that stands in the branch of a step that ran;
-# - a batch loop that was de-dented: loss, backward and step come once, after it, and see the last batch alone.
-#
-# Here they are, alone and together, on 120 scenes for 30 epochs, and beside them the whole body of the loop, displaced
-# into a debug block after it.
-
-# %%
-# about 5 s
 nan_term, running_sum = "gradient_through_singular_vectors", "running_sum_in_step_branch"
 suspects = {
-    "the NaN term alone": case.overfit(nan_term, seed=seed, **case.ALIGNED),
-    "the displaced running sum alone": case.overfit(running_sum, seed=seed),
-    "both": case.overfit(nan_term, running_sum, seed=seed, **case.ALIGNED),
-    "both, the gate, the de-dented loop": case.overfit(
-        *case.SKIPPING_GATE_AND_NAN_TERM, seed=seed, accumulation=15, **case.ALIGNED
-    ),
-    "backward, step and sum in a debug block": case.overfit(*case.NESTED_IN_DEBUG_BLOCK, seed=seed),
+    "the NaN term alone": timeline.run(nan_term, **case.ALIGNED),
+    "the running sum alone": timeline.run(running_sum),
+    "both": timeline.run(nan_term, running_sum, **case.ALIGNED),
+    "the skipping gate": timeline.run(*case.SKIPPING_GATE_AND_NAN_TERM, accumulation=15, **case.ALIGNED),
+    "the stranded loop body": timeline.run(*case.NESTED_IN_DEBUG_BLOCK),
 }
+
+# %% tags=["hide-input"]
+# The table of what each combination prints
 plots.table(
-    ["faults", "what is printed in 30 epochs", "the zero", "the constant"],
+    ["faults", "printed in 30 epochs", "the zero", "the constant"],
     [
-        (name, str(symptom), verdict(symptom.train_is_zero), verdict(symptom.validations == 1))
-        for name, symptom in suspects.items()
+        (name, str(found), *("yes" if each else "no" for each in (found.train_is_zero, found.validations == 1)))
+        for name, found in suspects.items()
     ],
 )
 alone, together = list(suspects.values())[:2], list(suspects.values())[2:]
-if any(symptom.reproduced for symptom in alone) or not all(symptom.reproduced for symptom in together):
-    raise RuntimeError("the text below no longer follows from the runs above")
+if any(found.reproduced for found in alone) or not all(found.reproduced for found in together):
+    raise RuntimeError("the text no longer follows from the runs above")
 
 # %% [markdown]
-# The NaN term alone freezes the run and logs an honest loss. The displaced sum alone does nothing at all, as long as
-# steps run. *Together* they print what the case's log shows, a zero and a constant. (So would a main weight of zero;
-# but the source's own prints showed it at 1.) Which of these it was in October, nobody can say: of that month's code
-# there are only reports. But each part has a trace of its own, a step that moves nothing, a sum that never grows, and
-# whoever had measured *those* would have found it.
+# The NaN term alone freezes the run, but logs an honest loss. The running sum alone does nothing. *Together* they print
+# the log of the case: a zero and a constant. Both candidates do.
 #
-# `covlab faults case`, in a terminal, runs more combinations, and `covlab faults reports` the ten reports of those
-# days, each with another culprit.
+# Which one was it in October? Nobody can say, because that code is gone. But each part leaves its own trace: a step that
+# moves no parameter, a sum that never grows. One print of the update norm would have led straight to it.
 #
-# ## Conclusion
+# `covlab faults case` in a terminal runs more combinations, and `covlab faults reports` repeats the ten tests.
 #
-# The line the review found is wrong, and worth mending: it makes the loss and the gradient of every window too
-# large by the accumulation count, and under SGD it is another learning rate. But it cannot print a train value of zero,
-# cannot freeze validation, and in the blamed run it divided by one. The review named a real bug and pinned the wrong
-# symptom on it.
+# ## What else did the review pass?
+#
+# The review called everything else correct. Here are three of these items, each with a measurement. The rest is folded.
+
+# %%
+# about 6 s
+from covlab.faults.review import review
+
+findings = {finding.subject: finding for finding in review(seed)}
+
+# %% tags=["hide-input"]
+# The tables of the review's items
+header = ["item", "the review's view", "measured here", "verdict"]
+first = ("gradient accumulation", "sanitization before unscale", "hard guards")
+rows = {name: (name, each.claim, each.measured, each.verdict) for name, each in findings.items()}
+plots.table(header, [rows[name] for name in first])
+rest = [row for name, row in rows.items() if name not in first]
+plots.table(header, rest, folded=f"The other {len(rest)} items")
+
+# %% [markdown]
+# ## Verdict
+#
+# The blamed line is wrong, and worth fixing. It makes the loss and the gradient of each window too large by the
+# accumulation count. Under SGD, that is another learning rate. But it cannot print a train value of zero. It cannot
+# freeze the validation. And in the blamed run it divided by one. The review found a real bug and blamed it for the
+# wrong symptom.
 #
 # ## Where this happened to others
 #
-# **The missing division.** `karpathy/nanoGPT#168` (2023, as last seen open, and mended in the loop that year) reports
-# it of one of the most-read training loops there is. Its author answers what you have measured: under Adam the factor
-# is harmless, and the clipping threshold is silently divided by it.
+# `karpathy/nanoGPT#168` (2023; still open when we last looked, but fixed in the code that year) reports the missing
+# division in one of the most widely read training loops. Its author answers with what you have measured: under Adam
+# the factor does no harm, but the clipping threshold is effectively divided by it.
 #
 # ## In three lines
 #
-# - A bug you can point at is not yet the cause of what you see.
-# - Ask what the bug would change, and measure just that.
+# - A bug that you can point at is not yet the cause of what you see.
+# - Ask what the bug would change, and measure exactly that.
 # - A promised number is a guess until somebody runs it.
 #
-# **Onward.** [07 · Overflow and sanitization](07_overflow_and_sanitization.ipynb): the NaN, and how mending it hid it.
+# **Next.** On the bugs path: [11 · Watch your own loop](11_watch_your_own_loop.ipynb) finds such bugs in any script. In
+# the whole course: [07 · Overflow and sanitization](07_overflow_and_sanitization.ipynb), about the NaN, and how hiding
+# it killed the run.

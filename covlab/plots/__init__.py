@@ -64,8 +64,11 @@ def image(figure: Figure, alt: Text, *, width: Width = None, **saving: Any) -> s
 
 
 @checked
-def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") -> None:
-    """Show a small table; numbers, and headings of columns that hold only numbers, are aligned to the right."""
+def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "", *, folded: str = "") -> None:
+    """Show a small table; numbers, and headings of columns that hold only numbers, are aligned to the right.
+
+    folded: if not empty, the table is folded away under this line.
+    """
     rows = [tuple(row) if isinstance(row, Iterable) else (row,) for row in rows]
     for row in rows:
         if len(row) != len(header):
@@ -77,9 +80,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "") ->
 
     head = "".join(cell('th scope="col"', name, [row[column] for row in rows]) for column, name in enumerate(header))
     body = "".join(f"<tr>{''.join(cell('td', value, [value]) for value in row)}</tr>" for row in rows)
-    _display(
+    whole = (
         f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
+    _display(f"<details><summary>{html.escape(folded)}</summary>{whole}</details>" if folded else whole)
 
 
 def subplots(

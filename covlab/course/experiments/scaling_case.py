@@ -1,0 +1,125 @@
+"""The case of the scaling bug: correct and buggy overfit tests side by side, and the timeline of ten reports."""
+
+from html import escape
+from typing import Annotated
+
+import torch
+from IPython.display import display
+
+from covlab.arguments import Seed, checked, whole_number
+from covlab.faults.case import REPORTS, Reruns
+from covlab.networks.model import BackProjectionNet
+from covlab.scenes.batch import Batch
+from covlab.scenes.scenario import Scenario
+from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.scenes.streams import FixedScenes
+from covlab.tensor_arguments import Device
+from covlab.training.loss import LossWeights
+from covlab.training.progress import Silent
+from covlab.training.recipe import Recipe
+from covlab.training.trainer import Trainer
+
+
+@checked
+def fixed_scenes(scenario: Scenario, seed: Seed, device: Device) -> Batch:
+    """Draw the 512 scenes of the overfit test."""
+    return Simulator(scenario, device).draw(512, scene_generator(seed, "overfit", device=device))
+
+
+@checked
+def overfit_trainer(scenario: Scenario, scenes: Batch, recipe: Recipe, seed: Seed) -> Trainer:
+    """Return a silent trainer that memorizes ``scenes`` in micro-batches of 32, and validates on the same scenes."""
+    torch.manual_seed(seed)
+    model = BackProjectionNet(scenario).to(scenes.y.device)
+    stream = FixedScenes(scenes, micro_batch=32, seed=seed)
+    return Trainer(model, stream, scenes, recipe, weights=LossWeights.only(lam_cov=1.0), progress=Silent())
+
+
+def median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+OBSERVED = {
+    "logged loss over measured error": lambda run: run.history[-1]["train"] / run.history[-1]["validation"],
+    "gradient norm, first window": lambda run: run.ledger.rows[0]["gradient_norm"],
+    "update norm, first window": lambda run: run.ledger.rows[0]["update_norm"],
+    "update norm, median": lambda run: median(run.ledger.columns()["update_norm"]),
+    "error reached": lambda run: run.history[-1]["validation"],
+}
+
+
+@checked
+def ratios(runs: dict[str, dict[str, Trainer]]) -> dict[str, dict[str, float]]:
+    """Return {recipe: {what is observed: value with the bug over correct value}}.
+
+    Args:
+        runs: {recipe: {"correct": run, "with the bug": run}}.
+    """
+    return {
+        title: {name: value(both["with the bug"]) / value(both["correct"]) for name, value in OBSERVED.items()}
+        for title, both in runs.items()
+    }
+
+
+@checked
+def epochs_side_by_side(runs: dict[str, Trainer]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and rows of a table of the epochs of ``runs``, {label: run}.
+
+    Norms are of the last window of each epoch.
+    """
+    names = ["train", "validation", "gradient norm", "update norm"]
+    header = ["epoch", *(f"{name}, {label}" for label in runs for name in names)]
+    rows = [[str(epoch + 1)] for epoch in range(len(next(iter(runs.values())).history))]
+    for run in runs.values():
+        for epoch, cells in zip(run.history, rows, strict=True):
+            window = run.ledger.rows[len(run.ledger.rows) * int(cells[0]) // len(rows) - 1]
+            cells += [f"{epoch['train']:.4f}", f"{epoch['validation']:.4f}"]
+            cells += [f"{window['gradient_norm']:.3f}", f"{window['update_norm']:.5f}"]
+    return header, rows
+
+
+Number = Annotated[int, whole_number(1, len(REPORTS))]
+_SIGNS = {"false": ("✗", "#D55E00"), "real": ("◐", "#0072B2"), "half": ("◐", "#0072B2"), "true": ("✓", "#009E73")}
+
+
+class Timeline:
+    """The ten reports on the case, in order, with the results of those that were tested.
+
+    Attributes:
+        tested: {number of the report, from 1: (what was measured, the verdict)}.
+        run: the small runs that the tests share.
+    """
+
+    @checked
+    def __init__(self, seed: Seed = 0):
+        self.run = Reruns(seed)
+        self.tested: dict[int, tuple[str, str]] = {}
+
+    @checked
+    def test(self, *numbers: Number) -> None:
+        """Test these reports, and show the timeline with their results."""
+        for number in numbers:
+            if number not in self.tested:
+                self.tested[number] = REPORTS[number - 1].test(self.run)
+        self.show()
+
+    def show(self) -> None:
+        """Show all ten reports; those that were not tested have no verdict yet."""
+        entries = [self._entry(number) for number in range(1, len(REPORTS) + 1)]
+        frame = "list-style: none; margin: .5em 0; padding: 0 0 0 .9em; border-left: 3px solid #8886; max-width: 48em"
+        items = "".join(
+            f'<li style="margin: .45em 0"><b>{escape(title)}</b><br><span style="color: {color}">{sign}</span> '
+            f"<b>{escape(verdict)}</b>{escape(evidence)}</li>"
+            for title, sign, color, verdict, evidence in entries
+        )
+        plain = "\n".join(f"{title}\n   {sign} {verdict}{evidence}" for title, sign, _, verdict, evidence in entries)
+        display({"text/html": f'<ol style="{frame}">{items}</ol>', "text/plain": plain}, raw=True)
+
+    def _entry(self, number: int) -> tuple[str, str, str, str, str]:
+        report = REPORTS[number - 1]
+        title = f"{number}. {report.date}: {report.blamed}"
+        if number not in self.tested:
+            return title, "○", "inherit", "not tested yet", ""
+        measured, verdict = self.tested[number]
+        sign, color = _SIGNS[verdict.split()[0].strip(":,")]
+        return title, sign, color, verdict, f". Measured: {measured}"
