@@ -9,196 +9,104 @@
 # %% [markdown]
 # # 11 · Watch your own loop
 #
-# **Question.** A run does not learn and raises no exception. What can the loop itself tell you?
+# **Question.** A run does not learn, and there is no exception. What can the loop itself tell you?
 #
-# A training step has laws that hold whatever the model is: a window's losses count as one, a step runs if and only if
-# its gradients are finite, a step moves something. `covlab.watch` checks eighteen of them in *any* PyTorch loop,
-# without a change to it, and names the line. You will afterwards be able to
+# **Bugs path** 6 of 6 · **Whole course** 12 of 12 · 40 minutes · needs no other lesson
 #
-# - watch a loop of your own, in a notebook and from a shell;
+# Some rules hold in every correct training step, whatever the model is. For example, a step should happen only if its
+# gradients are finite, and it should move something. Such a rule is called an **invariant**. `covlab watch` checks
+# eighteen of them in *any* PyTorch loop, without changing it, and names the line that breaks one. Afterwards you can
+#
+# - watch a script of your own, from a terminal or in a notebook;
 # - read a finding: its number, its line, and how sure it is;
 # - say what no watch can see.
 #
-# 40 minutes to read, half a minute to run. It needs no other lesson; [05](05_gradient_accumulation.ipynb) and
-# [07](07_overflow_and_sanitization.ipynb) help.
+# Running all cells takes half a minute.
 
 # %% tags=["parameters"]
 profile = "cpu"
 seed = 0
 
 # %% [markdown]
-# ## Predict
+# ## A script that runs
 #
-# The loop below forgets to divide the loss by the number of micro-batches in a window. It runs under AdamW, without
-# clipping.
+# Here is somebody's training script, as plain as they come. It trains a small classifier on random data, with four
+# micro-batches per optimizer step. It prints a loss that falls. Read it before you go on. Do you see anything wrong?
+
+# %%
+SCRIPT = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 3))
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=25)
+inputs = torch.randn(100, 16, 8)
+classes = inputs[:, :, :3].argmax(dim=2)
+
+for number, (x, y) in enumerate(zip(inputs, classes), 1):
+    loss = nn.functional.cross_entropy(model(x), y)
+    loss.backward()
+    if number % 4 == 0:
+        optimizer.step()
+        optimizer.zero_grad()
+    schedule.step()
+    if number % 20 == 0:
+        print(f"loss {loss.item():.3f}")
+"""
+
+# %% [markdown]
+# In a terminal you would type `covlab watch train.py`. (`python -m covlab.watch train.py` is the same. It needs only
+# PyTorch.) The script runs unchanged, and ends with the same parameters, to the bit. This cell does it for you:
 
 # %%
 # about 5 s, most of it to load PyTorch
-from covlab.course import check, choose_device, measure, outcome, predict
+from covlab.course.experiments import watched_loops as lab
 
-predict(
-    "11.visible",
-    "Where does this bug show most plainly?",
-    ["in the loss after training", "in how far the parameters moved", "in the weights of the window's losses"],
-)
+status = lab.watch_script(SCRIPT)
+
+# %% tags=["hide-input"]
+# Stops if the watch does not find both faults
+if status != 1:
+    raise RuntimeError("the watch no longer finds the faults of the script")
 
 # %% [markdown]
-# ## The experiment
+# First comes what the script itself prints. (PyTorch warns about the order of two calls. Many people have learned to
+# ignore this warning.) Then comes the report. Read each finding from left to right:
 #
-# A small classifier, random data, four micro-batches a window: a loop as textbooks have it. Replace it by your own, if
-# you like.
+# - **FAULT** means that there is no harmless explanation. A **warning** has one. A **note** only says what was seen.
+# - **W01** is the number of the invariant, followed by the rule that was broken.
+# - Next come the measured numbers: what they are, and what they should be.
+# - **at train.py:14** is the line, and how often and when it happened.
+# - The arrow **→** says what to do.
+#
+# At the end, the report lists what it could **not** check, and why. This script has no loss scaler, for example. If a
+# watch kept quiet about what it skipped, it would be one more bug without an exception.
+#
+# The last line is the exit status. It is 1 if a fault was found, so you can use this as a test in CI:
+# `covlab watch --steps 50 train.py`.
+#
+# ## Find and fix: the script's epoch
+#
+# Here is the same epoch as a function, for a linear model. Fix what the report names. To watch your own version, run
+# `lab.watched_epoch(accumulating_epoch, seed, device)` in a cell of your own.
 
 # %%
-import warnings
-
-import torch  # after covlab, which tells it how threads should wait
+import torch
 from torch import nn
-from torch.nn.utils import parameters_to_vector
 
-from covlab import plots
-from covlab.plots.watch_results import window_shares
-from covlab.watch import watch
+from covlab.course import check, choose_device, outcome, predict
 
 device = choose_device(profile)
 
-
-def make():
-    torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 3)).to(device)
-    return model, torch.optim.AdamW(model.parameters(), lr=1e-2)
-
-
-def some_data(micro_batches=22):
-    generator = torch.Generator().manual_seed(seed)
-    inputs = torch.randn(micro_batches, 16, 8, generator=generator)
-    return [(x.to(device), x[:, :3].argmax(dim=1).to(device)) for x in inputs]
-
-
-def train(model, optimizer, share):
-    """Two epochs; share(number, in_window) is what a micro-batch's loss is divided by."""
-    data = some_data()
-    for epoch in range(2):
-        for number, (x, y) in enumerate(data):
-            in_window = min(4, len(data) - number // 4 * 4)
-            loss = nn.functional.cross_entropy(model(x), y)
-            (loss / share(number + len(data) * epoch, in_window)).backward()
-            if (number + 1) % 4 == 0 or number + 1 == len(data):
-                optimizer.step()
-                optimizer.zero_grad()
-    return loss.item()
-
-
-# %% [markdown]
-# Two lines watch it: `with watch(model, optimizer) as w:` around the loop, and `w.report()` after it.
-
-# %%
-model, optimizer = make()
-with watch(model, optimizer) as w:
-    train(model, optimizer, share=lambda number, in_window: 1)
-w.report()
-
-# %% [markdown]
-# Read it from the left. *Fault* means that no innocent reading is left; a *warning* has one, a *note* says only what
-# was seen. Then the arithmetic, the line, how often, and a way out. Below stands what could **not** be checked, and
-# why: no scaler, no schedule, no evaluation in this loop. A watch that keeps silent about what it skipped would be one
-# more bug without an exception.
-#
-# ## The picture
-#
-# While the loop runs, the watch reads from every backward how much a loss counts in the value that `backward()` was
-# called on, with the loss scale taken out. Four ways to divide:
-
-# %%
-rules = {
-    "no division": lambda number, in_window: 1,
-    "first batch only": lambda number, in_window: 4 if number == 0 else 1,
-    "by 4, always": lambda number, in_window: 4,
-    "by the window": lambda number, in_window: in_window,
-}
-watched, losses, moved = {}, {}, {}
-for title, share in rules.items():
-    model, optimizer = make()
-    start = parameters_to_vector(model.parameters()).detach()
-    with watch(model, optimizer) as w:
-        losses[title] = train(model, optimizer, share)
-    watched[title] = w
-    moved[title] = (parameters_to_vector(model.parameters()).detach() - start).norm().item()
-
-# %% tags=["hide-input"]
-plots.show(
-    window_shares({title: w.rows for title, w in watched.items()}),
-    "Four bar charts, one a rule of division, each with six windows; a bar is stacked of a window's micro-batches, a "
-    "dashed line stands at 1. Without division the bars reach 4, the last one, of two micro-batches, 2. Divided in the "
-    "first batch only, the first bar is a little above 3, the others as before. Divided by 4 always, all bars end at 1 "
-    "but the last, at one half. Divided by the window's own micro-batches, every bar ends at 1.",
-)
-
-# %%
-found = {title: w.report().of("W01") for title, w in watched.items()}
-plots.table(
-    ["rule", "loss at the end", "parameters moved by", "W01"],
-    [
-        (title, f"{losses[title]:.2f}", f"{moved[title]:.2f}", finding.says if finding else "nothing found")
-        for title, finding in found.items()
-    ],
-)
-apart, farther = max(losses.values()) - min(losses.values()), max(moved.values()) / min(moved.values())
-outcome(
-    "11.visible",
-    "in the loss after training"
-    if apart > 0.3
-    else "in how far the parameters moved"
-    if farther > 1.3
-    else "in the weights of the window's losses",
-    because=f"The four losses lie within {apart:.2f} of each other, and the parameters moved {farther:.2f} times as "
-    "far at the most as at the "
-    "least: AdamW divides by the gradient's size, and takes nearly the same steps.",
-)
-
-# %%
-measure("11.no_division", found["no division"].number)
-measure("11.short_window", found["by 4, always"].number)
-if found["by the window"] is not None or "4" not in found["first batch only"].says:
-    raise RuntimeError("the explanation below no longer follows from the findings above")
-
-# %% [markdown]
-# **Why so sure?** The same line ran backward several times in a window; its losses are means; and their weights sum to
-# <span data-claim="11.no_division">4.00</span>, the number of micro-batches. A *sum* over tasks would look alike, so
-# the watch also looks at the inputs: here they differ from one micro-batch to the next. Where they do not, or where the
-# loss is a sum, it says what it saw as a note. The short window sums to <span data-claim="11.short_window">0.50</span>,
-# two quarters.
-#
-# ## Find and mend, 1: an epoch with two bugs
-#
-# Somebody's epoch. Here is what it needs to be watched, with data of our own:
-
-
-# %%
-def watched_epoch(epoch):
-    """What the watch says of an epoch over 24 micro-batches, in windows of 4."""
-    torch.manual_seed(seed)
-    model = nn.Linear(3, 1).to(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
-    micro_batches = [(torch.randn(4, 3, device=device), torch.randn(4, 1, device=device)) for _ in range(24)]
-    with watch(model, optimizer) as w, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch minds only that a schedule advances before the first step
-        epoch(model, optimizer, schedule, micro_batches, 4)
-    return w.report()
-
-
-# %% [markdown]
-# Run the next cell, and `watched_epoch(mended_epoch)` in a cell of your own. Mend what the report names, and watch
-# again.
 
 # %% tags=["exercise"]
 import torch
 
 
-def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
-    """One epoch: a step a window, an advance of the schedule a step; micro_batches: (inputs [4, 3], targets [4, 1])
-    each.
-    """
+def accumulating_epoch(model, optimizer, schedule, micro_batches, accumulation):
+    """Train one epoch, in windows of `accumulation` micro-batches (inputs [4, 3], targets [4, 1])."""
     for number, (inputs, targets) in enumerate(micro_batches, 1):
         loss = torch.nn.functional.mse_loss(model(inputs), targets)
         loss.backward()
@@ -212,10 +120,8 @@ def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
 import torch
 
 
-def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
-    """One epoch: a step a window, an advance of the schedule a step; micro_batches: (inputs [4, 3], targets [4, 1])
-    each.
-    """
+def accumulating_epoch(model, optimizer, schedule, micro_batches, accumulation):
+    """Train one epoch, in windows of `accumulation` micro-batches (inputs [4, 3], targets [4, 1])."""
     for number, (inputs, targets) in enumerate(micro_batches, 1):
         loss = torch.nn.functional.mse_loss(model(inputs), targets) / accumulation
         loss.backward()
@@ -226,42 +132,140 @@ def mended_epoch(model, optimizer, schedule, micro_batches, accumulation):
 
 
 # %%
-check("11.mended_epoch", mended_epoch)
+check("11.accumulating_epoch", accumulating_epoch)
 
 # %% [markdown]
-# This is the report of the epoch as it was given:
-
+# Is the script healthy now? Make both changes in it, and watch it again:
 
 # %%
-def bugged_epoch(model, optimizer, schedule, micro_batches, accumulation):
-    for number, (inputs, targets) in enumerate(micro_batches, 1):
-        loss = nn.functional.mse_loss(model(inputs), targets)
-        loss.backward()
-        if number % accumulation == 0:
+# about 5 s
+FIXED = SCRIPT.replace("loss.backward()", "(loss / 4).backward()")
+FIXED = FIXED.replace(
+    "        optimizer.zero_grad()\n    schedule.step()", "        optimizer.zero_grad()\n        schedule.step()"
+)
+status = lab.watch_script(FIXED)
+
+# %% tags=["hide-input"]
+# Stops if the watch still finds a fault
+if status != 0:
+    raise RuntimeError("the watch finds a fault in the fixed script")
+
+# %% [markdown]
+# ## Why not look at the loss?
+#
+# The buggy script printed a loss that falls. So where does such a bug show? Below, the same classifier trains with four
+# different rules for dividing the loss. The last window has only two micro-batches. The optimizer is AdamW, without
+# clipping.
+
+# %%
+predict(
+    "11.visible",
+    "Where can you tell the four rules apart most clearly?",
+    ["in the loss after training", "in how far the parameters moved", "in the weights of the window's losses"],
+)
+
+# %% [markdown]
+# In a notebook, two lines watch a loop: `with watch(model, optimizer) as w:` around it, and `w.report()` after it.
+
+# %%
+from covlab.watch import watch
+
+rules = {  # what a micro-batch's loss is divided by; m: micro-batches in its window
+    "no division": lambda m, is_first: 1,
+    "first batch only": lambda m, is_first: m if is_first else 1,
+    "by 4, always": lambda m, is_first: 4,
+    "by the window": lambda m, is_first: m,
+}
+
+
+def train(model, optimizer, divisor):
+    windows = lab.windows(seed, device)
+    for epoch in range(2):
+        for window in windows:
+            for x, y in window:
+                loss = nn.functional.cross_entropy(model(x), y)
+                is_first = epoch == 0 and window is windows[0] and x is window[0][0]
+                (loss / divisor(len(window), is_first)).backward()
             optimizer.step()
             optimizer.zero_grad()
-        schedule.step()
+    return loss.item()
 
 
-report = watched_epoch(bugged_epoch)
-report
+watched, losses, moved = {}, {}, {}
+for title, divisor in rules.items():
+    model, optimizer = lab.classifier(seed, device)
+    with watch(model, optimizer) as w:
+        losses[title] = train(model, optimizer, divisor)
+    watched[title] = w
+    moved[title] = lab.distance_from(lab.classifier(seed, device)[0], model)
 
-# %%
-if {finding.code for finding in report.findings if finding.verdict == "fault"} != {"W01", "W05"}:
-    raise RuntimeError("the watch no longer finds the exercise's two bugs")
+# %% tags=["hide-input"]
+# The table of the four rules
+from covlab import plots
+
+found = {title: w.report().of("W01") for title, w in watched.items()}
+plots.table(
+    ["rule", "loss at the end", "parameters moved by", "W01"],
+    [
+        (title, f"{losses[title]:.2f}", f"{moved[title]:.2f}", finding.says if finding else "nothing found")
+        for title, finding in found.items()
+    ],
+)
+
+# %% tags=["hide-input"]
+# Compares your prediction with the runs
+apart, farther = max(losses.values()) - min(losses.values()), max(moved.values()) / min(moved.values())
+outcome(
+    "11.visible",
+    "in the loss after training"
+    if apart > 0.3
+    else "in how far the parameters moved"
+    if farther > 1.3
+    else "in the weights of the window's losses",
+    because=f"The four losses lie within {apart:.2f} of each other. The largest distance is {farther:.2f} times the "
+    "smallest. AdamW divides each gradient by its own running size, so all four runs take nearly the same steps.",
+)
 
 # %% [markdown]
-# ## Find and mend, 2: a step under a loss scale
+# The watch reads something that the loss does not show. At each backward pass, it looks at how much each loss counts in
+# the value that is back-propagated. It takes the loss scale out, if there is one. In a correct loop, the weights of a
+# window sum to 1:
+
+# %% tags=["hide-input"]
+# Draws the weights of every window's micro-batches
+from covlab.course import measure
+from covlab.plots.watch_results import window_shares
+
+plots.show(
+    window_shares({title: w.rows for title, w in watched.items()}),
+    "Four bar charts, one per rule, each with twelve windows. Each bar is a stack of its window's micro-batches, and a "
+    "dashed line marks 1. Without division the bars reach 4, those of the two short windows 2. Divided in the first "
+    "batch only, the first bar is a little above 3 and the others are as before. Divided by 4 always, all bars end at 1 "
+    "except the short windows, at one half. Divided by the window's own micro-batches, every bar ends at 1.",
+)
+measure("11.no_division", found["no division"].number)
+measure("11.short_window", found["by 4, always"].number)
+if found["by the window"] is not None or "4" not in found["first batch only"].says:
+    raise RuntimeError("the text no longer follows from the findings above")
+
+# %% [markdown]
+# **Why is the watch so sure?** The same line ran backward several times per window. Each loss is a mean. And their
+# weights sum to <span data-claim="11.no_division">4.00</span>, exactly the number of micro-batches. A sum over several
+# *tasks* would look the same, so the watch also compares the inputs: here they differ between micro-batches. If they did
+# not, or if the loss was a sum, you would get a note instead of a fault. The short window, divided by 4, sums to
+# <span data-claim="11.short_window">0.50</span>: two quarters.
 #
-# In half precision the loss is multiplied by a scale, so that small gradients survive. This step clips them to a norm
-# of `most`. What does it clip?
+# ## Find and fix: a step under a loss scale
+#
+# In half precision the loss is multiplied by a scale, so that small gradients survive (lesson 04). A colleague's step
+# clips the gradient to a norm of `most`. Its runs learn too slowly.
 
 # %% tags=["exercise"]
 import torch
 
 
-def mended_step(model, optimizer, scaler, loss, most):
-    """One step with the gradient of `loss`, clipped to a norm of `most`."""
+def scaled_step(model, optimizer, scaler, loss, most):
+    """Take one step along the gradient of `loss`, clipped to a norm of `most`."""
     scaler.scale(loss).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), most)
     scaler.step(optimizer)
@@ -272,8 +276,8 @@ def mended_step(model, optimizer, scaler, loss, most):
 import torch
 
 
-def mended_step(model, optimizer, scaler, loss, most):
-    """One step with the gradient of `loss`, clipped to a norm of `most`."""
+def scaled_step(model, optimizer, scaler, loss, most):
+    """Take one step along the gradient of `loss`, clipped to a norm of `most`."""
     scaler.scale(loss).backward()
     scaler.unscale_(optimizer)
     torch.nn.utils.clip_grad_norm_(model.parameters(), most)
@@ -282,16 +286,53 @@ def mended_step(model, optimizer, scaler, loss, most):
 
 
 # %%
-check("11.mended_step", mended_step)
+check("11.scaled_step", scaled_step)
 
 # %% [markdown]
-# ## What no watch can see
+# ## Your loop
 #
-# A watch knows what was *done*. That a formula is not the one you meant, that an epoch's schedule was to be a step's:
-# none of this breaks a law of the step. Four bugs of covlab's museum are `clip_before_unscale`, `last_batch_only`,
-# `validation_in_training` and
-# `weights_reset`. One of them leaves no trace in any step. Which? Look them up, here or with `covlab faults show NAME`
-# in a terminal:
+# Now watch a loop of your own. Paste it into the cell below, between the two lines, or watch your script in a
+# terminal: `covlab watch your_script.py`.
+
+# %%
+# with watch(model, optimizer) as w:
+#     ...
+# w.report()
+
+# %% [markdown]
+# ## A true story: four times too long
+#
+# Hugging Face's Trainer writes the loop for you, so you have no line to forget. In version 5.24.0 of transformers, it
+# makes each step of a sequence classifier four times too long if it accumulates four micro-batches
+# (`huggingface/transformers#47688`). Its loop relies on the model to divide by the number of items in the window. This
+# kind of model doesn't. Under AdamW, hardly anyone notices.
+#
+# `covlab watch` finds it as W01. It advises one line: `model.accepts_loss_kwargs = False`. In November 2026 we measured
+# the first step with plain SGD, compared with a step of the whole window at once:
+# <span data-quoted="measured with transformers 5.24.0">4.000</span> times as long without that line, and
+# <span data-quoted="measured with transformers 5.24.0">1.000</span> with it. If you have transformers installed, the
+# next cell measures it again.
+
+# %%
+# about 10 s if transformers is installed
+lengths = lab.trainer_step_lengths()
+print(lengths or "transformers is not installed here")
+
+# %% [markdown]
+# ## What can no watch see?
+#
+# A watch knows what was *done*. It cannot know what you meant:
+#
+# | Bug | Why no step shows it |
+# |---|---|
+# | The labels are shifted by one. | The loop is correct, and the loss falls to whatever the wrong labels allow. |
+# | A formula in the loss is wrong. | Its gradient is that of the formula you wrote. |
+# | The learning rate is a hundred times too small. | All steps are correct, and short. |
+# | Tuned weights were overwritten by defaults. | The defaults are legal values. |
+# | The augmentation erases what the label describes. | The inputs are finite, and new in each epoch. |
+#
+# Here are four bugs that covlab can switch on. One of them leaves no trace in any step. Which one? Look them up, here or
+# with `covlab faults show NAME` in a terminal:
 
 # %%
 from covlab.widgets import FaultMuseumExplorer
@@ -299,7 +340,7 @@ from covlab.widgets import FaultMuseumExplorer
 FaultMuseumExplorer("clip_before_unscale").show()
 
 # %% tags=["exercise"]
-invisible = "clip_before_unscale"
+invisible = "clip_before_unscale"  # or "last_batch_only", "validation_in_training", "weights_reset"
 
 # %% tags=["solution"]
 invisible = "weights_reset"
@@ -308,28 +349,17 @@ invisible = "weights_reset"
 check("11.invisible", invisible)
 
 # %% [markdown]
-# ## Your own script
-#
-# From a shell, nothing in the script changes:
-#
-# ```console
-# $ python -m covlab.watch --steps 50 train.py --its-arguments
-# ```
-#
-# The exit code is 1 where a fault was found, so this is a smoke test for CI (`--junit FILE`, `--fail-on warning`). A
-# watched run computes the very same parameters, to the bit. Needed is PyTorch, and nothing else of covlab.
-#
 # ## Where this happened to others
 #
-# - **Clipped before unscaling.** `milesial/Pytorch-UNet#468`, mended in `#470`: the gradients were clipped while the
-#   loss scale was still in them. The watch calls it W06.
-# - **The schedule of micro-batches.** `Lightning-AI/pytorch-lightning#1476` and `huggingface/accelerate#963`: with
-#   accumulation, the schedule advanced with every batch. The watch calls it W05.
+# - **Clipped before unscaling.** `milesial/Pytorch-UNet#468`, fixed in `milesial/Pytorch-UNet#470`: the gradients were
+#   clipped while the loss scale was still in them. The watch reports this as W06.
+# - **The schedule counted micro-batches.** `Lightning-AI/pytorch-lightning#1476` and `huggingface/accelerate#963`: with
+#   accumulation, the schedule advanced once per micro-batch. The watch reports this as W05.
 #
 # ## In three lines
 #
-# - A step has laws that hold for every model; a bug without an exception usually breaks one of them.
-# - A finding needs a number, a line and an honest verdict; what was not checked is part of the report.
-# - What the numbers were meant to be, no watch can know: that is what tests, claims and you are for.
+# - Every correct training step follows rules, whatever the model. A bug without an exception usually breaks one.
+# - Trust a report that gives a number, a line, and what it could not check.
+# - No watch knows what you meant. For that, there are tests, predictions and you.
 #
-# **Onward.** Take a loop of your own and put it between `with watch(…)` and `w.report()`.
+# **Next.** This is the end of both paths. `covlab watch` works on your own scripts from here on.

@@ -1028,7 +1028,7 @@ def _loop(
     return epoch
 
 
-WRONG["11.mended_epoch"] += [
+WRONG["11.accumulating_epoch"] += [
     (_loop(clear=lambda number, n: True), None),
     (_loop(by_hand=True), None),
     (_loop(loss=lambda out, y, n: (out - y).square().sum() / n), None),
@@ -1046,7 +1046,7 @@ WRONG["11.mended_epoch"] += [
 ]
 
 
-@correct("11.mended_epoch")
+@correct("11.accumulating_epoch")
 def _window_by_window(model: Any, optimizer: Any, schedule: Any, micro_batches: list[Pair], accumulation: int) -> None:
     for window in _windows(micro_batches, accumulation):
         optimizer.zero_grad()
@@ -1055,7 +1055,7 @@ def _window_by_window(model: Any, optimizer: Any, schedule: Any, micro_batches: 
         schedule.step()
 
 
-@correct("11.mended_epoch")
+@correct("11.accumulating_epoch")
 def _one_forward(model: Any, optimizer: Any, schedule: Any, micro_batches: list[Pair], accumulation: int) -> None:
     for window in _windows(micro_batches, accumulation):
         inputs, targets = (torch.cat(parts) for parts in zip(*window, strict=True))
@@ -1065,7 +1065,7 @@ def _one_forward(model: Any, optimizer: Any, schedule: Any, micro_batches: list[
         schedule.step()
 
 
-@correct("11.mended_epoch")
+@correct("11.accumulating_epoch")
 def _gradients_divided(model: Any, optimizer: Any, schedule: Any, micro_batches: list[Pair], accumulation: int) -> None:
     for number, (inputs, targets) in enumerate(micro_batches, 1):
         torch.nn.functional.mse_loss(model(inputs), targets).backward()
@@ -1077,7 +1077,7 @@ def _gradients_divided(model: Any, optimizer: Any, schedule: Any, micro_batches:
             schedule.step()
 
 
-CORRECT["11.mended_epoch"] += [_loop()]
+CORRECT["11.accumulating_epoch"] += [_loop()]
 
 
 def _scaled_step(*parts: Callable[[Any, Any, Any, float], object]) -> Callable[..., None]:
@@ -1140,7 +1140,7 @@ def _clip_scaled(model: Any, optimizer: Any, scaler: Any, most: float) -> None:
     torch.nn.utils.clip_grad_norm_(model.parameters(), most * scaler.get_scale())
 
 
-WRONG["11.mended_step"] += [
+WRONG["11.scaled_step"] += [
     (_scaled_step(_unscale, _clip_all, _bare_step, _update), "gradient that overflowed"),
     (_scaled_step(_unscale, _clip_all, _step), "its scale never changes"),
     (_scaled_step(_unscale, _clip_values, _step, _update), None),
@@ -1159,7 +1159,7 @@ WRONG["11.mended_step"] += [
 ]
 
 
-@correct("11.mended_step")
+@correct("11.scaled_step")
 def _by_hand(model: Any, optimizer: Any, scaler: Any, loss: Tensor, most: float) -> None:
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()
@@ -1171,7 +1171,7 @@ def _by_hand(model: Any, optimizer: Any, scaler: Any, loss: Tensor, most: float)
     scaler.update()
 
 
-CORRECT["11.mended_step"] += [
+CORRECT["11.scaled_step"] += [
     _scaled_step(_unscale, _clip_all, _step, _update),
     _scaled_step(_unscale, _clip_all, _step, _update, _clear),
     _scaled_step(_clip_scaled, _step, _update),  # the same step

@@ -54,7 +54,7 @@ def _epoch(
     clear: bool = True,
     step: Callable[[int, int], bool] = lambda number, accumulation: number % accumulation == 0,
 ) -> Epoch:
-    def mended_epoch(
+    def accumulating_epoch(
         model: nn.Module, optimizer: Optimizer, schedule: LRScheduler, micro_batches: list[Pair], accumulation: int
     ) -> None:
         for number, (inputs, targets) in enumerate(micro_batches, 1):
@@ -73,11 +73,11 @@ def _epoch(
         if advance == "every epoch":
             schedule.step()
 
-    return mended_epoch
+    return accumulating_epoch
 
 
-mended_epoch = Exercise(
-    id="11.mended_epoch",
+accumulating_epoch = Exercise(
+    id="11.accumulating_epoch",
     law="Each window takes one step along the mean of its losses, and each step advances the schedule once.",
     draw=_case,
     run=_after_epoch,
@@ -140,7 +140,7 @@ def _step(
     update: bool = True,
     clean: bool = False,
 ) -> Step:
-    def mended_step(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, loss: Tensor, most: float) -> None:
+    def scaled_step(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, loss: Tensor, most: float) -> None:
         (scaler.scale(loss) if scale else loss).backward()
         if clean:
             for parameter in model.parameters():
@@ -160,7 +160,7 @@ def _step(
         if scale and update:
             scaler.update()
 
-    return mended_step
+    return scaled_step
 
 
 def _moved(trial: Trial, state: Tensor) -> bool:
@@ -172,8 +172,8 @@ def _never_unscaled(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, 
     optimizer.step()
 
 
-mended_step = Exercise(
-    id="11.mended_step",
+scaled_step = Exercise(
+    id="11.scaled_step",
     law=(
         "The gradient is clipped after the loss scale is taken out of it. The scaler takes the step, and is updated "
         "after it."
