@@ -194,10 +194,11 @@ def train(model, optimizer, divisor):
 watched, losses, moved = {}, {}, {}
 for title, divisor in rules.items():
     model, optimizer = lab.classifier(seed, device)
+    start = lab.parameters_of(model)
     with watch(model, optimizer) as w:
         losses[title] = train(model, optimizer, divisor)
     watched[title] = w
-    moved[title] = lab.distance_from(lab.classifier(seed, device)[0], model)
+    moved[title] = (lab.parameters_of(model) - start).norm().item()
 
 # %% tags=["hide-input"]
 # The table of the four rules

@@ -1,5 +1,6 @@
 """The case of the scaling bug: correct and buggy overfit tests side by side, and the timeline of ten reports."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import Annotated
 
@@ -79,7 +80,13 @@ def epochs_side_by_side(runs: dict[str, Trainer]) -> tuple[list[str], list[list[
 
 
 Number = Annotated[int, whole_number(1, len(REPORTS))]
-_SIGNS = {"false": ("✗", "#D55E00"), "real": ("◐", "#0072B2"), "half": ("◐", "#0072B2"), "true": ("✓", "#009E73")}
+_SIGNS = {
+    "false": ("✗", "#D55E00"),
+    "real": ("◐", "#0072B2"),
+    "half": ("◐", "#0072B2"),
+    "true": ("✓", "#009E73"),
+    "not": ("○", "inherit"),
+}  # {first word of a verdict: (sign, color)}
 
 
 class Timeline:
@@ -97,29 +104,26 @@ class Timeline:
 
     @checked
     def test(self, *numbers: Number) -> None:
-        """Test these reports, and show the timeline with their results."""
+        """Test these reports, and show the timeline with all results so far, and with the evidence for these."""
         for number in numbers:
             if number not in self.tested:
                 self.tested[number] = REPORTS[number - 1].test(self.run)
-        self.show()
+        self._show(numbers)
 
     def show(self) -> None:
-        """Show all ten reports; those that were not tested have no verdict yet."""
-        entries = [self._entry(number) for number in range(1, len(REPORTS) + 1)]
-        frame = "list-style: none; margin: .5em 0; padding: 0 0 0 .9em; border-left: 3px solid #8886; max-width: 48em"
-        items = "".join(
-            f'<li style="margin: .45em 0"><b>{escape(title)}</b><br><span style="color: {color}">{sign}</span> '
-            f"<b>{escape(verdict)}</b>{escape(evidence)}</li>"
-            for title, sign, color, verdict, evidence in entries
-        )
-        plain = "\n".join(f"{title}\n   {sign} {verdict}{evidence}" for title, sign, _, verdict, evidence in entries)
-        display({"text/html": f'<ol style="{frame}">{items}</ol>', "text/plain": plain}, raw=True)
+        """Show all ten reports, and the verdict on those that were tested."""
+        self._show(())
 
-    def _entry(self, number: int) -> tuple[str, str, str, str, str]:
-        report = REPORTS[number - 1]
-        title = f"{number}. {report.date}: {report.blamed}"
-        if number not in self.tested:
-            return title, "○", "inherit", "not tested yet", ""
-        measured, verdict = self.tested[number]
-        sign, color = _SIGNS[verdict.split()[0].strip(":,")]
-        return title, sign, color, verdict, f". Measured: {measured}"
+    def _show(self, with_evidence: Sequence[int]) -> None:
+        items, plain = "", []
+        for number, report in enumerate(REPORTS, 1):
+            measured, verdict = self.tested.get(number, ("", "not tested yet"))
+            sign, color = _SIGNS[verdict.split()[0].strip(":,")]
+            evidence = f" Measured: {measured}." if number in with_evidence else ""
+            items += (
+                f'<li style="margin: .3em 0">{escape(report.date)}: {escape(report.blamed)}<br>'
+                f'<span style="color: {color}">{sign}</span> <b>{escape(verdict)}.</b>{escape(evidence)}</li>'
+            )
+            plain.append(f"{number}. {report.date}: {report.blamed}\n   {sign} {verdict}.{evidence}")
+        whole = f'<ol style="border-left: 3px solid #8886; max-width: 48em">{items}</ol>'
+        display({"text/html": whole, "text/plain": "\n".join(plain)}, raw=True)

@@ -35,16 +35,9 @@ def windows(seed: Seed, device: Device) -> list[list[tuple[torch.Tensor, torch.T
 
 
 @checked
-def distance_from(start: nn.Module, model: nn.Module) -> float:
-    """Return how far the parameters of ``model`` are from those of ``start``.
-
-    Raises:
-        ValueError: the two have different numbers of parameters.
-    """
-    before, after = (parameters_to_vector(each.parameters()).detach() for each in (start, model))
-    if len(before) != len(after):
-        raise ValueError(f"start has {len(before)} parameters, expected as many as model has, {len(after)}")
-    return (after - before).norm().item()
+def parameters_of(model: nn.Module) -> torch.Tensor:
+    """Return a copy of all parameters of ``model`` [P]."""
+    return parameters_to_vector(model.parameters()).detach().clone()
 
 
 @checked
