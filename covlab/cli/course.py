@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial, wraps
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -259,13 +260,16 @@ def reset(root: Path, lesson: str) -> None:
 @course.command()
 @root_option
 def progress(root: Path) -> None:
-    """Show which exercises are solved in work/."""
+    """Show the paths through the course, and which exercises are solved in work/."""
     from covlab.course import student_record
+    from covlab.course.paths import STOPS
 
     rows = student_record.progress_rows(root / "work" / student_record.NAME)
-    for exercise, state, tries in rows:
-        click.echo(f"{exercise:<32} {state}" + (f", {tries} tries" if tries > 1 else ""))
-    click.echo(f"{student_record.summary(rows)} exercises solved")
+    for lesson, exercises in groupby(rows, key=lambda row: row[0][:2]):
+        click.echo(f"{lesson}  {STOPS[lesson].header.replace('**', '')}" if lesson in STOPS else lesson)
+        for exercise, state, tries in exercises:
+            click.echo(f"    {exercise:<28} {state}" + (f", {tries} tries" if tries > 1 else ""))
+    click.echo(f"{student_record.summary(rows)} exercises solved. {student_record.what_is_next(rows)}")
 
 
 @course.command()

@@ -168,7 +168,7 @@ def _rounded(value: float, like: Decimal) -> str:
 
 
 def _printed(number: Decimal) -> str:
-    return f"{abs(number) if not number else number:f}".replace("-", "−")  # zero has no sign
+    return f"{number or abs(number):f}".replace("-", "−")  # zero has no sign
 
 
 def _unit(printed: Decimal) -> Decimal:

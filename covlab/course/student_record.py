@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock
 
 from covlab.course import card
+from covlab.course.paths import PATHS, STOPS
 from covlab.durable_files import write_atomically
 from covlab.markup import marked
 
@@ -165,8 +166,27 @@ def summary(rows: Sequence[tuple[str, str, int]]) -> str:
     return f"{sum(state.startswith('solved') for _, state, _ in rows)} of {len(rows)}"
 
 
+def what_is_next(rows: Sequence[tuple[str, str, int]], after: str | None = None) -> str:
+    """Return a sentence that names the next open exercise: of the lesson ``after``, else of each path's next lesson.
+
+    rows: as `progress_rows` returns them. after: the number of the lesson that the student is in.
+    """
+    opened = [id for id, state, _ in rows if not state.startswith("solved")]
+    if not opened:
+        return "You have solved every exercise of the course."
+    if here := [id for id in opened if id[:2] == after]:
+        return f"Next: exercise {here[0]} in this lesson."
+    with_open = {id[:2] for id in opened}
+    found = {name: next((number for number in path if number in with_open), None) for name, path in PATHS.items()}
+    found = {name: number for name, number in found.items() if number}
+    if len(set(found.values())) == 1 and len(found) == len(PATHS):
+        return f"Next: lesson {next(iter(found.values()))}."
+    words = [f"lesson {number} ({name.lower()})" for name, number in found.items()]
+    return f"Next: {' or '.join(words)}." if words else f"Next: lesson {opened[0][:2]}."
+
+
 def show_progress() -> None:
-    """Show which exercises are solved, one row per lesson, and where that is remembered."""
+    """Show both paths with what is solved, one row per lesson, and where that is remembered."""
     from covlab import plots
 
     path = path_here()
@@ -181,8 +201,11 @@ def show_progress() -> None:
             + (f" ({tries}\u00a0tries)" if tries > 1 else "")
             for id, state, tries in exercises
         ]
-        lessons.append((lesson, summary(exercises), ", ".join(words)))
-    plots.table(["lesson", "solved", "exercises"], lessons, f"{summary(rows)} exercises solved; {where}.")
+        stop = STOPS.get(lesson)
+        place = (stop.on_bugs_path, stop.minutes) if stop else ("", "")
+        lessons.append((lesson, *place, summary(exercises), ", ".join(words)))
+    header = ["lesson", "bugs path", "minutes", "solved", "exercises"]
+    plots.table(header, lessons, f"{summary(rows)} exercises solved; {where}. {what_is_next(rows)}")
 
 
 # Predictions: asked before an experiment, and shown again with its outcome
