@@ -17,7 +17,7 @@
 # (32 bits). It is fast and mostly harmless. In this lesson you measure where it is not. Afterwards you can
 #
 # - tell from the size of a gradient whether it survives in fp16;
-# - choose a loss scale, and say how wrong it may be;
+# - choose a loss scale, and say how far off it may be;
 # - find the lines of a loss that run in half precision.
 
 # %% tags=["parameters"]
@@ -90,7 +90,7 @@ predict(
 # %%
 predict(
     "04.divided",
-    "The same, and the loss is divided by 65,536, like a term with a small weight. Now the gradient is …",
+    "The same network, but the loss is divided by 65,536, as by a small weight. Now the gradient is …",
     ["hardly different", "about half wrong", "all zeros"],
 )
 
@@ -107,7 +107,7 @@ scenes, model = scenes_and_network(choose_scenario(device), device, seed, "preci
 
 
 def gradient(precision, scale=1.0):
-    """The gradient of the mean loss with the layers in this precision, all parameters in one vector [P]."""
+    """The gradient with the layers in this precision, all parameters in one vector [P]."""
     model.zero_grad()
     with torch.autocast(device, formats[precision], enabled=precision != "fp32"):
         estimate = model(scenes.y, scenes.H, scenes.codes, scenes.snr_db)
@@ -140,7 +140,7 @@ outcome(
 outcome(
     "04.divided",
     in_words(fp16[-16]),
-    because="To divide the loss by 65,536 is to use a loss scale of 2⁻¹⁶. Every entry then becomes zero on its way.",
+    because="To divide the loss by 65,536 is to use a loss scale of 2⁻¹⁶. Every entry then becomes zero during backward.",
 )
 good = [power for power in powers if fp16[power] < 1.1 * floor]
 measure("04.unscaled_error", 100 * fp16[0])
@@ -238,15 +238,15 @@ predict(
 )
 
 # %%
-x = torch.randn(4, 4, device=device)
 z = torch.randn(4, 4, dtype=torch.complex64, device=device)
 layer = torch.nn.Linear(4, 4, device=device)
 with torch.autocast(device, torch.float16):
+    x = layer(torch.randn(4, 4, device=device))
     results = {
-        "layer(x)": layer(x),
-        "layer(x).float()": layer(x).float(),
-        "layer(x).float() @ layer(x).float().T": layer(x).float() @ layer(x).float().T,
-        "z @ z.mH, with a complex z": z @ z.mH,
+        "x": x,
+        "x.float()": x.float(),
+        "x.float() @ x.float().T": x.float() @ x.float().T,
+        "z @ z.mH": z @ z.mH,
     }
 
 # %% tags=["hide-input"]
@@ -254,15 +254,15 @@ with torch.autocast(device, torch.float16):
 types = {expression: str(value.dtype).removeprefix("torch.") for expression, value in results.items()}
 outcome(
     "04.float",
-    types["layer(x).float() @ layer(x).float().T"],
-    because="Autocast decides by the *operation*, not by its inputs. Inside the region a matrix product runs in fp16, "
+    types["x.float() @ x.float().T"],
+    because="Autocast decides by the operation, not by its inputs. Inside the region a matrix product runs in fp16, "
     "so it converts both inputs back, and the `.float()` is undone.",
 )
-plots.table(["inside autocast", "type of the result"], list(types.items()))
+plots.table(["inside autocast", "type"], [(f"`{expression}`", name) for expression, name in types.items()])
 
 # %% [markdown]
-# Look at the last row, too. Autocast does not change **complex** products. covlab's own loss is complex, so it would
-# come to no harm inside (covlab still computes it outside).
+# Look at the last row, too: `z` is complex, and autocast does not change **complex** products. covlab's own loss is
+# complex, so autocast would not harm it. (covlab still computes it outside.)
 #
 # Lesson 06 looks at a training pipeline that computed its loss inside, behind a `.float()`. A review called that loss
 # "FP32". Here is such a loss with real products (lines with +), compared with covlab's (line with −):
@@ -274,9 +274,10 @@ from covlab.faults import FAULTS
 print(FAULTS["loss_inside_autocast"].diff())
 
 # %% [markdown]
-# This loss, the NMSE, first scales both matrices to the same trace. So a factor on the estimate must change neither
-# the loss nor, apart from the factor itself, its gradient. Let us test that: train a network for a moment, multiply its
-# estimate by powers of two, and compare the gradient with the one in single precision.
+# This loss, the NMSE, compares the estimate with the true matrix, and first scales both to the same trace. So if you
+# multiply the estimate by a number, the loss must stay the same. Its gradient must stay the same, too, except for a
+# factor that we know and take out. Let us test that: train a network for a moment, multiply its estimate by powers of
+# two, and compare the gradient with the one in single precision.
 
 # %%
 from covlab.course.experiments.loss_inside_autocast import ScaledEstimate
@@ -415,11 +416,12 @@ measure("04.spread_of_runs", 100 * (reached["fp16, loss scale 2⁻¹²"] / reach
 measure("04.bug_behind", 100 * abs(reached["fp16, loss inside autocast (BUG)"] / reached["fp32"] - 1))
 
 # %% [markdown]
-# The run with a loss scale of 2⁻¹² is behind, by <span data-claim="04.spread_of_runs">2 to 10</span> %, and it looks
-# like any run that learns a little more slowly. Yet at this scale almost the whole gradient is lost. AdamW
-# rescales even a badly
-# damaged gradient to a normal step. The run with its loss in half precision differs from the run in single
-# precision by <span data-claim="04.bug_behind">0.00 to 0.04</span> % in the end.
+# The run with a loss scale of 2⁻¹² ends <span data-claim="04.spread_of_runs">2 to 10</span> % above the run in single
+# precision. It looks like any run that learns a little more slowly. Yet at this scale almost the whole gradient is
+# lost. AdamW rescales even a badly damaged gradient to a normal step.
+#
+# The run with its loss inside autocast differs from the run in single precision by
+# <span data-claim="04.bug_behind">0.00 to 0.04</span> %. Its curve shows nothing at all.
 #
 # **A curve cannot show that a loop is correct.** Measure the gradient, and look at the types of the products.
 #

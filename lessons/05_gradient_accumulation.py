@@ -542,7 +542,7 @@ check("05.clipped_gradient", clipped_gradient)
 #   `huggingface/transformers#34191` (merged, 2024) divides by the tokens of the window.
 #
 # **What `covlab watch` found.** Lesson [11](11_watch_your_own_loop.ipynb) shows a tool that watches any PyTorch loop.
-# In November 2026 we ran it on three widely used frameworks. All three needed four micro-batches per window:
+# In November 2026 we ran it on three widely used frameworks. Each had four micro-batches per window:
 #
 # - *Hugging Face Trainer* (transformers 5.24.0) with a sequence classification head. The division is missing, so each
 #   step of SGD is <span data-quoted="covlab watch, November 2026">4.000</span>&nbsp;times too long. This is
@@ -565,4 +565,4 @@ check("05.clipped_gradient", clipped_gradient)
 #
 # **Onward.** Bugs path: [04 · Mixed precision](04_mixed_precision.ipynb). Whole course:
 # [06 · The scaling bug](06_the_scaling_bug.ipynb), in which a review blames a frozen run on a missing division. You now
-# know what such a bug can do. Could it?
+# know what such a bug can do. Can it freeze a run?

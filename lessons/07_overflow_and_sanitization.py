@@ -199,16 +199,16 @@ plots.table(
 #
 # - **Correct.** <span data-claim="07.honest_skips">10 to 11</span> of 32 steps are skipped. For that price the scaler
 #   finds a scale that fits, and the run reaches an NMSE of
-#   <span data-claim="07.honest_nmse">0.55 to 0.61</span>.
+#   <span data-claim="07.honest_nmse">0.50 to 0.61</span>.
 # - **Cleaned before unscale.** No step is skipped, and the scale rises to 2 to the
 #   <span data-claim="07.before_power">36</span>. Each infinity becomes a 1, which unscale then divides by hundreds of
 #   millions. Soon every window overflows, and its gradient is zero. The run ends at
-#   <span data-claim="07.before_nmse">0.90</span>: it learned next to nothing, and **nothing in its log looks wrong**.
+#   <span data-claim="07.before_nmse">0.89 to 0.91</span>: it learned next to nothing, and **nothing in its log looks wrong**.
 # - **Cleaned after unscale.** The scaler has seen the overflow, so the scale falls. But each infinity is now a 1, in a
-#   gradient whose correct *norm* is about <span data-claim="07.honest_norm">0.05</span>. With the ones in it, the norm
-#   is <span data-claim="07.after_first_norm">67</span>. That is finite, so
-#   <span data-claim="07.after_stepped_on">11</span> steps go in directions that `nan_to_num` invented. This run
-#   survives them and reaches <span data-claim="07.after_nmse">0.68</span>. Another run may not.
+#   gradient whose correct *norm* is <span data-claim="07.honest_norm">0.04 to 0.07</span>. With the ones in it, the norm
+#   is <span data-claim="07.after_first_norm">60 to 69</span>. That is finite, so
+#   <span data-claim="07.after_stepped_on">11 to 12</span> steps go in directions that `nan_to_num` invented. This run
+#   survives them and reaches <span data-claim="07.after_nmse">0.58 to 0.68</span>. Another run may not.
 #
 # ## Who decides about the step?
 #
@@ -408,7 +408,7 @@ check("07.epoch_line", epoch_line)
 #   step (`training/training_loop.py`). It has no loss scaler that could be blinded, and its networks train. But nothing
 #   counts how often it happens.
 # - *A scale that only fell.* `NVIDIA/apex#834` (2020, open when last seen) shows a log in which every line halves the
-#   scale, from 32768 to 1 and below. You have just seen what such a log means.
+#   scale, from 32768 to 1 and below. As you have just seen, such a log points to a NaN.
 # - *A scale that rose to infinity.* `pytorch/pytorch#98828` (2023, closed). A PyTorch developer proposed a limit, and
 #   warned that if the scale has become that large, something else may have gone wrong already. Cleaning before unscale
 #   is one such something.
