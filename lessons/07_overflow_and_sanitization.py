@@ -305,7 +305,7 @@ sick = {
 }
 
 # %% tags=["hide-input"]
-# Shows what happened, beside your prediction, and tabulates three logs
+# Shows what happened, and tabulates three logs
 import itertools
 
 suffering = sick["correct, fp16"][0].ledger.rows
