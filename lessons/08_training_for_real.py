@@ -215,7 +215,7 @@ check("08.back_projection", back_projection)
 #
 # ## The ladder
 #
-# Is an error of 0.2 good? A number means nothing without a baseline. Here are seven estimators on the same 256 unseen
+# Is the error of the third network good? A number means nothing without a baseline. Here are seven estimators on the same 256 unseen
 # scenes. All of them know the channel $G$.
 #
 # | estimator | what it does |

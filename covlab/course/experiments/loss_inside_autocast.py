@@ -1,13 +1,16 @@
 """The NMSE of a trained network's estimate, in half precision and in full, as the estimate is scaled."""
 
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from covlab.arguments import Positive, Real, checked
+from covlab.arguments import Positive, checked, number
 from covlab.faults import FAULTS
 from covlab.training.trainer import Trainer
+
+Power = Annotated[float, number(least=-60, most=60)]
 
 
 class ScaledEstimate:
@@ -20,7 +23,7 @@ class ScaledEstimate:
             self.estimate = trained.model(self.batch.y, self.batch.H, self.batch.codes, self.batch.snr_db)
 
     @checked
-    def loss_and_gradient(self, power: Real, scale: Positive, inside: bool) -> tuple[float, Tensor]:
+    def loss_and_gradient(self, power: Power, scale: Positive, inside: bool) -> tuple[float, Tensor]:
         """Return the mean NMSE of the estimate times 2^power, and its gradient by the estimate's factor.
 
         The gradient of a loss that ignores the factor is 2^-power times that of the estimate itself, so it is

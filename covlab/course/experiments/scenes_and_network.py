@@ -7,11 +7,12 @@ from covlab.networks.model import BackProjectionNet
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import Scenario
 from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.tensor_arguments import Device
 
 
 @checked
 def scenes_and_network(
-    scenario: Scenario, device: str, seed: Seed, stream: Text, count: Count = 128
+    scenario: Scenario, device: Device, seed: Seed, stream: Text, count: Count = 128
 ) -> tuple[Batch, BackProjectionNet]:
     """Draw ``count`` scenes from the random numbers named ``stream``, and make an untrained network for them."""
     scenes = Simulator(scenario, device).draw(count, scene_generator(seed, stream, device=device))

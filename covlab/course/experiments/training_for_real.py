@@ -4,20 +4,22 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from covlab.arguments import Count, Seed, Text, checked
+from covlab.estimators import Estimator
 from covlab.estimators.classical import MeanCovariance, sample_covariance, scaled_identity
 from covlab.estimators.greedy import Genie
 from covlab.estimators.grid import GridLikelihood
 from covlab.estimators.spectra import locate, music
 from covlab.metrics import rmspe
-from covlab.networks.model import BackProjectionNet, Estimate
+from covlab.networks.model import BackProjectionNet, Estimate, Network
 from covlab.networks.source_grid import DictionaryEstimate, default_grid, default_step
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import Scenario
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes, FreshScenes
+from covlab.tensor_arguments import Device
 from covlab.training.loss import LossWeights
 from covlab.training.pretrained import pretrained
 from covlab.training.progress import Silent
@@ -34,12 +36,18 @@ class TrainingForReal:
         scenario: of all scenes.
         device: where everything is computed.
         seed: of scenes and first parameters.
+
+    Raises:
+        ValueError: each scene of ``scenario`` has a channel of its own.
     """
 
     @checked
-    def __init__(self, scenario: Scenario, device: str, seed: Seed):
-        self.scenario, self.device, self.seed = scenario, device, seed
+    def __init__(self, scenario: Scenario, device: Device = "cpu", seed: Seed = 0):
+        self.scenario, self.device, self.seed = scenario, torch.device(device), seed
         self.simulator = Simulator(scenario, device)
+        if self.simulator.G is None:
+            raise ValueError("scenario must have one channel G for all scenes, got a channel for each scene")
+        self.G = self.simulator.G
         self.unseen = self.simulator.draw(512, scene_generator(seed, "validation", device=device))
         self.scenes = self.simulator.draw(512, scene_generator(seed, "overfit", device=device))
         self.fine_grid = default_grid(scenario, step=default_step(scenario) / 2).to(device)
@@ -66,9 +74,7 @@ class TrainingForReal:
         return memorized, run.evaluate().mean().item()
 
     @checked
-    def learner(
-        self, network: Callable[[Scenario], nn.Module], windows: Count, codebook: Text | None = None
-    ) -> Trainer:
+    def learner(self, network: Callable[[Scenario], Network], windows: Count, codebook: Text | None = None) -> Trainer:
         """Return a trainer that sees fresh scenes in every window, and validates on held-out ones.
 
         codebook: of the scenes; None: that of the scenario. On a GPU the scenario is larger and takes longer to learn:
@@ -78,18 +84,18 @@ class TrainingForReal:
         torch.manual_seed(self.seed)
         fresh = FreshScenes(Simulator(scenario, self.device), micro_batch=32, micro_batches=200, seed=self.seed)
         model, held_out = network(scenario).to(self.device), fresh.held_out(16)
-        recipe = Recipe(windows=windows if self.device == "cpu" else 5 * windows)
+        recipe = Recipe(windows=windows if self.device.type == "cpu" else 5 * windows)
         return Trainer(model, fresh, held_out, recipe, LossWeights.only(lam_cov=1.0), progress=Silent())
 
     def best_constant(self) -> float:
         """Return the mean NMSE of the best answer that ignores the snapshots, the mean covariance."""
-        return MeanCovariance(self.scenario)(self.unseen, self.simulator.G).nmse(self.unseen).mean().item()
+        return MeanCovariance(self.scenario)(self.unseen, self.G).nmse(self.unseen).mean().item()
 
     @checked
-    def ladder(self, trained: nn.Module, scenes: Batch) -> dict[str, Estimate | DictionaryEstimate]:
+    def ladder(self, trained: Network, scenes: Batch) -> dict[str, Estimate | DictionaryEstimate]:
         """Return the estimates of seven estimators, from the simplest to the best; ``trained`` is one of them."""
         shipped = pretrained(self.scenario.name).to(self.device).eval()
-        estimators = {
+        estimators: dict[str, Estimator] = {
             "scaled identity": scaled_identity,
             "mean covariance": MeanCovariance(self.scenario),
             "back-projected samples": sample_covariance,
@@ -99,7 +105,7 @@ class TrainingForReal:
             "positions given": Genie(self.scenario),
         }
         with torch.no_grad():
-            return {name: estimator(scenes, self.simulator.G) for name, estimator in estimators.items()}
+            return {name: estimator(scenes, self.G) for name, estimator in estimators.items()}
 
     @checked
     def music(self, R: Tensor, scenes: Batch) -> Tensor:
@@ -121,5 +127,5 @@ class TrainingForReal:
         return rmspe(found, at_one_meter).median().rad2deg().item()
 
 
-def _estimator_of(model: nn.Module) -> Callable[[Batch, Tensor], Estimate]:
+def _estimator_of(model: Network) -> Estimator:
     return lambda batch, G: model(batch.y, batch.H, batch.codes, batch.snr_db)
