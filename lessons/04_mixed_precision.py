@@ -165,8 +165,8 @@ plots.show(
 # to left.
 #
 # - **On the right**, some entries pass 65504 and become infinite. One is enough to spoil the step.
-# - **On the flat floor**, only rounding remains, <span data-claim="04.floor">0.06 to 0.08</span> % of the gradient. The
-#   floor is <span data-claim="04.plateau">20 to 22</span> powers of two wide. So a loss scale need not be exact. It
+# - **On the flat floor**, only rounding remains: <span data-claim="04.floor">0.06 to 0.08</span> % of the gradient.
+#   (Ranges in the text cover five seeds.) The floor is <span data-claim="04.plateau">20 to 22</span> powers of two wide. So a loss scale need not be exact. It
 #   only has to lie on this floor.
 # - **On the left**, entries first lose digits and then become zero, the small ones first. In the end the whole gradient
 #   is zero. There is no error message and no NaN, only a network that no longer learns.
@@ -186,9 +186,10 @@ import torch
 
 
 def largest_scale(gradient):
-    """The largest loss scale, a power of two, at which no entry of a gradient [P] overflows in fp16."""
+    """The largest power of two at which no entry of gradient [P] times it overflows in fp16."""
     size = gradient.abs().mean()
-    return 2.0 ** torch.floor(torch.log2(torch.finfo(torch.float16).max / size)).item()
+    limit = torch.finfo(torch.float16).max
+    return 2.0 ** torch.floor(torch.log2(limit / size)).item()
 
 
 # %% tags=["solution"]
@@ -196,9 +197,10 @@ import torch
 
 
 def largest_scale(gradient):
-    """The largest loss scale, a power of two, at which no entry of a gradient [P] overflows in fp16."""
+    """The largest power of two at which no entry of gradient [P] times it overflows in fp16."""
     size = gradient.abs().max()
-    return 2.0 ** torch.floor(torch.log2(torch.finfo(torch.float16).max / size)).item()
+    limit = torch.finfo(torch.float16).max
+    return 2.0 ** torch.floor(torch.log2(limit / size)).item()
 
 
 # %%
@@ -289,15 +291,13 @@ exact_loss, exact = estimate.loss_and_gradient(power=0, scale=1.0, inside=False)
 
 
 def loss_error(power, scale, inside):
-    """Error of the loss's gradient, with the estimate times 2^power, and with this loss scale."""
+    """Error of the gradient, with the estimate times 2^power, and with this loss scale."""
     return error(estimate.loss_and_gradient(power, scale, inside)[1], exact)
 
 
 stretches = range(-16, 17)
-inside = {
-    "inside, loss scale 2¹⁶": [loss_error(power, 2.0**16, inside=True) for power in stretches],
-    "inside, no loss scale": [loss_error(power, 1.0, inside=True) for power in stretches],
-}
+scales = {"inside, loss scale 2¹⁶": 2.0**16, "inside, no loss scale": 1.0}
+inside = {label: [loss_error(power, scale, inside=True) for power in stretches] for label, scale in scales.items()}
 outside = max(loss_error(power, 1.0, inside=False) for power in stretches)
 print(f"largest error outside autocast: {outside:.0e}")
 
@@ -370,8 +370,8 @@ check("04.full_precision_loss", full_precision_loss)
 #
 # ## Find and fix: a gradient for the step
 #
-# This function prepares a gradient for plain SGD. Without it the network learns. With it nothing is ever wrong in the
-# log, but the network hardly moves.
+# This function prepares a gradient for plain SGD. Without it the network learns. With it the log shows
+# nothing wrong, but the parameters hardly move.
 
 
 # %% tags=["exercise"]
@@ -403,8 +403,16 @@ setting = dict(seed=seed, windows=60)
 runs = {
     "bf16": small_run(**setting, precision="bf16"),
     "fp16, loss scale 2¹⁶": small_run(**setting, precision="fp16"),
-    "fp16, loss scale 2⁻¹²": small_run(**setting, precision="fp16", loss_scale=2.0**-12),
-    "fp16, loss inside autocast (BUG)": small_run("loss_inside_autocast", **setting, precision="fp16"),
+    "fp16, loss scale 2⁻¹²": small_run(
+        **setting,
+        precision="fp16",
+        loss_scale=2.0**-12,
+    ),
+    "fp16, loss inside autocast (BUG)": small_run(
+        "loss_inside_autocast",
+        **setting,
+        precision="fp16",
+    ),
 }
 reached = {"fp32": trained.history[-1]["validation"]}
 reached |= {name: finish(run).history[-1]["validation"] for name, run in runs.items()}

@@ -164,7 +164,7 @@ plots.table(
 #   <span data-claim="05.short_length">0.50</span> of the correct one. Divided by the number of micro-batches that the
 #   window really has, it is correct.
 # - **Ragged.** All three rules turn the gradient, by <span data-claim="05.ragged_angle">24 to 33</span>° depending on
-#   the seed. No learning rate can correct a wrong direction.
+#   the seed. (Ranges in the text cover five seeds.) No learning rate can correct a wrong direction.
 #
 # So none of the three rules is correct for every window.
 #

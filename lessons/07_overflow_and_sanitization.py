@@ -36,7 +36,8 @@ seed = 0
 # backward    adds gradients, each times the scale
 # unscale     divides them by the scale, and REMEMBERS whether one was not finite
 # step        is skipped if one was not finite
-# update      halves the scale if one was not finite; doubles it after many windows without
+# update      halves the scale if one was not finite;
+#             doubles it after many windows without
 # ```
 #
 # So an infinity is a message to the scaler. The pipeline that lesson 06 looks at cleaned its gradients, and a review
@@ -86,7 +87,7 @@ predict(
 # %% [markdown]
 # ## The experiment
 #
-# Each bug replaces one method of covlab's trainer. These are the lines that it adds before unscale:
+# covlab can switch bugs on; each replaces one method of its trainer. The first bug adds these lines before unscale:
 
 # %% tags=["hide-input"]
 # Prints the lines that clean the gradient before unscale
@@ -95,8 +96,8 @@ from covlab.faults import FAULTS
 print(FAULTS["sanitize_before_unscale"].diff())
 
 # %% [markdown]
-# And these it adds after unscale. The last line measures the gradient norm, of which the trainer then asks whether it
-# is finite:
+# The second bug adds the same lines after unscale. The last line measures the gradient norm. The trainer then takes the
+# step if this norm is finite:
 
 # %% tags=["hide-input"]
 # Prints the lines that clean the gradient after unscale
@@ -172,7 +173,7 @@ plots.show(
     overflow_history(runs),
     "Three runs, each with its loss scale, gradient norm and update over 32 windows. Correct: the scale falls from 2 "
     "to the 28 to about 2 to the 21; the windows that overflow are skipped and move nothing. Cleaned before unscale: "
-    "nearly every window overflows and every step runs; the scale rises, the norm sinks to zero, the updates shrink. "
+    "every window overflows and every step runs; the scale rises, the norm sinks to zero, the updates shrink. "
     "Cleaned after unscale: the scale falls as in the correct run, but the windows that overflow take a step, at "
     "first with norms a hundred times those of the others.",
 )
@@ -194,7 +195,7 @@ plots.table(
 )
 
 # %% [markdown]
-# Look at the figure row by row. (In every run the updates shrink at the end, because the learning rate does. In the
+# Look at the figure row by row. Ranges in the text cover five seeds. (In every run the updates shrink at the end, because the learning rate does. In the
 # second run updates remain although the gradient is zero, because AdamW's running mean still holds the first windows.)
 #
 # - **Correct.** <span data-claim="07.honest_skips">10 to 11</span> of 32 steps are skipped. For that price the scaler
@@ -202,7 +203,7 @@ plots.table(
 #   <span data-claim="07.honest_nmse">0.50 to 0.61</span>.
 # - **Cleaned before unscale.** No step is skipped, and the scale rises to 2 to the
 #   <span data-claim="07.before_power">36</span>. Each infinity becomes a 1, which unscale then divides by hundreds of
-#   millions. Soon every window overflows, and its gradient is zero. The run ends at
+#   millions. Every window overflows, and soon the gradient is zero. The run ends at
 #   <span data-claim="07.before_nmse">0.89 to 0.91</span>: it learned next to nothing, and **nothing in its log looks wrong**.
 # - **Cleaned after unscale.** The scaler has seen the overflow, so the scale falls. But each infinity is now a 1, in a
 #   gradient whose correct *norm* is <span data-claim="07.honest_norm">0.04 to 0.07</span>. With the ones in it, the norm
@@ -218,9 +219,10 @@ plots.table(
 
 # %%
 def after_cleaning(step):
-    """Does a parameter move if its gradient overflowed and was cleaned after unscale?"""
+    """Does a parameter move if its gradient is cleaned after unscale?"""
     parameter = torch.ones(3, requires_grad=True)
-    optimizer, scaler = torch.optim.SGD([parameter], lr=0.1), torch.amp.GradScaler("cpu")
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu")
     loss = (parameter * torch.tensor([1.0, float("inf"), 1.0])).sum()
     scaler.scale(loss).backward()
     scaler.unscale_(optimizer)
@@ -284,8 +286,8 @@ check("07.honest_step", honest_step)
 # gradient of NaN. (It went backward through singular vectors. Their derivative divides by differences of singular
 # values, and two equal ones give NaN.)
 #
-# Here is such a term, in three loops: a correct one in fp16, one that cleans before unscale, and one in single
-# precision that has no scaler and cleans. The scale starts at 2¹⁶, as PyTorch's does. Weight decay is off.
+# Here is such a term in three loops: a correct one in fp16, one in fp16 that cleans before unscale, and one in single
+# precision that has no scaler and cleans its gradients. The scale starts at 2¹⁶, as PyTorch's does. Weight decay is off.
 
 # %%
 predict(
@@ -300,8 +302,17 @@ weights = {"lam_cov": 1.0, "lam_subspace_align": 0.002}
 aligned = dict(weights=weights, start=2.0**16, weight_decay=0.0)
 sick = {
     "correct, fp16": run(nan_term, **aligned),
-    "cleaned before unscale, fp16": run(nan_term, "sanitize_before_unscale", **aligned),
-    "cleaned, no scaler, fp32": run(nan_term, "sanitize_without_scaler", **aligned, precision="fp32"),
+    "cleaned before unscale, fp16": run(
+        nan_term,
+        "sanitize_before_unscale",
+        **aligned,
+    ),
+    "cleaned, no scaler, fp32": run(
+        nan_term,
+        "sanitize_without_scaler",
+        **aligned,
+        precision="fp32",
+    ),
 }
 
 # %% tags=["hide-input"]
@@ -338,12 +349,12 @@ measure("07.sick_moved", sum(row["update_norm"] > 0 for row in cleaned))
 # %% [markdown]
 # None of the three learns. But look at what each of them reports.
 #
-# - The **correct** loop skips every step, and its scale falls in every window. You cannot overlook that, and it is a
-#   diagnosis: a few halvings cure an overflow, but **a scale that only falls means NaN**.
+# - The **correct** loop skips every step, and its scale falls in every window. That is hard to
+#   overlook, and it tells you the cause: a few halvings cure an overflow, but **a scale that only falls means NaN**.
 # - The loops that **clean** report <span data-claim="07.sick_steps_taken">32</span> steps. The number of steps that
 #   moved a parameter is <span data-claim="07.sick_moved">0</span>. One NaN spreads through backward to every parameter
-#   before it, so the cleaned gradient is all zeros. The NMSE is the same to six digits in every epoch. This is half of
-#   what the log in lesson 06 shows; that lesson has the other half.
+#   before it, so the cleaned gradient is all zeros. The NMSE is the same to six digits in every epoch. A
+#   constant NMSE is half of what the log in lesson 06 shows; that lesson has the other half.
 #
 # ## Find and fix: a diagnosis
 #
@@ -376,7 +387,7 @@ check("07.diagnosis", diagnosis)
 # %% [markdown]
 # ## Find and fix: a line in the log
 #
-# This function writes the line of an epoch. Its lines always look good, even for epochs that went wrong.
+# This function computes what a log shows for an epoch. Its numbers always look good, even for epochs that went wrong.
 
 # %% tags=["exercise"]
 import torch
