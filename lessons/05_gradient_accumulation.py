@@ -425,13 +425,6 @@ explorer = ScalingBugExplorer(fault="missing_division", seed=seed)
 explorer.show()
 
 # %% [markdown]
-# Four settings that are worth a look:
-
-# %% tags=["hide-input"]
-# Draws the explorer at four settings
-explorer.still()
-
-# %% [markdown]
 # ## What clipping shows
 #
 # *Clipping* shortens a gradient that is longer than a threshold. The threshold is absolute, so it does notice when
