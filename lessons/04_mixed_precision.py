@@ -28,7 +28,7 @@ seed = 0
 # ## Three number lines
 #
 # A floating-point number spends its bits on *digits* and on *range*. Half precision comes in two formats, fp16 and
-# bf16, which divide their 16 bits differently.
+# bf16, which divide their 16 bits differently. Each bar below shows the sizes of numbers that a format can hold:
 
 # %%
 # Loads PyTorch, which takes about 5 s.
@@ -166,8 +166,8 @@ plots.show(
 #
 # - **On the right**, some entries pass 65504 and become infinite. One is enough to spoil the step.
 # - **On the flat floor**, only rounding remains: <span data-claim="04.floor">0.06 to 0.08</span> % of the gradient.
-#   (Ranges in the text cover five seeds.) The floor is <span data-claim="04.plateau">20 to 22</span> powers of two wide. So a loss scale need not be exact. It
-#   only has to lie on this floor.
+#   (Ranges in the text cover five seeds.) The floor is <span data-claim="04.plateau">20 to 22</span> powers of two
+#   wide. So a loss scale need not be exact. It only has to lie on this floor.
 # - **On the left**, entries first lose digits and then become zero, the small ones first. In the end the whole gradient
 #   is zero. There is no error message and no NaN, only a network that no longer learns.
 #
@@ -323,12 +323,13 @@ if outside > 1e-5:
 # Outside autocast the factor changes nothing. Inside, with a loss scale of 2¹⁶, the blue line is low in the middle and
 # has crosses on both sides.
 #
-# - **In the middle** is the network as trained. Its loss is wrong by at most
+# - **In the middle** is the network as trained. Its loss is wrong by
 #   <span data-claim="04.loss_error_inside">0.00 to 0.01</span> %, its gradient by
 #   <span data-claim="04.gradient_error_inside">0.08</span> %. Nobody would notice.
-# - **On the right**, from 2 to the <span data-claim="04.first_nan">8</span> times its scale, the products pass 65504,
-#   and infinity divided by infinity is NaN. The *forward* pass overflows, so no loss scale helps.
-# - **On the left** the estimate is small, so its gradient is large. The loss scale on top takes it beyond 65504.
+# - **On the right**, the crosses begin at an exponent of <span data-claim="04.first_nan">8</span>. The products pass
+#   65504, and infinity divided by infinity is NaN. The *forward* pass overflows, so no loss scale helps.
+# - **On the left**, the estimate is small, so its gradient is large. Multiplied by the loss scale, it passes 65504,
+#   too.
 #
 # The NMSE ignores the scale of the estimate, so the network is free to choose it. Nothing keeps a run away from either
 # side.

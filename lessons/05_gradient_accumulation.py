@@ -59,8 +59,8 @@ predict("05.short", "The gradient of the short window, divided by 4, has …", c
 # %% [markdown]
 # ## The experiment
 #
-# A small network computes a matrix for each scene. The loss is the mean of the scenes' errors. All of gradient
-# accumulation is in the function below: `backward` *adds* to the gradient that is already there, and the loss of each
+# A small network computes a matrix for each scene. The loss is the mean of the scenes' errors. The function below
+# contains all of gradient accumulation: `backward` *adds* to the gradient that is already there, and the loss of each
 # micro-batch is multiplied by a weight.
 
 # %%
@@ -85,7 +85,7 @@ def window_gradient(model, micro_batches, weights):
 # %% [markdown]
 # Three rules for the weights are common. Each gets `n`, the list of the numbers of scenes in the micro-batches.
 #
-# We compare a window's gradient g₁ with the gradient g₂ of one big batch by one number, ‖g₁ − g₂‖ / ‖g₂‖, over *all*
+# One number compares a window's gradient g₁ with the gradient g₂ of one big batch: ‖g₁ − g₂‖ / ‖g₂‖, over *all*
 # parameters together. It is 0 if both are equal.
 
 # %%
@@ -228,7 +228,7 @@ if max(measured["divide by scenes"].values()) > 1e-5:
     raise RuntimeError("the correct rule no longer gives the gradient of the big batch")
 
 # %% [markdown]
-# All three dots of the last row are on the left: the gradient is that of the big batch, up to rounding.
+# All three marks of the last row lie in the gray area: the gradient is that of the big batch, up to rounding.
 #
 # This rule must know the window's number of scenes *before* its first backward. covlab's trainer therefore reads a
 # whole window of micro-batches first. Then each loss is
@@ -255,10 +255,10 @@ if entries.max() < 100 * error(g, reference):
     raise RuntimeError("the explanation below no longer follows from the measurement above")
 
 # %% [markdown]
-# The worst entry is thousands of times worse than the whole gradient, and yet nothing is wrong. If you add the
-# same numbers in another order, the sum is rounded differently. Where an entry is close to zero because large numbers
-# cancel, the rounding remains, and its *relative* error is large. The norm over all entries does not have this problem. In single precision, two
-# gradients are equal if ‖g₁ − g₂‖ / ‖g₂‖ is below 1e-5.
+# The worst entry is thousands of times worse than the whole gradient, and yet nothing is wrong. If you add the same
+# numbers in another order, the sum is rounded differently. Where an entry is close to zero because large numbers
+# cancel, the rounding remains, and its *relative* error is large. The norm over all entries does not have this problem.
+# In single precision, two gradients are equal if ‖g₁ − g₂‖ / ‖g₂‖ is below 1e-5.
 #
 # ## When no weights help
 #
@@ -285,9 +285,9 @@ measure("05.batch_norm_error", by_mode["training mode"]["even"])
 
 # %% [markdown]
 # In training mode all three windows are wrong, the even one by
-# <span data-claim="05.batch_norm_error">0.19 to 0.28</span> of its gradient. The weights are correct. But if you cut the
-# batch differently, the network computes something else for each scene. In evaluation mode the statistics are fixed,
-# and the gradients are equal again.
+# <span data-claim="05.batch_norm_error">0.19 to 0.28</span> of its gradient. The weights are correct. But if you cut
+# the batch differently, the network computes something else for each scene. In evaluation mode the statistics are
+# fixed, and the gradients are equal again.
 #
 # So an accumulated step is the step of the big batch under **two conditions**:
 #
@@ -405,10 +405,10 @@ measure("05.newest_in_squares", 100 * in_squares)
 measure("05.step_if_halved", numerator / denominator)
 
 # %% [markdown]
-# The newest gradient has a weight of <span data-claim="05.newest_in_mean">37</span> % in the numerator, and its square a
-# weight of <span data-claim="05.newest_in_squares">33</span> % in the denominator. So both become smaller by almost the
-# same factor, and the step keeps <span data-claim="05.step_if_halved">0.94</span> of its length. (In the run above the
-# three gradients differ, and even less is lost.)
+# The newest gradient has a weight of <span data-claim="05.newest_in_mean">37</span> % in the numerator, and its square
+# a weight of <span data-claim="05.newest_in_squares">33</span> % in the denominator. So both become smaller by almost
+# the same factor, and the step keeps <span data-claim="05.step_if_halved">0.94</span> of its length. (In the run above
+# the three gradients differ, and even less is lost.)
 #
 # AdamW cannot even tell the two bugs apart: 4, 4, 2 is four times 1, 1, ½.
 #
@@ -447,9 +447,9 @@ measure("05.clipped_right", clipped["correct"])
 measure("05.clipped_without_division", clipped["no division"])
 
 # %% [markdown]
-# The correct run is clipped in <span data-claim="05.clipped_right">5 to 6</span> of 12 windows, the run without the division
-# in <span data-claim="05.clipped_without_division">11 to 12</span>. So log the gradient norm *before* clipping, and
-# count how often it is clipped. It costs nothing, and it shows a wrong factor even where AdamW hides it.
+# The correct run is clipped in <span data-claim="05.clipped_right">5 to 6</span> of 12 windows, the run without the
+# division in <span data-claim="05.clipped_without_division">11 to 12</span>. So log the gradient norm *before*
+# clipping, and count how often it is clipped. It costs nothing, and it shows a wrong factor even where AdamW hides it.
 #
 # ## Find and fix: an epoch of training
 #
@@ -546,8 +546,8 @@ check("05.clipped_gradient", clipped_gradient)
 #   a number of batches that is a multiple of four: `drop_last=True` and a fitting number of samples.
 # - *Accelerate* with `optimizer.zero_grad()` at the top of `with accelerator.accumulate(model):`. The call clears the
 #   gradient just before the last micro-batch of the window. Of 48 backwards, 36 never reached a step. Accelerate's own
-#   documentation once had this order (`huggingface/accelerate#616`, closed in 2022), and loops with it are still
-#   reported (`modelscope/DiffSynth-Studio#1388`, 2026). Clear the gradient after the step.
+#   documentation once had this order (`huggingface/accelerate#616`, reported in 2022, closed), and loops with it are
+#   still reported (`modelscope/DiffSynth-Studio#1388`, 2026). Clear the gradient after the step.
 #
 # ## In three lines
 #

@@ -195,8 +195,9 @@ plots.table(
 )
 
 # %% [markdown]
-# Look at the figure row by row. Ranges in the text cover five seeds. (In every run the updates shrink at the end, because the learning rate does. In the
-# second run updates remain although the gradient is zero, because AdamW's running mean still holds the first windows.)
+# Look at the figure row by row. Ranges in the text cover five seeds. (In every run the updates shrink at the end,
+# because the learning rate does. In the second run updates remain although the gradient is zero, because AdamW's
+# running mean still holds the first windows.)
 #
 # - **Correct.** <span data-claim="07.honest_skips">10 to 11</span> of 32 steps are skipped. For that price the scaler
 #   finds a scale that fits, and the run reaches an NMSE of
@@ -204,10 +205,11 @@ plots.table(
 # - **Cleaned before unscale.** No step is skipped, and the scale rises to 2 to the
 #   <span data-claim="07.before_power">36</span>. Each infinity becomes a 1, which unscale then divides by hundreds of
 #   millions. Every window overflows, and soon the gradient is zero. The run ends at
-#   <span data-claim="07.before_nmse">0.89 to 0.91</span>: it learned next to nothing, and **nothing in its log looks wrong**.
+#   <span data-claim="07.before_nmse">0.89 to 0.91</span>: it learned next to nothing, and **nothing in its log looks
+#   wrong**.
 # - **Cleaned after unscale.** The scaler has seen the overflow, so the scale falls. But each infinity is now a 1, in a
-#   gradient whose correct *norm* is <span data-claim="07.honest_norm">0.04 to 0.07</span>. With the ones in it, the norm
-#   is <span data-claim="07.after_first_norm">60 to 69</span>. That is finite, so
+#   gradient whose correct *norm* is <span data-claim="07.honest_norm">0.04 to 0.07</span>. With the ones in it, the
+#   norm is <span data-claim="07.after_first_norm">60 to 69</span>. That is finite, so
 #   <span data-claim="07.after_stepped_on">11 to 12</span> steps go in directions that `nan_to_num` invented. This run
 #   survives them and reaches <span data-claim="07.after_nmse">0.58 to 0.68</span>. Another run may not.
 #
@@ -248,9 +250,9 @@ plots.table(
 )
 
 # %% [markdown]
-# Every loop that decides by itself, for example to skip outliers, is of the second kind. And even in the first kind,
-# gradient norm, clipping and log see invented numbers. The pipeline of lesson 06 was of the first kind: its scaler
-# skipped every step, while its own log reported each of them as taken.
+# A loop that decides by itself, for example to skip outliers, takes the step. And even where the scaler decides, the
+# gradient norm, the clipping and the log see invented numbers. In the pipeline of lesson 06 the scaler decided. It
+# skipped every step, while the pipeline's own log reported each of them as taken.
 #
 # ## Find and fix: a step with a loss scale
 #
@@ -287,7 +289,8 @@ check("07.honest_step", honest_step)
 # values, and two equal ones give NaN.)
 #
 # Here is such a term in three loops: a correct one in fp16, one in fp16 that cleans before unscale, and one in single
-# precision that has no scaler and cleans its gradients. The scale starts at 2¹⁶, as PyTorch's does. Weight decay is off.
+# precision that has no scaler and cleans its gradients. The scale starts at 2¹⁶, as PyTorch's does. Weight decay is
+# off.
 
 # %%
 predict(
@@ -428,10 +431,10 @@ check("07.epoch_line", epoch_line)
 #   clean loss curve.
 #
 # **What `covlab watch` found.** In November 2026 we tried the last one with transformers 5.24.0 and its defaults: 40
-# steps, and one loss of NaN in step 6. From the third line on, the log shows a loss of 0, and in the end a mean of
-# <span data-quoted="covlab watch, November 2026">0.18</span>. All 25 tensors of parameters are NaN. `covlab watch`
-# reports 35 steps along a gradient that was not finite, as W02. The Trainer's `logging_nan_inf_filter=False` shows the
-# NaN in the log.
+# steps, a line of the log for every fourth one, and one loss of NaN in step 6. From the third line on, the log shows a
+# loss of 0, and in the end a mean of <span data-quoted="covlab watch, November 2026">0.18</span>. In the end each of
+# the 25 parameter tensors contains NaN. `covlab watch` reports 35 steps along a gradient that was not finite, as W02.
+# The Trainer's `logging_nan_inf_filter=False` shows the NaN in the log.
 #
 # ## In three lines
 #

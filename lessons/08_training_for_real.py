@@ -14,7 +14,7 @@
 #
 # **Whole course** 9 of 12 · 50 minutes · 02 and 06 help
 #
-# The review is that of lesson 06. You will keep its promise in seconds, and see that this proves nothing. Then you
+# The review is the one from lesson 06. You will keep its promise in seconds, and see that this proves nothing. Then you
 # train for real: on scenes that nobody has seen before, in comparison with methods that have decades of theory behind
 # them, and down to the positions of sources on a map. Afterwards you can
 #
@@ -46,7 +46,7 @@ predict(
 # %%
 predict(
     "08.wrong_answers",
-    "Now every scene gets the covariance of another scene. Such wrong answers are memorized …",
+    "Now every scene gets the covariance of another scene. The network memorizes these wrong answers …",
     ["not at all", "much worse", "just as well"],
 )
 
@@ -93,10 +93,10 @@ measure("08.memorized_held_out", held_out)
 measure("08.memorized_wrong", memorized_wrong)
 
 # %% [markdown]
-# So the promise is kept (ranges in the text cover five seeds): <span data-claim="08.memorized">0.008 to 0.011</span>, where
-# <span data-quoted="the review's table">0.187</span> was promised. But with *wrong* answers the network passes the same
-# test, with <span data-claim="08.memorized_wrong">0.004 to 0.007</span>. An overfit test separates a loop that trains
-# from a loop that does not. It shows nothing else.
+# So the promise is kept (ranges in the text cover five seeds): <span data-claim="08.memorized">0.008 to 0.011</span>,
+# where <span data-quoted="the review's table">0.187</span> was promised. But with *wrong* answers the network passes
+# the same test, with <span data-claim="08.memorized_wrong">0.004 to 0.007</span>. An overfit test separates a loop that
+# trains from a loop that does not. It shows nothing else.
 #
 # The error on unseen scenes is <span data-claim="08.memorized_held_out">0.29 to 0.33</span>. It has to be measured
 # separately, and covlab's reports always print it beside the first one.
@@ -181,7 +181,7 @@ plots.show(
 # channel from the surface to the base station, and $n_l$ noise. Every entry of $c_l$ is a phase factor
 # $e^{\mathrm{j}\psi}$. A matrix $B$ takes snapshots back through the channel.
 #
-# This function estimates $x_l$. Its result has the right size, but its phases are random.
+# This function estimates $x_l$. Its result has the correct shape, but its phases are random.
 
 # %% tags=["exercise"]
 import torch
@@ -219,8 +219,8 @@ check("08.back_projection", back_projection)
 #
 # ## The ladder
 #
-# Is the error of the third network good? A number means nothing without a baseline. Here are seven estimators on the same 256 unseen
-# scenes. All of them know the channel $G$.
+# Is the error of the third network good? A number means nothing without a baseline. Here are seven estimators on the
+# same 256 unseen scenes. All of them know the channel $G$.
 #
 # | estimator | what it does |
 # |---|---|
@@ -261,9 +261,9 @@ for claim, name in (
     measure(f"08.{claim}", mean[name])
 
 # %% [markdown]
-# Read the bars from the top. The scaled identity, which knows nothing, has
-# <span data-claim="08.identity">0.91</span>. The snapshots alone, back-projected and averaged, have <span data-claim="08.samples">0.60 to 0.63</span>: sixteen snapshots of eight
-# antennas are few.
+# Read the bars from the top. The scaled identity, which knows nothing, has <span data-claim="08.identity">0.91</span>.
+# The snapshots alone, back-projected and averaged, have <span data-claim="08.samples">0.60 to 0.63</span>: sixteen
+# snapshots of eight antennas are few.
 #
 # Maximum likelihood on a grid reaches <span data-claim="08.grid">0.10 to 0.11</span> without any training. That is the
 # baseline. A network that only beats the bars above it proves nothing, and the network trained here does not even reach
@@ -275,8 +275,8 @@ for claim, name in (
 #
 # ## Where are the sources?
 #
-# Often you do not want the covariance itself, but the positions of the sources. *MUSIC* is a method that finds them from
-# a covariance $R$ and the number $K$ of sources. It needs two terms:
+# Often you do not want the covariance itself, but the positions of the sources. *MUSIC* is a method that finds them
+# from a covariance $R$ and the number $K$ of sources. It needs two terms:
 #
 # - The *steering vector* of a position has the phases with which a wave from there reaches the elements of the surface.
 # - The *noise subspace* is spanned by the eigenvectors of $R$ that remain when the $K$ that belong to the sources are
@@ -367,8 +367,8 @@ measure("08.direction_shipped", degrees["network, shipped"])
 #
 # So judge an estimate by what it is used for.
 #
-# Try it yourself. Choose the sample covariance, and move one source towards the other one, at −30°. When does MUSIC show
-# one peak for both? Then lower the SNR.
+# Try it yourself. Choose the sample covariance, and move one source towards the other one, at −30°. When does MUSIC
+# show one peak for both? Then lower the SNR.
 
 # %%
 from covlab.widgets import SceneExplorer
