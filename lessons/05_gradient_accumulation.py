@@ -255,7 +255,7 @@ if entries.max() < 100 * error(g, reference):
     raise RuntimeError("the explanation below no longer follows from the measurement above")
 
 # %% [markdown]
-# The worst entry is thousands of times worse than the whole gradient, and yet nothing is wrong. If you add the same
+# The worst entry is far worse than the whole gradient, and yet nothing is wrong. If you add the same
 # numbers in another order, the sum is rounded differently. Where an entry is close to zero because large numbers
 # cancel, the rounding remains, and its *relative* error is large. The norm over all entries does not have this problem.
 # In single precision, two gradients are equal if ‖g₁ − g₂‖ / ‖g₂‖ is below 1e-5.
