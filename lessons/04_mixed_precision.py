@@ -165,16 +165,17 @@ plots.show(
 # to left.
 #
 # - **On the right**, some entries pass 65504 and become infinite. One is enough to spoil the step.
-# - **On the flat floor**, only rounding remains: <span data-claim="04.floor">0.06 to 0.08</span> % of the gradient.
-#   (Ranges in the text cover five seeds.) The floor is <span data-claim="04.plateau">20 to 22</span> powers of two
-#   wide. So a loss scale need not be exact. It only has to lie on this floor.
+# - **On the flat floor**, only rounding remains: <span data-claim="04.floor">0.06 to 0.08</span>&nbsp;% of the
+#   gradient. (Ranges in the text cover five seeds.) The floor is <span data-claim="04.plateau">20 to 22</span> powers
+#   of two wide. So a loss scale need not be exact. It only has to lie on this floor.
 # - **On the left**, entries first lose digits and then become zero, the small ones first. In the end the whole gradient
 #   is zero. There is no error message and no NaN, only a network that no longer learns.
 #
-# Without a loss scale this network's gradient is wrong by <span data-claim="04.unscaled_error">0.1 to 0.2</span> %. It
-# needs no loss scale, but it is close to the slope: divide the loss by 4096, and almost the whole gradient is lost.
-# **The loss scale is a safety margin.** bf16 needs none. It pays with
-# <span data-claim="04.bf16_over_fp16">7 to 9</span>&nbsp;times the rounding error of fp16, at every scale.
+# Without a loss scale this network's gradient is wrong by
+# <span data-claim="04.unscaled_error">0.1 to 0.2</span>&nbsp;%. It needs no loss scale, but it is close to the slope:
+# divide the loss by 4096, and almost the whole gradient is lost. **The loss scale is a safety margin.** bf16 needs
+# none. It pays with <span data-claim="04.bf16_over_fp16">7 to 9</span>&nbsp;times the rounding error of fp16, at every
+# scale.
 #
 # ## Find and fix: the largest loss scale
 #
@@ -220,13 +221,13 @@ explorer = LossScaleExplorer(seed=seed)
 explorer.show()
 
 # %% [markdown]
-# Here it is at four settings. Without a loss scale, many entries lose digits. At GradScaler's default start all of them
-# are safe. A scale that starts too high falls within a few windows. And a scale that doubles often reaches its limit
-# again and again.
+# Here it is at two other settings. Without a loss scale, many entries lose digits. A scale that starts too high falls
+# within a few windows, and each time a step is skipped:
 
 # %% tags=["hide-input"]
-# Draws the explorer at four settings
-explorer.still()
+# Draws the explorer without a loss scale, and with a high one
+explorer.still_of("No loss scale", {"scale": 0.0})
+explorer.still_of("A loss scale that starts at 2²⁸", {"scale": 28.0})
 
 # %% [markdown]
 # ## The loss and autocast
@@ -324,8 +325,8 @@ if outside > 1e-5:
 # has crosses on both sides.
 #
 # - **In the middle** is the network as trained. Its loss is wrong by
-#   <span data-claim="04.loss_error_inside">0.00 to 0.01</span> %, its gradient by
-#   <span data-claim="04.gradient_error_inside">0.08</span> %. Nobody would notice.
+#   <span data-claim="04.loss_error_inside">0.00 to 0.01</span>&nbsp;%, its gradient by
+#   <span data-claim="04.gradient_error_inside">0.08</span>&nbsp;%. Nobody would notice.
 # - **On the right**, the crosses begin at an exponent of <span data-claim="04.first_nan">8</span>. The products pass
 #   65504, and infinity divided by infinity is NaN. The *forward* pass overflows, so no loss scale helps.
 # - **On the left**, the estimate is small, so its gradient is large. Multiplied by the loss scale, it passes 65504,
@@ -427,12 +428,12 @@ measure("04.spread_of_runs", 100 * (reached["fp16, loss scale 2⁻¹²"] / reach
 measure("04.bug_behind", 100 * abs(reached["fp16, loss inside autocast (BUG)"] / reached["fp32"] - 1))
 
 # %% [markdown]
-# The run with a loss scale of 2⁻¹² ends <span data-claim="04.spread_of_runs">2 to 10</span> % above the run in single
-# precision. It looks like any run that learns a little more slowly. Yet at this scale almost the whole gradient is
-# lost. AdamW rescales even a badly damaged gradient to a normal step.
+# The run with a loss scale of 2⁻¹² ends <span data-claim="04.spread_of_runs">2 to 10</span>&nbsp;% above the run in
+# single precision. It looks like any run that learns a little more slowly. Yet at this scale almost the whole gradient
+# is lost. AdamW rescales even a badly damaged gradient to a normal step.
 #
 # The run with its loss inside autocast differs from the run in single precision by
-# <span data-claim="04.bug_behind">0.00 to 0.04</span> %. Its curve shows nothing at all.
+# <span data-claim="04.bug_behind">0.00 to 0.04</span>&nbsp;%. Its curve shows nothing at all.
 #
 # **A curve cannot show that a loop is correct.** Measure the gradient, and look at the types of the products.
 #

@@ -405,10 +405,10 @@ measure("05.newest_in_squares", 100 * in_squares)
 measure("05.step_if_halved", numerator / denominator)
 
 # %% [markdown]
-# The newest gradient has a weight of <span data-claim="05.newest_in_mean">37</span> % in the numerator, and its square
-# a weight of <span data-claim="05.newest_in_squares">33</span> % in the denominator. So both become smaller by almost
-# the same factor, and the step keeps <span data-claim="05.step_if_halved">0.94</span> of its length. (In the run above
-# the three gradients differ, and even less is lost.)
+# The newest gradient has a weight of <span data-claim="05.newest_in_mean">37</span>&nbsp;% in the numerator, and its
+# square a weight of <span data-claim="05.newest_in_squares">33</span>&nbsp;% in the denominator. So both become smaller
+# by almost the same factor, and the step keeps <span data-claim="05.step_if_halved">0.94</span> of its length. (In the
+# run above the three gradients differ, and even less is lost.)
 #
 # AdamW cannot even tell the two bugs apart: 4, 4, 2 is four times 1, 1, ½.
 #
