@@ -266,6 +266,8 @@ def agree(name: str, value: Any, axes: tuple[str, ...], lengths: dict[str, tuple
         for each in value.values():
             agree(name, each, axes, lengths)
         return
+    if isinstance(value, type):
+        return  # its objects have axes, the class itself has none
     own = getattr(value, "axis_lengths", None) or dict(zip(axes, getattr(value, "shape", ()), strict=False))
     if hasattr(value, "device") and own:
         own = own | {"device": value.device}

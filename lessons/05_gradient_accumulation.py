@@ -11,15 +11,18 @@
 #
 # **Question.** When is an accumulated step the step of the big batch?
 #
-# A batch that does not fit into memory is cut into *micro-batches*: backward on each, one step for all. The
-# micro-batches of one optimizer step are a **window**. Everybody "divides by the number of accumulation steps".
-# You will find out what that division is worth, and afterwards be able to
+# **Bugs path** 2 of 6 · **Whole course** 6 of 12 · 45 minutes · needs no other lesson
 #
-# - say whether two gradients are the same, by one number;
-# - weigh ragged micro-batches and a short last window;
-# - tell where an optimizer hides a wrong weight, and where it shows.
+# Suppose a batch does not fit into memory. You cut it into *micro-batches*, run `backward` on each, and take one
+# optimizer step for all of them. This is *gradient accumulation*. The micro-batches of one optimizer step are called a
+# **window**.
 #
-# 45 minutes to read, half a minute to run. It needs no other lesson.
+# Nearly every loop that accumulates divides its loss by the number of accumulation steps. In this lesson you find out
+# when that division is correct. Afterwards you can
+#
+# - compare two gradients with one number;
+# - weight micro-batches of different sizes, and a short last window;
+# - say where an optimizer hides a wrong weight, and where it still shows.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -28,7 +31,7 @@ seed = 0
 # %% [markdown]
 # ## Predict
 #
-# Three windows, and one rule, the usual one: *the mean loss of each micro-batch is divided by 4*.
+# In this course a training example is called a *scene*. Here are three windows:
 #
 # | window | scenes in its micro-batches |
 # |---|---|
@@ -36,72 +39,61 @@ seed = 0
 # | ragged | 32, 32, 32, 4 |
 # | short | 32, 32 |
 #
-# Hold each window's gradient against that of the same scenes in one batch. Commit yourself before you read on.
+# All three use the common rule: *divide the mean loss of each micro-batch by 4*. Compare each window's gradient with
+# the gradient of the same scenes in one big batch. Answer before you read on.
 
 # %%
-# about 5 s, most of it to load PyTorch
+# Loads PyTorch, which takes about 5 s.
 from covlab.course import check, choose_device, choose_scenario, measure, outcome, predict
 
-beside_the_big_batch = [
-    "the big batch's direction and length",
-    "the big batch's direction, another length",
+compared = [
+    "the correct direction and length",
+    "the correct direction, another length",
     "another direction",
 ]
-predict("05.ragged", "The gradient of the ragged window, divided by 4, has …", beside_the_big_batch)
+predict("05.ragged", "The gradient of the ragged window, divided by 4, has …", compared)
 
 # %%
-predict("05.short", "The gradient of the short window, divided by 4, has …", beside_the_big_batch)
-
-# %%
-predict(
-    "05.adamw",
-    "Train with the division left out, under AdamW and without clipping. The steps are …",
-    ["about as long as the right ones", "four times as long"],
-)
+predict("05.short", "The gradient of the short window, divided by 4, has …", compared)
 
 # %% [markdown]
 # ## The experiment
 #
-# A small network estimates covariances; its loss is the mean of the scenes' errors. All that accumulation does
-# is in these lines: `backward` *adds* to what is there, and each micro-batch has a share.
+# A small network computes a matrix for each scene. The loss is the mean of the scenes' errors. The function below
+# contains all of gradient accumulation: `backward` *adds* to the gradient that is already there, and the loss of each
+# micro-batch is multiplied by a weight.
 
 # %%
-import torch  # after covlab, which tells it how threads should wait
+import torch
 
-from covlab import plots
-from covlab.course.experiments.micro_batches import cut, with_batch_norm
-from covlab.faults.small_run import finish, small_run
-from covlab.networks.model import BackProjectionNet
-from covlab.plots.window_gradients import gradient_errors, ratios_by_window
-from covlab.scenes.simulator import Simulator, scene_generator
+from covlab.course.experiments.micro_batches import cut
+from covlab.course.experiments.scenes_and_network import scenes_and_network
 
 device = choose_device(profile)
-scenario = choose_scenario(device)
-scenes = Simulator(scenario, device).draw(128, scene_generator(seed, "windows", device=device))
-torch.manual_seed(seed)
-model = BackProjectionNet(scenario, beams=32, width=64, rank=4).to(device)
+scenes, model = scenes_and_network(choose_scenario(device), device, seed, "windows")
 
 
-def window_gradient(model, micro_batches, shares):
-    """What one window leaves in the gradient, all parameters in one vector [P]."""
+def window_gradient(model, micro_batches, weights):
+    """The gradient that one window leaves, all parameters in one vector [P]."""
     model.zero_grad()
-    for batch, share in zip(micro_batches, shares):
+    for batch, weight in zip(micro_batches, weights):
         loss = model(batch.y, batch.H, batch.codes, batch.snr_db).nmse(batch).mean()
-        (share * loss).backward()
+        (weight * loss).backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 # %% [markdown]
-# Four rules for the shares, from the numbers of scenes nᵢ in a window of m micro-batches. And one number to
-# judge them by: ‖g₁ − g₂‖ / ‖g₂‖ over the *whole* vector, where g₂ is the gradient of one big batch.
+# Three rules for the weights are common. Each gets `n`, the list of the numbers of scenes in the micro-batches.
+#
+# One number compares a window's gradient g₁ with the gradient g₂ of one big batch: ‖g₁ − g₂‖ / ‖g₂‖, over *all*
+# parameters together. It is 0 if both are equal.
 
 # %%
 windows = {"even": [32, 32, 32, 32], "ragged": [32, 32, 32, 4], "short": [32, 32]}
 rules = {
     "no division": lambda n: [1.0] * len(n),
     "divide by 4": lambda n: [1 / 4] * len(n),
-    "divide by m": lambda n: [1 / len(n)] * len(n),
-    "divide by scenes: nᵢ / Σn": lambda n: [count / sum(n) for count in n],
+    "divide by len(n)": lambda n: [1 / len(n)] * len(n),
 }
 
 
@@ -109,38 +101,18 @@ def error(g, reference):
     return ((g - reference).norm() / reference.norm()).item()
 
 
-def compare(model):
+# %% tags=["hide-input"]
+# Computes the gradient of each window under each rule
+def compare(model, rules):
     """{rule: {window: (gradient, gradient of the big batch)}}"""
     found = {rule: {} for rule in rules}
     for name, n in windows.items():
         big = window_gradient(model, cut(scenes, [sum(n)]), [1.0])
-        for rule, shares in rules.items():
-            found[rule][name] = window_gradient(model, cut(scenes, n), shares(n)), big
+        for rule, weights in rules.items():
+            found[rule][name] = window_gradient(model, cut(scenes, n), weights(n)), big
     return found
 
 
-def errors(gradients):
-    return {rule: {name: error(*pair) for name, pair in of.items()} for rule, of in gradients.items()}
-
-
-gradients = compare(model)
-measured = errors(gradients)
-
-# %% tags=["hide-input"]
-plots.show(
-    gradient_errors(measured, equal=1e-5),
-    "Four rules, three windows each, on a logarithmic axis of the gradient's error. Without a division all three "
-    "windows are wrong, by one to four times the gradient. Divided by 4, the even window is equal but for rounding, "
-    "near 1e-7; the ragged and the short one are off by about a half. Divided by the number of micro-batches, only the "
-    "ragged one is off. Divided by scenes, all three are equal.",
-)
-
-# %% [markdown]
-# Only one rule is right for every window. But *how* the others are wrong differs. A vector can be off in two
-# ways: by its length, and by its direction.
-
-
-# %%
 def length(g, reference):
     return (g.norm() / reference.norm()).item()
 
@@ -149,54 +121,57 @@ def angle(g, reference):
     return torch.rad2deg(torch.acos((g @ reference / g.norm() / reference.norm()).clamp(-1, 1))).item()
 
 
+def in_words(g, reference):
+    if error(g, reference) < 1e-5:
+        return compared[0]
+    return compared[1 if angle(g, reference) < 1 else 2]
+
+
+gradients = compare(model, rules)
+usual = gradients["divide by 4"]
+measure("05.ragged_angle", angle(*usual["ragged"]))
+measure("05.short_length", length(*usual["short"]))
+
+# %% tags=["hide-input"]
+# Shows what happened, beside your predictions
+outcome(
+    "05.ragged",
+    in_words(*usual["ragged"]),
+    because="All four micro-batches count the same. So a scene in the micro-batch of 4 counts eight times as much as "
+    "a scene in a micro-batch of 32.",
+)
+outcome(
+    "05.short",
+    in_words(*usual["short"]),
+    because="Two micro-batches with a weight of 1/4 each add up to half of their mean.",
+)
+
+# %% tags=["hide-input"]
+# Tabulates length and direction of all nine gradients
+from covlab import plots
+
 plots.table(
     ["rule", *(f"{name}: length, angle" for name in windows)],
     [(rule, *(f"{length(*pair):.2f}×, {angle(*pair):.0f}°" for pair in of.values())) for rule, of in gradients.items()],
-    "A window's gradient over that of the big batch.",
+    "The window's gradient compared with that of the big batch: 1.00× and 0° are correct.",
 )
-usual = gradients["divide by 4"]
-
-
-# %%
-def in_words(g, reference):
-    if error(g, reference) < 1e-5:
-        return beside_the_big_batch[0]
-    return beside_the_big_batch[1 if angle(g, reference) < 1 else 2]
-
-
-because = "A mean of means is the mean only where all have the same number of scenes."
-outcome("05.ragged", in_words(*usual["ragged"]), because=because)
-outcome("05.short", in_words(*usual["short"]), because="Two quarters are a half.")
-
-# %% tags=["hide-input"]
-measure("05.ragged_angle", angle(*usual["ragged"]))
-measure("05.short_length", length(*usual["short"]))
-if max(measured["divide by scenes: nᵢ / Σn"].values()) > 1e-5:
-    raise RuntimeError("the right rule no longer gives the gradient of the big batch")
 
 # %% [markdown]
-# **Why.** Call $\ell_i$ the mean loss of micro-batch $i$, of $n_i$ scenes. The mean over all scenes, and what "divide
-# by 4" makes of it:
+# A gradient can be wrong in two ways: its length and its direction. Read the table column by column.
 #
-# $$\frac{n_1\ell_1 + \dots + n_m\ell_m}{n_1 + \dots + n_m} \qquad\text{and}\qquad \frac{\ell_1 + \dots + \ell_m}{4}$$
+# - **Even.** Divided by 4, the gradient is correct. Without the division it is four times too long.
+# - **Short.** Divided by 4, the direction is correct and the length is
+#   <span data-claim="05.short_length">0.50</span> of the correct one. Divided by the number of micro-batches that the
+#   window really has, it is correct.
+# - **Ragged.** All three rules turn the gradient, by <span data-claim="05.ragged_angle">24 to 33</span>° depending on
+#   the seed. (Ranges in the text cover five seeds.) No learning rate can correct a wrong direction.
 #
-# - **Even**: the two are the same formula.
-# - **Short**: two micro-batches, each given a quarter. The direction is right, the length is
-#   <span data-claim="05.short_length">0.50</span> of what it should be.
-# - **Ragged**: a scene in the micro-batch of 4 counts eight times as much as one in a micro-batch of 32. So
-#   the *direction* turns, here by some <span data-claim="05.ragged_angle">33</span>°, and no learning rate can turn it
-#   back.
+# So none of the three rules is correct for every window.
 #
-# The right rule needs to know the window's scenes *before* its first backward. That is why covlab's trainer pulls a
-# whole window of micro-batches first, and then each loss is
-# `torch.dot(losses.total, micro_batch.weight) / window_weight`. (Or sum the scenes' losses, and divide the gradient
-# just before the step.)
-
-# %% [markdown]
-# ## Find and mend, 1: the weights of a window
+# ## Find and fix: weights for any window
 #
-# `counts` holds the numbers of scenes of a window's micro-batches. Each micro-batch's *mean* loss will be
-# multiplied by its weight.
+# A colleague's loop multiplies the *mean* loss of each micro-batch by its weight. For some windows the gradient is not
+# that of the big batch.
 
 # %% tags=["exercise"]
 import torch
@@ -220,17 +195,58 @@ def window_weights(counts):
 check("05.window_weights", window_weights)
 
 # %% [markdown]
-# ## Why the whole vector?
+# ## One rule for every window
 #
-# It is tempting to ask whether every *entry* agrees. Take the even window, which is right, and do that:
+# Call $\ell_i$ the mean loss of micro-batch $i$, which has $n_i$ scenes. The mean loss over all scenes is
+#
+# $$\frac{n_1\ell_1 + \dots + n_m\ell_m}{n_1 + \dots + n_m}$$
+#
+# so the weight of micro-batch $i$ is $n_i / (n_1 + \dots + n_m)$. Here is this rule beside the other three:
 
 # %%
-g, reference = gradients["divide by scenes: nᵢ / Σn"]["even"]
+rules["divide by scenes"] = lambda n: [count / sum(n) for count in n]
+
+# %% tags=["hide-input"]
+# Draws the gradient error of four rules
+from covlab.plots.window_gradients import gradient_errors
+
+
+def errors(gradients):
+    return {rule: {name: error(*pair) for name, pair in of.items()} for rule, of in gradients.items()}
+
+
+gradients = compare(model, rules)
+measured = errors(gradients)
+plots.show(
+    gradient_errors(measured, equal=1e-5),
+    "Four rules, three windows each, on a logarithmic axis of the gradient's error. Without a division all three "
+    "windows are wrong, by one to four times the gradient. Divided by 4, the even window is equal up to rounding, "
+    "near 1e-7; the ragged and the short one are wrong by about a half. Divided by the number of micro-batches, only "
+    "the ragged one is wrong. Divided by scenes, all three are equal.",
+)
+if max(measured["divide by scenes"].values()) > 1e-5:
+    raise RuntimeError("the correct rule no longer gives the gradient of the big batch")
+
+# %% [markdown]
+# All three marks of the last row lie in the gray area: the gradient is that of the big batch, up to rounding.
+#
+# This rule must know the window's number of scenes *before* its first backward. covlab's trainer therefore reads a
+# whole window of micro-batches first. Then each loss is
+# `torch.dot(losses.total, micro_batch.weight) / window_weight`. Another way is to sum the errors of all scenes, and to
+# divide the gradient once, just before the step.
+#
+# ## Why compare all parameters together?
+#
+# It is tempting to compare the gradients entry by entry. Try it with the even window and the correct rule:
+
+# %% tags=["hide-input"]
+# Tabulates the error of the whole gradient, and of single entries
+g, reference = gradients["divide by scenes"]["even"]
 entries = ((g - reference).abs() / reference.abs())[reference != 0]
 plots.table(
-    ["even window, right rule", "error"],
+    ["even window, correct rule", "relative error"],
     [
-        ("whole vector", f"{error(g, reference):.0e}"),
+        ("all entries together", f"{error(g, reference):.0e}"),
         ("median entry", f"{entries.median():.0e}"),
         ("worst entry", f"{entries.max():.0e}"),
     ],
@@ -239,101 +255,168 @@ if entries.max() < 100 * error(g, reference):
     raise RuntimeError("the explanation below no longer follows from the measurement above")
 
 # %% [markdown]
-# Single precision adds in another order and rounds differently. An entry that nearly cancels to zero keeps the
-# rounding and loses the value, so its own relative error says nothing. The norm over all entries does not care. In
-# single precision, hold ‖g₁ − g₂‖ / ‖g₂‖ against 1e-5.
+# The worst entry is far worse than the whole gradient, and yet nothing is wrong. If you add the same
+# numbers in another order, the sum is rounded differently. Where an entry is close to zero because large numbers
+# cancel, the rounding remains, and its *relative* error is large. The norm over all entries does not have this problem.
+# In single precision, two gradients are equal if ‖g₁ − g₂‖ / ‖g₂‖ is below 1e-5.
 #
-# ## What no division can mend
+# ## When no weights help
 #
-# Put batch normalization where our network normalizes over features. Each scene is then scaled by the scenes it
-# *happens to share a micro-batch with*:
+# The network above uses layer normalization, which looks at one scene at a time. Replace it by batch normalization: now
+# each scene is scaled by statistics of its whole micro-batch. Here is the error of the gradient, with the correct
+# weights:
 
-# %%
+# %% tags=["hide-input"]
+# Measures the gradient error of a network with batch normalization
+from covlab.course.experiments.micro_batches import with_batch_norm
+
 torch.manual_seed(seed)
 batch_normed = with_batch_norm(model)
 by_mode = {
-    "training mode": errors(compare(batch_normed.train()))["divide by scenes: nᵢ / Σn"],
-    "fixed statistics": errors(compare(batch_normed.eval()))["divide by scenes: nᵢ / Σn"],
+    "training mode": errors(compare(batch_normed.train(), rules))["divide by scenes"],
+    "evaluation mode": errors(compare(batch_normed.eval(), rules))["divide by scenes"],
 }
 plots.table(
-    ["right shares, with batch norm", *windows],
+    ["with batch normalization", *windows],
     [(mode, *(f"{value:.0e}" for value in of.values())) for mode, of in by_mode.items()],
     "Error of the window's gradient.",
 )
 measure("05.batch_norm_error", by_mode["training mode"]["even"])
 
 # %% [markdown]
-# In training mode even the even window is off by about <span data-claim="05.batch_norm_error">0.2</span> of its
-# gradient. Nothing is wrong with the shares: cut differently, it is another function. With fixed statistics (evaluation
-# mode) they are equal again. So there are **two conditions**: the loss is a mean over scenes, each of which is computed
-# without the others; and every scene has the same weight.
+# In training mode all three windows are wrong, the even one by
+# <span data-claim="05.batch_norm_error">0.19 to 0.28</span> of its gradient. The weights are correct. But if you cut
+# the batch differently, the network computes something else for each scene. In evaluation mode the statistics are
+# fixed, and the gradients are equal again.
 #
-# ## What the optimizer makes of it
+# So an accumulated step is the step of the big batch under **two conditions**:
 #
-# Now let the wrong gradients take steps. An epoch of ten micro-batches, four to a window: every third window is short.
-# Two bugs of covlab's museum: *no division*, and *the short last window divided by 4*. Each is held against the right
-# run from the same seed.
+# 1. Every scene has the same weight.
+# 2. No scene's error depends on the other scenes in its micro-batch.
+#
+# ## What the optimizer does with it
+#
+# Now let the wrong gradients take steps. An epoch has ten micro-batches and a window has four, so every third window is
+# short. Two bugs are switched on, one at a time: *no division*, and *the short window divided by 4*. Each run starts
+# from the same parameters as a correct run, and sees the same scenes.
+#
+# AdamW divides a running mean of the gradient by the root of a running mean of its square, entry by entry.
 
 # %%
+predict(
+    "05.adamw",
+    "The division is missing, the optimizer is AdamW, and no gradient is clipped. The steps are …",
+    ["about as long as the correct ones", "about twice as long", "four times as long"],
+)
+
+# %%
+# about 3 s
+from covlab.faults.small_run import finish, small_run
+
 optimizers = {
     "SGD": dict(optimizer="sgd", momentum=0.0, learning_rate=0.01),
     "AdamW": dict(optimizer="adamw", learning_rate=1e-3),
 }
-faults = {"no division": "missing_division", "short window by 4": "short_window_by_full_count"}
+bugs = {
+    "no division": "missing_division",
+    "short window by 4": "short_window_by_full_count",
+}
 
 
-def run(*fault, **recipe):
-    setting = dict(seed=seed, scenes=160, micro_batch=16, windows=12, warmup=0, weight_decay=0.0)
-    return finish(small_run(*fault, **setting, **recipe))
+def run(*bug, **recipe):
+    setting = dict(scenes=160, micro_batch=16, windows=12, warmup=0, weight_decay=0.0)
+    return finish(small_run(*bug, seed=seed, **setting, **recipe))
 
 
 runs = {}
 for name, recipe in optimizers.items():
-    faulty = {label: run(fault, **recipe, clip=None) for label, fault in faults.items()}
-    runs[name] = (run(**recipe, clip=None), faulty)
+    buggy = {label: run(bug, **recipe, clip=None) for label, bug in bugs.items()}
+    runs[name] = (run(**recipe, clip=None), buggy)
+
 
 # %% tags=["hide-input"]
-plots.show(
-    ratios_by_window(runs, {"gradient_norm": "gradient", "update_norm": "step taken"}),
-    "Four panels: gradient norm and update norm over twelve windows, each of two bugged runs over the right run. The "
-    "gradients are a saw in either row: 4, 4, 2 times without division, and 1, 1, one half with the short window "
-    "divided by 4. Under SGD the steps taken are the same saw. Under AdamW the steps of both bugged runs are as long "
-    "as the right ones in every window.",
-)
-
-
-# %%
+# Shows what happened, beside your prediction
 def step_ratio(name, label, number):
-    right, faulty = runs[name]
-    return faulty[label].ledger.rows[number]["update_norm"] / right.ledger.rows[number]["update_norm"]
+    correct, buggy = runs[name]
+    return buggy[label].ledger.rows[number]["update_norm"] / correct.ledger.rows[number]["update_norm"]
 
 
 longer = step_ratio("AdamW", "no division", 0)
-happened = "four times as long" if longer > 2 else "about as long as the right ones"
-outcome("05.adamw", happened, because="AdamW divides the gradient by its own running size.")
-
-# %% tags=["hide-input"]
+outcome(
+    "05.adamw",
+    "about as long as the correct ones"
+    if longer < 1.4
+    else "about twice as long"
+    if longer < 3
+    else "four times as long",
+    because="The factor is in the running mean of the gradient, and in the root of the running mean of its square. So "
+    "it cancels.",
+)
 measure("05.adamw_first_step", longer)
 measure("05.adamw_short_step", step_ratio("AdamW", "short window by 4", 2))
 measure("05.sgd_first_step", step_ratio("SGD", "no division", 0))
 measure("05.sgd_short_step", step_ratio("SGD", "short window by 4", 2))
 
+# %% tags=["hide-input"]
+# Draws gradient norms and steps of both bugs
+from covlab.plots.window_gradients import ratios_by_window
+
+plots.show(
+    ratios_by_window(runs, {"gradient_norm": "gradient", "update_norm": "step taken"}),
+    "Four panels: gradient norm and update norm over twelve windows, each of two buggy runs divided by that of the "
+    "correct run. In both rows the gradients draw a sawtooth: 4, 4, 2 without division, and 1, 1, one half with the "
+    "short window divided by 4. Under SGD the steps draw the same sawtooth. Under AdamW the steps of both buggy runs "
+    "are as long as the correct ones in every window.",
+)
+
 # %% [markdown]
-# - **SGD** hands the error on: the first step is <span data-claim="05.sgd_first_step">4.0</span>&nbsp;times as long
-#   without the division, and
-#   <span data-claim="05.sgd_short_step">0.5</span> of the right length in a short window divided by 4.
-# - **AdamW** hides both. It divides the running mean of the gradient by its running size, so a constant factor cancels
-#   (first step:
-#   <span data-claim="05.adamw_first_step">1.00</span>). The factor of the short window is *not* constant, and hides all
-#   the same (its step:
-#   <span data-claim="05.adamw_short_step">1.00</span>): the running mean holds nine parts of old gradient to one of
-#   new.
-# - In AdamW's eyes the two bugs are even one and the same: 4, 4, 2 is four times 1, 1, ½.
+# Look at the left column first, the gradients. Both bugs draw a sawtooth: 4, 4, 2 without the division, and 1, 1, ½
+# with the short window divided by 4. The right column shows the steps.
 #
-# A run that looks healthy under AdamW is no evidence of a right window. **The gradient's saw is**: look at the left
-# column.
+# - **SGD** passes the error on. Without the division its first step is
+#   <span data-claim="05.sgd_first_step">4.0</span>&nbsp;times as long as the correct one. In a short window divided by
+#   4, it has <span data-claim="05.sgd_short_step">0.5</span> of the correct length.
+# - **AdamW** hides both. Without the division its first step is
+#   <span data-claim="05.adamw_first_step">1.00</span>&nbsp;times the correct one. In the short window divided by 4, it
+#   is <span data-claim="05.adamw_short_step">0.98 to 1.00</span>&nbsp;times the correct one.
 #
-# Try it: the division left out, under either optimizer, with as many micro-batches and as much clipping as you like.
+# Why does AdamW hide the short window, too? There the factor is not constant: only the newest gradient is halved. Take
+# three equal gradients, the newest of them halved. This is what AdamW makes of them in the third window, bias
+# correction included:
+
+# %%
+# The weight of the newest of three gradients in the running means
+in_mean, in_squares = ((1 - beta) / (1 - beta**3) for beta in (0.9, 0.999))
+# What remains of both if it is halved
+numerator, denominator = 1 - in_mean / 2, (1 - in_squares * 3 / 4) ** 0.5
+
+# %% tags=["hide-input"]
+# Tabulates the effect of one halved gradient on AdamW's step
+plots.table(
+    ["AdamW in the third window", "weight of the newest gradient", "factor if it is halved"],
+    [
+        ("running mean (numerator)", f"{in_mean:.0%}", f"{numerator:.2f}"),
+        ("root of the running mean of squares (denominator)", f"{in_squares:.0%}", f"{denominator:.2f}"),
+        ("step", "", f"{numerator / denominator:.2f}"),
+    ],
+)
+measure("05.newest_in_mean", 100 * in_mean)
+measure("05.newest_in_squares", 100 * in_squares)
+measure("05.step_if_halved", numerator / denominator)
+
+# %% [markdown]
+# The newest gradient has a weight of <span data-claim="05.newest_in_mean">37</span>&nbsp;% in the numerator, and its
+# square a weight of <span data-claim="05.newest_in_squares">33</span>&nbsp;% in the denominator. So both become smaller
+# by almost the same factor, and the step keeps <span data-claim="05.step_if_halved">0.94</span> of its length. (In the
+# run above the three gradients differ, and even less is lost.)
+#
+# AdamW cannot even tell the two bugs apart: 4, 4, 2 is four times 1, 1, ½.
+#
+# So a run that looks healthy under AdamW does not show that its windows are weighted correctly. **Look at the gradient
+# norm instead**: its sawtooth shows both bugs under either optimizer.
+#
+# Try it yourself. The division is missing; choose the optimizer, the number of micro-batches and the clipping. Which
+# curves differ, and under which optimizer?
 
 # %%
 from covlab.widgets import ScalingBugExplorer
@@ -342,48 +425,41 @@ explorer = ScalingBugExplorer(fault="missing_division", seed=seed)
 explorer.show()
 
 # %% [markdown]
-# Four settings worth a try, and their pictures. Which of the curves part, and under which optimizer?
+# ## What clipping shows
+#
+# *Clipping* shortens a gradient that is longer than a threshold. The threshold is absolute, so it does notice when
+# every gradient is four times too long. Set it to the median gradient norm of the correct run, and count:
 
 # %% tags=["hide-input"]
-explorer.still()
-
-# %% [markdown]
-# ## Where clipping shows it
-#
-# A threshold is a number of its own, and knows nothing of your factor. With the threshold at the right run's median
-# gradient norm:
-
-# %%
+# Counts the clipped windows of three runs
 norms = sorted(runs["AdamW"][0].ledger.columns()["gradient_norm"])
 threshold = norms[len(norms) // 2]
 
 
-def clipped_windows(*fault):
-    trainer = run(*fault, **optimizers["AdamW"], clip=threshold)
+def clipped_windows(*bug):
+    trainer = run(*bug, **optimizers["AdamW"], clip=threshold)
     return sum(row["gradient_norm"] > threshold for row in trainer.ledger.rows)
 
 
-clipped = {"right": clipped_windows(), **{label: clipped_windows(fault) for label, fault in faults.items()}}
+clipped = {"correct": clipped_windows(), **{label: clipped_windows(bug) for label, bug in bugs.items()}}
 plots.table(["AdamW, clipped", "windows clipped, of 12"], list(clipped.items()))
-measure("05.clipped_right", clipped["right"])
+measure("05.clipped_right", clipped["correct"])
 measure("05.clipped_without_division", clipped["no division"])
 
 # %% [markdown]
-# The right run is clipped in about <span data-claim="05.clipped_right">5</span> of 12 windows, the one without division
-# in about
-# <span data-claim="05.clipped_without_division">12</span>. Clipping is a second reading of the same fault, and it costs
-# nothing: log the norm
-# *before* clipping, and how often it was clipped.
+# The correct run is clipped in <span data-claim="05.clipped_right">5 to 6</span> of 12 windows, the run without the
+# division in <span data-claim="05.clipped_without_division">11 to 12</span>. So log the gradient norm *before*
+# clipping, and count how often it is clipped. It costs nothing, and it shows a wrong factor even where AdamW hides it.
 #
-# ## Find and mend, 2: the last window
+# ## Find and fix: an epoch of training
 #
-# Somebody's epoch for a linear model: plain SGD with a rate of `0.1`, all micro-batches of the same size. It trains. It
-# is not what its docstring says.
+# Somebody trains a linear model with plain SGD and a learning rate of `0.1`. All micro-batches have the same size. The
+# loss falls, but the parameters at the end are not the ones that the docstring promises.
 
 
 # %% tags=["exercise"]
 def trained_epoch(start, micro_batches, accumulation):
-    """Parameter [P] after an epoch of one step a window; micro_batches: (inputs [4, P], targets [4]) each."""
+    """Parameter [P] after an epoch of one step per window; micro_batches: (inputs [4, P], targets [4]) each."""
     parameter = start.clone().requires_grad_()
     for number, (inputs, targets) in enumerate(micro_batches):
         loss = (inputs @ parameter - targets).square().mean() / accumulation
@@ -396,7 +472,7 @@ def trained_epoch(start, micro_batches, accumulation):
 
 # %% tags=["solution"]
 def trained_epoch(start, micro_batches, accumulation):
-    """Parameter [P] after an epoch of one step a window; micro_batches: (inputs [4, P], targets [4]) each."""
+    """Parameter [P] after an epoch of one step per window; micro_batches: (inputs [4, P], targets [4]) each."""
     parameter = start.clone().requires_grad_()
     for first in range(0, len(micro_batches), accumulation):
         window = micro_batches[first : first + accumulation]
@@ -412,9 +488,10 @@ def trained_epoch(start, micro_batches, accumulation):
 check("05.trained_epoch", trained_epoch)
 
 # %% [markdown]
-# ## Find and mend, 3: where to clip
+# ## Find and fix: a clipped gradient
 #
-# The micro-batches are even and the division is right. Still the gradient points elsewhere.
+# In this loop all micro-batches have four scenes, and the division is correct. Still, the gradient that it returns does
+# not point in the direction of the big batch's gradient.
 
 # %% tags=["exercise"]
 import torch
@@ -448,19 +525,37 @@ check("05.clipped_gradient", clipped_gradient)
 # %% [markdown]
 # ## Where this happened to others
 #
-# - **The short window.** `Lightning-AI/pytorch-lightning#19987` (2024) finds the end of an epoch divided by the
-#   configured count; as last seen it was open. `modelscope/ms-swift#10084`, merged in 2026, mends the same: "with a
-#   configured window of four and an actual window of two, this produces half the full-batch reference gradient". You
-#   have just measured that half.
-# - **Ragged micro-batches, in disguise.** A language model's loss is a mean over *tokens*, and texts differ in length.
-#   So equal numbers of texts are ragged micro-batches, and a mean of their means is not the mean over tokens.
-#   `huggingface/transformers#34191` (merged, October 2024) divides by the window's tokens.
+# **In public reports.**
+#
+# - *Short windows.* `Lightning-AI/pytorch-lightning#19987` (2024, open when last seen) reports that the end of an epoch
+#   is divided by the configured count. `modelscope/ms-swift#10084` (merged, 2026) fixes the same bug: a window of two,
+#   divided by the configured four, gave half of the correct gradient. You have just measured that half.
+# - *Ragged windows in disguise.* The loss of a language model is a mean over *tokens*, and texts differ in length. So
+#   equal numbers of texts are still ragged micro-batches, and the mean of their means is not the mean over tokens.
+#   `huggingface/transformers#34191` (merged, 2024) divides by the tokens of the window.
+#
+# **What `covlab watch` found.** Lesson [11](11_watch_your_own_loop.ipynb) shows a tool that watches any PyTorch loop.
+# In November 2026 we ran it on three widely used frameworks. Each had four micro-batches per window:
+#
+# - *Hugging Face Trainer* (transformers 5.24.0) with a sequence classification head. The division is missing, so each
+#   step of SGD is <span data-quoted="covlab watch, November 2026">4.000</span>&nbsp;times too long. This is
+#   `huggingface/transformers#47688` (2026, open when last seen). With `model.accepts_loss_kwargs = False` the factor is
+#   <span data-quoted="covlab watch, November 2026">1.000</span>.
+# - *Lightning* (2.6.6) and *Accelerate* (1.15.0) with epochs that end in a window of three. They divide it by four, so
+#   its gradient has <span data-quoted="covlab watch, November 2026">0.75</span> of the correct length. Give every epoch
+#   a number of batches that is a multiple of four: `drop_last=True` and a fitting number of samples.
+# - *Accelerate* with `optimizer.zero_grad()` at the top of `with accelerator.accumulate(model):`. The call clears the
+#   gradient just before the last micro-batch of the window. Of 48 backwards, 36 never reached a step. Accelerate's own
+#   documentation once had this order (`huggingface/accelerate#616`, reported in 2022, closed), and loops with it are
+#   still reported (`modelscope/DiffSynth-Studio#1388`, 2026). Clear the gradient after the step.
 #
 # ## In three lines
 #
-# - An accumulated step is the step of the big batch if every scene counts the same and is computed without the others.
-# - Compare whole gradients, ‖g₁ − g₂‖ / ‖g₂‖; a loss curve under AdamW proves nothing.
-# - Raggedness turns the gradient, a wrong divisor stretches it; SGD and clipping show what AdamW hides.
+# - An accumulated step is the step of the big batch if every scene has the same weight, and no scene depends on the
+#   others.
+# - Compare whole gradients, ‖g₁ − g₂‖ / ‖g₂‖. A loss curve under AdamW proves nothing.
+# - Ragged micro-batches turn the gradient, a wrong divisor stretches it. SGD and clipping show what AdamW hides.
 #
-# **Onward.** [06 · The scaling bug](06_the_scaling_bug.ipynb): a review blames a frozen run on a missing division. You
-# now know what such a bug can do. Could it?
+# **Onward.** Bugs path: [04 · Mixed precision](04_mixed_precision.ipynb). Whole course:
+# [06 · The scaling bug](06_the_scaling_bug.ipynb), in which a review blames a frozen run on a missing division. You now
+# know what such a bug can do. Can it freeze a run?

@@ -11,36 +11,39 @@
 #
 # **Question.** How does hiding an overflow kill a run?
 #
-# Somebody's gradient is NaN now and then, so they mend it: `torch.nan_to_num(gradient, nan=0, posinf=1, neginf=-1)`.
-# The NaNs are gone. So is something else. You will afterwards be able to
+# **Bugs path** 4 of 6 · **Whole course** 8 of 12 · 45 minutes · needs 04
+#
+# Somebody's gradient is NaN now and then. So they clean it, or *sanitize* it, as they say:
+# `torch.nan_to_num(gradient, nan=0, posinf=1, neginf=-1)`. The NaNs are gone. In this lesson you find out what else is
+# gone. Afterwards you can
 #
 # - say what a loss scaler must see, and when;
-# - tell three ways of mending apart by the scale, the norm and the update;
-# - tell an overflow from a NaN that no scale can cure.
-#
-# 45 minutes to read, half a minute to run. It needs [04](04_mixed_precision.ipynb).
+# - tell from loss scale, gradient norm and update where a loop cleans its gradients;
+# - tell an overflow from a NaN in the loss.
 
 # %% tags=["parameters"]
 profile = "cpu"
 seed = 0
 
 # %% [markdown]
-# ## What an honest scaler does
+# ## How a loss scaler works
 #
-# An overflow is no accident. A `GradScaler` *provokes* it: it doubles the loss scale every so often, until some
-# number of the gradient becomes infinite. Then it knows where the ceiling is.
+# An overflow is no accident. A `GradScaler` *provokes* it: from time to time it doubles the loss scale, until some
+# number of the gradient becomes infinite. Then it knows where the limit is. In each window (the micro-batches of one
+# optimizer step) it goes through four stages:
 #
 # ```text
 # backward    adds gradients, each times the scale
 # unscale     divides them by the scale, and REMEMBERS whether one was not finite
-# step        is skipped if so
-# update      halves the scale if so; doubles it after many windows without
+# step        is skipped if one was not finite
+# update      halves the scale if one was not finite;
+#             doubles it after many windows without
 # ```
 #
-# So an infinity is a message. The pipeline that lesson 06 looks at "sanitized" its gradients, and the review called
-# that correct. What gets lost depends on where in this list it is done.
+# So an infinity is a message to the scaler. The pipeline that lesson 06 looks at cleaned its gradients, and a review
+# called that correct. What it costs depends on where in this list the cleaning is done.
 #
-# Here is an honest scaler at work. Let it start elsewhere, or double its scale more often.
+# Here is a correct scaler. Let it start at another scale, or let it double its scale more often.
 
 # %%
 from covlab.widgets import LossScaleExplorer
@@ -49,212 +52,218 @@ explorer = LossScaleExplorer(seed)
 explorer.show()
 
 # %% [markdown]
-# One of its settings, for whoever reads without a kernel. Each cross is an infinity that was provoked, seen and obeyed:
+# Below is one of its settings. Each cross on the right is an infinity that the scaler provoked, saw, and answered by
+# halving the scale:
 
-# %%
+# %% tags=["hide-input"]
+# Draws the explorer with a scale that doubles often
 explorer.still_of(
-    "It starts at 2¹⁶, doubles every 4 windows, and finds its ceiling again and again", {"scale": 16.0, "growth": 4.0}
+    "It starts at 2¹⁶, doubles every 4 windows, and reaches its limit again and again", {"scale": 16.0, "growth": 4.0}
 )
 
 # %% [markdown]
 # ## Predict
 #
-# The loss scale starts too high, at 2²⁸, where this network's gradient overflows.
+# A network is trained in fp16. The loss scale starts too high, at 2²⁸, where its gradient overflows.
 
 # %%
-# about 5 s, most of it to load PyTorch
+# Loads PyTorch, which takes about 5 s.
 from covlab.course import check, choose_device, measure, outcome, predict
 
 predict(
     "07.before",
-    "Infinities are mended BEFORE unscale. The loss scale will …",
-    ["fall until the gradient fits", "stay, or climb"],
+    "Infinities are replaced BEFORE unscale. The loss scale will …",
+    ["fall until the gradient fits", "stay, or rise"],
 )
 
 # %%
 predict(
     "07.after",
-    "They are mended AFTER unscale, and the trainer decides by the norm. The windows that overflow are …",
-    ["skipped", "stepped on"],
-)
-
-# %%
-predict(
-    "07.nan",
-    "A term of the loss has a gradient of NaN in every window. The scaler is honest. The loss scale will …",
-    ["stay", "fall a few times", "fall for ever"],
+    "Infinities are replaced AFTER unscale, and the trainer runs a step if the gradient norm is finite. "
+    "Windows that overflow …",
+    ["are skipped", "take a step"],
 )
 
 # %% [markdown]
 # ## The experiment
 #
-# Each bug replaces one method of the trainer. First, before unscale:
+# covlab can switch bugs on; each replaces one method of its trainer. The first bug adds these lines before unscale:
 
-# %%
-import torch  # after covlab, which tells it how threads should wait
-
-from covlab import plots
-from covlab.course.experiments.overflow_record import overflow_mystery_run, record_overflows
+# %% tags=["hide-input"]
+# Prints the lines that clean the gradient before unscale
 from covlab.faults import FAULTS
-from covlab.faults.small_run import finish, small_run
-from covlab.plots.overflow_history import overflow_history
 
-choose_device(profile)  # these runs are small, and stay on the CPU
 print(FAULTS["sanitize_before_unscale"].diff())
 
 # %% [markdown]
-# And after unscale. Mind what is measured once the gradient is mended:
+# The second bug adds the same lines after unscale. The last line measures the gradient norm. The trainer then takes the
+# step if this norm is finite:
 
-# %%
+# %% tags=["hide-input"]
+# Prints the lines that clean the gradient after unscale
 print("\n".join(FAULTS["sanitize_after_unscale"].diff().splitlines()[3:9]))
 
 # %% [markdown]
-# Three runs from one seed, 32 windows in fp16. The scale may double after every 4 windows without an overflow
-# (PyTorch's default is 2000; we have no time to wait). An onlooker notes which windows overflowed, before anybody can
-# mend them.
-
+# Three runs start from the same seed: a correct one, and one with each bug. Each has 32 windows. The scale may double
+# after every 4 windows without an overflow (PyTorch's default is 2000, which would take too long here).
+# `record_overflows` notes which windows overflowed, before anything can clean them.
 
 # %%
-def run(*faults, start=2.0**28, **setting):
+import torch
+
+from covlab.course.experiments.overflow_record import record_overflows
+from covlab.faults.small_run import finish, small_run
+
+choose_device(profile)  # these runs are small, and stay on the CPU
+
+
+def run(*bugs, start=2.0**28, **setting):
     setting = {"precision": "fp16", "loss_scale": start, "windows": 32} | setting
-    trainer = small_run(*faults, seed=seed, **setting)
+    trainer = small_run(*bugs, seed=seed, **setting)
     trainer.scaler.set_growth_interval(4)
     overflowed = record_overflows(trainer)
     return finish(trainer), overflowed
 
 
 runs = {
-    "honest": run(),
-    "mended before unscale": run("sanitize_before_unscale"),
-    "mended after unscale": run("sanitize_after_unscale"),
+    "correct": run(),
+    "cleaned before unscale": run("sanitize_before_unscale"),
+    "cleaned after unscale": run("sanitize_after_unscale"),
 }
 
+
 # %% tags=["hide-input"]
-plots.show(
-    overflow_history(runs),
-    "Three runs, each with its loss scale, gradient norm and update over 32 windows. Honest: the scale falls from 2 to "
-    "the 28 to about 2 to the 21; the windows that overflow are skipped and move nothing. Mended before unscale: "
-    "nearly every window overflows and every step runs; the scale climbs, the norm sinks to zero, the updates shrink. "
-    "Mended after unscale: the scale falls as in the honest run, but the windows that overflow are stepped on, at "
-    "first with norms a hundred times the others'.",
-)
-
-
-# %%
+# Shows what happened, beside your predictions
 def stepped_on(trainer, overflowed):
-    """How many windows overflowed, and were stepped on all the same."""
+    """How many windows overflowed and still took a step."""
     return sum(over and row["ran"] == 1 for over, row in zip(overflowed, trainer.ledger.rows))
 
 
+def reached(trainer):
+    return trainer.history[-1]["validation"]
+
+
+(correct, _), (before, _), (after, after_overflowed) = runs.values()
+rose = before.ledger.rows[-1]["loss_scale"] >= 2.0**28
+outcome(
+    "07.before",
+    "stay, or rise" if rose else "fall until the gradient fits",
+    because="The scaler only sees finite gradients. So nothing tells it to halve the scale, and it doubles it instead.",
+)
+outcome(
+    "07.after",
+    "take a step" if stepped_on(after, after_overflowed) else "are skipped",
+    because="The scaler remembers the overflow. But the trainer asks the norm, and the norm was made finite.",
+)
+measure("07.honest_skips", sum(row["ran"] == 0 for row in correct.ledger.rows))
+measure("07.honest_nmse", reached(correct))
+measure("07.before_power", torch.tensor(before.ledger.rows[-1]["loss_scale"]).log2())
+measure("07.before_nmse", reached(before))
+measure("07.honest_norm", next(row["gradient_norm"] for row in correct.ledger.rows if row["ran"]))
+measure("07.after_first_norm", after.ledger.rows[0]["gradient_norm"])
+measure("07.after_stepped_on", stepped_on(after, after_overflowed))
+measure("07.after_nmse", reached(after))
+
+# %% tags=["hide-input"]
+# Draws loss scale, gradient norm and update of the three runs
+from covlab import plots
+from covlab.plots.overflow_history import overflow_history
+
+plots.show(
+    overflow_history(runs),
+    "Three runs, each with its loss scale, gradient norm and update over 32 windows. Correct: the scale falls from 2 "
+    "to the 28 to about 2 to the 21; the windows that overflow are skipped and move nothing. Cleaned before unscale: "
+    "every window overflows and every step runs; the scale rises, the norm sinks to zero, the updates shrink. "
+    "Cleaned after unscale: the scale falls as in the correct run, but the windows that overflow take a step, at "
+    "first with norms a hundred times those of the others.",
+)
+
+
+# %% tags=["hide-input"]
+# Tabulates overflows, skipped steps and the error that was reached
 def summary(label, trainer, overflowed):
     rows = trainer.ledger.rows
     skipped, on = sum(row["ran"] == 0 for row in rows), stepped_on(trainer, overflowed)
     power = torch.tensor(rows[-1]["loss_scale"]).log2().item()
-    return label, sum(overflowed), skipped, on, f"2^{power:.0f}", f"{trainer.history[-1]['validation']:.3f}"
+    return label, sum(overflowed), skipped, on, f"2^{power:.0f}", f"{reached(trainer):.3f}"
 
 
 plots.table(
     ["run", "overflowed", "skipped", "overflowed, step ran", "loss scale at the end", "NMSE reached"],
     [summary(label, *each) for label, each in runs.items()],
-    "32 windows each. An NMSE near 0.9 is what this network knows untrained.",
+    "32 windows each. The NMSE is the error: 0 is perfect, and an untrained network has about 0.9.",
 )
-
-# %%
-(honest, _), (before, _), (after, after_overflowed) = runs.values()
-climbed = before.ledger.rows[-1]["loss_scale"] >= 2.0**28
-outcome(
-    "07.before",
-    "stay, or climb" if climbed else "fall until the gradient fits",
-    because="Nobody tells the scaler. It sees finite gradients, and finite gradients let it grow.",
-)
-outcome(
-    "07.after",
-    "stepped on" if stepped_on(after, after_overflowed) else "skipped",
-    because="The scaler remembers, but it is the norm that is asked, and the norm was made finite.",
-)
-
-
-# %%
-def reached(trainer):
-    return trainer.history[-1]["validation"]
-
-
-measure("07.honest_skips", sum(row["ran"] == 0 for row in honest.ledger.rows))
-measure("07.honest_nmse", reached(honest))
-measure("07.before_power", torch.tensor(before.ledger.rows[-1]["loss_scale"]).log2())
-measure("07.before_nmse", reached(before))
-measure("07.honest_norm", next(row["gradient_norm"] for row in honest.ledger.rows if row["ran"]))
-measure("07.after_first_norm", after.ledger.rows[0]["gradient_norm"])
-measure("07.after_stepped_on", stepped_on(after, after_overflowed))
-measure("07.after_nmse", reached(after))
 
 # %% [markdown]
-# **Why.** Read the rows of the figure. (That all updates shrink at the end is the schedule's doing. That there are any
-# where the gradient is zero is AdamW's, whose running mean remembers the first windows for a while.)
+# Look at the figure row by row. Ranges in the text cover five seeds. (In every run the updates shrink at the end,
+# because the learning rate does. In the second run updates remain although the gradient is zero, because AdamW's
+# running mean still holds the first windows.)
 #
-# - **Honest.** <span data-claim="07.honest_skips">11</span> steps of 32 are skipped. That is the price, and it buys the
-#   right scale: the run reaches
-#   <span data-claim="07.honest_nmse">0.6</span>.
-# - **Mended before unscale.** No step is skipped, the log is spotless, the scale climbs to 2 to the
-#   <span data-claim="07.before_power">36</span>. Each infinity became a 1, which the scale then divides by hundreds of
-#   millions, and each NaN a 0. Soon every number overflows and the gradient is zero. The run ends at
-#   <span data-claim="07.before_nmse">0.90</span>: it learned next to nothing, and **nothing in the log is red**.
-# - **Mended after unscale.** The scaler has seen the overflow, so the scale comes down. But each infinity is now a 1,
-#   in a gradient whose honest
-#   *norm* is <span data-claim="07.honest_norm">0.05</span>: the mended one's is
-#   <span data-claim="07.after_first_norm">67</span>. It is finite, so
-#   <span data-claim="07.after_stepped_on">11</span> steps go in directions that `nan_to_num` made up. This run survives
-#   them, at
-#   <span data-claim="07.after_nmse">0.68</span>. It need not.
+# - **Correct.** <span data-claim="07.honest_skips">10 to 11</span> of 32 steps are skipped. For that price the scaler
+#   finds a scale that fits, and the run reaches an NMSE of
+#   <span data-claim="07.honest_nmse">0.50 to 0.61</span>.
+# - **Cleaned before unscale.** No step is skipped, and the scale rises to 2 to the
+#   <span data-claim="07.before_power">36</span>. Each infinity becomes a 1, which unscale then divides by hundreds of
+#   millions. Every window overflows, and soon the gradient is zero. The run ends at
+#   <span data-claim="07.before_nmse">0.89 to 0.91</span>: it learned next to nothing, and **nothing in its log looks
+#   wrong**.
+# - **Cleaned after unscale.** The scaler has seen the overflow, so the scale falls. But each infinity is now a 1, in a
+#   gradient whose correct *norm* is <span data-claim="07.honest_norm">0.04 to 0.07</span>. With the ones in it, the
+#   norm is <span data-claim="07.after_first_norm">60 to 69</span>. That is finite, so
+#   <span data-claim="07.after_stepped_on">11 to 12</span> steps go in directions that `nan_to_num` invented. This run
+#   survives them and reaches <span data-claim="07.after_nmse">0.58 to 0.68</span>. Another run may not.
 #
-# ## Who is asked?
+# ## Who decides about the step?
 #
-# "After unscale it changes nothing", one may object: PyTorch's own `scaler.step` skips. So it does, as long as *it* is
-# the one who takes the step:
+# You may object that PyTorch's own `scaler.step` skips the step, even if the gradient is cleaned after unscale. That is
+# true, as long as `scaler.step` decides. Compare it with a loop that asks the gradient norm instead:
 
 
 # %%
-def after_mending(step):
-    """Does a parameter move, when its gradient overflowed and was mended after unscale?"""
+def after_cleaning(step):
+    """Does a parameter move if its gradient is cleaned after unscale?"""
     parameter = torch.ones(3, requires_grad=True)
-    optimizer, scaler = torch.optim.SGD([parameter], lr=0.1), torch.amp.GradScaler("cpu")
-    scaler.scale((parameter * torch.tensor([1.0, float("inf"), 1.0])).sum()).backward()
+    optimizer = torch.optim.SGD([parameter], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu")
+    loss = (parameter * torch.tensor([1.0, float("inf"), 1.0])).sum()
+    scaler.scale(loss).backward()
     scaler.unscale_(optimizer)
     torch.nan_to_num_(parameter.grad, nan=0.0, posinf=1.0, neginf=-1.0)
     step(optimizer, scaler, parameter)
     return "moves" if (parameter != 1).any() else "stays"
 
 
-def own_gate(optimizer, scaler, parameter):
+def scaler_decides(optimizer, scaler, parameter):
+    scaler.step(optimizer)
+
+
+def norm_decides(optimizer, scaler, parameter):
     if parameter.grad.norm().isfinite():
         optimizer.step()
 
 
+# %% tags=["hide-input"]
+# Tabulates who lets the parameter move
 plots.table(
     ["who decides", "the parameter"],
-    [
-        ("scaler.step(optimizer)", after_mending(lambda optimizer, scaler, parameter: scaler.step(optimizer))),
-        ("a gate of one's own, by the norm", after_mending(own_gate)),
-    ],
+    [("`scaler.step(optimizer)`", after_cleaning(scaler_decides)), ("the gradient norm", after_cleaning(norm_decides))],
 )
 
 # %% [markdown]
-# Every loop with a gate of its own (to skip outliers, say) is the second kind. And even in the first, norm, clipping
-# and log see made-up numbers. So it was in the pipeline of lesson 06: its scaler, which remembered, skipped every step,
-# while the loop's own log reported each as taken.
+# A loop that decides by itself, for example to skip outliers, takes the step. And even where the scaler decides, the
+# gradient norm, the clipping and the log see invented numbers. In the pipeline of lesson 06 the scaler decided. It
+# skipped every step, while the pipeline's own log reported each of them as taken.
 #
-# ## Find and mend, 1: an honest step
+# ## Find and fix: a step with a loss scale
 #
-# A scaler in four lines, with plain numbers. It never skips anything.
+# Somebody wrote a loss scaler in a few lines, with plain numbers. It never skips a step, and its scale never falls.
 
 # %% tags=["exercise"]
-import itertools
-
 import torch
 
 
 def honest_step(parameter, scaled, scale):
-    """One step of rate 0.1 along a gradient that holds the loss scale [P] -> (parameter [P], scale after it)."""
+    """One step of rate 0.1 along a gradient that contains the loss scale [P] -> (parameter [P], scale after it)."""
     scaled = torch.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=-1.0)
     if not scaled.isfinite().all():
         return parameter, scale / 2
@@ -263,7 +272,7 @@ def honest_step(parameter, scaled, scale):
 
 # %% tags=["solution"]
 def honest_step(parameter, scaled, scale):
-    """One step of rate 0.1 along a gradient that holds the loss scale [P] -> (parameter [P], scale after it)."""
+    """One step of rate 0.1 along a gradient that contains the loss scale [P] -> (parameter [P], scale after it)."""
     if not scaled.isfinite().all():
         return parameter, scale / 2
     return parameter - 0.1 * scaled / scale, scale
@@ -273,68 +282,92 @@ def honest_step(parameter, scaled, scale):
 check("07.honest_step", honest_step)
 
 # %% [markdown]
-# ## A NaN that no scale can cure
+# ## A NaN in every window
 #
-# In the pipeline of lesson 06 the NaNs were no overflows at all. A term of the loss, with a weight of `0.002`, went
-# backward through singular vectors, whose derivative divides by differences of singular values; equal ones give NaN.
-# Here is such a term, with an honest scaler, with mending, and in single precision without a scaler. The scale starts
-# at 2¹⁶, as PyTorch's does; weight decay is off.
+# In the pipeline of lesson 06 the NaNs were not overflows. One term of the loss, with a weight of `0.002`, had a
+# gradient of NaN. (It went backward through singular vectors. Their derivative divides by differences of singular
+# values, and two equal ones give NaN.)
+#
+# Here is such a term in three loops: a correct one in fp16, one in fp16 that cleans before unscale, and one in single
+# precision that has no scaler and cleans its gradients. The scale starts at 2¹⁶, as PyTorch's does. Weight decay is
+# off.
 
 # %%
-aligned = dict(weights={"lam_cov": 1.0, "lam_subspace_align": 0.002}, start=2.0**16, weight_decay=0.0)
+predict(
+    "07.nan",
+    "A term of the loss has a gradient of NaN in every window. The loop is correct. Its loss scale will …",
+    ["stay", "fall a few times", "fall in every window"],
+)
+
+# %%
 nan_term = "gradient_through_singular_vectors"
+weights = {"lam_cov": 1.0, "lam_subspace_align": 0.002}
+aligned = dict(weights=weights, start=2.0**16, weight_decay=0.0)
 sick = {
-    "honest, fp16": run(nan_term, **aligned),
-    "mended before unscale, fp16": run(nan_term, "sanitize_before_unscale", **aligned),
-    "mended, no scaler, fp32": run(nan_term, "sanitize_without_scaler", **aligned, precision="fp32"),
+    "correct, fp16": run(nan_term, **aligned),
+    "cleaned before unscale, fp16": run(
+        nan_term,
+        "sanitize_before_unscale",
+        **aligned,
+    ),
+    "cleaned, no scaler, fp32": run(
+        nan_term,
+        "sanitize_without_scaler",
+        **aligned,
+        precision="fp32",
+    ),
 }
 
+# %% tags=["hide-input"]
+# Shows what happened, and tabulates three logs
+import itertools
 
-def told(trainer):
+suffering = sick["correct, fp16"][0].ledger.rows
+falls = sum(late["loss_scale"] < early["loss_scale"] for early, late in itertools.pairwise(suffering))
+happened = "fall in every window" if falls == len(suffering) - 1 else "fall a few times" if falls else "stay"
+outcome(
+    "07.nan",
+    happened,
+    because="NaN divided by two is NaN. No scale is small enough, so the scaler halves it again and again.",
+)
+
+
+def logged(trainer):
     rows = trainer.ledger.rows
     taken, scale = sum(row["ran"] == 1 for row in rows), torch.tensor(rows[-1]["loss_scale"]).log2().item()
     moved = sum(row["update_norm"] > 0 for row in rows)
     printed = {f"{row['validation']:.6f}" for row in trainer.history}
-    return f"{taken} of {len(rows)}", f"{moved} of {len(rows)}", f"2^{scale:.0f}", " ".join(sorted(printed))
+    last_scale = f"2^{scale:.0f}" if trainer.scaler.is_enabled() else "–"
+    return f"{taken} of {len(rows)}", f"{moved} of {len(rows)}", last_scale, " ".join(sorted(printed))
 
 
 plots.table(
-    [
-        "a NaN in every gradient",
-        "steps logged as taken",
-        "that moved anything",
-        "last loss scale",
-        "validation, every epoch",
-    ],
-    [(label, *told(trainer)) for label, (trainer, _) in sick.items()],
+    ["NaN in every gradient", "steps in the log", "steps that moved", "last loss scale", "NMSE, in every epoch"],
+    [(label, *logged(trainer)) for label, (trainer, _) in sick.items()],
 )
-
-# %%
-suffering = sick["honest, fp16"][0].ledger.rows
-falls = sum(late["loss_scale"] < early["loss_scale"] for early, late in itertools.pairwise(suffering))
-happened = "fall for ever" if falls == len(suffering) - 1 else "fall a few times" if falls else "stay"
-outcome("07.nan", happened, because="NaN divided by two is NaN: no scale is small enough.")
-mended = sick["mended before unscale, fp16"][0].ledger.rows
-measure("07.sick_steps_taken", sum(row["ran"] == 1 for row in mended))
-measure("07.sick_moved", sum(row["update_norm"] > 0 for row in mended))
+cleaned = sick["cleaned before unscale, fp16"][0].ledger.rows
+measure("07.sick_steps_taken", sum(row["ran"] == 1 for row in cleaned))
+measure("07.sick_moved", sum(row["update_norm"] > 0 for row in cleaned))
 
 # %% [markdown]
-# None of the three learns. But look at what each *says*:
+# None of the three learns. But look at what each of them reports.
 #
-# - The **honest** one skips every step, and its scale falls for ever. That is loud, and it is a diagnosis: an overflow
-#   is cured by a few halvings, **a scale that only falls means NaN**.
-# - The **mended** ones report <span data-claim="07.sick_steps_taken">32</span> steps taken. Steps that moved a
-#   parameter:
-#   <span data-claim="07.sick_moved">0</span>. Since one NaN spreads through backward to every parameter before it, what
-#   is mended is a gradient of zeros. Validation is the same to six digits in every epoch. This is half of what the
-#   source's log shows; lesson 06 has the other half.
+# - The **correct** loop skips every step, and its scale falls in every window. That is hard to
+#   overlook, and it tells you the cause: a few halvings cure an overflow, but **a scale that only falls means NaN**.
+# - The loops that **clean** report <span data-claim="07.sick_steps_taken">32</span> steps. The number of steps that
+#   moved a parameter is <span data-claim="07.sick_moved">0</span>. One NaN spreads through backward to every parameter
+#   before it, so the cleaned gradient is all zeros. The NMSE is the same to six digits in every epoch. A
+#   constant NMSE is half of what the log in lesson 06 shows; that lesson has the other half.
 #
-# ## Find and mend, 2: a diagnosis
+# ## Find and fix: a diagnosis
 #
-# Somebody sends you the first windows of a run of theirs. Which of the four in the cell below is it?
+# Somebody sends you the first windows of their run. Which of the four loops in the cell below wrote this log?
+
+# %% tags=["hide-input"]
+# Tabulates the first windows of the run
+from covlab.course.experiments.overflow_record import overflow_mystery_run
 
 
-# %%
 def line(row):
     power = torch.tensor(row["loss_scale"]).log2().item()
     return row["window"], f"2^{power:.0f}", "taken" if row["ran"] else "skipped", f"{row['gradient_norm']:.2g}"
@@ -344,20 +377,20 @@ rows = overflow_mystery_run(seed).ledger.rows
 plots.table(["window", "loss scale after it", "step", "gradient norm"], [line(row) for row in rows])
 
 # %% tags=["exercise"]
-# "honest, scale too high", "mended before unscale", "mended after unscale" or "a NaN in the loss, honest"
-diagnosis = "honest, scale too high"
+# One of: "correct loop, scale too high", "cleaned before unscale",
+# "cleaned after unscale", "correct loop, NaN in the loss"
+diagnosis = "correct loop, scale too high"
 
 # %% tags=["solution"]
-diagnosis = "mended after unscale"
+diagnosis = "cleaned after unscale"
 
 # %%
 check("07.diagnosis", diagnosis)
 
 # %% [markdown]
-# ## Find and mend, 3: the line in the log
+# ## Find and fix: a line in the log
 #
-# The same mending, one floor up: a NaN in the *loss* is taken for zero, so that the log looks tidy. (covlab's own log
-# is stricter than what you are to write: one such window makes the epoch's value NaN, and the count stands beside it.)
+# This function computes what a log shows for an epoch. Its numbers always look good, even for epochs that went wrong.
 
 # %% tags=["exercise"]
 import torch
@@ -379,24 +412,36 @@ def epoch_line(losses):
 check("07.epoch_line", epoch_line)
 
 # %% [markdown]
+# (covlab's own log is stricter. One such window makes the epoch's mean NaN, and the count is printed beside it.)
+#
 # ## Where this happened to others
 #
-# - **In a famous loop.** `NVlabs/stylegan3`, `training/training_loop.py`, passes every gradient through `nan_to_num`
-#   with 0 and ±1e5, right before the step. It has no loss scaler to blind, and its networks train; but nothing counts
-#   how often it happens.
-# - **A scale that climbed to infinity.** `pytorch/pytorch#98828` (2023, closed). A PyTorch developer proposed a cap
-#   there, and warned that if the scale has gone that large, something else may have gone wrong already. You have just
-#   built one such something.
-# - **In the log alone.** `huggingface/transformers#13619` (merged, 2021) lets NaN losses be replaced in the log.
-#   `huggingface/trl#6702` (2026, closed) reports what that costs: a corrupted run with a clean loss curve.
+# **In public code and reports.**
+#
+# - *In a famous loop.* `NVlabs/stylegan3` passes every gradient through `nan_to_num`, with 0 and ±1e5, right before the
+#   step (`training/training_loop.py`). It has no loss scaler that could be blinded, and its networks train. But nothing
+#   counts how often it happens.
+# - *A scale that only fell.* `NVIDIA/apex#834` (2020, open when last seen) shows a log in which every line halves the
+#   scale, from 32768 to 1 and below. As you have just seen, such a log points to a NaN.
+# - *A scale that rose to infinity.* `pytorch/pytorch#98828` (2023, closed). A PyTorch developer proposed a limit, and
+#   warned that if the scale has become that large, something else may have gone wrong already. Cleaning before unscale
+#   is one such something.
+# - *In the log alone.* Hugging Face's Trainer leaves NaN losses out of its log (`huggingface/transformers#13619`,
+#   merged in 2021; today this is the default). `huggingface/trl#6702` (2026, closed) reports a corrupted run with a
+#   clean loss curve.
+#
+# **What `covlab watch` found.** In November 2026 we tried the last one with transformers 5.24.0 and its defaults: 40
+# steps, a line of the log for every fourth one, and one loss of NaN in step 6. From the third line on, the log shows a
+# loss of 0, and in the end a mean of <span data-quoted="covlab watch, November 2026">0.18</span>. In the end each of
+# the 25 parameter tensors contains NaN. `covlab watch` reports 35 steps along a gradient that was not finite, as W02.
+# The Trainer's `logging_nan_inf_filter=False` shows the NaN in the log.
 #
 # ## In three lines
 #
-# - An infinity is a message from the gradient to the scaler; whoever mends it first has cut the line.
-# - Mended before unscale the scale climbs and updates vanish; mended after, made-up steps are taken; a scale that only
-#   falls means NaN.
-# - Never mend: skip, count, and find out where it comes from.
+# - An infinity is a message from the gradient to the scaler. If you clean it first, the scaler never gets the message.
+# - Cleaning *before* unscale lets the scale rise and the updates vanish. Cleaning *after* it lets the optimizer take
+#   invented steps. A scale that only falls means NaN.
+# - Never clean a gradient. Skip the step, count it, and find out where it comes from.
 #
-# **Onward.** All of these leave a trace that can be read from any loop, without changing it:
-# [11 · Watch your own loop](11_watch_your_own_loop.ipynb). The whole case is in
-# [06 · The scaling bug](06_the_scaling_bug.ipynb).
+# **Onward.** Bugs path: [06 · The scaling bug](06_the_scaling_bug.ipynb), the whole case. Whole course:
+# [08 · Training for real](08_training_for_real.ipynb).

@@ -361,6 +361,14 @@ def test_arguments_of_one_call_must_fit_together() -> None:
         scores(batch, torch.ones(3))
 
 
+def test_a_class_may_be_an_argument_although_its_objects_have_axes() -> None:
+    @checked
+    def both(network: Callable[..., nn.Module], batch: Batch) -> object:
+        return network
+
+    assert both(BackProjectionNet, pool()[11]) is BackProjectionNet
+
+
 def test_a_path_of_the_other_kind_and_a_double_model_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     batch, file = pool()[11], tmp_path / "file"
     file.touch()

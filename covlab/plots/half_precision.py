@@ -65,6 +65,30 @@ def exponents_and_path(seen: ScaledGradients, scale: float, path: Sequence[tuple
 
 
 @checked
+def number_lines(formats: Mapping[str, tuple[Real, Real, Real]]) -> Figure:
+    """Draw the sizes that each format can hold, one bar per format on an axis of powers of two.
+
+    Args:
+        formats: {name: log2 of the smallest number, of the smallest with all digits, and of the largest}.
+    """
+    figure, axes = subplots(size=(8, 0.55 * len(formats) + 1.5))
+    for row, (smallest, normal, largest) in enumerate(formats.values()):
+        full = {"color": COLOURS[0], "height": 0.5, "label": "all digits"}
+        few = {"color": "white", "edgecolor": COLOURS[0], "hatch": "////", "height": 0.5, "label": "fewer digits"}
+        axes.barh(row, largest - normal, left=normal, **full)
+        axes.barh(row, normal - smallest, left=smallest, **few)
+    axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
+    note(axes, "1", (0, -0.72), (3, 0))
+    axes.text(-165, -0.72, "← becomes 0", fontsize=8)
+    axes.text(145, -0.72, "becomes ∞ →", fontsize=8, ha="right")
+    axes.set_yticks(range(len(formats)), formats)
+    axes.set(xlim=(-166, 146), ylim=(len(formats) - 0.5, -1), xlabel="size of the number, log₂")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles[:2], labels[:2], loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+@checked
 def error_over_scale(
     powers: Sequence[int], errors: Mapping[str, Sequence[Real]], what: Text, names: Mapping[int, str]
 ) -> Figure:

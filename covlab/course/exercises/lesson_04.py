@@ -44,7 +44,7 @@ full_precision_loss = Exercise(
     run=_under_autocast,
     right=_in_full_precision,
     hints={
-        "a product is still in half precision. Both its inputs and the autocast region decide that.": (
+        "a product is still in half precision. Inside an autocast region the type of its inputs does not matter.": (
             lambda estimate, truth: _error(estimate.float(), truth.float())
         ),
         "you cast the products after they were rounded. When should you cast?": lambda estimate, truth: plain_error(

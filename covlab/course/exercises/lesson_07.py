@@ -95,14 +95,19 @@ honest_step = Exercise(
 diagnosis = Exercise(
     id="07.diagnosis",
     law="One answer explains all three columns.",
-    right="mended after unscale",
-    choices=("honest, scale too high", "mended before unscale", "mended after unscale", "a NaN in the loss, honest"),
+    right="cleaned after unscale",
+    choices=(
+        "correct loop, scale too high",
+        "cleaned before unscale",
+        "cleaned after unscale",
+        "correct loop, NaN in the loss",
+    ),
     hints={
-        "an honest run skips a step whenever the scale falls. How many steps did this one skip?": (
-            "honest, scale too high"
+        "a correct loop skips a step whenever the scale falls. How many steps did this one skip?": (
+            "correct loop, scale too high"
         ),
-        "the scaler would then only see finite gradients. Why would its scale fall?": "mended before unscale",
-        "the scale would then fall in every window, and no step would run.": "a NaN in the loss, honest",
+        "the scaler would then only see finite gradients. Why would its scale fall?": "cleaned before unscale",
+        "the scale would then fall in every window, and no step would run.": "correct loop, NaN in the loss",
     },
 )
 
