@@ -168,6 +168,8 @@ predict(
 # In a notebook, two lines watch a loop: `with watch(model, optimizer) as w:` around it, and `w.report()` after it.
 
 # %%
+from torch.nn.utils import parameters_to_vector
+
 from covlab.watch import watch
 
 rules = {  # what a micro-batch's loss is divided by; m: micro-batches in its window
@@ -194,11 +196,11 @@ def train(model, optimizer, divisor):
 watched, losses, moved = {}, {}, {}
 for title, divisor in rules.items():
     model, optimizer = lab.classifier(seed, device)
-    start = lab.parameters_of(model)
+    start = parameters_to_vector(model.parameters()).detach()
     with watch(model, optimizer) as w:
         losses[title] = train(model, optimizer, divisor)
     watched[title] = w
-    moved[title] = (lab.parameters_of(model) - start).norm().item()
+    moved[title] = (parameters_to_vector(model.parameters()) - start).norm().item()
 
 # %% tags=["hide-input"]
 # The table of the four rules

@@ -309,6 +309,7 @@ def test_bad_input_is_refused_by_name_and_changes_nothing(
     name: str, parameter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    pool()  # its first call draws random numbers
     hints = get_type_hints(inspect.unwrap(checked_functions()[name]), include_extras=True)
     wrong, at = bad(hints[parameter]), state()
     assert len(wrong) >= 5

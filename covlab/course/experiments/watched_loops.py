@@ -35,12 +35,6 @@ def windows(seed: Seed, device: Device) -> list[list[tuple[torch.Tensor, torch.T
 
 
 @checked
-def parameters_of(model: nn.Module) -> torch.Tensor:
-    """Return a copy of all parameters of ``model`` [P]."""
-    return parameters_to_vector(model.parameters()).detach().clone()
-
-
-@checked
 def watched_epoch(epoch: Callable[..., None], seed: Seed, device: Device) -> Report:
     """Train ``epoch(model, optimizer, schedule, micro_batches, 4)`` on 24 micro-batches, and return what the watch saw.
 
