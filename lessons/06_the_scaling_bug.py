@@ -11,7 +11,7 @@
 #
 # **Question.** A code review blames one line for a dead training run. Was it that line?
 #
-# **Bugs path** 5 of 6 · **Whole course** 7 of 12 · 60 minutes · needs 05
+# **Bugs path** 5 of 6 · **Whole course** 7 of 12 · 60 minutes · 05 helps
 #
 # This lesson is a detective story, and it really happened. You get the case file. Then you examine the evidence, piece
 # by piece. Afterwards you can

@@ -11,7 +11,7 @@
 #
 # **Question.** The loss has nine weights. How do you find out whether one value is better than another?
 #
-# **Whole course** 10 of 12 · 40 minutes · needs 03
+# **Whole course** 10 of 12 · 40 minutes · 03 helps
 #
 # A loss that adds up several terms has a weight for each. You can search for good weights by training many
 # short runs. In this lesson you will

@@ -11,7 +11,7 @@
 #
 # **Question.** When do two processes take the same step as one?
 #
-# **Whole course** 11 of 12 · 40 minutes · needs 05
+# **Whole course** 11 of 12 · 40 minutes · 05 helps
 #
 # Several processes can train one network together. Each is called a **rank**. The micro-batches of one optimizer step
 # (a *window*, lesson 05) are divided among the ranks. Each rank computes a gradient from its part. Then the ranks

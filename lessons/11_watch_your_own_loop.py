@@ -11,7 +11,7 @@
 #
 # **Question.** A run does not learn, and there is no exception. What can the loop itself tell you?
 #
-# **Bugs path** 6 of 6 · **Whole course** 12 of 12 · 40 minutes · needs no other lesson
+# **Bugs path** 6 of 6 · **Whole course** 12 of 12 · 40 minutes · 05 and 07 help
 #
 # Some rules hold in every correct training step, whatever the model is. For example, a step should happen only if its
 # gradients are finite, and it should move something. Such a rule is called an **invariant**. `covlab watch` checks
