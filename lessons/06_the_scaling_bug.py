@@ -96,7 +96,7 @@ check("06.window_gradient", window_gradient)
 
 # %%
 from covlab.course.experiments import scaling_case as lab
-from covlab.faults import FAULTS, inject
+from covlab.faults import FAULTS, case, inject
 from covlab.training.recipe import Recipe
 from covlab.training.together import train_together
 
@@ -300,7 +300,7 @@ timeline.test(9, 10)
 
 # %%
 # about 6 s
-from covlab.course.exercises.lesson_06 import mystery_run
+from covlab.course.exercises.lesson_06 import mystery_run, which_fault as exercise
 
 mystery, healthy = mystery_run(seed, device), reference_trainer("overfit", seed, device=device, windows=40).fit()
 
@@ -315,8 +315,6 @@ plots.table(
 # terminal, `covlab faults show NAME` shows the same.)
 
 # %%
-from covlab.course.exercises.lesson_06 import which_fault as exercise
-
 FaultMuseumExplorer(exercise.choices[0]).show()
 
 # %% tags=["hide-input"]
@@ -402,8 +400,6 @@ plots.table(
 
 # %%
 # about 5 s
-from covlab.faults import case
-
 nan_term, running_sum = "gradient_through_singular_vectors", "running_sum_in_step_branch"
 suspects = {
     "the NaN term alone": timeline.run(nan_term, **case.ALIGNED),
@@ -439,14 +435,11 @@ if any(found.reproduced for found in alone) or not all(found.reproduced for foun
 #
 # The review called everything else correct. Here are three of these items, each with a measurement. The rest is folded.
 
-# %%
-# about 6 s
+# %% tags=["hide-input"]
+# Measures the review's items, about 6 s
 from covlab.faults.review import review
 
 findings = {finding.subject: finding for finding in review(seed)}
-
-# %% tags=["hide-input"]
-# The tables of the review's items
 header = ["item", "the review's view", "measured here", "verdict"]
 first = ("gradient accumulation", "sanitization before unscale", "hard guards")
 rows = {name: (name, each.claim, each.measured, each.verdict) for name, each in findings.items()}
