@@ -300,7 +300,8 @@ timeline.test(9, 10)
 
 # %%
 # about 6 s
-from covlab.course.exercises.lesson_06 import mystery_run, which_fault as exercise
+from covlab.course.exercises.lesson_06 import mystery_run
+from covlab.course.exercises.lesson_06 import which_fault as exercise
 
 mystery, healthy = mystery_run(seed, device), reference_trainer("overfit", seed, device=device, windows=40).fit()
 
