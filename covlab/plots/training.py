@@ -111,6 +111,11 @@ def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, lette
     """Fit a logarithmic axis to ``values``, and label it without matplotlib's superscripts, which are slow to draw."""
     shown = [value for value in values if 0 < value < math.inf] or [1.0]
     axes.set(yscale="log", ylim=(min(shown) * 0.4, max(shown) * 1.5))
+    for line in axes.lines:  # a logarithmic axis has no zero, and a curve of zeros is the symptom to look for
+        values, floor = np.asarray(line.get_ydata(), dtype=float), axes.get_ylim()[0]
+        if (values == 0).any():
+            line.set(ydata=np.where(values == 0, floor, values), clip_on=False, zorder=3)
+            note(axes, "exactly 0", (0.97, 0), (0, 4), xycoords="axes fraction", ha="right", fontsize=letters)
     plain_figures(axes.yaxis)
     axes.minorticks_off()
     axes.tick_params(labelsize=letters)

@@ -109,7 +109,7 @@ class ScalingBugExplorer(TrainingExplorer):
         reached = ", ".join(f"{name} {run.history[-1]['validation']:.3f}" for name, run in pair.items() if run.history)
         clip = f"clipped at {state['clip']:g}" if state["clip"] else "never clipped"
         alt = (
-            f"{self.fault} {state['bug']}, {state['optimizer']}, {state['accumulation']:g} micro-batches per window, "
+            f"The bug is {state['bug']}, {state['optimizer']}, {state['accumulation']:g} micro-batches per window, "
             f"{clip}. Logged loss and NMSE over the epochs, on the left with the correct loop, in the middle with the "
             f"bug {state['bug']}; on the right, both gradient norms over the windows. NMSE: {reached}. "
             f"{self.verdict(state)}"
