@@ -131,7 +131,7 @@ reached = run.history[-1]["validation"]
 outcome(
     "00.memorize",
     CHOICES[2] if reached < 0.03 else CHOICES[1] if reached < 0.25 else CHOICES[0],
-    because=f"It reached {reached:.4f}, on examples that it has seen 30 times. On new examples it does worse: see lesson 01.",
+    because=f"It reached {reached:.4f} on examples that it has seen 30 times. On new ones it does worse: see lesson 01.",
 )
 
 # %% [markdown]
@@ -198,20 +198,20 @@ show_progress()
 # comes out. The **whole course** also explains what the tensors are, and trains a network that beats the classical
 # methods. You should know some Python, and have written a training loop in PyTorch once.
 #
-# | | Lesson | The question | Minutes | Needs | Bugs path |
+# | | Lesson | The question | Bugs path | Minutes | |
 # |---|---|---|---|---|---|
-# | 00 | start here | Do you believe that this line is guilty? | 20 | nothing | 1 |
-# | 01 | [data and shapes](01_data_shapes.ipynb) | What breaks if two axes are swapped, and what notices it? | 45 | nothing | |
-# | 02 | [NMSE and trace normalization](02_nmse_trace_normalization.ipynb) | What do you gain if the loss ignores the scale, and what does it cost? | 40 | 01 helps | |
-# | 03 | [loss terms and weights](03_loss_terms_and_weights.ipynb) | What does each weight do to the gradient? | 40 | 02 helps | |
-# | 04 | [mixed precision](04_mixed_precision.ipynb) | What does half precision lose, and what does the loss scale save? | 45 | nothing | 3 |
-# | 05 | [gradient accumulation](05_gradient_accumulation.ipynb) | When is an accumulated step the step of the big batch? | 45 | nothing | 2 |
-# | 06 | [the scaling bug](06_the_scaling_bug.ipynb) | The case: which of ten suspects did it? | 60 | 05 helps | 5 |
-# | 07 | [overflow and sanitization](07_overflow_and_sanitization.ipynb) | How does hiding an overflow kill a run? | 45 | 04 | 4 |
-# | 08 | [training for real](08_training_for_real.ipynb) | How good is the network, compared with what was known before? | 50 | 06 | |
-# | 09 | [tuning the weights](09_tuning_the_weights.ipynb) | Who sets the weights, and how do you know which were used? | 40 | 03 helps | |
-# | 10 | [many processes](10_many_processes.ipynb) | What changes when several processes share a batch? | 40 | 05 | |
-# | 11 | [watch your own loop](11_watch_your_own_loop.ipynb) | Which of these bugs are in *your* loop? | 40 | 05 and 07 help | 6 |
+# | 00 | start here | Do you believe that this line is guilty? | 1 of 6 | 20 | needs no other lesson |
+# | 01 | [data and shapes](01_data_shapes.ipynb) | What breaks if two axes are swapped, and what notices it? | | 45 | needs 00 |
+# | 02 | [NMSE and trace normalization](02_nmse_trace_normalization.ipynb) | What do you gain if the loss ignores the scale, and what does it cost? | | 40 | 01 helps |
+# | 03 | [loss terms and weights](03_loss_terms_and_weights.ipynb) | What does each weight do to the gradient? | | 40 | 02 helps |
+# | 04 | [mixed precision](04_mixed_precision.ipynb) | What does half precision lose, and what does the loss scale save? | 3 of 6 | 45 | needs no other lesson |
+# | 05 | [gradient accumulation](05_gradient_accumulation.ipynb) | When is an accumulated step the step of the big batch? | 2 of 6 | 45 | needs no other lesson |
+# | 06 | [the scaling bug](06_the_scaling_bug.ipynb) | The case: which of ten suspects did it? | 5 of 6 | 60 | 05 helps |
+# | 07 | [overflow and sanitization](07_overflow_and_sanitization.ipynb) | How does hiding an overflow kill a run? | 4 of 6 | 45 | needs 04 |
+# | 08 | [training for real](08_training_for_real.ipynb) | How good is the network, compared with what was known before? | | 50 | 02 and 06 help |
+# | 09 | [tuning the weights](09_tuning_the_weights.ipynb) | Who sets the weights, and how do you know which were used? | | 40 | 03 helps |
+# | 10 | [many processes](10_many_processes.ipynb) | What changes when several processes share a batch? | | 40 | 05 helps |
+# | 11 | [watch your own loop](11_watch_your_own_loop.ipynb) | Which of these bugs are in *your* loop? | 6 of 6 | 40 | 05 and 07 help |
 #
 # At the end you can look at a training run that prints nonsense, list the bugs that could have caused it, and measure
 # which one did.

@@ -7,21 +7,36 @@ import os
 import re
 import warnings
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import ipywidgets
 import nbformat
 import pytest
 import torch
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from covlab.cli.main import main
-from covlab.course import VERDICT, card, check, outcome, predict, student_record
+from covlab.course import (
+    MARK,
+    MEASUREMENT,
+    VERDICT,
+    card,
+    check,
+    measure,
+    outcome,
+    predict,
+    predictions,
+    student_record,
+)
+from covlab.course.course_report import read_for_page
 from covlab.course.exercises import Exercise, Mistake, compare
 from covlab.course.exercises.judging import judge
+from covlab.course.harmless_html import harmless
 
 SCALED = Exercise(
     id="99.scaled",
@@ -48,6 +63,12 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def new_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(student_record, "_forgetful", {})
     monkeypatch.setattr(student_record, "_unwritable", set())
+    monkeypatch.setattr(predictions, "_asked", {})
+
+
+def choice(question: str) -> str | None:
+    record = student_record.prediction(question)
+    return record and record["choice"]
 
 
 def raising(values: Tensor, count: int) -> Tensor:
@@ -370,9 +391,9 @@ def test_a_damaged_file_is_set_aside_with_a_word_and_never_an_exception(
     os.environ[student_record.VARIABLE] = str(path)
     try:
         student_record.remember_try("06.toy", "abc", True)
-        student_record.remember_prediction("06.toy", "yes")
+        student_record.remember_prediction("06.toy", "yes", ["yes", "no"])
         assert student_record.read(path)["exercises"]["06.toy"]["tries"] == ["abc"]
-        assert student_record.prediction("06.toy") == "yes"
+        assert choice("06.toy") == "yes"
     finally:
         os.environ.pop(student_record.VARIABLE) if before is None else os.environ.update(
             {student_record.VARIABLE: before}
@@ -397,6 +418,9 @@ def test_damage_is_said_and_kept(work: Path, capsys: pytest.CaptureFixture[str])
         "[" * 100_000,
         '{"exercises": []}',
         '{"predictions": {"99.toy": ["a"]}}',
+        '{"predictions": {"99.toy": {"at": "2026-01-01"}}}',
+        '{"predictions": {"99.toy": {"choice": "a", "at": 3}}}',
+        '{"predictions": {"99.toy": {"choice": "a", "outcome_shown": []}}}',
         '{"exercises": {"99.toy": {"solved": 3, "tries": []}}}',
         '{"exercises": {"99.toy": {"solved": null, "tries": [1]}}}',
     ],
@@ -407,8 +431,8 @@ def test_no_file_that_is_no_record_is_ever_lost_however_often_it_comes(work: Pat
         work.write_bytes(content)
         assert student_record.read(work) == {"exercises": {}, "predictions": {}}
         assert work.read_bytes() == content, "reading changes nothing"
-        student_record.remember_prediction("99.toy", "yes")
-        assert student_record.prediction("99.toy") == "yes"
+        student_record.remember_prediction("99.toy", "yes", ["yes", "no"])
+        assert choice("99.toy") == "yes"
     assert [path.read_bytes() for path in work.parent.glob("*.damaged-*")] == 3 * [content]
 
 
@@ -443,7 +467,7 @@ def full_disk(path: Path, write: Callable[[Path], object]) -> None:
 def test_a_record_that_cannot_be_written_is_said_once_and_lasts_as_long_as_the_kernel(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shown: list[Any], why: str
 ) -> None:
-    student_record.remember_prediction("99.before", "kept")
+    student_record.remember_prediction("99.before", "kept", ["kept"])
     if why == "no folder can be there":
         (work.parent / "file").touch()
         monkeypatch.setenv(student_record.VARIABLE, str(work.parent / "file" / "record.json"))
@@ -457,7 +481,7 @@ def test_a_record_that_cannot_be_written_is_said_once_and_lasts_as_long_as_the_k
         work.mkdir()
     before = work.read_bytes() if work.is_file() else None
     predict("99.toy", "The loss is …", ["too small", "too large"])
-    student_record.remember_prediction("99.toy", "too large")
+    student_record.remember_prediction("99.toy", "too large", ["too small", "too large"])
     outcome("99.toy", "too large")
     for fingerprint in "abc":
         assert student_record.remember_try("99.tried", fingerprint, solved=False)["tries"][-1] == fingerprint
@@ -465,28 +489,40 @@ def test_a_record_that_cannot_be_written_is_said_once_and_lasts_as_long_as_the_k
     assert capsys.readouterr().out.count("Your progress is forgotten when this kernel ends") == 1
     assert (work.read_bytes() if work.is_file() else None) == before
     if why in ("no lock", "full disk"):
-        assert student_record.prediction("99.before") == "kept"
+        assert choice("99.before") == "kept"
+
+
+# Measurements
+
+
+@pytest.mark.parametrize("runner", [True, False])
+def test_a_measurement_is_told_to_the_runner_and_to_nobody_else(
+    shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runner: bool
+) -> None:
+    if runner:
+        monkeypatch.setenv(MARK, "a lesson")
+    else:
+        monkeypatch.delenv(MARK, raising=False)
+    measure("99.toy", torch.tensor(4.0))
+    assert shown == [{MEASUREMENT: {"claim": "99.toy", "value": 4.0}}] * runner
+    outputs = [nbformat.v4.new_output("display_data", bundle) for bundle in shown]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=outputs)])
+    nbformat.validate(notebook)
+    nbformat.write(notebook, tmp_path / "executed.ipynb")
+    assert read_for_page(tmp_path / "executed.ipynb").cells[0].outputs == []
 
 
 # Predictions
 
 
-def test_without_a_click_the_choices_are_listed_and_the_outcome_says_so(shown: list[dict[str, Any]]) -> None:
-    predict("99.toy", "The loss is …", ["too small", "too large"])
-    outcome("99.toy", "too large", because="the division is missing.")
-    question, answer = shown
-    assert "( ) too small" in question["text/plain"] and "<li>too large</li>" in question["text/html"]
-    assert "application/vnd.jupyter.widget-view+json" in question
-    assert "no prediction" in answer["text/plain"] and "the division is missing." in answer["text/plain"]
+CHOICES = ["too small", "too large"]
+BECAUSE = "the division is missing."
 
 
-@pytest.mark.parametrize("choice, said", [("too large", "what happened"), ("too small", "came out differently")])
-def test_a_prediction_is_shown_beside_its_outcome(
-    shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, choice: str, said: str
-) -> None:
-    import ipywidgets
-
-    made = []
+@pytest.fixture
+def radios(monkeypatch: pytest.MonkeyPatch) -> list[ipywidgets.RadioButtons]:
+    """Every control of a prediction, in front of a person."""
+    made: list[ipywidgets.RadioButtons] = []
     honest = ipywidgets.RadioButtons
 
     def radio(**options: Any) -> ipywidgets.RadioButtons:
@@ -494,13 +530,75 @@ def test_a_prediction_is_shown_beside_its_outcome(
         return made[-1]
 
     monkeypatch.setattr(ipywidgets, "RadioButtons", radio)
-    predict("99.toy", "The loss is …", ["too small", "too large"])
-    assert made[0].value is None
-    made[0].value = choice
+    monkeypatch.setattr(predictions, "_someone_is_here", lambda: True)
+    return made
+
+
+def test_without_a_person_the_choices_are_listed_and_the_outcome_is_folded(shown: list[dict[str, Any]]) -> None:
+    predict("99.toy", "The loss is …", CHOICES)
+    question = list(shown)
+    outcome("99.toy", "too large", because=BECAUSE)
+    assert any("( ) too small" in each.get("text/plain", "") for each in question)
+    assert any("<li>too large</li>" in each.get("text/html", "") for each in question)
+    html = shown[-1]["text/html"]
+    assert html.startswith("<details><summary>") and html.endswith("</details>")
+    summary, _, folded = html.partition("</summary>")
+    assert "too large" not in summary and BECAUSE not in summary
+    assert "too large" in folded and BECAUSE in folded and "predicted" not in html
+    assert harmless(html).startswith("<details><summary>")
+
+
+@given(answers=st.lists(st.sampled_from([*CHOICES, "see", "ask again"]), max_size=8))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_outcome_is_shown_to_those_who_answered_and_keeps_the_answer(
+    shown: list[dict[str, Any]], radios: list[ipywidgets.RadioButtons], answers: list[str]
+) -> None:
+    student_record._forgetful.clear()
+    predict("99.toy", "The loss is …", CHOICES)
+    kept, seen = None, False
+    for answer in answers:
+        if answer == "ask again":
+            predict("99.toy", "The loss is …", CHOICES)
+        elif answer != "see":
+            radios[-1].value = answer
+            kept = kept if seen else answer
+        else:
+            outcome("99.toy", "too large", because=BECAUSE)
+            said = shown[-1]["text/plain"] + shown[-1]["text/html"]
+            assert (BECAUSE in said) == (kept is not None) == ("Answer the question above first" not in said)
+            assert f"You predicted: {kept}. It " in said or kept is None
+            assert ("too large" in said) == (kept is not None)
+            assert ("as you predicted" in said) == (kept == "too large")
+            seen = seen or kept is not None
+        assert choice("99.toy") == kept == radios[-1].value
+        assert radios[-1].disabled == seen
+    record = student_record.prediction("99.toy")
+    assert (record is not None) == (kept is not None)
+    if record:
+        assert datetime.fromisoformat(record["at"]).tzinfo is not None
+        assert bool(record["outcome_shown"]) == seen
+
+
+def test_a_prediction_that_is_no_choice_any_more_may_be_made_again(
+    shown: list[dict[str, Any]], radios: list[ipywidgets.RadioButtons]
+) -> None:
+    predict("99.toy", "The loss is …", CHOICES)
+    radios[-1].value = "too small"
     outcome("99.toy", "too large")
-    assert f"You predicted: {choice}" in shown[-1]["text/plain"] and said in shown[-1]["text/plain"]
-    predict("99.toy", "The loss is …", ["too small", "too large"])
-    assert made[1].value == choice
+    predict("99.toy", "The loss is …", ["low", "high"])
+    assert radios[-1].value is None and not radios[-1].disabled
+    outcome("99.toy", "high", because=BECAUSE)
+    assert BECAUSE not in shown[-1]["text/plain"]
+    radios[-1].value = "low"
+    outcome("99.toy", "high", because=BECAUSE)
+    assert "You predicted: low. It came out differently: high." in shown[-1]["text/plain"]
+
+
+def test_predictions_of_earlier_releases_are_kept(work: Path) -> None:
+    work.write_text('{"predictions": {"99.toy": "too large"}}')
+    student_record.remember_prediction("99.new", "a", ["a", "b"])
+    assert choice("99.toy") == "too large" and choice("99.new") == "a"
+    assert list(work.parent.glob("*.damaged-*")) == []
 
 
 def test_an_outcome_that_was_no_choice_is_a_lesson_s_error(shown: list[dict[str, Any]]) -> None:
@@ -512,8 +610,6 @@ def test_an_outcome_that_was_no_choice_is_a_lesson_s_error(shown: list[dict[str,
 
 
 def test_a_page_without_scripts_shows_a_control_by_the_list_in_its_output(tmp_path: Path) -> None:
-    from covlab.course.course_report import read_for_page
-
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}}
     outputs = [
         nbformat.v4.new_output("display_data", view | {"text/html": "<ul>"}),

@@ -21,6 +21,8 @@ from covlab.course.claims import (
     as_toml,
     claims_of,
     measurement_complaints,
+    print_complaints,
+    prints_over_seeds,
     proposal,
     prose_complaints,
     read_claims,
@@ -112,6 +114,7 @@ def test_a_mistyped_parameter_stops_the_run_before_it_begins(tmp_path: Path) -> 
         ('<span data-claim="06.r">4.0</span> at the start', [("4.0", "06.r")]),
         ('**<span data-claim="06.r">1.2e-3</span>**', [("1.2e-3", "06.r")]),
         ('<span data-claim="06.r">**7**</span>', [("7", "06.r")]),
+        ('<span data-claim="06.r">5.5 to 7.8</span> and 7.8', [("5.5 to 7.8", "06.r"), ("7.8", None)]),
         ("| a |\n|---|\n| 2.5 |", [("2.5", None)]),
         ("# Heading 1.5\n\n- item 0.5%", [("1.5", None), ("0.5", None)]),
         ("<details><summary>more: 7.5</summary>\n\nx\n</details>", [("7.5", None)]),
@@ -130,7 +133,9 @@ def test_numbers_that_prose_must_answer_for(markdown: str, expected: list[tuple[
 @pytest.mark.parametrize(
     "markdown, complaint",
     [
-        ('<span data-claim="06.r">about 4.0</span>', "expected a number and nothing else"),
+        ('<span data-claim="06.r">about 4.0</span>', "expected a number or a range such as 5.5 to 7.8"),
+        ('<span data-claim="06.r">5.5-7.8</span>', "expected a number or a range such as 5.5 to 7.8"),
+        ('<span data-claim="06.r">7.8 to</span>', "expected a number or a range such as 5.5 to 7.8"),
         ('<span data-claim="">4.0</span>', "data-claim marker is empty"),
         ('<span data-quoted=" ">4.0</span>', "data-quoted marker is empty"),
         ("$\\frac{$", "cannot read the formula"),
@@ -155,11 +160,66 @@ def test_the_marker_survives_rendering_and_shows_nothing(convert: Callable[[str]
 CLAIM = Claim("06.r", 4.0, 0.1, "five seeds")
 
 
-@given(st.floats(-1e6, 1e6, allow_nan=False), st.integers(0, 6))
-def test_prose_shows_the_value_rounded_as_printed(value: float, digits: int) -> None:
-    claim = Claim("06.r", value, 0.1, "drawn")
-    assert claim.printed_as(f"{value:.{digits}f}")
-    assert not claim.printed_as(f"{value + 1.01 * 10.0**-digits:.{digits}f}")
+@given(st.floats(-1e6, 1e6), st.integers(0, 6), st.integers(-3, 3), st.booleans())
+def test_prose_prints_what_the_default_run_measured_and_other_seeds_may_differ(
+    value: float, digits: int, off: int, default: bool
+) -> None:
+    printed = f"{value + 1.01 * off * 10.0**-digits:.{digits}f}"
+    complaints = print_complaints([Stated(printed, "06.r")], {"06.r": [value]}, default_run=default)
+    assert bool(complaints) == (off != 0 and default)
+    if complaints:
+        [(claim, said)] = complaints
+        assert claim == "06.r" and printed in said
+        right = said.rpartition("write ")[2]
+        assert print_complaints([Stated(right, "06.r")], {"06.r": [value]}, default_run=True) == []
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=4), st.floats(-1e6, 1e6), st.floats(0, 1e6), st.booleans())
+def test_a_range_contains_the_measurements_of_every_run(
+    measured: list[float], low: float, width: float, default: bool
+) -> None:
+    stated = Stated(f"{low:.1f} to {low + width:.1f}", "06.r")
+    inside = all(float(stated.ends[0]) <= value <= float(stated.ends[1]) for value in measured)
+    complaints = print_complaints([stated], {"06.r": measured}, default_run=default)
+    assert bool(complaints) != inside
+    if complaints:
+        right = complaints[0][1].rpartition("write ")[2]
+        assert print_complaints([Stated(right, "06.r")], {"06.r": measured}, default_run=default) == []
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=5), st.integers(0, 4), st.booleans())
+def test_what_check_proposes_over_several_seeds_is_accepted(measured: list[float], digits: int, ranged: bool) -> None:
+    text = f"{min(measured):.{digits}f}" + (f" to {max(measured):.{digits}f}" if ranged else "")
+    said = prints_over_seeds(Stated(text, "06.r"), measured)
+    right = text if "every seed" in said else said.rpartition("write ")[2]
+    [number] = statements(right if right.startswith("<") else f'<span data-claim="06.r">{right}</span>')
+    assert print_complaints([number], {"06.r": measured}, default_run=True) == []
+
+
+@pytest.mark.parametrize("to", [" to ", "–", " – ", "&nbsp;to&nbsp;", "\n# to "])
+def test_a_range_is_two_numbers_the_smaller_first(to: str) -> None:
+    [number] = statements(f'<span data-claim="06.r">−5.5{to}**7.8**</span>'.replace("\n# ", "\n"))
+    assert [*map(float, number.ends)] == [-5.5, 7.8]
+    with pytest.raises(ValueError, match="smaller number first"):
+        list(statements(f'<span data-claim="06.r">7.8{to}5.5</span>'.replace("\n# ", "\n")))
+
+
+@pytest.mark.parametrize(
+    "text, wrong",
+    [
+        ("4.1", False),
+        ("4.2", True),
+        ("4", False),
+        ("5", True),
+        ("3.9 to 4.1", False),
+        ("3.8 to 4.2", False),  # rounded outwards
+        ("3.7 to 4.1", True),
+        ("3.9–4.3", True),
+        ("3.85 to 4.1", True),
+    ],
+)
+def test_prose_prints_nothing_outside_of_its_claim(text: str, wrong: bool) -> None:
+    assert bool(prose_complaints([Stated(text, "06.r")], {"06.r": CLAIM})) == wrong
 
 
 @given(st.floats(-1e6, 1e6), st.floats(0, 1e6), st.floats(-2, 2))
@@ -173,9 +233,9 @@ def test_a_claim_holds_within_its_tolerance(value: float, tolerance: float, shar
 def test_prose_and_claims_are_compared() -> None:
     claims = {"06.r": CLAIM}
     assert prose_complaints([Stated("4.0", "06.r"), Stated("4", "06.r")], claims) == []
-    complaints = prose_complaints([Stated("4.1", "06.r"), Stated("0.5", None), Stated("1", "06.s")], claims)
+    complaints = prose_complaints([Stated("4.2", "06.r"), Stated("0.5", None), Stated("1", "06.s")], claims)
     assert [claim for claim, _ in complaints] == ["06.r", None, "06.s"]
-    assert "prose prints 4.1, but claim 06.r is 4.0" in complaints[0][1]
+    assert "prose prints 4.2, but claim 06.r is 4 ± 0.1" in complaints[0][1]
 
 
 def test_measurements_and_claims_are_compared() -> None:
@@ -271,6 +331,7 @@ def test_check_shows_the_spread_and_proposes_without_applying(tmp_path: Path) ->
         main, ["course", "check", "--root", str(tmp_path), "--seeds", "4", "--jobs", "2", "--update"]
     )
     assert "01.r: 4 ± 0.025, measured 4 … 4.03 over 4 values: DOES NOT HOLD" in done.output
+    assert "prose prints 4.0, as every seed does" in done.output
     assert done.exit_code == 1
     assert (tmp_path / "lessons/claims.toml").read_text() == before
     assert tomllib.loads((tmp_path / "build/check/claims.toml").read_text()) == {

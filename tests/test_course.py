@@ -244,7 +244,7 @@ def test_of_two_runs_at_once_each_has_its_own_result(tmp_path: Path) -> None:
     [shown] = xml.parse(tmp_path / "build/course/junit.xml").getroot()
     assert results["passed"] == (shown.get("failures") == "0") == (results["claims"][0]["measured"] == [4])
     executed = (tmp_path / "build/course/01_toy.ipynb").read_text()
-    assert ("measured 01.r = 4" in executed) == results["passed"]
+    assert ('"value": 4.0' in executed) == results["passed"]
 
 
 def test_a_run_that_fails_to_begin_leaves_the_last_results(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial, wraps
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,8 +141,12 @@ def check(
     seeds: int,
     update: bool,
 ) -> None:
-    """Run lessons with several seeds and show the spread of each claim's measurements."""
-    from covlab.course.claims import as_toml, proposal
+    """Run lessons with several seeds and show the spread of each claim's measurements.
+
+    Below each claim stands how prose prints it, and a range to write where the seeds print different numbers.
+    """
+    from covlab.course.claims import as_toml, prints_over_seeds, proposal
+    from covlab.course.prose import Stated, statements
     from covlab.course.results_folder import replacing
     from covlab.course.runner import Run
 
@@ -156,6 +161,11 @@ def check(
         if update and proposed:
             (new / "claims.toml").write_text("\n".join(proposed), encoding="utf-8")
     _show_problems(runs)
+    numbers: dict[str | None, dict[Stated, None]] = {}
+    for cell in (cell for lesson in lessons for cell in lesson.notebook.cells if cell.cell_type == "markdown"):
+        with suppress(ValueError):  # a number that cannot be read is among the problems above
+            for each in statements(cell.source):
+                numbers.setdefault(each.claim, {})[each] = None
     for row in results["claims"]:
         low, high = min(row["measured"]), max(row["measured"])
         verdict = "holds" if row["holds"] else "DOES NOT HOLD"
@@ -163,6 +173,8 @@ def check(
             f"{row['claim']}: {row['value']:g} ± {row['tolerance']:g}, measured {low:.4g} … {high:.4g} "
             f"over {len(row['measured'])} values: {verdict}"
         )
+        for each in numbers.get(row["claim"], ()):
+            click.echo(f"  {prints_over_seeds(each, row['measured'])}")
     if update and proposed:
         path = folder / "claims.toml"
         click.echo(f"proposed claims: {path}; compare them with lessons/claims.toml and copy those that you trust")
@@ -248,13 +260,16 @@ def reset(root: Path, lesson: str) -> None:
 @course.command()
 @root_option
 def progress(root: Path) -> None:
-    """Show which exercises are solved in work/."""
+    """Show the paths through the course, and which exercises are solved in work/."""
     from covlab.course import student_record
+    from covlab.course.paths import STOPS
 
     rows = student_record.progress_rows(root / "work" / student_record.NAME)
-    for exercise, state, tries in rows:
-        click.echo(f"{exercise:<32} {state}" + (f", {tries} tries" if tries > 1 else ""))
-    click.echo(f"{student_record.summary(rows)} exercises solved")
+    for lesson, exercises in groupby(rows, key=lambda row: row[0][:2]):
+        click.echo(f"{lesson}  {STOPS[lesson].header.replace('**', '')}" if lesson in STOPS else lesson)
+        for exercise, state, tries in exercises:
+            click.echo(f"    {exercise:<28} {state}" + (f", {tries} tries" if tries > 1 else ""))
+    click.echo(f"{student_record.summary(rows)} exercises solved. {student_record.what_is_next(rows)}")
 
 
 @course.command()

@@ -6,6 +6,7 @@ the cell that called them.
 """
 
 import math
+import os
 from html import escape
 from importlib import import_module
 from typing import Any, SupportsFloat
@@ -13,14 +14,15 @@ from typing import Any, SupportsFloat
 from covlab.markup import marked
 
 MEASUREMENT = "application/vnd.covlab.measurement+json"  # {"claim": str, "value": float}
+MARK = "COVLAB_LESSON"  # environment variable of a lesson that the runner executes; its value is its scratch folder
 VERDICT = "application/vnd.covlab.verdict+json"  # {"exercise": str, "passed": bool, "text": str}
 WIDGET_ERROR = "data-covlab-error"  # HTML attribute that holds the error an explorer shows, such as "KeyError: 'x'"
 
 # {name: its module}. A module is imported at the first use of a name, so the runner starts without torch.
 _ELSEWHERE = {
     "check": "checking",
-    "predict": "student_record",
-    "outcome": "student_record",
+    "predict": "predictions",
+    "outcome": "predictions",
     "choose_device": "environment",
     "choose_scenario": "environment",
     "show_machine": "environment",
@@ -42,7 +44,7 @@ def __getattr__(name: str) -> Any:
 
 
 def measure(claim: str, value: SupportsFloat) -> None:
-    """Record what this run measured for a claim of lessons/claims.toml, and show it below the cell.
+    """Record what this run measured for a claim of lessons/claims.toml. Outside of the course's runner, do nothing.
 
     claim: its id, such as "06.gradient_ratio". value: a finite number, or an array or tensor of one number.
     Raises TypeError if ``value`` is not one number, ValueError for NaN and infinities.
@@ -53,7 +55,10 @@ def measure(claim: str, value: SupportsFloat) -> None:
         raise TypeError(f"measure({claim!r}, …): value is {type(value).__name__}, expected one number") from error
     if not math.isfinite(number):
         raise ValueError(f"measure({claim!r}, …): value is {number}, expected a finite number")
-    _show(MEASUREMENT, {"claim": claim, "value": number}, f"measured {claim} = {number:.4g}")
+    if MARK in os.environ:
+        from IPython.display import display
+
+        display({MEASUREMENT: {"claim": claim, "value": number}}, raw=True)  # without text, so a reader sees nothing
 
 
 def verdict(exercise: str, passed: bool, text: str) -> None:
@@ -61,10 +66,13 @@ def verdict(exercise: str, passed: bool, text: str) -> None:
     _show(VERDICT, {"exercise": exercise, "passed": bool(passed), "text": text}, text)
 
 
-def card(title: str, lines: list[str], style: str, *, record: dict | None = None, code: str = "") -> None:
+def card(
+    title: str, lines: list[str], style: str, *, record: dict | None = None, code: str = "", folded: str = ""
+) -> None:
     """Show a few sentences in a frame, and as plain text.
 
     style: "good", "open" or "plain". record: a verdict for the runner. code: shown below the sentences, unchanged.
+    folded: what a page shows in place of the card until a reader opens it.
     """
     color, sign = _STYLES[style]
     title = f"{sign} {title}".strip()
@@ -73,6 +81,8 @@ def card(title: str, lines: list[str], style: str, *, record: dict | None = None
         body += f"<pre style='margin: .5em 0; white-space: pre; overflow-x: auto'>{escape(code)}</pre>"
     frame = f"border-left: 4px solid {color}; padding: .2em .9em; margin: .6em 0; max-width: 48em"
     html = f"<div style='{frame}'><b>{escape(title)}</b>{body}</div>"
+    if folded:
+        html = f"<details><summary>{escape(folded)}</summary>{html}</details>"
     _show(VERDICT if record else None, record, "\n".join([title, *lines, *code.splitlines()]), html)
 
 

@@ -11,7 +11,7 @@ import math
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
 from covlab.course.lesson_parameters import PROFILES
@@ -39,14 +39,6 @@ class Claim:
         # A value exactly at the limit must not fail because of a rounding error.
         return abs(measured - self.value) <= self.tolerance * (1 + 1e-9) + 1e-12
 
-    def printed_as(self, text: str) -> bool:
-        """Return whether ``text``, such as '0.19', is the value rounded to as many digits."""
-        printed = Decimal(text.replace("−", "-"))
-        exponent = printed.as_tuple().exponent
-        if not isinstance(exponent, int):
-            return False  # a claim is never NaN or infinite
-        return abs(printed - Decimal(repr(self.value))) <= Decimal(5).scaleb(exponent - 1)
-
 
 def read_claims(root: Path) -> dict[str, Claim]:
     """Return the claims of root/lessons/claims.toml by id; none if there is no such file. Raises ClaimError."""
@@ -66,7 +58,9 @@ def claims_of(lesson: str, profile: str, claims: dict[str, Claim]) -> list[Claim
 
 
 def prose_complaints(stated: Iterable[Stated], claims: dict[str, Claim]) -> list[tuple[str | None, str]]:
-    """Return (claim or None, what is wrong) for each number of prose that does not agree with the claims."""
+    """Return (claim or None, what is wrong) for each number of prose that no run could confirm: it has no claim, or
+    lies outside of its claim.
+    """
     complaints: list[tuple[str | None, str]] = []
     for number in stated:
         text, claim = number.text, number.claim
@@ -77,12 +71,110 @@ def prose_complaints(stated: Iterable[Stated], claims: dict[str, Claim]) -> list
             )
         elif claim not in claims:
             wrong = f"prose marks {text} as claim {claim!r}, which lessons/claims.toml does not have"
-        elif not claims[claim].printed_as(text):
-            wrong = f"prose prints {text}, but claim {claim} is {claims[claim].value!r}"
+        elif not _within(number, claims[claim]):
+            known, is_range = claims[claim], len(number.ends) > 1
+            wrong = f"prose prints {text}, but claim {claim} is {known.value:g} ± {known.tolerance:g}" + (
+                f": write at most {_range(_limits(known), number)}, or correct the claim" if is_range else ""
+            )
         else:
             continue
         complaints.append((claim, wrong))
     return complaints
+
+
+def print_complaints(
+    stated: Iterable[Stated], measured: dict[str, list[float]], *, default_run: bool
+) -> list[tuple[str, str]]:
+    """Return (claim, what is wrong) for each number of prose that is not what the run measured, as printed.
+
+    A range must contain the measurements of every run. A single number must equal those of the default run (default
+    seed and profile), rounded to its digits; other seeds may measure something else.
+    """
+    complaints = []
+    for number in stated:
+        values = measured.get(number.claim, []) if number.claim else []
+        if len(number.ends) > 1:
+            differing = [value for value in values if not _contains(number, value)]
+        else:
+            differing = [value for value in values if default_run and not _is_printed(number, value)]
+        if differing and number.claim:
+            complaints.append((number.claim, f"prose prints {number.text}, {_instead(number, values, differing)}"))
+    return complaints
+
+
+def prints_over_seeds(number: Stated, values: list[float]) -> str:
+    """Say how a number of prose prints over several seeds, and propose a range if it differs."""
+    if len(number.ends) > 1:
+        outside = [value for value in values if not _contains(number, value)]
+        if not outside:
+            return f"prose prints {number.text}, which contains every seed"
+        return f"prose prints {number.text}, {_instead(number, values, outside)}"
+    prints = list(dict.fromkeys(_rounded(value, number.ends[0]) for value in sorted(values)))
+    if len(prints) == 1 and _is_printed(number, values[0]):
+        return f"prose prints {number.text}, as every seed does"
+    seeds = f"the seeds print {', '.join(prints)}"
+    write = prints[0] if len(prints) == 1 else _range(values, number)
+    return f'prose prints {number.text}; {seeds}: write <span data-claim="{number.claim}">{write}</span>'
+
+
+def _is_printed(number: Stated, value: float) -> bool:
+    """Return whether a single number of prose is ``value``, rounded to as many digits (half of a unit either way)."""
+    return abs(number.ends[0] - Decimal(repr(value))) <= _unit(number.ends[0]) / 2
+
+
+def _contains(number: Stated, value: float) -> bool:
+    low, high = number.ends
+    return low <= Decimal(repr(value)) <= high
+
+
+def _within(number: Stated, claim: Claim) -> bool:
+    """Return whether prose prints nothing outside of the claim's limits.
+
+    A single number may be rounded, so half a unit of its last digit is allowed; the ends of a range may be rounded
+    outwards, so a whole unit is.
+    """
+    low, high = (Decimal(repr(limit)) for limit in _limits(claim))
+    first, last = number.ends[0], number.ends[-1]
+    allowed = Decimal(1) if len(number.ends) > 1 else Decimal("0.5")
+    return low - allowed * _unit(first) <= first and last <= high + allowed * _unit(last)
+
+
+def _limits(claim: Claim) -> tuple[float, float]:
+    return claim.value - claim.tolerance, claim.value + claim.tolerance
+
+
+def _instead(number: Stated, values: list[float], differing: list[float]) -> str:
+    measured = ", ".join(dict.fromkeys(f"{value:.6g}" for value in differing))
+    prints = {_rounded(value, number.ends[0]) for value in values}
+    single = len(number.ends) == 1 and len(prints) == 1
+    write = prints.pop() if single else _range([*values, *map(float, number.ends[1:] and number.ends)], number)
+    return f"but this run measured {measured}: write {write}"
+
+
+def _range(values: Iterable[float], number: Stated) -> str:
+    """Return the smallest range of as many digits as ``number`` prints that contains all values."""
+    unit = min(map(_unit, number.ends))
+    low, high = min(values := list(values)), max(values)
+    ends = [
+        (Decimal(repr(value)) / unit).to_integral_value(rounding) * unit
+        for value, rounding in ((low, ROUND_FLOOR), (high, ROUND_CEILING))
+    ]
+    return " to ".join(_printed(end) for end in ends)
+
+
+def _rounded(value: float, like: Decimal) -> str:
+    unit = _unit(like)
+    return _printed((Decimal(repr(value)) / unit).to_integral_value(ROUND_HALF_EVEN) * unit)
+
+
+def _printed(number: Decimal) -> str:
+    return f"{number or abs(number):f}".replace("-", "−")  # zero has no sign
+
+
+def _unit(printed: Decimal) -> Decimal:
+    """Return one unit of the last digit of a printed number."""
+    exponent = printed.as_tuple().exponent
+    return Decimal(1).scaleb(exponent if isinstance(exponent, int) else 0)  # prose has neither NaN nor infinity
 
 
 def measurement_complaints(

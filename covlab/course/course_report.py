@@ -147,8 +147,8 @@ def notebook_html(path: Path) -> str:
 def read_for_page(path: Path) -> nbformat.NotebookNode:
     """Read an executed notebook and keep the outputs that a page can show without scripts.
 
-    A widget appears as the HTML in its output or as the picture next to it; a measurement or verdict as its text. Of a
-    long text only the beginning and the end appear.
+    A widget appears as the HTML in its output or as the picture next to it, a verdict as its text, a measurement not at
+    all. Of a long text only the beginning and the end appear.
     """
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
@@ -158,10 +158,11 @@ def read_for_page(path: Path) -> nbformat.NotebookNode:
             cell.outputs = [
                 output
                 for output, data in bundles
-                if "application/javascript" not in data and (VIEW not in data or "text/html" in data)
+                if not {"application/javascript", MEASUREMENT} & data.keys()
+                and (VIEW not in data or "text/html" in data)
             ]
             for _, data in bundles:
-                for kind in {MEASUREMENT, VERDICT, VIEW} & data.keys():
+                for kind in {VERDICT, VIEW} & data.keys():
                     del data[kind]
                 if "text/plain" in data:
                     data["text/plain"] = junit.shortened(data["text/plain"])

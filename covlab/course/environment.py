@@ -98,8 +98,8 @@ def choose_scenario(device: str) -> Scenario:
     scenario = preset("full")
     text = (
         f"On this GPU the lesson runs with {scenario.ris_elements} elements, {scenario.bs_antennas} antennas and up to "
-        f"{scenario.max_sources} sources. The text describes the results with the smaller arrays of a CPU; your "
-        "own numbers are printed below the cells as `measured …`."
+        f"{scenario.max_sources} sources. The text describes the results with the smaller arrays of a CPU; "
+        "figures and tables show your own."
     )
     card("Full size", [text], "plain")
     return scenario

@@ -46,8 +46,9 @@ BAR = re.compile(r"(\d{1,3})%\|[^|\n]*\||[━╸╺][^\n%]*?(\d{1,3})%")
 class Problem:
     """One thing that is wrong with a run.
 
-    kind: error, timeout, kernel, claim, prose, widget, stderr, progress, alt, missing, exercise or slow. cell: id of
-    the cell that causes it, if known. claim: id of the claim it is about, if any. lines: the last lines of output.
+    kind: error, timeout, kernel, claim, prose, print, widget, stderr, progress, alt, missing, exercise or slow. cell:
+    id of the cell that causes it, if known. claim: id of the claim it is about, if any. lines: the last lines of
+    output.
     """
 
     kind: str
@@ -62,7 +63,7 @@ class Problem:
 
     @property
     def fatal(self) -> bool:
-        return self.kind != "slow"
+        return self.kind not in ("slow", "print")
 
 
 @dataclass(frozen=True)

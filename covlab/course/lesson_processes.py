@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
-MARK = "COVLAB_LESSON"  # environment variable; its value is the lesson's scratch folder
+from covlab.course import MARK
+
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # from linux/prctl.h
 ROUNDS = 50  # a process may start others while it is being killed
 

@@ -3,17 +3,20 @@
 A number in prose is wrapped in a span. Every front end shows only the number:
 
     the gradient was <span data-claim="06.gradient_ratio">4.0</span> times too large
+    the error is <span data-claim="06.error">5.5 to 7.8</span> times as large, depending on the seed
     the log says <span data-quoted="the project's README">train 0.000000 val 1.921642</span>
 
-The first must agree with the claim of that id, the second names its source. Code and math are exempt.
+The first two must agree with the claim of that id, the third names its source. Code and math are exempt.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property
 from html import escape
 
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from latex2mathml.converter import convert as mathml
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -24,14 +27,21 @@ DECIMAL = re.compile(r"(?<![\w.])[-−+]?\d*\.\d+(?:[eE][-−+]?\d+)?(?![\w.]*\d
 SHARE = re.compile(r"(?<![\w.])[-−+]?\d+(?=\s?%)")
 FACTOR = re.compile(r"(?<=\bfactor of )\d+(?![\w.]*\d)")
 NUMBER = re.compile(r"[-−+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-−+]?\d+)?")
+RANGE = re.compile(rf"({NUMBER.pattern})(?:\s*–\s*|\s+to\s+)({NUMBER.pattern})")
 
 
 @dataclass(frozen=True)
 class Stated:
-    """A number as prose prints it. claim: the id it is marked with, None without a marker."""
+    """A number, or a range such as "5.5 to 7.8", as prose prints it. claim: its id, None without a marker."""
 
     text: str
     claim: str | None
+
+    @cached_property
+    def ends(self) -> tuple[Decimal, ...]:
+        """The number, or both ends of the range."""
+        found = RANGE.fullmatch(self.text)
+        return tuple(Decimal(each.replace("−", "-")) for each in (found.groups() if found else [self.text]))
 
 
 def render(markdown: str) -> str:
@@ -43,7 +53,7 @@ def statements(markdown: str) -> Iterator[Stated]:
     """Yield the numbers of a Markdown cell that must be checked: those with a claim, and, without a marker, decimals,
     percentages and factors.
 
-    Raises ValueError for an empty marker, a claim whose text is not a single number, and a formula that is not TeX.
+    Raises ValueError for an empty marker, a claim whose text is no number and no range, and a formula that is not TeX.
     """
     page = BeautifulSoup(render(markdown), "html.parser")
     for marker in ("data-claim", "data-quoted"):
@@ -51,6 +61,7 @@ def statements(markdown: str) -> Iterator[Stated]:
             raise ValueError(f"a {marker} marker is empty; expected an id or a source")
     if unreadable := page.select_one("[data-unreadable]"):
         raise ValueError(f"cannot read the formula {unreadable.text!r} of this lesson: {unreadable['data-unreadable']}")
+    done: list[Tag] = []
     for text in page.strings:
         if text.find_parent(["code", "pre", "math"]) or text.find_parent(attrs={"data-quoted": True}):
             continue
@@ -58,10 +69,20 @@ def statements(markdown: str) -> Iterator[Stated]:
         if marked is None:
             for unmarked in (DECIMAL, SHARE, FACTOR):
                 yield from (Stated(found, None) for found in unmarked.findall(text))
-        elif NUMBER.fullmatch(text.strip()):
-            yield Stated(text.strip(), str(marked["data-claim"]))
-        else:
-            raise ValueError(f"claim {marked['data-claim']!r} marks {text!r}, expected a number and nothing else")
+        elif not any(marked is each for each in done):
+            done.append(marked)
+            yield _claimed(marked.text.strip(), str(marked["data-claim"]))
+
+
+def _claimed(text: str, claim: str) -> Stated:
+    if not NUMBER.fullmatch(text) and not RANGE.fullmatch(text):
+        raise ValueError(
+            f"claim {claim!r} marks {text!r}, expected a number or a range such as 5.5 to 7.8, and nothing else"
+        )
+    stated = Stated(text, claim)
+    if stated.ends[0] > stated.ends[-1]:
+        raise ValueError(f"claim {claim!r} marks the range {text!r}, expected the smaller number first")
+    return stated
 
 
 def mathml_or_code(tex: str, display: bool) -> str:

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 import nbformat
 
 from covlab.course import student_record
-from covlab.course.claims import Claim, claims_of, measurement_complaints, prose_complaints
+from covlab.course.claims import Claim, claims_of, measurement_complaints, print_complaints, prose_complaints
 from covlab.course.editions import Lesson, write_notebook
 from covlab.course.lesson_failures import Problem, Record, audit, exercise_problems, last_lines, measurements
 from covlab.course.lesson_parameters import check_overrides
@@ -138,7 +138,22 @@ class Run:
             due = claims_of(self.lesson.name, self.profile, claims)
             complaints = measurement_complaints(due, claims, self.measured, self.profile)
             found += invalid + [Problem("claim", text, claim=claim) for claim, text in complaints]
+            found += self._misprints(claims)
         return found
+
+    def _misprints(self, claims: dict[str, Claim]) -> Iterator[Problem]:
+        """Yield a problem for each number that prose prints differently from what this run measured."""
+        measured = {
+            name: values
+            for name, values in self.measured.items()
+            if name in claims and claims[name].applies_to(self.profile)
+        }
+        for cell in self.lesson.notebook.cells:
+            if cell.cell_type == "markdown":
+                with suppress(ValueError):  # prose_problems reports what cannot be read
+                    default = self.parameters == self.lesson.parameters
+                    complaints = print_complaints(statements(cell.source), measured, default_run=default)
+                    yield from [Problem("print", text, cell.id, claim) for claim, text in complaints]
 
 
 def prose_problems(lesson: Lesson, claims: dict[str, Claim]) -> list[Problem]:

@@ -1,4 +1,4 @@
-"""The record of a student: predictions, exercises tried and solved, and the progress table.
+"""The record of a student: predictions with their times, exercises tried and solved, and the progress table.
 
 It is one file, `work/.progress.json`. Only a notebook in a clone's `work/` (or below it) writes it; `covlab course lab`
 opens a student's own copies there. Anywhere else (in CI, in papermill, in the course's own runner) the record is lost
@@ -11,24 +11,21 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import date
-from html import escape
+from datetime import date, datetime
 from itertools import count, groupby
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from covlab.course import card
+from covlab.course.paths import PATHS, STOPS
 from covlab.durable_files import write_atomically
-from covlab.markup import marked
 
 VARIABLE = "COVLAB_PROGRESS"
 NAME = ".progress.json"
 PATIENCE = 20.0  # seconds to wait for other notebooks; each needs some milliseconds
 _forgetful: dict = {}  # the record if there is no file, or none that can be written
 _unwritable: set[Path] = set()  # files that this kernel could not write
-_asked: dict[str, tuple[str, list[str]]] = {}  # text and choices of the questions asked in this kernel
 
 
 # The file
@@ -46,8 +43,9 @@ def path_here() -> Path | None:
 
 
 def read(path: Path | None) -> dict:
-    """Return {"exercises": {id: {"solved": date or None, "tries": [fingerprint]}}, "predictions": {id: choice}}.
+    """Return {"exercises": {id: {"solved": date or None, "tries": [fingerprint]}}, "predictions": {id: prediction}}.
 
+    A prediction is {"choice": text, "at": time or None, "outcome_shown": time or None}.
     If the file cannot be read, print a line that says so and return an empty record. The file stays as it is.
     """
     try:
@@ -125,9 +123,19 @@ def _complete(kept: object) -> dict[str, Any]:
             raise ValueError("an exercise without its tries")
         if not isinstance(record["solved"], str | None):
             raise ValueError("an exercise that was not solved on a date")
-    if not _are_texts([*kept["predictions"].values()]):
-        raise ValueError("a prediction that is no text")
+    kept["predictions"] = {id: _complete_prediction(value) for id, value in kept["predictions"].items()}
     return kept
+
+
+def _complete_prediction(value: object) -> dict[str, Any]:
+    if isinstance(value, str):  # as earlier releases wrote it
+        value = {"choice": value}
+    if not isinstance(value, dict) or not isinstance(value.get("choice"), str):
+        raise ValueError("a prediction without its choice")
+    complete = dict[str, Any](at=None, outcome_shown=None) | value
+    if not isinstance(complete["at"], str | None) or not isinstance(complete["outcome_shown"], str | None):
+        raise ValueError("a prediction without its time")
+    return complete
 
 
 def _are_texts(values: object) -> bool:
@@ -165,8 +173,27 @@ def summary(rows: Sequence[tuple[str, str, int]]) -> str:
     return f"{sum(state.startswith('solved') for _, state, _ in rows)} of {len(rows)}"
 
 
+def what_is_next(rows: Sequence[tuple[str, str, int]], after: str | None = None) -> str:
+    """Return a sentence that names the next open exercise: of the lesson ``after``, else of each path's next lesson.
+
+    rows: as `progress_rows` returns them. after: the number of the lesson that the student is in.
+    """
+    opened = [id for id, state, _ in rows if not state.startswith("solved")]
+    if not opened:
+        return "You have solved every exercise of the course."
+    if here := [id for id in opened if id[:2] == after]:
+        return f"Next: exercise {here[0]} in this lesson."
+    with_open = {id[:2] for id in opened}
+    found = {name: next((number for number in path if number in with_open), None) for name, path in PATHS.items()}
+    found = {name: number for name, number in found.items() if number}
+    if len(set(found.values())) == 1 and len(found) == len(PATHS):
+        return f"Next: lesson {next(iter(found.values()))}."
+    words = [f"lesson {number} ({name.lower()})" for name, number in found.items()]
+    return f"Next: {' or '.join(words)}." if words else f"Next: lesson {opened[0][:2]}."
+
+
 def show_progress() -> None:
-    """Show which exercises are solved, one row per lesson, and where that is remembered."""
+    """Show both paths with what is solved, one row per lesson, and where that is remembered."""
     from covlab import plots
 
     path = path_here()
@@ -181,80 +208,40 @@ def show_progress() -> None:
             + (f" ({tries}\u00a0tries)" if tries > 1 else "")
             for id, state, tries in exercises
         ]
-        lessons.append((lesson, summary(exercises), ", ".join(words)))
-    plots.table(["lesson", "solved", "exercises"], lessons, f"{summary(rows)} exercises solved; {where}.")
+        stop = STOPS.get(lesson)
+        place = (stop.on_bugs_path, stop.minutes) if stop else ("", "")
+        lessons.append((lesson, *place, summary(exercises), ", ".join(words)))
+    header = ["lesson", "bugs path", "minutes", "solved", "exercises"]
+    plots.table(header, lessons, f"{summary(rows)} exercises solved; {where}. {what_is_next(rows)}")
 
 
-# Predictions: asked before an experiment, and shown again with its outcome
+# Predictions
 
 
-def remember_prediction(question: str, choice: str) -> None:
+def remember_prediction(question: str, choice: str, choices: Sequence[str]) -> dict[str, Any]:
+    """Remember a choice and its time, and return the record of the question.
+
+    If the outcome has been shown, the first choice stays, unless it is none of the ``choices`` any more.
+    """
     with changed() as kept:
-        kept["predictions"][question] = choice
+        before = kept["predictions"].get(question)
+        if not (before and before["outcome_shown"] and before["choice"] in choices):
+            kept["predictions"][question] = {"choice": choice, "at": _now(), "outcome_shown": None}
+        return kept["predictions"][question]
 
 
-def prediction(question: str) -> str | None:
-    """Return the choice that was predicted, or None."""
+def remember_outcome(question: str) -> dict[str, Any]:
+    """Remember when the outcome of a prediction was first shown, and return the record of the question."""
+    with changed() as kept:
+        record = kept["predictions"][question]
+        record["outcome_shown"] = record["outcome_shown"] or _now()
+        return record
+
+
+def prediction(question: str) -> dict[str, Any] | None:
+    """Return {"choice": text, "at": time, "outcome_shown": time or None}; None if nothing was predicted."""
     return read(path_here())["predictions"].get(question)
 
 
-def predict(question: str, text: str, choices: Sequence[str]) -> None:
-    """Ask for a prediction, with no choice selected at first, and remember the choice for `outcome`.
-
-    In a run without a person the choices are shown as a list. question: its id, "NN.name". text: the question, or the
-    beginning of a sentence. choices: the answers, or the ways to complete the sentence.
-    Raises ValueError for fewer than two choices, or two equal ones.
-    """
-    choices = list(choices)
-    if len(choices) < 2 or len(set(choices)) < len(choices) or not all(isinstance(each, str) for each in choices):
-        raise ValueError(f"predict({question!r}, …): choices must be two or more different texts, got {choices!r}")
-    import ipywidgets
-    from IPython.display import display
-
-    _asked[question] = (text, choices)
-    before = prediction(question)
-    radio = ipywidgets.RadioButtons(
-        options=choices,
-        value=before if before in choices else None,
-        description="I predict:",
-        layout=ipywidgets.Layout(width="max-content"),
-        style={"description_width": "initial"},
-    )
-    note = ipywidgets.HTML(_noted(radio.value))
-
-    def remember(change: dict[str, str]) -> None:
-        remember_prediction(question, change["new"])
-        note.value = _noted(change["new"])
-
-    radio.observe(remember, names="value")
-    heading = f"<b>Predict.</b> {marked(text)}"
-    box = ipywidgets.VBox([ipywidgets.HTML(heading), radio, note])
-    box.add_class("covlab-predict")
-    # One output in two forms: the control where a kernel runs, and the list of choices on a static page.
-    still = f"<p>{heading}</p><ul>{''.join(f'<li>{escape(each)}</li>' for each in choices)}</ul>"
-    plain = "\n".join([f"Predict. {text}", *(f"  ( ) {each}" for each in choices)])
-    display(box._repr_mimebundle_() | {"text/html": still, "text/plain": plain}, raw=True)
-
-
-def outcome(question: str, happened: str, because: str = "") -> None:
-    """Show the prediction next to ``happened``, the choice that came true (let the lesson compute it).
-
-    Raises ValueError if ``happened`` is none of the choices.
-    """
-    text, choices = _asked.get(question, ("", [happened]))
-    if happened not in choices:
-        raise ValueError(f"outcome({question!r}, …): got {happened!r}, expected one of {', '.join(map(repr, choices))}")
-    predicted = prediction(question)
-    if predicted is None:
-        line = "You made no prediction. You remember an outcome better if you guess first."
-    elif predicted == happened:
-        line = f"You predicted: {predicted}. That is what happened."
-    else:
-        line = f"You predicted: {predicted}. It came out differently, so there is something to learn here."
-    style = "good" if predicted == happened else "plain"
-    card(f"Outcome: {happened}", list(filter(None, [text, line, because])), style)
-
-
-def _noted(choice: str | None) -> str:
-    text = f"Noted: {escape(choice)}." if choice else "Choose one before you continue."
-    return f'<span role="status">{text}</span>'  # role=status: a screen reader announces changes
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
