@@ -108,3 +108,36 @@ def contract_tensors(batch: Batch, scene: Index = 0) -> Figure:
         axes.set_title(f"{title}\n[{values.shape[1]} × {values.shape[0]}]", fontsize=10)
         figure.colorbar(image, ax=axes, label=unit, location="bottom", shrink=0.8)
     return figure
+
+
+def way_of_a_wave() -> Figure:
+    """Draw the way of a wave from the sources over the surface to the antennas, with the symbol of each stage."""
+    figure, axes = subplots(size=(8, 4.3))
+    axes.set(xlim=(0, 10), ylim=(-0.2, 4.6), aspect="equal")
+    axes.axis("off")
+    arrow = {"arrowstyle": "-|>", "linewidth": 2.2, "mutation_scale": 18}
+    for y, name in ((3.3, "source 1"), (0.9, "source 2")):
+        axes.plot(0.8, y, "o", color=COLOURS[2], markersize=17)
+        note(axes, name, (0.8, y), (0, -15), ha="center", va="top", fontsize=13)
+        axes.annotate("", (4.1, 2.1 + 0.25 * (y - 2.1)), (1.15, y), arrowprops=arrow | {"color": COLOURS[2]})
+    for row in range(4):
+        for column in range(4):
+            axes.plot(4.5 + 0.36 * column, 1.56 + 0.36 * row, "s", color=COLOURS[0], markersize=10)
+    axes.annotate("", (8.5, 2.1), (6.0, 2.1), arrowprops=arrow | {"color": COLOURS[1]})
+    for antenna in range(8):
+        axes.plot(8.9, 0.63 + 0.42 * antenna, "<", color=COLOURS[1], markersize=10)
+    for x, title, text in (
+        (0.8, "sources", "send s"),
+        (5.04, "surface (RIS)", "16 elements"),
+        (8.9, "base station", "8 antennas"),
+    ):
+        axes.text(x, 4.35, title, ha="center", fontsize=14, fontweight="bold")
+        axes.text(x, 3.95, text, ha="center", fontsize=13)
+    for x, y, text in (
+        (2.75, 2.1, "waves: A"),
+        (5.04, 1.05, "waves x arrive;\ncode c shifts\ntheir phases"),
+        (7.2, 2.25, "channel G"),
+        (8.9, 0.3, "received: y"),
+    ):
+        axes.text(x, y, text, ha="center", va="center" if x < 3 else "bottom" if y > 2 else "top", fontsize=13)
+    return figure
