@@ -23,8 +23,8 @@
 # train 0.000000   val 1.921642
 # ```
 #
-# This happened in a real research project. Here is the loop, with all but its main lines left out. It takes an
-# optimizer step after every four batches:
+# This happened in a real research project. Here are the main lines of such a loop. It takes an optimizer step after
+# every four batches:
 #
 # ```python
 # for number, batch in enumerate(batches, 1):
@@ -58,10 +58,10 @@ predict(
 )
 
 # %% [markdown]
-# Now switch the bug on and off. The left panel is the correct run. The middle panel has the switch. Both runs start from
-# the same parameters and see the same batches.
+# Run the next cell, which trains two networks in a few seconds. Then switch **the bug** off and on. The left panel is the
+# correct run, and the middle panel is the run with the switch. Both start from the same parameters and see the same batches.
 #
-# The solid line is `val`, the network's error: 0 is perfect, and about 1 is a network that knows nothing. The dashed
+# The solid line is `val`, the error of the network: 0 is perfect, and about 1 is a network that knows nothing. The dashed
 # line is `train`, the loss as the log shows it. Leave the other controls alone for now.
 
 # %%
@@ -69,10 +69,11 @@ explorer = ScalingBugExplorer(lab.FAULT, seed)
 explorer.show()
 
 # %% [markdown]
-# Here is the last line of both logs, with the bug on. And look at the right panel above: how long is the gradient of each run?
+# Now look at the right panel: how large are the gradients of each run? And here is the last line of both logs:
 
 # %% tags=["hide-input"]
 # Prints the last line of both logs
+explorer.draw(explorer.state | {"bug": "on"})  # trains this setting, if it is new
 correct, buggy = explorer.pair(explorer.state | {"bug": "on"}).values()
 print("without the bug: ", lab.last_line(correct))
 print("with the bug:    ", lab.last_line(buggy))
@@ -89,13 +90,12 @@ outcome(
 )
 
 # %% [markdown]
-# This is the broken line in covlab's own code:
-
-# %% tags=["hide-input"]
-# Prints the correct line (-) and the broken one (+)
-print(lab.difference())
-
-# %% [markdown]
+# This is the broken line. The settings call this weight `lam_cov`, and the code asks for another name:
+#
+# ```python
+# weight = settings.get("lambda_cov", 0.0)
+# ```
+#
 # So one wrong name can print such a log. **Is the case closed? No.** The project also printed its weight, and the weight
 # was 1. Its line A was fine.
 #

@@ -107,7 +107,8 @@ plots.show(
 # %% [markdown]
 # ## The tensors
 #
-# The network may read four tensors and nothing else. In them, a complex number is a pair, with the real part first.
+# The network may read four tensors and nothing else. covlab calls them and their axes the *contract*. In them, a complex
+# number is a pair, with the real part first.
 
 # %% tags=["hide-input"]
 # Shows the tensors of the data, as a table and as pictures

@@ -36,13 +36,14 @@ device = choose_device(profile)
 # The network estimates a 16 × 16 matrix R. A matrix is a list of numbers, so you can think of it as an arrow. Its
 # length is the *norm*: the square root of the sum of the squares of all entries. Its direction is everything else.
 #
-# In the left panel, the star is the tip of the true R, and the blue dot is the tip of the estimate R̂. Try this:
+# In the left panel, the star is the tip of the true R, and the blue dot is the tip of the estimate R̂. The open diamond is
+# R̂ after it was scaled like R. Try this:
 #
 # 1. Move **scale**. The dot moves along the gray line. Watch both errors in the title: the plain error changes, and the
 #    NMSE does not.
 # 2. Set **angle** to 0, so that R̂ points the same way as R. Now the NMSE is 0 at every scale.
-# 3. Set **angle** to 40, and look at the two arrows at the dot. Each shows where a gradient step for one of the errors
-#    would move it. Move **scale** again. One arrow changes its direction, and the other does not.
+# 3. Set **angle** to 40, and look at the two arrows at the dot. Each shows the *pull* of one error: where a
+#    gradient step would move the dot. Move **scale** again. One arrow changes its direction, and the other does not.
 
 # %%
 explorer = NMSEExplorer(seed)
@@ -297,7 +298,7 @@ check("02.norm_after", norm_after)
 #   early gradients agree with each other, and its late ones do not.
 # - **Weight decay sets the learning rate.** AdamW pulls $\hat R$ towards the origin a little in every step. This pull grows
 #   with the norm, and the growth from the steps shrinks with it. So the norm settles where the two balance, wherever the run
-#   started. In the end, the two AdamW runs turn almost equally far per step (ratio
+#   started. (After 1000 steps, the run from 10× is almost there.) In the end, the two AdamW runs turn almost equally far per step (ratio
 #   <span data-claim="02.late_turns_adamw">1.1</span>), while the two Adam runs differ by a factor of
 #   <span data-claim="02.late_turns_adam">4</span>. Under this loss, weight decay does not regularize $\hat R$: scaling it
 #   down does not change what it means. Weight decay only controls the effective learning rate.

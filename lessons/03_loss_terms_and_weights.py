@@ -191,8 +191,8 @@ plots.table(
 #
 # Take at least three weights, and do this with each one:
 #
-# 1. **Predict.** If you make the weight ten times as large, what happens to the whole gradient? Will it become longer? Will
-#    it turn? The right panel helps: a term that points the same way as the whole gradient makes it longer, and hardly
+# 1. **Predict.** If you set the weight to 1 (`lam_cov`: to 10), what happens to the whole gradient? Will it become longer?
+#    Will it turn? The right panel helps: a term that points the same way as the whole gradient makes it longer, and hardly
 #    turns it.
 # 2. **Change** the weight. Compare the whole gradient before and after: its length is in the title of the left panel, and
 #    its direction is the last row of the right panel.

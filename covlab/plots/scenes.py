@@ -110,6 +110,7 @@ def contract_tensors(batch: Batch, scene: Index = 0) -> Figure:
     return figure
 
 
+@checked
 def way_of_a_wave() -> Figure:
     """Draw the way of a wave from the sources over the surface to the antennas, with the symbol of each stage."""
     figure, axes = subplots(size=(8, 4.3))

@@ -115,7 +115,8 @@ def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, lette
         values, floor = np.asarray(line.get_ydata(), dtype=float), axes.get_ylim()[0]
         if (values == 0).any():
             line.set(ydata=np.where(values == 0, floor, values), clip_on=False, zorder=3)
-            note(axes, "exactly 0", (0.97, 0), (0, 4), xycoords="axes fraction", ha="right", fontsize=letters)
+            x, side = (0.97, "right") if corner == "lower left" else (0.03, "left")  # where the legend is not
+            note(axes, "exactly 0", (x, 0), (0, 4), xycoords="axes fraction", ha=side, fontsize=letters)
     plain_figures(axes.yaxis)
     axes.minorticks_off()
     axes.tick_params(labelsize=letters)

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from covlab.arguments import Count, Seed, checked
+from covlab.arguments import Count, Seed, checked, one_of
 from covlab.course.reference_band import reference_trainer
 from covlab.scenes import consistency
 from covlab.scenes.batch import Batch
-from covlab.scenes.scenario import preset
+from covlab.scenes.scenario import PRESETS, preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes
-from covlab.tensor_arguments import Device
+from covlab.tensor_arguments import Device, tensor
 from covlab.training.together import train_together
 from covlab.training.trainer import Trainer
 
@@ -21,7 +22,9 @@ Spoil = Callable[[Batch], Batch]
 
 
 @checked
-def drawn(scenes: Count, seed: Seed, device: Device = "cpu", size: str = "student") -> tuple[Simulator, Batch]:
+def drawn(
+    scenes: Count, seed: Seed, device: Device = "cpu", size: Annotated[str, one_of(PRESETS)] = "student"
+) -> tuple[Simulator, Batch]:
     """Return a simulator of the preset ``size``, and some scenes that no network of this lesson is trained on."""
     simulator = Simulator(preset(size), device)
     return simulator, simulator.draw(scenes, scene_generator(seed, "lesson 01", device=device))
@@ -43,20 +46,25 @@ def memorize(spoils: Mapping[str, Spoil], seed: Seed, device: Device = "cpu") ->
     return runs
 
 
-@torch.no_grad()
+@checked
 def score(run: Trainer, batch: Batch) -> float:
     """Return the mean NMSE on some scenes; the true R is always theirs, even if an input is spoilt."""
-    return run.model(batch.y, batch.H, batch.codes, batch.snr_db).nmse(batch).mean().item()
+    with torch.no_grad():
+        return run.model(batch.y, batch.H, batch.codes, batch.snr_db).nmse(batch).mean().item()
 
 
 @checked
-def channel_residual(batch: Batch, G: Tensor) -> float:
+def channel_residual(batch: Batch, G: consistency.Channel) -> float:
     """Return ‖H − G c‖ / ‖H‖, which is 0 up to rounding if H_l = G c_l."""
     return consistency.channel_residual(batch.H, batch.codes, G)
 
 
 @checked
-def whitened_power(batch: Batch, G: Tensor, covariance: Tensor | None = None) -> float:
+def whitened_power(
+    batch: Batch,
+    G: consistency.Channel,
+    covariance: Annotated[Tensor | None, tensor("B N N", "complex").or_none("the batch's own R")] = None,
+) -> float:
     """Return the mean of y_lᴴ C_l⁻¹ y_l / M with the noise power that ``snr_db`` states; 1 if the data belong together.
 
     Args:
