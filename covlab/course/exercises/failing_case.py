@@ -65,7 +65,7 @@ def _rows(label: str, got: Any, expected: Any) -> list[tuple[str, str, str]]:
         return [(f"{label} norm".strip(), norms[0], norms[1])]
     for digits in DIGITS:  # as many as it takes to show that they differ
         left, right = _block(got, digits), _block(expected, digits)
-        if left != right or not relative_error(got, expected) > NEGLIGIBLE:
+        if left != right or not (len(vector(expected)) and relative_error(got, expected) > NEGLIGIBLE):
             break
     count = max(len(left), len(right))
     left, right = left + [""] * (count - len(left)), right + [""] * (count - len(right))
@@ -81,7 +81,7 @@ def _notes(label: str, got: Any, expected: Any) -> list[str]:
     difference = (one - other).abs().nan_to_num(torch.inf, torch.inf)
     at = np.unravel_index(int(difference.argmax()), tuple(expected.shape))
     where = f"[{', '.join(str(int(each)) for each in at)}]"
-    entries = [_number(each[int(difference.argmax())].item(), 4) for each in (one, other)]
+    entries = [_number(each[int(difference.argmax())].item(), 4).removesuffix("+0j") for each in (one, other)]
     relative = f" ({100 * (one - other).norm() / other.norm():.3g} % of expected)" if other.norm() > 0 else ""
     return [
         f"{label} norm of the difference {(one - other).norm().item():.4g}{relative}".strip(),
