@@ -28,6 +28,7 @@ from PIL import Image
 from covlab import widgets
 from covlab.cli.main import main
 from covlab.course import WIDGET_ERROR
+from covlab.course.lesson_failures import VIEW
 from covlab.faults import FAULTS
 from covlab.faults.small_run import small_run
 from covlab.scenes.batch import concatenate
@@ -85,8 +86,10 @@ def pixels(image: str) -> np.ndarray:
 
 def test_shows_controls_and_a_picture_with_words(explorer: widgets.Explorer, shown: list[Any]) -> None:
     explorer.show()
-    whole, script = shown
-    assert "covlab-explorer" in whole._dom_classes and "application/javascript" in script
+    script, still, live = shown
+    assert "application/javascript" in script
+    assert set(live) - {"text/plain"} == {VIEW}, "a notebook that is opened again would ignore a still in this output"
+    assert explorer.picture.value in still["text/html"] and "Run this cell to use it." in still["text/html"]
     assert len(parts(explorer.picture.value)[0]) > 100
     assert WIDGET_ERROR not in explorer.note.value
 

@@ -10,16 +10,16 @@ An explorer's module is imported when its name is first used.
 import html
 import traceback
 from collections.abc import Callable, Mapping
-from importlib import import_module, resources
+from importlib import import_module
 from typing import Any
 
-import IPython.display
 import ipywidgets
 from matplotlib.figure import Figure
 
 from covlab import plots
 from covlab.arguments import Allowed, text
 from covlab.course import WIDGET_ERROR
+from covlab.course.widget_output import show_widget
 
 EXPLORERS = {
     "FaultMuseumExplorer": "fault_museum",
@@ -80,9 +80,8 @@ class Explorer:
         controls = ipywidgets.Box([each.widget for each in self.controls.values()], layout={"flex_flow": "row wrap"})
         whole = ipywidgets.VBox([heading, controls, *self.extra, self.note, self.picture, *self.below])
         whole.add_class("covlab-explorer")
-        IPython.display.display(whole)
-        names = resources.files("covlab.widgets").joinpath("names.js").read_text(encoding="utf-8")
-        IPython.display.display({"application/javascript": names, "text/plain": ""}, raw=True)
+        still = f"<p><b>{html.escape(self.title)}</b></p>{self.picture.value}<p>Run this cell to use it.</p>"
+        show_widget(whole, still, f"{self.title}. Run this cell to use it.")
 
     def still(self) -> None:
         """Show the picture for a few settings, for readers without a kernel."""

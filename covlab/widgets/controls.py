@@ -67,7 +67,7 @@ class Control:
 class NumberControl(Control):
     """A number with a slider and a box to type in; both always show the same value.
 
-    Python cannot give an ipywidgets slider a name for screen readers. The box has one, its label, and ``names.js``
+    Python cannot give an ipywidgets slider a name for screen readers. The box has one, its label, and ``course/widgets.js``
     copies it to the slider.
 
     Args:

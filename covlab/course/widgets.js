@@ -1,8 +1,13 @@
-// For assistive technology, ipywidgets' sliders have no name, and a position instead of a value.
-// This script gives each slider of an explorer the label of the number box next to it, and the text of its own readout.
-// JupyterLab uses arrow keys to move between cells, even in radio buttons and lists; the script stops that in explorers.
+// 1. A widget's output stands next to a still of it (widget_output.py). Show the still only where the widget does not live.
+// 2. For assistive technology, ipywidgets' sliders have no name, and a position instead of a value. Give each slider of
+//    an explorer the label of the number box next to it, and the text of its own readout.
+// 3. JupyterLab uses arrow keys to move between cells, even in radio buttons and lists. Stop that in explorers.
 (() => {
   if (window.covlabNames) return;
+  document.head.appendChild(document.createElement("style")).textContent = `
+    .jp-OutputArea-child:has(.covlab-still):has(+ .jp-OutputArea-child .covlab-live),
+    .jp-OutputArea-child:has(.covlab-still) + .jp-OutputArea-child:not(:has(.covlab-live)),
+    .cell_container:has(.covlab-live) .covlab-still { display: none }`;  // .cell_container: of VS Code
   const name = handle => {
     const control = handle.closest(".covlab-number"), readout = control.querySelector(".widget-readout");
     if (readout) readout.contentEditable = "false";  // the box is where to type
