@@ -96,7 +96,7 @@ outcome(
 # weight = settings.get("lambda_cov", 0.0)
 # ```
 #
-# So one wrong name can print such a log. **Is the case closed? No.** The project also printed its weight, and the weight
+# So one wrong name is enough for such a log. **Is the case closed? No.** The project also printed its weight, and the weight
 # was 1. Its line A was fine.
 #
 # That leaves more than one suspect for one log. Reading the code again will not decide it. Here is what does: ask what
@@ -195,8 +195,8 @@ show_progress()
 # ## Choose your path
 #
 # The **bugs path** needs no radio. All you have to know there: input tensors go into a network, and a 16 × 16 matrix
-# comes out. The **whole course** also explains what the tensors are, and trains a network that beats the classical
-# methods. You should know some Python, and have written a training loop in PyTorch once.
+# comes out. The **whole course** also explains what the tensors are, and compares a trained network with the
+# classical methods. You should know some Python, and have written a training loop in PyTorch once.
 #
 # | | Lesson | The question | Bugs path | Minutes | |
 # |---|---|---|---|---|---|

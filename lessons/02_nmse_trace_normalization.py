@@ -34,7 +34,8 @@ device = choose_device(profile)
 # ## A matrix as an arrow
 #
 # The network estimates a 16 × 16 matrix R. A matrix is a list of numbers, so you can think of it as an arrow. Its
-# length is the *norm*: the square root of the sum of the squares of all entries. Its direction is everything else.
+# length is the *norm*: the square root of the sum of the squares of all entries. Its direction is the rest: how the entries
+# compare with each other.
 #
 # In the left panel, the star is the tip of the true R, and the blue dot is the tip of the estimate R̂. The open diamond is
 # R̂ after it was scaled like R. Try this:
@@ -58,7 +59,7 @@ explorer.still_of("Scale 10, angle 40 degrees", {"scale": 10.0, "angle": 40.0, "
 # ## An error that ignores the scale
 #
 # Why would you want such an error? The network sees a few noisy snapshots. It cannot know how *loud* the sources are,
-# because the level of a snapshot depends on distances and losses that nobody tells it. But the positions of the sources
+# because the level of a snapshot depends on distances and losses that it is not told. But the positions of the sources
 # only depend on the direction of R. So both matrices are first scaled to the same *trace*, the sum of the diagonal, and
 # then compared. This is the *normalized mean squared error*:
 #
@@ -203,8 +204,8 @@ growth, first_turns = sgd.norms[-1] / sgd.norms[0], sgd.turns[0] / sgd_ten.turns
 outcome(
     "02.norm",
     NORMS[1] if growth > 1.01 else NORMS[2] if growth < 0.99 else NORMS[0],
-    because="A step at right angles to R̂ goes along the tangent of a circle. Every point of the tangent but the first lies "
-    "outside the circle.",
+    because="A step at right angles to R̂ goes along the tangent of a circle. The whole tangent lies outside the circle, except "
+    "for the point where the step starts.",
 )
 outcome(
     "02.ten_times",

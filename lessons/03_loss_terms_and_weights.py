@@ -43,7 +43,7 @@ from covlab.course.experiments import gradient_pulls as lab
 # | `lam_cross` | 1/400 | the off-diagonal entries of the estimate are near those of R |
 # | `lam_ortho` | 1/1000 | the columns of $F$ are at right angles to each other |
 #
-# `lam_ortho` is the smallest of the three. Each term adds its own gradient to the gradient of the loss. How hard it *pulls* is
+# `lam_ortho` is the smallest weight of the three. Each term adds its own gradient to the gradient of the loss. How hard it *pulls* is
 # the length of its gradient, times its weight.
 
 # %%
@@ -256,7 +256,7 @@ measure("03.lost_error", lost[-1]["validation"] / correct[-1]["validation"])
 # correct run. But its error on new scenes is <span data-claim="03.lost_error">1.05 to 1.2</span>&nbsp;times as large. You
 # would suspect the network, not a weight.
 #
-# Only if no other term is switched on, the log gives it away:
+# The log shows the mistake only if no other term is switched on:
 
 # %% tags=["hide-input"]
 # Trains with the main weight lost and no other term
