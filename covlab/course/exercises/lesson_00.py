@@ -19,7 +19,7 @@ def _log(generator: torch.Generator) -> tuple[list[float]]:
     start, size = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
     start = round(0.5 + start, 6)
     values, middle = [start] * epochs, integer(generator, 1, epochs - 2)
-    kind = integer(generator, 0, 9)
+    kind = integer(generator, 0, 8)
     if kind == 1:
         noise = torch.randn(epochs, generator=generator, dtype=torch.float64).clamp(-3, 3) * 1e-9
         values = [start + each for each in noise.tolist()]
@@ -32,13 +32,11 @@ def _log(generator: torch.Generator) -> tuple[list[float]]:
     elif kind == 5:  # neighbors print alike, yet the log moves
         values = [start - 4e-7 * epoch for epoch in range(epochs)]
     elif kind == 6:  # it leaves its first value, and comes back to it
-        values[middle] += 0.1 * (0.1 + size)
+        values[middle] += 0.1 + size
     elif kind == 7:
         values[0] += 0.1 * (0.1 + size)
     elif kind == 8:
         values[-1] -= 0.1 * (0.1 + size)
-    elif kind == 9:
-        values[middle] -= 1e-5
     return (values,)
 
 
