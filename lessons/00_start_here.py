@@ -58,8 +58,8 @@ predict(
 )
 
 # %% [markdown]
-# Run the next cell, which trains two networks in a few seconds. Then switch **the bug** off and on. The left panel is the
-# correct run, and the middle panel is the run with the switch. Both start from the same parameters and see the same batches.
+# Run the next cell, which trains two networks in a few seconds. Then switch **the bug** off and on. The first panel is the
+# correct run, and the second panel is the run with the switch. Both start from the same parameters and see the same batches.
 #
 # The solid line is `val`, the error of the network: 0 is perfect, and about 1 is a network that knows nothing. The dashed
 # line is `train`, the loss as the log shows it. Leave the other controls alone for now.
@@ -69,7 +69,7 @@ explorer = ScalingBugExplorer(lab.FAULT, seed)
 explorer.show()
 
 # %% [markdown]
-# Now look at the right panel: how large are the gradients of each run? And here is the last line of both logs:
+# Now look at the last panel: how large are the gradients of each run? And here is the last line of both logs:
 
 # %% tags=["hide-input"]
 # Prints the last line of both logs

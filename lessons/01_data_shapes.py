@@ -145,7 +145,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Now move a source, and watch the left panel. It shows |R|, the size of each entry. An entry is large where both sources
+# Now move a source, and watch the first panel. It shows |R|, the size of each entry. An entry is large where both sources
 # have the same lag between the two elements, so that their waves add up.
 #
 # Then move the source to φ = −30° and r = 3 m, where the other one is. Now there is only one lag for each pair, and |R|

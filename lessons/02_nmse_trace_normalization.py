@@ -37,7 +37,7 @@ device = choose_device(profile)
 # length is the *norm*: the square root of the sum of the squares of all entries. Its direction is the rest: how the entries
 # compare with each other.
 #
-# In the left panel, the star is the tip of the true R, and the blue dot is the tip of the estimate R̂. The open diamond is
+# In the first panel, the star is the tip of the true R, and the blue dot is the tip of the estimate R̂. The open diamond is
 # R̂ after it was scaled like R. Try this:
 #
 # 1. Move **scale**. The dot moves along the gray line. Watch both errors in the title: the plain error changes, and the

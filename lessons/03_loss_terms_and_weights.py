@@ -163,40 +163,31 @@ check("03.pull", pull)
 # %% [markdown]
 # ## All nine terms
 #
-# Here they are. You have met three.
+# Here they are. You have met three. (`lam_aux` is off by default.)
 
 # %% tags=["hide-input"]
 # Shows the nine weights and what their terms ask for
-asks_for = {
-    "lam_cov": "the estimate is near R (the NMSE)",
-    "lam_cov_pred": "the network's own part of the estimate is near R",
-    "lam_ortho": "the columns of F are at right angles",
-    "lam_cross": "the off-diagonal entries are near those of R",
-    "lam_gap": "the eigenvalues of the sources are clearly above the others",
-    "lam_K": "the number of sources is correct",
-    "lam_subspace_align": "the estimate has its power where R has it",
-    "lam_peak_contrast": "a beam that scans all directions finds most power at the sources",
-    "lam_aux": "the positions of the sources are correct (off by default)",
-}
+from covlab.widgets.loss_weights import ASKS
+
 plots.table(
     ["weight", "default", "the term is small if …"],
-    [(name, weight, asks_for[name]) for name, weight in lab.DEFAULTS.items()],
+    [(name, weight, ASKS[name]) for name, weight in lab.DEFAULTS.items()],
 )
 
 # %% [markdown]
-# The explorer has a slider for each weight. The left panel shows each term's share of the loss (blue) and of the pull
-# (orange), on a logarithmic axis. At its right edge you find the pull as a number, λ‖g‖. The right panel shows which
+# The explorer has a slider for each weight. The first panel shows each term's share of the loss (blue) and of the pull
+# (orange), on a logarithmic axis. At its right edge you find the pull as a number, λ‖g‖. The second panel shows which
 # gradients point the same way: the cosine is 1 for the same direction, 0 at right angles, and negative for terms that pull
 # against each other.
 #
 # Take at least three weights, and do this with each one:
 #
 # 1. **Predict.** If you set the weight to 1 (`lam_cov`: to 10), what happens to the whole gradient? Will it become longer?
-#    Will it turn? The right panel helps: a term that points the same way as the whole gradient makes it longer, and hardly
+#    Will it turn? The second panel helps: a term that points the same way as the whole gradient makes it longer, and hardly
 #    turns it.
-# 2. **Change** the weight. Compare the whole gradient before and after: its length is in the title of the left panel, and
-#    its direction is the last row of the right panel.
-# 3. **Explain** in one sentence what the term now does. The table above says what it asks for.
+# 2. **Change** the weight. Compare the whole gradient before and after: its length is in the title of the first panel,
+#    and its direction is the last row of the second panel.
+# 3. **Explain** in one sentence what the term now does. The sentence next to the picture helps.
 #
 # Good ones to start with are `lam_cross`, `lam_ortho` and `lam_aux`. Then try to give every term the same pull, click on
 # **Train**, and compare the held-out error. This error is the NMSE on new scenes, and it does not depend on the weights.

@@ -24,8 +24,8 @@ ASKS = {
     "lam_cross": "the off-diagonal entries of R̂ are close to those of R",
     "lam_gap": "the eigenvalues of the sources stand out from the others",
     "lam_K": "the number of sources is correct",
-    "lam_subspace_align": "the power of R̂ lies in the subspace of the sources",
-    "lam_peak_contrast": "the beam spectrum of R̂ is higher at the sources than elsewhere",
+    "lam_subspace_align": "R̂ has its power in the same directions as R",
+    "lam_peak_contrast": "a beam that scans all directions finds more power at the sources than elsewhere",
     "lam_aux": "the positions of the sources are correct",
 }
 """{weight: what its term asks for}"""
