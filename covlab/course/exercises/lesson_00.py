@@ -18,8 +18,8 @@ def _log(generator: torch.Generator) -> tuple[list[float]]:
     epochs = integer(generator, 8, 14)
     start, size = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
     start = round(0.5 + start, 6)
-    values, middle = [start] * epochs, integer(generator, 1, epochs - 2)
-    kind = integer(generator, 0, 8)
+    values, middle = [start] * epochs, integer(generator, 1, epochs - 3)
+    kind = integer(generator, 0, 9)
     if kind == 1:
         noise = torch.randn(epochs, generator=generator, dtype=torch.float64).clamp(-3, 3) * 1e-9
         values = [start + each for each in noise.tolist()]
@@ -32,11 +32,14 @@ def _log(generator: torch.Generator) -> tuple[list[float]]:
     elif kind == 5:  # neighbors print alike, yet the log moves
         values = [start - 4e-7 * epoch for epoch in range(epochs)]
     elif kind == 6:  # it leaves its first value, and comes back to it
-        values[middle] += 0.1 + size
+        values[middle] += 0.1 + 0.2 * size
     elif kind == 7:
         values[0] += 0.1 * (0.1 + size)
     elif kind == 8:
         values[-1] -= 0.1 * (0.1 + size)
+    elif kind == 9:  # it comes back, and its mean is the first value, too
+        values[middle] += 0.1 + 0.2 * size
+        values[middle + 1] -= 0.1 + 0.2 * size
     return (values,)
 
 
