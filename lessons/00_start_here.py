@@ -32,7 +32,7 @@
 #     loss = loss / 4                                   # B: four batches make one step
 #     loss.backward()
 #     logged += loss.item()                             # C: the sum that the log shows
-#     if number % 4 == 0:                               # D: after every fourth batch, take a step
+#     if number % 4 == 0:                               # D: when to take a step
 #         optimizer.step()
 #         optimizer.zero_grad()
 # ```

@@ -45,9 +45,9 @@ from covlab.training.loss import nmse
 
 plots.show(
     pictures.way_of_a_wave(),
-    "Arrows lead from two sources on the left to a surface of 4 by 4 elements in the middle, the RIS, and from there "
-    "along the channel G to a base station with 8 antennas on the right. The waves that arrive at the surface are called "
-    "x; each element shifts the phase of its wave by its number in the code c; the antennas receive y.",
+    "Arrows lead from two sources at the top, which send s, down to a surface of 4 by 4 elements, the RIS, where the "
+    "waves x arrive. From there, an arrow leads along the channel G down to a base station whose 8 antennas receive y. "
+    "The elements are set by the code c.",
 )
 
 # %% [markdown]

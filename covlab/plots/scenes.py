@@ -114,33 +114,32 @@ def contract_tensors(batch: Batch, scene: Index = 0) -> Figure:
 
 @checked
 def way_of_a_wave() -> Figure:
-    """Draw the way of a wave from the sources over the surface to the antennas, with the symbol of each stage."""
-    figure, axes = subplots(size=(8, 4.3))
-    axes.set(xlim=(0, 10), ylim=(-0.2, 4.6), aspect="equal")
+    """Draw the way of a wave from the sources over the surface to the antennas, with the symbol of each stage.
+
+    The drawing is narrow, so that a phone shows all of it.
+    """
+    figure, axes = subplots(size=(3.4, 4.6))
+    axes.set(xlim=(-1.2, 6.2), ylim=(-0.2, 9.8), aspect="equal")
     axes.axis("off")
-    arrow = {"arrowstyle": "-|>", "linewidth": 2.2, "mutation_scale": 18}
-    for y, name in ((3.3, "source 1"), (0.9, "source 2")):
-        axes.plot(0.8, y, "o", color=COLOURS[2], markersize=17)
-        note(axes, name, (0.8, y), (0, -15), ha="center", va="top", fontsize=13)
-        axes.annotate("", (4.1, 2.1 + 0.25 * (y - 2.1)), (1.15, y), arrowprops=arrow | {"color": COLOURS[2]})
+    arrow = {"arrowstyle": "-|>", "linewidth": 2, "mutation_scale": 14}
+    for x, name in ((0.2, "source 1"), (4.8, "source 2")):
+        axes.plot(x, 8.8, "o", color=COLOURS[2], markersize=13)
+        note(axes, name, (x, 8.8), (0, 10), ha="center", fontsize=10, fontweight="bold")
+        axes.annotate("", (2.5 + 0.3 * (x - 2.5), 5.7), (x, 8.4), arrowprops=arrow | {"color": COLOURS[2]})
     for row in range(4):
         for column in range(4):
-            axes.plot(4.5 + 0.36 * column, 1.56 + 0.36 * row, "s", color=COLOURS[0], markersize=10)
-    axes.annotate("", (8.5, 2.1), (6.0, 2.1), arrowprops=arrow | {"color": COLOURS[1]})
+            axes.plot(1.9 + 0.42 * column, 4.1 + 0.42 * row, "s", color=COLOURS[0], markersize=7)
+    axes.annotate("", (2.5, 1.3), (2.5, 3.7), arrowprops=arrow | {"color": COLOURS[1]})
     for antenna in range(8):
-        axes.plot(8.9, 0.63 + 0.42 * antenna, "<", color=COLOURS[1], markersize=10)
-    for x, title, text in (
-        (0.8, "sources", "send s"),
-        (5.04, "surface (RIS)", "16 elements"),
-        (8.9, "base station", "8 antennas"),
+        axes.plot(0.4 + 0.6 * antenna, 0.9, "v", color=COLOURS[1], markersize=8)
+    for x, y, text, weight in (
+        (2.5, 7.6, "send s", "normal"),
+        (-1.1, 6.6, "waves\narrive: x", "normal"),
+        (3.9, 5.1, "surface (RIS)", "bold"),
+        (3.9, 4.35, "16 elements\nwith code c", "normal"),
+        (2.8, 2.5, "channel G", "normal"),
+        (-1.1, 0.1, "base station", "bold"),
+        (2.2, 0.1, "8 antennas receive y", "normal"),
     ):
-        axes.text(x, 4.35, title, ha="center", fontsize=14, fontweight="bold")
-        axes.text(x, 3.95, text, ha="center", fontsize=13)
-    for x, y, text in (
-        (2.75, 2.1, "waves: A"),
-        (5.04, 1.05, "waves x arrive;\ncode c shifts\ntheir phases"),
-        (7.2, 2.25, "channel G"),
-        (8.9, 0.3, "received: y"),
-    ):
-        axes.text(x, y, text, ha="center", va="center" if x < 3 else "bottom" if y > 2 else "top", fontsize=13)
+        axes.text(x, y, text, ha="center" if y == 7.6 else "left", va="center", fontsize=10, fontweight=weight)
     return figure

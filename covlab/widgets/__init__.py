@@ -98,7 +98,7 @@ class Explorer:
         text.check("title", title)
         self._check("settings", settings)
         figure, alt = self.draw(self.state | settings)
-        figure.suptitle(title)
+        figure.suptitle(title, y=1.02, va="bottom")  # above the titles of the panels
         plots.show(figure, f"{title}. {alt}")
 
     @property
