@@ -73,7 +73,7 @@ def explorer(request: pytest.FixtureRequest) -> widgets.Explorer:
 
 def parts(image: str) -> tuple[str, str]:
     """Return the words and the bytes of an image in HTML."""
-    found = IMAGE.fullmatch(image)
+    found = IMAGE.search(image)
     assert found is not None
     return found[1], found[2]
 

@@ -79,7 +79,7 @@ def image(figure: Figure, alt: Text, *, width: Width = None, **saving: Any) -> s
 
 def scrollable(content: str) -> str:
     """Return HTML that scrolls sideways where the page is too narrow for it."""
-    return f'<div style="max-width: 100%; overflow-x: auto">{content}</div>'
+    return f'<div tabindex="0" style="max-width: 100%; overflow-x: auto">{content}</div>'
 
 
 @checked

@@ -94,7 +94,7 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0, *,
             len(ratios), 1, size=(5.2 * wide, 5.5 * wide), margins=margins, height_ratios=ratios
         )
     # The axes hold what a run usually reaches, so that they do not move while it goes on.
-    values = [0.3, 2.3] + [
+    values = [0.3, 3.4] + [
         value for run in runs.values() for row in run.history for value in (row["train"], row["validation"])
     ]
     for axes, (label, run), colour in zip(panels, runs.items(), COLOURS, strict=False):
@@ -107,7 +107,7 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0, *,
         axes.set_xlim(0.5, epochs + 0.5)
         axes.set_xticks([1, *range(4, epochs + 1, 4)])
         _log_axis(axes, values, stamped(label, run), "epoch", letters, "lower left")
-    norms = [0.1, 1.8]
+    norms = [0.045, 2.7]
     for label, run in runs.items():
         own = [row["gradient_norm"] for row in run.ledger.rows]
         last.plot(range(1, len(own) + 1), own, linewidth=1.4 * size, label=stamped(label, run))

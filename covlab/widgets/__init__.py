@@ -58,7 +58,7 @@ class Explorer:
 
     def __init__(self, controls: dict):
         self.controls = controls
-        self.picture, self.note = ipywidgets.HTML(layout={"overflow": "auto", "margin": "0"}), ipywidgets.HTML()
+        self.picture, self.note = ipywidgets.HTML(layout={"margin": "0"}), ipywidgets.HTML()
         self.extra: list[ipywidgets.Widget] = []
         self.below: list[ipywidgets.Widget] = []
         self._moving_several = False
@@ -81,7 +81,7 @@ class Explorer:
         parts = "".join(
             f"<div>{each.value}</div>" for each in shown if isinstance(each, ipywidgets.HTML) and each.value
         )
-        still = f"<p><b>{html.escape(self.title)}</b></p>{plots.scrollable(parts)}<p>Run this cell to use it.</p>"
+        still = f"<p><b>{html.escape(self.title)}</b></p>{parts}<p>Run this cell to use it.</p>"
         show_widget(whole, still, f"{self.title}. Run this cell to use it.")
 
     def still(self) -> None:
@@ -165,7 +165,7 @@ class Explorer:
         self._paint(*self.draw(self.state))
 
     def _paint(self, figure: Figure, alt: str) -> None:
-        self.picture.value = plots.image(figure, alt)
+        self.picture.value = plots.scrollable(plots.image(figure, alt))
 
     def say(self, text: str = "") -> None:
         """Show a plain-text note below the controls; an empty text removes it."""

@@ -188,10 +188,10 @@ class TrainingExplorer(Explorer):
         return "So far: " if self.training(self.state) else ""
 
     def redraw(self) -> None:
-        """Show what has been trained so far at once; train the rest in the background."""
+        """Show what has been trained so far; then train the rest in the background."""
+        self.paint()
         if work := self.training(self.state):
             self.background.start(work)
-        self.paint()
 
     def paint(self) -> None:
         """Show the training so far."""

@@ -64,7 +64,7 @@ class LossWeightsExplorer(Explorer):
         self.train_button = ipywidgets.Button(description="Train", button_style="primary")
         self.train_button.on_click(self.guarded(lambda button: self.train()))
         self.background = Background("training", self.guarded(self.redraw_curve), self.fail, self._rest)
-        self.curve = ipywidgets.HTML(layout={"overflow": "auto"})
+        self.curve = ipywidgets.HTML()
         row = [self.windows.widget, self.train_button, self.background.row]
         self.below = [ipywidgets.Box(row, layout={"flex_flow": "row wrap", "align_items": "center"}), self.curve]
         self._explained = self.state
@@ -134,7 +134,7 @@ class LossWeightsExplorer(Explorer):
 
     def redraw_curve(self) -> None:
         figure, alt = self._curves()
-        self.curve.value = plots.image(figure, alt)
+        self.curve.value = plots.scrollable(plots.image(figure, alt))
 
     def still(self) -> None:
         """Show the picture for a few settings, and training with three."""

@@ -100,7 +100,7 @@ class ScalingBugExplorer(TrainingExplorer):
             f"Bug on, compared with clean: logged loss {ratio(lambda run: run.history[-1]['train'])}, "
             f"gradient norm {ratio(lambda run: median(row['gradient_norm'] for row in run.ledger.rows))}, "
             f"update norm {ratio(lambda run: median(row['update_norm'] for row in run.ledger.rows))}, "
-            f"final NMSE {ratio(lambda run: run.history[-1]['validation'])}. Windows clipped: clean "
+            f"NMSE {ratio(lambda run: run.history[-1]['validation'])}. Windows clipped: clean "
             f"{clip_rate(clean):.0%}, bug on {clip_rate(buggy):.0%}."
         )
 

@@ -42,7 +42,7 @@ class Dashboard(ScalingBugExplorer):
         """Return all widgets, with the picture as wide as the screen."""
         heading = ipywidgets.HTML(f"<h1>{html.escape(self.title)}</h1>")
         controls = ipywidgets.Box(
-            [each.widget for each in self.controls.values()], layout={"flex_flow": "row wrap", "grid_gap": "8px 40px"}
+            [each.widget for each in self.controls.values()], layout={"flex_flow": "row wrap", "grid_gap": "8px 24px"}
         )
         return ipywidgets.VBox([heading, controls, *self.extra, self.note, self.picture, *self.below])
 
