@@ -126,9 +126,9 @@ def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, lette
     shown = [value for value in values if 0 < value < math.inf] or [1.0]
     axes.set(yscale="log", ylim=(min(shown) * 0.4, max(shown) * 1.5))
     for line in axes.lines:  # a logarithmic axis has no zero, and a curve of zeros is the symptom to look for
-        values, floor = np.asarray(line.get_ydata(), dtype=float), axes.get_ylim()[0]
-        if (values == 0).any():
-            line.set(ydata=np.where(values == 0, floor, values), clip_on=False, zorder=3)
+        curve, floor = np.asarray(line.get_ydata(), dtype=float), axes.get_ylim()[0]
+        if np.any(curve == 0):
+            line.set(ydata=np.where(curve == 0, floor, curve), clip_on=False, zorder=3)
             x, side = (0.97, "right") if corner == "lower left" else (0.03, "left")  # where the legend is not
             note(axes, "exactly 0", (x, 0), (0, 4), xycoords="axes fraction", ha=side, fontsize=letters)
     plain_figures(axes.yaxis)

@@ -37,7 +37,7 @@ def memorize(spoils: Mapping[str, Spoil], seed: Seed, device: Device = "cpu") ->
     Args:
         spoils: {name: a function that returns the scenes as the network reads them}.
     """
-    runs = {name: reference_trainer("overfit", seed, device=device) for name in spoils}
+    runs = {name: reference_trainer("overfit", seed, device=str(device)) for name in spoils}
     for name, run in runs.items():
         assert isinstance(run.scenes, FixedScenes)  # for mypy
         scenes = spoils[name](run.scenes.scenes)
