@@ -57,8 +57,8 @@ plots.show(
 # 3. A **base station** with 8 antennas receives the reflected waves. How they get from the elements to the antennas
 #    never changes. A fixed matrix describes it, the *channel* G.
 #
-# All numbers are complex. Their size is the strength of a wave. Their angle, the *phase*, is the point of its cycle at
-# which the wave is. To delay a wave is to shift its phase.
+# All numbers are complex. The size of a number is the strength of a wave. Its angle, the *phase*, shows where in its cycle
+# the wave is. Delaying a wave shifts its phase.
 #
 # The 16 phase shifts, one for each element, are a *code*. What the antennas receive with one code is a *snapshot*. There
 # are 16 snapshots, each with another code. All of this together is a *scene*, one training example: the sources, their

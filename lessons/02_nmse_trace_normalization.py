@@ -121,7 +121,7 @@ measure("02.gradient_at_ten", normalized[10.0].length / normalized[1.0].length)
 #
 # 1. **It is at right angles to** $\hat R$. The cosine is <span data-claim="02.radial">0.000</span>.
 # 2. **It shrinks as** $\hat R$ **grows.** At ten times the scale it is
-#    <span data-claim="02.gradient_at_ten">0.10</span>&nbsp;times as long.
+#    <span data-claim="02.gradient_at_ten">0.1</span>&nbsp;times as long.
 #
 # **Why.** The error $f$ ignores the scale, so $f(c\hat R) = f(\hat R)$ for every $c > 0$. Differentiate both sides with
 # respect to $c$, at $c = 1$. The left side becomes $\langle\nabla f, \hat R\rangle$ and the right side zero: fact 1. Now
