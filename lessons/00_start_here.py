@@ -23,19 +23,22 @@
 # train 0.000000   val 1.921642
 # ```
 #
-# This happened in a real research project. Here are the main lines of such a loop. It takes an optimizer step after
-# every four batches:
+# This happened in a real research project. Here are the main lines of such a loop:
 #
 # ```python
 # for number, batch in enumerate(batches, 1):
-#     loss = weights["error"] * error(network(batch))   # A: the loss
-#     loss = loss / 4                                   # B: four batches make one step
+#     loss = weights["error"] * error(network(batch))  # A
+#     loss = loss / 4                                  # B
 #     loss.backward()
-#     logged += loss.item()                             # C: the sum that the log shows
-#     if number % 4 == 0:                               # D: when to take a step
+#     logged += loss.item()                            # C
+#     if number % 4 == 0:                              # D
 #         optimizer.step()
 #         optimizer.zero_grad()
 # ```
+#
+# Line A computes the loss. Four batches make one optimizer step, so line B divides the loss by four. Line C adds it to the
+# sum that the log shows as `train`. Line D decides when to take a step. `val` is the error of the network, measured after
+# each epoch.
 #
 # A code review found one bug, in line B. The division stood inside a debug block, so only the very first batch was
 # divided. The review called everything else correct. Fix line B, it said, and the run will learn.
