@@ -187,7 +187,7 @@ plots.table(
 #    turns it.
 # 2. **Change** the weight. Compare the whole gradient before and after: its length is in the title of the first panel,
 #    and its direction is the last row of the second panel.
-# 3. **Explain** in one sentence what the term now does. The sentence next to the picture helps.
+# 3. **Explain** in one sentence what the term now does. The sentence below the sliders helps.
 #
 # Good ones to start with are `lam_cross`, `lam_ortho` and `lam_aux`. Then try to give every term the same pull, click on
 # **Train**, and compare the held-out error. This error is the NMSE on new scenes, and it does not depend on the weights.
