@@ -9,184 +9,221 @@
 # %% [markdown]
 # # 00 · Start here
 #
-# **Question.** Is my machine ready, and what will I be able to do?
+# **Question.** A training run does not learn, and somebody names the guilty line. Do you believe it?
 #
-# This course is about bugs in training loops that raise no exception: the loop runs, numbers are printed, and they are
-# wrong. Twenty minutes to work through, half a minute to run on two cores. You need some Python and a first
-# acquaintance with PyTorch.
+# **Bugs path** 1 of 6 · **Whole course** 1 of 12 · 20 minutes · needs no other lesson
 #
-# Run a cell with Shift+Enter, from top to bottom. Code that only draws or measures is folded: a click on **•••** shows
-# it.
+# Run each cell with Shift+Enter, from top to bottom.
+#
+# ## A log that does not move
+#
+# A network trains for 30 epochs. Nothing crashes. In every epoch, the log shows the same two numbers:
+#
+# ```text
+# train 0.000000   val 1.921642
+# ```
+#
+# This happened in a real research project. Here are the main lines of such a loop:
+#
+# ```python
+# for number, batch in enumerate(batches, 1):
+#     loss = weights["error"] * error(network(batch))  # A
+#     loss = loss / 4                                  # B
+#     loss.backward()
+#     logged += loss.item()                            # C
+#     if number % 4 == 0:                              # D
+#         optimizer.step()
+#         optimizer.zero_grad()
+# ```
+#
+# Line A computes the loss. Four batches make one optimizer step, so line B divides the loss by four. Line C adds it to the
+# sum that the log shows as `train`. Line D decides when to take a step. `val` is the error of the network, measured after
+# each epoch.
+#
+# A code review found one bug, in line B. The division stood inside a debug block, so only the very first batch was
+# divided. The review called everything else correct. Fix line B, it said, and the run will learn.
+#
+# Was that the cause? You can read the loop again, and guess. Or you can break a line on purpose, and look.
 
 # %% tags=["parameters"]
 profile = "cpu"
 seed = 0
 
+# %%
+# Loading PyTorch takes about 5 s.
+from covlab.course import outcome, predict
+from covlab.course.experiments import frozen_log as lab
+from covlab.widgets import ScalingBugExplorer
+
+LINES = ["A: the loss", "B: the division", "C: the sum that the log shows", "D: when to take a step"]
+predict(
+    "00.line", "We break one of these lines. Then `train` is 0.000000, and `val` never moves. Which line is it?", LINES
+)
+
 # %% [markdown]
-# ## Is this machine ready?
+# Run the next cell, which trains two networks in a few seconds. Then switch **the bug** off and on. The first panel is the
+# correct run, and the second panel is the run with the switch. Both start from the same parameters and see the same batches.
+#
+# The solid line is `val`, the error of the network: 0 is perfect, and about 1 is a network that knows nothing. The dashed
+# line is `train`, the loss as the log shows it. Leave the other controls alone for now.
 
 # %%
-# about 5 s, most of it to load PyTorch
-from covlab import plots
-from covlab.course import band, check, choose_device, outcome, predict, reference_trainer, show_machine, show_progress
-
-show_machine()
-device = choose_device(profile)
-
-# %% [markdown]
-# "To do" comes with what to do. A "note" is no obstacle. A GPU is never needed. Where you have one, set
-# `profile = "gpu"` in the first cell of a lesson: lessons 04, 05, 06, 08 and 09 then run at full size, on arrays nine
-# times as large. Without one such a lesson says so, and runs on the CPU.
-#
-# ## Move something
-#
-# The whole course estimates one thing, a matrix R, and measures how far an estimate is from it. In this picture R is
-# the star, and you may scale the estimate, turn it away from R, and add noise. Move the scale, by its slider or its
-# box, and watch both errors. Below the explorer stand two of its pictures, at scales 1 and 10, with the estimate turned
-# by 40 degrees.
-
-# %%
-from covlab.widgets import NMSEExplorer
-
-explorer = NMSEExplorer(seed)
+explorer = ScalingBugExplorer(lab.FAULT, seed)
 explorer.show()
 
+# %% [markdown]
+# Now look at the last panel: how large are the gradients of each run? And here is the last line of both logs:
+
 # %% tags=["hide-input"]
-for scale in (1, 10):
-    figure, alt = explorer.draw({"scale": float(scale), "angle": 40.0, "noise": 0.0})
-    figure.suptitle(f"Scale {scale}")
-    plots.show(figure, f"Scale {scale}. {alt}")
+# Prints the last line of both logs
+explorer.draw(explorer.state | {"bug": "on"})  # trains this setting, if it is new
+correct, buggy = explorer.pair(explorer.state | {"bug": "on"}).values()
+print("without the bug: ", lab.last_line(correct))
+print("with the bug:    ", lab.last_line(buggy))
+
+# %% tags=["hide-input"]
+# Shows which line it was
+if not lab.prints_the_log(buggy) or lab.prints_the_log(correct):
+    raise RuntimeError("the explanation no longer follows from the runs above")
+outcome(
+    "00.line",
+    LINES[0],
+    because="The code asks for the weight by a wrong name, and gets 0. A loss of 0 has a gradient of 0. So no parameter "
+    "moves, and `val` stays where it was.",
+)
 
 # %% [markdown]
-# One of the two errors does not move when only the scale does. That is convenient, and it has a price: lesson 02.
+# This is the broken line. The settings call this weight `lam_cov`, and the code asks for another name:
+#
+# ```python
+# weight = settings.get("lambda_cov", 0.0)
+# ```
+#
+# So one wrong name is enough for such a log. **Is the case closed? No.** The project also printed its weight, and the weight
+# was 1. Its line A was fine.
+#
+# That leaves more than one suspect for one log. Reading the code again will not decide it. Here is what does: ask what
+# each suspect *would* change, switch it on alone, and measure. The review did not do that with line B. You will:
+# lesson 05 shows what the division is for, and lesson 06 tests ten suspects.
 #
 # ## Predict, run, explain
 #
-# Every lesson asks for a guess before it measures. A guess costs a minute, and a wrong one is worth more than a right
-# one. Here is the first. A small network of random first parameters is to memorize 512 scenes. Untrained, its error
-# (NMSE) is about 1: it knows nothing. It will see every scene 30 times.
+# You have just seen how every lesson works. You guess before you run. It costs a minute, and you will remember an
+# answer better if you had to guess it first.
+#
+# Here is a second guess, about a run without any bug. We give a small network 512 training examples and let it see each
+# one 30 times. Can it memorize them? This is an *overfit test*, and it is the first thing to try with a new loop: a
+# correct loop passes it.
 
 # %%
 CHOICES = ["about a half", "about a tenth", "a hundredth or less"]
-predict("00.memorize", "After 30 epochs its error on these scenes will be …", CHOICES)
+predict("00.memorize", "Untrained, its error on these examples is about 1. After 30 epochs the error is …", CHOICES)
 
 # %%
 # about 4 s
+from covlab.course import band, check, choose_device, reference_trainer, show_machine, show_progress
+
+device = choose_device(profile)
 run = reference_trainer("overfit", seed, device=device).fit()
 for row in run.history[::6] + run.history[-1:]:
-    print(f"epoch {row['epoch'] + 1:2}: error in training {row['train']:.3f}, afterwards {row['validation']:.3f}")
+    print(f"epoch {row['epoch'] + 1:2}   train {row['train']:.3f}   val {row['validation']:.3f}")
 
-# %%
+# %% tags=["hide-input"]
+# Shows how far it got
 reached = run.history[-1]["validation"]
 outcome(
     "00.memorize",
     CHOICES[2] if reached < 0.03 else CHOICES[1] if reached < 0.25 else CHOICES[0],
-    because=f"It reached {reached:.4f} on scenes it has seen 30 times. On others it does worse: see lesson 01.",
+    because=f"It reached {reached:.4f} on examples that it has seen 30 times. On new ones it does worse: see lesson 01.",
 )
+
+# %% [markdown]
+# Is this a good run? A number means nothing without something to compare it with. So covlab comes with 16 correct runs.
+# They differ only in their random numbers. Here is your curve over the band that they make:
+
+# %%
 band("overfit", run)
 
 # %% [markdown]
-# The band in the picture is made of 16 runs that are known to be right, from other random numbers than yours. Your
-# curve should lie in it. (Here the network is validated on the very scenes that it memorizes, so both panels say the
-# same.) When a loop is broken, it often leaves the band in a telling way: times a factor, late, or not moving at all.
-# You will use `band` again.
+# Your curve should lie inside the band. (Both panels look alike, because this test validates on the examples that it
+# trains on.) A broken loop leaves the band, often in a way that points to the bug: too high by a constant factor, too
+# late, or flat. You will use `band` again.
 #
-# ## Exercises: find and mend
+# ## Find and fix: has it stopped?
 #
-# The code of an exercise runs, and is wrong. You mend it, and `check` tries it on inputs that nobody chose. It
-# never shows the answer, but it knows typical mistakes by their arithmetic. Run these two cells as they are first, and
-# read what it says.
+# The code of an exercise runs, and its result is wrong. You fix it, and `check` tries your version on random inputs. If
+# it fails, `check` tells you what went wrong. It also recognizes typical mistakes.
+#
+# Here is the first one. Somebody wants to be told when a log no longer moves. Their function sometimes says "stuck" of a
+# log that moves. Run both cells as they are, read what `check` says, and then fix the function.
+
 
 # %% tags=["exercise"]
-import torch
-
-
-def in_decibels(power_ratio):
-    """A ratio of two powers [n] -> decibels [n]."""
-    return 20 * torch.log10(power_ratio)
+def stuck(values):
+    """Are all values of a log [epochs] the same, to six digits after the point? -> True or False."""
+    return round(values[0], 6) == round(values[-1], 6)
 
 
 # %% tags=["solution"]
-import torch
-
-
-def in_decibels(power_ratio):
-    """A ratio of two powers [n] -> decibels [n]."""
-    return 10 * torch.log10(power_ratio)
+def stuck(values):
+    """Are all values of a log [epochs] the same, to six digits after the point? -> True or False."""
+    return len({round(value, 6) for value in values}) == 1
 
 
 # %%
-check("00.in_decibels", in_decibels)
+check("00.stuck", stuck)
 
 # %% [markdown]
-# Stuck? After three different answers that ran, `check("00.in_decibels", in_decibels).solution()` shows one way.
+# A hint never contains the answer. Are you stuck yourself? After three different answers that ran,
+# `check("00.stuck", stuck).solution()` shows one that works.
 #
-# Your copies of the notebooks are in `work/`, and nothing overwrites them. `make reset LESSON=00` puts a fresh copy
-# beside yours. What you solve and predict is kept in `work/.progress.json` on this machine, and sent nowhere. So far:
+# ## Is this machine ready?
+
+# %%
+show_machine()
+
+# %% [markdown]
+# A "note" is only for your information. "To do" is followed by what to do. You never need a GPU. If you have one, set
+# `profile = "gpu"` at the top of a lesson: lessons 04, 05, 06, 08 and 09 then train a larger network.
+#
+# Most code that only draws or measures is folded, and its first line says what it does. Click on **•••** to see it.
+#
+# Your copies of the notebooks are in `work/`, and nothing overwrites them. `make reset LESSON=00` puts a fresh copy next
+# to yours. Your answers and predictions stay on this machine, in `work/.progress.json`. So far:
 
 # %%
 show_progress()
 
 # %% [markdown]
-# ## What you will be able to do
+# ## Choose your path
 #
-# | | Lesson | The question you will answer |
-# |---|---|---|
-# | 01 | [data and shapes](01_data_shapes.ipynb) | What do the axes mean, and what breaks when two are swapped? |
-# | 02 | [NMSE and trace normalization](02_nmse_trace_normalization.ipynb) | What does an error buy that ignores the scale, and what does it cost? |
-# | 03 | [loss terms and weights](03_loss_terms_and_weights.ipynb) | What does each weight do to the gradient, and why is a 0 silent? |
-# | 04 | [mixed precision](04_mixed_precision.ipynb) | What does half precision lose, and what does the loss scale save? |
-# | 05 | [gradient accumulation](05_gradient_accumulation.ipynb) | When is an accumulated step the step of the big batch? |
-# | 06 | [the scaling bug](06_the_scaling_bug.ipynb) | A review blames one line for a dead training run. Was it that line? |
-# | 07 | [overflow and sanitization](07_overflow_and_sanitization.ipynb) | How does hiding an overflow kill a run? |
-# | 08 | [training for real](08_training_for_real.ipynb) | How good is the network, next to what was known before networks? |
-# | 09 | [tuning the weights](09_tuning_the_weights.ipynb) | Who sets the weights, and how do you know which were used? |
-# | 10 | [many processes](10_many_processes.ipynb) | What changes when several processes share a batch? |
-# | 11 | [watch your own loop](11_watch_your_own_loop.ipynb) | Which of these bugs are in *your* training loop? |
+# The **bugs path** needs no radio. All you have to know there: input tensors go into a network, and a 16 × 16 matrix
+# comes out. The **whole course** also explains what the tensors are, and compares a trained network with the
+# classical methods. You should know some Python, and have written a training loop in PyTorch once.
 #
-# At the end you can take a training run that prints nonsense, say which bugs could have caused it, and measure which
-# one did.
+# | | Lesson | The question | Bugs path | Minutes | |
+# |---|---|---|---|---|---|
+# | 00 | start here | Do you believe that this line is guilty? | 1 of 6 | 20 | needs no other lesson |
+# | 01 | [data and shapes](01_data_shapes.ipynb) | What breaks if two axes are swapped, and what notices it? | | 45 | needs 00 |
+# | 02 | [NMSE and trace normalization](02_nmse_trace_normalization.ipynb) | What do you gain if the loss ignores the scale, and what does it cost? | | 40 | 01 helps |
+# | 03 | [loss terms and weights](03_loss_terms_and_weights.ipynb) | What does each weight do to the gradient? | | 40 | 02 helps |
+# | 04 | [mixed precision](04_mixed_precision.ipynb) | What does half precision lose, and what does the loss scale save? | 3 of 6 | 45 | needs no other lesson |
+# | 05 | [gradient accumulation](05_gradient_accumulation.ipynb) | When is an accumulated step the step of the big batch? | 2 of 6 | 45 | needs no other lesson |
+# | 06 | [the scaling bug](06_the_scaling_bug.ipynb) | The case: which of ten suspects did it? | 5 of 6 | 60 | 05 helps |
+# | 07 | [overflow and sanitization](07_overflow_and_sanitization.ipynb) | How does hiding an overflow kill a run? | 4 of 6 | 45 | needs 04 |
+# | 08 | [training for real](08_training_for_real.ipynb) | How good is the network, compared with what was known before? | | 50 | 02 and 06 help |
+# | 09 | [tuning the weights](09_tuning_the_weights.ipynb) | Who sets the weights, and how do you know which were used? | | 40 | 03 helps |
+# | 10 | [many processes](10_many_processes.ipynb) | What changes when several processes share a batch? | | 40 | 05 helps |
+# | 11 | [watch your own loop](11_watch_your_own_loop.ipynb) | Which of these bugs are in *your* loop? | 6 of 6 | 40 | 05 and 07 help |
 #
-# ## Glossary: symbols and words
+# At the end you can look at a training run that prints nonsense, list the bugs that could have caused it, and measure
+# which one did.
 #
-# | Symbol | Here it is | Beware |
-# |---|---|---|
-# | M | antennas of the base station | much of the literature writes M for *sources* |
-# | N | elements of the surface (RIS) | and N for *sensors* |
-# | L | snapshots | |
-# | K | sources | |
-# | y, H, codes, snr_db | the four tensors a network may read | lesson 01 |
-# | G | the channel from the RIS to the base station | the same in all scenes |
-# | R | the spatial covariance at the RIS, which is to be estimated | without noise; of the distribution, not of these snapshots |
-# | R̂ | an estimate of R | covlab's networks return a factor F, and R̂ = F Fᴴ + εI |
+# ## In three lines
 #
-# | Word | Meaning |
-# |---|---|
-# | scene | sources at their places with their powers, and what was received from them: one training example |
-# | snapshot | one look at a scene: one code, one vector of M received numbers |
-# | code, codebook | the phase shifts of the RIS in one snapshot; a fixed set of codes to choose from |
-# | steering vector | the phases with which one source's wave reaches the N elements |
-# | near field | so close that the wave front is curved, and its curvature tells the distance |
-# | SNR | signal-to-noise ratio: power without noise over power of the noise, mostly in decibels |
-# | NMSE | normalized mean squared error: 0 is perfect, about 1 knows nothing; lesson 02 |
-# | micro-batch | scenes that go through the network together |
-# | window | the micro-batches of one optimizer step |
-# | accumulation | adding up the gradients of a window's micro-batches before the step |
-# | epoch | a stretch of windows, after which one validates |
-# | ledger | the run's diary: one row a window |
-# | clipping | shortening a gradient that is longer than a threshold |
-# | autocast | lets layers compute in half precision |
-# | loss scale | the factor that keeps small gradients from vanishing in half precision; it must be taken out before the step |
-# | overfit test | memorizing a few fixed scenes, to see that a loop works at all; it says nothing of other scenes |
-# | held-out scenes | scenes that training never saw |
-# | fault | a bug that can be switched on and off: `covlab faults` lists them |
-# | rank | one of several processes that train together; also, of a matrix, how many directions it has |
-# | invariant | what a right loop keeps in every step, whatever it trains: lesson 11 |
-# | MUSIC | finds places of sources in a covariance: lesson 08 |
-# | maximum likelihood on a grid | the classical rival: of all places on a grid, the powers that explain the snapshots best |
-# | claim | a number in the text that every run measures again: the lines `measured …` |
+# - The same log can come from different bugs, so a log does not name a line.
+# - To test a suspect, switch it on alone and measure what it changes.
+# - Guess first, then run, then compare with runs that are known to be correct.
 #
-# **In three lines.** The machine is ready, or you know what it lacks. You guessed, measured, and compared yourself with
-# runs that are known to be right. You mended a first function, and were told why it was wrong.
-#
-# **Onward:** [01 · Data and shapes](01_data_shapes.ipynb), where a test that everybody trusts is passed by nonsense.
+# **Next.** On the bugs path: [05 · Gradient accumulation](05_gradient_accumulation.ipynb), where you take line B apart.
+# In the whole course: [01 · Data and shapes](01_data_shapes.ipynb), where nonsense passes the overfit test.

@@ -9,107 +9,151 @@
 # %% [markdown]
 # # 01 · Data and shapes
 #
-# **Question.** What are y, H, codes, snr_db and R, and what would break if one axis were swapped?
+# **Question.** What breaks if one axis of the data is swapped, and what notices it?
 #
-# You will be able to say what each axis of the data means, to swap one so that every shape check passes, to see which
-# familiar test does not notice, and to write a check that does. About 45 minutes to work through; half a minute to run
-# on two cores. It needs nothing but lesson 00.
+# **Whole course** 2 of 12 · 45 minutes · needs 00
+#
+# Afterwards you can say what each axis of the data means. You can swap two axes so that every shape check passes, name a
+# familiar test that does not notice, and write a check that does.
 
 # %% tags=["parameters"]
 profile = "cpu"
 seed = 0
 
-# %% [markdown]
-# ## One scene
-#
-# Up to K sources send radio waves. A *reconfigurable intelligent surface* (RIS), a panel of N small reflecting
-# elements, passes them on to a base station (BS) with M antennas, by a fixed channel G. Each element shifts the phase
-# of what it reflects, and the shifts are set anew for each of L *snapshots*: one column of numbers a snapshot,
-# the *code* $c_l$.
-#
-# $$y_l = G \, \mathrm{diag}(c_l) \, x_l + n_l, \qquad x_l = A s_l, \qquad R = E[x_l x_l^H] = A P A^H$$
-#
-# Column k of A is the *steering vector* of source k: the phases with which its wave reaches the N elements. P holds the
-# sources' powers. R is the spatial covariance at the RIS. Nobody measures it; it is what the network is to estimate
-# from a few noisy $y_l$.
-#
-# Beware when you read elsewhere: many authors call the *sensors* N and the *sources* M. Here M and N are antennas and
-# elements, L snapshots, K sources, always.
-
 # %%
-# about 5 s, most of it to load PyTorch
-from dataclasses import replace
-
-import torch  # after covlab, which tells it how threads should wait
-
-from covlab import plots
-from covlab.course import check, choose_device, measure, outcome, predict, reference_trainer
-from covlab.networks.model import check_contract
-from covlab.plots.scenes import contract_tensors, scene_from_above
-from covlab.plots.training import memorized_and_held_out
-from covlab.scenes.consistency import channel_residual, whitened_power
-from covlab.scenes.scenario import preset
-from covlab.scenes.simulator import Simulator, scene_generator
-from covlab.scenes.streams import FixedScenes
-from covlab.training.loss import nmse
-from covlab.training.together import train_together
+# Loading PyTorch takes about 5 s.
+from covlab.course import check, choose_device, outcome, predict
+from covlab.course.experiments import swapped_axes as lab
 
 device = choose_device(profile)
-student = preset("student")
-simulator = Simulator(student, device)
-held_out = simulator.draw(1024, scene_generator(seed, "lesson 01", device=device))
-two_sources = int((held_out.source_count == 2).nonzero()[0])
+simulator, held_out = lab.drawn(1024, seed, device)
+
+# %% [markdown]
+# ## From a source to an antenna
+#
+# From here on, the course uses simulated radio data. This picture is all the radio you need:
 
 # %% tags=["hide-input"]
+# Draws the way of a wave from the sources to the antennas
+from covlab import plots
+from covlab.course import measure
+from covlab.networks.model import check_contract
+from covlab.plots import scenes as pictures
+from covlab.plots.training import memorized_and_held_out
+from covlab.scenes.scenario import preset
+from covlab.training.loss import nmse
+
 plots.show(
-    scene_from_above(simulator, held_out.to("cpu"), two_sources),
-    "The site from above: the RIS at the origin, the base station four metres before it and three to the side, a "
-    "sector of 120 degrees before the RIS in which sources may stand up to ten metres away, and two sources of one "
-    "scene in it.",
+    pictures.way_of_a_wave(),
+    "Arrows lead from two sources at the top, which send s, down to a surface of 4 by 4 elements, the RIS, where the "
+    "waves x arrive. From there, an arrow leads along the channel G down to a base station whose 8 antennas receive y. "
+    "The elements are set by the code c.",
 )
 
 # %% [markdown]
-# ## The contract
+# 1. One or two **sources** send radio waves.
+# 2. The waves reach a **surface** of 16 small elements, called a *reconfigurable intelligent surface* (RIS). Each
+#    element reflects its wave. It can delay the wave a little, and we choose the delay.
+# 3. A **base station** with 8 antennas receives the reflected waves. How they get from the elements to the antennas
+#    never changes. A fixed matrix describes it, the *channel* G.
 #
-# A network may read four tensors and nothing else. Complex numbers stand at this border as pairs, real part first:
+# All numbers are complex. The size of a number is the strength of a wave. Its angle, the *phase*, shows where in its cycle
+# the wave is. Delaying a wave shifts its phase.
+#
+# The 16 phase shifts, one for each element, are a *code*. What the antennas receive with one code is a *snapshot*. There
+# are 16 snapshots, each with another code. All of this together is a *scene*, one training example: the sources, their
+# positions and powers, and the snapshots.
+#
+# ## What the network estimates
+#
+# Imagine a whistle and two microphones. Both record the same tone, and one of them hears it a little later. Multiply the
+# two recordings and average the product over time. The average shows how loud the tone is, and how far the second
+# recording lags behind, which depends on the direction of the whistle. This average is a *covariance*.
+#
+# Do the same for every pair of the 16 elements. The result is a 16 × 16 matrix, the *spatial covariance* **R**. Each
+# diagonal entry pairs an element with itself, so it is the power there. The sum of the diagonal is the *trace*. Here R
+# is always scaled so that its trace is 16. If you swap the two elements of a pair, the lag changes its sign, so R[n, n′]
+# and R[n′, n] are complex conjugates. A matrix with this property is called *Hermitian*.
+#
+# The elements only reflect, so nobody can measure R. The network has to estimate it from what the antennas receive.
+#
+# In formulas, for snapshot $l$:
+#
+# $$y_l = G \, \mathrm{diag}(c_l) \, x_l + n_l, \qquad x_l = A s_l, \qquad R = E[x_l x_l^H] = A P A^H$$
+#
+# | Symbol | Meaning |
+# |---|---|
+# | $s_l$, $P$ | what the sources send; their powers, on the diagonal of $P$ |
+# | $A$ | one column for each source, its *steering vector*: the phases with which its wave reaches the elements |
+# | $x_l$ | the waves at the elements |
+# | $c_l$ | the code |
+# | $y_l$, $n_l$ | what the antennas receive, and the noise in it |
+# | $E[\cdot]$, $\cdot^H$ | the mean over all that the sources might send; transposed and conjugated |
+# | M, N, L, K | the numbers of antennas, elements, snapshots and sources |
+#
+# If you read elsewhere, be careful: many authors write N for their sensors and M for their sources.
+#
+# Here is one scene from above:
 
 # %% tags=["hide-input"]
+# Draws the positions in one scene
+two_sources = int((held_out.source_count == 2).nonzero()[0])
+plots.show(
+    pictures.scene_from_above(simulator, held_out.to("cpu"), two_sources),
+    "The site from above: the RIS at the origin, the base station four meters in front of it and three to the side, a "
+    "sector of 120 degrees in front of the RIS in which sources may be up to ten meters away, and two sources in it.",
+)
+
+# %% [markdown]
+# ## The tensors
+#
+# The network may read four tensors and nothing else. covlab calls them and their axes the *contract*. In them, a complex
+# number is a pair, with the real part first.
+
+# %% tags=["hide-input"]
+# Shows the tensors of the data, as a table and as pictures
 plots.table(
     ["tensor", "axes", "shape here", "what it holds"],
     [
-        ("y", "[B, L, M, 2]", str(list(held_out.y.shape)), "received at antenna m in snapshot l, with noise"),
+        ("y", "[B, L, M, 2]", str(list(held_out.y.shape)), "what antenna m received in snapshot l, with noise"),
         (
             "H",
             "[B, L, M, 2]",
             str(list(held_out.H.shape)),
-            "G c_l: what antenna m would receive if every element were lit alike",
+            "G c_l: what antenna m would receive if the same wave reached every element",
         ),
         (
             "codes",
             "[B, L, N, 2]",
             str(list(held_out.codes.shape)),
-            "c_l: what element n did to the phase in snapshot l",
+            "c_l: how element n shifted the phase in snapshot l",
         ),
-        ("snr_db", "[B]", str(list(held_out.snr_db.shape)), "signal over noise at an antenna, in decibels"),
+        (
+            "snr_db",
+            "[B]",
+            str(list(held_out.snr_db.shape)),
+            "signal-to-noise ratio at an antenna: signal power over noise power, in decibels (10 dB is a factor of ten)",
+        ),
         ("R (label)", "[B, N, N]", str(list(held_out.covariance().shape)), "complex; Hermitian; trace N"),
     ],
     "B scenes, M = 8 antennas, N = 16 elements, L = 16 snapshots. The last axis of 2: real part, imaginary part.",
 )
 plots.show(
-    contract_tensors(held_out.to("cpu"), two_sources),
-    "Four images of this scene: the size of y and of H over 16 snapshots and 8 antennas, the phase of the codes over "
-    "16 snapshots and 16 elements, which looks like noise, and the size of R over 16 by 16 elements, in stripes.",
+    pictures.contract_tensors(held_out.to("cpu"), two_sources),
+    "Four images of this scene: the size of y and of H, each of 16 snapshots and 8 antennas; the phase of the codes, of "
+    "16 snapshots and 16 elements, which looks like noise; the size of R, of 16 by 16 elements, in stripes.",
 )
 
 # %% [markdown]
-# **Move a source** and watch R. It is bright where the waves of both sources agree on the phase between two elements.
-# Move it onto the other source, to φ = −30° and r = 3 m: now there is one wave, nobody disagrees, and R is 1
-# everywhere.
+# Now move a source, and watch the first panel. It shows |R|, the size of each entry. An entry is large where both sources
+# have the same lag between the two elements, so that their waves add up.
 #
-# (The other two panels are a first look at lesson 08: where a classical method, MUSIC, finds the sources from R. It may
-# take waves for
-# *spherical*, as they are, or for *plane*, as they look from far away: bring the source near, and the dashed peak
-# sinks.)
+# Then move the source to φ = −30° and r = 3 m, where the other one is. Now there is only one lag for each pair, and |R|
+# is 1 everywhere.
+#
+# You can ignore the other two panels. (Their peaks are where a classical method finds the sources in R. The dashed curve
+# assumes a source so far away that its waves arrive flat. Close to the surface, in the *near field*, the waves arrive
+# curved, and that assumption fails: bring the source near, and the dashed peak sinks.)
 
 # %%
 from covlab.widgets import SceneExplorer
@@ -118,185 +162,110 @@ explorer = SceneExplorer("student", seed)
 explorer.show()
 
 # %% tags=["hide-input"]
-explorer.still_of("Both sources in one place", {"azimuth": -30.0, "range": 3.0})
+# Draws R for two sources in the same position
+explorer.still_of("Both sources in the same position", {"azimuth": -30.0, "range": 3.0})
 
 # %% [markdown]
-# Look at the shapes once more. M is 8, but **N and L are both 16**. The codes are a square, and a square has no long
-# side to tell you which way up it is.
+# Look at the shapes in the table once more. There are 8 antennas, but **16 elements and 16 snapshots**. So the codes of a
+# scene are a square, and its shape does not show which axis is which.
 #
-# ## Predict
+# ## A swap, and a familiar test
 #
-# Somebody loads the codes with their two axes swapped: `codes[b, n, l]` where `codes[b, l, n]` is meant. Then they do
-# what careful people do first: an *overfit test*. Can the network memorize 512 fixed scenes?
-
-# %%
-STOPS, NOTHING = "stops with a shape error", "does not learn: its error stays near 1"
-WORSE = "memorizes them, but clearly worse than with the right codes"
-AS_WELL = "memorizes them as well as with the right codes, or better"
-predict("01.overfit_test", "With the axes of the codes swapped, the network …", [STOPS, NOTHING, WORSE, AS_WELL])
-
-# %% [markdown]
-# ## The experiment
-#
-# The same network, the same 512 scenes, the same first parameters; 30 epochs each. Only the codes differ. Then both
-# networks are asked about 1024 scenes that they have never seen, each given the codes in the form it learned from.
+# Somebody's loader swaps the two axes of the codes:
 
 
 # %%
+from dataclasses import replace
+
+
 def swapped(batch):
+    """The same scenes, with codes [B, n, l] in place of [B, l, n]."""
     return replace(batch, codes=batch.codes.transpose(1, 2).contiguous())
 
 
-def memorizing(spoil):
-    run = reference_trainer("overfit", seed, device=device)
-    scenes = spoil(run.scenes.scenes)
-    run.scenes, run.validation = FixedScenes(scenes, micro_batch=32, seed=seed), scenes
-    return run
+def unchanged(batch):
+    return batch
 
 
-@torch.no_grad()
-def score(run, batch):
-    """NMSE on some scenes; the truth is always theirs, whatever became of the inputs."""
-    return run.model(batch.y, batch.H, batch.codes, batch.snr_db).nmse(batch).mean().item()
-
-
-runs = {
-    "right codes": (memorizing(lambda batch: batch), held_out),
-    "swapped codes": (memorizing(swapped), swapped(held_out)),
-}
-train_together(*(run for run, others in runs.values()))
-scores = {}
-for name, (run, others) in runs.items():
-    memorized, held = run.history[-1]["validation"], score(run, others)
-    scores[name] = {"on the 512 memorized scenes": memorized, "on 1024 other scenes": held}
-
-# %% tags=["hide-input"]
-plots.show(
-    memorized_and_held_out(scores),
-    "Two rows of two dots on a logarithmic axis. With right codes the error is below 0.01 on memorized scenes and "
-    "about 0.3 on others. With swapped codes it is even lower on memorized scenes, and above 1, worse than knowing "
-    "nothing, on others.",
-)
+# %% [markdown]
+# Then they do what careful people do first, an *overfit test*. Can the network memorize 512 fixed scenes?
 
 # %%
-right, wrong = (list(scores[name].values()) for name in runs)
-seen = AS_WELL if wrong[0] <= 1.1 * right[0] else NOTHING if wrong[0] > 0.8 else WORSE
+STOPS, NOTHING = "stops with a shape error", "does not learn: its error stays near 1"
+WORSE = "memorizes them, but clearly worse than with the correct codes"
+AS_WELL = "memorizes them as well as with the correct codes, or better"
+predict("01.overfit_test", "With the axes of the codes swapped, the network …", [STOPS, NOTHING, WORSE, AS_WELL])
+
+# %% [markdown]
+# We train two networks on the same 512 scenes, from the same first parameters, for 30 epochs. Only the codes differ.
+# Then each network gets 1024 scenes that it has never seen, with codes in the form that it was trained on.
+
+# %%
+# about 10 s
+runs = lab.memorize({"correct codes": unchanged, "swapped codes": swapped}, seed, device)
+others = {"correct codes": held_out, "swapped codes": swapped(held_out)}
+scores = {
+    name: {
+        "on the 512 memorized scenes": run.history[-1]["validation"],
+        "on 1024 other scenes": lab.score(run, others[name]),
+    }
+    for name, run in runs.items()
+}
+
+# %% tags=["hide-input"]
+# Shows what came out, and draws both errors of both networks
+correct, wrong = (list(each.values()) for each in scores.values())
+seen = AS_WELL if wrong[0] <= 1.1 * correct[0] else NOTHING if wrong[0] > 0.8 else WORSE
 outcome(
     "01.overfit_test",
     seen,
-    because="The codes of a scene never change here, so a scramble of them is as good a name for the scene. "
-    "To memorize is to tell scenes apart, not to know what they mean.",
+    because="To memorize scenes, the network only has to tell them apart. The codes of a scene never change in this test, "
+    "so scrambled codes identify the scene just as well.",
 )
-
-# %% tags=["hide-input"]
-measure("01.memorized_right", right[0])
+plots.show(
+    memorized_and_held_out(scores),
+    "Two rows of two dots on a logarithmic axis. With correct codes the error is about 0.01 on memorized scenes and "
+    "about 0.3 on others. With swapped codes it is even lower on memorized scenes, and on others it is above 1, which is "
+    "worse than a network that knows nothing.",
+)
+measure("01.memorized_right", correct[0])
 measure("01.memorized_swapped", wrong[0])
-measure("01.held_out_right", right[1])
+measure("01.held_out_right", correct[1])
 measure("01.held_out_swapped", wrong[1])
 
 # %% [markdown]
-# No error was raised. The overfit test is passed: <span data-claim="01.memorized_swapped">0.0048</span> with swapped
-# codes, against
-# <span data-claim="01.memorized_right">0.0085</span> with the right ones. Only scenes that were never seen tell them
-# apart:
-# <span data-claim="01.held_out_right">0.3</span> with the right codes,
-# <span data-claim="01.held_out_swapped">1.1</span> with the swapped ones, where 1 is about what one gets by always
-# answering "the same power from everywhere".
+# The error is the *NMSE*, the normalized mean squared error of R. It is 0 for a perfect estimate, and about 1 for a
+# network that always gives the same answer.
 #
-# **Why.** The network multiplies what it received by the conjugate of the code, to undo what the RIS did, *before* it
-# averages over the snapshots. With another snapshot's code it undoes something that was never done, and the phases, in
-# which directions are written, average away. The shapes agreed because two axes happened to be equally long.
+# No exception was raised, and the overfit test is passed. The error on the memorized scenes is
+# <span data-claim="01.memorized_swapped">0.005</span> with swapped codes and
+# <span data-claim="01.memorized_right">0.008 to 0.011</span> with correct ones, depending on the seed. Only scenes that
+# the networks have never seen show the difference: an error of
+# <span data-claim="01.held_out_right">0.3</span> with correct codes, and of
+# <span data-claim="01.held_out_swapped">1.1</span> with swapped ones.
 #
-# **At another size** the same slip is caught at once:
+# **Why.** The network first undoes what the surface did: it multiplies each snapshot by the conjugate of its code. Then
+# it averages over the snapshots. With the code of another snapshot, it undoes a shift that never happened. The phases
+# are then random, and in the average they cancel. But the directions of the sources are only in the phases.
+#
+# Nothing complained, because two axes happened to have the same length. **At another size** the same swap is caught at
+# once:
 
 # %%
-larger = Simulator(preset("near_field"), device)
-theirs = larger.draw(2, scene_generator(seed, "lesson 01", device=device))
+larger_simulator, larger = lab.drawn(2, seed, device, "near_field")
 try:
-    swapped(theirs)
+    swapped(larger)
 except ValueError as error:
     print("ValueError:", error)
 
 # %% [markdown]
-# A cheap habit follows: **test with sizes that are all different.** It costs nothing, and turns a silent swap into an
-# error message.
+# So here is a cheap habit: **test with sizes that are all different.** It turns a silent swap into an error message.
 #
-# ## A law sees what a shape cannot
+# ## Find and fix: the label
 #
-# Shapes are about lengths. What the axes *mean* is in the model, and the model can be asked. Two laws hold of right
-# data:
-#
-# 1. $H_l = G c_l$: so $\|H - G c\| / \|H\|$ is zero, to rounding.
-# 2. $y_l$ is a complex Gaussian of covariance
-#    $C_l = G\,\mathrm{diag}(c_l)\, R \,\mathrm{diag}(c_l)^H G^H + \sigma^2 I$. So
-#    $y_l^H C_l^{-1} y_l / M$ is 1 on average. It takes y, codes, G, R and the noise together, and needs no network.
-#
-# Here are ten slips, and an eleventh below, to be held against shapes, against both laws, and against the network that
-# learned from the right data.
-
-
-# %%
-def rows_for_columns(tensor, axis):
-    return tensor.unflatten(axis, (4, 4)).transpose(axis, axis + 1).flatten(axis, axis + 1)
-
-
-slips = {
-    "none": lambda b: b,
-    "codes: snapshots for elements": swapped,
-    "codes: rows for columns of the RIS": lambda b: replace(b, codes=rows_for_columns(b.codes, 2)),
-    "codes: imaginary part first": lambda b: replace(b, codes=b.codes.flip(-1)),
-    "y: imaginary part first": lambda b: replace(b, y=b.y.flip(-1)),
-    "y: stored [M, L], read by reshape(L, M)": lambda b: replace(b, y=b.y.transpose(1, 2).reshape(b.y.shape)),
-    "y: antennas in reverse": lambda b: replace(b, y=b.y.flip(2)),
-    "y: one snapshot late": lambda b: replace(b, y=b.y.roll(1, 1)),
-    "y: of the next scene": lambda b: replace(b, y=b.y.roll(1, 0)),
-    "H: of the next scene": lambda b: replace(b, H=b.H.roll(1, 0)),
-    "snr_db: of the next scene": lambda b: replace(b, snr_db=b.snr_db.roll(1, 0)),
-}
-
-# %% [markdown]
-# The eleventh is in the label: R transposed. `check_contract` raises where a shape is wrong; for each slip it says
-# nothing.
-
-# %%
-trained, G = runs["right codes"][0], simulator.G
-residual, power, error = {}, {}, {}
-for name, slip in slips.items():
-    spoilt = slip(held_out)
-    check_contract(student, spoilt.y, spoilt.H, spoilt.codes, spoilt.snr_db)
-    residual[name] = channel_residual(spoilt.H, spoilt.codes, G)
-    power[name] = whitened_power(spoilt, G)
-    error[name] = score(trained, spoilt)
-
-mirrored, name = held_out.covariance().mT, "R (label): transposed"
-with torch.no_grad():
-    estimate = trained.model(held_out.y, held_out.H, held_out.codes, held_out.snr_db).covariance()
-residual[name], power[name] = residual["none"], whitened_power(held_out, G, mirrored)
-error[name] = nmse(estimate, mirrored).mean().item()
-
-# %% tags=["hide-input"]
-plots.table(
-    ["slip", "shapes", "‖H − G c‖ / ‖H‖", "whitened power of y", "NMSE of the trained network"],
-    [(name, "pass", f"{residual[name]:.6f}", f"{power[name]:.2f}", f"{error[name]:.2f}") for name in power],
-    "Right: 0, 1, and as low as can be.",
-)
-measure("01.whitened_right", power["none"])
-measure("01.whitened_least_wrong", min(power[name] for name in power if name.startswith(("codes", "y", "R"))))
-
-# %% [markdown]
-# Read down the columns. *Shapes* never speak. The first law sees what is wrong with codes and H. The whitened power is
-# <span data-claim="01.whitened_right">1.00</span> for right data and at least
-# <span data-claim="01.whitened_least_wrong">10</span> for every slip of y, codes or label, before anything was trained.
-#
-# And read the two lines before the last with care: another scene's H, or another scene's snr_db, and the error hardly
-# moves, or not at all. This network does not read H, since the site is known to it, and makes little of snr_db. **What
-# a network does not use, its error cannot test.** The first law tests H; nothing in this table looks at snr_db. Which
-# law would do that?
-#
-# ## Find and mend: the label
-#
-# Three exercises. The first makes R from the steering vectors and powers. It is Hermitian, its trace is right, its
-# eigenvalues are right.
+# Now two exercises of the same kind, in which every shape is correct. In the first, somebody computes R from the
+# steering vectors and the powers. Their R is Hermitian, its trace is correct, and so are its eigenvalues. Still it is
+# not R.
 
 # %% tags=["exercise"]
 import torch
@@ -320,10 +289,10 @@ def covariance(steering, power):
 check("01.covariance", covariance)
 
 # %% [markdown]
-# ## Find and mend: the loader
+# ## Find and fix: the loader
 #
-# The receiver's files hold one complex array a scene, antennas first: [B, M, L]. The contract wants pairs, snapshots
-# first. The shape that comes out of this loader is right.
+# The receiver's files hold one complex array for each scene, with the antennas first: [B, M, L]. The network needs pairs,
+# with the snapshots first. This loader returns the correct shape, and wrong data.
 
 # %% tags=["exercise"]
 import torch
@@ -348,10 +317,86 @@ def as_contract(received):
 check("01.as_contract", as_contract)
 
 # %% [markdown]
-# ## Find and mend: the check
+# ## A law sees what a shape cannot
 #
-# This one guards a loader. It has never complained. It is tried on right and on spoilt codes; there are as many
-# snapshots as elements.
+# A shape shows how long an axis is. What the axis *means* is in the equations of the data, and you can test an equation.
+# We use two laws that hold for correct data:
+#
+# 1. $H_l = G c_l$. So $\|H - G c\| / \|H\|$ is zero, up to rounding.
+# 2. The second law knows how large the received numbers should be. The equations predict the covariance of $y_l$:
+#    $C_l = G\,\mathrm{diag}(c_l)\, R \,\mathrm{diag}(c_l)^H G^H + \sigma^2 I$, where the noise power $\sigma^2$ follows
+#    from snr_db. Divide $y_l$ by the size that $C_l$ predicts, in every direction, and take the mean square. This
+#    *whitened power*, $y_l^H C_l^{-1} y_l / M$, is 1 on average. It tests y, codes, G, R and snr_db together.
+#
+# Neither law needs a network. Here are ten mistakes in the inputs, each of which keeps every shape. An eleventh is added
+# below: the label R, transposed.
+
+
+# %%
+def rows_for_columns(tensor):
+    """Number the elements of the 4 × 4 surface column by column in place of row by row."""
+    return tensor.unflatten(2, (4, 4)).transpose(2, 3).flatten(2, 3)
+
+
+mistakes = {
+    "none": unchanged,
+    "codes: snapshots swapped with elements": swapped,
+    "codes: rows of the surface swapped with columns": lambda b: replace(b, codes=rows_for_columns(b.codes)),
+    "codes: imaginary part first": lambda b: replace(b, codes=b.codes.flip(-1)),
+    "y: imaginary part first": lambda b: replace(b, y=b.y.flip(-1)),
+    "y: stored [M, L], reshaped to [L, M]": lambda b: replace(b, y=b.y.transpose(1, 2).reshape(b.y.shape)),
+    "y: antennas in reverse order": lambda b: replace(b, y=b.y.flip(2)),
+    "y: one snapshot late": lambda b: replace(b, y=b.y.roll(1, 1)),
+    "y: of the next scene": lambda b: replace(b, y=b.y.roll(1, 0)),
+    "H: of the next scene": lambda b: replace(b, H=b.H.roll(1, 0)),
+    "snr_db: of the next scene": lambda b: replace(b, snr_db=b.snr_db.roll(1, 0)),
+}
+
+# %% [markdown]
+# Each mistake meets four tests: a shape check, both laws, and the network that was trained on correct data.
+
+# %%
+trained, G = runs["correct codes"], simulator.G
+residual, power, error = {}, {}, {}
+for name, mistake in mistakes.items():
+    spoilt = mistake(held_out)
+    residual[name] = lab.channel_residual(spoilt, G)
+    power[name] = lab.whitened_power(spoilt, G)
+    error[name] = lab.score(trained, spoilt)
+
+# %% tags=["hide-input"]
+# Adds the transposed label, and shows the results as a table
+for mistake in mistakes.values():
+    spoilt = mistake(held_out)
+    check_contract(preset("student"), spoilt.y, spoilt.H, spoilt.codes, spoilt.snr_db)  # raises if a shape is wrong
+transposed, name = held_out.covariance().mT, "R (label): transposed"
+with torch.no_grad():
+    estimate = trained.model(held_out.y, held_out.H, held_out.codes, held_out.snr_db).covariance()
+residual[name], power[name] = residual["none"], lab.whitened_power(held_out, G, transposed)
+error[name] = nmse(estimate, transposed).mean().item()
+plots.table(
+    ["mistake", "shape check", "law 1: ‖H − G c‖ / ‖H‖", "law 2: whitened power", "error of the trained network"],
+    [(name, "passes", f"{residual[name]:.6f}", f"{power[name]:.2f}", f"{error[name]:.2f}") for name in power],
+    "Correct data: 0, 1, and an error as low as possible.",
+)
+measure("01.whitened_right", power["none"])
+measure("01.whitened_least_wrong", min(power[name] for name in power if name.startswith(("codes", "y", "s", "R"))))
+
+# %% [markdown]
+# Read the table column by column.
+#
+# - **The shape check** never notices anything.
+# - **Law 1** notices every mistake in the codes and in H.
+# - **Law 2** gives <span data-claim="01.whitened_right">1.00</span> for correct data. It notices every mistake in y, codes,
+#   snr_db and the label. Even the smallest of these values is
+#   <span data-claim="01.whitened_least_wrong">6.5 to 9</span>, depending on the seed.
+# - **The trained network** hardly notices the H or the snr_db of another scene. This network does not read H at all,
+#   because it knows G, and it hardly uses snr_db. **An error cannot test what the network does not use.**
+#
+# ## Find and fix: the check
+#
+# This check is supposed to protect a loader, and it has never complained. We try it on correct and on damaged codes.
+# There are as many snapshots as elements.
 
 # %% tags=["exercise"]
 import torch
@@ -369,8 +414,8 @@ import torch
 
 def codes_fit(codes, H, G):
     """Do codes [B, L, N, 2] belong to H [B, L, M, 2], by the channel G [M, N], complex? -> True or False."""
-    right = torch.view_as_complex(codes) @ G.T
-    return torch.allclose(torch.view_as_complex(H), right, rtol=1e-4, atol=1e-4)
+    expected = torch.view_as_complex(codes) @ G.T
+    return torch.allclose(torch.view_as_complex(H), expected, rtol=1e-4, atol=1e-4)
 
 
 # %%
@@ -379,21 +424,21 @@ check("01.codes_fit", codes_fit)
 # %% [markdown]
 # ## Where this happened to others
 #
-# - **Informer**, a network for long time series whose paper won an award at AAAI 2021: its attention turned
-#   [B, L, H, D] into [B, H, L, D] by `view`, which keeps the order in memory and scrambles heads and time. The shapes
-#   agreed. A reader asked why no `permute`; the authors answered that it was an error of the current branch, and would
-#   be mended (`zhouhaoyi/Informer2020#59`, March 2021, closed).
-# - PyTorch's own documentation of `view` was questioned for inviting just this
-#   (`pytorch/pytorch#16560`, January 2019, closed; a warning example was offered).
-# - **The case of this course** (lesson 06): a steering helper in one loss term returned the *conjugate*. The right
-#   vector and this one had the same shape, type and length; their overlap was
+# - **Informer** is a network for long time series. Its paper won an award at AAAI 2021. Its attention turned
+#   [B, L, H, D] into [B, H, L, D] with `view`, which keeps the order in memory and so mixes heads and time. The shapes
+#   agreed. A reader asked why there was no `permute`. The authors answered that this was an error of the current branch,
+#   and that they would fix it (`zhouhaoyi/Informer2020#59`, March 2021, closed).
+# - A user of PyTorch reported that the documentation of `view` invites this mistake. The maintainers offered to add a
+#   warning example (`pytorch/pytorch#16560`, January 2019, closed).
+# - **The case of this course** (lesson 06): a function in one loss term returned the *conjugate* of a steering vector.
+#   Shape, type and length were correct. But the overlap with the correct vector was
 #   <span data-quoted="the case file">0.037</span> instead of 1.
 #
 # ## In three lines
 #
-# - A shape says how long an axis is, not what it means; equal lengths hide a swap, so test with all sizes different.
-# - An overfit test shows that a network can memorize, and a scramble is as easy to memorize as the truth.
-# - Write down one law that ties the tensors together, and try it on the data before you train.
+# - A shape is the length of an axis, not its meaning. Equal lengths hide a swap, so test with all sizes different.
+# - An overfit test shows that a network can memorize. Scrambled data is as easy to memorize as correct data.
+# - Write down one equation that ties the tensors together, and test the data with it before you train.
 #
-# **Onward.** Estimates and labels are compared by their NMSE, after both were scaled to the same trace. What that buys,
-# and what it costs: [02 · What scale invariance buys](02_nmse_trace_normalization.ipynb).
+# **Next.** Estimates and labels are scaled to the same trace before they are compared. What do you gain, and what does
+# it cost? [02 · What scale invariance buys, and what it costs](02_nmse_trace_normalization.ipynb)

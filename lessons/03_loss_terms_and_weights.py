@@ -9,149 +9,140 @@
 # %% [markdown]
 # # 03 · Nine terms and their weights
 #
-# **Question.** What does each weight do to the gradient? And why is a weight of 0 silent?
+# **Question.** What does each weight of a loss do to the gradient? And why does nobody notice a weight of 0?
 #
-# You will be able to say how hard a term pulls (which its weight does not tell, nor its share of the loss), to see how
-# that changes in training, and to tell three kinds of zero in a log apart. About 40 minutes to read; a minute to run,
-# on the CPU whatever the profile. Lesson 02 helps.
+# **Whole course** 4 of 12 · 40 minutes · 02 helps
+#
+# Afterwards you can measure how hard a term pulls, which neither its weight nor its share of the loss shows. You can see
+# how this changes during training. And you can distinguish three kinds of zero in a log. (This lesson always runs on the
+# CPU.)
 
 # %% tags=["parameters", "unread"]
 profile = "cpu"
 seed = 0
 
 # %%
-# about 5 s, most of it to load PyTorch
-from covlab import plots
-from covlab.course import check, measure, outcome, predict
+# Loading PyTorch takes about 5 s.
+from covlab.course import check, outcome, predict
 from covlab.course.experiments import gradient_pulls as lab
-from covlab.plots import loss_terms as pictures
-from covlab.training.loss import LossWeights
 
 # %% [markdown]
-# ## What the loss asks for
+# ## Three terms
 #
-# The network returns a *factor* $F$ with few columns, and says $R_{\text{pred}} = FF^{\mathsf H} + \varepsilon I$. Its
-# final estimate $\hat R$ is this, blended with a fifth of what the snapshots say by themselves. The error of $\hat R$
-# alone would do for a loss. Who trains such a network still adds terms, because each of them knows something about a
-# good answer: $L = \sum_i \lambda_i\,t_i$, with nine terms
-# $t_i$ in covlab.
-
-# %% tags=["hide-input"]
-wishes = {
-    "lam_cov": "R̂ is near R (the NMSE)",
-    "lam_cov_pred": "so is R_pred, before the blend",
-    "lam_ortho": "the columns of F are at right angles",
-    "lam_cross": "the off-diagonal entries are near R's",
-    "lam_gap": "the sources' eigenvalues stand out",
-    "lam_K": "the sources are counted right",
-    "lam_subspace_align": "the power lies where the sources are",
-    "lam_peak_contrast": "the beam spectrum peaks there",
-    "lam_aux": "the positions are right",
-}
-defaults = LossWeights()
-plots.table(
-    ["weight", "default", "the term wishes that"],
-    [(name, weight, wishes[name]) for name, weight in defaults.values().items()],
-)
-
-# %% [markdown]
-# The smallest weight that is on is `lam_ortho`, a thousandth of `lam_cov`. Before you see anything:
+# The network returns a matrix $F$ with a few columns, and its estimate is $\hat R = FF^{\mathsf H} + \varepsilon I$. (In this
+# lesson, a fifth of the estimate comes directly from the snapshots.) The error of $\hat R$ would be enough as a loss. In
+# practice, people add terms, because they know something about a good answer and want to help the network:
+#
+# $$L = \lambda_1 t_1 + \lambda_2 t_2 + \dots$$
+#
+# Each term $t_i$ has a weight $\lambda_i$. covlab's loss has nine terms. We start with three of them:
+#
+# | Weight | Default | The term is small if … |
+# |---|---|---|
+# | `lam_cov` | 1 | the estimate is near R; this is the NMSE, the main term |
+# | `lam_cross` | 1/400 | the off-diagonal entries of the estimate are near those of R |
+# | `lam_ortho` | 1/1000 | the columns of $F$ are at right angles to each other |
+#
+# `lam_ortho` is the smallest weight of the three. Each term adds its own gradient to the gradient of the loss. How hard it *pulls* is
+# the length of its gradient, times its weight.
 
 # %%
-predict(
-    "03.ortho",
-    "Each times its weight: beside the gradient of `lam_cov`'s term, "
-    "that of `lam_ortho`'s is in the first training step …",
-    ["a thousandth as long", "a tenth as long", "about as long"],
-)
+LENGTHS = ["a thousandth as hard", "a tenth as hard", "about as hard"]
+predict("03.ortho", "In the first training step, compared with `lam_cov`'s term, `lam_ortho`'s term pulls …", LENGTHS)
 
 # %% [markdown]
-# ## The experiment
-#
-# An untrained network and 120 scenes. For each term: its value, its gradient over all parameters, and what its weight
-# makes of both. Every gradient is computed once: a weight stretches its term's gradient and changes nothing else.
+# We take an untrained network and 120 scenes, and compute each term and its gradient over all parameters. Then we train the
+# network for 120 windows (one window is one optimizer step) and do the same again from time to time.
 
 # %%
 # about 4 s
 history = lab.terms_over_training(seed)
 first, last = history[0], history[-1]
-seen = first.terms.weighted(lab.DEFAULTS)
+weighted = first.terms.weighted(lab.DEFAULTS)
 
 # %% tags=["hide-input"]
-plots.show(
-    pictures.term_shares(first.terms, seen, lab.DEFAULTS),
-    "Left, each term's share of the loss and of the gradients' lengths: lam_cov has four fifths of the loss and a "
-    "third of the lengths, lam_ortho less than a thousandth of the loss and nearly another third of the lengths. "
-    "Right, the cosines between the terms' gradients: lam_cov, lam_cov_pred, lam_cross and lam_subspace_align pull "
-    "almost the same way, lam_ortho nearly at right angles to them.",
+# Shows the outcome, and a table of three terms
+from covlab import plots
+from covlab.course import measure
+from covlab.plots import loss_terms as pictures
+
+ratio = weighted.norms["lam_ortho"] / weighted.norms["lam_cov"]
+outcome(
+    "03.ortho",
+    LENGTHS[0] if ratio < 0.01 else LENGTHS[1] if ratio < 0.4 else LENGTHS[2],
+    because="A weight multiplies a gradient. It does not show how long that gradient is.",
 )
-
-# %% [markdown]
-# Left, blue: what part of the loss a term is; orange: what part of the gradient, by length. Mind that the axis is
-# logarithmic. Right: do two terms pull the same way (1), at right angles (blank) or against each other (below 0)?
-
-# %%
-ratio = seen.norms["lam_ortho"] / seen.norms["lam_cov"]
-happened = "a thousandth as long" if ratio < 0.01 else "a tenth as long" if ratio < 0.4 else "about as long"
-outcome("03.ortho", happened, because="A weight multiplies a gradient. It does not say how long that is.")
-
-# %% tags=["hide-input"]
-measure("03.ortho_of_loss", 100 * seen.loss_shares["lam_ortho"])
+names = list(lab.DEFAULTS)
+with_main = dict(zip(names, first.terms.cosines[names.index("lam_cov")], strict=True))
+plots.table(
+    ["weight", "its value", "share of the loss", "pull, over that of lam_cov", "cosine with the gradient of lam_cov"],
+    [
+        (
+            name,
+            f"{lab.DEFAULTS[name]:g}",
+            f"{weighted.loss_shares[name]:.2%}",
+            f"{weighted.norms[name] / weighted.norms['lam_cov']:.3f}",
+            f"{with_main[name] + 0.0:.2f}",
+        )
+        for name in ("lam_cov", "lam_cross", "lam_ortho")
+    ],
+    "An untrained network.",
+)
+measure("03.ortho_of_loss", 100 * weighted.loss_shares["lam_ortho"])
 measure("03.ortho_pull", ratio)
-measure("03.cosine_cross", first.terms.cosines[0][list(lab.DEFAULTS).index("lam_cross")])
-measure("03.cosine_ortho", first.terms.cosines[0][list(lab.DEFAULTS).index("lam_ortho")])
+measure("03.cosine_cross", with_main["lam_cross"])
+measure("03.cosine_ortho", with_main["lam_ortho"])
 
 # %% [markdown]
-# Four questions that sound alike, and have four answers:
+# Here are four questions about `lam_ortho` that sound alike, and their answers:
 #
-# | Question | of `lam_ortho` |
+# | Question | Answer |
 # |---|---|
-# | What is its weight? | a thousandth |
-# | What is its share of the loss? | <span data-claim="03.ortho_of_loss">0.06</span>&nbsp;per cent |
-# | How hard does it pull, beside the main term? | about <span data-claim="03.ortho_pull">0.9</span>&nbsp;times as hard |
-# | Where does it pull? | elsewhere: its gradient's cosine with the main term's is <span data-claim="03.cosine_ortho">0.06</span>, nearly a right angle |
+# | How large is its weight? | a thousandth of the main weight |
+# | What is its share of the loss? | <span data-claim="03.ortho_of_loss">0.05 to 0.08</span>&nbsp;per cent, depending on the seed |
+# | How hard does it pull? | <span data-claim="03.ortho_pull">0.8 to 1.1</span>&nbsp;times as hard as the main term |
+# | In which direction does it pull? | a different one: the cosine with the main term's gradient is only <span data-claim="03.cosine_ortho">−0.2 to 0.2</span> |
 #
-# The last one matters as much as the third. The gradient of `lam_cross` has a cosine of
-# <span data-claim="03.cosine_cross">1.00</span> with the main term's: its weight is a little more of `lam_cov` under
-# another name, and no study of weights will tell the two apart.
+# The direction matters as much as the length. Look at `lam_cross`: the cosine of its gradient with the main one is
+# <span data-claim="03.cosine_cross">1.00</span>. It pulls in the same direction, so a larger `lam_cross` does the same as
+# a slightly larger `lam_cov`. No experiment with the weights will separate the two.
 #
-# **Why does so light a term pull so hard?** It scales the columns of the predicted factor to length 1 before it
-# compares them. Lesson 02: an error that does not see a length has a gradient that goes with *one over* that length,
-# and the columns of an untrained network are short. So the pull should not last.
-
-# %%
-windows = [look.window for look in history]
-weighted = [look.terms.weighted(lab.DEFAULTS) for look in history]
-shown = ["lam_cov", "lam_ortho", "lam_K", "lam_peak_contrast", "lam_cov_pred", "lam_subspace_align", "lam_cross"]
-pulls = {name: [each.norms[name] for each in weighted] for name in shown}
+# **Why does `lam_ortho` pull so hard?** Its term scales the columns of $F$ to length 1 before it compares them, so it ignores
+# their scale. In lesson 02, the gradient of an error that ignores the scale was proportional to *one over* the scale. The
+# columns of an untrained network are short, so this gradient is long.
+#
+# If this is the reason, the pull should become weaker as the columns grow. Does it?
 
 # %% tags=["hide-input"]
+# Draws the pull of the terms during training
+windows = [moment.window for moment in history]
+during = [moment.terms.weighted(lab.DEFAULTS) for moment in history]
+shown = ["lam_cov", "lam_ortho", "lam_K", "lam_peak_contrast", "lam_cov_pred", "lam_subspace_align", "lam_cross"]
 plots.show(
-    pictures.pulls_over_training(windows, pulls),
+    pictures.pulls_over_training(windows, {name: [each.norms[name] for each in during] for name in shown}),
     "Length of each term's weighted gradient over 120 windows. lam_cov and lam_ortho start alike; within ten windows "
     "lam_cov has grown tenfold and lam_ortho has fallen to a third, and it stays more than an order of magnitude "
     "below.",
 )
-
-# %% tags=["hide-input"]
 measure("03.column_growth", last.column / first.column)
-measure("03.ortho_pull_late", weighted[-1].norms["lam_ortho"] / weighted[-1].norms["lam_cov"])
+measure("03.ortho_pull_late", during[-1].norms["lam_ortho"] / during[-1].norms["lam_cov"])
 
 # %% [markdown]
-# Within ten windows the picture is another one, and after 120 `lam_ortho` pulls
-# <span data-claim="03.ortho_pull_late">0.02</span>&nbsp;times as hard as the main term. Two lines have moved, for one
-# reason: the columns of $F$ are about <span data-claim="03.column_growth">11</span>&nbsp;times as long. The gradient of
-# `lam_ortho` went down with it, as lesson 02 says. That of `lam_cov` went *up*: while $F$ is short,
-# $FF^{\mathsf H} + \varepsilon I$ is mostly $\varepsilon I$, and hardly notices it.
+# It does. Look at the two thick lines. After ten windows they are far apart, and after 120, `lam_ortho` pulls only
+# <span data-claim="03.ortho_pull_late">0.02</span>&nbsp;times as hard as the main term. In the meantime the columns of $F$
+# have become <span data-claim="03.column_growth">9.5 to 11.5</span>&nbsp;times as long.
 #
-# **A weight has no meaning of its own.** It has one for a
-# network, at a moment. A weight that was tuned by its effect on the first steps was tuned for a network that no longer
-# exists.
+# The same growth moves both lines. The pull of `lam_ortho` goes down, as lesson 02 predicts. The pull of `lam_cov` goes *up*:
+# while $F$ is short, $FF^{\mathsf H} + \varepsilon I$ is mostly $\varepsilon I$, and the error hardly depends on $F$.
+#
+# **So a weight has no meaning by itself.** It has one for a certain network at a certain moment. If you tune a weight by its
+# effect on the first steps, you tune it for a network that will soon be different.
 
 # %% [markdown]
-# ## Find and mend: how hard does the whole pull?
+# ## Find and fix: the pull of the whole loss
 #
-# Given the weights and every term's gradient, how long is the gradient of the loss? Somebody added the lengths.
+# How long is the gradient of the whole loss, given the weights and the gradient of each term? Somebody's answer is too
+# large, for almost every network.
 
 
 # %% tags=["exercise"]
@@ -170,10 +161,36 @@ def pull(weights, gradients):
 check("03.pull", pull)
 
 # %% [markdown]
-# ## Play with it
+# ## All nine terms
 #
-# Nine sliders, the same picture. Try to give every term the same pull. Then train, and compare the held-out error: it
-# is measured alike whatever the weights.
+# Here they are. You have met three. (`lam_aux` is off by default.)
+
+# %% tags=["hide-input"]
+# Shows the nine weights and what their terms ask for
+from covlab.widgets.loss_weights import ASKS
+
+plots.table(
+    ["weight", "default", "the term is small if …"],
+    [(name, weight, ASKS[name]) for name, weight in lab.DEFAULTS.items()],
+)
+
+# %% [markdown]
+# The explorer has a slider for each weight. The first panel shows each term's share of the loss (blue) and of the pull
+# (orange), on a logarithmic axis. At its right edge you find the pull as a number, λ‖g‖. The second panel shows which
+# gradients point the same way: the cosine is 1 for the same direction, 0 at right angles, and negative for terms that pull
+# against each other.
+#
+# Take at least three weights, and do this with each one:
+#
+# 1. **Predict.** If you set the weight to 1 (`lam_cov`: to 10), what happens to the whole gradient? Will it become longer?
+#    Will it turn? The second panel helps: a term that points the same way as the whole gradient makes it longer, and hardly
+#    turns it.
+# 2. **Change** the weight. Compare the whole gradient before and after: its length is in the title of the first panel,
+#    and its direction is the last row of the second panel.
+# 3. **Explain** in one sentence what the term now does. The sentence below the sliders helps.
+#
+# Good ones to start with are `lam_cross`, `lam_ortho` and `lam_aux`. Then try to give every term the same pull, click on
+# **Train**, and compare the held-out error. This error is the NMSE on new scenes, and it does not depend on the weights.
 
 # %%
 from covlab.widgets import LossWeightsExplorer
@@ -182,65 +199,73 @@ explorer = LossWeightsExplorer(seed)
 explorer.show()
 
 # %% [markdown]
-# One more of its pictures: `lam_ortho` at 1, where a term that knows nothing of the truth takes the lead.
+# For example, set `lam_ortho` to 1. Now a term that does not know the true R at all pulls much harder than the others, and
+# the whole gradient points where it does:
 
 # %% tags=["hide-input"]
+# Draws the shares with lam_ortho at 1
 explorer.still_of("lam_ortho at 1", {"lam_ortho": 1.0})
 
 # %% [markdown]
-# ## Why is 0 silent?
+# ## Why does nobody notice a 0?
 #
-# A program reads its weights by name. Once, somewhere, it asks for `lambda_cov` where the settings say `lam_cov`, with
-# `.get("lambda_cov", 0.0)`. The main weight is now 0. Nothing else is wrong.
+# A program reads its weights by name. In one line it asks for `lambda_cov`, but the settings call it `lam_cov`:
+# `settings.get("lambda_cov", 0.0)`. So the main weight is now 0. Everything else is correct, and the other terms keep their
+# weights.
 
 # %%
-STAYS, ABOVE = "stays where it starts", "falls, and stays above that of the right run"
-BELOW = "falls, and stays below that of the right run"
-predict("03.lost", "The main weight of nine is silently 0. The run's logged loss …", [STAYS, ABOVE, BELOW])
+STAYS, ABOVE = "stays where it starts", "falls, and stays above that of the correct run"
+BELOW = "falls, and stays below that of the correct run"
+predict("03.lost", "The main weight is 0, and nobody knows. The loss in the log …", [STAYS, ABOVE, BELOW])
 
 # %%
 # about 5 s
-pair = {"right": lab.trained(seed=seed), "main weight 0": lab.trained("main_weight_zero", seed=seed)}
+runs = {"correct": lab.trained(seed=seed), "main weight 0": lab.trained("main_weight_zero", seed=seed)}
 
 # %% tags=["hide-input"]
+# Shows the outcome, and draws the log and the held-out error
+correct, lost = (run.history for run in runs.values())
+below = all(without["train"] < whole["train"] for without, whole in zip(lost, correct, strict=True))
+falls = lost[-1]["train"] < 0.9 * lost[0]["train"]
+outcome(
+    "03.lost",
+    STAYS if not falls else BELOW if below else ABOVE,
+    because="The largest term is missing from the sum, so the sum is smaller. It still falls, because the other terms want "
+    "something similar.",
+)
 plots.show(
-    pictures.logged_and_held_out(pair),
+    pictures.logged_and_held_out(runs),
     "Left, the loss as logged over 30 epochs: both runs fall, and the one without its main term lies far below the "
-    "right one throughout. Right, the held-out NMSE: both fall, and the run without its main term stays a little "
+    "correct one throughout. Right, the held-out NMSE: both fall, and the run without its main term stays a little "
     "above.",
 )
+measure("03.lost_loss", lost[-1]["train"] / correct[-1]["train"])
+measure("03.lost_error", lost[-1]["validation"] / correct[-1]["validation"])
 
-# %%
-right, lost = (run.history for run in pair.values())
-below = all(without["train"] < whole["train"] for without, whole in zip(lost, right, strict=True))
-falls = lost[-1]["train"] < 0.9 * lost[0]["train"]
-happened = STAYS if not falls else BELOW if below else ABOVE
-outcome("03.lost", happened, because="A loss with fewer terms is a smaller number.")
-
-# %%
-alone = lab.trained("main_weight_zero", seed=seed, weights={"lam_cov": 1.0}, windows=20)
-print("The main weight lost, and no other term on:")
-for row in alone.history[:3]:
-    print(f"    train {row['train']:.6f}   val {row['validation']:.6f}")
+# %% [markdown]
+# In the log, the broken run looks *better*: its loss is <span data-claim="03.lost_loss">0.2</span>&nbsp;times that of the
+# correct run. But its error on new scenes is <span data-claim="03.lost_error">1.05 to 1.2</span>&nbsp;times as large. You
+# would suspect the network, not a weight.
+#
+# The log shows the mistake only if no other term is switched on:
 
 # %% tags=["hide-input"]
-measure("03.lost_loss", lost[-1]["train"] / right[-1]["train"])
-measure("03.lost_error", lost[-1]["validation"] / right[-1]["validation"])
+# Trains with the main weight lost and no other term
+alone = lab.trained("main_weight_zero", seed=seed, weights={"lam_cov": 1.0}, windows=20)
+for row in alone.history[:3]:
+    print(f"train {row['train']:.6f}   val {row['validation']:.6f}")
 measure("03.alone_train", alone.history[-1]["train"])
 
 # %% [markdown]
-# The broken run looks *better*: it logs <span data-claim="03.lost_loss">0.2</span>&nbsp;times the right run's loss, and
-# it learns, because seven other terms want something similar. What it reaches is
-# <span data-claim="03.lost_error">1.1</span>&nbsp;times the right run's error. You would blame the network. Only where
-# no other term covers for it is the zero naked: the log prints <span data-claim="03.alone_train">0.000000</span>, the
-# number that lesson 06 begins with.
+# The loss in the log is <span data-claim="03.alone_train">0.000000</span>, as in the log of lesson 00.
 #
-# **Why is 0 silent?** Because zero is a *legal* number that means two things: "I want this off" and "I did not find
-# it". The sum
-# $\sum_i\lambda_i t_i$ cannot tell. An exception can only come from a place that knows what was meant, and there are
-# two: where a name is looked up, and where a weight is set.
+# **Why is there no error message?** Zero is a *legal* weight, and it has two meanings: "I want this term off" and "I did not
+# find this weight". The sum of the terms cannot distinguish them. Two places in a program can: the one where a name is
+# looked up, and the one where a weight is set. In covlab, this is where it is refused:
 
 # %%
+from covlab.training.loss import LossWeights
+
 for attempt in ({"lam_cov": 0.0}, {"lam_gap": float("nan")}, {"lambda_cov": 1.0}):
     try:
         LossWeights(**attempt)
@@ -248,21 +273,27 @@ for attempt in ({"lam_cov": 0.0}, {"lam_gap": float("nan")}, {"lambda_cov": 1.0}
         print(f"LossWeights({attempt}):\n    {type(refusal).__name__}: {refusal}")
 
 # %% [markdown]
-# ## Find and mend: a sum that refuses
+# ## Find and fix: the total loss
 #
-# Weights come as `{"lam_cov": 1.0, …}`, terms as `{"cov": …, …}`. A term that nobody weighs is off; that is allowed. A
-# weight that fits no term is a mistake of whoever wrote it, and they should hear of it.
+# This function adds up the terms. The terms come as `{"cov": …, …}` and the weights as `{"lam_cov": 1.0, …}`. It is correct as
+# long as nobody makes a typing mistake.
 
 
 # %% tags=["exercise"]
 def total_loss(terms, weights):
-    """Σ λ_i · term_i: {"cov": number, …}, {"lam_cov": weight, …} -> one number."""
+    """Σ λ_i · term_i: {"cov": number, …}, {"lam_cov": weight, …} -> one number.
+
+    A term without a weight is off. A weight without a term: ValueError or KeyError, with the name of the weight.
+    """
     return sum(weights.get(f"lam_{name}", 0.0) * term for name, term in terms.items())
 
 
 # %% tags=["solution"]
 def total_loss(terms, weights):
-    """Σ λ_i · term_i: {"cov": number, …}, {"lam_cov": weight, …} -> one number."""
+    """Σ λ_i · term_i: {"cov": number, …}, {"lam_cov": weight, …} -> one number.
+
+    A term without a weight is off. A weight without a term: ValueError or KeyError, with the name of the weight.
+    """
     unknown = [name for name in weights if name.removeprefix("lam_") not in terms]
     if unknown:
         raise ValueError(f"weights must fit a term ({', '.join(terms)}), got {', '.join(unknown)}")
@@ -275,37 +306,39 @@ check("03.total_loss", total_loss)
 # %% [markdown]
 # ## Three kinds of zero
 #
-# A term can be zero for a good reason, for a bad one, or because you asked for it. Ask for its value *and* for its
-# gradient, at weight 1:
+# The log of a run can show a term of zero for three reasons:
+#
+# - **Switched off.** The weight is 0. covlab does not compute such a term, so its ledger, the run's log of every step, has no
+#   column for it.
+# - **Satisfied.** Some terms ask for "at least": `lam_gap` asks that the eigenvalues of the sources are at least a certain
+#   amount above the others. A scene that fulfills this counts as exactly 0. Other scenes do not.
+# - **Broken.** The code of the term fails, or returns a constant.
+#
+# To distinguish them, look at a term's values scene by scene *and* at its gradient. First, `gap` in a correct run:
 
 # %% tags=["hide-input"]
+# Counts the scenes in which the term gap is 0
+run = lab.trained(seed=seed, windows=4)
+values = run.losses(next(iter(run.scenes.micro_batches(0)))).terms["gap"]
+print(f"gap, after four windows: exactly 0 in {(values == 0).sum().item()} of {len(values)} scenes")
+
+# %% [markdown]
+# And now two terms of correct runs next to one of a mystery run, with an untrained network and every weight at 1:
+
+# %% tags=["hide-input"]
+# Shows three terms and the lengths of their gradients
 gap, cross = (lab.pull_of(name, seed=seed) for name in ("lam_gap", "lam_cross"))
 mystery = lab.pull_of("lam_cross", "swallowed_exception", seed=seed)
-rows = [("gap", "right", gap), ("cross", "right", cross), ("cross", "a mystery run", mystery)]
+rows = [("gap", "correct", gap), ("cross", "correct", cross), ("cross", "mystery run", mystery)]
 plots.table(
     ["term", "run", "mean over 120 scenes", "length of its gradient"],
-    [(term, run, f"{value:.4f}", f"{length:.4f}") for term, run, (value, length) in rows],
-    "On an untrained network, each at weight 1.",
+    [(term, of, f"{value:.4f}", f"{length:.4f}") for term, of, (value, length) in rows],
+    "An untrained network, each term with weight 1.",
 )
-
-# %%
-run = lab.trained(seed=seed, windows=4)
-scenes = next(iter(run.scenes.micro_batches(0)))
-values = run.losses(scenes).terms["gap"]
-print(f"gap, after four windows, scene by scene: {(values == 0).sum().item()} of {len(values)} are exactly 0")
-
-# %% tags=["hide-input"]
 measure("03.mystery", mystery[1])
 
 # %% [markdown]
-# - **Switched off.** The weight is 0, the term is not computed, the ledger has no column for it. You asked for it.
-# - **Satisfied.** `gap` is a hinge: a scene whose eigenvalues stand out far enough has nothing left to wish, and
-#   counts 0. In *some* scenes.
-# - **Broken.** Zero in every scene, and a gradient of <span data-claim="03.mystery">0.0</span>, from the first window
-#   on. In the project this course retells, two terms threw an exception that an `except: continue` caught, and
-#   contributed exactly zero.
-#
-# Which of the three is the mystery run's `cross`?
+# Which of the three is the `cross` of the mystery run?
 
 # %% tags=["exercise"]
 silence = ...  # "switched off", "satisfied" or "broken"
@@ -319,18 +352,20 @@ check("03.silence", silence)
 # %% [markdown]
 # ## Where this happened to others
 #
-# `huggingface/transformers#44242`, reported in February 2026: Mixtral's configuration has a weight for the loss that
-# balances its experts (`router_aux_loss_coef`), but the term was computed only where another switch
-# (`output_router_logits`, off by default) was on. Who set the weight trained without the term, and nothing said so.
-# Several mends were proposed and closed unmerged (`#44274`, `#44284`, `#44586`); LlamaFactory had flipped the switch
-# for its users two years before (`hiyouga/LlamaFactory#3276`).
+# - **The case of this course** (lesson 06): two terms of the loss raised an exception, and the code around them was
+#   `except: continue`. Both contributed exactly <span data-claim="03.mystery">0.0</span> to the loss and to the gradient.
+# - **Mixtral in transformers.** Its configuration has a weight for the loss term that balances the experts
+#   (`router_aux_loss_coef`). But the term was only computed if another switch was on (`output_router_logits`, off by
+#   default). People who set the weight trained without the term, and nothing told them
+#   (`huggingface/transformers#44242`, February 2026). Several fixes were proposed and closed without a merge (`#44274`,
+#   `#44284`, `#44586`). LlamaFactory had turned the switch on for its users two years before (`hiyouga/LlamaFactory#3276`).
 #
 # ## In three lines
 #
-# - A weight says what a gradient is multiplied by. How hard a term pulls, and where, you must measure, and again when
-#   the network has changed.
-# - A lost weight does not look like an error; it looks like a smaller loss.
-# - Zero is a legal number: refuse at the place that knows what was meant, by name.
+# - A weight multiplies a gradient. Measure how hard a term pulls and in which direction, and measure again when the network
+#   has changed.
+# - A lost weight does not look like an error. It looks like a smaller loss.
+# - Zero is a legal number. Check weights by name, in the place where you know what was meant.
 #
-# **Onward.** All this arithmetic was in single precision. What half precision loses, and what the loss scale saves:
+# **Next.** All of this was computed in single precision. What does half precision lose, and what does the loss scale save?
 # [04 · Mixed precision](04_mixed_precision.ipynb)

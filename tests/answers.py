@@ -8,6 +8,7 @@ because a hint that belongs to another mistake misleads. The mistakes of the hin
 import math
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,25 +37,35 @@ def correct(id: str) -> Callable[[Any], Any]:
 
 # ---------------------------------------------------------------- 00
 
-WRONG["00.in_decibels"] += [
-    (lambda p: 10 * torch.log10(p.clamp(min=1e-3)), None),
-    (lambda p: 10 * torch.log10(p + 1e-6), None),
-    (lambda p: 10 * torch.log10(p).round(), None),
-    (lambda p: 10 * torch.log10(p / p.max()), None),
-    (lambda p: 10 * torch.log2(p), None),
-    (lambda p: 10 * torch.log10(p.half()).float(), None),
-    (lambda p: 10 * torch.log10(p)[:4], "expected a tensor of shape"),
-    (lambda p: 10 * torch.log10(p[0]), "expected a tensor of shape"),
-    (lambda p: [10 * math.log10(x) for x in p], "returns a list"),
-    (lambda p: p.log10_().mul_(10), "in place"),
-    (lambda p: 10 * torch.log10(p**2), "powers, or for amplitudes"),
+WRONG["00.stuck"] += [
+    (lambda v: round(v[0], 6) == round(v[1], 6), None),
+    (lambda v: round(v[-2], 6) == round(v[-1], 6), None),
+    (lambda v: v[0] == v[-1], None),
+    (lambda v: min(v) == v[0] and max(v) == v[-1], None),
+    (lambda v: max(v) - min(v) < 1e-3, None),
+    (lambda v: max(v) - min(v) < 1e-4, None),
+    (lambda v: sum(b - a for a, b in pairwise(v)) < 1e-6, None),
+    (lambda v: abs(sum(v) / len(v) - v[0]) < 1e-6, None),
+    (lambda v: np.std(v) < 1e-5, None),
+    (lambda v: len({int(x * 1e6) for x in v}) <= 2, None),
+    (lambda v: v[-1] >= v[0], None),
+    (lambda v: max(v) == min(v), "ninth digit"),
+    (lambda v: all(x == v[0] for x in v), "ninth digit"),
+    (lambda v: f"{v[0]:.6f}" == f"{v[-1]:.6f}", "Which values do you look at"),
+    (lambda v: len({f"{x:.4f}" for x in v}) == 1, "too few digits"),
+    (lambda v: [round(x, 6) == round(v[0], 6) for x in v], "expected True or False"),
+    (lambda v: len({round(x, 6) for x in v}), "expected True or False"),
+    (lambda v: "yes" if len({round(x, 6) for x in v}) == 1 else "no", "expected True or False"),
+    (lambda v: v.sort() or round(v[0], 6) == round(v[-1], 6), "in place"),
 ]
-CORRECT["00.in_decibels"] += [
-    lambda p: 10 * p.log10(),
-    lambda p: 10 * p.log() / math.log(10),
-    lambda p: torch.tensor([10 * math.log10(x) for x in p.tolist()]),
-    lambda p: 10 * p.double().log10(),
-    lambda p: torch.from_numpy(10 * np.log10(p.numpy())),
+CORRECT["00.stuck"] += [
+    lambda v: all(round(x, 6) == round(v[0], 6) for x in v),
+    lambda v: max(v) - min(v) < 1e-6,
+    lambda v: all(abs(x - v[0]) < 5e-7 for x in v),
+    lambda v: len({f"{x:.6f}" for x in v}) == 1,
+    lambda v: bool(np.ptp(np.array(v)) < 5e-7),
+    lambda v: torch.tensor(v, dtype=torch.float64).round(decimals=6).unique().numel() == 1,
+    lambda v: round(min(v), 6) == round(max(v), 6),
 ]
 
 # ---------------------------------------------------------------- 01

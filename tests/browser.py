@@ -160,6 +160,13 @@ def nameless(page: Page, selector: str, number: int = 0) -> list[str]:
     return [role for role, name in found if role in CONTROLS and not name.strip()]
 
 
+def violations(page: Page, selector: str | None = None) -> list[str]:
+    """What axe-core finds on the page, or below an element: "rule: the first element that breaks it"."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page, context=selector, options={"resultTypes": ["violations"]}).response["violations"]
+    return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
+
+
 def run_all(page: Page) -> None:
     """Run every cell, as a student would, and wait for the last."""
     page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=120_000)

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -10,7 +11,20 @@ from jupyter_client import BlockingKernelClient
 
 playwright = pytest.importorskip("playwright.sync_api")
 
-from browser import ROOT, Role, Server, chromium, evidence, nameless, quiet, run_all, tab_to, value_of, write_notebook  # noqa: E402
+from browser import (  # noqa: E402
+    ROOT,
+    Role,
+    Server,
+    chromium,
+    evidence,
+    nameless,
+    quiet,
+    run_all,
+    tab_to,
+    value_of,
+    violations,
+    write_notebook,
+)
 from playwright.sync_api import BrowserContext, Page  # noqa: E402
 
 # explorer -> keyboard moves: (role, name of the control, keys, {control: value} in the kernel afterwards)
@@ -20,8 +34,8 @@ MOVES: dict[str, list[tuple[Role, str, list[str], dict[str, object]]]] = {
         ("slider", "angle α from R, degrees, slider", ["ArrowRight"], {"angle": 35.0}),
     ],
     "LossWeightsExplorer": [
-        ("spinbutton", "lam_ortho", ["Control+a", "1", "Tab"], {"lam_ortho": 1.0}),
-        ("slider", "lam_cov, slider", ["Home"], {"lam_cov": 0.0}),
+        ("spinbutton", "lam_ortho (0: off)", ["Control+a", "1", "Tab"], {"lam_ortho": 1.0}),
+        ("slider", "lam_cov (0: off), slider", ["Home"], {"lam_cov": 0.0}),
     ],
     "LossScaleExplorer": [
         ("slider", "loss scale at the start, log₂, slider", ["ArrowLeft"], {"scale": 15.0}),
@@ -29,7 +43,7 @@ MOVES: dict[str, list[tuple[Role, str, list[str], dict[str, object]]]] = {
     ],
     "ScalingBugExplorer": [
         ("radio", "off", ["Space"], {"bug": "off"}),
-        ("slider", "clip the gradient at, slider", ["ArrowRight"], {"clip": 2.0}),
+        ("slider", "clip the gradient at (0: never), slider", ["ArrowRight"], {"clip": 2.0}),
     ],
     "FaultMuseumExplorer": [("combobox", "fault", ["ArrowDown"], {"fault": "short_window_by_full_count"})],
     "SceneExplorer": [
@@ -44,6 +58,7 @@ WRONG, STDERR = (
     "[data-covlab-error], [data-mime-type='application/vnd.jupyter.error']",
     "[data-mime-type='application/vnd.jupyter.stderr']",
 )
+SECOND_DAY = [f"from covlab.widgets import {name}\n{name}().show()" for name in ("NMSEExplorer", "FaultMuseumExplorer")]
 LESSONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -63,6 +78,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, browser: BrowserContext) -> It
     folder = tmp_path_factory.mktemp("lab")
     cells = [f"from covlab.widgets import {name}\n{name}_ = {name}()\n{name}_.show()" for name in MOVES]
     write_notebook(folder / "notebooks" / "explorers.ipynb", *cells)
+    write_notebook(folder / "notebooks" / "second_day.ipynb", *SECOND_DAY)
     for lesson in LESSONS:
         (folder / "notebooks" / lesson.name).write_bytes(lesson.read_bytes())
     server = Server(["covlab", "course", "lab", "--no-browser", "--root", str(folder)], folder)
@@ -124,7 +140,7 @@ def test_weights_are_trained_in_the_background_while_the_controls_stay_alive(
         explorer.get_by_text("lam_cov must be above 0").wait_for(state="detached")
         explorer.get_by_role("button", name="Train").click()
         explorer.get_by_role("progressbar", name="training").wait_for()
-        explorer.get_by_role("spinbutton", name="lam_gap", exact=True).fill("0.5")
+        explorer.get_by_role("spinbutton", name="lam_gap (0: off)", exact=True).fill("0.5")
         page.keyboard.press("Tab")
         for _ in range(100):
             if value_of(kernel, "LossWeightsExplorer_.state['lam_gap'], LossWeightsExplorer_.background.running") == (
@@ -139,6 +155,97 @@ def test_weights_are_trained_in_the_background_while_the_controls_stay_alive(
         explorer.get_by_text("training: stopped").wait_for()
         assert 0 < value_of(kernel, "LossWeightsExplorer_.runs[-1][1].window") < 400
         assert "Held-out NMSE" in (explorer.locator("img").first.get_attribute("alt") or "")
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("zoom", [1.0, 1.5])
+def test_explorers_fit_a_small_laptop_and_axe_finds_nothing(
+    explorers: tuple[Page, BlockingKernelClient], theme: str, zoom: float
+) -> None:
+    """At 1366 × 768, controls and picture stand side by side within one screen; at 150 %, below each other."""
+    page, _ = explorers
+    before = page.viewport_size
+    page.set_viewport_size({"width": round(1366 / zoom), "height": round(768 / zoom)})
+    with evidence(page, "small-laptop"):
+        page.get_by_role("menuitem", name="Settings", exact=True).click()
+        page.get_by_text("Theme", exact=True).first.hover()
+        page.get_by_role("menuitem", name=theme, exact=True).click()
+        page.locator(f"body[data-jp-theme-name='{theme}']").wait_for()
+        for number in range(len(MOVES)):
+            explorer = page.locator(".covlab-explorer").nth(number)
+            explorer.evaluate("element => element.scrollIntoView()")
+            whole, picture = explorer.bounding_box(), explorer.locator("img").first.bounding_box()
+            assert whole and picture and picture["width"] <= whole["width"]
+            for slider in explorer.locator(".noUi-target").all():
+                box = slider.bounding_box()
+                assert box and box["width"] >= 250
+                beside = box["x"] + box["width"] <= picture["x"] and box["y"] < picture["y"] + picture["height"]
+                below = box["y"] + box["height"] <= picture["y"]
+                training = explorer.get_by_role("button", name="Train").count() and box["y"] > picture["y"]
+                assert (beside if zoom == 1 else below) or training
+            if zoom == 1:
+                assert picture["y"] + picture["height"] - whole["y"] <= 650  # what JupyterLab leaves of 768
+        assert violations(page, ".covlab-explorer") == []
+    assert before is not None
+    page.set_viewport_size(before)
+
+
+def second_day(page: Page, address: str, token: str, folder: Path) -> None:
+    """Run a notebook of explorers, save it, end its kernel, and open it again."""
+    page.goto(f"{address}?token={token}&reset")
+    run_all(page)
+    page.locator(".covlab-explorer img").nth(1).wait_for(timeout=120_000)
+    assert [still.is_visible() for still in page.locator(".covlab-still").all()] == [False, False]
+    page.keyboard.press("Control+s")
+    for _ in range(100):
+        if "covlab-still" in folder.read_text():
+            break
+        page.wait_for_timeout(100)
+    server = address.split("/lab")[0].split("/notebooks")[0]
+    for session in page.request.get(f"{server}/api/sessions?token={token}").json():
+        if session["path"] == folder.name:
+            page.request.delete(f"{server}/api/sessions/{session['id']}?token={token}")
+    page.goto(f"{address}?token={token}&reset")
+    page.locator(".covlab-still").nth(1).wait_for()
+    page.wait_for_timeout(4000)  # JupyterLab looks for the widget for two seconds
+    assert [still.is_visible() for still in page.locator(".covlab-still").all()] == [True, True]
+    assert not any(error.is_visible() for error in page.get_by_text("Error displaying widget").all())
+    for still in page.locator(".covlab-still").all():
+        assert still.get_by_text("Run this cell to use it.").is_visible()
+        assert len(still.locator("img").get_attribute("alt") or "") > 80
+
+
+@pytest.mark.slow
+def test_a_notebook_that_is_opened_again_shows_stills_and_no_error(lab: Server, browser: BrowserContext) -> None:
+    page = browser.new_page()
+    with evidence(page, "second-day"):
+        second_day(
+            page, f"{lab.address}/lab/tree/second_day.ipynb", lab.token, lab.runtime.parent / "work/second_day.ipynb"
+        )
+    page.close()
+
+
+@pytest.mark.slow
+def test_explorers_work_in_notebook_7_as_in_lab(tmp_path: Path, browser: BrowserContext) -> None:
+    pytest.importorskip("notebook", minversion="7", reason="Notebook 7 is not installed")
+    write_notebook(tmp_path / "second_day.ipynb", *SECOND_DAY)
+    server = Server(["notebook", "--no-browser", "--allow-root", f"--ServerApp.root_dir={tmp_path}"], tmp_path)
+    try:
+        page = browser.new_page()
+        with evidence(page, "notebook-7"):
+            second_day(
+                page, f"{server.address}/notebooks/second_day.ipynb", server.token, tmp_path / "second_day.ipynb"
+            )
+            run_all(page)
+            slider = page.locator(".covlab-explorer").get_by_role("slider", name="scale s, slider")
+            picture = page.locator(".covlab-explorer img").first
+            before = picture.get_attribute("src")
+            slider.press("ArrowRight")
+            page.wait_for_function(ANOTHER_PICTURE, arg=[0, before])
+            assert violations(page, ".covlab-explorer") == []
+        page.close()
+    finally:
+        server.stop()
 
 
 def select_cell(page: Page, number: int) -> None:
@@ -219,6 +326,7 @@ def test_dashboard(dashboard: Server, browser: BrowserContext) -> None:
         page.get_by_text("correct: Trainer.weigh").wait_for()
         page.get_by_role("button", name="Hide the difference").wait_for()
         assert nameless(page, ".covlab-explorer") == []
+        assert violations(page) == []
         assert page.locator("[data-covlab-error]").count() == 0 and not [
             line for line in dashboard.log if "Traceback" in line
         ]

@@ -106,8 +106,9 @@ def doubling_the_precision(values: Tensor, count: int) -> Tensor:
         (lambda values, count: torch.set_grad_enabled(False) and 2 * values, "changes whether PyTorch records"),
         (lambda values, count: values + 1e-2, "Of 20 random inputs, 20 give a wrong result"),
         (lambda values, count: 5 * values, "each 2.5 times the correct one"),
-        (lambda values, count: 5 * values.abs(), "the worst off by 350 %"),
-        (lambda values, count: 2e6 * values.abs(), "off by 1e+06 times the size of the correct one"),
+        (lambda values, count: 0 * values, "20 give a wrong result: zero,"),
+        (lambda values, count: 5 * values.abs(), "differs from the correct one by up to 350 % of its size"),
+        (lambda values, count: 2e6 * values.abs(), "20 give a wrong result, for instance when called"),
     ],
 )
 def test_whatever_is_wrong_with_an_answer_is_a_sentence(answer: Any, said: str) -> None:

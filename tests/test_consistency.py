@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from covlab.course.experiments import swapped_axes
 from covlab.scenes.batch import Batch
 from covlab.scenes.consistency import channel_residual, whitened_power
 from covlab.scenes.scenario import preset
@@ -60,3 +61,12 @@ def test_whatever_passes_for_an_axis_is_noticed(spoil: Callable[[Batch], dict[st
 def test_a_transposed_label_is_noticed() -> None:
     assert SIMULATOR.G is not None
     assert whitened_power(SCENES, SIMULATOR.G, SCENES.covariance().mT) > 5
+
+
+def test_the_stated_snr_is_tested_where_the_noise_power_follows_from_it() -> None:
+    assert SIMULATOR.G is not None
+    right = whitened_power(SCENES, SIMULATOR.G)
+    assert swapped_axes.whitened_power(SCENES, SIMULATOR.G) == pytest.approx(right, rel=1e-3)
+    shuffled = replace(SCENES, snr_db=SCENES.snr_db.roll(1))
+    assert whitened_power(shuffled, SIMULATOR.G) == right  # it takes the noise power from the simulator
+    assert swapped_axes.whitened_power(shuffled, SIMULATOR.G) > 5

@@ -2,6 +2,7 @@
 
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from click.testing import CliRunner
@@ -23,13 +24,14 @@ PROSE = (
     "# %% [markdown]\n# # A lesson\n#\n# The ratio is $\\frac{a}{b}$; see [the next](02_next.ipynb).\n#\n# $$a = b$$"
 )
 WIDGET = "# %%\nimport ipywidgets\nipywidgets.IntSlider()"
+EXPLORER = "# %%\nfrom covlab.widgets import NMSEExplorer\nNMSEExplorer().show()"
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A course of two lessons that has been run."""
     folder = tmp_path_factory.mktemp("course")
-    write_lesson(folder, "01_first", PROSE, PICTURE, WIDGET, EXERCISE, SOLUTION, CHECK)
+    write_lesson(folder, "01_first", PROSE, PICTURE, WIDGET, EXPLORER, EXERCISE, SOLUTION, CHECK)
     write_lesson(folder, "02_next", "# %% [markdown]\n# # The next")
     done = CliRunner().invoke(main, ["course", "run", "--root", str(folder), "--jobs", "2"])
     assert done.exit_code == 0, done.output
@@ -43,8 +45,30 @@ def test_the_description_of_a_picture_reaches_report_and_site(root: Path) -> Non
     page = (site / "01_first.html").read_text()
     assert "<mfrac>" in page
     assert 'href="02_next.html"' in page
+    assert page.count("Run this cell to use it.") == 1 and "covlab-live" not in page
     assert "IntSlider" not in page.replace("ipywidgets.IntSlider()", "").replace("IntSlider</span>", "")
     assert website_complaints(site) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page_of", ["build/course/index.html", "build/site/01_first.html"])
+@pytest.mark.parametrize("width", [390, 911, 1366], ids=["phone", "150 %", "laptop"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_pages_and_they_do_not_scroll_sideways(
+    root: Path, page_of: str, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    from browser import chromium, violations
+
+    build_website(root, read_lessons(root))
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        context = browser.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme)
+        page = context.new_page()
+        page.goto(f"file://{root / page_of}")
+        page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        assert violations(page) == []
 
 
 def test_the_handout_is_the_site(root: Path) -> None:

@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from covlab import widgets
+from covlab import plots, widgets
 from covlab.cli.main import main
 from covlab.course import WIDGET_ERROR
 from covlab.course.lesson_failures import VIEW
@@ -45,6 +45,7 @@ from covlab.widgets import (
     ScalingBugExplorer,
     SceneExplorer,
     dashboard,
+    loss_weights,
 )
 from covlab.widgets.background import KEPT, Background, TrainingExplorer, Work
 from covlab.widgets.controls import ChoiceControl, NumberControl, decades
@@ -72,7 +73,7 @@ def explorer(request: pytest.FixtureRequest) -> widgets.Explorer:
 
 def parts(image: str) -> tuple[str, str]:
     """Return the words and the bytes of an image in HTML."""
-    found = IMAGE.fullmatch(image)
+    found = IMAGE.search(image)
     assert found is not None
     return found[1], found[2]
 
@@ -115,9 +116,9 @@ def test_every_still_setting_has_its_own_picture_and_nothing_is_cut_off(
 def test_still_shows_its_settings_with_words(explorer: widgets.Explorer, shown: list[Any]) -> None:
     before = explorer.state
     explorer.still()
-    pictures = [thing for thing in shown if isinstance(thing, str)]
+    pictures = [found for thing in shown if isinstance(thing, str) for found in IMAGE.findall(thing)]
     assert len(pictures) >= len(explorer.STILLS)
-    assert all(len(parts(picture)[0]) > 80 for picture in pictures)
+    assert all(len(words) > 80 for words, _ in pictures)
     assert explorer.state == before
 
 
@@ -296,7 +297,7 @@ def test_results_come_to_the_front_in_the_kernels_own_thread() -> None:
 
     refreshed, errors, background = in_loop(work())
     assert set(refreshed) == {threading.main_thread()} and threading.main_thread() not in workers
-    assert not errors and 'value="1.000"' in background.bar.value and background.stop_button.layout.display == "none"
+    assert not errors and 'value="1.000"' in background.bar.value and background.button.disabled
 
 
 def test_stop_ends_the_work() -> None:
@@ -531,8 +532,51 @@ def test_the_guard_objects_when_the_main_weight_is_off_and_nothing_trains() -> N
     assert "lam_cov must be above 0" in explorer.note.value and WIDGET_ERROR not in explorer.note.value
     explorer.train()
     assert explorer.runs == [] and "No training" in explorer.note.value
+    assert explorer.train_button.disabled and "lam_cov must be above 0" in explorer.train_button.tooltip
     explorer.state = {"lam_cov": 1.0}
+    assert "lam_cov must be above 0" not in explorer.note.value and not explorer.train_button.disabled
+
+
+@pytest.mark.parametrize("name", LossWeights.names())
+@pytest.mark.parametrize("factor", [0.0, 10.0])
+def test_each_weight_that_moves_alone_is_explained_in_a_sentence(name: str, factor: float) -> None:
+    """The sentence names the weight and what changed; the shares are those of the picture."""
+    explorer = LossWeightsExplorer()
+    explorer.terms = TERMS
+    explorer.state = {name: 0.5}
+    explorer.state = {name: 0.5 * factor}
+    said = html.unescape(explorer.note.value)
+    if name == "lam_cov" and not factor:
+        assert "LossWeights rejects these weights: lam_cov must be above 0" in said
+        said = explorer.explanation(explorer.state | {name: 0.5}, explorer.state)
+    assert f"{name} went from 0.5 to {0.5 * factor:g}" in said and loss_weights.ASKS[name] in said
+    norms = TERMS.weighted(explorer.state).norms
+    assert f"{norms[name] / sum(norms.values()):.1%}" in said
+    assert said.count(". ") == 0, "one sentence"
+
+
+def test_weights_that_move_together_are_not_explained_as_one() -> None:
+    explorer = LossWeightsExplorer()
+    explorer.terms = TERMS
+    explorer.state = {"lam_gap": 1.0, "lam_K": 1.0}
     assert explorer.note.value == ""
+
+
+def test_a_control_without_effect_is_disabled_with_its_reason_and_the_others_are_not() -> None:
+    """The law: a control is enabled exactly if another value of it makes another picture or other words."""
+    explorer = SceneExplorer()
+    for kind in ("true R", "sample covariance"):
+        explorer.state = {"R of": kind}
+        for name, control in explorer.controls.items():
+            other = control.grid[0] if isinstance(control, NumberControl) else control.box.options[-1]
+            before, after = (parts(plots_of(explorer, state)) for state in ({}, {name: other}))
+            same = name == "snr" and before[1] == after[1]
+            assert control.box.disabled == same
+            assert ("choose the sample covariance" in control.widget.children[-1].value) == same
+
+
+def plots_of(explorer: widgets.Explorer, change: dict) -> str:
+    return plots.image(*explorer.draw(explorer.state | change))
 
 
 def test_training_draws_its_curve_over_earlier_ones() -> None:
@@ -553,7 +597,7 @@ def test_every_exhibit_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
         explorer.state = {"fault": name}
         assert name in alts[name] and WIDGET_ERROR not in explorer.note.value
         assert html.escape(FAULTS[name].title) in explorer.label.value
-        assert set(re.findall(r'block; background: #[0-9a-f]+">([-+])', explorer.label.value)) & {"-", "+"}
+        assert set(re.findall(r'block; background: #[0-9a-f]+">([-+])', explorer.code.value)) & {"-", "+"}
     assert set(alts) == set(FAULTS)
 
 

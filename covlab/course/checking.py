@@ -4,6 +4,7 @@ import ast
 import contextlib
 import hashlib
 import inspect
+import linecache
 import re
 import textwrap
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import covlab
 from covlab.course import card, student_record, verdict
 from covlab.course.exercises import exercises_of
-from covlab.course.exercises.judging import judge
+from covlab.course.exercises.judging import case_arguments, judge
 
 if TYPE_CHECKING:
     from covlab.course.editions import Lesson
@@ -33,11 +34,26 @@ class Worked:
 
 @dataclass(frozen=True)
 class Checked:
-    """What `check` returns: whether the answer passed, and a way to the solution."""
+    """What `check` returns: whether the answer passed, the case to step through, and a way to the solution.
+
+    number: of the smallest case that failed; 0, if none did.
+    """
 
     exercise: str
     passed: bool
     tries: int
+    number: int = 0
+
+    @property
+    def case(self) -> tuple[Any, ...]:
+        """The arguments of the case that is shown, made anew: `answer(*check(…).case)` runs the answer on it.
+
+        Raises ValueError if the exercise asks for a value, or if there is no such exercise.
+        """
+        found = exercises_of(self.exercise[:2]).get(self.exercise)
+        if found is None:
+            raise ValueError(f"there is no exercise {self.exercise!r}, so it has no case")
+        return case_arguments(found, self.number)
 
     def solution(self) -> None:
         """Show the worked solution, or how many tries are left before it opens."""
@@ -73,18 +89,30 @@ def check(exercise: str, answer: Any) -> Checked:
     fingerprint = _fingerprint(answer) if counts else None
     record = student_record.remember_try(exercise, fingerprint, judgement.passed)
     tries = len(record["tries"])
-    lines = [judgement.finding, f"The law: {found.law}"]
-    if judgement.hint:
-        lines.append(f"Hint: {judgement.hint}")
-    if not judgement.passed and tries >= TRIES:
-        lines.append(f'After {tries} tries: `check("{exercise}", {found.name}).solution()` shows one way.')
+    lines, code = [judgement.finding, f"The law: {found.law}"], ""
+    if judgement.passed:
+        rows = student_record.progress_rows(student_record.path_here())
+        if found.moral:
+            lines.append(f"Remember: {found.moral}")
+        lines.append(f"{student_record.summary(rows)} solved. {student_record.what_is_next(rows, exercise[:2])}")
+    else:
+        if judgement.hint:
+            lines.append(f"Hint: {judgement.hint}")
+        elif judgement.shown:
+            call = f'{found.name}(*check("{exercise}", {found.name}).case)'
+            code = f"The smallest failing case:\n\n{judgement.shown}\n\nStep through it:   {call}"
+        if stale := _older_version(found.name, answer):
+            lines.append(stale)
+        if tries >= TRIES:
+            lines.append(f'After {tries} tries: `check("{exercise}", {found.name}).solution()` shows one way.')
     card(
         f"{exercise}: {'solved' if judgement.passed else 'not yet'}",
         lines,
         "good" if judgement.passed else "open",
         record={"exercise": exercise, "passed": judgement.passed, "text": judgement.finding},
+        code=code,
     )
-    return Checked(exercise, judgement.passed, tries)
+    return Checked(exercise, judgement.passed, tries, judgement.case)
 
 
 def worked_exercises(lesson: "Lesson") -> dict[str, Worked]:
@@ -112,6 +140,32 @@ def worked_exercise(exercise: str) -> Worked | None:
         with contextlib.suppress(LessonError):
             return worked_exercises(read_lesson(source)).get(exercise)
     return None
+
+
+def _older_version(name: str, answer: Any) -> str:
+    """Say that the notebook's newest version of the function is not the one that was judged; "" if it is.
+
+    The cell with the newest version stopped with an error, such as a SyntaxError, so it defined nothing.
+    """
+    from IPython import get_ipython
+
+    shell, code = get_ipython(), getattr(answer, "__code__", None)
+    if shell is None or code is None or answer.__name__ != name:
+        return ""
+    judged = "".join(linecache.getlines(code.co_filename)).strip()
+    cells = [cell.strip() for cell in shell.history_manager.input_hist_raw]
+    versions = [
+        number for number, cell in enumerate(cells) if re.search(rf"^\s*(async )?def {name}\b", cell, re.MULTILINE)
+    ]
+    if not judged or judged not in cells or not versions or cells[versions[-1]] == judged:
+        return ""
+    lines, newest = inspect.getsource(answer).splitlines(), cells[versions[-1]]
+    changed = (line.strip() for line in lines if line.strip() and line.strip() not in newest)
+    first = next(changed, lines[0].strip())
+    return (
+        f"Your newest version of `{name}`, in cell [{versions[-1]}], stopped with an error before it was defined. "
+        f"An older one was judged, which has the line `{first}`."
+    )
 
 
 def _fingerprint(answer: Any) -> str:

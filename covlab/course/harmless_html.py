@@ -32,7 +32,22 @@ _ATTRIBUTES = {
     *{"max", "min", "minsize", "movablelimits", "open", "points", "r", "role", "rowspan", "rspace", "rx", "ry"},
     *{"scope", "scriptlevel", "value"},
     *{"separator", "src", "start", "stretchy", "stroke", "stroke-dasharray", "stroke-width", "style", "symmetric"},
-    *{"text-anchor", "title", "transform", "viewBox", "viewbox", "width", "x", "x1", "x2", "xmlns", "y", "y1", "y2"},
+    *{
+        "tabindex",
+        "text-anchor",
+        "title",
+        "transform",
+        "viewBox",
+        "viewbox",
+        "width",
+        "x",
+        "x1",
+        "x2",
+        "xmlns",
+        "y",
+        "y1",
+        "y2",
+    },
 }
 # No value of these may be an address.
 _STYLES = {

@@ -7,10 +7,12 @@
   document.head.appendChild(document.createElement("style")).textContent = `
     .jp-OutputArea-child:has(.covlab-still):has(+ .jp-OutputArea-child .covlab-live),
     .jp-OutputArea-child:has(.covlab-still) + .jp-OutputArea-child:not(:has(.covlab-live)),
-    .cell_container:has(.covlab-live) .covlab-still { display: none }`;  // .cell_container: of VS Code
+    .cell_container:has(.covlab-live) .covlab-still,
+    .covlab-number .widget-readout { display: none }
+    .covlab-number .widget-label { flex: 1 1 auto; text-align: left; white-space: normal; height: auto }
+    .covlab-number .widget-text input[type="number"] { flex: 0 0 6.5em }`;  // .cell_container: of VS Code
   const name = handle => {
     const control = handle.closest(".covlab-number"), readout = control.querySelector(".widget-readout");
-    if (readout) readout.contentEditable = "false";  // the box is where to type
     handle.setAttribute("aria-label", control.querySelector(".widget-label").textContent + ", slider");
     const say = () => {
       const text = readout?.textContent;

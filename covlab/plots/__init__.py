@@ -14,6 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from PIL import Image
 
 from covlab.arguments import Text, checked, whole_number
 from covlab.markup import marked
@@ -26,7 +27,16 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LINES = ("-", "--", "-.", ":")
 MARKS = "osD^vP*X"
 WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a box behind text that lies on lines
-NUMBER = re.compile(r"[-−+]?\d[\d.,]*(e[-+]?\d+)?\s?[%×]?")  # a whole table cell that is a number
+DPI = 110  # of a figure on a page; a picture has ``SHARPNESS`` times as many, for screens with small pixels
+SHARPNESS = 2
+LEGIBLE = 0.6  # a narrow page shrinks a picture to this share of its width; then it scrolls
+MAGNITUDES, PHASES = "cividis", "twilight"  # color maps of |y|, |R|, … and of angles, in every picture
+NUMBER = re.compile(  # a whole table cell that is a number, or two with a word between them, and perhaps a unit
+    r"[<>≤≥≈×]?\s?{0}(\s?(±|to|of|/|…|–)\s?{0})?\s?([%×°]|[a-zµ]{{1,3}})?".format(
+        r"[-−+]?(\d[\d.,]*(e[-+]?\d+)?|nan|inf|∞)"
+    ),
+    re.IGNORECASE,
+)
 
 
 Width = Annotated[int | None, whole_number(1, 2**14).or_none("as it was drawn")]
@@ -42,7 +52,7 @@ def show(figure: Figure, alt: Text, *, width: Width = None) -> None:
     Raises:
         ValueError: ``alt`` is empty.
     """
-    _display(image(figure, alt, width=width, bbox_inches="tight"))
+    _display(scrollable(image(figure, alt, width=width, bbox_inches="tight")))
     plt.close(figure)  # or a notebook shows a figure of pyplot a second time
 
 
@@ -56,11 +66,20 @@ def image(figure: Figure, alt: Text, *, width: Width = None, **saving: Any) -> s
     Raises:
         ValueError: ``alt`` is empty.
     """
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=110, **saving)
-    size = f' width="{width}"' if width else ""
-    picture = base64.b64encode(png.getvalue()).decode()
-    return f'<img alt="{html.escape(alt)}"{size} style="max-width: 100%" src="data:image/png;base64,{picture}">'
+    drawn, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=SHARPNESS * DPI, pil_kwargs={"compress_level": 1}, **saving)
+    picture = Image.open(drawn).convert("RGB")
+    # 256 colors are enough for a drawing, and make the file smaller than one of half the resolution in full color.
+    picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(png, "png")
+    width = width or picture.width // SHARPNESS
+    style = f"max-width: 100%; min-width: {int(LEGIBLE * width)}px; height: auto; background-color: white"
+    data = base64.b64encode(png.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" width="{width}" style="{style}" src="data:image/png;base64,{data}">'
+
+
+def scrollable(content: str) -> str:
+    """Return HTML that scrolls sideways where the page is too narrow for it."""
+    return f'<div tabindex="0" style="max-width: 100%; overflow-x: auto">{content}</div>'
 
 
 @checked

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from covlab.arguments import checked, number
 from covlab.networks.source_grid import Grid
-from covlab.plots import COLOURS, subplots
+from covlab.plots import COLOURS, MAGNITUDES, subplots
 from covlab.scenes.batch import Batch
 from covlab.tensor_arguments import tensor
 
@@ -37,7 +37,7 @@ def direction_spectra(
         level = spectrum.view(grid.shape).amax(dim=0)
         decibels = (10 * (level / level.max()).log10()).clamp(min=floor_db)
         image = axes.pcolormesh(
-            azimuths, elevations, decibels, cmap="cividis", vmin=floor_db, vmax=0, shading="nearest"
+            azimuths, elevations, decibels, cmap=MAGNITUDES, vmin=floor_db, vmax=0, shading="nearest"
         )
         axes.plot(*directions, "+", color="white", markersize=15, markeredgewidth=3.5)
         axes.plot(*directions, "+", color=COLOURS[1], markersize=13, markeredgewidth=1.8)

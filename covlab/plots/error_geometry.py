@@ -24,11 +24,11 @@ class Plane:
 
 
 def error_geometry(plane: Plane, scale: float) -> Figure:
-    """Draw the plane with both pulls on the estimate (left), and both errors over the estimate's scale (right)."""
-    margins = {"left": 0.075, "right": 0.975, "bottom": 0.14, "top": 0.86, "wspace": 0.2}
-    figure, (left, right) = subplots(1, 2, size=(9, 3.9), margins=margins)
-    _draw_plane(left, plane)
-    _draw_errors(right, plane, scale)
+    """Draw the plane with both pulls on the estimate (above), and both errors over the estimate's scale (below)."""
+    margins = {"left": 0.13, "right": 0.97, "bottom": 0.09, "top": 0.95, "hspace": 0.4}
+    figure, (above, below) = subplots(2, 1, size=(5.2, 5.4), margins=margins, height_ratios=(1.45, 1))
+    _draw_plane(above, plane)
+    _draw_errors(below, plane, scale)
     return figure
 
 

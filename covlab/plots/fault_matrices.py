@@ -60,9 +60,9 @@ def confusion_matrix(shares: Mapping[str, Mapping[str, float]], expected: Mappin
 
 
 def one_fault(name: str, rows: Sequence[Mapping], detected: Mapping[str, float], expected: str) -> Figure:
-    """Draw one fault's rows of both matrices: the relative NMSE (left), and the observables that detect it (right)."""
-    margins = {"left": 0.17, "right": 0.975, "bottom": 0.16, "top": 0.87, "wspace": 0.75}
-    figure, (left, right) = subplots(1, 2, size=(9.4, 3.6), margins=margins)
+    """Draw one fault's rows of both matrices: the relative NMSE (above), and the observables that detect it (below)."""
+    margins = {"left": 0.31, "right": 0.87, "bottom": 0.09, "top": 0.95, "hspace": 0.45}
+    figure, (above, below) = subplots(2, 1, size=(5.2, 5.4), margins=margins)
     ratios = [row["validation"] / row["clean_validation"] for row in rows]
     reach = max(2.0, *(max(ratio, 1 / ratio) for ratio in ratios if 0 < ratio < math.inf)) * 1.6
     for y, (row, ratio) in enumerate(zip(rows, ratios, strict=True)):
@@ -70,24 +70,24 @@ def one_fault(name: str, rows: Sequence[Mapping], detected: Mapping[str, float],
         if text == "×":
             text = "× stopped"
         else:
-            left.plot([1, ratio], [y, y], "-", color=COLOURS[0], linewidth=2)
-            left.plot(ratio, y, "o", color=COLOURS[0])
-        left.text(1.02, y, text, transform=left.get_yaxis_transform(), va="center", fontsize=9)
-    left.axvline(1, color="black", linewidth=1)
-    left.set(xscale="log", xlim=(1 / reach, reach), ylim=(len(rows) - 0.5, -0.5), xlabel=RATIO)
+            above.plot([1, ratio], [y, y], "-", color=COLOURS[0], linewidth=2)
+            above.plot(ratio, y, "o", color=COLOURS[0])
+        above.text(1.02, y, text, transform=above.get_yaxis_transform(), va="center", fontsize=9)
+    above.axvline(1, color="black", linewidth=1)
+    above.set(xscale="log", xlim=(1 / reach, reach), ylim=(len(rows) - 0.5, -0.5), xlabel=RATIO)
     ticks = [value for value in (0.01, 0.1, 0.5, 1, 2, 10, 100) if 1 / reach < value < reach]
-    left.set_xticks(ticks, [f"{value:g}" for value in ticks])
-    left.minorticks_off()
+    above.set_xticks(ticks, [f"{value:g}" for value in ticks])
+    above.minorticks_off()
     settings = [f"{row['optimizer']}, {row['clipping']}, {row['precision']}" for row in rows]
-    left.set_yticks(range(len(rows)), settings, fontsize=8)
-    left.set_title(f"{name}   (•: detected)", fontsize=10)
+    above.set_yticks(range(len(rows)), settings, fontsize=8)
+    above.set_title(f"{name}   (•: detected)", fontsize=10)
     names = sorted({expected, *detected}, key=lambda one: (one != expected, -detected.get(one, 0.0), one))
-    bars = right.barh(range(len(names)), [100 * detected.get(one, 0.0) for one in names], color=COLOURS[5], height=0.6)
+    bars = below.barh(range(len(names)), [100 * detected.get(one, 0.0) for one in names], color=COLOURS[5], height=0.6)
     bars[0].set(edgecolor=COLOURS[1], linewidth=2.5, linestyle="--")
-    right.bar_label(bars, fmt="%.0f", padding=4, fontsize=9)
-    right.set(xlim=(0, 118), ylim=(max(len(names), 4) - 0.5, -0.5), xlabel="seeds in which it detects the fault (%)")
-    right.set_yticks(range(len(names)), names, fontsize=8)
-    right.set_title("observables (framed: the fault's own)", fontsize=10)
+    below.bar_label(bars, fmt="%.0f", padding=4, fontsize=9)
+    below.set(xlim=(0, 118), ylim=(max(len(names), 4) - 0.5, -0.5), xlabel="seeds in which it detects the fault (%)")
+    below.set_yticks(range(len(names)), names, fontsize=8)
+    below.set_title("observables (framed: the fault's own)", fontsize=10)
     return figure
 
 

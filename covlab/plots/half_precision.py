@@ -26,40 +26,38 @@ class ScaledGradients:
 
 
 def exponents_and_path(seen: ScaledGradients, scale: float, path: Sequence[tuple[float, bool]], windows: int) -> Figure:
-    """Draw the exponents with the limits of fp16 (left) and the path of the loss scale (right).
+    """Draw the exponents with the limits of fp16 (above) and the path of the loss scale (below).
 
     Args:
         scale: the loss scale.
         path: (loss scale, whether the step ran) of each window so far.
         windows: number of windows on the axis.
     """
-    margins = {"left": 0.08, "right": 0.98, "bottom": 0.15, "top": 0.8, "wspace": 0.22}
-    figure, (left, right) = subplots(1, 2, size=(9.2, 3.8), margins=margins, width_ratios=(1.25, 1))
+    margins = {"left": 0.12, "right": 0.97, "bottom": 0.09, "top": 0.92, "hspace": 0.5}
+    figure, (above, below) = subplots(2, 1, size=(5.2, 5.4), margins=margins)
     top = 100 * max(share.max() for share in seen.shares.values())
     for low, high, shade, hatch, text, position, align in (
         (-60, SMALLEST, "0.88", "//", "become 0", SMALLEST - 1, "right"),
         (SMALLEST, NORMAL, "0.94", None, "lose digits", (SMALLEST + NORMAL) / 2, "center"),
         (LARGEST, 60, "0.88", "\\\\", "become ∞", LARGEST + 1, "left"),
     ):
-        left.axvspan(low, high, facecolor=shade, hatch=hatch, edgecolor="0.75", linewidth=0)
-        left.text(position, 1.19 * top, text, ha=align, fontsize=8, bbox=WHITE, zorder=4)
+        above.axvspan(low, high, facecolor=shade, hatch=hatch, edgecolor="0.75", linewidth=0)
+        above.text(position, 1.19 * top, text, ha=align, fontsize=8, bbox=WHITE, zorder=4)
     for what, share in seen.shares.items():
-        left.step(EXPONENTS, 100 * share, where="mid", label=what, linewidth=1.8)
-    left.set(xlim=(-44, 30), ylim=(0, 1.32 * top))
-    left.set(xlabel="exponent of gradient × loss scale, log₂", ylabel="percent of entries")
-    left.set_title(f"loss scale 2{f'{np.log2(scale):.0f}'.translate(SUPERSCRIPT)}", fontsize=10, loc="right")
+        above.step(EXPONENTS, 100 * share, where="mid", label=what, linewidth=1.8)
+    above.set(xlim=(-44, 30), ylim=(0, 1.32 * top))
+    above.set(xlabel="exponent of gradient × loss scale, log₂", ylabel="percent of entries")
+    above.set_title(f"loss scale 2{f'{np.log2(scale):.0f}'.translate(SUPERSCRIPT)}", fontsize=10, loc="right")
 
     scales, ran = np.log2([scale for scale, _ in path]), np.array([ran for _, ran in path], dtype=bool)
     numbers = np.arange(1, len(path) + 1)
-    right.plot(numbers, scales, "-", color=COLOURS[0], drawstyle="steps-mid", linewidth=1.3)
-    right.plot(numbers[ran], scales[ran], "o", color=COLOURS[0], markersize=4, label="step ran")
+    below.plot(numbers, scales, "-", color=COLOURS[0], drawstyle="steps-mid", linewidth=1.3)
+    below.plot(numbers[ran], scales[ran], "o", color=COLOURS[0], markersize=4, label="step ran")
     skipped = {"color": COLOURS[1], "markersize": 7, "markeredgewidth": 2, "label": "overflow: step skipped"}
-    right.plot(numbers[~ran], scales[~ran], "x", **skipped)
-    if len(path):
-        right.set_ylim(scales.min() - 2.5, scales.max() + 2.5)
-    right.set(xlim=(0, windows + 1), xlabel="window", ylabel="loss scale, log₂")
-    right.yaxis.get_major_locator().set_params(integer=True)
-    for axes in (left, right):
+    below.plot(numbers[~ran], scales[~ran], "x", **skipped)
+    below.set(xlim=(0, windows + 1), ylim=(-2, 34), xlabel="window", ylabel="loss scale, log₂")
+    below.yaxis.get_major_locator().set_params(integer=True)
+    for axes in (above, below):
         axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, frameon=False)
     return figure
 

@@ -58,11 +58,11 @@ class Terms:
 
 @checked
 def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> Figure:
-    """Draw each term's share of the loss and of the gradients' lengths (left), and cosines of the gradients (right)."""
+    """Draw the terms' shares of the loss and of the gradients' lengths (above), and the gradients' cosines (below)."""
     if missing := [name for name in terms.values if name not in weights or name not in seen.norms]:
         raise ValueError(f"weights and seen must name every term, got none for {', '.join(missing)}")
-    margins = {"left": 0.19, "right": 0.99, "bottom": 0.23, "top": 0.87, "wspace": 0.52}
-    figure, (left, right) = subplots(1, 2, size=(9.4, 4.1), margins=margins, width_ratios=(1, 0.95))
+    margins = {"left": 0.31, "right": 0.86, "bottom": 0.15, "top": 0.95, "hspace": 0.66}
+    figure, (above, below) = subplots(2, 1, size=(5.2, 5.5), margins=margins)
     names, rows = list(terms.values), np.arange(len(terms.values))
     total = sum(seen.norms.values()) or 1.0
     shown = np.array([weights[name] > 0 for name in names])
@@ -71,42 +71,44 @@ def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> F
         (seen.norms, total, 0.16, "D", COLOURS[1], "share of the gradients' lengths"),
     ):
         values = np.maximum([100 * parts[name] / whole for name in names], LEAST)[shown]
-        left.hlines(rows[shown] + offset, LEAST, values, color=colour, linewidth=1.5)
-        left.plot(values, rows[shown] + offset, mark, color=colour, label=label, clip_on=False)
-    outside = {"transform": left.get_yaxis_transform(), "va": "center", "fontsize": 8}
-    left.text(1.02, -0.8, "λ‖g‖", **outside)
+        above.hlines(rows[shown] + offset, LEAST, values, color=colour, linewidth=1.5)
+        above.plot(values, rows[shown] + offset, mark, color=colour, label=label, clip_on=False)
+    outside = {"transform": above.get_yaxis_transform(), "va": "center", "fontsize": 8}
+    above.text(1.02, -0.8, "λ‖g‖", **outside)
     for row, name in enumerate(names):
-        left.text(1.02, row, f"{seen.norms[name]:.2g}", **outside)
+        above.text(1.02, row, f"{seen.norms[name]:.2g}", **outside)
         if weights[name] == 0:
-            left.text(1.5 * LEAST, row, "off", va="center", fontsize=9, color="0.35")
-    left.set(xscale="log", xlim=(LEAST, 160), ylim=(len(names) - 0.5, -0.5), xlabel="percent")
-    left.set_xticks([0.001, 0.01, 0.1, 1, 10, 100], ["≤ 0.001", "0.01", "0.1", "1", "10", "100"], fontsize=9)
-    left.set_yticks(rows, [f"{name} = {weights[name]:g}" for name in names], fontsize=8)
-    left.minorticks_off()
-    left.set_title(f"loss {seen.loss:.4g}, gradient {seen.norm:.4g}", fontsize=10)
-    left.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.4, -0.17), ncols=2, frameon=False)
+            above.text(1.5 * LEAST, row, "off", va="center", fontsize=9, color="0.35")
+    above.set(xscale="log", xlim=(LEAST, 160), ylim=(len(names) - 0.5, -0.5), xlabel="percent")
+    above.set_xticks([0.001, 0.01, 0.1, 1, 10, 100], ["≤ 0.001", "0.01", "0.1", "1", "10", "100"], fontsize=9)
+    above.set_yticks(rows, [f"{name} = {weights[name]:g}" for name in names], fontsize=8)
+    above.minorticks_off()
+    above.set_title(f"loss {seen.loss:.4g}, gradient {seen.norm:.4g}", fontsize=10)
+    above.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.3, -0.2), ncols=2, frameon=False)
 
     cosines = np.vstack([terms.cosines, [seen.with_total[name] for name in names]])
     lower = zip(*np.nonzero(np.tril(np.abs(cosines) >= 0.05, -1)), strict=True)  # the upper half repeats the lower one
     texts = {(row, column): f"{cosines[row, column]:.1f}".replace("0.", ".") for row, column in lower}
     short = [name.removeprefix("lam_") for name in names]
-    cells(right, cosines, texts, [*short, "whole gradient"], short, cmap="PuOr", vmin=-1, vmax=1)
-    right.axhline(len(names) - 0.5, color="black", linewidth=1.5)
-    right.set_xticks(rows, short, rotation=45, ha="right", fontsize=8)
-    right.tick_params(length=0)
-    right.set_title("cosines between gradients", fontsize=10)
+    cells(below, cosines, texts, [*short, "whole gradient"], short, cmap="PuOr", vmin=-1, vmax=1)
+    below.axhline(len(names) - 0.5, color="black", linewidth=1.5)
+    below.set_xticks(rows, short, rotation=45, ha="right", fontsize=8)
+    below.tick_params(length=0)
+    below.set_title("cosines between gradients", fontsize=10)
     return figure
 
 
 def weighted_runs(runs: Sequence[tuple[str, Trainer]]) -> Figure:
     """Draw the held-out NMSE (independent of the weights) of runs with different weights; the last one is thicker."""
-    margins = {"left": 0.08, "right": 0.99, "bottom": 0.15, "top": 0.9}
-    figure, axes = subplots(size=(9.4, 3.4), margins=margins)
+    margins = {"left": 0.08, "right": 0.98, "bottom": 0.15, "top": 0.9}
+    figure, axes = subplots(size=(8.4, 3.4), margins=margins)
     for number, (name, run) in enumerate(runs, 1):
         epochs, errors = over_epochs(run, "validation")
         windows = np.minimum(np.array(epochs, dtype=int) * run.windows_per_epoch, run.recipe.windows)
         width, mark = (2.6, "o") if number == len(runs) else (1.3, None)
         axes.plot(windows, errors, linewidth=width, marker=mark, markersize=4, label=f"{number}: {name}")
+    # The axes do not move while a run goes on.
+    axes.set(xlim=(0, 1.02 * max((run.recipe.windows for _, run in runs), default=1)), ylim=(0, 1.1))
     axes.set(xlabel="window (optimizer step)", ylabel="held-out NMSE")
     axes.set_title("training with these weights (thick) and with earlier settings", fontsize=10)
     if runs:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from covlab.arguments import Real, checked
-from covlab.plots import COLOURS, LINES, check_lengths, legend_below, note, subplots
+from covlab.plots import COLOURS, LINES, MAGNITUDES, check_lengths, legend_below, note, subplots
 
 SMOOTHED = 25  # steps over which a turn is averaged
 
@@ -44,7 +44,7 @@ def error_surfaces(seen: Surfaces) -> Figure:
         (panels[0], "plain: ‖R̂ − R‖² / ‖R‖²", seen.plain),
         (panels[1], "both scaled to trace N first", seen.normalized),
     ):
-        filled = axes.contourf(seen.x, seen.y, error, levels, cmap="cividis", extend="max")
+        filled = axes.contourf(seen.x, seen.y, error, levels, cmap=MAGNITUDES, extend="max")
         axes.contour(seen.x, seen.y, error, levels, colors="black", linewidths=0.4)
         down = -np.stack(np.gradient(error, seen.y, seen.x))[:, some, some]
         down_y, down_x = down / np.hypot(*down)

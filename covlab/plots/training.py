@@ -67,22 +67,36 @@ def window_columns(groups: Mapping[str, Mapping[str, Trainer]], columns: Mapping
     return figure
 
 
-def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0) -> Figure:
+def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0, *, across: bool = False) -> Figure:
     """Draw logged loss and validation NMSE of each run in its own panel, and all gradient norms in the last one.
 
     Args:
         runs: {label: run}.
         epochs: number of epochs on the axes.
         size: of letters and lines; 2 can be read from the back row.
+        across: draw the panels beside each other, not below.
     """
     letters, wide = 9 * size, 1 + 0.55 * (size - 1)
     more = size / wide
-    margins = {"left": 0.06 * more, "right": 0.98, "bottom": 0.15 * more, "top": 1 - 0.14 * more, "wspace": 0.25 * more}
     ratios = (*[1] * len(runs), 1.15)
-    figure, (*panels, last) = subplots(
-        1, len(ratios), size=(9.6 * wide, 3.4 * wide), margins=margins, width_ratios=ratios
-    )
-    values = [value for run in runs.values() for row in run.history for value in (row["train"], row["validation"])]
+    if across:
+        margins = {"left": 0.06 * more, "right": 0.98, "bottom": 0.15 * more, "top": 1 - 0.14 * more}
+        figure, (*panels, last) = subplots(
+            1,
+            len(ratios),
+            size=(9.6 * wide, 3.4 * wide),
+            margins=margins | {"wspace": 0.25 * more},
+            width_ratios=ratios,
+        )
+    else:
+        margins = {"left": 0.11, "right": 0.97, "bottom": 0.08, "top": 0.95, "hspace": 0.62}
+        figure, (*panels, last) = subplots(
+            len(ratios), 1, size=(5.2 * wide, 5.5 * wide), margins=margins, height_ratios=ratios
+        )
+    # The axes hold what a run usually reaches, so that they do not move while it goes on.
+    values = [0.3, 3.4] + [
+        value for run in runs.values() for row in run.history for value in (row["train"], row["validation"])
+    ]
     for axes, (label, run), colour in zip(panels, runs.items(), COLOURS, strict=False):
         for column, line, width, name in (
             ("train", "--", 1.4, "train, as logged"),
@@ -93,7 +107,7 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0) ->
         axes.set_xlim(0.5, epochs + 0.5)
         axes.set_xticks([1, *range(4, epochs + 1, 4)])
         _log_axis(axes, values, stamped(label, run), "epoch", letters, "lower left")
-    norms = []
+    norms = [0.045, 2.7]
     for label, run in runs.items():
         own = [row["gradient_norm"] for row in run.ledger.rows]
         last.plot(range(1, len(own) + 1), own, linewidth=1.4 * size, label=stamped(label, run))
@@ -111,6 +125,12 @@ def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, lette
     """Fit a logarithmic axis to ``values``, and label it without matplotlib's superscripts, which are slow to draw."""
     shown = [value for value in values if 0 < value < math.inf] or [1.0]
     axes.set(yscale="log", ylim=(min(shown) * 0.4, max(shown) * 1.5))
+    for line in axes.lines:  # a logarithmic axis has no zero, and a curve of zeros is the symptom to look for
+        curve, floor = np.asarray(line.get_ydata(), dtype=float), axes.get_ylim()[0]
+        if np.any(curve == 0):
+            line.set(ydata=np.where(curve == 0, floor, curve), clip_on=False, zorder=3)
+            x, side = (0.97, "right") if corner == "lower left" else (0.03, "left")  # where the legend is not
+            note(axes, "exactly 0", (x, 0), (0, 4), xycoords="axes fraction", ha=side, fontsize=letters)
     plain_figures(axes.yaxis)
     axes.minorticks_off()
     axes.tick_params(labelsize=letters)

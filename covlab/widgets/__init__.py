@@ -48,8 +48,8 @@ class Explorer:
     Attributes:
         controls: {name: control}.
         picture: the HTML widget that holds the image.
-        note: the HTML widget for a message or an error.
-        extra, below: more widgets, between controls and picture and below the picture.
+        note: the HTML widget for a message or an error, below the controls.
+        extra, below: more widgets, below the controls and below the picture.
     """
 
     title: str
@@ -58,14 +58,13 @@ class Explorer:
 
     def __init__(self, controls: dict):
         self.controls = controls
-        self.picture, self.note = ipywidgets.HTML(), ipywidgets.HTML()
+        self.picture, self.note = ipywidgets.HTML(layout={"margin": "0"}), ipywidgets.HTML()
         self.extra: list[ipywidgets.Widget] = []
         self.below: list[ipywidgets.Widget] = []
         self._moving_several = False
-        longest = max(len(control.box.description) for control in controls.values())
         for control in controls.values():
-            control.set_label_width(longest)
             control.observe(self._moved)
+        self._disable()
 
     def draw(self, state: dict) -> tuple[Figure, str]:
         """Return the picture of a state, {control: value}, and its alternative text."""
@@ -76,11 +75,13 @@ class Explorer:
     def show(self) -> None:
         """Show the controls and the picture in a notebook."""
         self.guarded(self.first_draw)()
-        heading = ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")
-        controls = ipywidgets.Box([each.widget for each in self.controls.values()], layout={"flex_flow": "row wrap"})
-        whole = ipywidgets.VBox([heading, controls, *self.extra, self.note, self.picture, *self.below])
+        whole = self.arranged()
         whole.add_class("covlab-explorer")
-        still = f"<p><b>{html.escape(self.title)}</b></p>{self.picture.value}<p>Run this cell to use it.</p>"
+        shown = [*self.extra, self.note, self.picture, *self.below]
+        parts = "".join(
+            f"<div>{each.value}</div>" for each in shown if isinstance(each, ipywidgets.HTML) and each.value
+        )
+        still = f"<p><b>{html.escape(self.title)}</b></p>{parts}<p>Run this cell to use it.</p>"
         show_widget(whole, still, f"{self.title}. Run this cell to use it.")
 
     def still(self) -> None:
@@ -97,7 +98,7 @@ class Explorer:
         text.check("title", title)
         self._check("settings", settings)
         figure, alt = self.draw(self.state | settings)
-        figure.suptitle(title)
+        figure.suptitle(title, y=1.02, va="bottom")  # above the titles of the panels
         plots.show(figure, f"{title}. {alt}")
 
     @property
@@ -131,9 +132,29 @@ class Explorer:
 
     # ---------------------------------------------------------------- for subclasses
 
+    def arranged(self) -> ipywidgets.VBox:
+        """Return all widgets: controls on the left and the picture on the right, or below where the page is narrow."""
+        left = [*(each.widget for each in self.controls.values()), *self.extra, self.note]
+        sides = [
+            ipywidgets.VBox(left, layout={"flex": "1 1 300px", "max_width": "350px", "margin": "0 16px 0 0"}),
+            ipywidgets.VBox([self.picture], layout={"flex": "1 1 520px", "min_width": "0"}),
+        ]
+        heading = ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")
+        return ipywidgets.VBox([heading, ipywidgets.Box(sides, layout={"flex_flow": "row wrap"}), *self.below])
+
+    def without_effect(self, state: dict) -> dict[str, str]:
+        """Return {control: reason} for the controls that change nothing in this state."""
+        return {}
+
     def _moved(self) -> None:
         if not self._moving_several:
+            self._disable()
             self.guarded(self.redraw)()
+
+    def _disable(self) -> None:
+        reasons = self.without_effect(self.state)
+        for name, control in self.controls.items():
+            control.disable(reasons.get(name, ""))
 
     def first_draw(self) -> None:
         """Draw the picture that ``show`` starts with. This may take longer than a redraw."""
@@ -144,10 +165,10 @@ class Explorer:
         self._paint(*self.draw(self.state))
 
     def _paint(self, figure: Figure, alt: str) -> None:
-        self.picture.value = plots.image(figure, alt, pil_kwargs={"compress_level": 1})
+        self.picture.value = plots.scrollable(plots.image(figure, alt))
 
     def say(self, text: str = "") -> None:
-        """Show a plain-text note above the picture; an empty text removes it."""
+        """Show a plain-text note below the controls; an empty text removes it."""
         note = f'<p role="status" style="border-left: 4px solid; padding-left: 8px">{html.escape(text)}</p>'
         self.note.value = note if text else ""
 
@@ -163,7 +184,7 @@ class Explorer:
         return careful
 
     def fail(self, error: Exception) -> None:
-        """Show an error above the picture."""
+        """Show an error below the controls."""
         headline = html.escape(f"{type(error).__name__}: {error}", quote=True)
         trace = html.escape("".join(traceback.format_exception(error)))
         self.note.value = (

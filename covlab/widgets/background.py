@@ -10,6 +10,8 @@ from contextlib import closing
 import ipywidgets
 from matplotlib.figure import Figure
 
+from covlab.faults.small_run import in_turn
+from covlab.training.trainer import Trainer
 from covlab.widgets import Explorer
 
 REFRESH = 0.3
@@ -25,30 +27,42 @@ Work = Generator[float, None, None]
 class Background:
     """Run one generator at a time in a thread. It yields the finished share of its work, from 0 to 1.
 
-    The kernel's main thread calls ``refresh`` every ``REFRESH`` seconds and at the end. If the generator raises an
-    exception, it calls ``fail`` with it. Without an event loop (in a script), ``start`` does all the work before it
-    returns, and calls ``refresh`` once.
+    The kernel's main thread calls ``refresh`` every ``REFRESH`` seconds and at the end. Meanwhile the work waits, so
+    that the bar and what ``refresh`` draws show the same state. If the generator raises an exception, the main thread
+    calls ``fail`` with it. Without an event loop (in a script), ``start`` does all the work before it returns, and
+    calls ``refresh`` once.
 
     Attributes:
-        stop_button: shown while there is something to stop.
+        button: it stops work that is going on, and continues work that was stopped; else it is disabled.
         bar: the progress bar, in HTML, so that screen readers get its name and saved notebooks show it.
         row: the bar and the button. Its height is constant, so that nothing below it moves.
         running: whether work is going on.
     """
 
-    def __init__(self, what: str, refresh: Callable[[], None], fail: Callable[[Exception], None]):
-        self.what, self.refresh, self.fail = what, refresh, fail
-        self.stop_button = ipywidgets.Button(description="Stop", layout={"display": "none"})
-        self.stop_button.on_click(lambda button: self.stop())
+    def __init__(
+        self,
+        what: str,
+        refresh: Callable[[], None],
+        fail: Callable[[Exception], None],
+        rest: Callable[[], Work | None] = lambda: None,
+    ):
+        """``rest`` returns the work that is left after a stop, or None."""
+        self.what, self.refresh, self.fail, self.rest = what, refresh, fail, rest
+        self.button = ipywidgets.Button(layout={"width": "8em"})
+        self.button.on_click(lambda button: self.stop() if self.running else self.resume())
         self.bar = ipywidgets.HTML()
         self.row = ipywidgets.HBox(
-            [self.bar, self.stop_button],
+            [self.button, self.bar],
             layout={"min_height": "calc(var(--jp-widgets-inline-height) + 8px)", "align_items": "center"},
         )
+        self._label_button("Stop", f"No {what} is going on.")
+        self.share = 0.0
         # The stop signal of the current work.
         self.ticket: threading.Event | None = None
         # New work may continue the run that the stopped work trained. The lock lets only one thread train at a time.
         self.lock = threading.Lock()
+        # Set while the main thread waits for the lock: the work must not wait for the main thread then.
+        self.awaited = threading.Event()
 
     @property
     def running(self) -> bool:
@@ -58,7 +72,8 @@ class Background:
         """Stop the current work and start this."""
         self.stop()
         ticket = self.ticket = threading.Event()
-        self.stop_button.layout.display = ""
+        self._label_button("Stop")
+        self._show_progress(0.0)
         try:
             post = asyncio.get_running_loop().call_soon_threadsafe
         except RuntimeError:  # no event loop: work in this thread, and call each callback at once
@@ -68,15 +83,22 @@ class Background:
 
     def finish(self, work: Work | None) -> None:
         """Do this work before returning, after the current work, which may be on the same run."""
+        self.awaited.set()
         with self.lock:
+            self.awaited.clear()
             for _ in work or ():
                 pass
+
+    def resume(self) -> None:
+        """Continue the work that was stopped."""
+        if work := self.rest():
+            self.start(work)
 
     def stop(self) -> None:
         """End the current work and keep what it has reached. Its thread ends after the step that it is in."""
         if self.ticket is not None:
             self.ticket.set()
-            self._report(self.ticket, 1.0, "stopped")
+            self._report(self.ticket, self.share, "stopped")
 
     def _do(self, work: Work, ticket: threading.Event, post: Callable[..., object], every: float) -> None:
         updated = time.monotonic()
@@ -85,22 +107,51 @@ class Background:
             with self.lock, closing(work):
                 while not ticket.is_set() and (share := next(work, None)) is not None:
                     if time.monotonic() - updated >= every:
+                        drawn = threading.Event()
+                        post(self._report, ticket, share, "", drawn)
+                        while not (drawn.wait(0.02) or ticket.is_set() or self.awaited.is_set()):
+                            pass
                         updated = time.monotonic()
-                        post(self._report, ticket, share)
             if not ticket.is_set():
                 post(self._report, ticket, 1.0, "done")
         except Exception as error:  # noqa: BLE001 - shown in the widget, and fails the lesson
-            post(self._report, ticket, 1.0, "failed")
+            post(self._report, ticket, self.share, "failed")
             post(self.fail, error)
 
-    def _report(self, ticket: threading.Event, share: float, end: str = "") -> None:
-        if self.ticket is not ticket:
-            return
-        if end:
-            self.ticket, self.stop_button.layout.display = None, "none"
+    def _report(
+        self, ticket: threading.Event, share: float, end: str = "", drawn: threading.Event | None = None
+    ) -> None:
+        if self.ticket is ticket:
+            if end:
+                self.ticket = None
+            self.refresh()
+            self._show_progress(share, end)
+            if end and (end == "failed" or self.rest() is None):
+                self._label_button("Stop", f"No {self.what} is going on.")
+            elif end:
+                self._label_button("Continue")
+        if drawn:
+            drawn.set()
+
+    def _show_progress(self, share: float, end: str = "") -> None:
         bar = f'<progress max="1" value="{share:.3f}" aria-label="{self.what}"></progress>'
-        self.bar.value = f"{bar} {self.what}: {end or f'{share:.0%}'}"
-        self.refresh()
+        at = f"{share:.0%}"
+        self.bar.value = f"{bar} {self.what}: {f'stopped at {at}' if end == 'stopped' else end or at}"
+        self.share = share
+
+    def _label_button(self, text: str, reason: str = "") -> None:
+        self.button.description, self.button.disabled, self.button.tooltip = text, bool(reason), reason or text
+
+
+def epoch_by_epoch(*runs: Trainer) -> Work:
+    """Train ``runs`` in turn. Report the progress at the ends of epochs, when their curves get another point."""
+    shown = 0
+    for share in in_turn(*runs):
+        # A run that is stopped because of its losses has fewer epochs than the others.
+        epochs = min((len(run.history) for run in runs if not run.stopped), default=math.inf)
+        if epochs > shown:
+            shown = epochs
+            yield share
 
 
 class TrainingExplorer(Explorer):
@@ -111,7 +162,7 @@ class TrainingExplorer(Explorer):
 
     def __init__(self, controls: dict, what: str):
         super().__init__(controls)
-        self.background = Background(what, self.guarded(self.paint), self.fail)
+        self.background = Background(what, self.guarded(self.paint), self.fail, lambda: self.training(self.state))
         self.extra = [self.background.row]
 
     def training(self, state: dict) -> Work | None:
@@ -131,11 +182,16 @@ class TrainingExplorer(Explorer):
             self.background.finish(self.training(self.state))
         self.paint()
 
+    @property
+    def so_far(self) -> str:
+        """What a statement about an unfinished run begins with."""
+        return "So far: " if self.training(self.state) else ""
+
     def redraw(self) -> None:
-        """Show what has been trained so far at once; train the rest in the background."""
+        """Show what has been trained so far; then train the rest in the background."""
+        self.paint()
         if work := self.training(self.state):
             self.background.start(work)
-        self.paint()
 
     def paint(self) -> None:
         """Show the training so far."""

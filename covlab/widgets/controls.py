@@ -1,5 +1,6 @@
 """Controls of explorers: those of ipywidgets, each with a label, a readout and keyboard access."""
 
+import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,12 +36,17 @@ class Control:
     """A labeled control.
 
     Attributes:
+        label: what the control is called.
         box: the ipywidgets control that holds the value.
-        widget: what to display.
+        widget: what to display: the control, and the reason if it has no effect now.
     """
 
     box: Any
-    widget: ipywidgets.Widget
+    widget: ipywidgets.VBox
+
+    def __init__(self, label: str, *parts: ipywidgets.Widget):
+        self.label, self._parts, self._reason = label, parts, ipywidgets.HTML(layout={"display": "none"})
+        self.widget = ipywidgets.VBox([*parts, self._reason], layout={"width": "auto", "margin": "0 0 4px 0"})
 
     @property
     def value(self) -> Any:
@@ -59,22 +65,25 @@ class Control:
         """Call ``heard()`` whenever the value has changed."""
         self.box.observe(lambda change: heard(), "value")
 
-    def set_label_width(self, characters: int) -> None:
-        """Make room for a label of this many characters, and at least 10.5em."""
-        self.box.style.description_width = f"{max(10.5, 0.6 * characters):g}em"
+    def disable(self, reason: str = "") -> None:
+        """Disable the control and show why; an empty reason enables it."""
+        for part in self._parts:
+            part.disabled, part.tooltip = bool(reason), reason or None
+        self._reason.value = f"<small>{html.escape(reason)}</small>"
+        self._reason.layout.display = "" if reason else "none"
 
 
 class NumberControl(Control):
-    """A number with a slider and a box to type in; both always show the same value.
+    """A number with a box to type in, and a slider below it.
 
-    Python cannot give an ipywidgets slider a name for screen readers. The box has one, its label, and ``course/widgets.js``
+    Python cannot give an ipywidgets slider a name for screen readers. The box has one: its label. ``course/widgets.js``
     copies it to the slider.
 
     Args:
         label: text beside the box, with the unit.
         value: the first value.
         grid: the slider's values; the smallest and the largest one are the box's limits.
-        words: {value: what the readout shows instead of the number}, such as {0: "off"}.
+        words: {value: what it means}, such as {0: "off"}; the label shows it.
         whole: round a typed value to a whole number.
     """
 
@@ -92,15 +101,24 @@ class NumberControl(Control):
         WORDS.check("words", words)
         YES_OR_NO.check("whole", whole)
         self.grid, self.words, self.whole = sorted({*grid, value}), words or {}, whole
+        meanings = ", ".join(f"{number:g}: {meaning}" for number, meaning in self.words.items())
         self.box = ipywidgets.BoundedFloatText(
-            value=value, min=self.grid[0], max=self.grid[-1], step=None, description=label
+            value=value,
+            min=self.grid[0],
+            max=self.grid[-1],
+            step=None,
+            description=f"{label} ({meanings})" if meanings else label,
+            style={"description_width": "auto"},
+            layout={"width": "auto", "margin": "0"},
         )
+        # The readout is hidden: the box shows the value. Screen readers get the readout's text with the slider.
         self.slider = ipywidgets.SelectionSlider(
-            options=self._options(self.grid), value=value, layout={"width": "14em", "margin": "2px 2px 2px 8px"}
+            options=self._options(self.grid),
+            value=value,
+            layout={"width": "auto", "min_width": "250px", "height": "20px", "margin": "0 4px"},
         )
-        self.widget = ipywidgets.HBox([self.box, self.slider], layout={"flex_flow": "row wrap"})
+        super().__init__(label, self.box, self.slider)
         self.widget.add_class("covlab-number")
-        self.set_label_width(len(label))
         self.box.observe(self._follow_box, "value")
         self.slider.observe(self._follow_slider, "value")
 
@@ -114,11 +132,7 @@ class NumberControl(Control):
                 and bool(low <= value <= high)
                 and not (self.whole and value != round(value))
             ),
-        ).check(name or self.box.description, value)
-
-    def set_label_width(self, characters: int) -> None:
-        super().set_label_width(characters)
-        self.box.layout.width = f"calc({self.box.style.description_width} + 6.5em)"
+        ).check(name or self.label, value)
 
     def _follow_box(self, change: dict) -> None:
         value = change["new"]
@@ -153,15 +167,17 @@ class ChoiceControl(Control):
         one_of(options).check("value", value)
         YES_OR_NO.check("many", many)
         kind, across = (ipywidgets.Dropdown, {}) if many else (ipywidgets.RadioButtons, {"orientation": "horizontal"})
-        layout = {"width": "auto", "margin": "2px 24px 2px 2px"}
-        self.box = self.widget = kind(description=label, options=list(options), layout=layout, **across)
+        layout = {"width": "auto", "margin": "2px 0"}
+        style = {"description_width": "auto"}
+        self.box = kind(description=label, options=list(options), layout=layout, style=style, **across)
+        super().__init__(label, self.box)
         self.value = value
 
     def check(self, value: str, name: str = "") -> None:
         Allowed(
             f"one of {', '.join(self.box.options)}",
             lambda value: isinstance(value, str) and value in self.box.options,
-        ).check(name or self.box.description, value)
+        ).check(name or self.label, value)
 
 
 def steps(low: float, high: float, count: int) -> list[float]:

@@ -34,8 +34,8 @@ class FaultMuseumExplorer(Explorer):
         one_of(FAULTS).check("fault", fault)
         self.rows, self.confusion = load_matrix(), load_confusion()
         super().__init__({"fault": ChoiceControl("fault", fault, list(FAULTS), many=True)})
-        self.label = ipywidgets.HTML()
-        self.extra = [self.label]
+        self.label, self.code = ipywidgets.HTML(), ipywidgets.HTML()
+        self.extra, self.below = [self.label], [self.code]
 
     def draw(self, state: dict) -> tuple[Figure, str]:
         fault = FAULTS[state["fault"]]
@@ -44,24 +44,25 @@ class FaultMuseumExplorer(Explorer):
         ratios = "; ".join(f"{row['optimizer']}, {row['clipping']}, {row['precision']}: {_ratio(row)}" for row in rows)
         shares = ", ".join(f"{name} in {share:.0%} of seeds" for name, share in detected.items()) or "none"
         alt = (
-            f"{fault.name}. Left, the final NMSE with the fault divided by the one without it. {ratios}. Right, the "
+            f"{fault.name}. Above, the final NMSE with the fault divided by the one without it. {ratios}. Below, the "
             f"observables that detect it: {shares}."
         )
         return one_fault(fault.name, rows, detected, fault.observable), alt
 
     def redraw(self) -> None:
         super().redraw()
-        self.label.value = fault_card(self.state["fault"])
+        self.label.value, self.code.value = fault_card(self.state["fault"]), difference(self.state["fault"])
 
     def still_of(self, title: str, settings: dict) -> None:
         """Show the label and the picture of one exhibit."""
-        label = fault_card((self.state | settings)["fault"])
-        IPython.display.display(IPython.display.HTML(f"<h4>{html.escape(title)}</h4>{label}"))
+        name = (self.state | settings)["fault"]
+        card = f"<h4>{html.escape(title)}</h4>{fault_card(name)}{difference(name)}"
+        IPython.display.display(IPython.display.HTML(card))
         super().still_of(title, settings)
 
 
 def fault_card(name: str) -> str:
-    """Return the exhibit's label as HTML: what the fault is, and its correct and its buggy code."""
+    """Return the exhibit's label as HTML: what the fault is and does."""
     fault = FAULTS[name]
     parts = {
         "Changes": fault.changes,
@@ -70,7 +71,7 @@ def fault_card(name: str) -> str:
         "Seen in": fault.seen_in,
     }
     words = "".join(f"<dt><b>{key}</b></dt><dd>{marked(text)}</dd>" for key, text in parts.items())
-    return f"<p><b>{html.escape(fault.title)}</b></p>{difference(name)}<dl>{words}</dl>"
+    return f"<p><b>{html.escape(fault.title)}</b></p><dl>{words}</dl>"
 
 
 def difference(name: str, size: str = "inherit") -> str:

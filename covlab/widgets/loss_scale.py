@@ -83,8 +83,8 @@ class LossScaleExplorer(TrainingExplorer):
         skipped = sum(not ran for _, ran in path)
         end = f" It ends at 2^{math.log2(scales[-1]):.0f}." if path else ""
         alt = (
-            f"Left, exponents of the gradients of a network, {state['network']}, times a loss scale of "
-            f"2^{state['scale']:g}, and the limits of fp16. {shares}. Right, the loss scale over {len(path)} windows "
+            f"Above, exponents of the gradients of a network, {state['network']}, times a loss scale of "
+            f"2^{state['scale']:g}, and the limits of fp16. {shares}. Below, the loss scale over {len(path)} windows "
             f"of a run in fp16: {skipped} were skipped because of an overflow.{end}"
         )
         return exponents_and_path(seen, scales[0], path, WINDOWS), alt

@@ -8,14 +8,27 @@ from matplotlib.figure import Figure
 from covlab import plots
 from covlab.arguments import SEED, whole_number
 from covlab.course.experiments.gradient_pulls import BLEND, terms_of
-from covlab.faults.small_run import in_turn, small_run
+from covlab.faults.small_run import small_run
 from covlab.plots.loss_terms import Terms, term_shares, weighted_runs
 from covlab.scenes.batch import concatenate
 from covlab.training.loss import LossWeights
 from covlab.training.trainer import Trainer
 from covlab.widgets import Explorer
-from covlab.widgets.background import KEPT, Background
+from covlab.widgets.background import KEPT, Background, Work, epoch_by_epoch
 from covlab.widgets.controls import NumberControl, decades
+
+ASKS = {
+    "lam_cov": "R̂ is close to R",
+    "lam_cov_pred": "the network's own estimate, before the blend with the snapshots, is close to R",
+    "lam_ortho": "the columns of the factor F are at right angles",
+    "lam_cross": "the off-diagonal entries of R̂ are close to those of R",
+    "lam_gap": "the eigenvalues of the sources stand out from the others",
+    "lam_K": "the number of sources is correct",
+    "lam_subspace_align": "R̂ has its power in the same directions as R",
+    "lam_peak_contrast": "a beam that scans all directions finds more power at the sources than elsewhere",
+    "lam_aux": "the positions of the sources are correct",
+}
+"""{weight: what its term asks for}"""
 
 
 class LossWeightsExplorer(Explorer):
@@ -50,10 +63,11 @@ class LossWeightsExplorer(Explorer):
         self.windows = NumberControl("windows to train", windows, [20, 40, 60, 100, 200, 400], whole=True)
         self.train_button = ipywidgets.Button(description="Train", button_style="primary")
         self.train_button.on_click(self.guarded(lambda button: self.train()))
-        self.background = Background("training", self.guarded(self.redraw_curve), self.fail)
+        self.background = Background("training", self.guarded(self.redraw_curve), self.fail, self._rest)
         self.curve = ipywidgets.HTML()
         row = [self.windows.widget, self.train_button, self.background.row]
-        self.extra = [ipywidgets.Box(row, layout={"flex_flow": "row wrap"}), self.curve]
+        self.below = [ipywidgets.Box(row, layout={"flex_flow": "row wrap", "align_items": "center"}), self.curve]
+        self._explained = self.state
 
     @cached_property
     def terms(self) -> Terms:
@@ -69,9 +83,9 @@ class LossWeightsExplorer(Explorer):
         )
         cosines = ", ".join(f"{name} {seen.with_total[name]:.2f} with the total" for name in on)
         alt = (
-            f"Left, each term's share of the loss and its gradient's share. {terms or 'Every term is off'}. Off: "
+            f"Above, each term's share of the loss and its gradient's share. {terms or 'Every term is off'}. Off: "
             f"{', '.join(sorted(set(state) - set(on))) or 'none'}. Loss {seen.loss:.4g}, norm of its gradient "
-            f"{seen.norm:.4g}. Right, cosines between the terms' gradients and with the total gradient: {cosines}."
+            f"{seen.norm:.4g}. Below, cosines between the terms' gradients and with the total gradient: {cosines}."
         )
         return term_shares(self.terms, seen, state), alt
 
@@ -79,9 +93,29 @@ class LossWeightsExplorer(Explorer):
         super().redraw()
         try:
             LossWeights.only(**self.state)
-            self.say()
-        except ValueError as refusal:
-            self.say(f"LossWeights rejects these weights: {refusal}")
+            refusal = ""
+        except ValueError as error:
+            refusal = f"LossWeights rejects these weights: {error}"
+        self.train_button.disabled, self.train_button.tooltip = bool(refusal), refusal or "Train with these weights"
+        before, self._explained = self._explained, self.state
+        self.say(refusal or self.explanation(before, self.state))
+
+    def explanation(self, before: dict[str, float], after: dict[str, float]) -> str:
+        """Say in a sentence what the term of the weight that moved alone asks for, and what changed; else nothing."""
+        moved = [name for name in after if after[name] != before[name]]
+        if len(moved) != 1:
+            return ""
+        (name,) = moved
+        was, now = (self._pull(name, state) for state in (before, after))
+        change = f"its share of the gradients' lengths went from {was:.1%} to {now:.1%}"
+        if not self.terms.gram[list(after).index(name), list(after).index(name)]:
+            change = "its gradient is zero here, so no share changes"
+        return f"{name} went from {before[name]:g} to {after[name]:g}: its term asks that {ASKS[name]}, and {change}."
+
+    def _pull(self, name: str, state: dict[str, float]) -> float:
+        """Return the share of a term's weighted gradient in the sum of all lengths."""
+        norms = self.terms.weighted(state).norms
+        return norms[name] / (sum(norms.values()) or 1.0)
 
     def train(self) -> None:
         """Train with the current weights in the background, and add the curve to those trained before it."""
@@ -91,11 +125,16 @@ class LossWeightsExplorer(Explorer):
             self.say(f"No training: {refusal}")
             return
         self.runs = [*self.runs[1 - KEPT :], (self._name(self.state), run)]
-        self.background.start(in_turn(run))
+        self.background.start(epoch_by_epoch(run))
+
+    def _rest(self) -> Work | None:
+        """Return what is left of the last training."""
+        run = self.runs[-1][1] if self.runs else None
+        return epoch_by_epoch(run) if run and not run.stopped and run.window < run.recipe.windows else None
 
     def redraw_curve(self) -> None:
         figure, alt = self._curves()
-        self.curve.value = plots.image(figure, alt)
+        self.curve.value = plots.scrollable(plots.image(figure, alt))
 
     def still(self) -> None:
         """Show the picture for a few settings, and training with three."""

@@ -91,9 +91,9 @@ class NMSEExplorer(Explorer):
                 f"(cosine {cosine:.1e})."
             )
         alt = (
-            f"Left, the plane through the truth R: the estimate at {state['scale']:g} times R's length, "
+            f"Above, the plane through the truth R: the estimate at {state['scale']:g} times R's length, "
             f"{state['angle']:g} degrees off, perturbation {state['noise']:g}; arrows point against both gradients. "
-            f"Right, both errors over the scale. Plain error {plain:.4g}. {verdict}"
+            f"Below, both errors over the scale. Plain error {plain:.4g}. {verdict}"
         )
         return figure, alt
 

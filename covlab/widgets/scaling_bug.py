@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from covlab.arguments import SEED, one_of
 from covlab.faults import FAULTS
-from covlab.faults.small_run import LEARNING_RATES, MICRO_BATCHES, exhibit, in_turn
+from covlab.faults.small_run import LEARNING_RATES, MICRO_BATCHES, exhibit
 from covlab.plots.training import side_by_side
 from covlab.training.recipe import OPTIMIZERS
 from covlab.training.trainer import Trainer
-from covlab.widgets.background import KEPT, TrainingExplorer
+from covlab.widgets.background import KEPT, TrainingExplorer, epoch_by_epoch
 from covlab.widgets.controls import ChoiceControl, NumberControl, decades
 
 EPOCHS = 12
@@ -31,7 +31,7 @@ class ScalingBugExplorer(TrainingExplorer):
     """
 
     title = "A clean and a buggy run from one seed"
-    letters = 1.0
+    letters, across = 1.0, False
     STILLS = (
         ("The bug with AdamW, never clipped", {"bug": "on", "optimizer": "adamw", "clip": 0.0}),
         ("The bug with AdamW, clipped at 1", {"bug": "on", "optimizer": "adamw", "clip": 1.0}),
@@ -57,11 +57,11 @@ class ScalingBugExplorer(TrainingExplorer):
     def training(self, state: dict) -> Generator[float, None, None] | None:
         runs = self.pair(state).values()
         done = all(run.stopped or run.window == run.recipe.windows for run in runs)
-        return None if done else in_turn(*runs)
+        return None if done else epoch_by_epoch(*runs)
 
     def paint(self) -> None:
         super().paint()
-        self.say(self.verdict(self.state))
+        self.say(self.so_far + self.verdict(self.state))
 
     def pair(self, state: dict) -> dict[str, Trainer]:
         """Return {"clean": run, "the bug on" or "the bug off": run} for a state, trained or not."""
@@ -83,7 +83,7 @@ class ScalingBugExplorer(TrainingExplorer):
         """Say in a few sentences how the two runs differ."""
         clean, buggy = self.pair(state).values()
         if not (clean.history and buggy.history):
-            return "Training …"
+            return "Training has not finished its first epoch."
         if state["bug"] == "off":
             return "The bug is off: the two runs are identical."
         if not buggy.ledger.rows:
@@ -100,7 +100,7 @@ class ScalingBugExplorer(TrainingExplorer):
             f"Bug on, compared with clean: logged loss {ratio(lambda run: run.history[-1]['train'])}, "
             f"gradient norm {ratio(lambda run: median(row['gradient_norm'] for row in run.ledger.rows))}, "
             f"update norm {ratio(lambda run: median(row['update_norm'] for row in run.ledger.rows))}, "
-            f"final NMSE {ratio(lambda run: run.history[-1]['validation'])}. Windows clipped: clean "
+            f"NMSE {ratio(lambda run: run.history[-1]['validation'])}. Windows clipped: clean "
             f"{clip_rate(clean):.0%}, bug on {clip_rate(buggy):.0%}."
         )
 
@@ -109,12 +109,12 @@ class ScalingBugExplorer(TrainingExplorer):
         reached = ", ".join(f"{name} {run.history[-1]['validation']:.3f}" for name, run in pair.items() if run.history)
         clip = f"clipped at {state['clip']:g}" if state["clip"] else "never clipped"
         alt = (
-            f"{self.fault} {state['bug']}, {state['optimizer']}, {state['accumulation']:g} micro-batches per window, "
-            f"{clip}. Logged loss and NMSE over the epochs, on the left with the correct loop, in the middle with the "
-            f"bug {state['bug']}; on the right, both gradient norms over the windows. NMSE: {reached}. "
+            f"The bug is {state['bug']}, {state['optimizer']}, {state['accumulation']:g} micro-batches per window, "
+            f"{clip}. Logged loss and NMSE over the epochs, first with the correct loop, then with the bug "
+            f"{state['bug']}; last, both gradient norms over the windows. NMSE: {reached}. "
             f"{self.verdict(state)}"
         )
-        return side_by_side(pair, EPOCHS, self.letters), alt
+        return side_by_side(pair, EPOCHS, self.letters, across=self.across), alt
 
 
 def clip_rate(run: Trainer) -> float:

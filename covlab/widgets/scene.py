@@ -58,6 +58,9 @@ class SceneExplorer(Explorer):
             }
         )
 
+    def without_effect(self, state: dict) -> dict[str, str]:
+        return {"snr": "The true R has no noise: choose the sample covariance."} if state["R of"] == FROM[0] else {}
+
     def draw(self, state: dict) -> tuple[Figure, str]:
         azimuth = torch.tensor([[state["azimuth"], OTHER[0]]]).deg2rad()
         range_m = torch.tensor([[state["range"], OTHER[1]]])
@@ -89,10 +92,10 @@ class SceneExplorer(Explorer):
         )
         found = {name: angles[spectrum.argmax()].item() for name, spectrum in over_angle.items()}
         alt = (
-            f"Left, {title} as a heat map. Middle, MUSIC over azimuth: highest at {found['spherical waves']:.0f} "
-            f"degrees with spherical waves, at {found['plane waves']:.0f} degrees with plane waves; the sources are at "
-            f"{state['azimuth']:g} and {OTHER[0]:g} degrees. Right, MUSIC over range: highest at "
-            f"{ranges[over_range.argmax()].item():.1f} m; the source is at {state['range']:g} m, "
+            f"Above, {title} as a heat map. In the middle, MUSIC over azimuth: highest at "
+            f"{found['spherical waves']:.0f} degrees with spherical waves, at {found['plane waves']:.0f} degrees with "
+            f"plane waves; the sources are at {state['azimuth']:g} and {OTHER[0]:g} degrees. Below, MUSIC over range: "
+            f"highest at {ranges[over_range.argmax()].item():.1f} m; the source is at {state['range']:g} m, "
             f"{state['range'] / self.scenario.fraunhofer_distance_m:.2f} of the Fraunhofer distance. "
             f"SNR {state['snr']:g} dB."
         )

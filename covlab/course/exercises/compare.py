@@ -108,13 +108,23 @@ def worst_error(got: Any, expected: Any) -> float:
 
 
 def ratio(got: Any, expected: Any) -> float:
-    """Return the real number c with got = c · expected, or NaN if there is none."""
+    """Return the real number c with got = c · expected, or NaN if there is none, or if one is not all numbers."""
+    if not (_is_numbers(got) and _is_numbers(expected)):
+        return math.nan
     got, expected = vector(got), vector(expected)
     if len(got) != len(expected) or not expected.norm():
         return math.nan
     factor = torch.vdot(expected, got) / expected.norm() ** 2
     close = (got - factor * expected).norm() <= 1e-4 * got.norm() and abs(factor.imag) <= 1e-4 * abs(factor)
     return factor.real.item() if close else math.nan
+
+
+def _is_numbers(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, tuple | list):
+        return all(map(_is_numbers, value))
+    return isinstance(value, numbers.Number | Tensor | np.ndarray) and not isinstance(value, bool)
 
 
 def same(one: Any, other: Any) -> bool:

@@ -17,17 +17,21 @@ from typing import Any
 import torch
 
 from covlab.course.exercises import Exercise, Mistake
-from covlab.course.exercises.compare import complaint, kind, ratio, same, vector
+from covlab.course.exercises.compare import complaint, kind, ratio, relative_error, same, vector
+from covlab.course.exercises.failing_case import case_text, raised_text, size
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One case. arguments: {name in `right` or `run`: value}. error: from `Exercise.compare`; inf for a wrong form."""
+    """One case. arguments: {name in `right` or `run`: value}. error: from `Exercise.compare`; inf for a wrong form.
+    number: of the case.
+    """
 
     arguments: dict[str, Any]
     got: Any
     expected: Any
     error: float
+    number: int = 0
 
     @cached_property
     def form(self) -> str | None:
@@ -36,7 +40,7 @@ class Trial:
 
     @property
     def ratio(self) -> float:
-        """The number c, if the result is c times the correct one; NaN if there is none."""
+        """The number c, if the result is c times the correct one; NaN if there is none, or if it is not all numbers."""
         return ratio(self.got, self.expected)
 
     @property
@@ -51,12 +55,15 @@ class Judgement:
     """The result for one answer.
 
     finding: one or two sentences. hint: one more, if the mistake is known. ran: whether the answer ran to its end.
+    case: the number of the smallest case that failed. shown: this case as text: the arguments and both results.
     """
 
     passed: bool
     finding: str
     hint: str | None = None
     ran: bool = True
+    case: int = 0
+    shown: str = ""
 
 
 def judge(exercise: Exercise, answer: Any) -> Judgement:
@@ -69,15 +76,13 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
         return _not_run(
             f"check needs the function itself, got {kind(answer)}. Write `{exercise.name}` without parentheses."
         )
-    generator = torch.Generator().manual_seed(0)  # the same result for the same answer, every time
-    cases = [exercise.draw(generator) for _ in range(exercise.cases)]
+    cases = _cases(exercise)
     # Computed before the answer runs, so that nothing it does to PyTorch or to covlab changes what is correct.
     correct = [_call_silently(exercise, exercise.right, arguments, number) for number, arguments in enumerate(cases)]
-    names = list(inspect.signature(exercise.run or exercise.right).parameters)
-    if exercise.run:  # its first argument is the answer
-        names = names[1:]
+    names = _names(exercise)
     trials: list[Trial] = []
     changed: list[str] = []
+    stopped: list[tuple[int, str, str]] = []  # (case, what to say, what it raised inside of the answer)
     recorder = _Recorder(answer)
     for number, (arguments, expected) in enumerate(zip(cases, correct, strict=True)):
         own = copy.deepcopy(arguments)
@@ -86,16 +91,30 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
             with contextlib.nullcontext() if number == 0 else _silence():
                 got = _call(exercise, recorder, own, number)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the student's code, which may raise anything
-            return _not_run(_raised(error, exercise, recorder))
+            stopped.append((number, *_raised(error, exercise, recorder)))
+            continue
         off = math.inf if complaint(got, expected) else float(exercise.compare(got, expected))
-        trials.append(Trial(dict(zip(names, arguments, strict=True)), got, expected, off))
+        trials.append(Trial(dict(zip(names, arguments, strict=True)), got, expected, off, number))
         changed += [name for name, one, other in zip(names, arguments, own, strict=True) if not same(one, other)]
 
+    if stopped:
+        number, finding, raised = min(stopped, key=lambda each: size(cases[each[0]]))
+        named = dict(zip(names, cases[number], strict=True))
+        shown = raised_text(named, raised, correct[number]) if raised else ""
+        return Judgement(False, finding, ran=False, case=number, shown=shown)
     wrong = [trial for trial in trials if not trial.error <= exercise.tolerance]  # NaN is wrong
     if wrong:
-        # Report a result of the wrong form, else one with NaN, else the worst.
-        shown = max(wrong, key=lambda trial: (bool(trial.form), trial.lost, trial.error))
-        return Judgement(False, _finding(shown, wrong, len(trials)), _hint(exercise, shown, trials, wrong, cases))
+        # Report a result of the wrong form, else one with NaN; of these the smallest case, and of equal ones the worst.
+        worst = max((bool(trial.form), trial.lost) for trial in wrong)
+        alike = [trial for trial in wrong if (bool(trial.form), trial.lost) == worst]
+        example = min(alike, key=lambda trial: (size(cases[trial.number]), -trial.error))
+        return Judgement(
+            False,
+            _finding(exercise, example, wrong, len(trials)),
+            _hint(exercise, example, trials, wrong, cases),
+            case=example.number,
+            shown=case_text(example.arguments, example.got, example.expected),
+        )
     if changed:
         return Judgement(
             False,
@@ -107,6 +126,40 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
             False, f"The results are correct, but the function changes {recorder.left[0]} for all code that runs later."
         )
     return Judgement(True, f"Holds on {len(trials)} random inputs.")
+
+
+def case_arguments(exercise: Exercise, number: int) -> tuple[Any, ...]:
+    """Return what the answer is called with in a case, made anew. If it is called several times: in the first call."""
+    if exercise.draw is None:
+        raise ValueError(f"{exercise.id} asks for a value, so it has no case with arguments")
+    arguments = _cases(exercise)[number]
+    if exercise.run is None:
+        return arguments
+    calls: list[tuple[Any, ...]] = []
+
+    def answer(*positional: Any, **named: Any) -> Any:
+        calls.append(inspect.signature(exercise.right).bind(*positional, **named).args)
+        raise _Called
+
+    with contextlib.suppress(_Called):
+        _call(exercise, answer, arguments, number)
+    return calls[0]
+
+
+class _Called(BaseException):
+    """The exercise has called the answer. Not an Exception, because an exercise may catch those."""
+
+
+def _cases(exercise: Exercise) -> list[tuple[Any, ...]]:
+    assert exercise.draw is not None
+    generator = torch.Generator().manual_seed(0)  # the same result for the same answer, every time
+    return [exercise.draw(generator) for _ in range(exercise.cases)]
+
+
+def _names(exercise: Exercise) -> list[str]:
+    """Return the names of the arguments that `draw` returns."""
+    names = list(inspect.signature(exercise.run or exercise.right).parameters)
+    return names[1:] if exercise.run else names  # the first argument of `run` is the answer
 
 
 def _not_run(finding: str) -> Judgement:
@@ -144,7 +197,7 @@ def _silence() -> Iterator[None]:
         yield
 
 
-def _finding(shown: Trial, wrong: list[Trial], of: int) -> str:
+def _finding(exercise: Exercise, shown: Trial, wrong: list[Trial], of: int) -> str:
     arguments = ", ".join(f"{name} = {_short(value)}" for name, value in shown.arguments.items())
     called = f"called with {arguments}" if arguments else "called without arguments"
     if shown.form:
@@ -156,13 +209,16 @@ def _finding(shown: Trial, wrong: list[Trial], of: int) -> str:
     if isinstance(shown.expected, str | bool | int):
         got = shown.got.item() if isinstance(shown.got, torch.Tensor) else shown.got
         return f"{count}, for instance {got!r}, {called}."
+    if all(trial.ratio == 0 for trial in wrong):
+        return f"{count}: zero, for instance when {called}."
     if all(math.isclose(trial.ratio, shown.ratio, rel_tol=1e-3) for trial in wrong):  # false if a ratio is NaN
-        return f"{count}, each {shown.ratio:.4g} times the correct one, {called}."
-    if not math.isfinite(shown.error):
+        return f"{count}, each {shown.ratio:.4g} times the correct one, for instance when {called}."
+    # A percentage only where it is one of the correct result's size, and where that says something.
+    error = max(trial.error for trial in wrong)
+    if exercise.compare is not relative_error or not vector(shown.expected).norm() or not error < 10:
         return f"{count}, for instance when {called}."
-    percent = f"{100 * shown.error:{'.2g' if shown.error < 0.1 else '.0f'}} %"
-    size = f"{shown.error:.3g} times the size of the correct one" if shown.error >= 10 else percent
-    return f"{count}, the worst off by {size}, {called}."
+    off = f"{100 * error:{'.2g' if error < 0.1 else '.0f'}} %"
+    return f"{count}, which differs from the correct one by up to {off} of its size, for instance when {called}."
 
 
 def _hint(exercise: Exercise, shown: Trial, trials: list[Trial], wrong: list[Trial], cases: list[tuple]) -> str | None:
@@ -222,13 +278,16 @@ class _Recorder:
         return self.returned[0]
 
 
-def _raised(error: BaseException, exercise: Exercise, recorder: _Recorder) -> str:
-    """Say what the answer raised and where, that its arguments do not fit, or that its result cannot be used."""
+def _raised(error: BaseException, exercise: Exercise, recorder: _Recorder) -> tuple[str, str]:
+    """Return what to say (what the answer raised and where, that its arguments do not fit, or that its result cannot be
+    used), and what it raised if it began to run, else "".
+    """
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if recorder.returned:  # it ran to its end, and the exercise failed on its result
         got = recorder.returned[0]
         unusable = f"It returns {kind(got)}, which the exercise cannot use: {said}"
-        return _sentence(complaint(got, object(), "It returns") or unusable)  # finds only `...` and a missing return
+        # `complaint` finds only `...` and a missing return.
+        return _sentence(complaint(got, object(), "It returns") or unusable), ""
     file = getattr(getattr(inspect.unwrap(recorder.answer), "__code__", None), "co_filename", None)
     frames = itertools.dropwhile(
         lambda each: each[0].f_code is not _Recorder.__call__.__code__, traceback.walk_tb(error.__traceback__)
@@ -237,14 +296,14 @@ def _raised(error: BaseException, exercise: Exercise, recorder: _Recorder) -> st
     if not lines and isinstance(error, TypeError):
         names = list(inspect.signature(exercise.right).parameters)  # it takes the same as the answer
         plural = "s" * (len(names) != 1)
-        return f"It should take {len(names)} argument{plural} ({', '.join(names)}), but the call fails: {error}."
+        return f"It should take {len(names)} argument{plural} ({', '.join(names)}), but the call fails: {error}.", ""
     if not lines:
-        return f"It could not be called: {said}."
+        return f"It could not be called: {said}.", ""
     source = linecache.getline(str(file), lines[-1]).strip()
     where = f"line {lines[-1]}, `{source}`," if source else f"line {lines[-1]}"
     if "ellipsis" in str(error):
-        return f"In {where} a blank `...` still has to be filled in."
-    return f"Your function stops in {where} with {said.rstrip('.')}."
+        return f"In {where} a blank `...` still has to be filled in.", ""
+    return f"Your function stops in {where} with {said.rstrip('.')}.", f"raised {said}"
 
 
 def _sentence(text: str) -> str:

@@ -1,5 +1,6 @@
 """Lesson 06's demonstration for a classroom screen, in a browser: `covlab demo dashboard`."""
 
+import html
 import os
 import secrets
 import shutil
@@ -28,7 +29,7 @@ class Dashboard(ScalingBugExplorer):
     """:class:`ScalingBugExplorer` in large type. A button shows the code difference below the picture."""
 
     title = "The same training loop twice, from one seed. What is different?"
-    letters = 1.8
+    letters, across = 1.8, True
 
     def __init__(self, fault: str = "division_in_debug_block", seed: int = 0):
         super().__init__(fault, seed)
@@ -36,6 +37,14 @@ class Dashboard(ScalingBugExplorer):
         self.reveal_button.on_click(self.guarded(lambda button: self.reveal()))
         self.difference = ipywidgets.HTML()
         self.extra, self.below = [ipywidgets.HBox([self.reveal_button, *self.extra])], [self.difference]
+
+    def arranged(self) -> ipywidgets.VBox:
+        """Return all widgets, with the picture as wide as the screen."""
+        heading = ipywidgets.HTML(f"<h1>{html.escape(self.title)}</h1>")
+        controls = ipywidgets.Box(
+            [each.widget for each in self.controls.values()], layout={"flex_flow": "row wrap", "grid_gap": "8px 24px"}
+        )
+        return ipywidgets.VBox([heading, controls, *self.extra, self.note, self.picture, *self.below])
 
     def reveal(self) -> None:
         """Show the difference below a smaller picture, so that both fit on a screen, or hide it again."""
