@@ -68,7 +68,7 @@ def new_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def choice(question: str) -> str | None:
     record = student_record.prediction(question)
-    return record and record["choice"]
+    return record["choice"] if record else None
 
 
 def raising(values: Tensor, count: int) -> Tensor:

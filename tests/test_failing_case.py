@@ -20,7 +20,7 @@ from covlab.course import check, checking, student_record
 from covlab.course.exercises import Exercise
 from covlab.course.exercises.compare import complaint
 from covlab.course.exercises.failing_case import case_text, raised_text, size
-from covlab.course.exercises.judging import case_arguments, judge
+from covlab.course.exercises.judging import Judgement, case_arguments, judge
 
 NUMBERS = st.floats() | st.complex_numbers() | st.integers() | st.booleans()
 ARRAYS = hnp.arrays(
@@ -87,8 +87,13 @@ def test_where_no_hint_fits_a_wrong_case_is_shown_to_step_through_and_no_line_of
     id: str, shown: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exercise = EXERCISES[id]
-    judgements = []
-    monkeypatch.setattr(checking, "judge", lambda *given: judgements.append(judge(*given)) or judgements[-1])
+    judgements: list[Judgement] = []
+
+    def judge_and_keep(exercise: Exercise, answer: Any) -> Judgement:
+        judgements.append(judge(exercise, answer))
+        return judgements[-1]
+
+    monkeypatch.setattr(checking, "judge", judge_and_keep)
     secret = lines(worked(id).solution) - lines(worked(id).starter)
     for answer, _ in WRONG[id][:5]:
         checked = check(id, answer)

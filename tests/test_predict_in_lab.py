@@ -9,8 +9,8 @@ playwright = pytest.importorskip("playwright.sync_api")
 
 from browser import Server, chromium, evidence, nameless, quiet, run_all, write_notebook  # noqa: E402
 
-
-ASK = 'from covlab.course import outcome, predict\npredict("99.toy", "The loss is …", ["too small", "right", "too large"])'
+ASK = """from covlab.course import outcome, predict
+predict("99.toy", "The loss is …", ["too small", "right", "too large"])"""
 SHOW = 'outcome("99.toy", "too large", because="The division is missing.")'
 
 
