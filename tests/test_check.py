@@ -68,7 +68,7 @@ def new_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def choice(question: str) -> str | None:
     record = student_record.prediction(question)
-    return record and record["choice"]
+    return record["choice"] if record else None
 
 
 def raising(values: Tensor, count: int) -> Tensor:
@@ -419,6 +419,7 @@ def test_damage_is_said_and_kept(work: Path, capsys: pytest.CaptureFixture[str])
         "[" * 100_000,
         '{"exercises": []}',
         '{"predictions": {"99.toy": ["a"]}}',
+        '{"last": 5}',
         '{"predictions": {"99.toy": {"at": "2026-01-01"}}}',
         '{"predictions": {"99.toy": {"choice": "a", "at": 3}}}',
         '{"predictions": {"99.toy": {"choice": "a", "outcome_shown": []}}}',
@@ -486,7 +487,7 @@ def test_a_record_that_cannot_be_written_is_said_once_and_lasts_as_long_as_the_k
     outcome("99.toy", "too large")
     for fingerprint in "abc":
         assert student_record.remember_try("99.tried", fingerprint, solved=False)["tries"][-1] == fingerprint
-    assert "You predicted: too large" in shown[1]["text/plain"]
+    assert "You predicted: too large" in shown[-1]["text/plain"]
     assert capsys.readouterr().out.count("Your progress is forgotten when this kernel ends") == 1
     assert (work.read_bytes() if work.is_file() else None) == before
     if why in ("no lock", "full disk"):

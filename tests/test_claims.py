@@ -317,6 +317,17 @@ def test_run_fails_when_a_claim_no_longer_holds_and_names_it(tmp_path: Path) -> 
     assert '<testcase classname="01_toy" name="01.r"' in (tmp_path / "build/course/junit.xml").read_text()
 
 
+@pytest.mark.parametrize("prints, seed, said", [("4.02", 0, "write 4.00"), ("3.99 to 4.02", 3, "write 3.99 to 4.03")])
+def test_prose_that_differs_from_the_run_as_printed_fails_the_lesson(
+    tmp_path: Path, prints: str, seed: int, said: str
+) -> None:
+    claim = '["01.r"]\nvalue = 4.0\ntolerance = 0.05\nreason = "measured"\n'
+    course_with_claim(tmp_path, PROSE.replace("4.0<", f"{prints}<"), MEASURES, claim=claim)
+    done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path), "-p", "seed", str(seed)])
+    assert done.exit_code == 1
+    assert f"print: prose prints {prints}, but this run measured" in done.output and said in done.output
+
+
 def test_a_claim_of_no_lesson_is_refused(tmp_path: Path) -> None:
     course_with_claim(tmp_path, PROSE, MEASURES, claim='["1.r"]\nvalue = 4.0\ntolerance = 1\nreason = "x"\n')
     done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])

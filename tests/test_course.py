@@ -21,7 +21,7 @@ from toys import CHECK, EXERCISE, HEADER, PARAMETERS, SOLUTION, TITLE, write_les
 
 from covlab import junit
 from covlab.cli.main import main
-from covlab.course import workspace
+from covlab.course import student_record, workspace
 from covlab.course.claims import read_claims
 from covlab.course.editions import (
     LessonError,
@@ -131,6 +131,36 @@ def test_a_students_file_is_never_overwritten(tmp_path: Path) -> None:
     assert [path.name for path in fresh] == ["01_toy_fresh.ipynb", "01_toy_fresh2.ipynb", "01_toy_fresh3.ipynb"]
     assert mine.read_text() == "my work"
     assert fresh[2].read_bytes() == (tmp_path / "notebooks" / "01_toy.ipynb").read_bytes()
+
+
+def test_jupyterlab_opens_lesson_00_first_and_later_the_lesson_last_worked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("00_start", "05_toy", "11_toy"):
+        write_lesson(tmp_path, name, TITLE)
+    write_student_editions(tmp_path)
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda program, command: started.append(command))
+
+    def opened() -> list[str]:
+        assert CliRunner().invoke(main, ["course", "lab", "--root", str(tmp_path), "--no-browser"]).exit_code == 0
+        return [word.rpartition("/")[2] for word in started[-1] if "default_url" in word]
+
+    assert opened() == ["00_start.ipynb"]
+    monkeypatch.setenv(student_record.VARIABLE, str(tmp_path / "work" / student_record.NAME))
+    student_record.remember_prediction("05.toy", "a", ["a", "b"])
+    assert opened() == ["05_toy.ipynb"]
+    student_record.remember_try("11.toy", None, solved=False)
+    assert opened() == ["11_toy.ipynb"]
+    fresh = workspace.reset(tmp_path, "11")
+    os.utime(fresh, (2e9, 2e9))
+    assert opened() == [fresh.name]
+    student_record.remember_outcome("05.toy")
+    assert opened() == ["05_toy.ipynb"]
+    for gone in (tmp_path / "work").glob("05_*"):
+        gone.unlink()
+    student_record.remember_try("12.of_another_clone", None, solved=False)
+    assert opened() == ["00_start.ipynb"]
 
 
 @pytest.mark.parametrize("word", ["", "0", "7"])

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from bs4 import BeautifulSoup
 from click.testing import CliRunner
 from toys import CHECK, EXERCISE, SOLUTION, write_lesson
 
 from covlab.cli.main import main
 from covlab.course.editions import read_lessons
 from covlab.course.harmless_html import harmless
+from covlab.course.lesson_markdown import with_aligned_numbers, with_links
 from covlab.course.page_dangers import page_dangers
+from covlab.course.predictions import FOLDED as FOLDED_OUTCOME
 from covlab.course.website import WebsiteError, build_website, website_complaints
 
 PICTURE = """# %%
@@ -23,6 +26,16 @@ show(figure, "a line that falls from two to one")"""
 PROSE = (
     "# %% [markdown]\n# # A lesson\n#\n# The ratio is $\\frac{a}{b}$; see [the next](02_next.ipynb).\n#\n# $$a = b$$"
 )
+HEADER_LINE = "# **Bugs path** 2 of 6 · **Whole course** 2 of 3 · 999 minutes · needs nothing"
+FOLDED = '# %% tags=["hide-input"]\n# Draws {nothing} at all\nprint("drawn")'
+ASKS = """# %%
+from covlab.course import measure, outcome, predict
+predict("01.toy", "The answer is …", ["low", "high"])
+
+# %% tags=["hide-input"]
+# Shows your prediction and the outcome
+outcome("01.toy", "high", because="the explanation")
+measure("01.toy", 100 / 8)"""
 WIDGET = "# %%\nimport ipywidgets\nipywidgets.IntSlider()"
 EXPLORER = "# %%\nfrom covlab.widgets import NMSEExplorer\nNMSEExplorer().show()"
 
@@ -31,8 +44,11 @@ EXPLORER = "# %%\nfrom covlab.widgets import NMSEExplorer\nNMSEExplorer().show()
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A course of two lessons that has been run."""
     folder = tmp_path_factory.mktemp("course")
-    write_lesson(folder, "01_first", PROSE, PICTURE, WIDGET, EXPLORER, EXERCISE, SOLUTION, CHECK)
-    write_lesson(folder, "02_next", "# %% [markdown]\n# # The next")
+    write_lesson(folder, "01_first", PROSE, PICTURE, WIDGET, EXPLORER, FOLDED, ASKS, EXERCISE, SOLUTION, CHECK)
+    write_lesson(folder, "02_next", "# %% [markdown]\n# # The next\n#\n# As in `a/b#1` and pytorch/pytorch#16560.")
+    write_lesson(folder, "05_bug", f"# %% [markdown]\n# # The bug\n#\n# **Question.** Which?\n#\n{HEADER_LINE}")
+    claim = '["01.toy"]\nvalue = 12.5\ntolerance = 0\nreason = "exact"\n'
+    (folder / "lessons" / "claims.toml").write_text(claim)
     done = CliRunner().invoke(main, ["course", "run", "--root", str(folder), "--jobs", "2"])
     assert done.exit_code == 0, done.output
     return folder
@@ -69,6 +85,98 @@ def test_axe_finds_nothing_on_the_pages_and_they_do_not_scroll_sideways(
         page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
         assert violations(page) == []
+
+
+def test_pages_fold_code_by_its_caption_and_outcomes_by_a_question_and_show_no_measurement(root: Path) -> None:
+    site = build_website(root, read_lessons(root)).parent
+    for path in (root / "build/course/index.html", site / "01_first.html"):
+        page = BeautifulSoup(path.read_text(), "html.parser")
+        folded = {" ".join(each.summary.text.split()): each.text for each in page("details") if each.summary}
+        assert "drawn" in folded["Draws {nothing} at all"]
+        assert "the explanation" in folded[FOLDED_OUTCOME]
+        assert 'outcome("01.toy"' in " ".join(folded["Shows your prediction and the outcome"].split())
+        outside = BeautifulSoup(path.read_text(), "html.parser")
+        for details in outside.select("article details") or outside.select("details"):
+            details.decompose()
+        assert "The answer is …" in outside.text and "the explanation" not in outside.text
+        assert "Run this cell" not in page.text
+    assert "12.5" not in (site / "01_first.html").read_text()  # what was measured
+
+
+def test_the_site_shows_both_paths_and_leads_along_them(root: Path) -> None:
+    site = build_website(root, read_lessons(root)).parent
+    index = BeautifulSoup((site / "index.html").read_text(), "html.parser")
+    bugs, whole = index.select("article table") or index("table")
+    assert [link["href"] for link in bugs("a")] == ["05_bug.html"]
+    assert [link["href"] for link in whole("a")] == ["01_first.html", "02_next.html", "05_bug.html"]
+    assert "45" in bugs.text and "needs no other lesson" in bugs.text
+    [box] = BeautifulSoup((site / "02_next.html").read_text(), "html.parser").select(".covlab-paths")
+    assert [link["href"] for link in box("a")] == ["01_first.html", "05_bug.html"]
+    assert "Bugs path" not in box.text and "3 of 12" in box.text and "40 minutes" in box.text
+    page = BeautifulSoup((site / "05_bug.html").read_text(), "html.parser")
+    [box] = page.select(".covlab-paths")
+    assert [link["href"] for link in box("a")] == ["02_next.html"]
+    assert "2 of 6" in box.text and "6 of 12" in box.text and "999" not in page.text
+
+
+def test_cited_issues_are_links_on_the_site_in_the_report_and_in_the_notebooks(root: Path) -> None:
+    site = build_website(root, read_lessons(root)).parent
+    address = "https://github.com/pytorch/pytorch/issues/16560"
+    for path in (root / "build/course/index.html", site / "02_next.html"):
+        links = [
+            link["href"] for link in BeautifulSoup(path.read_text(), "html.parser")("a") if "github" in link["href"]
+        ]
+        assert links == [address]
+    for edition in (read_lessons(root, ("02",))[0].student, read_lessons(root, ("02",))[0].instructor):
+        assert sum(cell.source.count(address) for cell in edition.cells) == 1
+
+
+ISSUE = "[a-b/c.d#12](https://github.com/a-b/c.d/issues/12)"
+
+
+@pytest.mark.parametrize(
+    "markdown, linked",
+    [
+        ("see a-b/c.d#12.", f"see {ISSUE}."),
+        ("(a-b/c.d#12, a-b/c.d#12)", f"({ISSUE}, {ISSUE})"),
+        ("**a-b/c.d#12**: $x$ a-b/c.d#12", f"**{ISSUE}**: $x$ {ISSUE}"),
+        ("| a-b/c.d#12 |", f"| {ISSUE} |"),
+        ("“a-b/c.d#12”", f"“{ISSUE}”"),
+        *[
+            (text, text)
+            for text in (
+                "`a-b/c.d#12` and ``a `b` c/d#1``",
+                "```\na-b/c.d#12\n```",
+                "[a-b/c.d#12](https://x.org)",
+                "https://github.com/a/b#12 and x.org/a/b#12",
+                '<a href="a/b#12">x</a>',
+                "and/or #12; 3/4; a/b#c; #12",
+            )
+        ],
+    ],
+)
+def test_only_what_is_cited_in_prose_becomes_a_link_and_once(markdown: str, linked: str) -> None:
+    assert with_links(markdown) == linked
+    assert with_links(linked) == linked
+
+
+@pytest.mark.parametrize(
+    "cells, rule",
+    [
+        (["1", "2.5", "−3 %", "12×", "1e-5", "0.5 to 0.7", "**4**", '<span data-claim="0.a">5</span>&nbsp;%'], "---:"),
+        (["1", "none"], "---"),
+        (["1 and 2"], "---"),
+        (["", "1"], "---"),
+        (["`a` | b".replace(" | ", " ")], "---"),
+    ],
+)
+def test_columns_of_numbers_are_aligned_to_the_right(cells: list[str], rule: str) -> None:
+    table = ["| name | n |", "|---|---|", *(f"| a\\|b | {cell} |" for cell in cells)]
+    wanted = [table[0], f"|---|{rule}|", *table[2:]]
+    for around in ("", "text\n\n"):
+        assert with_aligned_numbers(around + "\n".join(table) + "\n\n1 | 2") == around + "\n".join(wanted) + "\n\n1 | 2"
+    kept = "\n".join(["| n |", "|:---|", "| 1 |"])
+    assert with_aligned_numbers(kept) == kept
 
 
 def test_the_handout_is_the_site(root: Path) -> None:

@@ -13,6 +13,7 @@ from functools import partial, wraps
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 from rich.console import Console
@@ -231,7 +232,7 @@ def notebooks(root: Path, check: bool) -> None:
 @root_option
 @no_browser_option
 def lab(root: Path, no_browser: bool) -> None:
-    """Open JupyterLab on your own copy of the lessons, in work/."""
+    """Open JupyterLab on your own copy of the lessons, in work/: on lesson 00, later on the one you last worked on."""
     for copy in workspace.fill(root):
         click.echo(f"new: {copy}")
     command = [
@@ -240,6 +241,8 @@ def lab(root: Path, no_browser: bool) -> None:
         # These settings prevent JupyterLab from fetching news and looking for updates.
         f"--LabApp.app_settings_dir={Path(covlab.course.__file__).parent / 'lab_settings'}",
     ]
+    if first := workspace.notebook_to_open(root):
+        command.append(f"--LabApp.default_url=/lab/tree/{quote(first.name)}")
     if no_browser:
         command.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:

@@ -1,24 +1,35 @@
 """Report a run of the course: results.json and junit.xml for machines, index.html for people."""
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
 import nbformat
-from jinja2 import Template
+from jinja2 import DictLoader, Template
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from covlab import junit
 from covlab.course import MEASUREMENT, VERDICT
 from covlab.course.claims import Claim
+from covlab.course.editions import caption
 from covlab.course.harmless_html import harmless
 from covlab.course.lesson_failures import VIEW, Problem
 from covlab.course.prose import render
 from covlab.course.runner import Run
 
 PAGE = Path(__file__).with_name("report.html")
+LESSON = """{% extends 'basic/index.html.j2' %}
+{% block input_group %}
+{% if 'hide-input' in cell.metadata.get('tags', []) %}
+<details><summary>{{ cell | caption | escape }}</summary>{{ super() }}</details>
+{% else %}{{ super() }}{% endif %}
+{% endblock input_group %}"""  # how nbconvert shows a cell: a folded one by its caption
+
+
+RUN_THIS = re.compile(r"<p>Run this cell to [^<]*</p>")  # below a still of a widget; nobody can run a page
 
 
 def write_report(runs: list[Run], claims: dict[str, Claim], folder: Path, seconds: float, environment: dict) -> dict:
@@ -139,8 +150,11 @@ def page(results: dict, notebooks: dict[str, str | None]) -> str:
 
 def notebook_html(path: Path) -> str:
     """Return an executed notebook as a piece of HTML that fetches and runs nothing."""
-    exporter = HTMLExporter(template_name="basic")
+    exporter = HTMLExporter(
+        template_name="basic", template_file="lesson.html.j2", extra_loaders=[DictLoader({"lesson.html.j2": LESSON})]
+    )
     exporter.register_filter("markdown2html", render)
+    exporter.register_filter("caption", caption)
     return harmless(exporter.from_notebook_node(read_for_page(path))[0])
 
 
@@ -164,6 +178,8 @@ def read_for_page(path: Path) -> nbformat.NotebookNode:
             for _, data in bundles:
                 for kind in {VERDICT, VIEW} & data.keys():
                     del data[kind]
+                if "text/html" in data:
+                    data["text/html"] = RUN_THIS.sub("", "".join(data["text/html"]))
                 if "text/plain" in data:
                     data["text/plain"] = junit.shortened(data["text/plain"])
             for output in cell.outputs:

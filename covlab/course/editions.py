@@ -12,7 +12,7 @@ import hashlib
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,13 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
+from covlab.course.lesson_markdown import with_aligned_numbers, with_links
 from covlab.course.lesson_parameters import defaults
 from covlab.durable_files import write_atomically
 
 TAGS = {"parameters", "unread", "exercise", "solution", "hide-input", "hide-output", "hide-cell"}
 LESSON_NAME = re.compile(r"\d\d_\w+")
+HEADING = re.compile(r"^# +(.+?) *$", re.MULTILINE)
 BUDGET = 90.0  # seconds a lesson may take on two cores, unless its header has another budget
 
 
@@ -66,13 +68,27 @@ class Lesson:
     @property
     def instructor(self) -> NotebookNode:
         """The edition with solutions (a copy)."""
-        return nbformat.from_dict(self.notebook)
+        return self._edition(lambda cell: True)
 
     @property
     def student(self) -> NotebookNode:
         """The edition without solutions (a copy)."""
+        return self._edition(lambda cell: "solution" not in tags(cell))
+
+    @property
+    def title(self) -> str:
+        """The lesson's first heading, such as "06 · The scaling bug"; its name, if it has none."""
+        for cell in self.notebook.cells:
+            if cell.cell_type == "markdown" and (found := HEADING.search(cell.source)):
+                return found[1]
+        return self.name
+
+    def _edition(self, keep: Callable[[NotebookNode], bool]) -> NotebookNode:
         notebook = nbformat.from_dict(self.notebook)
-        notebook.cells = [cell for cell in notebook.cells if "solution" not in tags(cell)]
+        notebook.cells = [cell for cell in notebook.cells if keep(cell)]
+        for cell in notebook.cells:
+            if cell.cell_type == "markdown":
+                cell.source = with_aligned_numbers(with_links(cell.source))
         return notebook
 
     def line_of(self, cell_id: str | None) -> int | None:
@@ -88,6 +104,11 @@ class Lesson:
 
 def tags(cell: NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
+
+
+def caption(cell: NotebookNode) -> str:
+    """Return what stands where a cell is folded: its first line, without the comment sign."""
+    return cell.source.partition("\n")[0].lstrip("# ")
 
 
 def read_lesson(source: Path) -> Lesson:

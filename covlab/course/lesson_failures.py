@@ -63,7 +63,7 @@ class Problem:
 
     @property
     def fatal(self) -> bool:
-        return self.kind not in ("slow", "print")
+        return self.kind != "slow"
 
 
 @dataclass(frozen=True)

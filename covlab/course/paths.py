@@ -34,13 +34,13 @@ class Stop:
     @property
     def on_bugs_path(self) -> str:
         """Its position on the bugs path, "2 of 6"; "" if it is not on it."""
-        return _position(self.number, BUGS_PATH)
+        return position_on(self.number, BUGS_PATH)
 
     @property
     def header(self) -> str:
         """The line of Markdown in the lesson's header that shows its positions, minutes and requirements."""
         bugs = [f"**Bugs path** {self.on_bugs_path}"] if self.on_bugs_path else []
-        whole = f"**Whole course** {_position(self.number, WHOLE_COURSE)}"
+        whole = f"**Whole course** {position_on(self.number, WHOLE_COURSE)}"
         return " · ".join([*bugs, whole, f"{self.minutes} minutes", self.requirements])
 
 
@@ -76,5 +76,6 @@ def neighbors(number: str, path: Sequence[str], among: Iterable[str]) -> tuple[s
     return (stops[position - 1] if position else None, stops[position + 1] if position + 1 < len(stops) else None)
 
 
-def _position(number: str, path: Sequence[str]) -> str:
+def position_on(number: str, path: Sequence[str]) -> str:
+    """Return the position of a lesson on a path, "2 of 6"; "" if it is not on it."""
     return f"{path.index(number) + 1} of {len(path)}" if number in path else ""

@@ -52,7 +52,8 @@ def predict(question: str, text: str, choices: Sequence[str]) -> None:
     if len(choices) < 2 or len(set(choices)) < len(choices) or not all(isinstance(each, str) for each in choices):
         raise ValueError(f"predict({question!r}, …): choices must be two or more different texts, got {choices!r}")
     import ipywidgets
-    from IPython.display import display
+
+    from covlab.course.widget_output import show_widget
 
     radio = ipywidgets.RadioButtons(
         options=choices,
@@ -73,10 +74,12 @@ def predict(question: str, text: str, choices: Sequence[str]) -> None:
     heading = f"<b>Predict.</b> {marked(text)}"
     box = ipywidgets.VBox([ipywidgets.HTML(heading), radio, asked.note])
     box.add_class("covlab-predict")
-    # One output in two forms: the control where a kernel runs, and the list of choices on a static page.
-    still = f"<p>{heading}</p><ul>{''.join(f'<li>{escape(each)}</li>' for each in choices)}</ul>"
+    still = (
+        f"<p>{heading}</p><ul>{''.join(f'<li>{escape(each)}</li>' for each in choices)}</ul>"
+        "<p>Run this cell to answer.</p>"
+    )
     plain = "\n".join([f"Predict. {text}", *(f"  ( ) {each}" for each in choices)])
-    display(box._repr_mimebundle_() | {"text/html": still, "text/plain": plain}, raw=True)
+    show_widget(box, still, plain)
 
 
 def outcome(question: str, happened: str, because: str = "") -> None:

@@ -45,7 +45,8 @@ def path_here() -> Path | None:
 def read(path: Path | None) -> dict:
     """Return {"exercises": {id: {"solved": date or None, "tries": [fingerprint]}}, "predictions": {id: prediction}}.
 
-    A prediction is {"choice": text, "at": time or None, "outcome_shown": time or None}.
+    After the first exercise or prediction it also has "last", the number of the lesson last worked on. A prediction is
+    {"choice": text, "at": time or None, "outcome_shown": time or None}.
     If the file cannot be read, print a line that says so and return an empty record. The file stays as it is.
     """
     try:
@@ -116,6 +117,8 @@ def _complete(kept: object) -> dict[str, Any]:
     if not isinstance(kept, dict):
         raise ValueError("expected a table")
     kept = dict[str, Any](exercises={}, predictions={}) | kept
+    if not isinstance(kept.get("last", ""), str):
+        raise ValueError("a last lesson that is no text")
     if not isinstance(kept["exercises"], dict) or not isinstance(kept["predictions"], dict):
         raise ValueError("expected tables of exercises and predictions")
     for record in kept["exercises"].values():
@@ -149,6 +152,7 @@ def remember_try(exercise: str, fingerprint: str | None, solved: bool) -> dict:
     """Add a try of an exercise (None if it does not count), and return the record of this exercise."""
     with changed() as kept:
         record = kept["exercises"].setdefault(exercise, {"solved": None, "tries": []})
+        kept["last"] = exercise[:2]
         if fingerprint is not None and fingerprint not in record["tries"]:
             record["tries"].append(fingerprint)
         if solved and not record["solved"]:
@@ -225,6 +229,7 @@ def remember_prediction(question: str, choice: str, choices: Sequence[str]) -> d
     """
     with changed() as kept:
         before = kept["predictions"].get(question)
+        kept["last"] = question[:2]
         if not (before and before["outcome_shown"] and before["choice"] in choices):
             kept["predictions"][question] = {"choice": choice, "at": _now(), "outcome_shown": None}
         return kept["predictions"][question]
@@ -234,6 +239,7 @@ def remember_outcome(question: str) -> dict[str, Any]:
     """Remember when the outcome of a prediction was first shown, and return the record of the question."""
     with changed() as kept:
         record = kept["predictions"][question]
+        kept["last"] = question[:2]
         record["outcome_shown"] = record["outcome_shown"] or _now()
         return record
 

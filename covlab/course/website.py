@@ -9,10 +9,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup
+from nbformat import NotebookNode
 
 from covlab.course.course_report import read_for_page, read_results
-from covlab.course.editions import Lesson, tags, write_notebook
+from covlab.course.editions import Lesson, caption, tags, write_notebook
 from covlab.course.page_dangers import browser_address, inline_scripts, page_dangers
+from covlab.course.paths import PATHS, STOPS, neighbors, position_on
 from covlab.course.prose import mathml_or_code
 
 CONF = """
@@ -31,18 +33,31 @@ nb_ipywidgets_js = {}
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
+html_static_path = ["style"]
+html_css_files = ["covlab.css"]
 """
 
 INDEX = """# covlab
 
-Training bugs that raise no exception: the lessons with the results of their last run. Solutions are folded; sliders are
-shown as still pictures.
+Training bugs that raise no exception: the lessons with the results of their last run. Solutions and outcomes are
+folded. Sliders are shown as still pictures.
+
+{paths}
 
 ```{{toctree}}
-:maxdepth: 1
+:hidden:
 
 {lessons}
 ```
+"""
+INTRODUCTIONS = {
+    "Bugs path": "The shortest way to the bugs. You need Python and some PyTorch, and nothing about radio.",
+    "Whole course": "Every lesson, in order: the bugs, and a network that estimates covariances for real.",
+}
+STYLE = """
+.covlab-paths { border-left: 4px solid #0072B2; padding-left: .9em; }
+details > summary { cursor: pointer; }
+@media (max-width: 600px) { table { display: block; overflow-x: auto; } }
 """
 
 THEME_PAGES = ("genindex.html", "search.html")  # pages without anything from a lesson
@@ -66,9 +81,16 @@ def build_website(root: Path, lessons: list[Lesson]) -> Path:
         for cell in notebook.cells:
             if "solution" in tags(cell):
                 cell.metadata.tags = [*tags(cell), "hide-cell"]
+            if "hide-input" in tags(cell):
+                prompt = caption(cell).replace("{", "{{").replace("}", "}}")  # myst-nb formats it
+                cell.metadata.mystnb = {"code_prompt_show": prompt, "code_prompt_hide": prompt}
+        _show_paths(notebook, lesson, lessons)
         write_notebook(notebook, source / f"{lesson.name}.ipynb")
     (source / "conf.py").write_text(CONF, encoding="utf-8")
-    (source / "index.md").write_text(INDEX.format(lessons="\n".join(each.name for each in lessons)), encoding="utf-8")
+    names = "\n".join(each.name for each in lessons)
+    (source / "index.md").write_text(INDEX.format(paths=_paths(lessons), lessons=names), encoding="utf-8")
+    (source / "style").mkdir()
+    (source / "style" / "covlab.css").write_text(STYLE, encoding="utf-8")
     sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(source / ".doctrees")]
     if subprocess.run([*sphinx, str(source), str(website)], check=False).returncode:
         raise WebsiteError("sphinx printed warnings (see above), which count as errors")
@@ -119,6 +141,53 @@ def website_complaints(website: Path) -> list[str]:
             elif unquote(parts.fragment) not in anchors.get(target, {unquote(parts.fragment)}):
                 complaints.append(f"{name}: no such anchor on the page: {link}")
     return complaints
+
+
+def _paths(lessons: list[Lesson]) -> str:
+    """Return a heading and a table for each path, as Markdown."""
+    known = {lesson.name[:2]: lesson for lesson in lessons}
+    parts = []
+    for name, path in PATHS.items():
+        stops = [STOPS[number] for number in path if number in known]
+        rows = [
+            f"| {position} | [{known[stop.number].title}]({known[stop.number].name}.ipynb) | {stop.minutes} "
+            f"| {stop.requirements} |"
+            for position, stop in enumerate(stops, 1)
+        ]
+        if rows:
+            minutes = sum(stop.minutes for stop in stops)
+            table = "\n".join(["| | Lesson | Minutes | Needs |", "|---:|---|---:|---|", *rows])
+            parts.append(f"## {name}: {minutes} minutes\n\n{INTRODUCTIONS[name]}\n\n{table}")
+    others = [f"- [{lesson.title}]({lesson.name}.ipynb)" for number, lesson in known.items() if number not in STOPS]
+    return "\n\n".join([*parts, *["\n".join(others)][: len(others)]])
+
+
+def _show_paths(notebook: NotebookNode, lesson: Lesson, lessons: list[Lesson]) -> None:
+    """Show on top of a lesson's page its position on both paths, with links to the lessons before and after it.
+
+    This replaces the line of the header that has the positions; without such a line it comes after the title.
+    """
+    number = lesson.name[:2]
+    top = next((cell for cell in notebook.cells if cell.cell_type == "markdown"), None)
+    if number not in STOPS or top is None:
+        return
+    stop, known = STOPS[number], {each.name[:2]: each for each in lessons}
+    lines = []
+    for name, path in PATHS.items():
+        if position := position_on(number, path):
+            around = zip(("previous", "next"), neighbors(number, path, known), strict=True)
+            links = [f"{word}: [{known[to].title}]({known[to].name}.ipynb)" for word, to in around if to]
+            lines.append(" · ".join([f"**{name}** {position}", *links]))
+    text = "<br>".join([*lines, f"{stop.minutes} minutes · {stop.requirements}"])
+    box = f'<div class="covlab-paths">\n\n{text}\n\n</div>'
+    paragraphs = top.source.split("\n\n")
+    header = [place for place, text in enumerate(paragraphs) if text.startswith(("**Bugs path**", "**Whole course**"))]
+    if header:
+        paragraphs[header[0]] = box
+    else:
+        title = next((place for place, text in enumerate(paragraphs) if text.startswith("# ")), -1)
+        paragraphs.insert(title + 1, box)
+    top.source = "\n\n".join(paragraphs)
 
 
 def _require_fresh(results: Path, lessons: list[Lesson]) -> None:

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+from covlab.course import student_record
+
 
 def fill(root: Path) -> list[Path]:
     """Copy each notebook that is missing in root/work; return the new files."""
@@ -10,6 +12,19 @@ def fill(root: Path) -> list[Path]:
     work.mkdir(exist_ok=True)
     notebooks = sorted((root / "notebooks").glob("*.ipynb"))
     return [_copy(notebook, work / notebook.name) for notebook in notebooks if not (work / notebook.name).exists()]
+
+
+def notebook_to_open(root: Path) -> Path | None:
+    """Return the notebook in root/work of the lesson last worked on, at first of lesson 00; None if there is neither.
+
+    Of several copies of a lesson: the one that was saved last.
+    """
+    work = root / "work"
+    for number in (student_record.read(work / student_record.NAME).get("last"), "00"):
+        copies = [path for path in work.glob("[0-9][0-9]_*.ipynb") if path.name[:2] == number]
+        if copies:
+            return max(copies, key=lambda path: (path.stat().st_mtime, path.name))
+    return None
 
 
 def reset(root: Path, lesson: str) -> Path:

@@ -1,6 +1,6 @@
 """Print one case of an exercise: the arguments, and the student's result next to the expected one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -154,7 +154,7 @@ def _number(value: Any, digits: int) -> str:
     return f"{value:.{digits}g}".replace("-", "−")
 
 
-def _aligned(table: list[tuple[str, ...]]) -> list[str]:
+def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
     """Return rows of text whose columns are aligned; the first to the left, the others to the right if they fit."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     return [
