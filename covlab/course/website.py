@@ -23,6 +23,7 @@ html_title = "covlab: training bugs that raise no exception"
 extensions = ["myst_nb", "covlab.course.website"]
 html_theme = "sphinx_book_theme"
 html_theme_options = {
+    "pygments_light_style": "a11y-high-contrast-light", "pygments_dark_style": "a11y-high-contrast-dark",
     "home_page_in_toc": True, "use_download_button": False, "use_fullscreen_button": False,
     "navbar_persistent": [], "footer_content_items": [],
 }
