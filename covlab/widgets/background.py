@@ -145,7 +145,7 @@ class Background:
 
 def epoch_by_epoch(*runs: Trainer) -> Work:
     """Train ``runs`` in turn. Report the progress at the ends of epochs, when their curves get another point."""
-    shown = 0
+    shown: float = 0
     for share in in_turn(*runs):
         # A run that is stopped because of its losses has fewer epochs than the others.
         epochs = min((len(run.history) for run in runs if not run.stopped), default=math.inf)
