@@ -39,6 +39,7 @@ class ForwardObserver:
             finally:
                 recorder.calls_running -= 1
             recorder.guard("forward", self._forward, module, (*args, *kwargs.values()), result)
+            recorder.limit.worked("forward" if module.training and torch.is_grad_enabled() else "evaluation")
             return result
 
         return __call__

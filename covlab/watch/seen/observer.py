@@ -32,16 +32,16 @@ class Observer:
     Args:
         receive: gets every event in order, once its numbers have been read.
         light: measure one step in eight, and take no fingerprints of inputs.
-        steps: raise ``StepLimitReached`` after so many steps of one optimizer; None: never.
+        steps: raise ``StepLimitReached`` after so many steps of one optimizer, or much work without one; None: never.
     """
 
     def __init__(self, receive: Callable[[Event], None], light: bool = False, steps: int | None = None) -> None:
-        self.recorder = recorder = Recorder(receive, light)
+        self.recorder = recorder = Recorder(receive, light, steps)
         self.observation = recorder.observation
         self.gradients = GradientObserver(recorder)
         self.forwards = ForwardObserver(recorder)
         self.backwards = BackwardObserver(recorder, self.gradients, self.stop_watching)
-        self.steps = StepObserver(recorder, steps)
+        self.steps = StepObserver(recorder)
         self.scaler = ScalerObserver(recorder, self.steps)
         self._patches = Patches()
         self.processes = ProcessObserver(recorder)
