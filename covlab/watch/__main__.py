@@ -67,7 +67,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--steps",
         type=int,
         metavar="N",
-        help="stop after N steps of an optimizer, or long after that without a step; for a smoke test",
+        help="end after N steps of an optimizer, or after much work without one",
     )
     parser.add_argument("--light", action="store_true", help="measure one step in eight, and ignore the inputs")
     for name, what in FILES.items():

@@ -31,8 +31,8 @@ class watch:  # noqa: N801 - it is called like a function
         models_and_optimizers: those that exist already. The watch finds others when they are made or stepped.
         light: measure one step in eight and take no fingerprints of inputs.
         ledger: a file that gets one JSON object per step, and one whenever unused gradients are cleared.
-        steps: leave the ``with`` block after this many steps of one optimizer, by raising ``StepLimitReached``, or after
-            much more work without a step; None: never.
+        steps: leave the ``with`` block after this many steps of one optimizer, or after much work without a step, by
+            raising ``StepLimitReached``; None: never.
 
     Raises:
         RuntimeError: another watch is active.

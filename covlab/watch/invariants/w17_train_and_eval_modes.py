@@ -29,10 +29,13 @@ class TrainAndEvalModes(Invariant):
             says = f"{at.count} of {self.checked} steps trained in evaluation mode, without dropout or batch statistics"
             yield self.found(at, "fault" if at.count >= 3 else "note", says, self.fix_training, number=at.count)
 
+        drawn = self.seen.draws_samples.union(
+            *(samples.draw_locations() for samples in self.seen.fingerprints.models.values())
+        )
         runs = {
             location: run
             for location, run in self.seen.longest_run_without_gradient.items()
-            if run >= 3 and location not in self.seen.draws_samples
+            if run >= 3 and location not in drawn
         }
         if runs and not self.seen.counts["evaluation_mode"]:
             location, run = max(runs.items(), key=lambda entry: entry[1])

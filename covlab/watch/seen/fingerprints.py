@@ -1,7 +1,7 @@
 """Fingerprints of the samples that each model was trained on and evaluated on."""
 
 import math
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,7 @@ from covlab.watch.seen.isolation import readable_tensor
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.models import CalledModel
 
+TIMES_DRAWN = 3  # evaluations of a sample in one pass, in Monte Carlo dropout
 SAMPLES_KEPT = 100_000  # per model: fingerprints of training, and of the evaluations at one path
 MODELS_KEPT, PATHS_KEPT, BATCHES_KEPT = 16, 32, 4096
 ELEMENTS, TOKENS = 256, 1024  # numbers of a sample that enter its fingerprint, of floating-point and of whole numbers
@@ -63,6 +64,12 @@ class Evaluations:
     samples: set[int] = field(default_factory=set)
     trained: set[int] = field(default_factory=set)
     batches: deque[EvaluatedBatch] = field(default_factory=lambda: deque(maxlen=BATCHES_KEPT))
+    location: CodeLocation | None = None  #: the line of the last call
+    times: Counter[int] = field(default_factory=Counter)  #: of each sample in this pass, if the model is random
+
+    def draws_samples(self) -> bool:
+        """Return whether the pass evaluates most samples again and again, as Monte Carlo dropout does."""
+        return 2 * sum(count >= TIMES_DRAWN for count in self.times.values()) > len(self.times)
 
 
 class Samples:
@@ -78,6 +85,11 @@ class Samples:
         self.pairs = self.equal_pairs = 0  # of samples within one training batch
         self.draws = 0  # samples that were trained on, with repetitions
         self.values: list[CountedValues] = []
+        self.drawn_at: set[CodeLocation | None] = set()  # lines of earlier passes that evaluated samples repeatedly
+
+    def draw_locations(self) -> set[CodeLocation | None]:
+        """Return the lines at which the same samples were evaluated again and again, without training in between."""
+        return self.drawn_at | {at.location for at in self.evaluations.values() if at.draws_samples()}
 
     @property
     def share_by_chance(self) -> float:
@@ -125,7 +137,9 @@ class Samples:
             if one in self.trained or len(self.trained) < SAMPLES_KEPT:
                 self.trained[one] = self.training_batches
 
-    def evaluate(self, path: Path, fingerprints: list[int], training: bool, random: bool) -> None:
+    def evaluate(
+        self, path: Path, fingerprints: list[int], training: bool, random: bool, location: CodeLocation | None
+    ) -> None:
         if path not in self.evaluations and len(self.evaluations) >= PATHS_KEPT:
             del self.evaluations[next(iter(self.evaluations))]
         at = self.evaluations.setdefault(path, Evaluations())
@@ -135,6 +149,12 @@ class Samples:
                 at.trained_before,
                 self.training_batches,
             )
+            if at.draws_samples():
+                self.drawn_at.add(at.location)
+            at.times.clear()
+        at.location = location
+        if random and len(at.times) < SAMPLES_KEPT:
+            at.times.update(fingerprints)
         at.in_evaluation_mode &= not training
         at.random |= random
         trained = [one for one in fingerprints if self.trained.get(one, 0) > at.trained_before_last]
@@ -184,13 +204,22 @@ class Fingerprints:
         reads.vector(self._compute(flat), receive)
 
     def see_evaluation(
-        self, model: CalledModel, inputs: Tensor | None, path: Path, training: bool, reads: DeferredReads
+        self,
+        model: CalledModel,
+        inputs: Tensor | None,
+        path: Path,
+        location: CodeLocation | None,
+        training: bool,
+        reads: DeferredReads,
     ) -> None:
         """Take the fingerprints of the input [n, ...] of an evaluation; ``training`` is the model's own."""
         flat = self._flatten(inputs)
         if flat is not None:
             samples, random = self.of(model.number), training and model.differs_in_evaluation
-            reads.vector(self._compute(flat), lambda values: samples.evaluate(path, _join(values), training, random))
+            reads.vector(
+                self._compute(flat),
+                lambda values: samples.evaluate(path, _join(values), training, random, location),
+            )
 
     @torch.no_grad()
     def _flatten(self, tensor: Tensor | None) -> Tensor | None:

@@ -87,11 +87,14 @@ class ForwardObserver:
         seen.counts["evaluation_mode"] += trained and not module.training
         seen.runs_since_backward[location] += 1
         run = seen.runs_since_backward[location]
-        if trained and not seen.light and (not module.training or run > 2):  # one or two may choose an action
+        is_random = trained and module.training and model.differs_in_evaluation and not torch.is_grad_enabled()
+        if (
+            trained and (is_random or not seen.light) and (not module.training or run > 2)
+        ):  # one or two choose an action
             see, reads = seen.fingerprints.see_evaluation, self.recorder.reads
-            self.recorder.guard("inputs", see, model, samples, calling_lines(), module.training, reads)
+            self.recorder.guard("inputs", see, model, samples, calling_lines(), location, module.training, reads)
             self.recorder.flush_if_full()
-        if trained and module.training and model.differs_in_evaluation and not torch.is_grad_enabled():
+        if is_random:
             longest = seen.longest_run_without_gradient
             longest[location] = max(longest[location], run)
             if model.count_samples(samples) >= 3:
