@@ -3,6 +3,7 @@
 import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +49,13 @@ class EvaluatedBatch:
     trained: int
 
 
+class EvaluationCall(NamedTuple):
+    """Where and when a model was evaluated."""
+
+    location: CodeLocation | None
+    backwards: int  #: before it
+
+
 @dataclass
 class Evaluations:
     """The evaluations of one model that were called on one path.
@@ -64,11 +72,11 @@ class Evaluations:
     samples: set[int] = field(default_factory=set)
     trained: set[int] = field(default_factory=set)
     batches: deque[EvaluatedBatch] = field(default_factory=lambda: deque(maxlen=BATCHES_KEPT))
-    location: CodeLocation | None = None  #: the line of the last call
-    times: Counter[int] = field(default_factory=Counter)  #: of each sample in this pass, if the model is random
+    call: EvaluationCall | None = None  #: the last one with dropout or batch statistics
+    times: Counter[int] = field(default_factory=Counter)  #: such calls of each sample since the last backward
 
     def draws_samples(self) -> bool:
-        """Return whether the pass evaluates most samples again and again, as Monte Carlo dropout does."""
+        """Return whether most samples were evaluated again and again, as Monte Carlo dropout does."""
         return 2 * sum(count >= TIMES_DRAWN for count in self.times.values()) > len(self.times)
 
 
@@ -89,7 +97,8 @@ class Samples:
 
     def draw_locations(self) -> set[CodeLocation | None]:
         """Return the lines at which the same samples were evaluated again and again, without training in between."""
-        return self.drawn_at | {at.location for at in self.evaluations.values() if at.draws_samples()}
+        last = (at.call for at in self.evaluations.values() if at.draws_samples())
+        return self.drawn_at | {call.location for call in last if call is not None}
 
     @property
     def share_by_chance(self) -> float:
@@ -137,9 +146,7 @@ class Samples:
             if one in self.trained or len(self.trained) < SAMPLES_KEPT:
                 self.trained[one] = self.training_batches
 
-    def evaluate(
-        self, path: Path, fingerprints: list[int], training: bool, random: bool, location: CodeLocation | None
-    ) -> None:
+    def evaluate(self, path: Path, fingerprints: list[int], training: bool, random: bool, call: EvaluationCall) -> None:
         if path not in self.evaluations and len(self.evaluations) >= PATHS_KEPT:
             del self.evaluations[next(iter(self.evaluations))]
         at = self.evaluations.setdefault(path, Evaluations())
@@ -149,12 +156,8 @@ class Samples:
                 at.trained_before,
                 self.training_batches,
             )
-            if at.draws_samples():
-                self.drawn_at.add(at.location)
-            at.times.clear()
-        at.location = location
-        if random and len(at.times) < SAMPLES_KEPT:
-            at.times.update(fingerprints)
+        if random:
+            self._count_draws(at, fingerprints, call)
         at.in_evaluation_mode &= not training
         at.random |= random
         trained = [one for one in fingerprints if self.trained.get(one, 0) > at.trained_before_last]
@@ -164,6 +167,15 @@ class Samples:
             at.trained.update(trained)
         if len(self.evaluated_first) < SAMPLES_KEPT:
             self.evaluated_first.update(one for one in fingerprints if one not in self.trained)
+
+    def _count_draws(self, at: Evaluations, fingerprints: list[int], call: EvaluationCall) -> None:
+        if at.call is not None and at.call.backwards != call.backwards:
+            if at.draws_samples():
+                self.drawn_at.add(at.call.location)
+            at.times.clear()
+        at.call = call
+        if len(at.times) < SAMPLES_KEPT:
+            at.times.update(fingerprints)
 
 
 class Fingerprints:
@@ -208,7 +220,7 @@ class Fingerprints:
         model: CalledModel,
         inputs: Tensor | None,
         path: Path,
-        location: CodeLocation | None,
+        call: EvaluationCall,
         training: bool,
         reads: DeferredReads,
     ) -> None:
@@ -218,7 +230,7 @@ class Fingerprints:
             samples, random = self.of(model.number), training and model.differs_in_evaluation
             reads.vector(
                 self._compute(flat),
-                lambda values: samples.evaluate(path, _join(values), training, random, location),
+                lambda values: samples.evaluate(path, _join(values), training, random, call),
             )
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from covlab.watch.seen import graph
 from covlab.watch.seen.cuts import RunsWithoutGradient
 from covlab.watch.seen.events import Forward
+from covlab.watch.seen.fingerprints import EvaluationCall
 from covlab.watch.seen.isolation import hidden_from_torch
 from covlab.watch.seen.location import caller_location, calling_lines
 from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples
@@ -92,7 +93,8 @@ class ForwardObserver:
             trained and (is_random or not seen.light) and (not module.training or run > 2)
         ):  # one or two choose an action
             see, reads = seen.fingerprints.see_evaluation, self.recorder.reads
-            self.recorder.guard("inputs", see, model, samples, calling_lines(), location, module.training, reads)
+            call = EvaluationCall(location, seen.counts["backwards"])
+            self.recorder.guard("inputs", see, model, samples, calling_lines(), call, module.training, reads)
             self.recorder.flush_if_full()
         if is_random:
             longest = seen.longest_run_without_gradient
