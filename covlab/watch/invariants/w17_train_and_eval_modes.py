@@ -1,6 +1,9 @@
 """W17: training runs in training mode, and evaluation in evaluation mode."""
 
+from typing import ClassVar
+
 from covlab.watch.invariants import Findings, Invariant
+from covlab.watch.invariants.framework_advice import Action
 from covlab.watch.seen.events import Step
 
 
@@ -13,6 +16,7 @@ class TrainAndEvalModes(Invariant):
 
     fix_training = "call model.train() before training continues"
     fix_evaluation = "call model.eval() before evaluating, and model.train() after it"
+    actions: ClassVar[dict[str, Action]] = {fix_training: "train"}
 
     def on_step(self, step: Step) -> None:
         self.checked += 1
