@@ -11,7 +11,7 @@ import types
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from xml.etree import ElementTree
 
 import pytest
@@ -25,12 +25,14 @@ import covlab.watch.invariants
 from covlab.training.operations import Operations
 from covlab.watch import TITLES, watch
 from covlab.watch.invariants import INVARIANTS
+from covlab.watch.invariants.framework_advice import Action, framework_advice
 from covlab.watch.invariants.w04_parameters_move import ParametersMove
+from covlab.watch.invariants.w07_every_parameter_gets_gradient import FIX_CHECKPOINT
 from covlab.watch.seen import graph, location, measurements
 from covlab.watch.seen.deferred import DeferredNumber
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.fingerprints import Fingerprints
-from covlab.watch.seen.location import CodeLocation
+from covlab.watch.seen.location import CodeLocation, LibraryLine
 
 
 def patched() -> list[Any]:
@@ -617,3 +619,35 @@ def test_a_clipping_is_counted_once_a_step() -> None:
     finding = w.report().of("W06")
     assert finding is not None and finding.first is not None and finding.last is not None
     assert finding.times == finding.last - finding.first + 1 == w.report().seen["steps"]
+
+
+FRAMEWORKS = ("transformers.trainer", "lightning.pytorch.trainer", "lightning.fabric.fabric", "accelerate.accelerator")
+
+
+@pytest.mark.parametrize("action", get_args(Action))
+def test_advice_that_names_code_of_the_loop_reads_differently_where_a_framework_runs_it(action: Action) -> None:
+    advice = {}
+    for framework in FRAMEWORKS:
+        line = CodeLocation("train.py", 1, "main", LibraryLine(framework, 1, "library.py", framework))
+        advice[framework] = framework_advice(line, action)
+    told = [one for one in advice.values() if one is not None]
+    assert advice["lightning.pytorch.trainer"] and len(set(told)) == len(told)
+    own = CodeLocation("train.py", 1, "main", LibraryLine("timm.layers", 1, "library.py", "timm.layers"))
+    assert framework_advice(own, action) is None and framework_advice(None, action) is None
+
+
+def test_every_action_is_the_one_of_an_advice_that_the_invariant_gives() -> None:
+    for invariant in INVARIANTS:
+        given = {text for name, text in vars(invariant).items() if name.startswith("fix")}
+        assert invariant.actions.keys() <= given | {FIX_CHECKPOINT}
+        assert not set(invariant.actions.values()) - set(get_args(Action))
+
+
+def test_a_finding_in_a_framework_advises_in_its_terms() -> None:
+    trainer = "transformers.trainer"
+    line = CodeLocation("train.py", 1, "main", LibraryLine(trainer, 1, "library.py", trainer))
+    for invariant in INVARIANTS:
+        for fix, action in invariant.actions.items():
+            finding = invariant().found(line, "fault", "", fix, number=1)
+            assert finding.fix == framework_advice(line, action) != fix
+            assert invariant().found(None, "fault", "", fix, number=1).fix == fix
