@@ -137,7 +137,9 @@ def test_the_table_has_one_row_for_each_loop_in_order() -> None:
 
 def test_a_loop_has_no_name_that_it_imports() -> None:
     """The folder of a script comes first on its path: a loop called ``monai.py`` would import itself."""
-    imported = {match for row in table() for match in re.findall(r"^(?:from|import) (\w+)", row.path.read_text(), re.M)}
+    imported = {
+        match for row in table() for match in re.findall(r"^(?:from|import) (\w+)", row.path.read_text(), re.MULTILINE)
+    }
     assert imported.isdisjoint(row.file for row in table())
 
 
@@ -148,4 +150,4 @@ def pinned_versions() -> list[Requirement]:
 
 def test_the_torch_of_the_libraries_is_that_of_the_lock() -> None:
     lock = (LIBRARIES.parents[1] / "requirements.lock").read_text()
-    assert re.search(r"^torch==\S+$", lock, re.M)[0] in map(str, pinned_versions())  # type: ignore[index]
+    assert re.search(r"^torch==\S+$", lock, re.MULTILINE)[0] in map(str, pinned_versions())  # type: ignore[index]
