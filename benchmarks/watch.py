@@ -3,24 +3,24 @@
     covlab bench watch [--json FILE] [--rounds 8] [--only cost|loops|trainer]
 
 Cost: processor time of a watched step, divided by that of the same step alone. The two alternate, with ten million
-parameters. Loops: the buggy loops of tests/watch_faulty.py and a few correct ones. Each tool is used as intended:
-torch-audit through its autopatch, torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm
-and learning rate per step. Warnings and worse count, unless the tool also reports them for the corrected loop
-(tests/watch_corrected.py). The results name tools that are not installed. Trainer: the faults of covlab.faults in
-covlab's own trainer.
+parameters. Loops: the scripts of tests/loops that have a bug and a corrected version, and those of correct loops; each
+runs in a process of its own. Each tool is used as intended: torch-audit through its autopatch, torcheck on the
+optimizer and the model, trainproof on a log of loss, gradient norm and learning rate per step. Warnings and worse
+count, unless the tool also reports them for the corrected loop. The results name tools that are not installed.
+Trainer: the faults of covlab.faults in covlab's own trainer.
 """
 
 import argparse
 import contextlib
+import csv
 import gc
 import importlib.metadata
 import importlib.util
-import io
 import json
 import os
 import platform
+import runpy
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -39,25 +39,10 @@ from covlab.faults.small_run import exhibit, finish
 from covlab.plots.watch_results import detections
 from covlab.watch import TITLES, watch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from watch_corrected import corrected
-from watch_faulty import FAULTY
-from watch_healthy import HEALTHY
+Loop = Callable[[], object]
 
-Loop = Callable[..., object]  # called with ``log``, a function of the loss
+LOOPS = Path(__file__).parents[1] / "tests" / "loops"
 
-CORRECT = (
-    "raw",
-    "accumulation",
-    "short_last_window",
-    "sum_over_tasks",
-    "adversarial",
-    "both_sets_measured",
-    "frozen_layers",
-    "half_precision",
-    "half_precision_with_skips",
-    "sharpness_aware",
-)
 # Findings that are true of these loops but not about a step: no visible progress (the loops are short and their labels
 # are random), dimensions that are not multiples of 8, weight decay on biases, a bias before a normalization.
 REMARKS = {"TP-DEAD-RUN", "TA200", "TA402", "TA400"}
@@ -74,7 +59,7 @@ NOT_RUN = {
 
 def ours(loop: Loop) -> list[str]:
     with watch() as w:
-        loop(log=w.log)
+        loop()
     return [f"{finding.code} {finding.verdict}" for finding in w.report().flat if finding.verdict != "note"]
 
 
@@ -116,7 +101,7 @@ def torch_audit(loop: Loop) -> list[str]:
             peer.autopatch(model, optimizer=optimizer, every_n_steps=1, suppress_internal_errors=True)
         )
     ):
-        loop(log=lambda value: None)
+        loop()
     found = {(finding.rule_id, str(finding.severity)) for auditor in auditors for finding in auditor.findings}
     return sorted(rule for rule, severity in found if "INFO" not in severity.upper())
 
@@ -134,7 +119,7 @@ def torcheck(loop: Loop) -> list[str]:
 
     with every_optimizer(attach):
         try:
-            loop(log=lambda value: None)
+            loop()
         except RuntimeError as error:
             return [" ".join(str(error).split())[:90]]
     return []
@@ -167,7 +152,7 @@ def trainproof(loop: Loop) -> list[str]:
     handle = register_optimizer_step_pre_hook(before)
     try:
         with mock.patch.object(torch.autograd, "backward", backward):
-            loop(log=lambda value: None)
+            loop()
     finally:
         handle.remove()
     return sorted(
@@ -183,39 +168,58 @@ TOOLS: dict[str, tuple[Callable[[Loop], list[str]], str]] = {
 }
 
 
-def said(tool: Callable[[Loop], list[str]], loop: Loop) -> list[str]:
-    torch.manual_seed(0)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+def said(tool: str, loop: str) -> list[str]:
+    """Return what a tool says of a script of tests/loops. Fork a child for it, as tools leave hooks behind."""
+    reads, writes = os.pipe()
+    child = os.fork()
+    if not child:
+        silence = os.open(os.devnull, os.O_RDWR)
+        for number in range(3):
+            os.dup2(silence, number)
+        warnings.filterwarnings("ignore")
+        torch.set_num_threads(1)
         try:
-            return tool(loop)
+            found = TOOLS[tool][0](lambda: runpy.run_path(str(LOOPS / f"{loop}.py"), run_name="__main__"))
         except Exception as error:  # noqa: BLE001 - loops() reports a tool that fails on a loop
-            return [f"failed: {type(error).__name__}: {error}"[:120]]
+            found = [f"failed: {type(error).__name__}: {' '.join(str(error).split())}"[:120]]
+        os.write(writes, json.dumps(found).encode())
+        os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads) as pipe:
+        told = pipe.read()
+    os.waitpid(child, 0)
+    return json.loads(told) if told else ["failed: the process ended"]
 
 
 def loops() -> list[dict]:
-    installed = {name: tool for name, (tool, module) in TOOLS.items() if importlib.util.find_spec(module)}
-
-    def row(name: str, loop: Loop, expected: str | None = None, corrected: Loop | None = None) -> dict[str, Any]:
-        says = {tool: said(call, loop) for tool, call in installed.items()}
-        known = {tool: said(call, corrected) if corrected else [] for tool, call in installed.items()}
-        failed = {
-            tool: one
-            for told in (says, known)
-            for tool, findings in told.items()
-            for one in findings
-            if one.startswith("failed")
+    installed = [name for name, (_, module) in TOOLS.items() if importlib.util.find_spec(module)]
+    with (LOOPS / "table.tsv").open() as file:
+        table = {row["file"]: row for row in csv.DictReader(file, delimiter="\t") if row["tier"] == "fast"}
+    rows = []
+    for name, entry in table.items():
+        corrected = name.removesuffix("faulty") + "healthy" if name.endswith("_faulty") else None
+        if corrected is None and not name.startswith("correct_"):
+            continue
+        says = {tool: said(tool, name) for tool in installed}
+        known = {tool: said(tool, corrected) if corrected else [] for tool in installed}
+        new = {
+            tool: [one for one in says[tool] if not one.startswith("failed") and one not in REMARKS | set(known[tool])]
+            for tool in installed
         }
-        if failed:
-            raise SystemExit(f"a tool could not be run on {name}: {failed}")
-        new = {tool: [one for one in says[tool] if one not in REMARKS | set(known[tool])] for tool in installed}
-        print(f"{name:34}" + "".join(f"{tool} {','.join(new[tool])[:22] or '-':24}" for tool in installed), flush=True)
-        return {"loop": name, "bug": corrected is not None, "expected": expected, "says": says, "new": new}
-
-    rows = [row(name, lambda log, name=name: HEALTHY[name]()) for name in CORRECT]
-    return rows + [
-        row(name, loop, invariant and f"{invariant} {verdict}", corrected(name))
-        for name, (loop, invariant, verdict) in FAULTY.items()
-    ]
+        shown = name.removeprefix("textbook_").removeprefix("correct_").removesuffix("_faulty")
+        knowable = entry["verdict"].removeprefix("later:") in ("fault", "warning", "note")
+        expected = f"{entry['code']} {entry['verdict']}" if knowable and entry["code"] != "-" else None
+        row = {
+            "loop": shown,
+            "file": name,
+            "bug": corrected is not None,
+            "expected": expected,
+            "says": says,
+            "new": new,
+        }
+        rows.append(row | {"corrected": known})
+        print(f"{shown:40}" + "".join(f"{tool} {','.join(new[tool])[:22] or '-':24}" for tool in installed), flush=True)
+    return rows
 
 
 # ---------------------------------------------------------------- the museum in covlab's own trainer
@@ -310,8 +314,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     parts: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "loops": loops,  # first: a process that has trained should not be forked
         "cost": lambda: cost(options.rounds),
-        "loops": loops,
         "trainer": museum,
     }
     results = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from watch_healthy import HEALTHY
+from small_training import LOOPS
 
 from covlab.cli.main import main
 from covlab.faults import FAULTS
@@ -130,4 +130,6 @@ def test_counts_are_those_of_the_code() -> None:
         and f"a row for each of {WORDS[len(FAULTS)]} bugs" in said
     )
     assert f"{WORDS[len(TITLES)]} invariants are checked" in said
-    assert f"{WORDS[len(HEALTHY)]} kinds of correct loops" in " ".join(said.split())
+    correct, fixed = (len(list(LOOPS.glob(name))) for name in ("correct_*.py", "*_healthy.py"))
+    assert f"{WORDS[correct]} kinds of correct loops get no warning" in " ".join(said.split())
+    assert f"none of {fixed} loops with a bug once" in " ".join(said.split())

@@ -11,27 +11,28 @@ import types
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from xml.etree import ElementTree
 
 import pytest
 import torch
 import torch.nn.functional as F
+from small_training import batches, network, run_loop
 from torch import nn
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
-from watch_faulty import FAULTY
-from watch_healthy import HEALTHY, batches, network
 
 import covlab.watch.invariants
 from covlab.training.operations import Operations
 from covlab.watch import TITLES, watch
 from covlab.watch.invariants import INVARIANTS
+from covlab.watch.invariants.framework_advice import Action, framework_advice
 from covlab.watch.invariants.w04_parameters_move import ParametersMove
+from covlab.watch.invariants.w07_every_parameter_gets_gradient import FIX_CHECKPOINT
 from covlab.watch.seen import graph, location, measurements
 from covlab.watch.seen.deferred import DeferredNumber
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.fingerprints import Fingerprints
-from covlab.watch.seen.location import CodeLocation
+from covlab.watch.seen.location import CodeLocation, LibraryLine
 
 
 def patched() -> list[Any]:
@@ -292,12 +293,12 @@ def test_an_error_of_ours_disables_one_invariant_and_nothing_else(monkeypatch: p
     monkeypatch.setattr(ParametersMove, "on_step", fail)
     monkeypatch.setattr(Fingerprints, "see_training", fail)
     with watch() as w:
-        watched = HEALTHY["accumulation"]()
+        watched = run_loop("correct_accumulation")["model"]
     report = w.report()
     assert "broken on purpose" in report.unchecked["W04"]
     assert "TypeError" in report.unchecked["W16"]
     assert "W02" not in report.unchecked
-    for one, other in zip(HEALTHY["accumulation"]().parameters(), watched.parameters(), strict=True):
+    for one, other in zip(run_loop("correct_accumulation")["model"].parameters(), watched.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
@@ -305,8 +306,28 @@ def test_an_error_in_a_hook_reaches_no_loop(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(graph, "read_loss_terms", lambda *_: 1 / 0)
     monkeypatch.setattr(measurements, "gradient_size", lambda *_: 1 / 0)
     with watch() as w:
-        HEALTHY["accumulation"]()
+        run_loop("correct_accumulation")
     assert "ZeroDivisionError" in w.report().unchecked["W01"]
+
+
+@pytest.mark.parametrize("in_step_branch", [True, False])
+def test_a_mean_that_counts_only_the_last_micro_batches_is_not_the_loss_that_was_seen(in_step_branch: bool) -> None:
+    with watch() as w:
+        model = network()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        for _ in range(3):
+            running, data = 0.0, batches(16)
+            for number, (x, y) in enumerate(data, 1):
+                loss = F.cross_entropy(model(x), y)
+                (loss / 4).backward()
+                if number % 4 == 0 or not in_step_branch:
+                    running += loss.item()
+                if number % 4 == 0:
+                    optimizer.step()
+                    optimizer.zero_grad()
+            w.log(running / len(data))
+    found = [(finding.code, finding.verdict) for finding in w.report().findings]
+    assert found == ([("W14", "fault")] if in_step_branch else [])
 
 
 def test_a_logged_loss_that_is_right_gets_no_finding() -> None:
@@ -402,19 +423,19 @@ def test_a_library_whose_name_begins_with_torch_is_not_torch() -> None:
 
 def test_consequences_are_folded_under_their_cause() -> None:
     with watch() as w:
-        FAULTY["stale_optimizer"][0]()
+        run_loop("textbook_stale_optimizer_faulty")
     report = w.report()
     assert [finding.code for finding in report.findings] == ["W08"]
 
 
 def test_a_report_reads_in_a_terminal_a_notebook_and_a_program(tmp_path: Path) -> None:
     with watch(ledger=tmp_path / "ledger.jsonl") as w:
-        FAULTY["missing_division"][0]()
+        run_loop("textbook_missing_division_faulty")
     report = w.report()
     for text in (str(report), report._repr_html_()):
         assert "W01" in text
         assert "division by the accumulation count is missing" in text
-        assert "watch_faulty.py" in text
+        assert "textbook_missing_division_faulty.py" in text
         assert "not checked" in text
     rows = [json.loads(line) for line in (tmp_path / "ledger.jsonl").read_text().splitlines()]
     assert [row["weights"] for row in rows] == [[1.0] * 4] * 12
@@ -568,3 +589,65 @@ def test_importing_it_takes_torch_and_the_standard_library_alone() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", f"{code}; {rooms}"], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines() == ["covlab", ""]
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("every", [1, 4], ids=["step", "epoch"])
+def test_a_schedule_that_advances_before_the_first_step_is_noted(first: bool, every: int) -> None:
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+    with watch(model, optimizer) as w:
+        for number, (x, y) in enumerate(batches(12)):
+            if first and number % every == 0:
+                schedule.step()
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            if not first and number % every == every - 1:
+                schedule.step()
+    noted = [
+        (finding.code, finding.verdict, finding.location and finding.location.code) for finding in w.report().findings
+    ]
+    assert noted == ([("W05", "note", "schedule.step()")] if first else [])
+
+
+def test_a_clipping_is_counted_once_a_step() -> None:
+    with watch() as w:
+        run_loop("textbook_clip_before_unscale_faulty")
+    finding = w.report().of("W06")
+    assert finding is not None and finding.first is not None and finding.last is not None
+    assert finding.times == finding.last - finding.first + 1 == w.report().seen["steps"]
+
+
+FRAMEWORKS = ("transformers.trainer", "lightning.pytorch.trainer", "lightning.fabric.fabric", "accelerate.accelerator")
+
+
+@pytest.mark.parametrize("action", get_args(Action))
+def test_advice_that_names_code_of_the_loop_reads_differently_where_a_framework_runs_it(action: Action) -> None:
+    advice = {}
+    for framework in FRAMEWORKS:
+        line = CodeLocation("train.py", 1, "main", LibraryLine(framework, 1, "library.py", framework))
+        advice[framework] = framework_advice(line, action)
+    told = [one for one in advice.values() if one is not None]
+    assert advice["lightning.pytorch.trainer"] and len(set(told)) == len(told)
+    own = CodeLocation("train.py", 1, "main", LibraryLine("timm.layers", 1, "library.py", "timm.layers"))
+    assert framework_advice(own, action) is None and framework_advice(None, action) is None
+
+
+def test_every_action_is_the_one_of_an_advice_that_the_invariant_gives() -> None:
+    for invariant in INVARIANTS:
+        given = {text for name, text in vars(invariant).items() if name.startswith("fix")}
+        assert invariant.actions.keys() <= given | {FIX_CHECKPOINT}
+        assert not set(invariant.actions.values()) - set(get_args(Action))
+
+
+def test_a_finding_in_a_framework_advises_in_its_terms() -> None:
+    trainer = "transformers.trainer"
+    line = CodeLocation("train.py", 1, "main", LibraryLine(trainer, 1, "library.py", trainer))
+    for invariant in INVARIANTS:
+        for fix, action in invariant.actions.items():
+            finding = invariant().found(line, "fault", "", fix, number=1)
+            assert finding.fix == framework_advice(line, action) != fix
+            assert invariant().found(None, "fault", "", fix, number=1).fix == fix

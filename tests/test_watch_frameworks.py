@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from small_training import batches, network
 from torch import nn
-from watch_healthy import batches, network
 
 from covlab.watch import Finding, watch
 

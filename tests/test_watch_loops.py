@@ -9,6 +9,9 @@ A loop is a script: ``python -m covlab.watch tests/loops/NAME.py``. The columns 
 - code: of the finding, or several with | between them;
 - line: part of the line that the finding names, or several;
 - words: a regular expression that matches the finding's text. A - in code, line or words asks for nothing.
+
+NAME_healthy is NAME_faulty without its bug: there, nothing is said of the invariant that names the bug, and it is
+checked.
 """
 
 import json
@@ -21,8 +24,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
+from small_training import LOOPS, run_loop
+from torch import Tensor, nn
 
-LOOPS = Path(__file__).parent / "loops"
+from covlab.watch import watch
+
 LEVELS = {"quiet": 1, "note": 1, "warning": 2, "fault": 3}
 
 NOT_YET: set[str] = set()  # files whose invariant exists but does not judge them rightly yet
@@ -42,6 +49,11 @@ class Row(NamedTuple):
     @property
     def path(self) -> Path:
         return LOOPS / f"{self.file}.py"
+
+    @property
+    def faulty(self) -> str | None:
+        """The loop with the bug that is fixed in this one."""
+        return f"{self.file.removesuffix('healthy')}faulty" if self.file.endswith("_healthy") else None
 
     @property
     def right(self) -> str:
@@ -72,6 +84,11 @@ class Row(NamedTuple):
             return
         loud = [finding for finding in causes if LEVELS[finding["verdict"]] > 1]
         assert all(LEVELS[finding["verdict"]] <= LEVELS[self.right] for finding in loud), told
+        if self.faulty:
+            bug = next(row for row in table() if row.file == self.faulty)
+            for code in bug.code.split("|") if bug.verdict == bug.right else ():
+                assert not any(finding["code"] == code for finding in causes), told
+                assert code == "W12" or not any(code in report["unchecked"] for report in reports), reports
         if self.right != "quiet":
             assert any(self.asks_for(one) for cause in causes for one in (cause, *cause["follows"])), told
             assert all(self.allows(finding) for finding in loud), told
@@ -141,6 +158,24 @@ def run_fresh(row: Row, folder: Path) -> list[Report]:
 @pytest.mark.parametrize("row", rows("fast"))
 def test_the_watch_says_of_a_loop_what_is_right(row: Row, server: subprocess.Popen[str], tmp_path: Path) -> None:
     row.check(run_in_fork(server, row, tmp_path))
+
+
+def trained(variables: dict[str, Any]) -> list[Tensor]:
+    modules = [one for one in variables.values() if isinstance(one, nn.Module)]
+    return [parameter for module in modules for parameter in module.parameters()]
+
+
+@pytest.mark.parametrize("light", [False, True], ids=["full", "light"])
+@pytest.mark.parametrize("name", [row.file for row in table() if row.file.startswith("correct_")])
+def test_a_watch_leaves_what_a_loop_trains_as_it_is(name: str, light: bool) -> None:
+    alone = trained(run_loop(name))
+    with watch(light=light) as w:
+        watched = trained(run_loop(name))
+    report = w.report()
+    assert report.seen["steps"] >= 10 and alone
+    assert not w.broken and not w.observation.failures
+    assert report.worst in (None, "note"), str(report)
+    assert all(torch.equal(one, other) for one, other in zip(alone, watched, strict=True))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Test that the watch sees what is none of torch's own, and that what it cannot measure hides nothing else."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -132,6 +133,71 @@ def test_the_steps_of_any_optimizer_can_be_limited_with_a_closure_too(kind: str)
         for _ in range(50):
             optimizer.step(closure)
     assert w.report().seen["steps"] == 3
+
+
+def _backwards_only(model: nn.Module, x: Tensor) -> None:
+    cross_entropy(model(x)).backward()
+
+
+def _gradients_by_hand(model: nn.Module, x: Tensor) -> None:
+    torch.autograd.grad(cross_entropy(model(x)), list(model.parameters()))
+
+
+def _evaluations_only(model: nn.Module, x: Tensor) -> None:
+    with torch.no_grad():
+        model(x)
+
+
+def _swallows_exceptions(model: nn.Module, x: Tensor) -> None:
+    with contextlib.suppress(Exception):
+        cross_entropy(model(x)).backward()
+
+
+ENDLESS = {
+    "backwards only": (_backwards_only, "without an optimizer step"),
+    "forwards only": (lambda model, x: model(x), "without a backward or an optimizer step"),
+    "gradients by hand": (_gradients_by_hand, "without a backward or an optimizer step"),
+    "evaluations only": (_evaluations_only, "without a backward or an optimizer step"),
+    "exceptions are ignored": (_swallows_exceptions, "without an optimizer step"),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_step_limit_also_ends_a_loop_without_a_step_and_the_report_tells_why(name: str) -> None:
+    work, why = ENDLESS[name]
+    model, x, calls = nn.Linear(8, 4), torch.randn(2, 8), 0
+    with watch(model, torch.optim.SGD(model.parameters(), lr=0.1), steps=3) as w:
+        for _ in range(20_000):
+            work(model, x)
+            calls += 1
+    assert 100 < calls < 20_000 and why in w.report().summary
+
+
+def test_a_step_limit_counts_the_steps_that_the_scaler_skips() -> None:
+    model, x = nn.Linear(8, 4), torch.randn(2, 8)
+    optimizer, scaler = torch.optim.SGD(model.parameters(), lr=0.1), torch.amp.GradScaler("cpu")
+    with watch(steps=3) as w:
+        for _ in range(100):
+            scaler.scale(cross_entropy(model(x)) * torch.inf).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+    assert w.report().seen["steps"] == 3 and "ended after 3 steps of SGD" in str(w.report())
+
+
+@pytest.mark.parametrize("micro_batches", [1, 200])
+def test_a_step_limit_ends_no_window_and_no_evaluation(micro_batches: int) -> None:
+    model, x = nn.Linear(8, 4), torch.randn(2, 8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(steps=2) as w:
+        for _ in range(3):
+            for _ in range(1000):
+                _evaluations_only(model, x)
+            for _ in range(micro_batches):
+                (cross_entropy(model(x)) / micro_batches).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    assert w.report().seen["steps"] == 2
 
 
 @pytest.mark.parametrize("is_older", [False, True])

@@ -10,7 +10,7 @@ or, for a script, ``python -m covlab.watch train.py --its-arguments``. It needs 
 from covlab.watch.finding import Finding
 from covlab.watch.invariants import TITLES
 from covlab.watch.report import Report
-from covlab.watch.seen.steps import StepLimitReached
+from covlab.watch.seen.step_limit import StepLimitReached
 from covlab.watch.session import watch
 
 __all__ = ["TITLES", "Finding", "Report", "StepLimitReached", "watch"]

@@ -63,7 +63,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     parser.add_argument("--fail-on", choices=FAIL_ON, default="fault", help="fail on findings at least this bad")
-    parser.add_argument("--steps", type=int, metavar="N", help="stop after N optimizer steps, for a smoke test")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="end after N steps of an optimizer, or after much work without one",
+    )
     parser.add_argument("--light", action="store_true", help="measure one step in eight, and ignore the inputs")
     for name, what in FILES.items():
         # Make the path absolute, because the script may change its folder.

@@ -32,11 +32,13 @@ class Report:
         findings: worst first, consequences under their cause.
         unchecked: {invariant: why it could not be checked}.
         seen: {"forwards", "backwards", "steps", "evaluations", …: how many of them were seen}.
+        ended: what ended the loop, if the watch did; None: the loop ended by itself.
     """
 
     findings: list[Finding]
     unchecked: dict[str, str]
     seen: dict[str, int]
+    ended: str | None = None
     title: str = "covlab.watch"
 
     @property
@@ -81,7 +83,8 @@ class Report:
         checked = f"{len(TITLES) - len(self.unchecked)} of {len(TITLES)} invariants checked"
         if self.blind_spot is not None:
             found = f"{self.blind_spot.says.partition(':')[0]}; {found}"
-        return f"{found or 'nothing found'}; {watched}; {checked}"
+        ended = f"; {self.ended}" if self.ended else ""
+        return f"{found or 'nothing found'}; {watched}{ended}; {checked}"
 
     def __str__(self) -> str:
         return "\n".join(line for line, _ in self._lines())
@@ -141,6 +144,7 @@ class Report:
         return {
             "worst": self.worst,
             "seen": self.seen,
+            "ended": self.ended,
             "findings": [finding.row() for finding in self.findings],
             "unchecked": self.unchecked,
         }

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
-from covlab.watch.seen.steps import StepLimitReached
+from covlab.watch.seen.step_limit import StepLimitReached
 
 _WATCH = str(Path(__file__).parent) + os.sep
 

@@ -17,7 +17,7 @@ from covlab.watch.report import Report, arrange
 from covlab.watch.seen.events import Event, Step
 from covlab.watch.seen.observer import Observer
 from covlab.watch.seen.optimizer import is_optimizer
-from covlab.watch.seen.steps import StepLimitReached
+from covlab.watch.seen.step_limit import StepLimitReached
 
 ROWS_KEPT = 4096  # of the ledger, in memory
 
@@ -31,7 +31,8 @@ class watch:  # noqa: N801 - it is called like a function
         models_and_optimizers: those that exist already. The watch finds others when they are made or stepped.
         light: measure one step in eight and take no fingerprints of inputs.
         ledger: a file that gets one JSON object per step, and one whenever unused gradients are cleared.
-        steps: leave the ``with`` block after this many steps, by raising ``StepLimitReached``; None: never.
+        steps: leave the ``with`` block after this many steps of one optimizer, or after much work without a step, by
+            raising ``StepLimitReached``; None: never.
 
     Raises:
         RuntimeError: another watch is active.
@@ -125,11 +126,11 @@ class watch:  # noqa: N801 - it is called like a function
             self._file.write(json.dumps(row) + "\n")
 
     def _judge(self) -> Report:
-        seen = self.observation
+        seen, ended = self.observation, self.observer.recorder.limit.ended
         note = blind_spot(seen)
         findings: list[Finding] = [] if note is None else [note]
         if seen.blocked is not None:
-            return Report(findings, dict.fromkeys(TITLES, seen.blocked), dict(seen.counts))
+            return Report(findings, dict.fromkeys(TITLES, seen.blocked), dict(seen.counts), ended)
         unchecked: dict[str, str] = {}
         for invariant in self.invariants:
             reason = None
@@ -147,7 +148,7 @@ class watch:  # noqa: N801 - it is called like a function
                 unchecked[invariant.code] = reason
         if not seen.counts["backwards"] and not seen.counts["steps"] and not seen.failures:
             unchecked = dict.fromkeys(TITLES, "no training was seen in this process")
-        return Report(arrange(findings), unchecked, dict(seen.counts))
+        return Report(arrange(findings), unchecked, dict(seen.counts), ended)
 
 
 def _stop_in_child() -> None:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from covlab.watch.finding import Finding, Verdict
 from covlab.watch.invariants.bounded_memory import Occurrences, OccurrencesByLocation
+from covlab.watch.invariants.framework_advice import Action, framework_advice
 from covlab.watch.seen.events import GradientsCleared, Step
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.observation import Observation, Part
@@ -30,6 +31,7 @@ class Invariant:
         consequences: codes of findings that a fault of this invariant explains. They are shown below it.
         needs: parts of the observation without which it cannot be checked. Steps are always needed.
         fix: what to do about a finding that has no advice of its own.
+        actions: {advice: what it does}, for advice that reads differently where a framework runs the loop.
         nothing_to_check: why the invariant was not checked if ``checked`` stays 0; None: this is never reported.
         steps_for_fault: from this many steps on, a problem that correct loops also have for a few steps is a fault.
         checked: how many steps (or windows, or logged losses) could be checked.
@@ -43,6 +45,7 @@ class Invariant:
     consequences: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[Part, ...]] = ()
     fix: ClassVar[str]
+    actions: ClassVar[dict[str, Action]] = {}
     fix_nothing: ClassVar[str] = "nothing, if you intended this"
     nothing_to_check: ClassVar[str | None] = None
     steps_for_fault: ClassVar[int] = 10
@@ -93,6 +96,8 @@ class Invariant:
         if not isinstance(at, Occurrences):
             at = Occurrences(at, times)
         fix = self.fix if fix is None else fix
+        if fix in self.actions:
+            fix = framework_advice(at.location, self.actions[fix]) or fix
         return Finding(self.title, self.code, verdict, number, says, fix, at.location, at.count, at.first, at.last)
 
 

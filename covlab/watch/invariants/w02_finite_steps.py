@@ -1,9 +1,11 @@
 """W02: a step runs if and only if its gradients are finite."""
 
 import math
+from typing import ClassVar
 
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import Occurrences, last_backward_location
+from covlab.watch.invariants.framework_advice import Action
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Event, GradientsCleared, Step
 
@@ -18,6 +20,7 @@ class FiniteSteps(Invariant):
     fix_ran = "skip such a step: call scaler.step(optimizer), or step only if the norm of the gradients is finite"
     fix_skipped_needlessly = "skip a step only if a gradient is NaN or infinite"
     fix_not_finite = "find the first operation with a non-finite result: torch.autograd.set_detect_anomaly(True)"
+    actions: ClassVar[dict[str, Action]] = {fix_ran: "skip"}
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from covlab.watch.finding import Finding, Verdict, counted
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
+from covlab.watch.invariants.framework_advice import framework_advice
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import GradientsCleared, Step
 from covlab.watch.seen.location import CodeLocation
@@ -115,7 +116,11 @@ class NoLostGradients(Invariant):
             does = "its gradient is" if number == 1 else "their gradients are"
             says = f"the run ended with {counted(number, 'micro-batch')} after the last step: {does} lost"
             at = Occurrences(left.backwards[-1].location, 1, left.steps_before + 1, left.steps_before + 1)
-            yield self.found(at, "note", says, self.fix_left_over, number=number)
+            yield self.found(at, "note", says, self._advise_whole_windows(optimizer, at.location), number=number)
+
+    def _advise_whole_windows(self, optimizer: int, location: CodeLocation | None) -> str:
+        advice = framework_advice(location, "whole windows") or self.fix_left_over
+        return advice.format(self.longest[optimizer])
 
     def _judge(self, optimizer: int, lost: LostGradients) -> Finding:
         times, steps = lost.at.count, self.steps[optimizer]
@@ -135,7 +140,7 @@ class NoLostGradients(Invariant):
                 "1 micro-batch is left over: its" if number == 1 else f"{number:g} micro-batches are left over: their"
             )
             says = f"every {min(lost.distances)} steps, {left} gradients are lost"
-            fix = self.fix_left_over
+            fix = self._advise_whole_windows(optimizer, lost.at.location)
         else:
             says = (
                 f"finite gradients of {counted(lost.backwards, 'backward')} were cleared before a step used them, in "

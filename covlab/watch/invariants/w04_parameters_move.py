@@ -2,12 +2,14 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from covlab.watch.finding import Finding, Verdict, counted
 from covlab.watch.invariants import Findings, Invariant, first_few
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences, learning_rates
+from covlab.watch.invariants.framework_advice import Action
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.location import CodeLocation
@@ -76,6 +78,7 @@ class ParametersMove(Invariant):
     fix_warm_up = "start the warm-up at a factor of 1/steps, not 0"
     fix_precision = "keep these parameters in float32 (use autocast), or raise the learning rate"
     fix_size = "check the size of the gradients and of the learning rate, and whether the loop puts the old values back"
+    actions: ClassVar[dict[str, Action]] = {fix_warm_up: "warm up", fix_precision: "precision"}
 
     def __init__(self) -> None:
         super().__init__()

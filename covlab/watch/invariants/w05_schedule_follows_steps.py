@@ -2,10 +2,12 @@
 
 from collections import Counter
 from statistics import median_high
+from typing import ClassVar
 
 from covlab.watch.finding import Finding
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences, learning_rates
+from covlab.watch.invariants.framework_advice import Action
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.location import CodeLocation
 
@@ -71,6 +73,7 @@ class ScheduleFollowsSteps(Invariant):
     fix_first_step = "call the schedule's step() after optimizer.step(), unless you want to skip that learning rate"
     fix_idle = "create the schedule after the optimizer that steps, and pass it that optimizer"
     fix_by_hand = "count the steps that ran, not the windows"
+    actions: ClassVar[dict[str, Action]] = {fix_several_calls: "schedule"}
 
     def __init__(self) -> None:
         super().__init__()

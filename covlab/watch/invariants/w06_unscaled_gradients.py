@@ -2,9 +2,11 @@
 
 from collections import deque
 from statistics import median_high
+from typing import ClassVar
 
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import Occurrences, gradient_factor, recent_values
+from covlab.watch.invariants.framework_advice import Action
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Step
 
@@ -17,6 +19,7 @@ class UnscaledGradients(Invariant):
 
     fix_step = "call scaler.step(optimizer) and scaler.update() instead of optimizer.step()"
     fix_clipping = "call scaler.unscale_(optimizer) once per step, before clipping"
+    actions: ClassVar[dict[str, Action]] = {fix_step: "step scaled", fix_clipping: "clip"}
 
     def __init__(self) -> None:
         super().__init__()

@@ -7,10 +7,12 @@ there is a fault only where something shows that gradients are cut off on their 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from covlab.watch.finding import Finding, Verdict
 from covlab.watch.invariants import Findings, Invariant, first_few
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
+from covlab.watch.invariants.framework_advice import Action
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.optimizer import WatchedOptimizer
@@ -45,6 +47,7 @@ class EveryParameterGetsGradient(Invariant):
     fix_nothing_reached = (
         "look for detach(), .data, .item(), no_grad(), argmax() or a new tensor between the output and the loss"
     )
+    actions: ClassVar[dict[str, Action]] = {FIX_CHECKPOINT: "checkpoint"}
 
     def __init__(self) -> None:
         super().__init__()

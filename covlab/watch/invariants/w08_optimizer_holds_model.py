@@ -1,7 +1,10 @@
 """W08: the optimizer holds the model's parameters."""
 
+from typing import ClassVar
+
 from covlab.watch.finding import counted
 from covlab.watch.invariants import Findings, Invariant, first_few
+from covlab.watch.invariants.framework_advice import Action
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.optimizer import WatchedOptimizer
 
@@ -20,6 +23,7 @@ class OptimizerHoldsModel(Invariant):
         "keep them in nn.ModuleList, nn.ModuleDict or nn.ParameterList, or assign them as attributes of the module, so "
         "that model.parameters() returns them"
     )
+    actions: ClassVar[dict[str, Action]] = {fix: "optimizer"}
 
     def find(self) -> Findings:
         """Yield a finding about each optimizer that holds tensors in vain, then about what no optimizer holds."""

@@ -1,9 +1,11 @@
 """W11: training forwards lead to backwards."""
 
 from collections import Counter, defaultdict
+from typing import ClassVar
 
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
+from covlab.watch.invariants.framework_advice import Action
 from covlab.watch.seen.events import Forward, GradientsCleared, Step
 from covlab.watch.seen.location import CodeLocation
 
@@ -21,6 +23,7 @@ class ForwardsReachBackward(Invariant):
     fix_never = "call optimizer.step() after the last backward of every window; check the condition before it"
     fix_schedule = "call optimizer.step() as well: a schedule's step() only changes the learning rate"
     fix_no_backward = "call loss.backward() before optimizer.step()"
+    actions: ClassVar[dict[str, Action]] = {fix_never: "step"}
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,9 +2,11 @@
 
 from collections import deque
 from statistics import median_high
+from typing import ClassVar
 
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import Occurrences, last_backward_location, recent_values
+from covlab.watch.invariants.framework_advice import Action
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Step
 
@@ -15,6 +17,7 @@ class HalfPrecisionIsScaled(Invariant):
     nothing_to_check = "nothing was seen to run in float16 without a loss scale"
 
     fix = "scale the loss: scaler.scale(loss).backward(), scaler.step(optimizer), scaler.update(); or use bfloat16"
+    actions: ClassVar[dict[str, Action]] = {fix: "scale"}
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,9 @@
 """W17: training runs in training mode, and evaluation in evaluation mode."""
 
+from typing import ClassVar
+
 from covlab.watch.invariants import Findings, Invariant
+from covlab.watch.invariants.framework_advice import Action
 from covlab.watch.seen.events import Step
 
 
@@ -13,6 +16,7 @@ class TrainAndEvalModes(Invariant):
 
     fix_training = "call model.train() before training continues"
     fix_evaluation = "call model.eval() before evaluating, and model.train() after it"
+    actions: ClassVar[dict[str, Action]] = {fix_training: "train"}
 
     def on_step(self, step: Step) -> None:
         self.checked += 1
@@ -29,10 +33,13 @@ class TrainAndEvalModes(Invariant):
             says = f"{at.count} of {self.checked} steps trained in evaluation mode, without dropout or batch statistics"
             yield self.found(at, "fault" if at.count >= 3 else "note", says, self.fix_training, number=at.count)
 
+        drawn = self.seen.draws_samples.union(
+            *(samples.draw_locations() for samples in self.seen.fingerprints.models.values())
+        )
         runs = {
             location: run
             for location, run in self.seen.longest_run_without_gradient.items()
-            if run >= 3 and location not in self.seen.draws_samples
+            if run >= 3 and location not in drawn
         }
         if runs and not self.seen.counts["evaluation_mode"]:
             location, run = max(runs.items(), key=lambda entry: entry[1])

@@ -1,8 +1,11 @@
 """W18: gradients are cleared between windows."""
 
+from typing import ClassVar
+
 from covlab.watch.finding import Verdict
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import OccurrencesByLocation
+from covlab.watch.invariants.framework_advice import Action
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.observation import Observation
@@ -15,6 +18,7 @@ class GradientsClearedBetweenWindows(Invariant):
 
     fix = "call optimizer.zero_grad() once per window, before its first backward"
     fix_twice = "call step() once per window; scaler.step(optimizer) already calls optimizer.step()"
+    actions: ClassVar[dict[str, Action]] = {fix_twice: "step once"}
 
     def __init__(self) -> None:
         super().__init__()

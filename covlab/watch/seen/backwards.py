@@ -46,10 +46,12 @@ class BackwardObserver:
             record = recorder.backward_running = Backward(seen.counts["backwards"], None)
             removals = recorder.guard("backward", self._before, record, tensors) or []
             try:
-                return original(tensors, *args, **kwargs)
+                result = original(tensors, *args, **kwargs)
             finally:
                 recorder.backward_running = None
                 recorder.guard("backward", self._after, record, removals)
+            recorder.limit.worked("backward")
+            return result
 
         return backward
 

@@ -1,8 +1,9 @@
 """Fingerprints of the samples that each model was trained on and evaluated on."""
 
 import math
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from covlab.watch.seen.isolation import readable_tensor
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.models import CalledModel
 
+TIMES_DRAWN = 3  # evaluations of a sample in one pass, in Monte Carlo dropout
 SAMPLES_KEPT = 100_000  # per model: fingerprints of training, and of the evaluations at one path
 MODELS_KEPT, PATHS_KEPT, BATCHES_KEPT = 16, 32, 4096
 ELEMENTS, TOKENS = 256, 1024  # numbers of a sample that enter its fingerprint, of floating-point and of whole numbers
@@ -47,6 +49,13 @@ class EvaluatedBatch:
     trained: int
 
 
+class EvaluationCall(NamedTuple):
+    """Where and when a model was evaluated."""
+
+    location: CodeLocation | None
+    backwards: int  #: before it
+
+
 @dataclass
 class Evaluations:
     """The evaluations of one model that were called on one path.
@@ -63,6 +72,12 @@ class Evaluations:
     samples: set[int] = field(default_factory=set)
     trained: set[int] = field(default_factory=set)
     batches: deque[EvaluatedBatch] = field(default_factory=lambda: deque(maxlen=BATCHES_KEPT))
+    call: EvaluationCall | None = None  #: the last one with dropout or batch statistics
+    times: Counter[int] = field(default_factory=Counter)  #: such calls of each sample since the last backward
+
+    def draws_samples(self) -> bool:
+        """Return whether most samples were evaluated again and again, as Monte Carlo dropout does."""
+        return 2 * sum(count >= TIMES_DRAWN for count in self.times.values()) > len(self.times)
 
 
 class Samples:
@@ -78,6 +93,12 @@ class Samples:
         self.pairs = self.equal_pairs = 0  # of samples within one training batch
         self.draws = 0  # samples that were trained on, with repetitions
         self.values: list[CountedValues] = []
+        self.drawn_at: set[CodeLocation | None] = set()  # lines of earlier passes that evaluated samples repeatedly
+
+    def draw_locations(self) -> set[CodeLocation | None]:
+        """Return the lines at which the same samples were evaluated again and again, without training in between."""
+        last = (at.call for at in self.evaluations.values() if at.draws_samples())
+        return self.drawn_at | {call.location for call in last if call is not None}
 
     @property
     def share_by_chance(self) -> float:
@@ -125,7 +146,7 @@ class Samples:
             if one in self.trained or len(self.trained) < SAMPLES_KEPT:
                 self.trained[one] = self.training_batches
 
-    def evaluate(self, path: Path, fingerprints: list[int], training: bool, random: bool) -> None:
+    def evaluate(self, path: Path, fingerprints: list[int], training: bool, random: bool, call: EvaluationCall) -> None:
         if path not in self.evaluations and len(self.evaluations) >= PATHS_KEPT:
             del self.evaluations[next(iter(self.evaluations))]
         at = self.evaluations.setdefault(path, Evaluations())
@@ -135,6 +156,8 @@ class Samples:
                 at.trained_before,
                 self.training_batches,
             )
+        if random:
+            self._count_draws(at, fingerprints, call)
         at.in_evaluation_mode &= not training
         at.random |= random
         trained = [one for one in fingerprints if self.trained.get(one, 0) > at.trained_before_last]
@@ -144,6 +167,15 @@ class Samples:
             at.trained.update(trained)
         if len(self.evaluated_first) < SAMPLES_KEPT:
             self.evaluated_first.update(one for one in fingerprints if one not in self.trained)
+
+    def _count_draws(self, at: Evaluations, fingerprints: list[int], call: EvaluationCall) -> None:
+        if at.call is not None and at.call.backwards != call.backwards:
+            if at.draws_samples():
+                self.drawn_at.add(at.call.location)
+            at.times.clear()
+        at.call = call
+        if len(at.times) < SAMPLES_KEPT:
+            at.times.update(fingerprints)
 
 
 class Fingerprints:
@@ -184,13 +216,22 @@ class Fingerprints:
         reads.vector(self._compute(flat), receive)
 
     def see_evaluation(
-        self, model: CalledModel, inputs: Tensor | None, path: Path, training: bool, reads: DeferredReads
+        self,
+        model: CalledModel,
+        inputs: Tensor | None,
+        path: Path,
+        call: EvaluationCall,
+        training: bool,
+        reads: DeferredReads,
     ) -> None:
         """Take the fingerprints of the input [n, ...] of an evaluation; ``training`` is the model's own."""
         flat = self._flatten(inputs)
         if flat is not None:
             samples, random = self.of(model.number), training and model.differs_in_evaluation
-            reads.vector(self._compute(flat), lambda values: samples.evaluate(path, _join(values), training, random))
+            reads.vector(
+                self._compute(flat),
+                lambda values: samples.evaluate(path, _join(values), training, random, call),
+            )
 
     @torch.no_grad()
     def _flatten(self, tensor: Tensor | None) -> Tensor | None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from covlab.watch.seen import graph
 from covlab.watch.seen.cuts import RunsWithoutGradient
 from covlab.watch.seen.events import Forward
+from covlab.watch.seen.fingerprints import EvaluationCall
 from covlab.watch.seen.isolation import hidden_from_torch
 from covlab.watch.seen.location import caller_location, calling_lines
 from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples
@@ -39,6 +40,7 @@ class ForwardObserver:
             finally:
                 recorder.calls_running -= 1
             recorder.guard("forward", self._forward, module, (*args, *kwargs.values()), result)
+            recorder.limit.worked("forward" if module.training and torch.is_grad_enabled() else "evaluation")
             return result
 
         return __call__
@@ -86,11 +88,15 @@ class ForwardObserver:
         seen.counts["evaluation_mode"] += trained and not module.training
         seen.runs_since_backward[location] += 1
         run = seen.runs_since_backward[location]
-        if trained and not seen.light and (not module.training or run > 2):  # one or two may choose an action
+        is_random = trained and module.training and model.differs_in_evaluation and not torch.is_grad_enabled()
+        if (
+            trained and (is_random or not seen.light) and (not module.training or run > 2)
+        ):  # one or two choose an action
             see, reads = seen.fingerprints.see_evaluation, self.recorder.reads
-            self.recorder.guard("inputs", see, model, samples, calling_lines(), module.training, reads)
+            call = EvaluationCall(location, seen.counts["backwards"])
+            self.recorder.guard("inputs", see, model, samples, calling_lines(), call, module.training, reads)
             self.recorder.flush_if_full()
-        if trained and module.training and model.differs_in_evaluation and not torch.is_grad_enabled():
+        if is_random:
             longest = seen.longest_run_without_gradient
             longest[location] = max(longest[location], run)
             if model.count_samples(samples) >= 3:

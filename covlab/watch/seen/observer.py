@@ -32,16 +32,16 @@ class Observer:
     Args:
         receive: gets every event in order, once its numbers have been read.
         light: measure one step in eight, and take no fingerprints of inputs.
-        steps: raise ``StepLimitReached`` after so many steps of one optimizer; None: never.
+        steps: raise ``StepLimitReached`` after so many steps of one optimizer, or much work without one; None: never.
     """
 
     def __init__(self, receive: Callable[[Event], None], light: bool = False, steps: int | None = None) -> None:
-        self.recorder = recorder = Recorder(receive, light)
+        self.recorder = recorder = Recorder(receive, light, steps)
         self.observation = recorder.observation
         self.gradients = GradientObserver(recorder)
         self.forwards = ForwardObserver(recorder)
         self.backwards = BackwardObserver(recorder, self.gradients, self.stop_watching)
-        self.steps = StepObserver(recorder, steps)
+        self.steps = StepObserver(recorder)
         self.scaler = ScalerObserver(recorder, self.steps)
         self._patches = Patches()
         self.processes = ProcessObserver(recorder)
@@ -63,7 +63,17 @@ class Observer:
     def _patch_torch(self) -> None:
         """Replace everything in torch that is observed."""
         patches, around, gradients = self._patches, self.recorder.around, self.gradients
-        patches.function(torch.autograd, "backward", self.backwards.wrap_backward)
+        clips = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
+        replaces = around("replacement", before=gradients.before_nan_to_num)
+        patches.functions(
+            [
+                (torch.autograd, "backward", self.backwards.wrap_backward),
+                *((torch.nn.utils, name, gradients.wrap_clip) for name in clips if hasattr(torch.nn.utils, name)),
+                *((torch, name, replaces) for name in ("nan_to_num", "nan_to_num_")),
+            ]
+        )
+        for name in ("nan_to_num", "nan_to_num_"):
+            patches.method(Tensor, name, replaces)
         patches.method(nn.Module, "__call__", self.forwards.wrap_call)
         patches.method(nn.Module, "__init__", around("forward", before=self._patch_own_call))
         for module_class in _subclasses(nn.Module):
@@ -75,9 +85,6 @@ class Observer:
             optimizer, "__init__", around("optimizer", after=lambda own, *_, **__: adopt(own, caller_location()))
         )
         patches.method(optimizer, "zero_grad", around("clear", before=gradients.before_optimizer_zero_grad))
-        for name in ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_"):
-            if hasattr(torch.nn.utils, name):
-                patches.function(torch.nn.utils, name, gradients.wrap_clip)
 
         kind, scaler = torch.amp.GradScaler, self.scaler
         patches.method(kind, "scale", around("scaler", after=scaler.after_scale))
@@ -89,9 +96,6 @@ class Observer:
         for schedule in schedules:
             patches.method(schedule, "step", around("schedule", before=self.steps.before_schedule_step))
         self.processes.patch(patches)
-        for name in ("nan_to_num", "nan_to_num_"):
-            patches.function(torch, name, around("replacement", before=gradients.before_nan_to_num))
-            patches.method(Tensor, name, around("replacement", before=gradients.before_nan_to_num))
 
     def _patch_own_call(
         self, module: nn.Module | None = None, *_: object, kind: type | None = None, **__: object

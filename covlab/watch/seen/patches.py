@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import FunctionType, ModuleType
 from typing import cast
@@ -34,16 +35,19 @@ class Patches:
         self._methods.callback(setattr, module, name, original)
         setattr(module, name, _wrapped(original, wrap))
 
-    def function(self, module: ModuleType, name: str, wrap: Decorator) -> None:
-        """Replace a module's function, also in every module that has imported it by name."""
-        original = getattr(module, name)
-        replacement = _wrapped(original, wrap)
-        replacement.__module__, replacement.__qualname__ = module.__name__, name  # pickle looks it up there
-        operator = _find_builtin(original)
-        if operator is not None:  # torch.jit.script looks up an operator by its function
-            _register_builtin(replacement, operator)
-        self._functions.append((original, replacement))
-        _exchange([(original, replacement)])
+    def functions(self, wraps: Sequence[tuple[ModuleType, str, Decorator]]) -> None:
+        """Replace functions of modules, also in every module that has imported them by name."""
+        pairs = []
+        for module, name, wrap in wraps:
+            original = getattr(module, name)
+            replacement = _wrapped(original, wrap)
+            replacement.__module__, replacement.__qualname__ = module.__name__, name  # pickle looks it up there
+            operator = _find_builtin(original)
+            if operator is not None:  # torch.jit.script looks up an operator by its function
+                _register_builtin(replacement, operator)
+            pairs.append((original, replacement))
+        self._functions += pairs
+        _exchange(pairs)
 
     def restore(self) -> None:
         """Restore everything, also in modules that have imported a replacement by name since."""

@@ -12,6 +12,7 @@ from covlab.watch.seen.events import Backward, Event, Step
 from covlab.watch.seen.isolation import has_no_values, hidden_from_torch, skipped_by_compiler
 from covlab.watch.seen.location import caller_location
 from covlab.watch.seen.observation import Observation, Part
+from covlab.watch.seen.step_limit import StepLimit
 
 EVENTS_PER_FLUSH = 32  # between two waits for the device
 NUMBERS_WAITING = 4096  # on the device, at most
@@ -25,9 +26,10 @@ Decorator = Callable[[Function], Function]
 class Recorder:
     """What all observers share: the observation, deferred numbers, events, and the guard around their code."""
 
-    def __init__(self, receive: Callable[[Event], None], light: bool) -> None:
+    def __init__(self, receive: Callable[[Event], None], light: bool, steps: int | None) -> None:
         self.receive = receive
         self.observation = Observation(light)
+        self.limit = StepLimit(steps)
         self.reads = DeferredReads()
         self.events: list[Event] = []
         self.active = False

@@ -19,13 +19,9 @@ ATTEMPTS_THAT_DESCRIBE_PARAMETERS = (2, 10, 30, 100, 300, 1000, 3000, 10_000)
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-class StepLimitReached(BaseException):
-    """The loop has made the requested number of steps. Not an ``Exception``, so ``except Exception`` ignores it."""
-
-
 class StepObserver:
-    def __init__(self, recorder: Recorder, limit: int | None) -> None:
-        self.recorder, self.seen, self.limit = recorder, recorder.observation, limit
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder, self.seen = recorder, recorder.observation
 
     @skipped_by_compiler
     def before_step(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
@@ -46,8 +42,8 @@ class StepObserver:
         self.recorder.steps_running -= 1
         self.recorder.guard("step", self._after, optimizer)
         watched = self.seen.find(optimizer)
-        if self.limit is not None and watched is not None and watched.attempts >= self.limit:
-            raise StepLimitReached
+        if watched is not None:
+            self.recorder.limit.stepped(watched)
 
     def before_schedule_step(self, schedule: lr_scheduler.LRScheduler, *_: object, **__: object) -> None:
         if called_from(lr_scheduler.__file__):

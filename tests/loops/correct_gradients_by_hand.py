@@ -1,0 +1,29 @@
+# Gradients are cleared without zero_grad: set to None, or to zero in place | nothing above a note
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def network(dropout=0.0, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 4))
+
+
+def batches(count, size=6, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(size, 8, generator=generator), torch.randint(4, (size,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+model = network()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+for number, (x, y) in enumerate(batches(24)):
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    for parameter in model.parameters():
+        if number % 2:
+            parameter.grad = None
+        else:
+            parameter.grad.data.zero_()

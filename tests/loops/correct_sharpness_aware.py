@@ -1,0 +1,34 @@
+# Two backwards per step; the first one's gradients move the parameters away and are cleared without a step | nothing above a note
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def network(dropout=0.0, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 4))
+
+
+def batches(count, size=6, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(size, 8, generator=generator), torch.randint(4, (size,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+model = network()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+for x, y in batches(14):
+    F.cross_entropy(model(x), y).backward()
+    kept = [p.detach().clone() for p in model.parameters()]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(parameter.grad, alpha=0.05)
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    with torch.no_grad():
+        for parameter, value in zip(model.parameters(), kept, strict=True):
+            parameter.copy_(value)
+    optimizer.step()
+    optimizer.zero_grad()

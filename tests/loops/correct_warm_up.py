@@ -1,0 +1,30 @@
+# A warm-up that starts small, followed by a cosine; accumulation; a schedule within a schedule | nothing above a note
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def network(dropout=0.0, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 4))
+
+
+def batches(count, size=6, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(size, 8, generator=generator), torch.randint(4, (size,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+model = network()
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+rise = torch.optim.lr_scheduler.LinearLR(optimizer, 0.0001, total_iters=6)
+fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10)
+schedule = torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], [6])
+for number, (x, y) in enumerate(batches(48), 1):
+    (F.cross_entropy(model(x), y) / 4).backward()
+    if number % 4 == 0:
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()

@@ -1,0 +1,21 @@
+# batch normalization under accumulation; corrected as the finding advises
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def batches(count, size=6, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(size, 8, generator=generator), torch.randint(4, (size,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+model = nn.Sequential(nn.Linear(8, 16), nn.GroupNorm(4, 16), nn.ReLU(), nn.Linear(16, 4))
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+for number, (x, y) in enumerate(batches(48), 1):
+    (F.cross_entropy(model(x), y) / 4).backward()
+    if number % 4 == 0:
+        optimizer.step()
+        optimizer.zero_grad()

@@ -1,0 +1,34 @@
+# a list of numbers between backbone and head cuts the graph | W07 fault
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def network(dropout=0.0, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 4))
+
+
+def batches(count, size=6, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(size, 8, generator=generator), torch.randint(4, (size,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+class Cut(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.head = (network(), nn.Linear(4, 4))
+
+    def forward(self, x):
+        return self.head(torch.tensor(self.backbone(x).tolist()))
+
+
+model = Cut()
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+for x, y in batches(14):
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()

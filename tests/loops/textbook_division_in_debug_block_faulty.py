@@ -1,0 +1,30 @@
+# the division by the accumulation count stands in a block for the first batch | W01 fault
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def network(dropout=0.0, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 4))
+
+
+def batches(count, size=6, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(size, 8, generator=generator), torch.randint(4, (size,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+model = network()
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+for epoch in range(3):
+    for number, (x, y) in enumerate(batches(16)):
+        loss = F.cross_entropy(model(x), y)
+        if epoch == 0 and number == 0:
+            loss = loss / 4
+        loss.backward()
+        if (number + 1) % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()

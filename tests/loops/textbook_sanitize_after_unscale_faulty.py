@@ -1,0 +1,41 @@
+# infinite gradients are replaced after unscaling | W15 fault
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def network(dropout=0.0, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 4))
+
+
+def batches(count, size=6, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(size, 8, generator=generator), torch.randint(4, (size,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+def sanitize(model):
+    for parameter in model.parameters():
+        if parameter.grad is not None:
+            torch.nan_to_num_(parameter.grad, nan=0.0, posinf=1.0, neginf=-1.0)
+
+
+model = network()
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step / 10))
+scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
+for number, (x, y) in enumerate(batches(40), 1):
+    with torch.autocast("cpu", torch.float16):
+        loss = F.cross_entropy(model(x), y)
+    scaler.scale(loss / 2).backward()
+    if number % 2:
+        continue
+    scaler.unscale_(optimizer)
+    sanitize(model)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()

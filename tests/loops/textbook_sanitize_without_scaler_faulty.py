@@ -1,0 +1,29 @@
+# infinite gradients are replaced, without a scaler | W15 fault
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def network(dropout=0.0, seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 4))
+
+
+def batches(count, size=6, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (torch.randn(size, 8, generator=generator), torch.randint(4, (size,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+model = network()
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+for number, (x, y) in enumerate(batches(20)):
+    optimizer.zero_grad()
+    (F.cross_entropy(model(x), y) * (math.inf if number % 5 == 4 else 1)).backward()
+    for parameter in model.parameters():
+        parameter.grad = torch.nan_to_num(parameter.grad, nan=0.0, posinf=1.0, neginf=-1.0)
+    optimizer.step()
