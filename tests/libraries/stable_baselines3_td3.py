@@ -1,0 +1,16 @@
+# stable-baselines3: an actor that trains every second step of its critics
+from reproducible import print_digest, seed_everything
+from stable_baselines3 import TD3
+
+seed_everything()
+agent = TD3(
+    "MlpPolicy",
+    "Pendulum-v1",
+    seed=0,
+    device="cpu",
+    learning_starts=100,
+    batch_size=16,
+    policy_kwargs={"net_arch": [16, 16]},
+)
+agent.learn(160)
+print_digest(agent.policy)
