@@ -21,6 +21,7 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
+from covlab.cli import train
 from covlab.cli.main import main
 from covlab.faults import inject
 from covlab.networks.model import BackProjectionNet, SnapshotConvNet
@@ -373,13 +374,14 @@ def test_an_extension_that_was_cut_off_is_made_again(tmp_path: Path, constant_sc
 
 RUN = ["train", "--windows", "12", "--epoch", "3", "--micro-batch", "8", "--ema-decay", "0.9", "--precision", "fp16"]
 FORKS = multiprocessing.get_context("forkserver")  # one process loads torch for all that are killed here
-FORKS.set_forkserver_preload([__name__, "covlab.cli.train", "matplotlib.figure", "torch._dynamo"])
+FORKS.set_forkserver_preload([__name__, "torch._dynamo"])
 
 
 def run_covlab(arguments: list[str], output: Path, prepare: Callable[[Connection], None], pipe: Connection) -> None:
     printed = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(printed, 1)
     os.dup2(printed, 2)
+    train._summary = lambda *_: None  # no test here is about the figures, which take as long as the training
     prepare(pipe)
     main(arguments)
 

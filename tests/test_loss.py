@@ -29,14 +29,14 @@ def covariances(seed: int, scenes: int = 3, size: int = 5) -> Tensor:
 
 
 @given(seeds, scales, scales)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_scale_of_either_matrix_does_not_matter(seed: int, a: float, b: float) -> None:
     estimate, truth = covariances(seed), covariances(seed + 1)
     assert torch.allclose(nmse(a * estimate, b * truth), nmse(estimate, truth), rtol=1e-9)
 
 
 @given(seeds, scales)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_zero_at_equality_and_only_there(seed: int, a: float) -> None:
     truth = covariances(seed)
     assert nmse(a * truth, truth).max() < 1e-20
@@ -44,7 +44,7 @@ def test_zero_at_equality_and_only_there(seed: int, a: float) -> None:
 
 
 @given(seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_gradient_is_orthogonal_to_the_estimate(seed: int) -> None:
     estimate = covariances(seed).requires_grad_()
     nmse(estimate, covariances(seed + 1)).sum().backward()
@@ -55,7 +55,7 @@ def test_gradient_is_orthogonal_to_the_estimate(seed: int) -> None:
 
 
 @given(seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_skew_part_of_the_estimate_does_not_matter(seed: int) -> None:
     estimate, truth = covariances(seed), covariances(seed + 1)
     skew = torch.triu(covariances(seed + 2), diagonal=1)
