@@ -401,7 +401,8 @@ class Covlab:
         theirs.close()  # so that reading from a process that has ended is an error and no wait
 
     def end(self) -> tuple[int | None, str]:
-        """Wait until it ends. Return its exit status and what it printed."""
+        """Wait until it ends, and no longer than it must. Return its exit status and what it printed."""
+        self.pipe.close()  # a process that waits for one more word fails
         self.process.join()
         output = self.printed.read_text()
         shutil.rmtree(self.printed.parent)
@@ -454,14 +455,14 @@ def test_run_survives_sigkill(tmp_path: Path, reference: tuple[Path, float]) -> 
 
 
 def hold(pipe: Connection) -> None:
-    """Wait for word after every window, and say when a window is done and when the first SIGINT is heard."""
+    """Wait for word after every window, and say when a window is done and when a signal is heard."""
     honest = Trainer.train_window
 
     def held(self: Trainer, window: Any) -> None:
         honest(self, window)
-        heard = signal.getsignal(signal.SIGINT)
-        assert callable(heard)
-        signal.signal(signal.SIGINT, lambda *signaled: (pipe.send("heard"), heard(*signaled)))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(handler := signal.getsignal(number)):
+                signal.signal(number, lambda *signaled, handler=handler: (pipe.send("heard"), handler(*signaled)))
         pipe.send("trained")
         pipe.recv()
 
@@ -506,6 +507,7 @@ def test_a_preempted_run_saves_and_says_how_to_continue(
     run = held_after_its_first_window(folder)
     assert run.process.pid is not None
     os.kill(run.process.pid, number)
+    assert run.pipe.recv() == "heard"
     run.pipe.send("go on")
     status, output = run.end()
     assert status == 130 and "Interrupted after window 1 of 12" in output
@@ -519,9 +521,9 @@ def test_a_second_interrupt_says_how_to_continue(tmp_path: Path, reference: tupl
     folder = tmp_path / "run"
     run = held_after_its_first_window(folder)
     assert run.process.pid is not None
-    os.kill(run.process.pid, signal.SIGINT)
-    assert run.pipe.recv() == "heard"
-    os.kill(run.process.pid, signal.SIGINT)
+    for _ in range(2):
+        os.kill(run.process.pid, signal.SIGINT)
+        assert run.pipe.recv() == "heard"
     status, output = run.end()
     assert status == 1 and "Traceback" not in output
     assert f"to continue from the last checkpoint: covlab train --resume {folder}" in output
