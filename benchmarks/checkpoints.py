@@ -15,6 +15,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
+
+# isort: split
+
 import torch
 
 from covlab.metrics import by_snr

@@ -21,6 +21,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
+
+# isort: split
+
 import torch
 from torch import Tensor
 

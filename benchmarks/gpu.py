@@ -23,12 +23,15 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
+
+# isort: split
+
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils.flop_counter import FlopCounterMode
 
-import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
 from covlab.networks.model import Estimate, Network
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import PRESETS, preset

@@ -18,6 +18,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
+
+# isort: split
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer

@@ -8,6 +8,10 @@ Compare times only within one run: they depend on the machine and on what else i
 import argparse
 import time
 
+import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
+
+# isort: split
+
 import torch
 
 from covlab.metrics import by_snr

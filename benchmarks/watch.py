@@ -28,12 +28,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
+
+# isort: split
+
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
 from covlab.faults import FAULTS
 from covlab.faults.small_run import exhibit, finish
 from covlab.plots.watch_results import detections

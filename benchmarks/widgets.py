@@ -13,6 +13,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
+
+# isort: split
+
 import torch
 from matplotlib.figure import Figure
 

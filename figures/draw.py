@@ -5,6 +5,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
+
+# isort: split
+
 import torch
 from matplotlib.figure import Figure
 

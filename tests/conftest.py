@@ -1,5 +1,6 @@
-"""One thread: the tests' networks are too small to share, and a busy neighbour makes two threads wait for each
-other.
+"""What all tests have in common: they take the same time and the same way on an idle machine and on a busy one.
+
+One thread: the tests' networks are too small to share, and a busy neighbor makes two threads wait for each other.
 """
 
 import os
@@ -9,10 +10,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
+
+# Hypothesis fails a test whose examples take long, as they do on a busy machine.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_wait_for_the_disk() -> Iterator[None]:
+    """Let no test wait until its files are on the disk. The tests of a power loss look at the calls of fsync."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The case of `train 0.000000`, by measurement."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -79,9 +80,26 @@ def test_what_the_review_called_correct() -> None:
     assert "step is skipped, scale × 0.5" in findings["no sanitization"].measured
 
 
-@pytest.mark.parametrize(
-    "command", ["case", pytest.param("reports", marks=pytest.mark.slow), pytest.param("review", marks=pytest.mark.slow)]
-)
-def test_tables_from_a_shell(command: str) -> None:
-    table = CliRunner().invoke(main, ["faults", command])
-    assert table.exit_code == 0 and "verdict" in table.output
+@pytest.mark.slow
+def test_every_combination_gets_its_verdict() -> None:
+    for finding in case.combinations():
+        reproduced = finding.verdict == "reproduces both"
+        assert reproduced == (finding.subject not in ("no fault", "ruled out")), finding
+
+
+@pytest.mark.parametrize("command", ["case", "reports", "review"])
+def test_a_table_from_a_shell_has_every_finding(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(seed: int) -> Iterator[case.TestedClaim]:
+        for number in range(2):
+            yield case.TestedClaim(
+                *(f"{part} {number} of seed {seed}" for part in ("what", "blamed", "measured", "verdict"))
+            )
+
+    monkeypatch.setattr(case, "combinations", found)
+    monkeypatch.setattr(case, "reports", found)
+    monkeypatch.setattr("covlab.cli.faults.review_items", found)
+    table = CliRunner().invoke(main, ["faults", command, "--seed", "3"])
+    assert table.exit_code == 0, table.output
+    for number in range(2):
+        for part in ("what", "blamed", "measured", "verdict"):
+            assert f"{part} {number} of seed 3" in table.output

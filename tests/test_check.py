@@ -124,7 +124,7 @@ def test_whatever_is_wrong_with_an_answer_is_a_sentence(answer: Any, said: str) 
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_no_value_passes_for_a_result_or_for_a_function_or_raises(value: object) -> None:
     assert not judge(SCALED, value).passed
     assert not judge(SCALED, lambda values, count: value).passed
@@ -382,7 +382,7 @@ def test_what_is_solved_in_work_stays_solved_and_is_counted_nowhere_else(
         ),
     ).map(lambda value: json.dumps(value).encode())
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_damaged_file_is_set_aside_with_a_word_and_never_an_exception(
     tmp_path_factory: pytest.TempPathFactory, damage: bytes
 ) -> None:

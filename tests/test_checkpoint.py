@@ -1,25 +1,34 @@
 """Nothing lost, nothing half-written: checkpoints, resume, and processes really killed."""
 
+import itertools
 import json
+import multiprocessing
+import os
 import random
+import resource
 import shutil
 import signal
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import Tensor
 
+from covlab.cli import train
+from covlab.cli.main import main
 from covlab.faults import inject
 from covlab.networks.model import BackProjectionNet, SnapshotConvNet
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes, FreshScenes
+from covlab.training import checkpoint
 from covlab.training.checkpoint import FORMAT, PARTS, CheckpointError, RunFolder, load_parameters, read_checkpoint
 from covlab.training.progress import Silent
 from covlab.training.recipe import Recipe
@@ -28,7 +37,6 @@ from covlab.training.trainer import Trainer
 STUDENT = preset("student")
 SIMULATOR = Simulator(STUDENT)
 SCENES = SIMULATOR.draw(100, scene_generator(0, "test"))
-COVLAB = [sys.executable, "-m", "covlab"]
 
 
 def trainer(folder: Path | None = None, fixed: bool = True, **recipe: Any) -> Trainer:
@@ -364,42 +372,72 @@ def test_an_extension_that_was_cut_off_is_made_again(tmp_path: Path, constant_sc
 
 # ------------------------------------------------------------------ processes really killed
 
-RUN = ["train", "--windows", "30", "--epoch", "3", "--micro-batch", "16", "--ema-decay", "0.9", "--precision", "fp16"]
+RUN = ["train", "--windows", "12", "--epoch", "3", "--micro-batch", "8", "--ema-decay", "0.9", "--precision", "fp16"]
+FORKS = multiprocessing.get_context("forkserver")  # one process loads torch for all that are killed here
+FORKS.set_forkserver_preload([__name__, "torch._dynamo"])
 
 
-def covlab(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COVLAB, *map(str, arguments)], check=True, capture_output=True, text=True, **options)
+def run_covlab(arguments: list[str], output: Path, prepare: Callable[[Connection], None], pipe: Connection) -> None:
+    printed = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(printed, 1)
+    os.dup2(printed, 2)
+    train._summary = lambda *_: None  # no test here is about the figures, which take as long as the training
+    prepare(pipe)
+    main(arguments)
+
+
+def nothing(pipe: Connection) -> None:
+    pass
+
+
+class Covlab:
+    """A process that runs `covlab` with these arguments, after ``prepare`` with its end of a pipe."""
+
+    def __init__(self, *arguments: object, prepare: Callable[[Connection], None] = nothing) -> None:
+        self.pipe, theirs = FORKS.Pipe()
+        self.printed = Path(tempfile.mkdtemp()) / "printed"
+        self.process = FORKS.Process(target=run_covlab, args=([*map(str, arguments)], self.printed, prepare, theirs))
+        self.process.start()
+        theirs.close()  # so that reading from a process that has ended is an error and no wait
+
+    def end(self) -> tuple[int | None, str]:
+        """Wait until it ends, and no longer than it must. Return its exit status and what it printed."""
+        self.pipe.close()  # a process that waits for one more word fails
+        self.process.join()
+        output = self.printed.read_text()
+        shutil.rmtree(self.printed.parent)
+        return self.process.exitcode, output
+
+
+def resume(folder: Path) -> None:
+    status, output = Covlab("train", "--resume", folder).end()
+    assert status == 0, output
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """An uninterrupted run, and how many seconds its training takes."""
     folder = tmp_path_factory.mktemp("reference") / "run"
-    process = subprocess.Popen([*COVLAB, *RUN, "--folder", str(folder)], stdout=subprocess.DEVNULL)
-    began = _wait_for(folder / "config.json", process)
-    assert process.wait() == 0
+    run = Covlab(*RUN, "--folder", folder)
+    while not (folder / "config.json").exists() and run.process.is_alive():
+        time.sleep(0.005)
+    began = time.monotonic()
+    status, output = run.end()
+    assert status == 0, output
     return folder, time.monotonic() - began
 
 
-def _wait_for(path: Path, process: subprocess.Popen[bytes]) -> float:
-    while not path.exists() and process.poll() is None:
-        time.sleep(0.005)
-    return time.monotonic()
-
-
 def _kill_after(folder: Path, seconds: float) -> None:
-    arguments = (
-        ["train", "--resume", str(folder)] if (folder / "config.json").exists() else [*RUN, "--folder", str(folder)]
-    )
-    seen = len((folder / "ledger.jsonl").read_text()) if (folder / "ledger.jsonl").exists() else None
-    process = subprocess.Popen([*COVLAB, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and (
-        not (folder / "last.pt").exists() or (seen is not None and len((folder / "ledger.jsonl").read_text()) == seen)
+    begun = (folder / "config.json").exists()
+    seen = (folder / "ledger.jsonl").read_text() if (folder / "ledger.jsonl").exists() else None
+    run = Covlab(*(["train", "--resume", folder] if begun else [*RUN, "--folder", folder]))
+    while run.process.is_alive() and (
+        not (folder / "last.pt").exists() or (seen is not None and (folder / "ledger.jsonl").read_text() == seen)
     ):
         time.sleep(0.005)
     time.sleep(seconds)
-    process.kill()
-    process.wait()
+    run.process.kill()
+    run.end()
 
 
 def _survives_kills(tmp_path: Path, reference: tuple[Path, float], moments: int) -> None:
@@ -408,7 +446,7 @@ def _survives_kills(tmp_path: Path, reference: tuple[Path, float], moments: int)
     for moment in range(moments):
         folder = tmp_path / str(moment)
         _kill_after(folder, dice.uniform(0, 0.8 * duration))
-        covlab("train", "--resume", folder)
+        resume(folder)
         assert_same_run(folder, whole)
 
 
@@ -416,46 +454,42 @@ def test_run_survives_sigkill(tmp_path: Path, reference: tuple[Path, float]) -> 
     _survives_kills(tmp_path, reference, 3)
 
 
-IN_USE = """
-import os, signal, sys
-from covlab.training.trainer import Trainer
+def hold(pipe: Connection) -> None:
+    """Wait for word after every window, and say when a window is done and when a signal is heard."""
+    honest = Trainer.train_window
 
-def held(self, window, honest=Trainer.train_window):
-    honest(self, window)
-    print("training", flush=True)
-    sys.stdin.readline()
+    def held(self: Trainer, window: Any) -> None:
+        honest(self, window)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if callable(handler := signal.getsignal(number)):
+                signal.signal(number, lambda *signaled, handler=handler: (pipe.send("heard"), handler(*signaled)))
+        pipe.send("trained")
+        pipe.recv()
 
-Trainer.train_window = held
-from covlab.cli.main import main
-main()
-"""
+    Trainer.train_window = held  # type: ignore[method-assign]
 
 
-def held_after_its_first_window(folder: Path) -> subprocess.Popen[str]:
-    """A process that trains in ``folder`` and waits for a line after every window; it has finished the first."""
-    command, pipe = [sys.executable, "-c", IN_USE, *RUN, "--folder", str(folder)], subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-    assert process.stdout is not None
-    while process.stdout.readline() != "training\n":
-        assert process.poll() is None
-    return process
+def held_after_its_first_window(folder: Path) -> Covlab:
+    run = Covlab(*RUN, "--folder", folder, prepare=hold)
+    assert run.pipe.recv() == "trained"
+    return run
 
 
 def test_a_run_is_continued_by_one_process_at_a_time(tmp_path: Path, reference: tuple[Path, float]) -> None:
     folder = tmp_path / "run"
     holder = held_after_its_first_window(folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    second = subprocess.run([*COVLAB, "train", "--resume", str(folder)], check=False, capture_output=True, text=True)
-    assert second.returncode == 1 and "Traceback" not in second.stderr
-    assert f"Error: {folder} is in use by process {holder.pid}: wait until it ends" in second.stderr
+    status, output = Covlab("train", "--resume", folder).end()
+    assert status == 1 and "Traceback" not in output
+    assert f"Error: {folder} is in use by process {holder.process.pid}: wait until it ends" in output
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    holder.kill()  # and the system releases its lock
-    holder.wait()
-    covlab("train", "--resume", folder)
+    holder.process.kill()  # and the system releases its lock
+    holder.end()
+    resume(folder)
     assert_same_run(folder, reference[0])
 
 
-def test_a_trainer_that_another_process_has_overtaken_is_refused(tmp_path: Path, reference: tuple[Path, float]) -> None:
+def test_a_trainer_that_another_process_has_overtaken_is_refused(tmp_path: Path) -> None:
     trainer(tmp_path / "run", windows=12).begin()
     late = trainer(tmp_path / "run", windows=12).resume()
     trainer(tmp_path / "run", windows=12).resume().fit()
@@ -470,26 +504,30 @@ def test_a_preempted_run_saves_and_says_how_to_continue(
     tmp_path: Path, reference: tuple[Path, float], number: signal.Signals
 ) -> None:
     folder = tmp_path / "run"
-    process = held_after_its_first_window(folder)
-    process.send_signal(number)
-    output, _ = process.communicate("\n")
-    assert process.returncode == 130 and "Interrupted after window 1 of 30" in output
+    run = held_after_its_first_window(folder)
+    assert run.process.pid is not None
+    os.kill(run.process.pid, number)
+    assert run.pipe.recv() == "heard"
+    run.pipe.send("go on")
+    status, output = run.end()
+    assert status == 130 and "Interrupted after window 1 of 12" in output
     assert f"covlab train --resume {folder}" in output
     assert read_checkpoint(folder / "last.pt")["position"]["window"] == 1
-    covlab("train", "--resume", folder)
+    resume(folder)
     assert_same_run(folder, reference[0])
 
 
 def test_a_second_interrupt_says_how_to_continue(tmp_path: Path, reference: tuple[Path, float]) -> None:
     folder = tmp_path / "run"
-    process = held_after_its_first_window(folder)
+    run = held_after_its_first_window(folder)
+    assert run.process.pid is not None
     for _ in range(2):
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
-    output, errors = process.communicate()
-    assert process.returncode == 1 and "Traceback" not in errors
+        os.kill(run.process.pid, signal.SIGINT)
+        assert run.pipe.recv() == "heard"
+    status, output = run.end()
+    assert status == 1 and "Traceback" not in output
     assert f"to continue from the last checkpoint: covlab train --resume {folder}" in output
-    covlab("train", "--resume", folder)
+    resume(folder)
     assert_same_run(folder, reference[0])
 
 
@@ -504,42 +542,33 @@ def test_run_survives_being_killed_again_and_again(tmp_path: Path, reference: tu
     dice = random.Random()
     for _ in range(6):
         _kill_after(tmp_path / "run", dice.uniform(0, 0.3 * duration))
-    covlab("train", "--resume", tmp_path / "run")
+    resume(tmp_path / "run")
     assert_same_run(tmp_path / "run", whole)
 
 
-KILLED_WHILE_SAVING = """
-import os, signal, sys
-import covlab.training.checkpoint as checkpoint
-honest, left = checkpoint._save, int(sys.argv.pop(1))
+def kill_during_save(number: int, pipe: Connection) -> None:
+    honest, saves = checkpoint._save, itertools.count(1)
 
-def half_a_save(state, path):
-    global left
-    left -= 1
-    honest(state, path)
-    if left == 0:
-        os.truncate(path, os.path.getsize(path) // 2)
-        os.kill(os.getpid(), signal.SIGKILL)
+    def half_a_save(state: dict[str, Any], path: Path) -> None:
+        honest(state, path)
+        if next(saves) == number:
+            os.truncate(path, os.path.getsize(path) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
 
-checkpoint._save = half_a_save
-from covlab.cli.main import main
-main()
-"""
+    checkpoint._save = half_a_save  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize(
-    "save", [1, 2, 3, pytest.param(8, marks=pytest.mark.slow), pytest.param(21, marks=pytest.mark.slow)]
-)
-def test_run_survives_sigkill_during_a_save(tmp_path: Path, reference: tuple[Path, float], save: int) -> None:
+@pytest.mark.parametrize("number", range(1, 10))  # a run saves at its begin, and twice for each of its four epochs
+def test_run_survives_sigkill_during_a_save(tmp_path: Path, reference: tuple[Path, float], number: int) -> None:
     folder = tmp_path / "run"
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED_WHILE_SAVING, str(save), *RUN, "--folder", str(folder)],
-        check=False,
-        capture_output=True,
-    )
-    assert process.returncode == -signal.SIGKILL
-    covlab("train", "--resume", folder)
+    status, output = Covlab(*RUN, "--folder", folder, prepare=partial(kill_during_save, number)).end()
+    assert status == -signal.SIGKILL, output
+    resume(folder)
     assert_same_run(folder, reference[0])
+
+
+def limit_files(pipe: Connection) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
 
 
 def test_a_full_disk_is_named_and_costs_no_checkpoint(tmp_path: Path, reference: tuple[Path, float]) -> None:
@@ -547,16 +576,12 @@ def test_a_full_disk_is_named_and_costs_no_checkpoint(tmp_path: Path, reference:
     folder = tmp_path / "a run"
     _kill_after(folder, 0)
     before = {path.name: path.read_bytes() for path in folder.glob("*.*") if not path.name.startswith(".")}
-    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))\n"
-    program = limited + "from covlab.cli.main import main; main()"
-    failed = subprocess.run(
-        [sys.executable, "-c", program, "train", "--resume", str(folder)], check=False, capture_output=True, text=True
-    )
-    assert failed.returncode == 1 and "Traceback" not in failed.stderr
-    assert failed.stderr.startswith("Error: File too large: ")
-    assert failed.stderr.endswith(f"to resume from the last checkpoint: covlab train --resume '{folder}'\n")
+    status, output = Covlab("train", "--resume", folder, prepare=limit_files).end()
+    assert status == 1 and "Traceback" not in output
+    assert "\nError: File too large: " in output
+    assert output.endswith(f"to resume from the last checkpoint: covlab train --resume '{folder}'\n")
     assert before["last.pt"] in [path.read_bytes() for path in folder.glob("*.pt")]
-    covlab("train", "--resume", folder)
+    resume(folder)
     assert_same_run(folder, reference[0])
 
 
@@ -579,8 +604,8 @@ def test_an_edited_configuration_is_refused(
     shutil.copytree(reference[0], folder)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(edit(config)))
-    refused = subprocess.run([*COVLAB, "train", "--resume", str(folder)], check=False, capture_output=True, text=True)
-    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    refused = CliRunner().invoke(main, ["train", "--resume", str(folder)])
+    assert refused.exit_code == 1 and isinstance(refused.exception, SystemExit)
     assert refused.stderr.startswith(f"Error: {folder / 'config.json'} was edited or damaged: ")
 
 

@@ -340,7 +340,7 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=6) | st.sample
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.tuples(*[ANY_TEXT] * 6))
 def test_junit_is_well_formed_and_short_whatever_was_said(tmp_path: Path, texts: tuple[str, ...]) -> None:
     name, case, kind, message, text, time = texts

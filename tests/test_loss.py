@@ -1,8 +1,6 @@
 """Laws of the loss and guards of its weights."""
 
 import math
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -29,14 +27,14 @@ def covariances(seed: int, scenes: int = 3, size: int = 5) -> Tensor:
 
 
 @given(seeds, scales, scales)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_scale_of_either_matrix_does_not_matter(seed: int, a: float, b: float) -> None:
     estimate, truth = covariances(seed), covariances(seed + 1)
     assert torch.allclose(nmse(a * estimate, b * truth), nmse(estimate, truth), rtol=1e-9)
 
 
 @given(seeds, scales)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_zero_at_equality_and_only_there(seed: int, a: float) -> None:
     truth = covariances(seed)
     assert nmse(a * truth, truth).max() < 1e-20
@@ -44,7 +42,7 @@ def test_zero_at_equality_and_only_there(seed: int, a: float) -> None:
 
 
 @given(seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_gradient_is_orthogonal_to_the_estimate(seed: int) -> None:
     estimate = covariances(seed).requires_grad_()
     nmse(estimate, covariances(seed + 1)).sum().backward()
@@ -55,7 +53,7 @@ def test_gradient_is_orthogonal_to_the_estimate(seed: int) -> None:
 
 
 @given(seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_skew_part_of_the_estimate_does_not_matter(seed: int) -> None:
     estimate, truth = covariances(seed), covariances(seed + 1)
     skew = torch.triu(covariances(seed + 2), diagonal=1)
@@ -87,12 +85,6 @@ def test_shapes_are_named() -> None:
 def test_weights_refuse(value: Any) -> None:
     with pytest.raises(ValueError, match="lam_cov must be"):
         LossWeights(lam_cov=value)
-
-
-def test_guards_survive_optimized_python() -> None:
-    code = "from covlab.training.loss import LossWeights; LossWeights(lam_cov=0)"
-    run = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, check=False)
-    assert run.returncode == 1 and "lam_cov must be above 0" in run.stderr
 
 
 def test_weights_remember_where_they_came_from() -> None:

@@ -88,7 +88,7 @@ def test_subspace_overlap_is_the_mean_squared_cosine_of_principal_angles() -> No
     assert torch.allclose(subspace_overlap(batch.covariance(), batch), torch.ones(32, dtype=torch.float64))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 5), st.integers(0, 2), st.integers(0, 2**31))
 def test_assignment_is_scipys(true: int, surplus: int, seed: int) -> None:
     guessed = min(true + surplus, 6)

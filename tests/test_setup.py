@@ -92,13 +92,16 @@ def test_commands_that_compute_nothing_start_without_torch(command: str) -> None
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_thread_policy_is_set_before_torch_and_lateness_is_known() -> None:
+def test_thread_policy_is_set_before_torch_and_lateness_is_known(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").touch()  # as good as the real one, which takes seconds
+
     def policy(code: str) -> str:
         command = [
             sys.executable,
             "-c",
             (
-                f"import os; os.environ.pop('OMP_WAIT_POLICY', None)\n{code}\n"
+                f"import os, sys\nos.environ.pop('OMP_WAIT_POLICY', None)\nsys.path.insert(0, {str(tmp_path)!r})\n"
+                f"{code}\n"
                 "print(os.environ['OMP_WAIT_POLICY'], covlab.policy_late)"
             ),
         ]
@@ -107,6 +110,37 @@ def test_thread_policy_is_set_before_torch_and_lateness_is_known() -> None:
     assert policy("import covlab") == "PASSIVE False"
     assert policy("import torch, covlab") == "PASSIVE True"
     assert policy("os.environ['OMP_WAIT_POLICY'] = 'ACTIVE'; import torch, covlab") == "ACTIVE False"
+
+
+# Runs scripts only up to their first import of torch, and prints the thread policy there.
+UP_TO_TORCH = """
+import os, runpy, sys
+
+class Torch(BaseException):
+    pass
+
+class Finder:
+    def find_spec(name, path=None, target=None):
+        if name == "torch":
+            raise Torch
+
+sys.meta_path.insert(0, Finder)
+for script in sys.argv[1:]:
+    os.environ.pop("OMP_WAIT_POLICY", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "covlab"]:
+        del sys.modules[name]
+    try:
+        runpy.run_path(script)
+    except Torch:
+        print(script, os.environ.get("OMP_WAIT_POLICY"))
+"""
+
+
+def test_every_script_sets_the_thread_policy_before_torch() -> None:
+    scripts = sorted(path for folder in ("benchmarks", "figures") for path in (ROOT / folder).glob("*.py"))
+    command = [sys.executable, "-c", UP_TO_TORCH, *map(str, scripts)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(found) > 8 and {line.rpartition(" ")[2] for line in found} == {"PASSIVE"}, found
 
 
 def test_env_compares_with_the_lock(tmp_path: Path) -> None:

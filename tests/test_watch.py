@@ -553,16 +553,6 @@ def test_a_traceback_begins_in_the_script_and_files_are_where_the_command_was_gi
     assert trace[-1] == "KeyError: 'lost'"
 
 
-@pytest.mark.parametrize("option", ["--junit", "--json", "--ledger"])
-def test_a_report_that_has_no_place_is_refused_before_the_training(
-    script: Callable[..., Path], tmp_path: Path, option: str
-) -> None:
-    ran = command(option, tmp_path / "nowhere" / "file", script())
-    assert ran.returncode == 2
-    assert f"no such folder: {tmp_path / 'nowhere'}" in ran.stderr
-    assert not ran.stdout
-
-
 def test_the_help_says_what_is_checked_and_what_the_exit_status_means() -> None:
     ran = command("--help")
     assert all(f"{code}  {title}" in ran.stdout for code, title in TITLES.items())

@@ -360,7 +360,10 @@ REFUSED = {
     "no number": (["--steps", "many", "SCRIPT"], "--steps"),
     "a part of an option": (["--step", "3", "SCRIPT"], "--step"),
     "no file": (["nowhere.py"], "no such file: 'nowhere.py'"),
-    "no folder for a report": (["--json", "FOLDER/nowhere/report", "SCRIPT"], "no such folder: FOLDER/nowhere"),
+    **{
+        f"no folder for {option}": ([option, "FOLDER/nowhere/report", "SCRIPT"], "no such folder: FOLDER/nowhere")
+        for option in ("--json", "--junit", "--ledger")
+    },
     "a folder as a report": (["--junit", "FOLDER", "SCRIPT"], "must be a file that can be written, got FOLDER"),
     "the script as a report": (["--json", "SCRIPT", "SCRIPT"], "would overwrite the script"),
     "one file for two reports": (["--json", "FOLDER/a", "--ledger", "FOLDER/a", "SCRIPT"], "name the same file"),

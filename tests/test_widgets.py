@@ -150,7 +150,7 @@ def test_names_are_lazy_and_unknown_ones_are_refused() -> None:
 
 
 @given(st.floats(1, 8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_must_be_whole_is_whole_however_it_is_set(typed: float) -> None:
     number = NumberControl("count", 4.0, range(1, 9), whole=True)
     number.box.value = typed  # as by hand
@@ -161,7 +161,7 @@ def test_what_must_be_whole_is_whole_however_it_is_set(typed: float) -> None:
 
 
 @given(st.lists(st.one_of(st.floats(1e-4, 100), st.sampled_from([0.0, 0.05, 1.0])), min_size=1, max_size=6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_box_and_slider_show_the_same_value(values: list[float]) -> None:
     number = NumberControl("λ", 1.0, [0.0, *decades(-4, 2)], words={0: "off"})
     heard = []
@@ -481,7 +481,7 @@ def test_without_voila_the_dashboard_says_how_to_get_it(monkeypatch: pytest.Monk
 
 
 @given(st.floats(0.05, 100), st.floats(0.05, 100), st.floats(-80, 80), st.floats(0, 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_nmse_does_not_change_with_scale_and_plain_error_does(
     one: float, other: float, angle: float, noise: float
 ) -> None:
@@ -508,7 +508,7 @@ def test_a_negative_trace_is_called_nan() -> None:
 @given(
     st.dictionaries(st.sampled_from(list(LossWeights().values())), st.sampled_from([0.0, 0.01, 0.5, 2.0]), max_size=9)
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_shares_and_gradient_are_those_of_the_weighted_loss(change: dict[str, float]) -> None:
     weights = LossWeights().values() | change | {"lam_cov": 1.0}
     explorer = LossWeightsExplorer()
@@ -602,7 +602,7 @@ def test_every_exhibit_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.integers(-20, 40), st.floats(0.1, 10), st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_shares_of_half_precision_are_those_of_torch(power: int, spread: float, seed: int) -> None:
     gradient = (
         torch.randn(500, generator=torch.Generator().manual_seed(seed)) * torch.linspace(-spread, spread, 500).exp()
@@ -685,7 +685,7 @@ def test_a_fault_that_does_not_exist_is_refused(make: Callable[[], object]) -> N
 
 
 @given(st.sampled_from(range(-60, 61, 5)), st.sampled_from([0.5, 1.0, 2.0, 5.0, 10.0]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_music_on_the_true_covariance_finds_the_moved_source_with_spherical_waves(azimuth: int, range_m: float) -> None:
     if azimuth == -30:
         return  # the other source is there
