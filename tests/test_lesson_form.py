@@ -22,7 +22,6 @@ IN_A_CELL, IN_A_LESSON = 4, 8  # how many imports a reader sees at most
 CAPTION = re.compile(r"# (?!fmt:|type:|noqa|about \d)[A-Z][^\s]*( [^\s]+){2,}")
 
 each_lesson = pytest.mark.parametrize("name", [path.stem for path in sorted(LESSONS.glob("[0-9][0-9]_*.py"))])
-old_form = pytest.mark.xfail(reason="some lessons still have the old form", strict=False)
 
 
 def lesson_of(name: str) -> Lesson:
@@ -85,7 +84,6 @@ def test_neighbors_lead_from_the_first_lesson_to_the_last_and_back(
 
 
 @each_lesson
-@old_form
 def test_the_header_of_a_lesson_shows_its_stop(name: str) -> None:
     lesson = lesson_of(name)
     [first, *_] = lesson.notebook.cells
@@ -113,7 +111,6 @@ def test_the_teachers_table_agrees_with_the_paths() -> None:
     assert columns == {number: (s.on_bugs_path, str(s.minutes), s.requirements) for number, s in STOPS.items()}
 
 
-@old_form
 def test_the_table_of_lesson_00_agrees_with_the_paths() -> None:
     text = "\n\n".join(
         cell.source for cell in lesson_of("00_start_here").notebook.cells if cell.cell_type == "markdown"
@@ -128,7 +125,6 @@ def test_the_table_of_lesson_00_agrees_with_the_paths() -> None:
 
 
 @each_lesson
-@old_form
 def test_a_folded_cell_begins_with_a_caption_that_says_what_is_folded(name: str) -> None:
     lesson = lesson_of(name)
     wrong = []
@@ -141,7 +137,6 @@ def test_a_folded_cell_begins_with_a_caption_that_says_what_is_folded(name: str)
 
 
 @each_lesson
-@old_form
 def test_what_measures_or_gives_an_answer_away_is_folded(name: str) -> None:
     lesson = lesson_of(name)
     wrong = [
@@ -153,7 +148,6 @@ def test_what_measures_or_gives_an_answer_away_is_folded(name: str) -> None:
 
 
 @each_lesson
-@old_form
 def test_a_reader_sees_few_imports(name: str) -> None:
     lesson = lesson_of(name)
     seen = {cell.id: imports(cell) for cell in in_sight(lesson)}
@@ -170,7 +164,6 @@ def test_a_reader_sees_few_imports(name: str) -> None:
 
 
 @each_lesson
-@old_form
 def test_no_order_to_a_formatter_is_in_sight(name: str) -> None:
     lesson = lesson_of(name)
     wrong = [
