@@ -83,8 +83,7 @@ def build_website(root: Path, lessons: list[Lesson]) -> Path:
             if "solution" in tags(cell):
                 cell.metadata.tags = [*tags(cell), "hide-cell"]
             if "hide-input" in tags(cell):
-                prompt = caption(cell).replace("{", "{{").replace("}", "}}")  # myst-nb formats it
-                cell.metadata.mystnb = {"code_prompt_show": prompt, "code_prompt_hide": prompt}
+                cell.metadata.mystnb = {"code_prompt_show": caption(cell), "code_prompt_hide": caption(cell)}
         _show_paths(notebook, lesson, lessons)
         write_notebook(notebook, source / f"{lesson.name}.ipynb")
     (source / "conf.py").write_text(CONF, encoding="utf-8")
