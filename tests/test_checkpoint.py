@@ -458,11 +458,15 @@ def hold(pipe: Connection) -> None:
     """Wait for word after every window, and say when a window is done and when a signal is heard."""
     honest = Trainer.train_window
 
+    def heard(handler: Callable[[int, Any], Any], number: int, frame: Any) -> None:
+        pipe.send("heard")
+        handler(number, frame)
+
     def held(self: Trainer, window: Any) -> None:
         honest(self, window)
         for number in (signal.SIGINT, signal.SIGTERM):
             if callable(handler := signal.getsignal(number)):
-                signal.signal(number, lambda *signaled, handler=handler: (pipe.send("heard"), handler(*signaled)))
+                signal.signal(number, partial(heard, handler))
         pipe.send("trained")
         pipe.recv()
 
@@ -555,7 +559,7 @@ def kill_during_save(number: int, pipe: Connection) -> None:
             os.truncate(path, os.path.getsize(path) // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    checkpoint._save = half_a_save  # type: ignore[assignment]
+    checkpoint._save = half_a_save
 
 
 @pytest.mark.parametrize("number", range(1, 10))  # a run saves at its begin, and twice for each of its four epochs
