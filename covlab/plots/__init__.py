@@ -99,9 +99,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence], caption: str = "", *,
 
     head = "".join(cell('th scope="col"', name, [row[column] for row in rows]) for column, name in enumerate(header))
     body = "".join(f"<tr>{''.join(cell('td', value, [value]) for value in row)}</tr>" for row in rows)
-    whole = (
-        f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
+    title = f'<caption style="color: inherit">{html.escape(caption)}</caption>'  # or a dark page makes it pale
+    whole = f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     _display(f"<details><summary>{html.escape(folded)}</summary>{whole}</details>" if folded else whole)
 
 

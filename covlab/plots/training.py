@@ -48,7 +48,7 @@ def window_columns(groups: Mapping[str, Mapping[str, Trainer]], columns: Mapping
         groups: {row title: {label: run}}.
         columns: {ledger column: axis label}.
     """
-    size = (4.6 * len(columns), 3.2 * len(groups))
+    size = (3.6 * len(columns), 2.8 * len(groups))
     figure, panels = subplots(len(groups), len(columns), size=size, squeeze=False, sharex=True, sharey="col")
     for row, (title, runs) in zip(panels, groups.items(), strict=True):
         for axes, (column, name) in zip(row, columns.items(), strict=True):
