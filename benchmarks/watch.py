@@ -195,6 +195,7 @@ def loops() -> list[dict]:
     installed = [name for name, (_, module) in TOOLS.items() if importlib.util.find_spec(module)]
     with (LOOPS / "table.tsv").open() as file:
         table = {row["file"]: row for row in csv.DictReader(file, delimiter="\t") if row["tier"] == "fast"}
+    gc.freeze()  # else every child collects and copies what all of them share
     rows = []
     for name, entry in table.items():
         corrected = name.removesuffix("faulty") + "healthy" if name.endswith("_faulty") else None
