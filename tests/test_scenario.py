@@ -259,7 +259,7 @@ def test_an_imperfection_leaves_everything_else_in_the_scene_as_it_was(name: str
     assert name == "one bit" or torch.equal(batch.codes, clean.codes)
 
 
-@pytest.mark.parametrize("settings", [{}, {"site": "per_scene"}])
+@pytest.mark.parametrize("settings", [{}, {"site": "per_scene"}, {"phase_bits": 2}])
 def test_scenes_do_not_depend_on_the_pieces_they_are_worked_out_in(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +267,7 @@ def test_scenes_do_not_depend_on_the_pieces_they_are_worked_out_in(
     monkeypatch.setattr("covlab.scenes.simulator.CACHE_BYTES", 7 * 16 * 16 * 2 * 16)  # seven scenes' products
     _, pieces = draw(50, **settings)
     assert torch.allclose(pieces.y, whole.y) and torch.allclose(pieces.noise_power, whole.noise_power)
+    assert torch.equal(pieces.codes, whole.codes)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -22,9 +22,9 @@ def directions(azimuth: Tensor, elevation: Tensor) -> Tensor:
     return torch.stack([elevation.cos() * azimuth.cos(), elevation.cos() * azimuth.sin(), elevation.sin()], dim=-1)
 
 
-def phasors(phase: Tensor) -> Tensor:
-    """Return e^jφ of ``phase`` φ in radians. On a CPU, this is three times as fast as ``torch.polar``."""
-    return torch.complex(phase.cos(), phase.sin())
+def phasors(phase: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return e^jφ of ``phase`` φ in radians, in ``out`` if given. On a CPU, ``torch.polar`` is three times as slow."""
+    return torch.complex(phase.cos(), phase.sin(), out=out)
 
 
 def steering_vectors(scenario: Scenario, azimuth: Tensor, elevation: Tensor, range_m: Tensor) -> Tensor:

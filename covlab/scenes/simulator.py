@@ -151,8 +151,7 @@ class Simulator:
         """Draw c_l, the codes asked of the RIS, of unit modulus [B, L, N]."""
         s = self.scenario
         if self.codebook is None:
-            phase = self._uniform((0.0, 2 * math.pi), generator, scenes, s.snapshots, s.ris_elements)
-            return phasors(to_surface_phases(s, phase))
+            return self._random_codes(scenes, generator)
         if s.codebook == "fixed":
             return self.codebook.repeat(scenes, 1, 1)
         order = torch.rand(scenes, s.ris_elements, generator=generator, device=self.device).argsort(dim=1)
@@ -191,19 +190,46 @@ class Simulator:
         G = self._own(fresh_site_channels(s, scenes, generator))
         return G, G if s.calibration_error_db is None else miscalibrated(s, G, self._normal(generator, *G.shape))
 
+    def _random_codes(self, scenes: int, generator: torch.Generator) -> Tensor:
+        s = self.scenario
+        L, N = s.snapshots, s.ris_elements
+        piece = self._piece(L * N)
+
+        def phases(count: int) -> Tensor:
+            return to_surface_phases(s, self._uniform((0.0, 2 * math.pi), generator, count, L, N))
+
+        if scenes <= piece:
+            return phasors(phases(scenes))
+        codes = torch.empty(scenes, L, N, device=self.device, dtype=self.dtype)
+        for part in codes.split(piece):
+            phasors(phases(len(part)), out=part)
+        return codes
+
     def _arrive(self, G: Tensor, codes: Tensor, factor: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
         """Return the signals at the antennas [B, L, M], and the mean over (l, m) of their expected power [B]."""
-        # On a CPU, use pieces that stay in its cache: new memory for all products would cost as much as the products.
-        products = codes[0].numel() * factor.shape[2] * codes.element_size()
-        piece = max(1, CACHE_BYTES // products) if self.device.type == "cpu" else len(codes)
-        channels = itertools.repeat(G.mT) if G.ndim == 2 else G.mT.unsqueeze(1).split(piece)
-        signals, powers = [], []
-        pieces = (codes.split(piece), factor.mT.unsqueeze(1).split(piece), symbols.split(piece))
-        for channel, code, columns, symbol in zip(channels, *pieces, strict=False):
-            arrivals = (code.unsqueeze(2) * columns) @ channel  # of each column of F alone [b, L, K, M]
-            signals.append((symbol @ arrivals).squeeze(2))
-            powers.append(torch.view_as_real(arrivals).square().flatten(1).sum(dim=1) / arrivals[0, :, 0].numel())
+        (B, L, N), K = codes.shape, factor.shape[2]
+        channel, columns = G.mT if G.ndim == 2 else G.mT.unsqueeze(1), factor.mT.unsqueeze(1)
+        piece = self._piece(L * N * K)
+        if piece >= B:
+            return arrive(channel, codes.unsqueeze(2) * columns, symbols)
+        products = codes.new_empty(piece, L, K, N)  # all pieces write into the same memory
+        channels = itertools.repeat(channel) if G.ndim == 2 else channel.split(piece)
+        parts = zip(channels, codes.split(piece), columns.split(piece), symbols.split(piece), strict=False)
+        arrived = [
+            arrive(through, torch.mul(code.unsqueeze(2), column, out=products[: len(code)]), symbol)
+            for through, code, column, symbol in parts
+        ]
+        signals, powers = zip(*arrived, strict=True)
         return torch.cat(signals), torch.cat(powers)
+
+    def _piece(self, numbers: int) -> int:
+        """Return how many scenes to compute at once, if each needs this many complex numbers.
+
+        On a CPU, pieces stay in its cache: new memory for a whole batch would cost as much as the arithmetic on it.
+        """
+        if self.device.type != "cpu":
+            return MOST_NUMBERS
+        return max(1, CACHE_BYTES // (numbers * self.dtype.itemsize))
 
     def _own(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.device, self.dtype)
@@ -211,7 +237,18 @@ class Simulator:
     def _uniform(self, bounds: tuple[float, float], generator: torch.Generator, *shape: int) -> Tensor:
         low, high = bounds
         real = self.dtype.to_real()
-        return low + (high - low) * torch.rand(*shape, generator=generator, device=self.device, dtype=real)
+        numbers = torch.rand(*shape, generator=generator, device=self.device, dtype=real)
+        return numbers.mul_(high - low).add_(low)
 
     def _normal(self, generator: torch.Generator, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, device=self.device, dtype=self.dtype)
+
+
+def arrive(channel: Tensor, products: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
+    """Return signals [B, L, M] and mean expected powers [B] at the antennas.
+
+    ``products`` are the codes times the columns of F [B, L, K_max, N], and ``channel`` is Gᵀ.
+    """
+    arrivals = products @ channel  # of each column of F alone [B, L, K_max, M]
+    power = torch.view_as_real(arrivals).square().flatten(1).sum(dim=1) / arrivals[0, :, 0].numel()
+    return (symbols @ arrivals).squeeze(2), power
