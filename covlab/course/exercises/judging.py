@@ -9,7 +9,7 @@ import linecache
 import math
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -59,37 +59,79 @@ class Judgement:
     ran: bool = True
 
 
+@dataclass(frozen=True)
+class Result:
+    """What an answer did in one case: what it returned, and the names of what it changed although it should not.
+
+    changed: arguments. left: settings of PyTorch, see SETTINGS.
+    """
+
+    got: Any
+    changed: Sequence[str] = ()
+    left: Sequence[str] = ()
+
+
+class Stopped(Exception):
+    """The answer did not run to its end; the message is the finding."""
+
+
 def judge(exercise: Exercise, answer: Any) -> Judgement:
     """Try `answer` against the law of the exercise. Raise nothing that the answer raises, except KeyboardInterrupt."""
-    if answer is ...:
-        return _not_run(f"`{exercise.name}` is still `...`: a blank has to be filled in.")
     if exercise.draw is None:
-        return _judge_value(exercise, answer)
-    if not callable(answer):
-        return _not_run(
-            f"check needs the function itself, got {kind(answer)}. Write `{exercise.name}` without parentheses."
-        )
-    generator = torch.Generator().manual_seed(0)  # the same result for the same answer, every time
-    cases = [exercise.draw(generator) for _ in range(exercise.cases)]
+        return judge_value(exercise, answer)
     # Computed before the answer runs, so that nothing it does to PyTorch or to covlab changes what is correct.
-    correct = [_call_silently(exercise, exercise.right, arguments, number) for number, arguments in enumerate(cases)]
-    names = list(inspect.signature(exercise.run or exercise.right).parameters)
-    if exercise.run:  # its first argument is the answer
-        names = names[1:]
-    trials: list[Trial] = []
-    changed: list[str] = []
+    cases = draw_cases(exercise)
+    correct = correct_results(exercise, cases)
+    return judge_results(exercise, cases, correct, try_answer(exercise, answer, cases))
+
+
+def draw_cases(exercise: Exercise) -> list[tuple]:
+    """Return the arguments of the random cases, which are the same every time."""
+    generator = torch.Generator().manual_seed(0)
+    return [exercise.draw(generator) for _ in range(exercise.cases)] if exercise.draw else []
+
+
+def correct_results(exercise: Exercise, cases: list[tuple]) -> list[Any]:
+    return [_call_silently(exercise, exercise.right, arguments, number) for number, arguments in enumerate(cases)]
+
+
+def try_answer(exercise: Exercise, answer: Any, cases: list[tuple]) -> Iterator[Result]:
+    """Yield what the answer does in each case. Raises Stopped if it does not run to its end."""
+    if answer is ...:
+        raise Stopped(_still_blank(exercise))
+    if not callable(answer):
+        name = exercise.name
+        raise Stopped(f"check needs the function itself, got {kind(answer)}. Write `{name}` without parentheses.")
+    names = _names(exercise)
     recorder = _Recorder(answer)
-    for number, (arguments, expected) in enumerate(zip(cases, correct, strict=True)):
+    for number, arguments in enumerate(cases):
         own = copy.deepcopy(arguments)
         try:
             # Show the answer's own output and warnings only for the first case.
             with contextlib.nullcontext() if number == 0 else _silence():
                 got = _call(exercise, recorder, own, number)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the student's code, which may raise anything
-            return _not_run(_raised(error, exercise, recorder))
-        off = math.inf if complaint(got, expected) else float(exercise.compare(got, expected))
-        trials.append(Trial(dict(zip(names, arguments, strict=True)), got, expected, off))
-        changed += [name for name, one, other in zip(names, arguments, own, strict=True) if not same(one, other)]
+            raise Stopped(_raised(error, exercise, recorder)) from error
+        changed = [name for name, one, other in zip(names, arguments, own, strict=True) if not same(one, other)]
+        yield Result(got, changed, recorder.left)
+
+
+def judge_results(
+    exercise: Exercise, cases: list[tuple], correct: list[Any], results: Iterable[Result]
+) -> Judgement:
+    """Judge what an answer did in the cases, of which the correct results are known."""
+    names = _names(exercise)
+    trials: list[Trial] = []
+    changed: list[str] = []
+    left: list[str] = []
+    try:
+        for arguments, expected, result in zip(cases, correct, results, strict=True):
+            off = math.inf if complaint(result.got, expected) else float(exercise.compare(result.got, expected))
+            trials.append(Trial(dict(zip(names, arguments, strict=True)), result.got, expected, off))
+            changed += result.changed
+            left += result.left
+    except Stopped as stopped:
+        return _not_run(str(stopped))
 
     wrong = [trial for trial in trials if not trial.error <= exercise.tolerance]  # NaN is wrong
     if wrong:
@@ -102,18 +144,31 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
             f"The results are correct, but the function changes its argument `{changed[0]}` in place, so the data of "
             "its caller changes, too.",
         )
-    if recorder.left:
+    if left:
         return Judgement(
-            False, f"The results are correct, but the function changes {recorder.left[0]} for all code that runs later."
+            False, f"The results are correct, but the function changes {left[0]} for all code that runs later."
         )
     return Judgement(True, f"Holds on {len(trials)} random inputs.")
+
+
+def _names(exercise: Exercise) -> list[str]:
+    """Return the names of a case's arguments."""
+    names = list(inspect.signature(exercise.run or exercise.right).parameters)
+    return names[1:] if exercise.run else names  # the first argument of `run` is the answer
+
+
+def _still_blank(exercise: Exercise) -> str:
+    return f"`{exercise.name}` is still `...`: a blank has to be filled in."
 
 
 def _not_run(finding: str) -> Judgement:
     return Judgement(False, finding, ran=False)
 
 
-def _judge_value(exercise: Exercise, answer: Any) -> Judgement:
+def judge_value(exercise: Exercise, answer: Any) -> Judgement:
+    """Judge the answer to an exercise of a value."""
+    if answer is ...:
+        return _not_run(_still_blank(exercise))
     answer = answer.strip() if isinstance(answer, str) else answer
     if not isinstance(answer, str) or answer not in exercise.choices:
         choices = ", ".join(map(repr, exercise.choices))
