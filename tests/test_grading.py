@@ -21,7 +21,7 @@ from covlab.course.checking import worked_exercises
 from covlab.course.editions import read_lessons
 from covlab.course.exercises import all_exercises
 from covlab.course.exercises.compare import same
-from covlab.course.grading import Row, as_csv, grade, read_class
+from covlab.course.grading import Row, Student, _Answers, _Judge, as_csv, grade, read_class
 
 ROOT = Path(__file__).parents[1]
 WINDOW, CLIPPED, SILENCE = "05.window_weights", "04.clipped_gradient", "03.silence"
@@ -29,7 +29,7 @@ RIGHT = "def window_weights(counts):\n    return counts / counts.sum()"
 WRONG = "def window_weights(counts):\n    return torch.full(counts.shape, 1 / len(counts))"
 CHECK = 'check("05.window_weights", window_weights)'
 LAST = 'silence = "broken"', 'check("03.silence", silence)'
-"""The answer to another exercise, which is graded after the others of this file: it must never lose its grade."""
+"""The answer to another exercise: it must never lose its grade."""
 
 
 def hand_in(folder: Path, *cells: str, name: str = "05_a.ipynb", record: object = None) -> None:
@@ -71,7 +71,10 @@ NOTEBOOKS: dict[str, tuple[list[str], bool]] = {
     "defined after its check": (["import torch", WRONG, CHECK, RIGHT], False),
     "copied cells": ([RIGHT, RIGHT, CHECK, CHECK], True),
     "a magic": ([f"%%time\n{RIGHT}", "%matplotlib inline", CHECK], True),
-    "a lesson that is slow and fails": (["import time\ntime.sleep(999)", "1 / 0", "counts = boom()", RIGHT, CHECK], True),
+    "a lesson that is slow and fails": (
+        ["import time\ntime.sleep(999)", "1 / 0", "counts = boom()", RIGHT, CHECK],
+        True,
+    ),
     "a broken cell elsewhere": (["def other(:", RIGHT, CHECK], True),
     "a global that is changed": (["o = {}", 'o["x"] = 1', f"{RIGHT} * o['x']", CHECK], True),
     "blank": (["window_weights = ...", CHECK], False),
@@ -87,8 +90,6 @@ def test_answers_are_found_wherever_a_notebook_has_them(tmp_path: Path) -> None:
     [student] = read_class(tmp_path)
     notebooks = student.notebooks
     unlike = []
-    from covlab.course.grading import _Answers, _Judge
-
     judge = _Judge(all_exercises()[WINDOW])
     with _Answers(60, 300) as answers:
         for name, (_, solved) in NOTEBOOKS.items():
@@ -110,13 +111,13 @@ def test_the_last_notebook_of_a_renamed_lesson_counts_and_any_right_answer_solve
 
 ENDS = "def window_weights(counts):\n    "
 HARMS: dict[str, tuple[str, str]] = {
-    "an endless loop": (f"{ENDS}while True: pass", "stopped after 3 seconds"),
-    "an endless cell": (f"while True:\n    window_weights = 1\n{RIGHT}", "stopped after 3 seconds"),
+    "an endless loop": (f"{ENDS}while True: pass", "stopped after 2 seconds"),
+    "an endless cell": (f"while True:\n    window_weights = 1\n{RIGHT}", "stopped after 2 seconds"),
     "sys.exit": (f"import sys\n{ENDS}sys.exit(0)", "SystemExit"),
     "os._exit": (f"import os\n{ENDS}os._exit(0)", "process ended"),
     "a crash": (f"import os\n{ENDS}os.kill(os.getpid(), 11)", "signal 11"),
     "killing its parent": (f"import os\n{ENDS}os.kill(os.getppid(), 9)", "process ended"),
-    "a huge allocation": (f"import torch\n{ENDS}return torch.ones(10**9)", "not enough memory"),
+    "a huge allocation": (f"import torch\n{ENDS}return torch.ones(10**9)", "allocate"),
     "a fork": (f"import os\n{ENDS}os.fork()\n    return 0 * counts", ""),
     "a flood": (f"import os\n{ENDS}\n    for fd in range(3, 40):\n        try: os.write(fd, b'[' * 10**6)\n"
                 "        except OSError: pass\n    os._exit(0)", "process ended, or sent"),
@@ -131,29 +132,40 @@ HARMS: dict[str, tuple[str, str]] = {
     "another law": (
         "import covlab.course.exercises.judging as j, covlab.course.exercises.compare as c, covlab.course.grading as g\n"
         "j.judge_results = j.judge = g.judge_results = lambda *a: j.Judgement(True, '')\n"
-        f"c.relative_error = lambda *a: 0.0\n{ENDS}return 0 * counts", "NaN"),
+        f"c.relative_error = lambda *a: 0.0\n{ENDS}return 0 * counts", ""),
 }  # fmt: skip
 """{what an answer does: (the answer, what the remark says)}"""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and forks are POSIX's")
 def test_what_an_answer_does_costs_its_own_row_alone(tmp_path: Path) -> None:
+    window, silence = (_Judge(all_exercises()[id]) for id in (WINDOW, SILENCE))
+    unlike, spoiled = [], []
+    with _Answers(2, 300) as answers:
+        for name, (answer, said) in HARMS.items():
+            cells = [answer, "harm = window_weights", CHECK, *LAST]
+            student = Student(name, tmp_path, {"a.ipynb": cells})
+            judgement = window.of(student, answers)
+            if judgement.passed or said not in judgement.finding:
+                unlike.append((name, judgement))
+            if not silence.of(student, answers).passed:
+                spoiled.append(name)
+        assert window.of(Student("honest", tmp_path, {"a.ipynb": [RIGHT, CHECK]}), answers).passed
+    assert not unlike
+    assert not spoiled
+
+
+def test_a_forged_record_is_shown_and_changes_no_grade(tmp_path: Path) -> None:
     forged = {"exercises": {id: {"solved": "2026-01-01", "tries": ["a"] * 7} for id in all_exercises()}}
-    for name, (answer, _) in HARMS.items():
-        hand_in(tmp_path / name, answer, "harm = window_weights", CHECK, *LAST, record=forged)
-    hand_in(tmp_path / "zz honest", "import torch", RIGHT, CHECK)
-    rows = graded(tmp_path, seconds=3)
-    wrong = {
-        name: rows[name][WINDOW] for name, (_, said) in HARMS.items()
-        if rows[name][WINDOW].solved or said not in rows[name][WINDOW].remark
-    }  # fmt: skip
-    assert not wrong
-    assert [name for name in HARMS if not rows[name][SILENCE].solved] == []
-    assert rows["zz honest"][WINDOW].solved and not rows["zz honest"][SILENCE].solved
-    assert {row.tries for row in rows["a fork"].values()} == {7}  # the record is shown, and counts for nothing
-    assert sum(row.solved for student in rows.values() for row in student.values()) == len(HARMS) + 1
+    hand_in(tmp_path / "a", "import torch", WRONG, CHECK, record=forged)
+    hand_in(tmp_path / "b", RIGHT, CHECK, record={"exercises": {}})
+    rows = graded(tmp_path)
+    assert [row.exercise for row in rows["a"].values() if row.solved] == []
+    assert {row.tries for row in rows["a"].values()} == {7}
+    assert [row.exercise for row in rows["b"].values() if row.solved] == [WINDOW]
 
 
+@pytest.mark.slow
 def test_real_notebooks_are_graded_as_check_judges_them(tmp_path: Path) -> None:
     pairs = [(lesson, worked_exercises(lesson)) for lesson in read_lessons(ROOT)]
     for lesson, _ in pairs:
@@ -224,7 +236,9 @@ def test_results_arrive_as_they_were_sent(value: Any) -> None:
     assert repr(decoded(json.loads(json.dumps(encoded(value))))) == repr(value)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.int64, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.int64, torch.bool]
+)
 @pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
 def test_tensors_arrive_as_they_were_sent(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     tensor = (10 * torch.randn(shape)).to(dtype)

@@ -215,6 +215,18 @@ def website(root: Path, handout: bool) -> None:
         click.echo(make_handout(first.parent))
 
 
+@course.command("slides")
+@root_option
+def write_slides(root: Path) -> None:
+    """Make a deck of slides for each lesson, build/slides/, from the last run: its pictures and predictions."""
+    from covlab.course.slides import write_slides
+    from covlab.course.website import WebsiteError
+
+    with refusals(LessonError, WebsiteError, OSError):
+        for path in write_slides(root, editions.read_lessons(root)):
+            click.echo(path)
+
+
 @course.command()
 @root_option
 @click.option("--check", is_flag=True, help="Change nothing; fail if a notebook differs from its lesson.")
@@ -300,7 +312,8 @@ def grade_class(folder: Path, out: Path | None, seconds: float, megabytes: float
             click.echo(f"{student.name}: {name} cannot be read: {why}", err=True)
         if not student.notebooks:
             click.echo(f"{student.name}: no notebook in {student.folder}", err=True)
-    rows = list(grading.grade(students, seconds=seconds, megabytes=megabytes))
+    with refusals(grading.GradingError):
+        rows = list(grading.grade(students, seconds=seconds, megabytes=megabytes))
     table = grading.as_csv(rows)
     if out is None:
         click.echo(table, nl=False)
@@ -308,7 +321,9 @@ def grade_class(folder: Path, out: Path | None, seconds: float, megabytes: float
         with refusals(OSError):
             write_atomically(out, lambda new: new.write_text(table, encoding="utf-8"))
     solved = sum(row.solved for row in rows)
-    click.echo(f"{len(students)} students: {solved} of {len(rows)} exercises solved{f': {out}' if out else ''}", err=True)
+    click.echo(
+        f"{len(students)} students: {solved} of {len(rows)} exercises solved{f': {out}' if out else ''}", err=True
+    )
 
 
 @course.command()

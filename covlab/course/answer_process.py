@@ -6,6 +6,7 @@ GRADER is the process id of `covlab.course.grading`, which writes a request per 
 replies from standard output, one JSON object per line:
 
     {"exercise": id, "cells": [source], "attempt": 0, "seconds": 30, "bytes": 2000000000}
+    {"ready": true}                             PyTorch is loaded
     {"attempt": false}                          the notebook has no such attempt
     {"attempt": number of the cell that defines the answer, "results": [one per case]} or {…, "value": …}
     {…, "stopped": the reason}                  the answer did not run to its end
@@ -210,7 +211,9 @@ def decoded(value: Any) -> Any:
             raise ValueError("not a tensor")
         if len(data) != math.prod(shape) * dtype.itemsize:
             raise ValueError("not as many numbers as its shape has")
-        return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape) if data else torch.empty(shape, dtype=dtype)
+        return (
+            torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape) if data else torch.empty(shape, dtype=dtype)
+        )
     if form == "array":
         return decoded(content).numpy()
     if form == "complex":
@@ -296,6 +299,7 @@ def _main() -> None:
     requests, channel = os.fdopen(os.dup(0), "rb"), os.dup(1)
     for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         os.dup2(os.open(os.devnull, mode), number)
+    _send(channel, json.dumps({"ready": True}))
     for line in requests:
         request = json.loads(line)
         exercise = exercises[request["exercise"]]

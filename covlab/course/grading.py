@@ -237,24 +237,32 @@ class _Answers:
         }
         self.requests.put(json.dumps(request).encode() + b"\n")
         reply: dict[str, Any] = {}
-        deadline = time.monotonic() + self.seconds + (START_SECONDS if self.fresh else 0)
+        deadline = time.monotonic() + self.seconds
         while True:
             try:
-                line = self.replies.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
+                event = self._event(deadline)
+            except TimeoutError:
                 self._stop()
                 return {"attempt": -1, "stopped": f"It was stopped after {self.seconds:g} seconds."}
-            try:
-                event = json.loads(line)
-            except (ValueError, RecursionError):
-                event = None
-            if not isinstance(event, dict):  # the end of the process, a flood, or nonsense
+            if event is None:
                 self._stop()
                 return reply or {"attempt": -1, "stopped": "Its process ended, or sent something that is no result."}
-            self.fresh = False
             if "ended" in event:
                 return reply or {"attempt": -1, "stopped": _how_it_ended(event["ended"])}
             reply = reply or event
+
+    def _event(self, deadline: float) -> dict[str, Any] | None:
+        """Return the next event; None at the end of the process, after a flood, or for nonsense.
+
+        Raises TimeoutError at the deadline.
+        """
+        try:
+            event = json.loads(self.replies.get(timeout=max(0.0, deadline - time.monotonic())))
+        except queue.Empty:
+            raise TimeoutError from None
+        except (ValueError, RecursionError):
+            return None
+        return event if isinstance(event, dict) else None
 
     def _start(self) -> None:
         environment = dict(os.environ, OMP_NUM_THREADS="1")
@@ -270,9 +278,14 @@ class _Answers:
         )
         self.requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self.replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self.fresh = True  # it still loads PyTorch
         for target, argument in ((_write, self.requests), (_read, self.replies)):
             threading.Thread(target=target, args=(process, argument), daemon=True).start()
+        try:
+            ready = self._event(time.monotonic() + START_SECONDS)
+        except TimeoutError:
+            ready = None
+        if ready != {"ready": True}:
+            raise GradingError(f"the process that runs answers did not start within {START_SECONDS} seconds")
 
     def _stop(self) -> None:
         if self.process is not None:

@@ -116,9 +116,7 @@ def try_answer(exercise: Exercise, answer: Any, cases: list[tuple]) -> Iterator[
         yield Result(got, changed, recorder.left)
 
 
-def judge_results(
-    exercise: Exercise, cases: list[tuple], correct: list[Any], results: Iterable[Result]
-) -> Judgement:
+def judge_results(exercise: Exercise, cases: list[tuple], correct: list[Any], results: Iterable[Result]) -> Judgement:
     """Judge what an answer did in the cases, of which the correct results are known."""
     names = _names(exercise)
     trials: list[Trial] = []
