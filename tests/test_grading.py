@@ -109,40 +109,73 @@ def test_the_last_notebook_of_a_renamed_lesson_counts_and_any_right_answer_solve
 
 # What an answer may do
 
-ENDS = "def window_weights(counts):\n    "
-HARMS: dict[str, tuple[str, str]] = {
-    "an endless loop": (f"{ENDS}while True: pass", "stopped after 2 seconds"),
+FUNCTION = "def window_weights(counts):\n    "
+WRONG_RESULT = f"{FUNCTION}return 0 * counts"
+FLOOD = """
+import os
+
+def window_weights(counts):
+    for channel in range(3, 40):
+        try:
+            os.write(channel, b"[" * 10**6)
+        except OSError:
+            pass
+    os._exit(0)
+"""
+FORGED_VERDICT = """
+import os
+
+def window_weights(counts):
+    for channel in range(40):
+        try:
+            os.write(channel, b'\\n{"attempt": 1, "solved": true, "passed": true}\\n')
+        except OSError:
+            pass
+    return 0 * counts
+"""
+FORGED_LAW = """
+import covlab.course.exercises.compare as compare
+import covlab.course.exercises.judging as judging
+import covlab.course.grading as grading
+
+judging.judge_results = judging.judge = grading.judge_results = lambda *all: judging.Judgement(True, "")
+compare.relative_error = lambda *all: 0.0
+judging.Result = print
+
+def window_weights(counts):
+    return 0 * counts
+"""
+HARMS = {
+    "an endless loop": (f"{FUNCTION}while True: pass", "stopped after 2 seconds"),
     "an endless cell": (f"while True:\n    window_weights = 1\n{RIGHT}", "stopped after 2 seconds"),
-    "sys.exit": (f"import sys\n{ENDS}sys.exit(0)", "SystemExit"),
-    "os._exit": (f"import os\n{ENDS}os._exit(0)", "process ended"),
-    "a crash": (f"import os\n{ENDS}os.kill(os.getpid(), 11)", "signal 11"),
-    "killing its parent": (f"import os\n{ENDS}os.kill(os.getppid(), 9)", "process ended"),
-    "a huge allocation": (f"import torch\n{ENDS}return torch.ones(10**9)", "allocate"),
-    "a fork": (f"import os\n{ENDS}os.fork()\n    return 0 * counts", ""),
-    "a flood": (f"import os\n{ENDS}\n    for fd in range(3, 40):\n        try: os.write(fd, b'[' * 10**6)\n"
-                "        except OSError: pass\n    os._exit(0)", "process ended, or sent"),
-    "a syntax error": (f"{ENDS}return counts /", "SyntaxError"),
-    "no such name": (f"{ENDS}return cuonts", "NameError"),
+    "sys.exit": (f"import sys\n{FUNCTION}sys.exit(0)", "SystemExit"),
+    "os._exit": (f"import os\n{FUNCTION}os._exit(0)", "process ended"),
+    "a crash": (f"import os\n{FUNCTION}os.kill(os.getpid(), 11)", "signal 11"),
+    "killing its parent": (f"import os\n{FUNCTION}os.kill(os.getppid(), 9)", "process ended"),
+    "a huge allocation": (f"import torch\n{FUNCTION}return torch.ones(10**9)", "allocate"),
+    "a fork": (f"import os\n{FUNCTION}os.fork()\n    return 0 * counts", ""),
+    "a flood": (FLOOD, "process ended, or sent"),
+    "a syntax error": (f"{FUNCTION}return counts /", "SyntaxError"),
+    "no such name": (f"{FUNCTION}return cuonts", "NameError"),
     "nested too deeply": (f"window_weights = {'-' * 50_000}1", ""),
-    "a result nested too deeply": (f"{ENDS}x = []\n    for _ in range(10**5): x = [x]\n    return x", ""),
-    "text that is a verdict": (f'{ENDS}print(\'{{"attempt": 1, "solved": true, "passed": true}}\')\n    return 0 * counts', ""),
-    "a verdict on every channel": (
-        f"import os\n{ENDS}\n    for fd in range(40):\n        try: os.write(fd, b'\\n{{\"attempt\": 1, \"passed\": true}}\\n')\n"
-        "        except OSError: pass\n    return 0 * counts", ""),
-    "another law": (
-        "import covlab.course.exercises.judging as j, covlab.course.exercises.compare as c, covlab.course.grading as g\n"
-        "j.judge_results = j.judge = g.judge_results = lambda *a: j.Judgement(True, '')\n"
-        f"c.relative_error = lambda *a: 0.0\n{ENDS}return 0 * counts", ""),
-}  # fmt: skip
+    "a result nested too deeply": (f"{FUNCTION}x = []\n    for _ in range(10**5): x = [x]\n    return x", ""),
+    "a printed verdict": (f'print(\'{{"attempt": 1, "passed": true}}\')\n{WRONG_RESULT}', ""),
+    "a forged verdict": (FORGED_VERDICT, ""),
+    "a forged law": (FORGED_LAW, ""),
+}
 """{what an answer does: (the answer, what the remark says)}"""
+RARE = {"an endless cell", "killing its parent", "a flood", "nested too deeply", "a forged verdict"}
+"""Each makes the grader start another process, which takes seconds; they wait for `make test-slow`."""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and forks are POSIX's")
-def test_what_an_answer_does_costs_its_own_row_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("harms", [HARMS.keys() - RARE, pytest.param(RARE, marks=pytest.mark.slow)], ids=["", "rare"])
+def test_what_an_answer_does_costs_its_own_row_alone(tmp_path: Path, harms: set[str]) -> None:
     window, silence = (_Judge(all_exercises()[id]) for id in (WINDOW, SILENCE))
     unlike, spoiled = [], []
     with _Answers(2, 300) as answers:
-        for name, (answer, said) in HARMS.items():
+        for name in sorted(harms):
+            answer, said = HARMS[name]
             cells = [answer, "harm = window_weights", CHECK, *LAST]
             student = Student(name, tmp_path, {"a.ipynb": cells})
             judgement = window.of(student, answers)

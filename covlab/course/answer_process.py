@@ -12,8 +12,8 @@ replies from standard output, one JSON object per line:
     {…, "stopped": the reason}                  the answer did not run to its end
     {"ended": exit code}                        the process of the answer ended
 
-Attempts are counted from the last `check` of the exercise backwards. This process loads PyTorch once, and then forks for
-each request. Where there is no fork (Windows), it answers one request itself and ends. An answer can write whatever it
+Attempts are counted from the last `check` of the exercise backwards. This process loads PyTorch once, and then forks
+for each request. Where there is no fork (Windows), it answers one request itself and ends. An answer can write whatever it
 likes to the channel, but all that the grader takes from there are results, which it compares with the correct ones.
 """
 
@@ -110,7 +110,7 @@ def answer_of(statements: list[Statement], expression: str) -> tuple[int, Any]:
                     names.pop(name, None)
     try:
         return cell, eval(code, names)
-    except (Exception, SystemExit) as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:
         raise Stopped(failed or f"The answer cannot be read: {type(error).__name__}: {error}.") from error
 
 
@@ -153,12 +153,15 @@ def _statements(number: int, cell: str, tree: ast.Module | SyntaxError) -> Itera
             binds.add("*")
         # What changes an object by its name, such as `weights["x"] = 1`, belongs to the name.
         targets = getattr(statement, "targets", [getattr(statement, "target", None)])
-        for target in targets:
-            while isinstance(target, ast.Subscript | ast.Attribute):
-                target = target.value
-            if isinstance(target, ast.Name):
-                binds.add(target.id)
+        binds |= {root.id for root in map(_root, targets) if isinstance(root, ast.Name)}
         yield Statement(number, code, frozenset(binds), _reads(code))
+
+
+def _root(target: ast.expr | None) -> ast.expr | None:
+    """Return the object of which a subscript or an attribute is assigned to."""
+    while isinstance(target, ast.Subscript | ast.Attribute):
+        target = target.value
+    return target
 
 
 def _reads(code: CodeType) -> frozenset[str]:

@@ -31,7 +31,6 @@ from covlab.course.exercises import Exercise, all_exercises
 from covlab.course.exercises.judging import (
     Judgement,
     Result,
-    Stopped,
     correct_results,
     draw_cases,
     judge_results,

@@ -20,11 +20,12 @@ from covlab.course.course_report import read_for_page
 from covlab.course.editions import Lesson, tags
 from covlab.course.harmless_html import harmless
 from covlab.course.prose import render
-from covlab.course.website import WebsiteError, require_fresh
+from covlab.course.website import require_fresh
 from covlab.durable_files import write_atomically
 
 PAGE = Path(__file__).with_name("slides.html")
 SCRIPT = Path(__file__).with_name("slides.js")
+FOLDED = "The outcome: ask the class first, then press the space bar."
 HEADING = re.compile(r"^#{1,6} +(.+)$", re.MULTILINE)
 
 
@@ -82,10 +83,11 @@ def slides(notebook: NotebookNode) -> Iterator[Slide]:
 
 def _of_output(html: str, heading: str) -> Iterator[Slide]:
     page = BeautifulSoup(html, "html.parser")
-    if page.find("b", string="Predict."):
-        yield Slide(heading, harmless(html), "question")
-    elif page.find("details") and page.find("b", string=re.compile("^Outcome: ")):
-        yield Slide(heading, harmless(html), "outcome")
+    if (asked := page.find("b", string="Predict.")) and (choices := page.find("ul")):
+        yield Slide("", harmless(f"{asked.parent}{choices}"), "question")
+    elif (folded := page.find("details")) and (summary := page.find("summary")):
+        summary.string = FOLDED
+        yield Slide(heading, harmless(str(folded)), "outcome")
     else:
         for image in page("img"):
             alt = str(image.get("alt", ""))

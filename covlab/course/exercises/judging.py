@@ -110,7 +110,7 @@ def try_answer(exercise: Exercise, answer: Any, cases: list[tuple]) -> Iterator[
             # Show the answer's own output and warnings only for the first case.
             with contextlib.nullcontext() if number == 0 else _silence():
                 got = _call(exercise, recorder, own, number)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - the student's code, which may raise anything
+        except (Exception, SystemExit) as error:
             raise Stopped(_raised(error, exercise, recorder)) from error
         changed = [name for name, one, other in zip(names, arguments, own, strict=True) if not same(one, other)]
         yield Result(got, changed, recorder.left)
