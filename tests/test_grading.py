@@ -21,7 +21,7 @@ from covlab.course.checking import worked_exercises
 from covlab.course.editions import read_lessons
 from covlab.course.exercises import all_exercises
 from covlab.course.exercises.compare import same
-from covlab.course.grading import Row, Student, _Answers, _Judge, as_csv, grade, read_class
+from covlab.course.grading import Row, Student, _Answers, _judges, as_csv, grade, read_class
 
 ROOT = Path(__file__).parents[1]
 WINDOW, CLIPPED, SILENCE = "05.window_weights", "04.clipped_gradient", "03.silence"
@@ -90,7 +90,7 @@ def test_answers_are_found_wherever_a_notebook_has_them(tmp_path: Path) -> None:
     [student] = read_class(tmp_path)
     notebooks = student.notebooks
     unlike = []
-    judge = _Judge(all_exercises()[WINDOW])
+    judge = _judges()[WINDOW]
     with _Answers(60, 300) as answers:
         for name, (_, solved) in NOTEBOOKS.items():
             student.notebooks = {f"05_{name}.ipynb": notebooks[f"05_{name}.ipynb"]}
@@ -171,7 +171,7 @@ RARE = {"an endless cell", "killing its parent", "a flood", "nested too deeply",
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="signals and forks are POSIX's")
 @pytest.mark.parametrize("harms", [HARMS.keys() - RARE, pytest.param(RARE, marks=pytest.mark.slow)], ids=["", "rare"])
 def test_what_an_answer_does_costs_its_own_row_alone(tmp_path: Path, harms: set[str]) -> None:
-    window, silence = (_Judge(all_exercises()[id]) for id in (WINDOW, SILENCE))
+    window, silence = _judges()[WINDOW], _judges()[SILENCE]
     unlike, spoiled = [], []
     with _Answers(2, 300) as answers:
         for name in sorted(harms):

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from browser import chromium, quiet
@@ -49,8 +50,8 @@ LESSON = (
 )
 
 
-def sections(page: str) -> list[BeautifulSoup]:
-    return BeautifulSoup(page, "html.parser").select("section")
+def sections(page: str) -> list[Any]:
+    return list(BeautifulSoup(page, "html.parser").select("section"))
 
 
 def test_a_deck_has_title_questions_outcomes_and_pictures_in_order() -> None:

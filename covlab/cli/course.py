@@ -215,9 +215,9 @@ def website(root: Path, handout: bool) -> None:
         click.echo(make_handout(first.parent))
 
 
-@course.command("slides")
+@course.command()
 @root_option
-def write_slides(root: Path) -> None:
+def slides(root: Path) -> None:
     """Make a deck of slides for each lesson, build/slides/, from the last run: its pictures and predictions."""
     from covlab.course.slides import write_slides
     from covlab.course.website import WebsiteError

@@ -13,8 +13,8 @@ replies from standard output, one JSON object per line:
     {"ended": exit code}                        the process of the answer ended
 
 Attempts are counted from the last `check` of the exercise backwards. This process loads PyTorch once, and then forks
-for each request. Where there is no fork (Windows), it answers one request itself and ends. An answer can write whatever it
-likes to the channel, but all that the grader takes from there are results, which it compares with the correct ones.
+for each request. Where there is no fork (Windows), it answers one request itself and ends. An answer can write whatever
+it likes to the channel, but all that the grader takes from there are results, which it compares with the correct ones.
 """
 
 import ast

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _code_cells(notebook: object) -> list[str]:
+def _code_cells(notebook: Any) -> list[str]:
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
     if not isinstance(cells, list):
         raise ValueError("it is no notebook")
@@ -121,9 +122,10 @@ def _code_cells(notebook: object) -> list[str]:
         if isinstance(cell, dict) and cell.get("cell_type") == "code":
             source = cell.get("source")
             lines = source if isinstance(source, list) else [source]
-            if not all(isinstance(line, str) for line in lines):
-                raise ValueError("it has a cell without a text")
-            sources.append("".join(lines))
+            try:
+                sources.append("".join(lines))
+            except TypeError:
+                raise ValueError("it has a cell without a text") from None
     return sources
 
 
@@ -132,13 +134,17 @@ def grade(students: Iterable[Student], *, seconds: float, megabytes: float) -> I
 
     seconds: how long an answer may take. megabytes: of memory that it may use, besides what PyTorch needs.
     """
-    exercises = all_exercises()
-    judges = {id: _Judge(exercise) for id, exercise in exercises.items()}  # before any answer runs
+    judges = _judges()  # before any answer runs
     for student in students:
         with _Answers(seconds, megabytes) as answers:
             for id, judge in judges.items():
                 judgement = judge.of(student, answers)
                 yield Row(student.name, id, judgement.passed, student.tries.get(id), judgement.finding)
+
+
+@cache
+def _judges() -> "dict[str, _Judge]":
+    return {id: _Judge(exercise) for id, exercise in all_exercises().items()}
 
 
 class _Judge:
