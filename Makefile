@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
           done)
 
 .DEFAULT_GOAL := help
-.PHONY: help check course test test-slow lab reset dashboard figures notebooks site handout lock clean
+.PHONY: help check course test test-slow lab reset dashboard figures notebooks site handout slides lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -49,6 +49,9 @@ site: $(VENV)/installed  ## static site of the lessons as `make course` ran them
 
 handout: $(VENV)/installed  ## the same site as one archive for a class: build/covlab-handout.zip
 	$(BIN)/covlab course site --handout
+
+slides: $(VENV)/installed  ## a deck of slides per lesson, as `make course` ran them: build/slides/
+	$(BIN)/covlab course slides
 
 # The stamp is younger than what it was made from, so a second run installs nothing.
 $(VENV)/installed: requirements.lock pyproject.toml

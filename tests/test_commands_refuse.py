@@ -40,6 +40,7 @@ KINDS: dict[type[click.ParamType], list[str]] = {
 CONTEXT = {
     "bench": ["simulator"],
     "tune": ["--study", "s", "--trials", "1"],
+    "course grade": ["folder"],
     "course reset": ["12"],
     "faults show": ["missing_division"],
 }
@@ -90,6 +91,7 @@ SPECIAL: dict[tuple[str, str], list[list[str]]] = {
     ],
     **{(f"course {name}", "--only"): [["--only", "99"], ["--only", "nan"]] for name in ("run", "check")},
     **{(f"course {name}", "more"): [["99"], ["12", "nan"]] for name in ("run", "check")},
+    ("course grade", "folder"): [["folder"], ["run"]],
     ("course reset", "lesson"): [["99"], ["nan"]],
     ("faults show", "name"): [[value] for value in ("", "word", "\0", "nan", LONG, "missing_division ")],
     ("demo scaling-bug", "--reveal"): [["--reveal"]],

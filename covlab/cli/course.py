@@ -20,11 +20,12 @@ from rich.console import Console
 
 import covlab.course
 from covlab.arguments import number, whole_number
-from covlab.cli.options import ExistingPath, Number, Text, no_browser_option, refusals, refuse_twice
+from covlab.cli.options import ExistingPath, Number, OutputFile, Text, no_browser_option, refusals, refuse_twice
 from covlab.course import editions, workspace
 from covlab.course.claims import Claim, ClaimError, read_claims
 from covlab.course.editions import Lesson, LessonError, UnknownLesson
 from covlab.course.environment import provenance
+from covlab.durable_files import write_atomically
 
 if TYPE_CHECKING:
     from covlab.course.runner import Run
@@ -217,6 +218,18 @@ def website(root: Path, handout: bool) -> None:
 
 @course.command()
 @root_option
+def slides(root: Path) -> None:
+    """Make a deck of slides for each lesson, build/slides/, from the last run: its pictures and predictions."""
+    from covlab.course.slides import write_slides
+    from covlab.course.website import WebsiteError
+
+    with refusals(LessonError, WebsiteError, OSError):
+        for path in write_slides(root, editions.read_lessons(root)):
+            click.echo(path)
+
+
+@course.command()
+@root_option
 @click.option("--check", is_flag=True, help="Change nothing; fail if a notebook differs from its lesson.")
 @refusals(LessonError)
 def notebooks(root: Path, check: bool) -> None:
@@ -273,6 +286,47 @@ def progress(root: Path) -> None:
         for exercise, state, tries in exercises:
             click.echo(f"    {exercise:<28} {state}" + (f", {tries} tries" if tries > 1 else ""))
     click.echo(f"{student_record.summary(rows)} exercises solved. {student_record.what_is_next(rows)}")
+
+
+@course.command("grade")
+@click.argument("folder", type=ExistingPath(file_okay=False))
+@click.option("--out", type=OutputFile(), metavar="FILE", help="Write the table to FILE.  [default: standard output]")
+@click.option(
+    "--seconds", type=Number(float, number(above=0, most=3600)), default=30.0, help="How long an answer may take."
+)
+@click.option(
+    "--megabytes",
+    type=Number(float, number(above=0, most=1e6)),
+    default=2000.0,
+    help="Memory that an answer may use, besides what PyTorch needs.",
+)
+def grade_class(folder: Path, out: Path | None, seconds: float, megabytes: float) -> None:
+    """Run the answers of a class again, and write who solved what as CSV.
+
+    FOLDER has one folder per student, with the notebooks in it or in its work/. What the students recorded changes no
+    grade. Answers run as you, with your rights: TEACHING.md says what that means.
+    """
+    from covlab.course import grading
+
+    with refusals(grading.GradingError, usage=True, prefix="FOLDER: "):
+        students = grading.read_class(folder)
+    for student in students:
+        for name, why in student.unreadable.items():
+            click.echo(f"{student.name}: {name} cannot be read: {why}", err=True)
+        if not student.notebooks:
+            click.echo(f"{student.name}: no notebook in {student.folder}", err=True)
+    with refusals(grading.GradingError):
+        rows = list(grading.grade(students, seconds=seconds, megabytes=megabytes))
+    table = grading.as_csv(rows)
+    if out is None:
+        click.echo(table, nl=False)
+    else:
+        with refusals(OSError):
+            write_atomically(out, lambda new: new.write_text(table, encoding="utf-8"))
+    solved = sum(row.solved for row in rows)
+    click.echo(
+        f"{len(students)} students: {solved} of {len(rows)} exercises solved{f': {out}' if out else ''}", err=True
+    )
 
 
 @course.command()

@@ -84,9 +84,15 @@ def _load(path: Path | None) -> dict[str, Any]:
     if path is None:
         return _complete(_forgetful)
     try:
-        return _complete(json.loads(path.read_text(encoding="utf-8")))
+        return parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return _complete({})
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """Return the record that a file holds. Raises ValueError if it is none."""
+    try:
+        return _complete(json.loads(text))
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

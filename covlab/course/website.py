@@ -74,7 +74,7 @@ def build_website(root: Path, lessons: list[Lesson]) -> Path:
     Raises WebsiteError if a lesson did not pass or has changed since its last run, or if the site has a problem.
     """
     executed, source, website = root / "build" / "course", root / "build" / "site-source", root / "build" / "site"
-    _require_fresh(executed / "results.json", lessons)
+    require_fresh(executed / "results.json", lessons)
     for folder in (source, website):
         shutil.rmtree(folder, ignore_errors=True)
     for lesson in lessons:
@@ -190,7 +190,8 @@ def _show_paths(notebook: NotebookNode, lesson: Lesson, lessons: list[Lesson]) -
     top.source = "\n\n".join(paragraphs)
 
 
-def _require_fresh(results: Path, lessons: list[Lesson]) -> None:
+def require_fresh(results: Path, lessons: list[Lesson]) -> None:
+    """Raise WebsiteError if a lesson did not pass in the last run, or has changed since."""
     try:
         last = read_results(results)["lessons"]
     except ValueError as error:

@@ -9,7 +9,7 @@ import linecache
 import math
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -66,36 +66,86 @@ class Judgement:
     shown: str = ""
 
 
+@dataclass(frozen=True)
+class Result:
+    """What an answer did in one case: what it returned, and the names of what it changed although it should not.
+
+    changed: arguments. left: settings of PyTorch, see SETTINGS. stopped: if it did not run to its end, what to say.
+    raised: what it raised if it began to run, else "".
+    """
+
+    got: Any
+    changed: Sequence[str] = ()
+    left: Sequence[str] = ()
+    stopped: str = ""
+    raised: str = ""
+
+
+class NoAnswer(Exception):
+    """There is no answer that could be tried; the message is the finding."""
+
+
 def judge(exercise: Exercise, answer: Any) -> Judgement:
     """Try `answer` against the law of the exercise. Raise nothing that the answer raises, except KeyboardInterrupt."""
-    if answer is ...:
-        return _not_run(f"`{exercise.name}` is still `...`: a blank has to be filled in.")
     if exercise.draw is None:
-        return _judge_value(exercise, answer)
-    if not callable(answer):
-        return _not_run(
-            f"check needs the function itself, got {kind(answer)}. Write `{exercise.name}` without parentheses."
-        )
-    cases = _cases(exercise)
+        return judge_value(exercise, answer)
     # Computed before the answer runs, so that nothing it does to PyTorch or to covlab changes what is correct.
-    correct = [_call_silently(exercise, exercise.right, arguments, number) for number, arguments in enumerate(cases)]
+    cases = draw_cases(exercise)
+    correct = correct_results(exercise, cases)
+    try:
+        return judge_results(exercise, cases, correct, try_answer(exercise, answer, cases))
+    except NoAnswer as none:
+        return _not_run(str(none))
+
+
+def draw_cases(exercise: Exercise) -> list[tuple[Any, ...]]:
+    """Return the arguments of the random cases, which are the same every time."""
+    generator = torch.Generator().manual_seed(0)
+    return [exercise.draw(generator) for _ in range(exercise.cases)] if exercise.draw else []
+
+
+def correct_results(exercise: Exercise, cases: list[tuple]) -> list[Any]:
+    return [_call_silently(exercise, exercise.right, arguments, number) for number, arguments in enumerate(cases)]
+
+
+def try_answer(exercise: Exercise, answer: Any, cases: list[tuple]) -> Iterator[Result]:
+    """Yield what the answer does in each case. Raises NoAnswer if it is blank, or no function."""
+    if answer is ...:
+        raise NoAnswer(_still_blank(exercise))
+    if not callable(answer):
+        name = exercise.name
+        raise NoAnswer(f"check needs the function itself, got {kind(answer)}. Write `{name}` without parentheses.")
     names = _names(exercise)
-    trials: list[Trial] = []
-    changed: list[str] = []
-    stopped: list[tuple[int, str, str]] = []  # (case, what to say, what it raised inside of the answer)
     recorder = _Recorder(answer)
-    for number, (arguments, expected) in enumerate(zip(cases, correct, strict=True)):
+    for number, arguments in enumerate(cases):
         own = copy.deepcopy(arguments)
         try:
             # Show the answer's own output and warnings only for the first case.
             with contextlib.nullcontext() if number == 0 else _silence():
                 got = _call(exercise, recorder, own, number)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the student's code, which may raise anything
-            stopped.append((number, *_raised(error, exercise, recorder)))
+            stopped, raised = _raised(error, exercise, recorder)
+            yield Result(None, stopped=stopped, raised=raised)
             continue
-        off = math.inf if complaint(got, expected) else float(exercise.compare(got, expected))
-        trials.append(Trial(dict(zip(names, arguments, strict=True)), got, expected, off, number))
-        changed += [name for name, one, other in zip(names, arguments, own, strict=True) if not same(one, other)]
+        changed = [name for name, one, other in zip(names, arguments, own, strict=True) if not same(one, other)]
+        yield Result(got, changed, recorder.left)
+
+
+def judge_results(exercise: Exercise, cases: list[tuple], correct: list[Any], results: Iterable[Result]) -> Judgement:
+    """Judge what an answer did in the cases, of which the correct results are known."""
+    names = _names(exercise)
+    trials: list[Trial] = []
+    changed: list[str] = []
+    left: list[str] = []
+    stopped: list[tuple[int, str, str]] = []  # (case, what to say, what it raised inside of the answer)
+    for number, (arguments, expected, result) in enumerate(zip(cases, correct, results, strict=True)):
+        if result.stopped:
+            stopped.append((number, result.stopped, result.raised))
+            continue
+        off = math.inf if complaint(result.got, expected) else float(exercise.compare(result.got, expected))
+        trials.append(Trial(dict(zip(names, arguments, strict=True)), result.got, expected, off, number))
+        changed += result.changed
+        left += result.left
 
     if stopped:
         number, finding, raised = min(stopped, key=lambda each: size(cases[each[0]]))
@@ -121,9 +171,9 @@ def judge(exercise: Exercise, answer: Any) -> Judgement:
             f"The results are correct, but the function changes its argument `{changed[0]}` in place, so the data of "
             "its caller changes, too.",
         )
-    if recorder.left:
+    if left:
         return Judgement(
-            False, f"The results are correct, but the function changes {recorder.left[0]} for all code that runs later."
+            False, f"The results are correct, but the function changes {left[0]} for all code that runs later."
         )
     return Judgement(True, f"Holds on {len(trials)} random inputs.")
 
@@ -132,7 +182,7 @@ def case_arguments(exercise: Exercise, number: int) -> tuple[Any, ...]:
     """Return what the answer is called with in a case, made anew. If it is called several times: in the first call."""
     if exercise.draw is None:
         raise ValueError(f"{exercise.id} asks for a value, so it has no case with arguments")
-    arguments = _cases(exercise)[number]
+    arguments = draw_cases(exercise)[number]
     if exercise.run is None:
         return arguments
     calls: list[tuple[Any, ...]] = []
@@ -150,23 +200,24 @@ class _Called(BaseException):
     """The exercise has called the answer. Not an Exception, because an exercise may catch those."""
 
 
-def _cases(exercise: Exercise) -> list[tuple[Any, ...]]:
-    assert exercise.draw is not None
-    generator = torch.Generator().manual_seed(0)  # the same result for the same answer, every time
-    return [exercise.draw(generator) for _ in range(exercise.cases)]
-
-
 def _names(exercise: Exercise) -> list[str]:
     """Return the names of the arguments that `draw` returns."""
     names = list(inspect.signature(exercise.run or exercise.right).parameters)
     return names[1:] if exercise.run else names  # the first argument of `run` is the answer
 
 
+def _still_blank(exercise: Exercise) -> str:
+    return f"`{exercise.name}` is still `...`: a blank has to be filled in."
+
+
 def _not_run(finding: str) -> Judgement:
     return Judgement(False, finding, ran=False)
 
 
-def _judge_value(exercise: Exercise, answer: Any) -> Judgement:
+def judge_value(exercise: Exercise, answer: Any) -> Judgement:
+    """Judge the answer to an exercise of a value."""
+    if answer is ...:
+        return _not_run(_still_blank(exercise))
     answer = answer.strip() if isinstance(answer, str) else answer
     if not isinstance(answer, str) or answer not in exercise.choices:
         choices = ", ".join(map(repr, exercise.choices))
