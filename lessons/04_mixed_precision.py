@@ -16,7 +16,7 @@
 # Mixed precision runs a network's layers in half precision (16 bits per number) and everything else in single precision
 # (32 bits). It is fast and mostly harmless. In this lesson you measure where it does harm. Afterwards you can
 #
-# - tell from the size of a gradient whether half precision can still hold it;
+# - say whether a gradient is too small or too large for half precision;
 # - choose a loss scale (a factor that protects small gradients), and say how exact it must be;
 # - find the lines of a loss that run in half precision.
 
