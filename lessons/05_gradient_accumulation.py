@@ -468,8 +468,9 @@ measure("05.clipped_without_division", clipped["no division"])
 #
 # ## Find and fix: an epoch of training
 #
-# This function trains a linear model with plain SGD and a learning rate of `0.1`. All micro-batches have the same size.
-# The loss falls, but the function does not do what its docstring says: the parameters at the end are wrong.
+# This function trains a linear model with plain SGD and a learning rate of `0.1`, for one epoch. All micro-batches have
+# the same size. The loss falls, but the function does not do what its docstring says: the parameters at the end are
+# wrong.
 
 
 # %% tags=["exercise"]
@@ -505,8 +506,8 @@ check("05.trained_epoch", trained_epoch)
 # %% [markdown]
 # ## Find and fix: a clipped gradient
 #
-# In this loop all micro-batches have four scenes, and the division is correct. But the gradient that it returns has
-# another direction than the big batch's gradient.
+# In this loop all micro-batches have four scenes, and the division is correct. But the gradient that it returns does
+# not have the direction of the big batch's gradient.
 
 # %% tags=["exercise"]
 import torch
@@ -577,6 +578,6 @@ check("05.clipped_gradient", clipped_gradient)
 # - Ragged micro-batches change the direction of the gradient. A wrong divisor changes its length. AdamW hides the
 #   length, but SGD and clipping show it.
 #
-# **Onward.** Bugs path: [04 · Mixed precision](04_mixed_precision.ipynb). Whole course:
-# [06 · The scaling bug](06_the_scaling_bug.ipynb), in which a code review says that a missing division stopped a run
-# from learning. You now know what such a bug can do. Can it do that?
+# **Onward.** Bugs path: [04 · Mixed precision](04_mixed_precision.ipynb). Whole course: [06 · The scaling
+# bug](06_the_scaling_bug.ipynb), in which a code review blames a missing division for a run that does not learn. You
+# now know what such a bug can do. Can it stop a run from learning?
