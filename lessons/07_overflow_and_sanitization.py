@@ -18,9 +18,9 @@
 # is lost. Afterwards you can
 #
 # - say what a loss scaler must see, and when;
-# - tell where a loop cleans its gradients, from its loss scale, its gradient norm and its update (the change of the
+# - see where a loop cleans its gradients, if you know its loss scale, gradient norm and update (the change of the
 #   parameters in one step);
-# - tell an overflow from a NaN in the loss.
+# - see whether the problem is an overflow or a NaN in the loss.
 
 # %% tags=["parameters"]
 profile = "cpu"
