@@ -259,8 +259,8 @@ if found["by the window"] is not None or "4" not in found["first batch only"].sa
     raise RuntimeError("the text no longer follows from the findings above")
 
 # %% [markdown]
-# **Why is the watch so certain?** There are three reasons. The same line ran `backward` several times per window. Each
-# loss is a mean. And the weights sum to <span data-claim="11.no_division">4.00</span>, exactly the number of
+# **Why is the watch so certain?** There are three reasons: the same line ran `backward` several times per window, each
+# loss is a mean, and the weights sum to <span data-claim="11.no_division">4.00</span>, exactly the number of
 # micro-batches. A correct loop that adds the losses of several *tasks* could look the same, so the watch also compares
 # the inputs: here they differ between micro-batches. If they were the same, or if the loss was a sum, you would get a
 # note instead of a fault. In the short window, divided by 4, the weights sum to
