@@ -9,15 +9,15 @@
 # %% [markdown]
 # # 04 · Mixed precision
 #
-# **Question.** What does fp16 lose, what does the loss scale save, and why must the loss leave autocast?
+# **Question.** What does half precision lose, what does the loss scale save, and where must the loss be computed?
 #
 # **Bugs path** 3 of 6 · **Whole course** 5 of 12 · 45 minutes · needs no other lesson
 #
 # Mixed precision runs a network's layers in half precision (16 bits per number) and everything else in single precision
-# (32 bits). It is fast and mostly harmless. In this lesson you measure where it is not. Afterwards you can
+# (32 bits). It is fast and mostly harmless. In this lesson you measure where it does harm. Afterwards you can
 #
-# - tell from the size of a gradient whether it survives in fp16;
-# - choose a loss scale, and say how far off it may be;
+# - say whether a gradient is too small or too large for half precision;
+# - choose a loss scale (a factor that protects small gradients), and say how exact it must be;
 # - find the lines of a loss that run in half precision.
 
 # %% tags=["parameters"]
@@ -25,10 +25,11 @@ profile = "cpu"
 seed = 0
 
 # %% [markdown]
-# ## Three number lines
+# ## Three number formats
 #
-# A floating-point number spends its bits on *digits* and on *range*. Half precision comes in two formats, fp16 and
-# bf16, which divide their 16 bits differently. Each bar below shows the sizes of numbers that a format can hold:
+# A floating-point number uses some of its bits for *digits* and others for *range*. Single precision is also called
+# fp32. Half precision comes in two formats, fp16 and bf16, which divide their 16 bits differently. Each bar below shows
+# which sizes of numbers a format can hold. Near the lower end of its range, each format loses digits, one by one:
 
 # %%
 # Loads PyTorch, which takes about 5 s.
@@ -70,13 +71,13 @@ plots.table(
 )
 
 # %% [markdown]
-# - **fp16** rounds well, but its range is short. Beyond 65504 a number becomes infinite. The smallest number above zero
-#   is 2⁻²⁴, about 6e-8; half of that, or less, is rounded to zero.
+# - **fp16** rounds well, but its range is short. A number above 65504 becomes infinite. The smallest number above zero
+#   is 2⁻²⁴, about 6e-8. Half of that, or less, is rounded to zero.
 # - **bf16** has the range of fp32, but eight times the rounding error of fp16.
 #
 # PyTorch's `autocast` makes the layers of a network compute in half precision. A **loss scale** S is a factor on the
 # loss: multiply the loss by S before `backward`, and divide the gradient by S after it. In exact arithmetic this
-# changes nothing. In fp16 it moves every number of the backward pass along the number line.
+# changes nothing. In fp16 it makes every number of the backward pass larger, or smaller if S is below 1.
 #
 # ## Predict
 
@@ -90,15 +91,19 @@ predict(
 # %%
 predict(
     "04.divided",
-    "The same network, but the loss is divided by 65,536, as by a small weight. Now the gradient is …",
+    "The same network, but the loss is divided by 65,536, as if it had a small weight. Now the gradient is …",
     ["hardly different", "about half wrong", "all zeros"],
 )
 
 # %% [markdown]
 # ## The experiment
 #
-# Here is how to compute one gradient. The layers are under autocast, the loss is outside of it. Backward runs with the
-# loss scale, and the scale is then divided out in double precision.
+# This function computes one gradient. The layers run under autocast, and the loss is computed outside of it. `nmse`
+# returns one error per training example, which this course calls a *scene*. The backward pass includes the loss scale,
+# which is then divided out in double precision.
+#
+# One number says how wrong a gradient g is: ‖g − r‖ / ‖r‖. Here r is the gradient in single precision, and ‖r‖ is the
+# length of this vector, over all parameters together. 0 means equal. A gradient that is all zeros has an error of 1.
 
 # %%
 from covlab.course.experiments.scenes_and_network import scenes_and_network
@@ -140,7 +145,7 @@ outcome(
 outcome(
     "04.divided",
     in_words(fp16[-16]),
-    because="To divide the loss by 65,536 is to use a loss scale of 2⁻¹⁶. Every entry then becomes zero during backward.",
+    because="Dividing the loss by 65,536 means a loss scale of 2⁻¹⁶. Every entry then becomes zero during backward.",
 )
 good = [power for power in powers if fp16[power] < 1.1 * floor]
 measure("04.unscaled_error", 100 * fp16[0])
@@ -154,40 +159,41 @@ from covlab.plots.half_precision import error_over_scale
 
 plots.show(
     error_over_scale(powers, errors, "loss scale", {0: "no loss scale", 16: "GradScaler starts here"}),
-    "Error of the gradient over the loss scale, on logarithmic axes. In fp16 it is a trough: at scales up to 2 to the "
-    "minus 12 the error is one, as the gradient is zero; from there it falls, reaches the rounding error a little "
-    "above a scale of one, stays flat over some twenty powers of two, and from about 2 to the 24 or 26 on the gradient "
+    "Error of the gradient over the loss scale, on logarithmic axes. In fp16 it is a valley: at scales up to 2 to the "
+    "minus 12 the error is one, because the gradient is zero. From there it falls, reaches the rounding error a little "
+    "above a scale of one, and stays flat over some twenty powers of two. From about 2 to the 24 or 26 on, the gradient "
     "is infinite. In bf16 the error is the same at every scale, several times that of fp16's flat floor.",
 )
 
 # %% [markdown]
-# The blue line (fp16) is a trough: high on the left, flat in the middle, with crosses on the right. Read it from right
-# to left.
+# The blue line (fp16) looks like a valley: high on the left, flat in the middle, with crosses on the right. Read it
+# from right to left.
 #
-# - **On the right**, some entries pass 65504 and become infinite. One is enough to spoil the step.
+# - **On the right**, some entries of the gradient exceed 65504 and become infinite. One infinite entry is enough to
+#   spoil the step.
 # - **On the flat floor**, only rounding remains: <span data-claim="04.floor">0.06 to 0.08</span>&nbsp;% of the
-#   gradient. (Ranges in the text cover five seeds.) The floor is <span data-claim="04.plateau">20 to 22</span> powers
-#   of two wide. So a loss scale need not be exact. It only has to lie on this floor.
-# - **On the left**, entries first lose digits and then become zero, the small ones first. In the end the whole gradient
-#   is zero. There is no error message and no NaN, only a network that no longer learns.
+#   gradient. (A range in the text covers five seeds.) The floor is <span data-claim="04.plateau">20 to 22</span> powers
+#   of two wide. So a loss scale does not have to be exact. It only has to lie on this floor.
+# - **On the left**, entries first lose digits and then become zero. This happens to small entries first. At the left
+#   end the whole gradient is zero. There is no error message and no NaN: the network just stops learning.
 #
 # Without a loss scale this network's gradient is wrong by
-# <span data-claim="04.unscaled_error">0.1 to 0.2</span>&nbsp;%. It needs no loss scale, but it is close to the slope:
-# divide the loss by 4096, and almost the whole gradient is lost. **The loss scale is a safety margin.** bf16 needs
-# none. It pays with <span data-claim="04.bf16_over_fp16">7 to 9</span>&nbsp;times the rounding error of fp16, at every
-# scale.
+# <span data-claim="04.unscaled_error">0.1 to 0.2</span>&nbsp;%. So it needs no loss scale, but it is close to the slope
+# on the left: if you divide the loss by 4096, almost the whole gradient is lost. **The loss scale is a safety margin.**
+# bf16 needs no loss scale. But it has <span data-claim="04.bf16_over_fp16">7 to 9</span>&nbsp;times the rounding error
+# of fp16, at every scale.
 #
 # ## Find and fix: the largest loss scale
 #
-# A colleague computes a loss scale from a gradient, and wants the largest one that is safe. With this function's
-# answer, some gradients overflow.
+# A colleague wants the largest loss scale that is safe for a given gradient. But with the answer of this function, some
+# gradients *overflow*: an entry becomes infinite.
 
 # %% tags=["exercise"]
 import torch
 
 
 def largest_scale(gradient):
-    """The largest power of two at which no entry of gradient [P] times it overflows in fp16."""
+    """The largest power of two S such that no entry of S * gradient [P] overflows in fp16."""
     size = gradient.abs().mean()
     limit = torch.finfo(torch.float16).max
     return 2.0 ** torch.floor(torch.log2(limit / size)).item()
@@ -198,7 +204,7 @@ import torch
 
 
 def largest_scale(gradient):
-    """The largest power of two at which no entry of gradient [P] times it overflows in fp16."""
+    """The largest power of two S such that no entry of S * gradient [P] overflows in fp16."""
     size = gradient.abs().max()
     limit = torch.finfo(torch.float16).max
     return 2.0 ** torch.floor(torch.log2(limit / size)).item()
@@ -208,11 +214,12 @@ def largest_scale(gradient):
 check("04.largest_scale", largest_scale)
 
 # %% [markdown]
-# PyTorch's `GradScaler` does not compute this. It *tries*. It starts at 2¹⁶. If a gradient overflows, it skips the step
-# and halves the scale. After 2000 steps without an overflow, it doubles the scale.
+# PyTorch's `GradScaler` does not compute the largest safe scale. It *tries* scales. It starts at 2¹⁶. If a gradient
+# overflows, it skips the step and halves the scale. After 2000 steps without an overflow, it doubles the scale.
 #
-# Move the scale below. On the left you see how the exponents of the gradient pass the two ends of fp16, on the right
-# what a scaler does that starts there.
+# Change the loss scale in the explorer below. The left side shows the sizes of the gradient's entries, and which of
+# them are too small or too large for fp16. The right side shows what a scaler does if it starts at this scale. A
+# *window* is the set of batches that one optimizer step uses.
 
 # %%
 from covlab.widgets import LossScaleExplorer
@@ -221,8 +228,8 @@ explorer = LossScaleExplorer(seed=seed)
 explorer.show()
 
 # %% [markdown]
-# Here it is at two other settings. Without a loss scale, many entries lose digits. A scale that starts too high falls
-# within a few windows, and each time a step is skipped:
+# Here is the explorer with two other settings. Without a loss scale, many entries lose digits. A scale that starts too
+# high falls within a few windows, and each time it falls, a step is skipped:
 
 # %% tags=["hide-input"]
 # Draws the explorer without a loss scale, and with a high one
@@ -232,8 +239,8 @@ explorer.still_of("A loss scale that starts at 2²⁸", {"scale": 28.0})
 # %% [markdown]
 # ## The loss and autocast
 #
-# A loss should be computed in single precision. Somebody leaves it inside the autocast region, but converts its inputs
-# with `.float()`.
+# A loss should be computed in single precision. Suppose somebody computes it inside the *autocast region*, the block
+# `with torch.autocast(…):`, but converts its inputs with `.float()`.
 
 # %%
 predict(
@@ -260,17 +267,19 @@ types = {expression: str(value.dtype).removeprefix("torch.") for expression, val
 outcome(
     "04.float",
     types["x.float() @ x.float().T"],
-    because="Autocast decides by the operation, not by its inputs. Inside the region a matrix product runs in fp16, "
-    "so it converts both inputs back, and the `.float()` is undone.",
+    because="Autocast looks at the operation, not at the types of its inputs. Inside the region a matrix product runs in "
+    "fp16. So autocast converts both inputs back, which undoes the `.float()`.",
 )
 plots.table(["inside autocast", "type"], [(f"`{expression}`", name) for expression, name in types.items()])
 
 # %% [markdown]
-# Look at the last row, too: `z` is complex, and autocast does not change **complex** products. covlab's own loss is
-# complex, so autocast would not harm it. (covlab still computes it outside.)
+# Look at the last row, too: `z` is complex, and autocast does not change **complex** products. covlab, the Python
+# package of this course, multiplies complex matrices in its loss, so autocast would not harm it. (covlab still computes
+# its loss outside.)
 #
-# Lesson 06 looks at a training pipeline that computed its loss inside, behind a `.float()`. A review called that loss
-# "FP32". Here is such a loss with real products (lines with +), compared with covlab's (line with −):
+# Lesson 06 is about a real training pipeline. It computed its loss inside autocast, from inputs converted with
+# `.float()`. A code review called that loss "FP32". The next cell compares such a loss, with products of real matrices
+# (lines with +), with the loss of covlab (line with −):
 
 # %% tags=["hide-input"]
 # Prints how the loss inside autocast differs from covlab's
@@ -279,10 +288,11 @@ from covlab.faults import FAULTS
 print(FAULTS["loss_inside_autocast"].diff())
 
 # %% [markdown]
-# This loss, the NMSE, compares the estimate with the true matrix, and first scales both to the same trace. So if you
-# multiply the estimate by a number, the loss must stay the same. Its gradient must stay the same, too, except for a
-# factor that we know and take out. Let us test that: train a network for a moment, multiply its estimate by powers of
-# two, and compare the gradient with the one in single precision.
+# This loss is called NMSE, normalized mean squared error. It compares the network's output, the estimate, with the true
+# matrix. First it scales both to the same trace (the sum of the diagonal). So if you multiply the estimate by a
+# positive number, the loss must stay the same. Its gradient must stay the same, too, except for a known factor, which
+# the next cell takes out. To test this, the cell trains a network for a moment and multiplies its estimate by powers of
+# two. Then it compares each gradient with the one in single precision.
 
 # %%
 from covlab.course.experiments.loss_inside_autocast import ScaledEstimate
@@ -309,7 +319,7 @@ print(f"largest error outside autocast: {outside:.0e}")
 plots.show(
     error_over_scale(stretches, inside, "factor of the estimate", {0: "as trained"}),
     "Error of the loss's gradient inside autocast over the factor of the estimate. With a loss scale it is near 1 in a "
-    "thousand over more than ten powers of two around the trained network's own scale; on either side, from 2 to the 8 "
+    "thousand over more than ten powers of two around the trained network's own scale. On both sides, from 2 to the 8 "
     "up and from 2 to the minus 7 down, the gradient is infinite or NaN. Without a loss scale the error rises from "
     "a factor of one on, to the whole gradient at 2 to the 6.",
 )
@@ -324,21 +334,22 @@ if outside > 1e-5:
 # Outside autocast the factor changes nothing. Inside, with a loss scale of 2¹⁶, the blue line is low in the middle and
 # has crosses on both sides.
 #
-# - **In the middle** is the network as trained. Its loss is wrong by
+# - **In the middle**, the estimate has the scale that the network learned. Its loss is wrong by
 #   <span data-claim="04.loss_error_inside">0.00 to 0.01</span>&nbsp;%, its gradient by
 #   <span data-claim="04.gradient_error_inside">0.08</span>&nbsp;%. Nobody would notice.
-# - **On the right**, the crosses begin at an exponent of <span data-claim="04.first_nan">8</span>. The products pass
-#   65504, and infinity divided by infinity is NaN. The *forward* pass overflows, so no loss scale helps.
-# - **On the left**, the estimate is small, so its gradient is large. Multiplied by the loss scale, it passes 65504,
+# - **On the right**, the crosses begin at an exponent of <span data-claim="04.first_nan">8</span>. The products exceed
+#   65504 and become infinite, and infinity divided by infinity is NaN. This happens in the *forward* pass, so no loss
+#   scale helps.
+# - **On the left**, the estimate is small, so its gradient is large. Multiplied by the loss scale, it exceeds 65504,
 #   too.
 #
-# The NMSE ignores the scale of the estimate, so the network is free to choose it. Nothing keeps a run away from either
-# side.
+# The NMSE ignores the scale of the estimate, so the network can learn any scale. Nothing prevents a run from reaching
+# the crosses on either side.
 #
 # ## Find and fix: a loss in full precision
 #
-# This function is called inside an autocast region, with factors from a half-precision layer. Its author says that it
-# computes in single precision. It does not.
+# Here the estimate is a product F Fᵀ, and the truth is S Sᵀ. This function gets the factors F and S in half precision,
+# and it is called inside an autocast region. Its author says that it computes in single precision. It does not.
 
 
 # %% tags=["exercise"]
@@ -365,7 +376,7 @@ def full_precision_loss(estimate, truth):
 check("04.full_precision_loss", full_precision_loss)
 
 # %% [markdown]
-# So the fix is a region *and* a conversion. Leave autocast, and convert what comes in:
+# So the fix has two parts: leave the autocast region, *and* convert the inputs:
 #
 # ```python
 # with torch.autocast(device, enabled=False):
@@ -374,8 +385,9 @@ check("04.full_precision_loss", full_precision_loss)
 #
 # ## Find and fix: a gradient for the step
 #
-# This function prepares a gradient for plain SGD. Without it the network learns. With it the log shows
-# nothing wrong, but the parameters hardly move.
+# This function prepares a gradient for a step of plain SGD. It should *clip* it: shorten it if it is longer than
+# `most`. Without this function the network learns. With it the log shows nothing wrong, but the parameters hardly
+# change.
 
 
 # %% tags=["exercise"]
@@ -396,10 +408,10 @@ def clipped_gradient(scaled, scale, most):
 check("04.clipped_gradient", clipped_gradient)
 
 # %% [markdown]
-# ## Would the curve show it?
+# ## Would the training curve show it?
 #
-# Above, a network was trained in single precision. Here are four more runs with the same seed and the same scenes. The
-# last one has the loss inside autocast.
+# The network that you trained above used single precision. Here are four more runs with the same seed and the same
+# scenes. The last one computes its loss inside autocast.
 
 # %%
 # about 6 s
@@ -429,28 +441,32 @@ measure("04.bug_behind", 100 * abs(reached["fp16, loss inside autocast (BUG)"] /
 
 # %% [markdown]
 # The run with a loss scale of 2⁻¹² ends <span data-claim="04.spread_of_runs">2 to 10</span>&nbsp;% above the run in
-# single precision. It looks like any run that learns a little more slowly. Yet at this scale almost the whole gradient
-# is lost. AdamW rescales even a badly damaged gradient to a normal step.
+# single precision. It looks like any run that learns a little more slowly. But at this scale almost the whole gradient
+# is lost. These runs use the optimizer AdamW, which rescales even a badly damaged gradient to a normal step.
 #
 # The run with its loss inside autocast differs from the run in single precision by
 # <span data-claim="04.bug_behind">0.00 to 0.04</span>&nbsp;%. Its curve shows nothing at all.
 #
-# **A curve cannot show that a loop is correct.** Measure the gradient, and look at the types of the products.
+# **A training curve cannot show that a loop is correct.** Measure the gradient, and check the types of the matrix
+# products.
 #
 # ## Where this happened to others
 #
 # - **The product behind a `.float()`.** `NVIDIA/apex#973` (2020, open when last seen): a style loss is NaN, because
-#   `f.bmm(f_T)` runs in half precision although both inputs are float32. It is a Gram matrix, the same product as here.
+#   `f.bmm(f_T)` runs in half precision although both inputs are float32. Like the products in this lesson, this one
+#   multiplies a matrix by its own transpose.
 # - **Clipped before unscaling.** `milesial/Pytorch-UNet#470` (merged, 2023) and `Lightning-AI/pytorch-lightning#9606`
-#   (merged, 2021) each fix exactly this.
+#   (merged, 2021) each fix the bug of the last exercise: the gradient was clipped while it still contained the loss
+#   scale.
 #
 # ## In three lines
 #
-# - fp16 loses small numbers first, without a message. The loss scale moves them up, and any scale on a floor of twenty
-#   powers of two will do.
-# - Inside autocast the operation decides, not the input. A loss must leave the region *and* convert its inputs.
+# - fp16 loses small numbers first, without a message. The loss scale makes them larger. It does not have to be exact:
+#   here, any scale within a range of about twenty powers of two works.
+# - Inside autocast, the operation decides the type, not the input. A loss must leave the region *and* convert its
+#   inputs.
 # - Divide the loss scale out before you look at a gradient. The training curve will not tell you that you forgot.
 #
-# **Onward.** Bugs path: [07 · Overflow and sanitization](07_overflow_and_sanitization.ipynb). A scaler learns from
-# overflows. What if somebody removes them before it sees them? Whole course:
+# **Onward.** Bugs path: [07 · Overflow and sanitization](07_overflow_and_sanitization.ipynb). A loss scaler learns from
+# overflows. What happens if somebody removes them before the scaler sees them? Whole course:
 # [05 · Gradient accumulation](05_gradient_accumulation.ipynb), for batches that are too large even in half precision.

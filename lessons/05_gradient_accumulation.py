@@ -9,7 +9,7 @@
 # %% [markdown]
 # # 05 · Gradient accumulation
 #
-# **Question.** When is an accumulated step the step of the big batch?
+# **Question.** When is an accumulated step the same as the step of the big batch?
 #
 # **Bugs path** 2 of 6 · **Whole course** 6 of 12 · 45 minutes · needs no other lesson
 #
@@ -17,12 +17,12 @@
 # optimizer step for all of them. This is *gradient accumulation*. The micro-batches of one optimizer step are called a
 # **window**.
 #
-# Nearly every loop that accumulates divides its loss by the number of accumulation steps. In this lesson you find out
-# when that division is correct. Afterwards you can
+# Almost every loop that accumulates gradients divides each loss by the number of micro-batches. In this lesson you find
+# out when that division is correct. Afterwards you can
 #
-# - compare two gradients with one number;
-# - weight micro-batches of different sizes, and a short last window;
-# - say where an optimizer hides a wrong weight, and where it still shows.
+# - say with one number how different two gradients are;
+# - choose the weights of micro-batches of different sizes, and of a short last window;
+# - say what an optimizer does with a gradient of the wrong length, and where you can see the error.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -39,8 +39,9 @@ seed = 0
 # | ragged | 32, 32, 32, 4 |
 # | short | 32, 32 |
 #
-# All three use the common rule: *divide the mean loss of each micro-batch by 4*. Compare each window's gradient with
-# the gradient of the same scenes in one big batch. Answer before you read on.
+# "Ragged" means that the sizes differ. "Short" means that the window has fewer micro-batches than the others. All three
+# windows use the common rule: *divide the mean loss of each micro-batch by 4*. Compare each window's gradient with the
+# gradient of the same scenes in one big batch. Answer before you read on.
 
 # %%
 # Loads PyTorch, which takes about 5 s.
@@ -59,9 +60,9 @@ predict("05.short", "The gradient of the short window, divided by 4, has …", c
 # %% [markdown]
 # ## The experiment
 #
-# A small network computes a matrix for each scene. The loss is the mean of the scenes' errors. The function below
-# contains all of gradient accumulation: `backward` *adds* to the gradient that is already there, and the loss of each
-# micro-batch is multiplied by a weight.
+# A small network computes a matrix for each scene. `nmse` returns the error of each matrix, and the loss is the mean of
+# these errors. The function below shows everything that gradient accumulation needs: `backward` *adds* to the gradient
+# that is already there, and the loss of each micro-batch is multiplied by a weight.
 
 # %%
 import torch
@@ -83,10 +84,11 @@ def window_gradient(model, micro_batches, weights):
 
 
 # %% [markdown]
-# Three rules for the weights are common. Each gets `n`, the list of the numbers of scenes in the micro-batches.
+# Three rules for the weights are common. Each rule gets a list `n`: the number of scenes in each micro-batch.
 #
-# One number compares a window's gradient g₁ with the gradient g₂ of one big batch: ‖g₁ − g₂‖ / ‖g₂‖, over *all*
-# parameters together. It is 0 if both are equal.
+# One number compares a window's gradient g₁ with the gradient g₂ of one big batch: ‖g₁ − g₂‖ / ‖g₂‖. Here ‖g‖ is the
+# norm, the length of the vector, over *all* parameters together. The number is 0 if both gradients are equal. We call
+# it the *error of the gradient*.
 
 # %%
 windows = {"even": [32, 32, 32, 32], "ragged": [32, 32, 32, 4], "short": [32, 32]}
@@ -137,8 +139,8 @@ measure("05.short_length", length(*usual["short"]))
 outcome(
     "05.ragged",
     in_words(*usual["ragged"]),
-    because="All four micro-batches count the same. So a scene in the micro-batch of 4 counts eight times as much as "
-    "a scene in a micro-batch of 32.",
+    because="All four micro-batches have the same weight. So a scene in the micro-batch of 4 counts eight times as much "
+    "as a scene in a micro-batch of 32.",
 )
 outcome(
     "05.short",
@@ -153,7 +155,7 @@ from covlab import plots
 plots.table(
     ["rule", *(f"{name}: length, angle" for name in windows)],
     [(rule, *(f"{length(*pair):.2f}×, {angle(*pair):.0f}°" for pair in of.values())) for rule, of in gradients.items()],
-    "The window's gradient compared with that of the big batch: 1.00× and 0° are correct.",
+    "The window's gradient compared with that of the big batch. A length of 1.00× and an angle of 0° are correct.",
 )
 
 # %% [markdown]
@@ -163,15 +165,16 @@ plots.table(
 # - **Short.** Divided by 4, the direction is correct and the length is
 #   <span data-claim="05.short_length">0.50</span> of the correct one. Divided by the number of micro-batches that the
 #   window really has, it is correct.
-# - **Ragged.** All three rules turn the gradient, by <span data-claim="05.ragged_angle">24 to 33</span>° depending on
-#   the seed. (Ranges in the text cover five seeds.) No learning rate can correct a wrong direction.
+# - **Ragged.** All three rules give the gradient a wrong direction. The angle is
+#   <span data-claim="05.ragged_angle">24 to 33</span>° depending on the seed. (A range in the text covers five seeds.)
+#   No learning rate can correct a wrong direction.
 #
 # So none of the three rules is correct for every window.
 #
 # ## Find and fix: weights for any window
 #
-# A colleague's loop multiplies the *mean* loss of each micro-batch by its weight. For some windows the gradient is not
-# that of the big batch.
+# A colleague's loop multiplies the *mean* loss of each micro-batch by its weight. This function computes the weights.
+# For some windows, the gradient differs from that of the big batch.
 
 # %% tags=["exercise"]
 import torch
@@ -201,7 +204,8 @@ check("05.window_weights", window_weights)
 #
 # $$\frac{n_1\ell_1 + \dots + n_m\ell_m}{n_1 + \dots + n_m}$$
 #
-# so the weight of micro-batch $i$ is $n_i / (n_1 + \dots + n_m)$. Here is this rule beside the other three:
+# so the weight of micro-batch $i$ is $n_i / (n_1 + \dots + n_m)$. The figure calls this rule "divide by scenes" and
+# compares it with the other three:
 
 # %%
 rules["divide by scenes"] = lambda n: [count / sum(n) for count in n]
@@ -220,24 +224,27 @@ measured = errors(gradients)
 plots.show(
     gradient_errors(measured, equal=1e-5),
     "Four rules, three windows each, on a logarithmic axis of the gradient's error. Without a division all three "
-    "windows are wrong, by one to four times the gradient. Divided by 4, the even window is equal up to rounding, "
+    "windows are wrong, by one to four times the gradient. Divided by 4, the even window is correct up to rounding, "
     "near 1e-7; the ragged and the short one are wrong by about a half. Divided by the number of micro-batches, only "
-    "the ragged one is wrong. Divided by scenes, all three are equal.",
+    "the ragged one is wrong. Divided by scenes, all three are correct.",
 )
 if max(measured["divide by scenes"].values()) > 1e-5:
     raise RuntimeError("the correct rule no longer gives the gradient of the big batch")
 
 # %% [markdown]
-# All three marks of the last row lie in the gray area: the gradient is that of the big batch, up to rounding.
+# In the last row, all three marks lie in the gray area: there the gradient equals that of the big batch, up to
+# rounding.
 #
-# This rule must know the window's number of scenes *before* its first backward. covlab's trainer therefore reads a
-# whole window of micro-batches first. Then each loss is
-# `torch.dot(losses.total, micro_batch.weight) / window_weight`. Another way is to sum the errors of all scenes, and to
-# divide the gradient once, just before the step.
+# For this rule, the loop must know the window's number of scenes *before* its first `backward`. So the trainer of
+# covlab, the Python package of this course, reads a whole window of micro-batches first. Then it computes each loss as
+# `torch.dot(losses.total, micro_batch.weight) / window_weight`: the weighted sum of the scenes' losses, divided by the
+# sum of all weights in the window. There is another way: sum the errors of all scenes, and divide the gradient once,
+# just before the step.
 #
 # ## Why compare all parameters together?
 #
-# It is tempting to compare the gradients entry by entry. Try it with the even window and the correct rule:
+# It is tempting to compare the gradients entry by entry. The next cell does that for the even window and the correct
+# rule:
 
 # %% tags=["hide-input"]
 # Tabulates the error of the whole gradient, and of single entries
@@ -255,16 +262,17 @@ if entries.max() < 100 * error(g, reference):
     raise RuntimeError("the explanation below no longer follows from the measurement above")
 
 # %% [markdown]
-# The worst entry is far worse than the whole gradient, and yet nothing is wrong. If you add the same
-# numbers in another order, the sum is rounded differently. Where an entry is close to zero because large numbers
-# cancel, the rounding remains, and its *relative* error is large. The norm over all entries does not have this problem.
-# In single precision, two gradients are equal if ‖g₁ − g₂‖ / ‖g₂‖ is below 1e-5.
+# The error of the worst entry is far larger than that of the whole gradient, but nothing is wrong. If you add the same
+# numbers in another order, the sum is rounded differently. Some entries are close to zero because large numbers cancel.
+# The rounding error does not cancel, so the *relative* error of such an entry is large. The norm over all entries does
+# not have this problem. In single precision (32 bits per number), this course calls two gradients equal if ‖g₁ − g₂‖ /
+# ‖g₂‖ is below 1e-5.
 #
 # ## When no weights help
 #
-# The network above uses layer normalization, which looks at one scene at a time. Replace it by batch normalization: now
-# each scene is scaled by statistics of its whole micro-batch. Here is the error of the gradient, with the correct
-# weights:
+# The network above uses layer normalization, which scales each scene on its own. Now replace it with batch
+# normalization, which scales each scene by statistics of its whole micro-batch. This is the error of the gradient with
+# the correct weights:
 
 # %% tags=["hide-input"]
 # Measures the gradient error of a network with batch normalization
@@ -284,23 +292,26 @@ plots.table(
 measure("05.batch_norm_error", by_mode["training mode"]["even"])
 
 # %% [markdown]
-# In training mode all three windows are wrong, the even one by
-# <span data-claim="05.batch_norm_error">0.19 to 0.28</span> of its gradient. The weights are correct. But if you cut
-# the batch differently, the network computes something else for each scene. In evaluation mode the statistics are
-# fixed, and the gradients are equal again.
+# In training mode all three windows are wrong. The error of the even window is
+# <span data-claim="05.batch_norm_error">0.19 to 0.28</span> of the correct gradient. The weights are correct. But if
+# you cut the batch into other micro-batches, the network computes a different output for each scene. In evaluation mode
+# the statistics are fixed, so the gradients are equal again.
 #
-# So an accumulated step is the step of the big batch under **two conditions**:
+# So an accumulated step is the same as the step of the big batch under **two conditions**:
 #
 # 1. Every scene has the same weight.
 # 2. No scene's error depends on the other scenes in its micro-batch.
 #
-# ## What the optimizer does with it
+# ## What the optimizer does with a wrong gradient
 #
-# Now let the wrong gradients take steps. An epoch has ten micro-batches and a window has four, so every third window is
-# short. Two bugs are switched on, one at a time: *no division*, and *the short window divided by 4*. Each run starts
-# from the same parameters as a correct run, and sees the same scenes.
+# Now an optimizer takes steps along the wrong gradients. An epoch (one pass over the training scenes) has ten
+# micro-batches. A window has four, so every third window is short. There are two buggy runs for each optimizer: one has
+# *no division*, and in the other *the short window is divided by 4*. Each of them starts from the same parameters as a
+# correct run, and sees the same scenes.
 #
-# AdamW divides a running mean of the gradient by the root of a running mean of its square, entry by entry.
+# The two optimizers are SGD and AdamW. SGD (without momentum) multiplies the gradient by the learning rate. AdamW works
+# on each entry alone: it divides a running mean of the gradient by the square root of a running mean of the squared
+# gradient. Some loops also shorten, or *clip*, long gradients. These runs do not.
 
 # %%
 predict(
@@ -349,8 +360,8 @@ outcome(
     else "about twice as long"
     if longer < 3
     else "four times as long",
-    because="The factor is in the running mean of the gradient, and in the root of the running mean of its square. So "
-    "it cancels.",
+    because="The factor is in the running mean of the gradient, and also in the square root of the running mean of its "
+    "square. So it cancels.",
 )
 measure("05.adamw_first_step", longer)
 measure("05.adamw_short_step", step_ratio("AdamW", "short window by 4", 2))
@@ -370,24 +381,26 @@ plots.show(
 )
 
 # %% [markdown]
-# Look at the left column first, the gradients. Both bugs draw a sawtooth: 4, 4, 2 without the division, and 1, 1, ½
-# with the short window divided by 4. The right column shows the steps.
+# Each curve is a buggy run divided by the correct run, so 1 is correct. Look at the left column first, the gradients.
+# Both bugs draw a sawtooth: 4, 4, 2 without the division, and 1, 1, ½ with the short window divided by 4. The right
+# column shows the steps.
 #
-# - **SGD** passes the error on. Without the division its first step is
+# - **SGD** makes steps that are wrong by the same factor. Without the division, its first step is
 #   <span data-claim="05.sgd_first_step">4.0</span>&nbsp;times as long as the correct one. In a short window divided by
-#   4, it has <span data-claim="05.sgd_short_step">0.5</span> of the correct length.
-# - **AdamW** hides both. Without the division its first step is
-#   <span data-claim="05.adamw_first_step">1.00</span>&nbsp;times the correct one. In the short window divided by 4, it
-#   is <span data-claim="05.adamw_short_step">0.98 to 1.00</span>&nbsp;times the correct one.
+#   4, the step has <span data-claim="05.sgd_short_step">0.5</span> of the correct length.
+# - **AdamW** hides both bugs. Without the division, its first step is
+#   <span data-claim="05.adamw_first_step">1.00</span>&nbsp;times as long as the correct one. In the short window
+#   divided by 4, the step is <span data-claim="05.adamw_short_step">0.98 to 1.00</span>&nbsp;times as long as the
+#   correct one.
 #
-# Why does AdamW hide the short window, too? There the factor is not constant: only the newest gradient is halved. Take
-# three equal gradients, the newest of them halved. This is what AdamW makes of them in the third window, bias
-# correction included:
+# Why does AdamW hide the short window, too? Here the factor is not constant: only the newest gradient is halved. Take
+# three equal gradients and halve the newest one. The next cell computes AdamW's step in the third window. It includes
+# the bias correction, which is AdamW's way to correct running means that have seen only a few values:
 
 # %%
 # The weight of the newest of three gradients in the running means
 in_mean, in_squares = ((1 - beta) / (1 - beta**3) for beta in (0.9, 0.999))
-# What remains of both if it is halved
+# What remains of both means if the newest gradient is halved
 numerator, denominator = 1 - in_mean / 2, (1 - in_squares * 3 / 4) ** 0.5
 
 # %% tags=["hide-input"]
@@ -406,17 +419,17 @@ measure("05.step_if_halved", numerator / denominator)
 
 # %% [markdown]
 # The newest gradient has a weight of <span data-claim="05.newest_in_mean">37</span>&nbsp;% in the numerator, and its
-# square a weight of <span data-claim="05.newest_in_squares">33</span>&nbsp;% in the denominator. So both become smaller
-# by almost the same factor, and the step keeps <span data-claim="05.step_if_halved">0.94</span> of its length. (In the
-# run above the three gradients differ, and even less is lost.)
+# square a weight of <span data-claim="05.newest_in_squares">33</span>&nbsp;% in the denominator. So numerator and
+# denominator shrink by almost the same factor, and the step keeps <span data-claim="05.step_if_halved">0.94</span> of
+# its length. (In the run above the three gradients are not equal, and the step loses even less.)
 #
-# AdamW cannot even tell the two bugs apart: 4, 4, 2 is four times 1, 1, ½.
+# Under AdamW, the two bugs even look the same: 4, 4, 2 is four times 1, 1, ½, and a constant factor cancels.
 #
-# So a run that looks healthy under AdamW does not show that its windows are weighted correctly. **Look at the gradient
-# norm instead**: its sawtooth shows both bugs under either optimizer.
+# So even if a run under AdamW looks healthy, its windows may have wrong weights. **Look at the gradient norm instead**:
+# its sawtooth shows both bugs, with SGD and with AdamW.
 #
-# Try it yourself. The division is missing; choose the optimizer, the number of micro-batches and the clipping. Which
-# curves differ, and under which optimizer?
+# Try it yourself. In this run the division is missing. Choose the optimizer, the number of micro-batches, and whether
+# long gradients are clipped. Which curves differ from the correct run, and under which optimizer?
 
 # %%
 from covlab.widgets import ScalingBugExplorer
@@ -427,8 +440,9 @@ explorer.show()
 # %% [markdown]
 # ## What clipping shows
 #
-# *Clipping* shortens a gradient that is longer than a threshold. The threshold is absolute, so it does notice when
-# every gradient is four times too long. Set it to the median gradient norm of the correct run, and count:
+# *Clipping* shortens each gradient whose norm is above a threshold. The threshold is absolute, so it does notice when
+# every gradient is four times too long. Here the threshold is the median gradient norm of the correct run. In how many
+# windows is the gradient clipped?
 
 # %% tags=["hide-input"]
 # Counts the clipped windows of three runs
@@ -442,19 +456,21 @@ def clipped_windows(*bug):
 
 
 clipped = {"correct": clipped_windows(), **{label: clipped_windows(bug) for label, bug in bugs.items()}}
-plots.table(["AdamW, clipped", "windows clipped, of 12"], list(clipped.items()))
+plots.table(["AdamW, with clipping", "windows clipped, of 12"], list(clipped.items()))
 measure("05.clipped_right", clipped["correct"])
 measure("05.clipped_without_division", clipped["no division"])
 
 # %% [markdown]
 # The correct run is clipped in <span data-claim="05.clipped_right">5 to 6</span> of 12 windows, the run without the
 # division in <span data-claim="05.clipped_without_division">11 to 12</span>. So log the gradient norm *before*
-# clipping, and count how often it is clipped. It costs nothing, and it shows a wrong factor even where AdamW hides it.
+# clipping, and count how often the gradient is clipped. This costs almost nothing, and it shows a wrong factor even
+# where AdamW hides it.
 #
 # ## Find and fix: an epoch of training
 #
-# Somebody trains a linear model with plain SGD and a learning rate of `0.1`. All micro-batches have the same size. The
-# loss falls, but the parameters at the end are not the ones that the docstring promises.
+# This function trains a linear model with plain SGD and a learning rate of `0.1`, for one epoch. All micro-batches have
+# the same size. The loss falls, but the function does not do what its docstring says: the parameters at the end are
+# wrong.
 
 
 # %% tags=["exercise"]
@@ -490,8 +506,8 @@ check("05.trained_epoch", trained_epoch)
 # %% [markdown]
 # ## Find and fix: a clipped gradient
 #
-# In this loop all micro-batches have four scenes, and the division is correct. Still, the gradient that it returns does
-# not point in the direction of the big batch's gradient.
+# In this loop all micro-batches have four scenes, and the division is correct. But the gradient that it returns does
+# not have the direction of the big batch's gradient.
 
 # %% tags=["exercise"]
 import torch
@@ -527,35 +543,41 @@ check("05.clipped_gradient", clipped_gradient)
 #
 # **In public reports.**
 #
-# - *Short windows.* `Lightning-AI/pytorch-lightning#19987` (2024, open when last seen) reports that the end of an epoch
-#   is divided by the configured count. `modelscope/ms-swift#10084` (merged, 2026) fixes the same bug: a window of two,
-#   divided by the configured four, gave half of the correct gradient. You have just measured that half.
-# - *Ragged windows in disguise.* The loss of a language model is a mean over *tokens*, and texts differ in length. So
-#   equal numbers of texts are still ragged micro-batches, and the mean of their means is not the mean over tokens.
-#   `huggingface/transformers#34191` (merged, 2024) divides by the tokens of the window.
+# - *Short windows.* `Lightning-AI/pytorch-lightning#19987` (2024, open when last seen) reports that the short window at
+#   the end of an epoch is divided by the configured number of micro-batches. `modelscope/ms-swift#10084` (merged, 2026)
+#   fixes the same bug: a window of two, divided by the configured four, gave half of the correct gradient. You measured
+#   the same half above.
+# - *Ragged windows that look even.* The loss of a language model is a mean over *tokens* (pieces of words), and texts
+#   differ in length. So micro-batches with the same number of texts are still ragged, and the mean of their means is
+#   not the mean over all tokens. `huggingface/transformers#34191` (merged, 2024) divides by the number of tokens in the
+#   window.
 #
 # **What `covlab watch` found.** Lesson [11](11_watch_your_own_loop.ipynb) shows a tool that watches any PyTorch loop.
 # In November 2026 we ran it on three widely used frameworks. Each had four micro-batches per window:
 #
-# - *Hugging Face Trainer* (transformers 5.24.0) with a sequence classification head. The division is missing, so each
-#   step of SGD is <span data-quoted="covlab watch, November 2026">4.000</span>&nbsp;times too long. This is
+# - *Hugging Face Trainer* (transformers 5.24.0) with a sequence classification head. The Trainer does not divide, so
+#   each step of SGD is <span data-quoted="covlab watch, November 2026">4.000</span>&nbsp;times too long. This is
 #   `huggingface/transformers#47688` (2026, open when last seen). With `model.accepts_loss_kwargs = False` the factor is
 #   <span data-quoted="covlab watch, November 2026">1.000</span>.
-# - *Lightning* (2.6.6) and *Accelerate* (1.15.0) with epochs that end in a window of three. They divide it by four, so
-#   its gradient has <span data-quoted="covlab watch, November 2026">0.75</span> of the correct length. Give every epoch
-#   a number of batches that is a multiple of four: `drop_last=True` and a fitting number of samples.
+# - *Lightning* (2.6.6) and *Accelerate* (1.15.0) with epochs that end in a window of three. Both divide this window by
+#   four, so its gradient has <span data-quoted="covlab watch, November 2026">0.75</span> of the correct length. To
+#   avoid this, make the number of batches per epoch a multiple of four: use `drop_last=True` and a suitable number of
+#   samples.
 # - *Accelerate* with `optimizer.zero_grad()` at the top of `with accelerator.accumulate(model):`. The call clears the
-#   gradient just before the last micro-batch of the window. Of 48 backwards, 36 never reached a step. Accelerate's own
-#   documentation once had this order (`huggingface/accelerate#616`, reported in 2022, closed), and loops with it are
-#   still reported (`modelscope/DiffSynth-Studio#1388`, 2026). Clear the gradient after the step.
+#   gradient just before the last micro-batch of the window. Of 48 backward passes, 36 had no effect on any step.
+#   Accelerate's own documentation once showed this order (`huggingface/accelerate#616`, reported in 2022, closed), and
+#   people still report loops that have it (`modelscope/DiffSynth-Studio#1388`, 2026). Clear the gradient after the
+#   step.
 #
 # ## In three lines
 #
-# - An accumulated step is the step of the big batch if every scene has the same weight, and no scene depends on the
-#   others.
-# - Compare whole gradients, ‖g₁ − g₂‖ / ‖g₂‖. A loss curve under AdamW proves nothing.
-# - Ragged micro-batches turn the gradient, a wrong divisor stretches it. SGD and clipping show what AdamW hides.
+# - An accumulated step is the same as the step of the big batch if every scene has the same weight, and no scene's
+#   error depends on other scenes.
+# - To compare whole gradients, use ‖g₁ − g₂‖ / ‖g₂‖. A good loss curve under AdamW does not prove that the weights are
+#   correct.
+# - Ragged micro-batches change the direction of the gradient. A wrong divisor changes its length. AdamW hides the
+#   length, but SGD and clipping show it.
 #
-# **Onward.** Bugs path: [04 · Mixed precision](04_mixed_precision.ipynb). Whole course:
-# [06 · The scaling bug](06_the_scaling_bug.ipynb), in which a review blames a frozen run on a missing division. You now
-# know what such a bug can do. Can it freeze a run?
+# **Onward.** Bugs path: [04 · Mixed precision](04_mixed_precision.ipynb). Whole course: [06 · The scaling
+# bug](06_the_scaling_bug.ipynb), in which a code review blames a missing division for a run that does not learn. You
+# now know what such a bug can do. Can it stop a run from learning?

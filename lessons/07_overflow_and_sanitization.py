@@ -9,17 +9,18 @@
 # %% [markdown]
 # # 07 · Overflow and sanitization
 #
-# **Question.** How does hiding an overflow kill a run?
+# **Question.** How does hiding an overflow stop a run from learning?
 #
 # **Bugs path** 4 of 6 · **Whole course** 8 of 12 · 45 minutes · needs 04
 #
-# Somebody's gradient is NaN now and then. So they clean it, or *sanitize* it, as they say:
-# `torch.nan_to_num(gradient, nan=0, posinf=1, neginf=-1)`. The NaNs are gone. In this lesson you find out what else is
-# gone. Afterwards you can
+# Now and then, somebody's gradient contains NaN. So they clean it (they also say *sanitize* it):
+# `torch.nan_to_num(gradient, nan=0, posinf=1, neginf=-1)`. Now the NaNs are gone. In this lesson you find out what else
+# is lost. Afterwards you can
 #
 # - say what a loss scaler must see, and when;
-# - tell from loss scale, gradient norm and update where a loop cleans its gradients;
-# - tell an overflow from a NaN in the loss.
+# - see where a loop cleans its gradients, if you know its loss scale, gradient norm and update (the change of the
+#   parameters in one step);
+# - see whether the problem is an overflow or a NaN in the loss.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -28,22 +29,23 @@ seed = 0
 # %% [markdown]
 # ## How a loss scaler works
 #
-# An overflow is no accident. A `GradScaler` *provokes* it: from time to time it doubles the loss scale, until some
-# number of the gradient becomes infinite. Then it knows where the limit is. In each window (the micro-batches of one
-# optimizer step) it goes through four stages:
+# In fp16, overflows are part of the plan. A `GradScaler` *provokes* them: from time to time it doubles the loss scale,
+# until some entry of the gradient becomes infinite. Then it knows where the limit is. A window is the set of batches
+# that one optimizer step uses (its *micro-batches*). In each window, the scaler goes through four stages:
 #
 # ```text
-# backward    adds gradients, each times the scale
-# unscale     divides them by the scale, and REMEMBERS whether one was not finite
-# step        is skipped if one was not finite
-# update      halves the scale if one was not finite;
-#             doubles it after many windows without
+# backward    adds up the gradients, each multiplied by the scale
+# unscale     divides them by the scale, and REMEMBERS if an entry was not finite
+# step        is skipped if an entry was not finite
+# update      halves the scale if an entry was not finite;
+#             doubles it after many windows in which all entries were finite
 # ```
 #
-# So an infinity is a message to the scaler. The pipeline that lesson 06 looks at cleaned its gradients, and a review
-# called that correct. What it costs depends on where in this list the cleaning is done.
+# (Not finite means infinite or NaN.) So an infinity is a message to the scaler. Lesson 06 is about a real training
+# pipeline that cleaned its gradients. A code review called that correct. What the cleaning costs depends on where it is
+# done in this list.
 #
-# Here is a correct scaler. Let it start at another scale, or let it double its scale more often.
+# The explorer below shows a correct scaler. Choose another scale to start from, or let it double the scale more often.
 
 # %%
 from covlab.widgets import LossScaleExplorer
@@ -52,8 +54,8 @@ explorer = LossScaleExplorer(seed)
 explorer.show()
 
 # %% [markdown]
-# Below is one of its settings. Each cross on the right is an infinity that the scaler provoked, saw, and answered by
-# halving the scale:
+# Here is the explorer with one setting. Each cross on the right marks an infinity that the scaler provoked and saw. Its
+# answer was to halve the scale:
 
 # %% tags=["hide-input"]
 # Draws the explorer with a scale that doubles often
@@ -87,7 +89,8 @@ predict(
 # %% [markdown]
 # ## The experiment
 #
-# covlab can switch bugs on; each replaces one method of its trainer. The first bug adds these lines before unscale:
+# covlab, the Python package of this course, can switch bugs on. Each bug replaces one method of its trainer. The first
+# bug adds these lines before unscale:
 
 # %% tags=["hide-input"]
 # Prints the lines that clean the gradient before unscale
@@ -96,16 +99,16 @@ from covlab.faults import FAULTS
 print(FAULTS["sanitize_before_unscale"].diff())
 
 # %% [markdown]
-# The second bug adds the same lines after unscale. The last line measures the gradient norm. The trainer then takes the
-# step if this norm is finite:
+# The second bug adds the same lines after unscale. The last line below measures the gradient norm. The trainer then
+# takes the step if this norm is finite:
 
 # %% tags=["hide-input"]
 # Prints the lines that clean the gradient after unscale
 print("\n".join(FAULTS["sanitize_after_unscale"].diff().splitlines()[3:9]))
 
 # %% [markdown]
-# Three runs start from the same seed: a correct one, and one with each bug. Each has 32 windows. The scale may double
-# after every 4 windows without an overflow (PyTorch's default is 2000, which would take too long here).
+# Three runs start from the same seed: one correct run, and one run with each bug. Each run has 32 windows. The scale
+# doubles after every 4 windows without an overflow. (PyTorch's default is 2000, which would take too long here.)
 # `record_overflows` notes which windows overflowed, before anything can clean them.
 
 # %%
@@ -148,12 +151,12 @@ rose = before.ledger.rows[-1]["loss_scale"] >= 2.0**28
 outcome(
     "07.before",
     "stay, or rise" if rose else "fall until the gradient fits",
-    because="The scaler only sees finite gradients. So nothing tells it to halve the scale, and it doubles it instead.",
+    because="The scaler only sees finite gradients. So it never halves the scale. It doubles it instead.",
 )
 outcome(
     "07.after",
     "take a step" if stepped_on(after, after_overflowed) else "are skipped",
-    because="The scaler remembers the overflow. But the trainer asks the norm, and the norm was made finite.",
+    because="The scaler remembers the overflow. But the trainer checks the norm, and the cleaning made the norm finite.",
 )
 measure("07.honest_skips", sum(row["ran"] == 0 for row in correct.ledger.rows))
 measure("07.honest_nmse", reached(correct))
@@ -172,10 +175,10 @@ from covlab.plots.overflow_history import overflow_history
 plots.show(
     overflow_history(runs),
     "Three runs, each with its loss scale, gradient norm and update over 32 windows. Correct: the scale falls from 2 "
-    "to the 28 to about 2 to the 21; the windows that overflow are skipped and move nothing. Cleaned before unscale: "
-    "every window overflows and every step runs; the scale rises, the norm sinks to zero, the updates shrink. "
-    "Cleaned after unscale: the scale falls as in the correct run, but the windows that overflow take a step, at "
-    "first with norms a hundred times those of the others.",
+    "to the 28 to about 2 to the 21. The windows that overflow are skipped and change no parameter. Cleaned before "
+    "unscale: every window overflows and every step runs. The scale rises, the norm falls to zero, the updates shrink. "
+    "Cleaned after unscale: the scale falls as in the correct run, but the windows that overflow take a step. At first, "
+    "their norms are far larger than those of the others.",
 )
 
 
@@ -191,32 +194,32 @@ def summary(label, trainer, overflowed):
 plots.table(
     ["run", "overflowed", "skipped", "overflowed, step ran", "loss scale at the end", "NMSE reached"],
     [summary(label, *each) for label, each in runs.items()],
-    "32 windows each. The NMSE is the error: 0 is perfect, and an untrained network has about 0.9.",
+    "32 windows each. The NMSE is the error. 0 is perfect, and an untrained network has about 0.9.",
 )
 
 # %% [markdown]
-# Look at the figure row by row. Ranges in the text cover five seeds. (In every run the updates shrink at the end,
-# because the learning rate does. In the second run updates remain although the gradient is zero, because AdamW's
-# running mean still holds the first windows.)
+# Look at the figure row by row. (A range in the text covers five seeds. In every run the updates shrink at the end,
+# because the learning rate shrinks. In the second run, there are still updates although the gradient is zero. The
+# reason is the optimizer, AdamW: it keeps a running mean of the gradients, which still contains those of the first
+# windows.)
 #
-# - **Correct.** <span data-claim="07.honest_skips">10 to 11</span> of 32 steps are skipped. For that price the scaler
-#   finds a scale that fits, and the run reaches an NMSE of
-#   <span data-claim="07.honest_nmse">0.50 to 0.61</span>.
-# - **Cleaned before unscale.** No step is skipped, and the scale rises to 2 to the
+# - **Correct.** <span data-claim="07.honest_skips">10 to 11</span> of 32 steps are skipped. In return, the scaler finds
+#   a scale that fits, and the run reaches an NMSE of <span data-claim="07.honest_nmse">0.50 to 0.61</span>.
+# - **Cleaned before unscale.** No step is skipped, and the scale rises to 2 to the power of
 #   <span data-claim="07.before_power">36</span>. Each infinity becomes a 1, which unscale then divides by hundreds of
-#   millions. Every window overflows, and soon the gradient is zero. The run ends at
-#   <span data-claim="07.before_nmse">0.89 to 0.91</span>: it learned next to nothing, and **nothing in its log looks
+#   millions. Every window overflows, and soon the gradient is zero. The run ends with an NMSE of
+#   <span data-claim="07.before_nmse">0.89 to 0.91</span>: it learned almost nothing, and **nothing in its log looks
 #   wrong**.
-# - **Cleaned after unscale.** The scaler has seen the overflow, so the scale falls. But each infinity is now a 1, in a
-#   gradient whose correct *norm* is <span data-claim="07.honest_norm">0.04 to 0.07</span>. With the ones in it, the
-#   norm is <span data-claim="07.after_first_norm">60 to 69</span>. That is finite, so
-#   <span data-claim="07.after_stepped_on">11 to 12</span> steps go in directions that `nan_to_num` invented. This run
-#   survives them and reaches <span data-claim="07.after_nmse">0.58 to 0.68</span>. Another run may not.
+# - **Cleaned after unscale.** The scaler sees the overflow, so the scale falls. But then each infinity becomes a 1. The
+#   *norm* of a whole correct gradient is only <span data-claim="07.honest_norm">0.04 to 0.07</span>. With these ones in
+#   the gradient, the norm is <span data-claim="07.after_first_norm">60 to 69</span>. This norm is finite, so the
+#   trainer takes <span data-claim="07.after_stepped_on">11 to 12</span> steps in directions that `nan_to_num` invented.
+#   This run still learns and reaches <span data-claim="07.after_nmse">0.58 to 0.68</span>. Another run may not learn.
 #
-# ## Who decides about the step?
+# ## What decides whether the step is taken?
 #
-# You may object that PyTorch's own `scaler.step` skips the step, even if the gradient is cleaned after unscale. That is
-# true, as long as `scaler.step` decides. Compare it with a loop that asks the gradient norm instead:
+# You may say: PyTorch's own `scaler.step` skips the step, even if the gradient is cleaned after unscale. That is true
+# if the loop calls `scaler.step`. Compare it with a loop that checks the gradient norm instead:
 
 
 # %%
@@ -243,27 +246,28 @@ def norm_decides(optimizer, scaler, parameter):
 
 
 # %% tags=["hide-input"]
-# Tabulates who lets the parameter move
+# Tabulates whether the parameter moves in each case
 plots.table(
-    ["who decides", "the parameter"],
+    ["what decides", "the parameter"],
     [("`scaler.step(optimizer)`", after_cleaning(scaler_decides)), ("the gradient norm", after_cleaning(norm_decides))],
 )
 
 # %% [markdown]
-# A loop that decides by itself, for example to skip outliers, takes the step. And even where the scaler decides, the
-# gradient norm, the clipping and the log see invented numbers. In the pipeline of lesson 06 the scaler decided. It
-# skipped every step, while the pipeline's own log reported each of them as taken.
+# Some loops check the gradient norm themselves, for example to skip very large gradients. If the gradient was cleaned
+# first, such a loop takes the step. And even if the scaler decides, the loop computes the gradient norm, the clipping
+# and the log from invented numbers. In the pipeline of lesson 06 the scaler decided. It skipped every step, but the
+# pipeline's own log reported that each step was taken.
 #
 # ## Find and fix: a step with a loss scale
 #
-# Somebody wrote a loss scaler in a few lines, with plain numbers. It never skips a step, and its scale never falls.
+# Somebody wrote a simple loss scaler in a few lines. It never skips a step, and its scale never falls.
 
 # %% tags=["exercise"]
 import torch
 
 
 def honest_step(parameter, scaled, scale):
-    """One step of rate 0.1 along a gradient that contains the loss scale [P] -> (parameter [P], scale after it)."""
+    """One step with learning rate 0.1. `scaled` [P]: gradient times scale -> (parameter [P], scale after it)."""
     scaled = torch.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=-1.0)
     if not scaled.isfinite().all():
         return parameter, scale / 2
@@ -272,7 +276,7 @@ def honest_step(parameter, scaled, scale):
 
 # %% tags=["solution"]
 def honest_step(parameter, scaled, scale):
-    """One step of rate 0.1 along a gradient that contains the loss scale [P] -> (parameter [P], scale after it)."""
+    """One step with learning rate 0.1. `scaled` [P]: gradient times scale -> (parameter [P], scale after it)."""
     if not scaled.isfinite().all():
         return parameter, scale / 2
     return parameter - 0.1 * scaled / scale, scale
@@ -284,13 +288,13 @@ check("07.honest_step", honest_step)
 # %% [markdown]
 # ## A NaN in every window
 #
-# In the pipeline of lesson 06 the NaNs were not overflows. One term of the loss, with a weight of `0.002`, had a
-# gradient of NaN. (It went backward through singular vectors. Their derivative divides by differences of singular
-# values, and two equal ones give NaN.)
+# In the pipeline of lesson 06 the NaNs did not come from overflows. One term of the loss, with a weight of `0.002`, had
+# a gradient of NaN. (This term used the singular vectors of a matrix. Their derivative divides by differences of
+# singular values. If two singular values are equal, the result is NaN.)
 #
-# Here is such a term in three loops: a correct one in fp16, one in fp16 that cleans before unscale, and one in single
-# precision that has no scaler and cleans its gradients. The scale starts at 2¹⁶, as PyTorch's does. Weight decay is
-# off.
+# The next cells run such a term in three loops. The first loop is correct and uses fp16. The second also uses fp16, but
+# cleans its gradients before unscale. The third uses single precision, has no scaler, and cleans its gradients. The
+# scale starts at 2¹⁶, which is PyTorch's default. Weight decay, which shrinks the parameters in every step, is off.
 
 # %%
 predict(
@@ -328,7 +332,7 @@ happened = "fall in every window" if falls == len(suffering) - 1 else "fall a fe
 outcome(
     "07.nan",
     happened,
-    because="NaN divided by two is NaN. No scale is small enough, so the scaler halves it again and again.",
+    because="The term gives NaN at every scale. So the scaler halves the scale again and again, and it never helps.",
 )
 
 
@@ -350,18 +354,20 @@ measure("07.sick_steps_taken", sum(row["ran"] == 1 for row in cleaned))
 measure("07.sick_moved", sum(row["update_norm"] > 0 for row in cleaned))
 
 # %% [markdown]
-# None of the three learns. But look at what each of them reports.
+# None of the three runs learns. But look at what each of them reports.
 #
-# - The **correct** loop skips every step, and its scale falls in every window. That is hard to
-#   overlook, and it tells you the cause: a few halvings cure an overflow, but **a scale that only falls means NaN**.
-# - The loops that **clean** report <span data-claim="07.sick_steps_taken">32</span> steps. The number of steps that
-#   moved a parameter is <span data-claim="07.sick_moved">0</span>. One NaN spreads through backward to every parameter
-#   before it, so the cleaned gradient is all zeros. The NMSE is the same to six digits in every epoch. A
-#   constant NMSE is half of what the log in lesson 06 shows; that lesson has the other half.
+# - The **correct** loop skips every step, and its scale falls in every window. You can hardly miss that, and it tells
+#   you the cause. After an overflow, a few halvings are enough. So **a scale that only falls means NaN**.
+# - The loops that **clean** their gradients report <span data-claim="07.sick_steps_taken">32</span> steps. The number
+#   of steps that moved a parameter is <span data-claim="07.sick_moved">0</span>. The backward pass carries one NaN to
+#   every parameter that the term depends on, so the cleaned gradient is all zeros. In every epoch (one pass over the
+#   training data) the NMSE is the same, to six digits. The log in lesson 06 has two symptoms, and a constant NMSE is
+#   one of them. Lesson 06 explains the other one.
 #
 # ## Find and fix: a diagnosis
 #
-# Somebody sends you the first windows of their run. Which of the four loops in the cell below wrote this log?
+# Somebody sends you the log of the first windows of their run. Which of the four loops named in the exercise cell wrote
+# it?
 
 # %% tags=["hide-input"]
 # Tabulates the first windows of the run
@@ -390,7 +396,8 @@ check("07.diagnosis", diagnosis)
 # %% [markdown]
 # ## Find and fix: a line in the log
 #
-# This function computes what a log shows for an epoch. Its numbers always look good, even for epochs that went wrong.
+# This function computes the numbers that a log shows for one epoch. They always look good, even if the epoch went
+# wrong.
 
 # %% tags=["exercise"]
 import torch
@@ -412,36 +419,39 @@ def epoch_line(losses):
 check("07.epoch_line", epoch_line)
 
 # %% [markdown]
-# (covlab's own log is stricter. One such window makes the epoch's mean NaN, and the count is printed beside it.)
+# (covlab's own log is stricter. If one loss is not finite, the epoch's mean is NaN, and the number of such windows is
+# printed beside it.)
 #
 # ## Where this happened to others
 #
 # **In public code and reports.**
 #
-# - *In a famous loop.* `NVlabs/stylegan3` passes every gradient through `nan_to_num`, with 0 and ±1e5, right before the
-#   step (`training/training_loop.py`). It has no loss scaler that could be blinded, and its networks train. But nothing
-#   counts how often it happens.
+# - *In a famous training loop.* `NVlabs/stylegan3` passes every gradient through `nan_to_num`, with 0 and ±1e5, right
+#   before the step (`training/training_loop.py`). This loop has no loss scaler that could miss an overflow, and its
+#   networks learn. But nothing counts how often a gradient is cleaned.
 # - *A scale that only fell.* `NVIDIA/apex#834` (2020, open when last seen) shows a log in which every line halves the
-#   scale, from 32768 to 1 and below. As you have just seen, such a log points to a NaN.
+#   scale, from 32768 to 1 and below. As you saw above, such a log points to a NaN.
 # - *A scale that rose to infinity.* `pytorch/pytorch#98828` (2023, closed). A PyTorch developer proposed a limit, and
 #   warned that if the scale has become that large, something else may have gone wrong already. Cleaning before unscale
-#   is one such something.
-# - *In the log alone.* Hugging Face's Trainer leaves NaN losses out of its log (`huggingface/transformers#13619`,
-#   merged in 2021; today this is the default). `huggingface/trl#6702` (2026, closed) reports a corrupted run with a
+#   is one thing that can have gone wrong.
+# - *Only in the log.* Hugging Face's Trainer leaves NaN losses out of its log (`huggingface/transformers#13619`, merged
+#   in 2021; today Trainer does this by default). `huggingface/trl#6702` (2026, closed) reports a corrupted run with a
 #   clean loss curve.
 #
-# **What `covlab watch` found.** In November 2026 we tried the last one with transformers 5.24.0 and its defaults: 40
-# steps, a line of the log for every fourth one, and one loss of NaN in step 6. From the third line on, the log shows a
-# loss of 0, and in the end a mean of <span data-quoted="covlab watch, November 2026">0.18</span>. In the end each of
-# the 25 parameter tensors contains NaN. `covlab watch` reports 35 steps along a gradient that was not finite, as W02.
-# The Trainer's `logging_nan_inf_filter=False` shows the NaN in the log.
+# **What `covlab watch` found.** `covlab watch` is a tool that checks the steps of any PyTorch loop (lesson 11). In
+# November 2026 we tried Hugging Face's Trainer (transformers 5.24.0) with its defaults: 40 steps, one line in the log
+# per 4 steps, and one loss of NaN, in step 6. From the third line on, the log shows a loss of 0. At the end it shows a
+# mean loss of <span data-quoted="covlab watch, November 2026">0.18</span>. But by then each of the 25 parameter tensors
+# contains NaN. `covlab watch` reports 35 steps along a gradient that was not finite. (The number of this rule is W02.)
+# With `logging_nan_inf_filter=False`, the Trainer shows the NaN in its log.
 #
 # ## In three lines
 #
-# - An infinity is a message from the gradient to the scaler. If you clean it first, the scaler never gets the message.
-# - Cleaning *before* unscale lets the scale rise and the updates vanish. Cleaning *after* it lets the optimizer take
-#   invented steps. A scale that only falls means NaN.
-# - Never clean a gradient. Skip the step, count it, and find out where it comes from.
+# - An infinity in the gradient is a message to the scaler. If you clean the gradient first, the scaler never gets the
+#   message.
+# - Cleaning *before* unscale lets the scale rise and the updates vanish. Cleaning *after* unscale lets the optimizer
+#   take invented steps. A scale that only falls means NaN.
+# - Never clean a gradient. Skip the step, count the skipped steps, and find out where the NaN or infinity comes from.
 #
 # **Onward.** Bugs path: [06 · The scaling bug](06_the_scaling_bug.ipynb), the whole case. Whole course:
 # [08 · Training for real](08_training_for_real.ipynb).

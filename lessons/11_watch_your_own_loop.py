@@ -9,19 +9,20 @@
 # %% [markdown]
 # # 11 · Watch your own loop
 #
-# **Question.** A run does not learn, and there is no exception. What can the loop itself tell you?
+# **Question.** A run does not learn, and there is no exception. What can you learn from its training loop?
 #
 # **Bugs path** 6 of 6 · **Whole course** 12 of 12 · 40 minutes · 05 and 07 help
 #
-# Some rules hold in every correct training step, whatever the model is. For example, a step should happen only if its
-# gradients are finite, and it should move something. Such a rule is called an **invariant**. `covlab watch` checks
-# eighteen of them in *any* PyTorch loop, without changing it, and names the line that breaks one. Afterwards you can
+# Some rules hold in every correct training step, for every model. For example, a step should happen only if its
+# gradients are finite, and it should change the parameters. Such a rule is called an **invariant**. `covlab watch` is a
+# tool that observes a training loop. It checks eighteen invariants in *any* PyTorch loop, without changing the loop. If
+# an invariant is broken, it shows you the line. Afterwards you can
 #
 # - watch a script of your own, from a terminal or in a notebook;
-# - read a finding: its number, its line, and how sure it is;
-# - say what no watch can see.
+# - read a finding: its number, its line, and how certain it is;
+# - say what such a tool (a *watch*) cannot see.
 #
-# Running all cells takes half a minute.
+# It takes half a minute to run all cells.
 
 # %% tags=["parameters"]
 profile = "cpu"
@@ -30,8 +31,9 @@ seed = 0
 # %% [markdown]
 # ## A script that runs
 #
-# Here is somebody's training script, as plain as they come. It trains a small classifier on random data, with four
-# micro-batches per optimizer step. It prints a loss that falls. Read it before you go on. Do you see anything wrong?
+# Here is a simple training script. It trains a small classifier on random data, with four small batches
+# (*micro-batches*) per optimizer step. The micro-batches of one step are called a *window*. The script prints a loss
+# that falls. Read it before you go on. Do you see anything wrong?
 
 # %%
 SCRIPT = """
@@ -57,8 +59,9 @@ for number, (x, y) in enumerate(zip(inputs, classes), 1):
 """
 
 # %% [markdown]
-# In a terminal you would type `covlab watch train.py`. (`python -m covlab.watch train.py` is the same. It needs only
-# PyTorch.) The script runs unchanged, and ends with the same parameters, to the bit. This cell does it for you:
+# In a terminal you would type `covlab watch train.py`. (`python -m covlab.watch train.py` does the same and needs only
+# PyTorch.) The script runs unchanged, and ends with exactly the same parameters, bit for bit. The next cell does this
+# for you:
 
 # %%
 # about 5 s, most of it to load PyTorch
@@ -72,25 +75,28 @@ if status != 1:
     raise RuntimeError("the watch no longer finds the faults of the script")
 
 # %% [markdown]
-# First comes what the script itself prints. (PyTorch warns about the order of two calls. Many people have learned to
-# ignore this warning.) Then comes the report. Read each finding from left to right:
+# First you see the output of the script. (PyTorch warns about the order of two calls. Many people ignore this warning.)
+# Then comes the report. Read each finding from left to right:
 #
-# - **FAULT** means that there is no harmless explanation. A **warning** has one. A **note** only says what was seen.
+# - **FAULT** means that there is no harmless explanation. **WARNING** means that a harmless explanation is possible.
+#   **NOTE** only says what the watch saw.
 # - **W01** is the number of the invariant, followed by the rule that was broken.
-# - Next come the measured numbers: what they are, and what they should be.
-# - **at train.py:14** is the line, and how often and when it happened.
-# - The arrow **→** says what to do.
+# - Next come the measured numbers, and what they should be.
+# - **at train.py:14** is the line. After it you see how often and when it happened.
+# - After the arrow **→** you read what to do.
 #
-# At the end, the report lists what it could **not** check, and why. This script has no loss scaler, for example. If a
-# watch kept quiet about what it skipped, it would be one more bug without an exception.
+# At the end, the report lists what it could **not** check, and why. For example, this script has no loss scaler (a tool
+# for half precision, lesson 04). If a watch did not tell you what it skipped, you would think that everything was
+# checked.
 #
-# The last line is the exit status. It is 1 if a fault was found, so you can use this as a test in CI:
+# The last line is the exit status. It is 1 if a fault was found, so you can use this command in automatic tests (CI):
 # `covlab watch --steps 50 train.py`.
 #
 # ## Find and fix: the script's epoch
 #
-# Here is the same epoch as a function, for a linear model. Fix what the report names. To watch your own version, run
-# `lab.watched_epoch(accumulating_epoch, seed, device)` in a cell of your own.
+# Here is the same training loop as a function, for a linear model. It trains one epoch, one pass over the data. Fix the
+# faults in the report. To watch your own version, run `lab.watched_epoch(accumulating_epoch, seed, device)` in a cell
+# of your own.
 
 # %%
 import torch
@@ -135,7 +141,7 @@ def accumulating_epoch(model, optimizer, schedule, micro_batches, accumulation):
 check("11.accumulating_epoch", accumulating_epoch)
 
 # %% [markdown]
-# Is the script healthy now? Make both changes in it, and watch it again:
+# Now make both changes in the script, and watch it again. Is it correct now?
 
 # %%
 # about 5 s
@@ -153,9 +159,9 @@ if status != 0:
 # %% [markdown]
 # ## Why not look at the loss?
 #
-# The buggy script printed a loss that falls. So where does such a bug show? Below, the same classifier trains with four
-# different rules for dividing the loss. The last window has only two micro-batches. The optimizer is AdamW, without
-# clipping.
+# The loss of the buggy script falls. So where can you see such a bug? Below, the same classifier trains for two epochs,
+# with four different rules for dividing the loss. The last window of each epoch has only two micro-batches. The
+# optimizer is AdamW, and gradients are not clipped (shortened).
 
 # %%
 predict(
@@ -165,14 +171,15 @@ predict(
 )
 
 # %% [markdown]
-# In a notebook, two lines watch a loop: `with watch(model, optimizer) as w:` around it, and `w.report()` after it.
+# In a notebook, you need two lines to watch a loop: `with watch(model, optimizer) as w:` around the loop, and
+# `w.report()` after it.
 
 # %%
 from torch.nn.utils import parameters_to_vector
 
 from covlab.watch import watch
 
-rules = {  # what a micro-batch's loss is divided by; m: micro-batches in its window
+rules = {  # the divisor of a micro-batch's loss; m: number of micro-batches in its window
     "no division": lambda m, is_first: 1,
     "first batch only": lambda m, is_first: m if is_first else 1,
     "by 4, always": lambda m, is_first: 4,
@@ -226,13 +233,13 @@ outcome(
     if farther > 1.3
     else "in the weights of the window's losses",
     because=f"The four losses lie within {apart:.2f} of each other. The largest distance is {farther:.2f} times the "
-    "smallest. AdamW divides each gradient by its own running size, so all four runs take nearly the same steps.",
+    "smallest. AdamW divides each gradient by its recent size, so all four runs take nearly the same steps.",
 )
 
 # %% [markdown]
-# The watch reads something that the loss does not show. At each backward pass, it looks at how much each loss counts in
-# the value that is back-propagated. It takes the loss scale out, if there is one. In a correct loop, the weights of a
-# window sum to 1:
+# The watch sees something that the loss does not show. At each backward pass, it finds the *weight* of each loss: its
+# factor in the value that is back-propagated. If there is a loss scale, the watch divides it out. In a correct loop,
+# the weights of a window sum to 1:
 
 # %% tags=["hide-input"]
 # Draws the weights of every window's micro-batches
@@ -252,16 +259,18 @@ if found["by the window"] is not None or "4" not in found["first batch only"].sa
     raise RuntimeError("the text no longer follows from the findings above")
 
 # %% [markdown]
-# **Why is the watch so sure?** The same line ran backward several times per window. Each loss is a mean. And their
-# weights sum to <span data-claim="11.no_division">4.00</span>, exactly the number of micro-batches. A sum over several
-# *tasks* would look the same, so the watch also compares the inputs: here they differ between micro-batches. If they did
-# not, or if the loss was a sum, you would get a note instead of a fault. The short window, divided by 4, sums to
+# **Why is the watch so certain?** There are three reasons: the same line ran `backward` several times per window, each
+# loss is a mean, and the weights sum to <span data-claim="11.no_division">4.00</span>, exactly the number of
+# micro-batches. A correct loop that adds the losses of several *tasks* could look the same, so the watch also compares
+# the inputs: here they differ between micro-batches. If they were the same, or if the loss was a sum, you would get a
+# note instead of a fault. In the short window, divided by 4, the weights sum to
 # <span data-claim="11.short_window">0.50</span>: two quarters.
 #
 # ## Find and fix: a step under a loss scale
 #
-# In half precision the loss is multiplied by a scale, so that small gradients survive (lesson 04). A colleague's step
-# clips the gradient to a norm of `most`. Its runs learn too slowly.
+# In half precision the loss is multiplied by a scale, so that small gradients survive (lesson 04). A colleague's
+# function takes one step, and clips the gradient: it shortens each gradient whose norm is above `most`. But runs with
+# this function learn too slowly.
 
 # %% tags=["exercise"]
 import torch
@@ -294,8 +303,8 @@ check("11.scaled_step", scaled_step)
 # %% [markdown]
 # ## Your loop
 #
-# Now watch a loop of your own. Paste it into the cell below, between the two lines, or watch your script in a
-# terminal: `covlab watch your_script.py`.
+# Now watch a loop of your own. Paste it into the cell below, between the first and the last line, and remove the `#`
+# signs. Or watch your script in a terminal: `covlab watch your_script.py`.
 
 # %%
 # with watch(model, optimizer) as w:
@@ -305,16 +314,16 @@ check("11.scaled_step", scaled_step)
 # %% [markdown]
 # ## A true story: four times too long
 #
-# Hugging Face's Trainer writes the loop for you, so you have no line to forget. In version 5.24.0 of transformers, it
-# makes each step of a sequence classifier four times too long if it accumulates four micro-batches
-# (`huggingface/transformers#47688`). Its loop relies on the model to divide by the number of items in the window. This
-# kind of model doesn't. Under AdamW, hardly anyone notices.
+# Hugging Face's Trainer contains the loop, so there is no line that you could forget. In version 5.24.0 of
+# transformers, it makes each step of a sequence classifier four times too long if it accumulates four micro-batches
+# (`huggingface/transformers#47688`). The Trainer expects that the model divides the loss by the number of items in the
+# window. This kind of model doesn't. Under AdamW, the bug is hard to notice.
 #
-# `covlab watch` finds it as W01. It advises one line: `model.accepts_loss_kwargs = False`. In November 2026 we measured
-# the first step with plain SGD, compared with a step of the whole window at once:
-# <span data-quoted="measured with transformers 5.24.0">4.000</span> times as long without that line, and
-# <span data-quoted="measured with transformers 5.24.0">1.000</span> with it. If you have transformers installed, the
-# next cell measures it again.
+# `covlab watch` finds this bug with invariant W01. Its advice is one line: `model.accepts_loss_kwargs = False`. In
+# November 2026 we measured the first step with plain SGD, and compared its length with that of a step on the whole
+# window as one batch. It was <span data-quoted="measured with transformers 5.24.0">4.000</span> times as long without
+# that line, and <span data-quoted="measured with transformers 5.24.0">1.000</span> with it. If you have transformers
+# installed, the next cell measures it again.
 
 # %%
 # about 10 s if transformers is installed
@@ -324,18 +333,10 @@ print(lengths or "transformers is not installed here")
 # %% [markdown]
 # ## What can no watch see?
 #
-# A watch knows what was *done*. It cannot know what you meant:
+# A watch sees what your loop *does*. It cannot know what you wanted.
 #
-# | Bug | Why no step shows it |
-# |---|---|
-# | The labels are shifted by one. | The loop is correct, and the loss falls to whatever the wrong labels allow. |
-# | A formula in the loss is wrong. | Its gradient is that of the formula you wrote. |
-# | The learning rate is a hundred times too small. | All steps are correct, and short. |
-# | Tuned weights were overwritten by defaults. | The defaults are legal values. |
-# | The augmentation erases what the label describes. | The inputs are finite, and new in each epoch. |
-#
-# Here are four bugs that covlab can switch on. One of them leaves no trace in any step. Which one? Look them up, here or
-# with `covlab faults show NAME` in a terminal:
+# Here are four bugs that covlab can switch on. A watch cannot see one of them, because it leaves no trace in any step.
+# Which one? Look them up here, or with `covlab faults show NAME` in a terminal:
 
 # %%
 from covlab.widgets import FaultMuseumExplorer
@@ -352,17 +353,29 @@ invisible = "weights_reset"
 check("11.invisible", invisible)
 
 # %% [markdown]
+# No watch can see these five bugs. One of them is the bug in the question above:
+#
+# | Bug | Why no step shows it |
+# |---|---|
+# | The labels are shifted by one. | The loop is correct, and the loss falls as far as the wrong labels allow. |
+# | A formula in the loss is wrong. | The gradient is the correct gradient of the wrong formula. |
+# | The learning rate is a hundred times too small. | All steps are correct, but very short. |
+# | Tuned weights were overwritten by defaults. | The defaults are valid values. |
+# | The augmentation (a random change of the inputs) removes what the label describes. | The inputs are finite, and new in each epoch, as they should be. |
+#
 # ## Where this happened to others
 #
 # - **Clipped before unscaling.** `milesial/Pytorch-UNet#468`, fixed in `milesial/Pytorch-UNet#470`: the gradients were
-#   clipped while the loss scale was still in them. The watch reports this as W06.
-# - **The schedule counted micro-batches.** `Lightning-AI/pytorch-lightning#1476` and `huggingface/accelerate#963`: with
-#   accumulation, the schedule advanced once per micro-batch. The watch reports this as W05.
+#   clipped while they still contained the loss scale. The watch reports this as W06.
+# - **The learning-rate schedule counted micro-batches.** `Lightning-AI/pytorch-lightning#1476` and
+#   `huggingface/accelerate#963`: with accumulation (several micro-batches per step), the schedule advanced once per
+#   micro-batch, not once per step. The watch reports this as W05.
 #
 # ## In three lines
 #
-# - Every correct training step follows rules, whatever the model. A bug without an exception usually breaks one.
-# - Trust a report that gives a number, a line, and what it could not check.
-# - No watch knows what you meant. For that, there are tests, predictions and you.
+# - Every correct training step follows the same rules, for every model. A bug that raises no exception often breaks one
+#   of them.
+# - Trust a report that gives numbers, shows the line, and says what it could not check.
+# - No watch knows what you wanted. To check that, use tests and predictions.
 #
-# **Next.** This is the end of both paths. `covlab watch` works on your own scripts from here on.
+# **Next.** This is the end of both paths. From here on, use `covlab watch` on your own scripts.

@@ -54,22 +54,22 @@ stuck = Exercise(
     cases=80,
     right=_alike(6),
     hints={
-        "a log that leaves its first value and comes back to it counts as stuck. Which values do you look at?": (
+        "you call a log stuck that changes and then returns to its first value. Which values do you look at?": (
             lambda values: round(values[0], 6) == round(values[-1], 6)
         ),
-        "a log whose values differ only in the ninth digit does not count as stuck, but it prints one number.": (
+        "a log whose values differ only in the ninth digit is stuck, too: it shows the same number in each epoch.": (
             lambda values: len(set(values)) == 1
         ),
-        "you round to too few digits: a log that moves slowly counts as stuck.": _alike(4),
-        "a log that moves by less than a digit per epoch counts as stuck. With what do you compare each value?": (
+        "you round to too few digits, so you call a log stuck that changes slowly.": _alike(4),
+        "you call a log stuck that changes by less than one digit per epoch. What do you compare each value with?": (
             lambda values: all(abs(one - other) < 5e-7 for one, other in pairwise(values))
         ),
-        "a log that rises counts as stuck. The question is whether it moves, not whether it falls.": (
+        "you call a log stuck that rises. The question is whether it changes, not whether it falls.": (
             lambda values: not any(round(value, 6) < round(values[0], 6) for value in values)
         ),
-        "it is always True.": lambda values: True,
-        "it is always False.": lambda values: False,
-        "it is the wrong way around: True for every log that moves.": (
+        "your answer is always True.": lambda values: True,
+        "your answer is always False.": lambda values: False,
+        "your answer is the wrong way around: it is True for every log that changes.": (
             lambda values: len({round(value, 6) for value in values}) > 1
         ),
     },

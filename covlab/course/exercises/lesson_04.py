@@ -47,8 +47,8 @@ full_precision_loss = Exercise(
         "a product is still in half precision. Inside an autocast region the type of its inputs does not matter.": (
             lambda estimate, truth: _error(estimate.float(), truth.float())
         ),
-        "you cast the products after they were rounded. When should you cast?": lambda estimate, truth: plain_error(
-            (estimate @ estimate.mT).float(), (truth @ truth.mT).float()
+        "you convert the products after they were rounded. When should you convert?": lambda estimate, truth: (
+            plain_error((estimate @ estimate.mT).float(), (truth @ truth.mT).float())
         ),
     },
 )
@@ -87,7 +87,7 @@ largest_scale = Exercise(
         "this scale fits the norm, which is larger than any entry. A larger scale would do.": lambda gradient: (
             _scale_for(gradient.norm())
         ),
-        "this is the exponent. The scale is two to the power of it.": lambda gradient: math.log2(
+        "this is the exponent. The scale is two to the power of this number.": lambda gradient: math.log2(
             _scale_for(gradient.abs().max())
         ),
         "this is twice the correct scale: it was rounded up, and the largest entry overflows.": lambda gradient: (
@@ -111,7 +111,7 @@ def _scaled_gradient(generator: torch.Generator) -> tuple[Tensor, float, float]:
 
 clipped_gradient = Exercise(
     id="04.clipped_gradient",
-    law="The gradient of a step is free of the loss scale, and is clipped to the length `most` if it is longer.",
+    law="The gradient of a step does not contain the loss scale, and is clipped to the length `most` if it is longer.",
     draw=_scaled_gradient,
     right=lambda scaled, scale, most: clip(scaled / scale, most),
     hints={

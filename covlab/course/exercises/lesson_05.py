@@ -22,7 +22,7 @@ window_weights = Exercise(
     draw=_counts,
     right=lambda counts: counts / counts.sum(),
     hints={
-        "every micro-batch counts the same, however few scenes it has. How much should one scene count?": (
+        "every micro-batch has the same weight, even if it has few scenes. How much should one scene count?": (
             lambda counts: torch.full(counts.shape, 1 / len(counts))
         ),
         "the weights sum to more than 1: the gradient is {ratio:.2f}× as long as it should be.": (
@@ -87,7 +87,7 @@ trained_epoch = Exercise(
         "the last step is too short: you divide by {accumulation}, but the last window has fewer micro-batches.": (
             _trained(lambda window, accumulation: len(window) / accumulation)
         ),
-        "every step is too long by the number of micro-batches in its window. Do you take a sum or a mean?": _trained(
+        "every step is too long, by the number of micro-batches in its window. Do you take a sum or a mean?": _trained(
             lambda window, accumulation: len(window)
         ),
         "every step is too short: you divide by the micro-batches of the whole epoch, not of the window.": (
@@ -96,7 +96,7 @@ trained_epoch = Exercise(
         "you take a step after every micro-batch, so nothing is accumulated.": _trained(
             windows=lambda parts, most: [[part] for part in parts]
         ),
-        "the gradient still holds those of earlier windows. What clears it?": _never_cleared,
+        "the gradient still contains those of earlier windows. What clears it?": _never_cleared,
     },
 )
 
@@ -137,12 +137,12 @@ clipped_gradient = Exercise(
         "you clip after every micro-batch, so the last ones count most. How often should you clip a window?": (
             _clipped_on_the_way
         ),
-        "you clip each micro-batch's gradient. Their sum has another direction, and can be longer than `most`.": (
+        "you clip each micro-batch's gradient. Their sum has a wrong direction, and can be longer than `most`.": (
             lambda parameter, parts, most: sum(
                 clip(mean_gradient(parameter, [part]) / len(parts), most) for part in parts
             )
         ),
-        "you clip each micro-batch's gradient before the division. Their mean has another direction.": (
+        "you clip each micro-batch's gradient before the division. Their mean has a wrong direction.": (
             lambda parameter, parts, most: (
                 sum(clip(mean_gradient(parameter, [part]), most) for part in parts) / len(parts)
             )

@@ -42,13 +42,13 @@ window_gradient = Exercise(
         "your gradient is {ratio:.2f}× the correct one, the number of micro-batches. Do you take a sum or a mean?": (
             _divided(lambda number, count: 1)
         ),
-        "the first micro-batch counts less than the others. Which micro-batches reach the division?": _divided(
+        "the first micro-batch counts less than the others. Which micro-batches do you divide?": _divided(
             lambda number, count: count if number == 0 else 1
         ),
-        "the last micro-batch counts less than the others. Which micro-batches reach the division?": _divided(
+        "the last micro-batch counts less than the others. Which micro-batches do you divide?": _divided(
             lambda number, count: count if number == count - 1 else 1
         ),
-        "it is correct only in windows of four micro-batches. How many does this one have?": _divided(
+        "your gradient is correct only in windows of four micro-batches. How many does this window have?": _divided(
             lambda number, count: 4
         ),
         "your gradient is {ratio:.2f}× the correct one: you divide by the number of micro-batches twice.": _divided(
@@ -86,12 +86,12 @@ which_fault = Exercise(
         "schedule_per_micro_batch",
     ),
     hints={
-        "the logged loss would then be several times too large. Compare it with the measured one.": (
+        "with this bug the logged loss would be several times too large. Compare it with the measured error.": (
             "division_in_debug_block"
         ),
-        "steps would then continue, on fewer scenes. Look at the update norm in the later epochs.": "last_batch_only",
-        "the gradient and the logged loss would then be zero. Look at the gradient norm.": "main_weight_zero",
-        "the learning rate would then change too slowly. Here something ends too early: after what share of the run?": (
+        "with this bug the steps would go on, on fewer scenes. Look at the later update norms.": "last_batch_only",
+        "with this bug the gradient and the logged loss would be zero. Look at the gradient norm.": "main_weight_zero",
+        "with this bug the learning rate changes too slowly. Here something ends early. After how much of the run?": (
             "schedule_per_epoch"
         ),
     },

@@ -55,8 +55,8 @@ def _rule(
 honest_step = Exercise(
     id="07.honest_step",
     law=(
-        "If the gradient has a number that is not finite, the parameter stays and the scale is halved. Otherwise a "
-        "step is taken and the scale stays."
+        "If an entry of the gradient is not finite, the parameter stays the same and the scale is halved. Otherwise a "
+        "step is taken and the scale stays the same."
     ),
     draw=_overflowing,
     cases=40,
@@ -77,8 +77,8 @@ honest_step = Exercise(
             _rule(good=lambda scaled: not scaled.isnan().any()), lambda trial: not _finite(trial.got[0])
         ),
         "the scale goes the wrong way: after an overflow a larger scale overflows again.": _rule(after_bad=2.0),
-        "the scale also changes after a good step. Here it should stay.": _rule(after_good=2.0),
-        "some entries of the parameter take their step and others do not. That is another direction.": _rule(
+        "the scale also changes after a good step. In this exercise it should stay the same.": _rule(after_good=2.0),
+        "some entries of the parameter change and others do not. So the step has a wrong direction.": _rule(
             lambda parameter, scaled, scale: torch.where(scaled.isfinite(), _step(parameter, scaled, scale), parameter),
             skip=False,
         ),
@@ -106,8 +106,8 @@ diagnosis = Exercise(
         "a correct loop skips a step whenever the scale falls. How many steps did this one skip?": (
             "correct loop, scale too high"
         ),
-        "the scaler would then only see finite gradients. Why would its scale fall?": "cleaned before unscale",
-        "the scale would then fall in every window, and no step would run.": "correct loop, NaN in the loss",
+        "this scaler would only see finite gradients. Why would its scale fall?": "cleaned before unscale",
+        "the scale would fall in every window, and every step would be skipped.": "correct loop, NaN in the loss",
     },
 )
 

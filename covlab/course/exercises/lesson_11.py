@@ -86,13 +86,13 @@ accumulating_epoch = Exercise(
         "nothing is fixed yet. Watch the loop: which two lines does the report name?": _epoch(
             divide=False, advance="every micro-batch"
         ),
-        "the losses are weighted correctly. How often is the schedule called in a window of {accumulation}?": _epoch(
+        "the losses have the correct weights. How often is the schedule called in a window of {accumulation}?": _epoch(
             advance="every micro-batch"
         ),
         "the schedule is correct, but a window's gradient is still {accumulation} times too long.": _epoch(
             divide=False
         ),
-        "the gradient still holds those of earlier windows. What clears it?": _epoch(clear=False),
+        "the gradient still holds those of earlier windows. Which call clears it?": _epoch(clear=False),
         "the schedule advances once, at the end. How many steps were there?": _epoch(advance="every epoch"),
         "the learning rate never changes. What advances the schedule?": _epoch(advance="never"),
         "the first step already uses the second learning rate.": _epoch(advance="before the step"),
@@ -175,26 +175,28 @@ def _never_unscaled(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, 
 scaled_step = Exercise(
     id="11.scaled_step",
     law=(
-        "The gradient is clipped after the loss scale is taken out of it. The scaler takes the step, and is updated "
-        "after it."
+        "The gradient is clipped after the loss scale is divided out. The scaler takes the step, and is updated "
+        "after the step."
     ),
     draw=_scaled,
     run=_after_step,
     right=_step(),
     hints={
-        "the loss scale is still in the gradient when you clip it. What takes the scale out, and when?": (
+        "the gradient still contains the loss scale when you clip it. Which call takes the scale out, and when?": (
             _step(early=True)
         ),
         "the step is as long as without clipping.": _step(clip=False),
-        "the loss scale is still in the gradient when the optimizer steps. What should call its step?": _never_unscaled,
+        "the optimizer steps with the loss scale still in the gradient. What should call its step?": _never_unscaled,
         "you do not use the scaler: small gradients can be lost, and nothing skips a step that overflows.": (
             _step(scale=False)
         ),
-        "the step is correct, but the scaler does not learn of it: its scale never changes.": _step(update=False),
+        "the step is correct, but the scaler gets no information about it: its scale never changes.": _step(
+            update=False
+        ),
         "after an overflow the scaler should halve its scale, but did not. What hides the overflow from it?": Mistake(
             _step(clean=True), lambda trial: bool(trial.expected[3] < trial.got[3])
         ),
-        "a step is taken along a gradient that overflowed. What should call the optimizer's step, and skip it then?": (
+        "a step is taken along a gradient that overflowed. What should call the optimizer's step, or skip it?": (
             Mistake(_step(gate=False), lambda trial: bool(trial.expected[3] < 1) and _moved(trial, trial.got))
         ),
         "no step was taken: the parameters did not change.": Mistake(
@@ -209,8 +211,8 @@ invisible = Exercise(
     right="weights_reset",
     choices=("weights_reset", "clip_before_unscale", "last_batch_only", "validation_in_training"),
     hints={
-        "clipping is a call, and a watch sees every such call while the scale is still in.": "clip_before_unscale",
-        "a watch counts each forward without a backward.": "last_batch_only",
+        "a watch sees every clipping call, and whether the loss scale is still in the gradient.": "clip_before_unscale",
+        "a watch counts each forward pass that has no backward pass.": "last_batch_only",
         "a watch compares fingerprints of the inputs of training and evaluation.": "validation_in_training",
     },
 )
