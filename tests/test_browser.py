@@ -316,7 +316,7 @@ def test_dashboard(dashboard: Server, browser: BrowserContext) -> None:
         box = picture.bounding_box()
         assert box is not None and box["width"] > 1100
         before, words = picture.get_attribute("src"), picture.get_attribute("alt")
-        assert words is not None and "division_in_debug_block on" in words
+        assert words is not None and "The bug is on" in words
         page.get_by_role("radio", name="sgd").check()
         page.wait_for_function("before => document.querySelector('.covlab-explorer img').src !== before", arg=before)
         page.get_by_text("training: done").wait_for()

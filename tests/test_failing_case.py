@@ -182,33 +182,33 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> InteractiveShell:
     return shell
 
 
-OLD = "def in_decibels(power_ratio):\n    return 20 * power_ratio.log10()"
+OLD = "def window_weights(counts):\n    return counts / counts.max()"
 
 
 @pytest.mark.parametrize(
     "newest, older",
     [
-        ("def in_decibels(power_ratio):\n    return 30 * power_ratio.log10(", True),  # a SyntaxError
-        ("1 / 0\ndef in_decibels(power_ratio):\n    return 30 * power_ratio.log10()", True),
-        ("def in_decibels(power_ratio):\n    return 30 * power_ratio.log10()", False),
-        ("# def in_decibels", False),
+        ("def window_weights(counts):\n    return counts / counts.min(", True),  # a SyntaxError
+        ("1 / 0\ndef window_weights(counts):\n    return counts / counts.min()", True),
+        ("def window_weights(counts):\n    return counts / counts.min()", False),
+        ("# def window_weights", False),
         ("1 / 0", False),
-        ("def in_decibels_too(power_ratio):\n    return (", False),
+        ("def window_weights_too(power_ratio):\n    return (", False),
     ],
 )
 def test_an_older_version_that_is_judged_is_named_by_a_line(
     shell: InteractiveShell, capsys: pytest.CaptureFixture[str], newest: str, older: bool
 ) -> None:
-    for cell in ("import torch", OLD, newest, "from covlab.course import check\ncheck('00.in_decibels', in_decibels)"):
+    for cell in ("import torch", OLD, newest, "from covlab.course import check\ncheck('05.window_weights', window_weights)"):
         shell.run_cell(cell, store_history=True)
     said = capsys.readouterr().out
-    assert ("An older one was judged, which has the line `return 20 * power_ratio.log10()`" in said) == older
+    assert ("An older one was judged, which has the line `return counts / counts.max()`" in said) == older
     assert ("in cell [3]" in said) == older
     linecache.clearcache()
 
 
 def test_solved_ends_with_what_to_remember_how_many_and_what_is_next(shown: list[dict[str, Any]]) -> None:
-    check("00.in_decibels", lambda power_ratio: 10 * torch.log10(power_ratio))
+    check("00.stuck", EXERCISES["00.stuck"].right)
     said = shown[-1]["text/plain"]
     assert f"1 of {len(EXERCISES)} solved. Next: lesson 05 (bugs path) or lesson 01 (whole course)." in said
     check("05.window_weights", lambda counts: counts / counts.sum())

@@ -138,7 +138,7 @@ class Reruns:
 
 
 @dataclass(frozen=True)
-class Report:
+class CaseReport:
     """One of the ten reports on the case.
 
     Attributes:
@@ -238,20 +238,20 @@ def _sanitization(run: Reruns) -> tuple[str, str]:
 
 
 REPORTS = (
-    Report("23 Oct", "half-precision labels demote the FP32 loss", _half_precision_labels),
-    Report(
+    CaseReport("23 Oct", "half-precision labels demote the FP32 loss", _half_precision_labels),
+    CaseReport(
         "23 Oct",
         "the sample covariance is not trace-normalized, hence a loss of 1.7e25",
         _trace_of_the_sample_covariance,
     ),
-    Report("24 Oct", "the main weight is not passed", _main_weight),
-    Report("24 Oct", "the scheduler's lines are indented too far", _indented_schedule),
-    Report("27 Oct", "the division is inside the debug block (the review)", _division),
-    Report("27 Oct", "the running sum is inside the step block", _running_sum),
-    Report("27 Oct", "a comment's indentation broke the control flow", _indented_comment),
-    Report("27 Oct", "the warm-up starts at zero", _warmup),
-    Report("later", "the gate requires gradients above zero in both groups", _gate),
-    Report("later", "sanitization masks overflow; AMP is broken", _sanitization),
+    CaseReport("24 Oct", "the main weight is not passed", _main_weight),
+    CaseReport("24 Oct", "the scheduler's lines are indented too far", _indented_schedule),
+    CaseReport("27 Oct", "the division is inside the debug block (the review)", _division),
+    CaseReport("27 Oct", "the running sum is inside the step block", _running_sum),
+    CaseReport("27 Oct", "a comment's indentation broke the control flow", _indented_comment),
+    CaseReport("27 Oct", "the warm-up starts at zero", _warmup),
+    CaseReport("later", "the gate requires gradients above zero in both groups", _gate),
+    CaseReport("later", "sanitization masks overflow; AMP is broken", _sanitization),
 )
 """The ten reports on the case, in their order."""
 
