@@ -20,7 +20,10 @@ PIXEL = (
     "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 QUESTION = "<p><b>Predict.</b> The step is …</p><ul><li>long</li><li>short &lt;b&gt;</li></ul><p>Run this cell.</p>"
-OUTCOME = "<details><summary>The outcome</summary><div><b>Outcome: long</b><p>The step is …</p><p>Because.</p></div></details>"
+OUTCOME = (
+    "<details><summary>The outcome</summary><div><b>Outcome: long</b>"
+    "<p>The step is …</p><p>Because.</p></div></details>"
+)
 TABLE = "<table><tr><td>12</td></tr></table>"
 HOSTILE = (
     '<script>alert(1)</script><img alt="a <b>" src="https://example.org/a.png" onerror="alert(1)">'
