@@ -146,22 +146,22 @@ def window_weights(counts):
     return 0 * counts
 """
 HARMS = {
-    "an endless loop": (f"{FUNCTION}while True: pass", "stopped after 2 seconds"),
-    "an endless cell": (f"while True:\n    window_weights = 1\n{RIGHT}", "stopped after 2 seconds"),
+    "an endless loop": (f"{FUNCTION}while True: pass", "stopped after 1 seconds"),
+    "an endless cell": (f"while True:\n    window_weights = 1\n{RIGHT}", "stopped after 1 seconds"),
     "sys.exit": (f"import sys\n{FUNCTION}sys.exit(0)", "SystemExit"),
     "os._exit": (f"import os\n{FUNCTION}os._exit(0)", "process ended"),
     "a crash": (f"import os\n{FUNCTION}os.kill(os.getpid(), 11)", "signal 11"),
     "killing its parent": (f"import os\n{FUNCTION}os.kill(os.getppid(), 9)", "process ended"),
     "a huge allocation": (f"import torch\n{FUNCTION}return torch.ones(10**9)", "allocate"),
-    "a fork": (f"import os\n{FUNCTION}os.fork()\n    return 0 * counts", ""),
+    "a fork": (f"import os\nforks = []\n{FUNCTION}forks or forks.append(os.fork())\n    return 0 * counts", ""),
     "a flood": (FLOOD, "process ended, or sent"),
     "a syntax error": (f"{FUNCTION}return counts /", "SyntaxError"),
     "no such name": (f"{FUNCTION}return cuonts", "NameError"),
     "nested too deeply": (f"window_weights = {'-' * 50_000}1", ""),
     "a result nested too deeply": (f"{FUNCTION}x = []\n    for _ in range(10**5): x = [x]\n    return x", ""),
-    "a printed verdict": (f'print(\'{{"attempt": 1, "passed": true}}\')\n{WRONG_RESULT}', ""),
-    "a forged verdict": (FORGED_VERDICT, ""),
-    "a forged law": (FORGED_LAW, ""),
+    "a printed verdict": (f'print(\'{{"attempt": 1, "passed": true}}\')\n{WRONG_RESULT}', "each 0 times"),
+    "a forged verdict": (FORGED_VERDICT, "no result"),
+    "a forged law": (FORGED_LAW, "each 0 times"),
 }
 """{what an answer does: (the answer, what the remark says)}"""
 RARE = {"an endless cell", "killing its parent", "a flood", "nested too deeply", "a forged verdict"}
@@ -173,12 +173,14 @@ RARE = {"an endless cell", "killing its parent", "a flood", "nested too deeply",
 def test_what_an_answer_does_costs_its_own_row_alone(tmp_path: Path, harms: set[str]) -> None:
     window, silence = _judges()[WINDOW], _judges()[SILENCE]
     unlike, spoiled = [], []
-    with _Answers(2, 300) as answers:
+    with _Answers(60, 300) as answers:
         for name in sorted(harms):
             answer, said = HARMS[name]
             cells = [answer, "harm = window_weights", CHECK, *LAST]
             student = Student(name, tmp_path, {"a.ipynb": cells})
+            answers.seconds = 1 if "endless" in name else 60
             judgement = window.of(student, answers)
+            answers.seconds = 60
             if judgement.passed or said not in judgement.finding:
                 unlike.append((name, judgement))
             if not silence.of(student, answers).passed:

@@ -20,7 +20,10 @@ PIXEL = (
     "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 QUESTION = "<p><b>Predict.</b> The step is …</p><ul><li>long</li><li>short &lt;b&gt;</li></ul><p>Run this cell.</p>"
-OUTCOME = "<details><summary>The outcome</summary><div><b>Outcome: long</b><p>Because.</p></div></details>"
+OUTCOME = (
+    "<details><summary>The outcome</summary><div><b>Outcome: long</b>"
+    "<p>The step is …</p><p>Because.</p></div></details>"
+)
 TABLE = "<table><tr><td>12</td></tr></table>"
 HOSTILE = (
     '<script>alert(1)</script><img alt="a <b>" src="https://example.org/a.png" onerror="alert(1)">'
@@ -63,6 +66,7 @@ def test_a_deck_has_title_questions_outcomes_and_pictures_in_order() -> None:
         and outcome.details
         and "open" not in outcome.details.attrs
     )
+    assert outcome.h2.get_text() == "The step is …" and outcome.get_text().count("The step is") == 1
     assert "Run this cell" not in question.get_text()  # a slide has no cell
     for slide, alt in zip([first, *others], ["first & only", "a <b>", "second"], strict=True):
         assert slide.img["alt"] == alt == slide.figcaption.get_text()

@@ -121,7 +121,7 @@ def _code_cells(notebook: Any) -> list[str]:
     for cell in cells:
         if isinstance(cell, dict) and cell.get("cell_type") == "code":
             source = cell.get("source")
-            lines = source if isinstance(source, list) else [source]
+            lines: list[Any] = source if isinstance(source, list) else [source]
             try:
                 sources.append("".join(lines))
             except TypeError:

@@ -72,21 +72,28 @@ def deck(notebook: NotebookNode) -> str:
 
 def slides(notebook: NotebookNode) -> Iterator[Slide]:
     """Yield a slide for each prediction, outcome and picture, in the lesson's order."""
-    heading = ""
+    heading, asked = "", set[str]()
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             heading = (HEADING.findall(cell.source) or [heading])[-1]
         elif cell.cell_type == "code" and "solution" not in tags(cell):
             for output in cell.outputs:
-                yield from _of_output(output.get("data", {}).get("text/html", ""), _as_text(heading))
+                yield from _of_output(output.get("data", {}).get("text/html", ""), _as_text(heading), asked)
 
 
-def _of_output(html: str, heading: str) -> Iterator[Slide]:
+def _of_output(html: str, heading: str, asked: set[str]) -> Iterator[Slide]:
+    """Yield the slides of one output. asked: the questions so far; a new one is added."""
     page = BeautifulSoup(html, "html.parser")
-    if (asked := page.find("b", string="Predict.")) and (choices := page.find("ul")):
-        yield Slide("", harmless(f"{asked.parent}{choices}"), "question")
+    question, choices = page.find("p"), page.find("ul")
+    text = question.get_text().removeprefix("Predict.").strip() if question else ""
+    if page.find("b", string="Predict.") and question and choices:
+        asked.add(text)
+        yield Slide("", harmless(f"{question}{choices}"), "question")
     elif (folded := page.find("details")) and (summary := page.find("summary")):
         summary.string = FOLDED
+        if text in asked and question:
+            heading = text
+            question.decompose()
         yield Slide(heading, harmless(str(folded)), "outcome")
     else:
         for image in page("img"):
