@@ -156,15 +156,14 @@ def _range(values: Iterable[float], number: Stated) -> str:
     unit = min(map(_unit, number.ends))
     low, high = min(values := list(values)), max(values)
     ends = [
-        (Decimal(repr(value)) / unit).to_integral_value(rounding) * unit
+        Decimal(repr(value)).quantize(unit, rounding)
         for value, rounding in ((low, ROUND_FLOOR), (high, ROUND_CEILING))
     ]
     return " to ".join(_printed(end) for end in ends)
 
 
 def _rounded(value: float, like: Decimal) -> str:
-    unit = _unit(like)
-    return _printed((Decimal(repr(value)) / unit).to_integral_value(ROUND_HALF_EVEN) * unit)
+    return _printed(Decimal(repr(value)).quantize(_unit(like), ROUND_HALF_EVEN))
 
 
 def _printed(number: Decimal) -> str:
