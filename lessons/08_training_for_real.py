@@ -223,14 +223,14 @@ check("08.back_projection", back_projection)
 #
 # ## The ladder
 #
-# Is the error of the third network good? A number means nothing without a baseline. So we compare seven *estimators*,
-# methods that estimate R, on the same 256 unseen scenes. All of them know the channel $G$.
+# Is the error of the network that multiplies and squares good? A number means nothing without a baseline. So we compare
+# seven *estimators*, methods that estimate R, on the same 256 unseen scenes. All of them know the channel $G$.
 #
 # | estimator | what it does |
 # |---|---|
 # | scaled identity, mean covariance | give the same answer for every scene |
 # | back-projected samples | takes the snapshots back to the surface, squares them, and averages; no training |
-# | network, trained here | is the third network above |
+# | network, trained here | multiplies and squares: the last of the three runs above |
 # | grid maximum likelihood | on a grid of positions, finds the powers that explain the snapshots best; no training |
 # | network, shipped | comes with covlab, trained for minutes; searches a grid of positions in stages, then refines them off the grid |
 # | positions given | knows where the sources are, and only estimates their powers: a limit, not a rival |
@@ -279,8 +279,8 @@ for claim, name in (
 #
 # ## Where are the sources?
 #
-# Often you do not want the covariance itself, but the positions of the sources. *MUSIC* is a method that finds them
-# from a covariance $R$ and the number $K$ of sources. To understand it, you need two terms:
+# Often you want the positions of the sources, not the covariance itself. *MUSIC* is a method that finds them from a
+# covariance $R$ and the number $K$ of sources. To understand it, you need two terms:
 #
 # - The *steering vector* of a position holds the phases with which a wave from there reaches the elements of the
 #   surface.
