@@ -294,7 +294,7 @@ plots.table(
 # %% [markdown]
 # Read each row from left to right. (If the default won, both rows are the same.) Unseen scenes can be easier or harder
 # than those of the study. This affects both rows in the same way. If the chosen trial gets worse by *more* than the
-# default does, that difference was luck.
+# default does, that part of its lead was luck.
 #
 # Two seeds cannot prove that a lead is real. They can show that it isn't. Before you report a gain, repeat this with
 # more seeds.
