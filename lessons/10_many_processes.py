@@ -15,7 +15,7 @@
 #
 # Several processes can train one network together. Each process is called a **rank**. One optimizer step uses many
 # *scenes* (training examples). They come in several smaller batches, the *micro-batches*. All micro-batches of one step
-# are a *window* (lesson 05). The ranks divide the micro-batches of a window among them, and each rank computes a
+# are a *window* (lesson 05). The ranks divide the micro-batches of a window among themselves. Each rank computes a
 # gradient from its part. Then the ranks combine their gradients, and all take the same step.
 #
 # In this lesson you start two real processes on your own machine. Afterwards you can
@@ -340,14 +340,14 @@ if apart > 1e-4:
 #   `DistributedDataParallel`.) `huggingface/transformers#34373` added the count over all ranks as an option.
 #   `huggingface/transformers#39392` (July 2025) asks to make it the default.
 # - **Multiplied by R, without the count.** `NVIDIA-NeMo/Automodel#3846` (September 2026, closed): the loss was a mean
-#   over a rank's *own* scenes, and it was multiplied by the number of ranks to cancel a division. But the division was
-#   already correct without that factor. With 4 ranks and 2 micro-batches, the reporter measured a gradient that was
+#   over a rank's *own* scenes, and it was multiplied by the number of ranks to cancel a division. But that division was
+#   already correct. With 4 ranks and 2 micro-batches, the reporter measured a gradient that was
 #   <span data-quoted="NVIDIA-NeMo/Automodel#3830">8.00</span> times too long.
 #
 # ## In three lines
 #
-# - PyTorch takes the mean over ranks, but the step of one process is the mean over scenes. So divide by the number of
-#   scenes on all ranks, and multiply by R.
+# - PyTorch takes the mean over ranks, but one process takes the mean over scenes. So divide by the number of scenes on
+#   all ranks, and multiply by R.
 # - `no_sync` saves communication. Every rank must take part in every reduction. If not, windows mix, and the run hangs.
 # - Train with one process and with R, from the same seed, and compare the logs. A difference before the fifth digit is
 #   a bug.
