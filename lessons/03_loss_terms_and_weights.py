@@ -13,9 +13,8 @@
 #
 # **Whole course** 4 of 12 · 40 minutes · 02 helps
 #
-# Afterwards you can measure how hard a term pulls, which neither its weight nor its share of the loss shows. You can see
-# how this changes during training. And you can distinguish three kinds of zero in a log. (This lesson always runs on the
-# CPU.)
+# Afterwards you can measure how hard each term of a loss pulls on the parameters. You can follow how this changes
+# during training. And you can distinguish three kinds of zero in a log. (This lesson always runs on the CPU.)
 
 # %% tags=["parameters", "unread"]
 profile = "cpu"
@@ -29,9 +28,10 @@ from covlab.course.experiments import gradient_pulls as lab
 # %% [markdown]
 # ## Three terms
 #
-# The network returns a matrix $F$ with a few columns, and its estimate is $\hat R = FF^{\mathsf H} + \varepsilon I$. (In this
-# lesson, a fifth of the estimate comes directly from the snapshots.) The error of $\hat R$ would be enough as a loss. In
-# practice, people add terms, because they know something about a good answer and want to help the network:
+# The network should estimate a 16 × 16 matrix $R$. It computes a matrix $F$ with a few columns, and its estimate is
+# $\hat R = FF^{\mathsf H} + \varepsilon I$. (In this lesson, a fifth of the estimate comes directly from the input, the
+# snapshots.) The error of $\hat R$ would be enough as a loss. In practice, people add terms, because they know
+# something about a good answer and want to help the network:
 #
 # $$L = \lambda_1 t_1 + \lambda_2 t_2 + \dots$$
 #
@@ -39,20 +39,21 @@ from covlab.course.experiments import gradient_pulls as lab
 #
 # | Weight | Default | The term is small if … |
 # |---|---|---|
-# | `lam_cov` | 1 | the estimate is near R; this is the NMSE, the main term |
+# | `lam_cov` | 1 | the estimate is near R; this is the main term, the error NMSE of lesson 02 |
 # | `lam_cross` | 1/400 | the off-diagonal entries of the estimate are near those of R |
 # | `lam_ortho` | 1/1000 | the columns of $F$ are at right angles to each other |
 #
-# `lam_ortho` is the smallest weight of the three. Each term adds its own gradient to the gradient of the loss. How hard it *pulls* is
-# the length of its gradient, times its weight.
+# `lam_ortho` is the smallest weight of the three. Each term adds its own gradient, times its weight, to the gradient of
+# the loss. The length of this product is the *pull* of the term.
 
 # %%
 LENGTHS = ["a thousandth as hard", "a tenth as hard", "about as hard"]
 predict("03.ortho", "In the first training step, compared with `lam_cov`'s term, `lam_ortho`'s term pulls …", LENGTHS)
 
 # %% [markdown]
-# We take an untrained network and 120 scenes, and compute each term and its gradient over all parameters. Then we train the
-# network for 120 windows (one window is one optimizer step) and do the same again from time to time.
+# We take an untrained network and 120 *scenes* (training examples). We compute each term, and its gradient with respect
+# to all parameters. Then we train the network for 120 *windows* (one window is one optimizer step), and measure again
+# from time to time.
 
 # %%
 # about 4 s
@@ -75,7 +76,7 @@ outcome(
 names = list(lab.DEFAULTS)
 with_main = dict(zip(names, first.terms.cosines[names.index("lam_cov")], strict=True))
 plots.table(
-    ["weight", "its value", "share of the loss", "pull, over that of lam_cov", "cosine with the gradient of lam_cov"],
+    ["weight", "its value", "share of the loss", "pull, relative to lam_cov", "cosine with the gradient of lam_cov"],
     [
         (
             name,
@@ -99,17 +100,17 @@ measure("03.cosine_ortho", with_main["lam_ortho"])
 # | Question | Answer |
 # |---|---|
 # | How large is its weight? | a thousandth of the main weight |
-# | What is its share of the loss? | <span data-claim="03.ortho_of_loss">0.05 to 0.08</span>&nbsp;per cent, depending on the seed |
+# | What is its share of the loss? | <span data-claim="03.ortho_of_loss">0.05 to 0.08</span>&nbsp;percent, depending on the seed |
 # | How hard does it pull? | <span data-claim="03.ortho_pull">0.8 to 1.1</span>&nbsp;times as hard as the main term |
-# | In which direction does it pull? | a different one: the cosine with the main term's gradient is only <span data-claim="03.cosine_ortho">−0.2 to 0.2</span> |
+# | In which direction does it pull? | a different one: the cosine between its gradient and that of the main term is only <span data-claim="03.cosine_ortho">−0.2 to 0.2</span> |
 #
 # The direction matters as much as the length. Look at `lam_cross`: the cosine of its gradient with the main one is
-# <span data-claim="03.cosine_cross">1.00</span>. It pulls in the same direction, so a larger `lam_cross` does the same as
-# a slightly larger `lam_cov`. No experiment with the weights will separate the two.
+# <span data-claim="03.cosine_cross">1.00</span>. It pulls in the same direction, so a larger `lam_cross` does the same
+# as a slightly larger `lam_cov`. No change of the weights can separate these two terms.
 #
-# **Why does `lam_ortho` pull so hard?** Its term scales the columns of $F$ to length 1 before it compares them, so it ignores
-# their scale. In lesson 02, the gradient of an error that ignores the scale was proportional to *one over* the scale. The
-# columns of an untrained network are short, so this gradient is long.
+# **Why does `lam_ortho` pull so hard?** Its term scales the columns of $F$ to length 1 before it compares them, so it
+# ignores their scale. In lesson 02, the gradient of an error that ignores the scale was proportional to *one over* the
+# scale. The columns of an untrained network are short, so this gradient is long.
 #
 # If this is the reason, the pull should become weaker as the columns grow. Does it?
 
@@ -120,29 +121,29 @@ during = [moment.terms.weighted(lab.DEFAULTS) for moment in history]
 shown = ["lam_cov", "lam_ortho", "lam_K", "lam_peak_contrast", "lam_cov_pred", "lam_subspace_align", "lam_cross"]
 plots.show(
     pictures.pulls_over_training(windows, {name: [each.norms[name] for each in during] for name in shown}),
-    "Length of each term's weighted gradient over 120 windows. lam_cov and lam_ortho start alike; within ten windows "
-    "lam_cov has grown tenfold and lam_ortho has fallen to a third, and it stays more than an order of magnitude "
-    "below.",
+    "Length of each term's weighted gradient over 120 windows. lam_cov and lam_ortho start alike. Within ten windows, "
+    "lam_cov grows tenfold, and lam_ortho falls to a third. From then on, lam_ortho stays more than ten times lower.",
 )
 measure("03.column_growth", last.column / first.column)
 measure("03.ortho_pull_late", during[-1].norms["lam_ortho"] / during[-1].norms["lam_cov"])
 
 # %% [markdown]
 # It does. Look at the two thick lines. After ten windows they are far apart, and after 120, `lam_ortho` pulls only
-# <span data-claim="03.ortho_pull_late">0.02</span>&nbsp;times as hard as the main term. In the meantime the columns of $F$
-# have become <span data-claim="03.column_growth">9.5 to 11.5</span>&nbsp;times as long.
+# <span data-claim="03.ortho_pull_late">0.02</span>&nbsp;times as hard as the main term. In the meantime the columns of
+# $F$ have become <span data-claim="03.column_growth">9.5 to 11.5</span>&nbsp;times as long.
 #
-# The same growth moves both lines. The pull of `lam_ortho` goes down, as lesson 02 predicts. The pull of `lam_cov` goes *up*:
-# while $F$ is short, $FF^{\mathsf H} + \varepsilon I$ is mostly $\varepsilon I$, and the error hardly depends on $F$.
+# The longer columns explain both lines. The pull of `lam_ortho` goes down, as lesson 02 predicts. The pull of `lam_cov`
+# goes *up*: while $F$ is short, $FF^{\mathsf H} + \varepsilon I$ is mostly $\varepsilon I$, and the error hardly
+# depends on $F$.
 #
-# **So a weight has no meaning by itself.** It has one for a certain network at a certain moment. If you tune a weight by its
-# effect on the first steps, you tune it for a network that will soon be different.
+# **So a weight has no meaning by itself.** It only means something for one network at one moment. If you tune a weight
+# by its effect on the first steps, you tune it for a network that will soon be different.
 
 # %% [markdown]
 # ## Find and fix: the pull of the whole loss
 #
-# How long is the gradient of the whole loss, given the weights and the gradient of each term? Somebody's answer is too
-# large, for almost every network.
+# You know the weights, and the gradient of each term. How long is the gradient of the whole loss? Somebody's answer is
+# too large for almost every network.
 
 
 # %% tags=["exercise"]
@@ -163,7 +164,7 @@ check("03.pull", pull)
 # %% [markdown]
 # ## All nine terms
 #
-# Here they are. You have met three. (`lam_aux` is off by default.)
+# Here are all nine. You know three of them already. (`lam_aux` is off by default.)
 
 # %% tags=["hide-input"]
 # Shows the nine weights and what their terms ask for
@@ -176,21 +177,22 @@ plots.table(
 
 # %% [markdown]
 # The explorer has a slider for each weight. The first panel shows each term's share of the loss (blue) and of the pull
-# (orange), on a logarithmic axis. At its right edge you find the pull as a number, λ‖g‖. The second panel shows which
-# gradients point the same way: the cosine is 1 for the same direction, 0 at right angles, and negative for terms that pull
-# against each other.
+# (orange), on a logarithmic axis. The numbers at the right edge are the pulls, λ‖g‖, where g is the gradient of the
+# term. The second panel shows which gradients point the same way. The cosine is 1 for the same direction, 0 at right
+# angles, and negative for terms that pull against each other.
 #
 # Take at least three weights, and do this with each one:
 #
-# 1. **Predict.** If you set the weight to 1 (`lam_cov`: to 10), what happens to the whole gradient? Will it become longer?
-#    Will it turn? The second panel helps: a term that points the same way as the whole gradient makes it longer, and hardly
-#    turns it.
+# 1. **Predict.** If you set the weight to 1 (`lam_cov`: to 10), what happens to the whole gradient? Will it become
+#    longer? Will it turn? The second panel helps: if a term points the same way as the whole gradient, it makes the
+#    whole gradient longer, and hardly turns it.
 # 2. **Change** the weight. Compare the whole gradient before and after: its length is in the title of the first panel,
 #    and its direction is the last row of the second panel.
 # 3. **Explain** in one sentence what the term now does. The sentence below the sliders helps.
 #
-# Good ones to start with are `lam_cross`, `lam_ortho` and `lam_aux`. Then try to give every term the same pull, click on
-# **Train**, and compare the held-out error. This error is the NMSE on new scenes, and it does not depend on the weights.
+# Good weights to start with are `lam_cross`, `lam_ortho` and `lam_aux`. Then try to give every term the same pull,
+# click on **Train**, and compare the held-out error. This error is the NMSE on new scenes. The weights are not part of
+# its formula.
 
 # %%
 from covlab.widgets import LossWeightsExplorer
@@ -199,8 +201,8 @@ explorer = LossWeightsExplorer(seed)
 explorer.show()
 
 # %% [markdown]
-# For example, set `lam_ortho` to 1. Now a term that does not know the true R at all pulls much harder than the others, and
-# the whole gradient points where it does:
+# For example, set `lam_ortho` to 1. This term does not use the true R at all. But now it pulls much harder than the
+# others, and the whole gradient points in its direction:
 
 # %% tags=["hide-input"]
 # Draws the shares with lam_ortho at 1
@@ -210,8 +212,8 @@ explorer.still_of("lam_ortho at 1", {"lam_ortho": 1.0})
 # ## Why does nobody notice a 0?
 #
 # A program reads its weights by name. In one line it asks for `lambda_cov`, but the settings call it `lam_cov`:
-# `settings.get("lambda_cov", 0.0)`. So the main weight is now 0. Everything else is correct, and the other terms keep their
-# weights.
+# `settings.get("lambda_cov", 0.0)`. So the main weight is now 0. Everything else is correct, and the other terms keep
+# their weights.
 
 # %%
 STAYS, ABOVE = "stays where it starts", "falls, and stays above that of the correct run"
@@ -230,24 +232,23 @@ falls = lost[-1]["train"] < 0.9 * lost[0]["train"]
 outcome(
     "03.lost",
     STAYS if not falls else BELOW if below else ABOVE,
-    because="The largest term is missing from the sum, so the sum is smaller. It still falls, because the other terms want "
-    "something similar.",
+    because="The largest term is missing from the sum, so the sum is smaller. It still falls, because the other terms "
+    "ask for something similar.",
 )
 plots.show(
     pictures.logged_and_held_out(runs),
-    "Left, the loss as logged over 30 epochs: both runs fall, and the one without its main term lies far below the "
-    "correct one throughout. Right, the held-out NMSE: both fall, and the run without its main term stays a little "
-    "above.",
+    "Left, the loss as logged over 30 epochs. Both runs fall, and the run without its main term is always far below "
+    "the correct one. Right, the held-out NMSE. Both fall, and the run without its main term stays a little above.",
 )
 measure("03.lost_loss", lost[-1]["train"] / correct[-1]["train"])
 measure("03.lost_error", lost[-1]["validation"] / correct[-1]["validation"])
 
 # %% [markdown]
-# In the log, the broken run looks *better*: its loss is <span data-claim="03.lost_loss">0.2</span>&nbsp;times that of the
-# correct run. But its error on new scenes is <span data-claim="03.lost_error">1.05 to 1.2</span>&nbsp;times as large. You
-# would suspect the network, not a weight.
+# In the log, the broken run looks *better*: its loss is <span data-claim="03.lost_loss">0.2</span>&nbsp;times that of
+# the correct run. But its error on new scenes is <span data-claim="03.lost_error">1.05 to 1.2</span>&nbsp;times as
+# large. You would suspect the network, not a weight.
 #
-# The log shows the mistake only if no other term is switched on:
+# The log shows the mistake only if all other terms are off:
 
 # %% tags=["hide-input"]
 # Trains with the main weight lost and no other term
@@ -259,9 +260,10 @@ measure("03.alone_train", alone.history[-1]["train"])
 # %% [markdown]
 # The loss in the log is <span data-claim="03.alone_train">0.000000</span>, as in the log of lesson 00.
 #
-# **Why is there no error message?** Zero is a *legal* weight, and it has two meanings: "I want this term off" and "I did not
-# find this weight". The sum of the terms cannot distinguish them. Two places in a program can: the one where a name is
-# looked up, and the one where a weight is set. In covlab, this is where it is refused:
+# **Why is there no error message?** Zero is a *legal* weight, and it has two meanings: "I want this term off" and "I
+# did not find this weight". The sum of the terms cannot distinguish them. Two lines in a program can: the line that
+# looks up a name, and the line that sets a weight. covlab checks both the name and the value where a weight is set, and
+# refuses what it cannot use:
 
 # %%
 from covlab.training.loss import LossWeights
@@ -275,8 +277,8 @@ for attempt in ({"lam_cov": 0.0}, {"lam_gap": float("nan")}, {"lambda_cov": 1.0}
 # %% [markdown]
 # ## Find and fix: the total loss
 #
-# This function adds up the terms. The terms come as `{"cov": …, …}` and the weights as `{"lam_cov": 1.0, …}`. It is correct as
-# long as nobody makes a typing mistake.
+# This function adds up the terms. The terms come as `{"cov": …, …}`, and the weights come as `{"lam_cov": 1.0, …}`. The
+# result is correct as long as nobody mistypes a name.
 
 
 # %% tags=["exercise"]
@@ -308,13 +310,14 @@ check("03.total_loss", total_loss)
 #
 # The log of a run can show a term of zero for three reasons:
 #
-# - **Switched off.** The weight is 0. covlab does not compute such a term, so its ledger, the run's log of every step, has no
-#   column for it.
-# - **Satisfied.** Some terms ask for "at least": `lam_gap` asks that the eigenvalues of the sources are at least a certain
-#   amount above the others. A scene that fulfills this counts as exactly 0. Other scenes do not.
+# - **Switched off.** The weight is 0. covlab does not compute such a term. So the *ledger*, the run's log of every
+#   step, has no column for it.
+# - **Satisfied.** Some terms have a limit. `lam_gap` asks that the eigenvalues of the sources are at least a certain
+#   amount above the others. A scene that is past the limit counts as exactly 0. Other scenes count as more than 0.
 # - **Broken.** The code of the term fails, or returns a constant.
 #
-# To distinguish them, look at a term's values scene by scene *and* at its gradient. First, `gap` in a correct run:
+# To distinguish them, look at a term's values scene by scene *and* at its gradient. First, here is `gap` in a correct
+# run:
 
 # %% tags=["hide-input"]
 # Counts the scenes in which the term gap is 0
@@ -323,7 +326,8 @@ values = run.losses(next(iter(run.scenes.micro_batches(0)))).terms["gap"]
 print(f"gap, after four windows: exactly 0 in {(values == 0).sum().item()} of {len(values)} scenes")
 
 # %% [markdown]
-# And now two terms of correct runs next to one of a mystery run, with an untrained network and every weight at 1:
+# Now compare three terms: two of correct runs, and one of a mystery run. The network is untrained, and each weight is
+# 1:
 
 # %% tags=["hide-input"]
 # Shows three terms and the lengths of their gradients
@@ -338,7 +342,7 @@ plots.table(
 measure("03.mystery", mystery[1])
 
 # %% [markdown]
-# Which of the three is the `cross` of the mystery run?
+# Which of the three kinds is the `cross` of the mystery run?
 
 # %% tags=["exercise"]
 silence = ...  # "switched off", "satisfied" or "broken"
@@ -353,19 +357,21 @@ check("03.silence", silence)
 # ## Where this happened to others
 #
 # - **The case of this course** (lesson 06): two terms of the loss raised an exception, and the code around them was
-#   `except: continue`. Both contributed exactly <span data-claim="03.mystery">0.0</span> to the loss and to the gradient.
-# - **Mixtral in transformers.** Its configuration has a weight for the loss term that balances the experts
-#   (`router_aux_loss_coef`). But the term was only computed if another switch was on (`output_router_logits`, off by
-#   default). People who set the weight trained without the term, and nothing told them
-#   (`huggingface/transformers#44242`, February 2026). Several fixes were proposed and closed without a merge (`#44274`,
-#   `#44284`, `#44586`). LlamaFactory had turned the switch on for its users two years before (`hiyouga/LlamaFactory#3276`).
+#   `except: continue`. Both contributed exactly <span data-claim="03.mystery">0.0</span> to the loss and to the
+#   gradient.
+# - **Mixtral in transformers.** Mixtral is a language model with several subnetworks, called experts. Its configuration
+#   has a weight for the loss term that balances the experts (`router_aux_loss_coef`). But the code computed the term
+#   only if another switch was on (`output_router_logits`, off by default). People who set the weight trained without
+#   the term, and nothing told them (`huggingface/transformers#44242`, February 2026). Several fixes were proposed and
+#   closed without a merge (`#44274`, `#44284`, `#44586`). The tool LlamaFactory had turned the switch on for its users
+#   two years before (`hiyouga/LlamaFactory#3276`).
 #
 # ## In three lines
 #
-# - A weight multiplies a gradient. Measure how hard a term pulls and in which direction, and measure again when the network
-#   has changed.
+# - A weight multiplies a gradient. Measure how hard a term pulls and in which direction, and measure again when the
+#   network has changed.
 # - A lost weight does not look like an error. It looks like a smaller loss.
-# - Zero is a legal number. Check weights by name, in the place where you know what was meant.
+# - Zero is a legal number. Check weights by name, on the line where you still know what was meant.
 #
-# **Next.** All of this was computed in single precision. What does half precision lose, and what does the loss scale save?
-# [04 · Mixed precision](04_mixed_precision.ipynb)
+# **Next.** All of this was computed in single precision. What does half precision lose, and what does the loss scale
+# save? [04 · Mixed precision](04_mixed_precision.ipynb)

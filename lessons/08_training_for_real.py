@@ -14,12 +14,13 @@
 #
 # **Whole course** 9 of 12 · 50 minutes · 02 and 06 help
 #
-# The review is the one from lesson 06. You will keep its promise in seconds, and see that this proves nothing. Then you
-# train for real: on scenes that nobody has seen before, in comparison with methods that have decades of theory behind
-# them, and down to the positions of sources on a map. Afterwards you can
+# The review is the code review from lessons 00 and 06. You will keep its promise in seconds, and find out what that
+# proves. Then you train for real, on *scenes* (training examples) that the network sees only once. You compare the
+# network with methods that have decades of theory behind them. At the end, you find radio sources on a map. Afterwards
+# you can
 #
-# - say what an overfit test shows, and what it does not;
-# - tell a network that is still learning from one that cannot express the answer;
+# - say what an overfit test shows, and what it does not show;
+# - distinguish a network that needs more training from a network that needs to be changed;
 # - compare an error with a baseline, and judge an estimate by what it is used for.
 
 # %% tags=["parameters"]
@@ -29,8 +30,9 @@ seed = 0
 # %% [markdown]
 # ## The promise
 #
-# The review's run was an *overfit test*. The network trains on 512 fixed scenes, again and again, and is judged on the
-# same scenes. A correct loop with a network of enough parameters passes this test, so it is a good test of a loop.
+# The review's run was an *overfit test*. The network trains on 512 fixed scenes, again and again, and is tested on the
+# same scenes. The error is the NMSE (lesson 02): 0 is perfect, and about 1 is a network that knows nothing. If the loop
+# is correct and the network has enough parameters, it passes. So this is a good test of a loop.
 
 # %%
 # Loads PyTorch, which takes about 5 s.
@@ -46,7 +48,7 @@ predict(
 # %%
 predict(
     "08.wrong_answers",
-    "Now every scene gets the covariance of another scene. The network memorizes these wrong answers …",
+    "Now every scene gets the label R of another scene. The network memorizes these wrong answers …",
     ["not at all", "much worse", "just as well"],
 )
 
@@ -76,7 +78,7 @@ outcome(
     else "about the same"
     if held_out < 3 * memorized
     else "that of a network that knows nothing",
-    because="The first error measures memory, the second one what the network has understood.",
+    because="The first error measures memory. The second error measures what the network has understood.",
 )
 outcome(
     "08.wrong_answers",
@@ -86,30 +88,32 @@ outcome(
 plots.table(
     ["30 epochs on 512 scenes with", "NMSE on these scenes", "NMSE on 512 unseen scenes"],
     [(name, f"{same:.4f}", f"{never:.3f}") for name, (same, never) in memory.items()],
-    "The promise was 0.187, for the first column. A network that knows nothing has about 1 in the second.",
+    "The promise of 0.187 belongs to the first column. A network that knows nothing has about 1 in the second column.",
 )
 measure("08.memorized", memorized)
 measure("08.memorized_held_out", held_out)
 measure("08.memorized_wrong", memorized_wrong)
 
 # %% [markdown]
-# So the promise is kept (ranges in the text cover five seeds): <span data-claim="08.memorized">0.008 to 0.011</span>,
-# where <span data-quoted="the review's table">0.187</span> was promised. But with *wrong* answers the network passes
-# the same test, with <span data-claim="08.memorized_wrong">0.004 to 0.007</span>. An overfit test separates a loop that
-# trains from a loop that does not. It shows nothing else.
+# So the network keeps the promise. It reaches an error of <span data-claim="08.memorized">0.008 to 0.011</span>, and
+# the review promised <span data-quoted="the review's table">0.187</span>. (Ranges in the text cover five seeds.) But
+# with *wrong* answers the network passes the same test, with an error of
+# <span data-claim="08.memorized_wrong">0.004 to 0.007</span>. An overfit test separates a loop that trains from a loop
+# that does not. It shows nothing else.
 #
-# The error on unseen scenes is <span data-claim="08.memorized_held_out">0.29 to 0.33</span>. It has to be measured
-# separately, and covlab's reports always print it beside the first one.
+# The error on unseen scenes is <span data-claim="08.memorized_held_out">0.29 to 0.33</span>. You have to measure it
+# separately. covlab's reports always print it beside the first error.
 #
 # ## Three runs on fresh scenes
 #
-# From here on every scene is seen only once. Each snapshot of a scene is taken with another *code*, the phase shifts of
-# the surface's elements. Two networks make three runs:
+# From here on, the network sees each scene only once. A scene consists of several *snapshots* of what the antennas
+# receive. Before each snapshot, the reflecting surface gets a different *code*, the phase shifts of its elements
+# (lesson 01). Two networks make three runs:
 #
-# - The reviewed pipeline's own network. It applies convolutions to the snapshots, the channels and the codes
-#   *separately*, and averages the results. We train it once with new random codes in every scene, and once with one
-#   fixed set of codes.
-# - A network that combines each snapshot with its code in a product, and then squares.
+# - The network of the reviewed pipeline. Its inputs are the snapshots y, the codes, and H, which combines the codes
+#   with the channel. It applies convolutions to these inputs *separately*, and averages the results. We train it twice:
+#   once with new random codes in every scene, and once with one fixed set of codes.
+# - A network that multiplies each snapshot by its code, and then squares.
 
 # %%
 predict(
@@ -144,7 +148,7 @@ outcome(
     else "as large as if it ignored all snapshots"
     if stuck < 1.05 * constant
     else "larger than that",
-    because="It learned the mean covariance of all scenes, and nothing about any single scene.",
+    because="It learned the mean covariance of all scenes, and nothing about a single scene.",
 )
 measure("08.constant", constant)
 measure("08.stuck_over_constant", stuck / constant)
@@ -164,16 +168,16 @@ figure.axes[0].annotate(
 plots.show(
     figure,
     "Training and validation error over the epochs. The convolutional network with random codes lies on a dotted line, "
-    "the best constant answer, from its first epoch on. With one fixed set of codes it begins to fall. The network "
-    "that multiplies and squares starts far below both and goes on falling.",
+    "the best constant answer, from its first epoch on. With one fixed set of codes, its error begins to fall. The "
+    "network that multiplies and squares starts far below both and continues to fall.",
 )
 
 # %% [markdown]
-# The dotted line is the error of the best constant answer: the mean covariance of all scenes, for every scene. It is
+# The dotted line is the error of the best constant answer, which is the mean covariance of all scenes. This error is
 # <span data-claim="08.constant">0.85 to 0.86</span>. With random codes the convolutional network ends at
 # <span data-claim="08.stuck_over_constant">0.99 to 1.01</span>&nbsp;times that. With fixed codes its error begins to
-# fall (<span data-claim="08.fixed_codes">0.76 to 0.82</span> so far). The third network has reached
-# <span data-claim="08.learned">0.18 to 0.21</span>, with the very same loop.
+# fall (<span data-claim="08.fixed_codes">0.76 to 0.82</span> so far). The network that multiplies and squares has
+# reached <span data-claim="08.learned">0.18 to 0.21</span>, with the same loop.
 #
 # ## Find and fix: an estimate at the surface
 #
@@ -181,7 +185,7 @@ plots.show(
 # channel from the surface to the base station, and $n_l$ noise. Every entry of $c_l$ is a phase factor
 # $e^{\mathrm{j}\psi}$. A matrix $B$ takes snapshots back through the channel.
 #
-# This function estimates $x_l$. Its result has the correct shape, but its phases are random.
+# This function should estimate $x_l$. Its result has the correct shape, but its phases are random.
 
 # %% tags=["exercise"]
 import torch
@@ -207,29 +211,29 @@ check("08.back_projection", back_projection)
 # %% [markdown]
 # ## Why the convolutions learn nothing
 #
-# The codes are random. So $y_l$ alone does not show the phases of $x_l$, and neither does anything that is computed
-# from $y$ and from $c$ separately. Only their *product* $c_l^* \cdot (B\,y_l)$ has the phases of the sources in it. The
-# symbols of the sources are random, too, so the mean of that product is zero: $R$ shows only in its *square*.
+# The codes are random. So $y_l$ alone does not show the phases of $x_l$. What you compute from $y$ and from $c$
+# separately does not show them either. Only the *product* $c_l^* \cdot (B\,y_l)$ contains the phases of the sources.
+# What the sources send is random, too, so the mean of this product is zero. You can find $R$ only in its *square*.
 #
-# The convolutional network computes neither the product nor the square, and ends with the best constant answer. With
-# one fixed set of codes it can learn their phases by heart, so its error begins to fall.
+# The convolutional network computes neither the product nor the square. So it ends with the best constant answer. With
+# one fixed set of codes, it can memorize their phases, so its error begins to fall.
 #
-# There is no bug in the loop, and the learning rate is fine. *This network cannot express the answer*, and more
+# There is no bug in the loop, and the learning rate is fine. But *this network cannot express the answer*. More
 # training would not help.
 #
 # ## The ladder
 #
-# Is the error of the third network good? A number means nothing without a baseline. Here are seven estimators on the
-# same 256 unseen scenes. All of them know the channel $G$.
+# Is the error of the network that multiplies and squares good? A number means nothing without a baseline. So we compare
+# seven *estimators*, methods that estimate R, on the same 256 unseen scenes. All of them know the channel $G$.
 #
 # | estimator | what it does |
 # |---|---|
 # | scaled identity, mean covariance | give the same answer for every scene |
-# | back-projected samples | averages the snapshots, without any model |
-# | network, trained here | is the third network above |
-# | grid maximum likelihood | finds the powers on a grid of positions that explain the snapshots best; needs no training |
-# | network, shipped | comes with covlab, trained for minutes; searches a grid of positions in stages, then leaves the grid |
-# | positions given | is told where the sources are, and only estimates their powers: a limit, not a rival |
+# | back-projected samples | takes the snapshots back to the surface, squares them, and averages; no training |
+# | network, trained here | multiplies and squares: the last of the three runs above |
+# | grid maximum likelihood | on a grid of positions, finds the powers that explain the snapshots best; no training |
+# | network, shipped | comes with covlab, trained for minutes; searches a grid of positions in stages, then refines them off the grid |
+# | positions given | knows where the sources are, and only estimates their powers: a limit, not a rival |
 
 # %%
 # about 4 s
@@ -246,9 +250,9 @@ plots.show(
         {name: (error.mean().item(), error.median().item()) for name, error in errors.items()},
         {"promised, on memorized scenes": 0.187},
     ),
-    "Bars of mean error on 256 unseen scenes, with the median as a diamond, from the scaled identity near 0.9 at the "
-    "top down to the estimator that is given the positions, near 0.02. The network trained here lies near the dashed "
-    "line of the promise, grid maximum likelihood and the shipped network well to its left.",
+    "Bars of mean error on 256 unseen scenes, with the median as a diamond. The scaled identity is at the top, near "
+    "0.9. The estimator that is given the positions is at the bottom, near 0.02. The network trained here lies near "
+    "the dashed line of the promise. Grid maximum likelihood and the shipped network lie well to its left.",
 )
 mean = {name: error.mean().item() for name, error in errors.items()}
 for claim, name in (
@@ -262,32 +266,33 @@ for claim, name in (
 
 # %% [markdown]
 # Read the bars from the top. The scaled identity, which knows nothing, has <span data-claim="08.identity">0.91</span>.
-# The snapshots alone, back-projected and averaged, have <span data-claim="08.samples">0.60 to 0.63</span>: sixteen
-# snapshots of eight antennas are few.
+# The back-projected samples have <span data-claim="08.samples">0.60 to 0.63</span>, because sixteen snapshots of eight
+# antennas are not much data.
 #
 # Maximum likelihood on a grid reaches <span data-claim="08.grid">0.10 to 0.11</span> without any training. That is the
-# baseline. A network that only beats the bars above it proves nothing, and the network trained here does not even reach
-# it. The shipped network does better, with <span data-claim="08.shipped">0.055 to 0.066</span>. Nobody can expect less
-# than <span data-claim="08.genie">0.016 to 0.021</span>, the error with the positions given.
+# baseline. A network that beats only the bars above the baseline proves nothing. The network trained here does not even
+# reach the baseline. The shipped network does better, with <span data-claim="08.shipped">0.055 to 0.066</span>. You
+# cannot expect less than <span data-claim="08.genie">0.016 to 0.021</span>, the error with the positions given.
 #
-# In a terminal, `covlab bench estimators` prints a table of more estimators, with confidence intervals, for all sizes,
+# In a terminal, `covlab bench estimators` prints a table of more estimators for all sizes, with confidence intervals
 # and with the time that each one takes.
 #
 # ## Where are the sources?
 #
-# Often you do not want the covariance itself, but the positions of the sources. *MUSIC* is a method that finds them
-# from a covariance $R$ and the number $K$ of sources. It needs two terms:
+# Often you want the positions of the sources, not the covariance itself. *MUSIC* is a method that finds them from a
+# covariance $R$ and the number $K$ of sources. To understand it, you need two terms:
 #
-# - The *steering vector* of a position has the phases with which a wave from there reaches the elements of the surface.
-# - The *noise subspace* is spanned by the eigenvectors of $R$ that remain when the $K$ that belong to the sources are
-#   taken away.
+# - The *steering vector* of a position holds the phases with which a wave from there reaches the elements of the
+#   surface.
+# - The *noise subspace*: $K$ eigenvectors of $R$ belong to the sources. The other eigenvectors span the noise subspace.
 #
-# At the position of a source, the steering vector has no part in the noise subspace. So MUSIC tries many positions, and
-# has a peak where that part is small.
+# At the position of a source, the steering vector is at right angles to the noise subspace. So MUSIC tries many
+# positions. It has a peak where the steering vector has only a small part in the noise subspace.
 #
 # ## Find and fix: a projector
 #
-# MUSIC needs the projector onto the noise subspace. With the projector of this function, it finds sources in the wrong
+# To measure that part, MUSIC needs the *projector* onto the noise subspace: the matrix that keeps the part of a vector
+# that lies in the subspace, and removes the rest. With the projector of this function, MUSIC finds sources in the wrong
 # positions.
 
 # %% tags=["exercise"]
@@ -318,7 +323,8 @@ check("08.noise_projector", noise_projector)
 # %% [markdown]
 # ## Five maps of one scene
 #
-# Now MUSIC runs on five covariances of one scene, the first one with two sources and more than 10 dB.
+# Now MUSIC runs on five covariances of one scene. We take the first scene with two sources and a signal-to-noise ratio
+# (SNR) above 10 dB.
 
 # %%
 covariances = {"true R": judged.covariance()} | {
@@ -340,9 +346,9 @@ from covlab.plots.direction_spectra import direction_spectra
 
 plots.show(
     direction_spectra(spectra, real.fine_grid, scene.to("cpu")),
-    "Five maps of the MUSIC spectrum over azimuth and elevation, with a cross at each of the two sources. From the "
-    "true covariance there are two sharp peaks under the crosses; from the back-projected samples two broad hills on a "
-    "high plateau; the better the estimate, the sharper the peaks and the closer to the crosses.",
+    "Five maps of the MUSIC spectrum over azimuth and elevation, with a cross at each of the two sources. The true "
+    "covariance gives two sharp peaks under the crosses. The back-projected samples give two broad hills on a high "
+    "plateau. The better the estimate, the sharper the peaks, and the closer they are to the crosses.",
 )
 
 # %% tags=["hide-input"]
@@ -358,17 +364,17 @@ measure("08.direction_trained", degrees["network, trained here"])
 measure("08.direction_shipped", degrees["network, shipped"])
 
 # %% [markdown]
-# A smaller error of $R$ need not give a better map. Compare the second and the third row of the table. The network
-# trained here has a third of the samples' error. Yet its directions are no better: they are wrong by
-# <span data-claim="08.direction_trained">3.7 to 4.2</span>°, those from the samples by
-# <span data-claim="08.direction_samples">3.3 to 3.8</span>°. The network was trained for all of $R$, and MUSIC does not
+# A smaller error of $R$ does not always give a better map. Compare the second and the third row of the table. The
+# network trained here has a third of the samples' error. But its directions are no better. They are wrong by
+# <span data-claim="08.direction_trained">3.7 to 4.2</span>°, and the directions from the samples are wrong by
+# <span data-claim="08.direction_samples">3.3 to 3.8</span>°. The network was trained for all of $R$, but MUSIC does not
 # use most of it. The shipped network does not stay on a grid. Its directions are wrong by
 # <span data-claim="08.direction_shipped">1.5 to 1.8</span>°.
 #
 # So judge an estimate by what it is used for.
 #
-# Try it yourself. Choose the sample covariance, and move one source towards the other one, at −30°. When does MUSIC
-# show one peak for both? Then lower the SNR.
+# Try it yourself. Choose the sample covariance, and move one source toward the other source, which is at −30°. When
+# does MUSIC show one peak for both? Then lower the SNR.
 
 # %%
 from covlab.widgets import SceneExplorer
@@ -377,7 +383,7 @@ explorer = SceneExplorer("student", seed)
 explorer.show()
 
 # %% [markdown]
-# Here they are 12 degrees apart. Dotted lines are the true directions:
+# Here the two sources are 12 degrees apart. The dotted lines are the true directions:
 
 # %% tags=["hide-input"]
 # Draws the explorer with two sources 12 degrees apart
@@ -392,14 +398,14 @@ explorer.still_of(
 # - **Memorizing.** Zhang and others showed that standard image networks fit *random labels* without error, as yours did
 #   above (*Understanding deep learning requires rethinking generalization*, ICLR 2017).
 # - **Overfit tests and baselines.** In Karpathy's *A Recipe for Training Neural Networks* (2019), overfitting is the
-#   third step of every project. The second step is what the reviewed pipeline lacked: simple baselines to compare with.
+#   third step of every project. The second step is simple baselines to compare with. The reviewed pipeline had none.
 #
 # ## In three lines
 #
 # - An overfit test shows that a loop trains. A network passes it with wrong answers, too.
-# - A network that ends with the best constant answer may be unable to express another one. Look at what it computes
+# - If a network ends with the best constant answer, it may be unable to express a better one. Look at what it computes
 #   before you tune it.
 # - A number means nothing without a baseline, on scenes that nobody has seen.
 #
-# **Onward.** [09 · Tuning the weights](09_tuning_the_weights.ipynb) lets many processes search for better weights of
+# **Next.** [09 · Tuning the weights](09_tuning_the_weights.ipynb) lets several processes search for better weights of
 # the loss, and records where each weight came from.

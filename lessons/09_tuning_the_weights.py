@@ -13,12 +13,12 @@
 #
 # **Whole course** 10 of 12 · 40 minutes · 03 helps
 #
-# A loss that adds up several terms has a weight for each. You can search for good weights by training many
-# short runs. In this lesson you will
+# A loss that adds up several terms has a weight for each term. You can search for good weights by training many short
+# runs. In this lesson you will
 #
-# - see why the loss cannot judge its own weights;
+# - find out what can judge the weights, and what cannot;
 # - run one search from two processes at once;
-# - find out where each weight of a run came from, and how much of the winner's lead is luck.
+# - find out where each weight of a run came from, and whether the winner's lead is luck.
 #
 # Running all cells takes less than a minute.
 
@@ -41,13 +41,14 @@ unseen = unseen_scenes(scenario, seed, device)
 # ## Who is the judge?
 #
 # You train three small networks for 60 optimizer steps each. They start from the same parameters and see the same
-# scenes. Only one weight differs: that of the term called *peak contrast*. Each run logs its loss. Afterwards, you also
-# measure its error (NMSE, lesson 02) on 1,024 scenes that no run has seen.
+# *scenes* (training examples). Only one weight differs: that of the term called *peak contrast*. Each run logs its
+# loss. Afterwards, you also measure its error on 1,024 scenes that no run has seen. The error is the NMSE (lesson 02):
+# 0 is perfect, and about 1 is a network that knows nothing.
 
 # %%
 predict(
     "09.judge",
-    "Of the three runs, the one with the lowest logged loss is the one with …",
+    "The run with the lowest logged loss is the run with …",
     ["the lowest error on unseen scenes", "the smallest weight", "the largest weight"],
 )
 
@@ -59,14 +60,14 @@ logged = {value: run.history[-1]["train"] for value, run in runs.items()}
 errors = {value: run.history[-1]["validation"] for value, run in runs.items()}
 
 # %% tags=["hide-input"]
-# The table of the three runs
+# Shows the table of the three runs
 from covlab import plots
 from covlab.course import measure
 
 plots.table(
     ["weight of the peak contrast", "loss as logged", "NMSE on unseen scenes"],
     [(f"{value:g}", f"{logged[value]:.3f}", f"{errors[value]:.3f}") for value in contrasts],
-    "After 60 windows each.",
+    "After 60 windows (optimizer steps) each.",
 )
 
 # %% tags=["hide-input"]
@@ -87,19 +88,22 @@ outcome(
 )
 
 # %% [markdown]
-# The heaviest weight logs <span data-claim="09.logged_ratio">1.7</span>&nbsp;times the loss of the lightest. Its error
-# is only <span data-claim="09.error_ratio">1.1</span>&nbsp;times as large. The two columns measure different things.
+# The run with the largest weight logs <span data-claim="09.logged_ratio">1.7</span>&nbsp;times the loss of the run with
+# the smallest weight. Its error is only <span data-claim="09.error_ratio">1.1</span>&nbsp;times as large. The two
+# columns measure different things.
 #
-# A search that minimizes the weighted loss therefore turns every weight down, and reports a splendid result. The judge
-# must be something that no weight can change. covlab's studies use the NMSE on held-out scenes.
+# So a search that minimizes the weighted loss turns every weight down, and reports a very good result. You must judge
+# by something that no weight can change directly. covlab's searches use the NMSE on *held-out* scenes, which are not
+# used for training.
 #
 # ## One study, two workers
 #
-# A search is called a **study**, and each short run in it is a **trial**. The study is kept in a *storage*. Here that
-# is a file; it can also be a database that many machines share. Any process that knows the study's name can join.
+# A search is called a **study**, and each short run in it is a **trial**. A process that runs trials is a *worker*. The
+# study is kept in a *storage*. Here the storage is a file. It can also be a database that many machines share. Any
+# process that knows the storage and the study's name can join.
 #
-# Below, two workers share one study until it holds eight finished trials. One is this kernel. The other is a second
-# process that runs `covlab tune`, just as you could in another terminal.
+# Below, two workers share one study until it holds eight finished trials. One is this notebook's kernel. The other is a
+# second process that runs `covlab tune`, as you could do in another terminal.
 
 # %%
 # about 10 s
@@ -121,7 +125,7 @@ with another_worker("weights", storage, trials=8) as theirs:
     work(study, trials=8, device=device, say=mine.append)
 
 # %% tags=["hide-input"]
-# Draws who ran which trial, and every trial's error
+# Draws which worker ran which trial, and every trial's error
 from optuna.trial import TrialState
 
 from covlab.plots.studies import trials_of
@@ -134,7 +138,7 @@ def numbers(lines):
 finished = study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
 plots.show(
     trials_of(finished, {"this kernel": numbers(mine), "second process": numbers(theirs)}),
-    "Left, two lanes of numbered bars over time: both workers run trials of the one study at the same time. Right, the "
+    "Left, two rows of numbered bars over time. Both workers run trials of the same study at the same time. Right, the "
     "held-out error of every trial after each epoch. All fall, and the best one is thick. A trial that was stopped "
     "early would be short and dashed.",
 )
@@ -142,19 +146,19 @@ if not (numbers(mine) and numbers(theirs)):
     raise RuntimeError("one of the two workers ran no trial; the text says that both do")
 
 # %% [markdown]
-# On the left you see who worked when. Every trial has a number, and no number runs twice. Nobody hands out the work: a
-# trial is a row in the storage, and a worker that is free takes the next one.
+# On the left you see which worker ran which trial, and when. Every trial has a number, and no number runs twice. No
+# central process assigns the work. A trial is a row in the storage, and a free worker takes the next one.
 #
-# If a worker is killed, only its own trial is lost. A running worker regularly writes a sign of life to the storage.
-# When these stop, another worker starts that trial again.
+# If a worker is killed, only its own trial is lost. A running worker regularly writes to the storage that it is alive.
+# If it stops writing, another worker starts its trial again.
 #
-# On the right you see what each trial achieved. A study also stops trials early when they do badly, so that more
-# time is left for better ones.
+# On the right you see what each trial achieved. A study also stops bad trials early, so that more time is left for
+# better ones. Such a trial is called *pruned*.
 #
 # ## Find and fix: when to stop a trial
 #
-# A colleague wrote this rule. It is meant to stop a trial that does worse than most others did. But it stops nearly
-# every trial after its first epoch, including the ones that would have won.
+# A colleague wrote this rule. It should stop a trial that does worse than most other trials did. But it stops almost
+# every trial after its first epoch, even trials that would have won.
 
 
 # %% tags=["exercise"]
@@ -181,8 +185,8 @@ check("09.should_stop", should_stop)
 # %% [markdown]
 # ## Find and fix: which trial won
 #
-# After a study, this function names the winner. Its winners have remarkably small weights, and do badly on
-# unseen scenes.
+# After a study, this function returns the number of the winner. But its winners have very small weights, and large
+# errors on unseen scenes.
 
 
 # %% tags=["exercise"]
@@ -214,8 +218,8 @@ check("09.best_trial", best_trial)
 # %% [markdown]
 # ## Where did this weight come from?
 #
-# covlab sets weights in one place, `LossWeights`. The study's result goes there too. Each weight remembers where its
-# value came from:
+# covlab sets all weights in one class, `LossWeights`. The weights that a study finds go there, too. Each weight
+# remembers where its value came from:
 
 # %%
 tuned = best(storage, "weights")
@@ -225,12 +229,12 @@ plots.table(
 )
 
 # %% [markdown]
-# Trial 0 of every covlab study uses the default values. So a search can also end with the result that the defaults were
+# Trial 0 of every covlab study uses the default values. So the result of a search can also be that the defaults were
 # the best.
 #
-# You need this record. In the reviewed project, tuned weights were loaded, and *afterwards* a later line set them back
-# to their defaults. There was no exception, the run trained, and the search had been useless. covlab has this bug as a
-# switch, `weights_reset`:
+# You need this record. In the research project of lesson 06, the program loaded the tuned weights, but a later line set
+# them back to their defaults. There was no exception, and the run trained. The search had been useless. You can switch
+# this bug on in covlab. It is called `weights_reset`:
 
 # %%
 from covlab.faults import inject
@@ -240,7 +244,7 @@ with inject("weights_reset"):
     buggy = short_run(scenario, unseen, found, windows=1, seed=seed)
 
 # %% tags=["hide-input"]
-# The table of weights asked for, and weights in use
+# Shows the table of weights asked for, and weights in use
 terms = ("peak_contrast", "subspace_align")
 asked = {term: found.values()[f"lam_{term}"] for term in terms}
 plots.table(
@@ -255,13 +259,13 @@ if any(buggy.loss.active[term] == asked[term] for term in terms):
     raise RuntimeError("the switch does not show what the text says")
 
 # %% [markdown]
-# The settings ask for one value, and the loss uses another. If you want to know which weights a run really used, read
-# them from the loss itself, and write them to the log.
+# The settings ask for one value, and the loss uses another value. If you want to know which weights a run really used,
+# read them from the loss itself, and write them to the log.
 #
 # ## Did the search help?
 #
-# The best of eight trials is the best *on the scenes that chose it*. Part of its lead is luck. So train the winner and
-# the default again, and let scenes judge that played no part in the choice. Do it with two seeds.
+# The best of eight trials is the best *on the scenes that were used to choose it*. Part of its lead is luck. So train
+# the winner and the default again, and measure both on scenes that played no part in the choice. Do it with two seeds.
 
 
 # %%
@@ -275,7 +279,7 @@ default = judged(LossWeights(), 3e-3)
 chosen = default if tuned.trial == 0 else judged(tuned.weights, tuned.learning_rate)
 
 # %% tags=["hide-input"]
-# The table of the default and the winner, on three sets of scenes
+# Shows the table of the default and the winner, measured three times
 first = study.get_trials()[0]  # the default
 in_study = f"{first.value:.3f}" if first.state == TrialState.COMPLETE else "stopped"
 plots.table(
@@ -289,23 +293,25 @@ plots.table(
 
 # %% [markdown]
 # Read each row from left to right. (If the default won, both rows are the same.) Unseen scenes can be easier or harder
-# than those of the study, for both rows alike. If the chosen trial gets worse by *more* than the default does, the
-# difference was luck.
+# than those of the study. This affects both rows in the same way. If the chosen trial gets worse by *more* than the
+# default does, that part of its lead was luck.
 #
 # Two seeds cannot prove that a lead is real. They can show that it isn't. Before you report a gain, repeat this with
 # more seeds.
 #
 # ## Where this happened to others
 #
-# Choosing among many candidates overfits the scenes that choose, just as training overfits the training scenes. Cawley
-# and Talbot measured this in *On Over-fitting in Model Selection and Subsequent Selection Bias in Performance
-# Evaluation* (JMLR 11, 2010). The bias was often as large as the differences between the methods compared. Their cure is
-# the one above: a final test on data that played no part in the choice.
+# If you choose among many candidates, you overfit the scenes that you choose with. In the same way, training overfits
+# the training scenes. Cawley and Talbot measured this in *On Over-fitting in Model Selection and Subsequent Selection
+# Bias in Performance Evaluation* (JMLR 11, 2010). The bias was often as large as the differences between the methods
+# that were compared. Their solution is the one above: a final test on data that played no part in the choice.
 #
 # ## In three lines
 #
-# - Judge weights by an error that no weight can change, on scenes that were not used for training.
+# - Judge weights by an error that no weight can change directly, on scenes that were not used for training.
 # - A study is a storage with a name. Any number of workers can join, and a killed worker loses only its own trial.
-# - Record where each weight came from, and test the winner on fresh scenes: it is a little worse than it looks.
+# - Record where each weight came from. Test the winner on fresh scenes, because it is usually a little worse than it
+#   looks.
 #
-# **Next.** [10 · Many processes](10_many_processes.ipynb): several processes share not a study, but one training run.
+# **Next.** [10 · Many processes](10_many_processes.ipynb): there, several processes share one training run, not only a
+# study.

@@ -13,17 +13,18 @@
 #
 # **Whole course** 11 of 12 · 40 minutes · 05 helps
 #
-# Several processes can train one network together. Each is called a **rank**. The micro-batches of one optimizer step
-# (a *window*, lesson 05) are divided among the ranks. Each rank computes a gradient from its part. Then the ranks
-# combine their gradients, and all take the same step.
+# Several processes can train one network together. Each process is called a **rank**. One optimizer step uses many
+# *scenes* (training examples). They come in several smaller batches, the *micro-batches*. All micro-batches of one step
+# are a *window* (lesson 05). The ranks divide the micro-batches of a window among themselves. Each rank computes a
+# gradient from its part. Then the ranks combine their gradients, and all take the same step.
 #
 # In this lesson you start two real processes on your own machine. Afterwards you can
 #
 # - weight the losses when ranks have different numbers of scenes;
-# - say what `no_sync` saves, and when a run hangs without it;
-# - show, by one number per window, that two processes trained as one.
+# - say what `no_sync` is for, and when a run hangs without it;
+# - test, with one number per window, whether two processes train as one.
 #
-# Running all cells takes a minute.
+# In this lesson, R is the number of ranks. It is not a matrix. Running all cells takes a minute.
 
 # %% tags=["parameters", "unread"]
 profile = "cpu"
@@ -43,11 +44,11 @@ from covlab.course import check, outcome, predict
 from covlab.course.experiments import many_processes as lab
 
 of_one_process = ["the same", "the same direction, another length", "another direction"]
-predict("10.uneven", "Compared with one process that has all 128 scenes, this gradient has …", of_one_process)
+predict("10.uneven", "How does this gradient compare with that of one process that has all 128 scenes?", of_one_process)
 
 # %% [markdown]
-# This function runs on each rank. `parallel` is the network inside `DistributedDataParallel`. `mine` is the list of this
-# rank's micro-batches. `share` is the weight of every scene in the loss.
+# This function runs on each rank. `parallel` is the network inside `DistributedDataParallel`. `mine` is the list of
+# this rank's micro-batches. `share` is the weight of each scene in the loss. You will see later what `hush` does.
 
 # %%
 import inspect
@@ -55,9 +56,9 @@ import inspect
 print(inspect.getsource(lab.window_on_ranks))
 
 # %% [markdown]
-# Next come three windows, each with the micro-batches of rank 0 and of rank 1. `compare_ranks` starts two processes,
-# connects them, and runs the function above on each. It compares the resulting gradient with that of one process which
-# has all scenes in one batch.
+# Here are three windows. Each one lists how many scenes the micro-batches of rank 0 and of rank 1 have. `compare_ranks`
+# starts two processes, connects them, and runs the function above on each rank. It compares the resulting gradient with
+# that of one process that has all scenes in one batch.
 
 # %%
 windows = {
@@ -70,7 +71,7 @@ rules = {  # {name: weight of a scene}
     "mean over all scenes, without R": "share = 1 / all scenes",
     "mean over all scenes": "share = R / all scenes",  # R: number of ranks
 }
-found = lab.compare_ranks(windows, seed)  # {window: {rule: its gradient, beside that of one process}}
+found = lab.compare_ranks(windows, seed)  # {window: {rule: its gradient, compared with one process}}
 
 # %% tags=["hide-input"]
 # Draws the error of each rule's gradient
@@ -82,13 +83,13 @@ errors = {label: {name: found[name][rule].error for name in windows} for rule, l
 plots.show(
     gradient_errors(errors, equal=1e-5),
     "Three rules, three windows each, on a logarithmic axis of the gradient's error. With each rank's own mean, the "
-    "even window is equal up to rounding, near 1e-7. The uneven and the ragged one are off by 0.1 to 0.4 of the "
-    "gradient. With one over all scenes, all three windows are off by a half. With R over all scenes, all three are "
+    "even window is equal up to rounding, near 1e-7. The uneven and the ragged window are wrong by 0.1 to 0.4 of the "
+    "gradient. With one over all scenes, all three windows are wrong by a half. With R over all scenes, all three are "
     "equal.",
 )
 
 # %% tags=["hide-input"]
-# The table of lengths and angles
+# Shows the table of lengths and angles
 plots.table(
     ["rule", *(f"{name}: length, angle" for name in windows)],
     [
@@ -114,21 +115,24 @@ if max(errors["share = R / all scenes"].values()) > 1e-5:
     raise RuntimeError("the correct rule no longer gives the gradient of one process")
 
 # %% [markdown]
-# **Why.** Let rank $r$ have $n_r$ scenes with a mean loss of $\ell_r$, and let there be $R$ ranks. PyTorch computes the
-# gradient of the expression on the left. One process computes that of the expression on the right:
+# **Why.** There are $R$ ranks, numbered from 1 in this formula. Rank $r$ has $n_r$ scenes, and their mean loss is
+# $\ell_r$. PyTorch computes the gradient of the expression on the left. One process computes the gradient of the
+# expression on the right:
 #
 # $$\frac{\ell_1 + \dots + \ell_R}{R} \qquad\text{and}\qquad
 # \frac{n_1 \ell_1 + \dots + n_R\,\ell_R}{n_1 + \dots + n_R}.$$
 #
-# - **Even window.** Both are equal.
+# - **Even window.** Both expressions are equal.
 # - **Uneven window.** A scene on rank 1 counts three times as much as a scene on rank 0. The gradient's error is
 #   <span data-claim="10.uneven_error">0.22 to 0.30</span> of its length, and its direction is off by
 #   <span data-claim="10.uneven_angle">13 to 17</span>°. (The numbers depend on the seed.)
+# - **Ragged window.** This has the same problem: rank 0 has 64 scenes, and rank 1 has 36.
 #
 # ## Find and fix: the weight of a rank
 #
-# `counts` holds each rank's number of scenes. Each rank multiplies its *mean* loss by its factor. Then PyTorch takes the
-# mean over ranks. A colleague's factors look right, since they add up to 1. But the gradient is too short.
+# `counts` holds each rank's number of scenes. Each rank multiplies its *mean* loss by its factor. Then PyTorch takes
+# the mean over ranks. A colleague's factors seem to be correct, because they add up to 1. But the gradient is too
+# short.
 
 
 # %% tags=["exercise"]
@@ -148,24 +152,24 @@ check("10.rank_factors", rank_factors)
 
 # %% [markdown]
 # **The fix has two halves.** Divide by the number of scenes on *all* ranks. Then multiply by $R$, because PyTorch will
-# divide by $R$ once more. With the first half alone, every gradient has
-# <span data-claim="10.without_ranks_length">0.50</span> of its length. Under AdamW you would not notice (lesson 05 shows
-# why).
+# also divide by $R$. If you do only the first half, every gradient has
+# <span data-claim="10.without_ranks_length">0.50</span> of its correct length. With AdamW, you would not notice (lesson
+# 05 shows why).
 #
-# So a rank must know how many scenes all ranks have before its first backward pass. Either the ranks send each other
-# one number, or they follow a rule from which everyone can compute it.
+# So before its first backward pass, a rank must know how many scenes all ranks have together. Either the ranks send
+# each other their counts, or every rank can compute the total from a rule.
 #
 # ## What is `no_sync` for?
 #
 # Each backward pass of a `DistributedDataParallel` network combines the ranks' gradients. This is called a *reduction*,
-# and it sends data between the ranks. The context manager `no_sync` switches it off. In the function above, `hush` uses
-# it for all micro-batches but the last.
+# and it sends data between the ranks. The context manager `no_sync` switches it off. With `hush=True`, the function
+# above uses `no_sync` for every micro-batch except the last one.
 
 # %%
 CHOICES = ["the same, and the ranks communicate twice as often", "twice as long", "that of the last micro-batch alone"]
 predict(
     "10.without_no_sync",
-    "Each rank has two micro-batches, and you forget `no_sync`. Compared with the correct one, the window's gradient is …",
+    "Each rank has two micro-batches, and you forget `no_sync`. Compared with the correct gradient, yours is …",
     CHOICES,
 )
 
@@ -174,7 +178,7 @@ with_it, without = found["even"]["mean over all scenes"], found["even"]["without
 megabytes = 4 * with_it.parameters / 1e6  # of one reduction: four bytes per parameter
 
 # %% tags=["hide-input"]
-# The table of reductions, and your prediction
+# Shows the table of reductions, and your prediction
 plots.table(
     ["even window", "reductions", "sent by each rank", "error of the gradient"],
     [
@@ -186,7 +190,7 @@ happened = 0 if without.error < 1e-5 else 1 if without.length > 1.5 else 2
 outcome(
     "10.without_no_sync",
     CHOICES[happened],
-    because="What was combined earlier is the same on both ranks. Taking its mean again changes nothing.",
+    because="What was combined earlier is the same on both ranks. If you take its mean again, nothing changes.",
 )
 measure("10.talks_hushed", with_it.reductions)
 measure("10.talks_loud", without.reductions)
@@ -194,11 +198,11 @@ measure("10.megabytes", megabytes)
 
 # %% [markdown]
 # With `no_sync` there is <span data-claim="10.talks_hushed">1</span>&nbsp;reduction per window. Without it there are
-# <span data-claim="10.talks_loud">2</span>, of <span data-claim="10.megabytes">0.07</span>&nbsp;MB each. The gradient is
-# the same. For this small network the only loss is some time.
+# <span data-claim="10.talks_loud">2</span>, of <span data-claim="10.megabytes">0.07</span>&nbsp;MB each. The gradient
+# is the same. For this small network, forgetting `no_sync` only costs some time.
 #
-# The *uneven* window is different. There rank 0 has three backward passes, and rank 1 has one. The next cell runs three
-# such windows without `no_sync`. It records which window each rank is in at every reduction:
+# The *uneven* window is different. In it, rank 0 has three backward passes, and rank 1 has one. The next cell runs
+# three such windows without `no_sync`. For every reduction, it records which window each rank is in:
 
 # %%
 # about 8 s
@@ -207,7 +211,7 @@ measure("10.megabytes", megabytes)
 )
 
 # %% tags=["hide-input"]
-# The table of windows in which the ranks meet
+# Shows the table of windows in which the ranks meet
 last = [("2, and waits", "–, it has finished")]
 plots.table(
     ["reduction", "rank 0 is in window", "rank 1 is in window"],
@@ -217,23 +221,25 @@ if (met_0, met_1, waited_0, waited_1) != ([1, 1, 1], [1, 2, 3], True, False):
     raise RuntimeError("the text below no longer follows from what the ranks did")
 
 # %% [markdown]
-# Reductions are matched by their *order*. No part of PyTorch knows about windows. This has two consequences:
+# PyTorch matches the reductions of the ranks by their *order*. It does not know about windows. This has two
+# consequences:
 #
-# - **Windows mix, without an error.** Rank 0's second micro-batch is averaged with rank 1's second window, and its
-#   third micro-batch with rank 1's third window.
+# - **Windows mix, without an error.** In the first window of rank 0, PyTorch averages the second micro-batch with the
+#   second window of rank 1, and the third micro-batch with the third window of rank 1.
 # - **The run hangs.** Rank 1 finishes, and rank 0 waits for it until a timeout ends the run. Here the timeout is five
 #   seconds. The default of gloo, the library that connects these ranks, is half an hour.
 #
-# The same happens when a rank has *no* micro-batch in a window. If you deal seven micro-batches to two ranks in windows
-# of four, the last windows are uneven. So follow two rules:
+# The same happens when a rank has *no* micro-batch in a window. Suppose that you divide seven micro-batches into
+# windows of four, on two ranks. Then the last window has only three, and it is uneven. So follow two rules:
 #
 # - Every rank takes part in every reduction of every window, even if it has nothing to add.
-# - Put the forward pass inside `no_sync` too. PyTorch decides there whether the backward pass will communicate.
+# - Put the forward pass inside `no_sync`, too. In the forward pass, PyTorch decides whether the backward pass will
+#   communicate.
 #
-# ## Find and fix: dealing out a window
+# ## Find and fix: dividing a window
 #
-# The micro-batches of a window are numbered from 0. Each rank calls this function to learn which ones are its own. It
-# works for four micro-batches on two ranks. With seven, the gradient is wrong.
+# The micro-batches of a window are numbered from 0. Each rank calls this function to find out which micro-batches are
+# its own. It works for four micro-batches on two ranks. With seven, the gradient is wrong.
 
 
 # %% tags=["exercise"]
@@ -253,17 +259,9 @@ def my_micro_batches(count, ranks, rank):
 check("10.my_micro_batches", my_micro_batches)
 
 # %% [markdown]
-# ## Two processes, one run
+# ## One process, then two
 #
-# covlab's trainer follows all of these rules:
-#
-# - It divides each window's micro-batches among the ranks. A micro-batch is drawn by its number, not by its rank. So the
-#   ranks together see the same scenes that one process would see.
-# - A rank without a micro-batch computes one of another rank's, with weight zero.
-# - One reduction per window adds up every rank's gradient, weighted by its number of scenes, together with the scene
-#   counts.
-#
-# All you type is
+# Now we compare whole training runs. This command starts covlab's trainer on two ranks:
 #
 # ```console
 # $ torchrun --nproc-per-node 2 -m covlab train --preset student --windows 300
@@ -291,13 +289,13 @@ from covlab.plots.training import same_run
 
 plots.show(
     same_run({"one process": one.windows, "two ranks": two.windows}, "loss", "loss as logged"),
-    "Above, the logged loss of thirty windows: a line of one process and crosses of two ranks, which lie on it. Below, "
-    "the relative difference of the two on a logarithmic axis: between 1e-8 and 1e-5 in every window, about the size "
-    "of a single rounding.",
+    "Above, the logged loss of thirty windows. One process is a line, and two ranks are crosses, which lie on the "
+    "line. Below, the relative difference of the two on a logarithmic axis. It is between 1e-8 and 1e-5 in every "
+    "window, about the size of a single rounding.",
 )
 
 # %% tags=["hide-input"]
-# The table of both runs, and your prediction
+# Shows the table of both runs, and your prediction
 apart = max(abs(a["loss"] - b["loss"]) / a["loss"] for a, b in zip(one.windows, two.windows))
 validated = [run.epochs[-1]["validation"] for run in (one, two)]
 plots.table(
@@ -306,34 +304,41 @@ plots.table(
         ("scenes trained on", *(f"{sum(row['scenes'] for row in run.windows):.0f}" for run in (one, two))),
         ("held-out NMSE at the end", *(f"{error:.6f}" for error in validated)),
     ],
-    f"The logged losses differ by {apart:.0e} of their size at most.",
+    f"The logged losses differ by at most {apart:.0e} of their size.",
 )
 on_average = abs(validated[0] - validated[1]) < 0.1 * validated[0]
 outcome(
     "10.two_logs",
     CHOICES[0 if apart < 1e-4 else 1 if on_average else 2],
-    because="The same scenes are used, and each is counted once. Only the order of adding differs.",
+    because="Both runs use the same scenes, and count each scene once. Only the order of adding differs.",
 )
 if apart > 1e-4:
     raise RuntimeError("two ranks no longer train as one process")
 
 # %% [markdown]
 # (A dot on the lower edge means that both losses are equal.) The two runs add the same numbers in a different order.
-# Nothing else differs.
+# Nothing else differs, because covlab's trainer follows the rules above:
 #
-# This is the strongest test that you can give a parallel loop, and it costs one extra run: **train with one process and
-# with R, from the same seed, and compare the logs side by side.** A wrong weight, a scene seen twice, a dropped
-# remainder, a validation that takes the mean of means: each shows up in the third digit or earlier.
+# - It divides the micro-batches of each window among the ranks. It draws a micro-batch by its number, not by its rank.
+#   So together, the ranks see the same scenes that one process would see.
+# - A rank without a micro-batch computes a micro-batch of another rank, with weight zero.
+# - One reduction per window adds up every rank's gradient, weighted by its number of scenes, together with the scene
+#   counts.
 #
-# If you resume such a run with the same number of ranks, it ends with exactly the same bits. covlab refuses another
-# number of ranks, because that changes the order of adding. If a rank dies, the others stop with a message, and you can
-# resume the run.
+# This is the strongest test of a parallel loop, and it costs only one extra run: **train with one process and with R,
+# from the same seed, and compare the logs side by side.** It finds a wrong weight, a scene seen twice, a dropped
+# remainder, or a validation that takes the mean of means. Each of these shows up in the third digit or earlier.
+#
+# If you resume such a run with the same number of ranks, it ends with exactly the same bits. covlab refuses a different
+# number of ranks, because it would change the order of adding. If a rank dies, the others stop with a message, and you
+# can resume the run.
 #
 # ## Where this happened to others
 #
-# - **Uneven ranks.** `huggingface/transformers#34242` (October 2024, closed) was reported after the well-known fix of
-#   gradient accumulation: "token averaging in DDP seems to have the same issue". `huggingface/transformers#34373` added
-#   the count over all ranks as an option. `huggingface/transformers#39392` (July 2025) asks to make it the default.
+# - **Uneven ranks.** `huggingface/transformers#34242` (October 2024, closed) was reported after the fix of a well-known
+#   bug in gradient accumulation: "token averaging in DDP seems to have the same issue". (DDP is
+#   `DistributedDataParallel`.) `huggingface/transformers#34373` added the count over all ranks as an option.
+#   `huggingface/transformers#39392` (July 2025) asks to make it the default.
 # - **Multiplied by R, without the count.** `NVIDIA-NeMo/Automodel#3846` (September 2026, closed): the loss was a mean
 #   over a rank's *own* scenes, and it was multiplied by the number of ranks to cancel a division. But that division was
 #   already correct. With 4 ranks and 2 micro-batches, the reporter measured a gradient that was
@@ -341,11 +346,11 @@ if apart > 1e-4:
 #
 # ## In three lines
 #
-# - PyTorch takes the mean over ranks, but the step of one process needs the mean over scenes: divide by the scenes of
+# - PyTorch takes the mean over ranks, but one process takes the mean over scenes. So divide by the number of scenes on
 #   all ranks, and multiply by R.
-# - `no_sync` saves communication. Every rank must take part in every reduction, or windows mix and the run hangs.
-# - Train with one process and with R, from the same seed, and compare the logs: a difference before the fifth digit is
+# - `no_sync` saves communication. Every rank must take part in every reduction. If not, windows mix, and the run hangs.
+# - Train with one process and with R, from the same seed, and compare the logs. A difference before the fifth digit is
 #   a bug.
 #
-# **Next.** [11 · Watch your own loop](11_watch_your_own_loop.ipynb): which of these bugs can be seen from outside, in
+# **Next.** [11 · Watch your own loop](11_watch_your_own_loop.ipynb): which of these bugs can you see from outside, in
 # any training loop?

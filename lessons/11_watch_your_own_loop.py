@@ -95,16 +95,23 @@ if status != 1:
 # ## Find and fix: the script's epoch
 #
 # Here is the same training loop as a function, for a linear model. It trains one epoch, one pass over the data. Fix the
-# faults in the report. To watch your own version, run `lab.watched_epoch(accumulating_epoch, seed, device)` in a cell
-# of your own.
+# faults in the report. In a notebook, two lines watch a loop: `with watch(model, optimizer) as w:` around it, and
+# `w.report()` after it. So you can watch your own version with `watched(accumulating_epoch)`.
 
 # %%
-import torch
 from torch import nn
 
 from covlab.course import check, choose_device, outcome, predict
+from covlab.watch import watch
 
 device = choose_device(profile)
+
+
+def watched(epoch):
+    model, optimizer, schedule, micro_batches = lab.linear_model(seed, device)
+    with watch(model, optimizer) as w:
+        epoch(model, optimizer, schedule, micro_batches, 4)
+    return w.report()
 
 
 # %% tags=["exercise"]
@@ -171,13 +178,10 @@ predict(
 )
 
 # %% [markdown]
-# In a notebook, you need two lines to watch a loop: `with watch(model, optimizer) as w:` around the loop, and
-# `w.report()` after it.
+# Train with each rule, and watch:
 
 # %%
 from torch.nn.utils import parameters_to_vector
-
-from covlab.watch import watch
 
 rules = {  # the divisor of a micro-batch's loss; m: number of micro-batches in its window
     "no division": lambda m, is_first: 1,
@@ -200,20 +204,20 @@ def train(model, optimizer, divisor):
     return loss.item()
 
 
-watched, losses, moved = {}, {}, {}
+watches, losses, moved = {}, {}, {}
 for title, divisor in rules.items():
     model, optimizer = lab.classifier(seed, device)
     start = parameters_to_vector(model.parameters()).detach()
     with watch(model, optimizer) as w:
         losses[title] = train(model, optimizer, divisor)
-    watched[title] = w
+    watches[title] = w
     moved[title] = (parameters_to_vector(model.parameters()) - start).norm().item()
 
 # %% tags=["hide-input"]
 # The table of the four rules
 from covlab import plots
 
-found = {title: w.report().of("W01") for title, w in watched.items()}
+found = {title: w.report().of("W01") for title, w in watches.items()}
 plots.table(
     ["rule", "loss at the end", "parameters moved by", "W01"],
     [
@@ -247,7 +251,7 @@ from covlab.course import measure
 from covlab.plots.watch_results import window_shares
 
 plots.show(
-    window_shares({title: w.rows for title, w in watched.items()}),
+    window_shares({title: w.rows for title, w in watches.items()}),
     "Four bar charts, one per rule, each with twelve windows. Each bar is a stack of its window's micro-batches, and a "
     "dashed line marks 1. Without division the bars reach 4, those of the two short windows 2. Divided in the first "
     "batch only, the first bar is a little above 3 and the others are as before. Divided by 4 always, all bars end at 1 "

@@ -199,7 +199,12 @@ OLD = "def window_weights(counts):\n    return counts / counts.max()"
 def test_an_older_version_that_is_judged_is_named_by_a_line(
     shell: InteractiveShell, capsys: pytest.CaptureFixture[str], newest: str, older: bool
 ) -> None:
-    for cell in ("import torch", OLD, newest, "from covlab.course import check\ncheck('05.window_weights', window_weights)"):
+    for cell in (
+        "import torch",
+        OLD,
+        newest,
+        "from covlab.course import check\ncheck('05.window_weights', window_weights)",
+    ):
         shell.run_cell(cell, store_history=True)
     said = capsys.readouterr().out
     assert ("An older one was judged, which has the line `return counts / counts.max()`" in said) == older

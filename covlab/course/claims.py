@@ -156,8 +156,7 @@ def _range(values: Iterable[float], number: Stated) -> str:
     unit = min(map(_unit, number.ends))
     low, high = min(values := list(values)), max(values)
     ends = [
-        Decimal(repr(value)).quantize(unit, rounding)
-        for value, rounding in ((low, ROUND_FLOOR), (high, ROUND_CEILING))
+        Decimal(repr(value)).quantize(unit, rounding) for value, rounding in ((low, ROUND_FLOOR), (high, ROUND_CEILING))
     ]
     return " to ".join(_printed(end) for end in ends)
 

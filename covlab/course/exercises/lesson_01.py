@@ -12,7 +12,7 @@ from covlab.training.loss import plain_error
 
 
 def _covariance_case(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw steering vectors with any amplitudes: for phasors alone, 1/a and a/|a| would be as good as conj(a) and a."""
+    """Draw steering vectors of any amplitude. For phasors alone, 1/a would equal conj(a), and a/|a| would equal a."""
     elements, sources = integer(generator, 2, 6), integer(generator, 1, 4)
     return complex_normal(generator, elements, sources), 0.2 + torch.rand(sources, generator=generator)
 
@@ -23,7 +23,7 @@ covariance = Exercise(
     draw=_covariance_case,
     right=lambda steering, power: torch.einsum("mk,k,nk->mn", steering, power.to(steering.dtype), steering.conj()),
     hints={
-        "this is the transpose of R. It looks right, but is a mirror image. Which factor needs the conjugate?": (
+        "this is the transpose of R, a mirror image of the correct result. Which factor needs the conjugate?": (
             lambda steering, power: (steering.conj() * power) @ steering.mT
         ),
         "without a conjugate the result is not even Hermitian: look at R[n, n].": lambda steering, power: (
@@ -41,12 +41,12 @@ as_contract = Exercise(
     id="01.as_contract",
     law="y[b, l, m] holds the real and imaginary parts of what antenna m received in snapshot l of scene b.",
     draw=lambda generator: (
-        # Either of antennas and snapshots may be more, so no order of the sizes gives the axes away.
+        # There may be more antennas than snapshots, or fewer. So the sizes do not show which axis is which.
         complex_normal(generator, integer(generator, 1, 3), integer(generator, 2, 7), integer(generator, 2, 7)),
     ),
     right=lambda received: torch.stack([received.mT.real, received.mT.imag], dim=-1),
     hints={
-        "the shape is right, but the numbers are in the wrong positions. What does `reshape` do to their order?": (
+        "the shape is correct, but the numbers are in the wrong positions. What does `reshape` do to their order?": (
             lambda received: torch.view_as_real(received).reshape(len(received), *received.mT.shape[1:], 2)
         ),
         "antennas and snapshots are still in the order of the receiver.": torch.view_as_real,
@@ -63,7 +63,7 @@ as_contract = Exercise(
 def _codes_case(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Draw codes, H and G, most of them corrupted: in all scenes, in one of them, or in a single number.
 
-    There are as many snapshots as elements, so no shape gives a corruption away. H is computed in double precision, so
+    There are as many snapshots as elements, so no shape shows a corruption. H is computed in double precision, so
     that no product in single precision equals it in every digit.
     """
     scenes, size, antennas = integer(generator, 1, 4), integer(generator, 3, 6), integer(generator, 2, 4)

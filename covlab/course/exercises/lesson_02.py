@@ -43,7 +43,7 @@ normalized_error = Exercise(
     id="02.normalized_error",
     law=(
         "The mean over scenes of ‖R̂ − R‖² / ‖R‖², with R̂ and R of each scene scaled to trace N. The scale of a scene "
-        "does not matter, to it or to any other scene."
+        "changes neither its own error nor the error of another scene."
     ),
     draw=_estimates_and_truths,
     right=_error(_normalized),
@@ -51,7 +51,7 @@ normalized_error = Exercise(
         "one scene's scale changes the error of the others. Over which dimensions do you sum the trace?": _error(
             lambda matrices: matrices * (matrices.shape[1] / _traces(matrices).sum())
         ),
-        "this is 2 − 2·cosine: you divide by the norm, not by the trace.": _error(
+        "this is 2 − 2·cosine: you divide by the norm. Divide by the trace.": _error(
             lambda matrices: matrices / torch.linalg.matrix_norm(matrices).view(-1, 1, 1)
         ),
         "only R̂ is normalized: the error still depends on the scale of the true R.": (
@@ -66,7 +66,7 @@ normalized_error = Exercise(
                 (_normalized(estimates) - _normalized(truths)).norm() ** 2 / _normalized(truths).norm() ** 2
             )
         ),
-        "you take the ratio of the norms. The law has their squares.": lambda estimates, truths: (
+        "you take the ratio of the norms. The law uses their squares.": lambda estimates, truths: (
             plain_error(_normalized(estimates), _normalized(truths)).sqrt().mean()
         ),
         "your error is {ratio:.0f}× the correct one, which is the number of scenes. Do you take a sum or a mean?": (
@@ -87,8 +87,8 @@ def _steps(generator: torch.Generator) -> tuple[float, float, list[float]]:
 norm_after = Exercise(
     id="02.norm_after",
     law=(
-        "Each step is at right angles to R̂, so the square of the norm grows by the square of each step's length, "
-        "learning rate times gradient norm."
+        "Each step is at right angles to R̂. So each step adds the square of its length to the square of the norm. The "
+        "length of a step is learning rate times gradient norm."
     ),
     draw=_steps,
     right=lambda norm, learning_rate, gradients: math.hypot(norm, *(learning_rate * each for each in gradients)),
@@ -146,7 +146,7 @@ def _refusing(holds: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 def _has_a_unit(trial: Trial) -> bool:
-    """Return whether a small R is refused, or a large one passes: a fixed threshold is wrong in no other way."""
+    """Return whether a small R is refused, or a large one passes. A fixed threshold is wrong only in these ways."""
     refused, norm = bool(trial.got.isnan().any()), float(torch.linalg.matrix_norm(trial.arguments["R"]))
     return norm < 1 if refused else norm > 1e-6
 
@@ -159,8 +159,8 @@ def _is_near_the_limit(trial: Trial) -> bool:
 trace_normalized = Exercise(
     id="02.trace_normalized",
     law=(
-        "If the trace of R is above a thousandth of its norm, R is scaled to trace N, whatever its scale. Otherwise "
-        "the result is NaN."
+        "If the trace of R is above a thousandth of its norm, R is scaled to trace N, at any scale of R. Otherwise the "
+        "result is NaN."
     ),
     draw=_any_matrix,
     cases=60,
@@ -169,7 +169,7 @@ trace_normalized = Exercise(
         "clamping at 1e-8 makes a matrix with a negative trace enormous, and a small correct one too small.": _guarded(
             lambda R: _trace(R).clamp(min=1e-8)
         ),
-        "with the absolute value a matrix of negative trace passes, although it is no covariance.": _guarded(
+        "with the absolute value, a matrix with a negative trace passes, although it is not a covariance.": _guarded(
             lambda R: _trace(R).abs()
         ),
         "an eps in the denominator refuses nothing, and makes matrices of small scale too small.": _guarded(

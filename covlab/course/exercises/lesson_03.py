@@ -25,10 +25,10 @@ pull = Exercise(
     draw=_weighted_gradients,
     right=lambda weights, gradients: (weights @ gradients).norm(),
     hints={
-        "you add the lengths. That is right only if all gradients point the same way. Do they?": (
+        "you add the lengths. That is correct only if all gradients point the same way. Do they?": (
             lambda weights, gradients: (weights * gradients.norm(dim=1)).sum()
         ),
-        "this is Pythagoras, which needs gradients at right angles to each other. Are they?": (
+        "this is Pythagoras. It needs gradients at right angles to each other. Are they?": (
             lambda weights, gradients: (weights * gradients.norm(dim=1)).norm()
         ),
         "the weights are missing.": lambda weights, gradients: gradients.sum(dim=0).norm(),
@@ -59,7 +59,7 @@ def _terms_and_weights(generator: torch.Generator) -> tuple[Values, Values]:
     if kind == 1:
         weights[wrong] = weights.pop(f"lam_{names[0]}")
     elif kind == 2:
-        weights[wrong] = 0.0  # off, but still a mistake of whoever wrote it
+        weights[wrong] = 0.0  # off, but its name is still a mistake
     elif kind == 3:
         del weights[f"lam_{names[0]}"]  # a term without a weight is switched off, which is allowed
     return terms, weights
@@ -125,7 +125,7 @@ total_loss = Exercise(
     right=_strict,
     compare=_difference,
     hints={
-        "a weight that fits no term silently counts as zero. In some cases this is the main weight.": (
+        "a weight that fits no term silently counts as zero. In some cases, that is the main weight.": (
             lambda terms, weights: sum(weights.get(f"lam_{name}", 0.0) * term for name, term in terms.items())
         ),
         "a term without a weight counts as 1. It should be off.": lambda terms, weights: (
@@ -148,13 +148,13 @@ total_loss = Exercise(
 silence = Exercise(
     id="03.silence",
     law=(
-        "A weight of zero: no value in the log. A satisfied hinge: exactly zero in some scenes, above zero in others. "
+        "A weight of zero: no value in the log. A satisfied limit: exactly zero in some scenes, above zero in others. "
         "A broken term: exactly zero in every scene, value and gradient."
     ),
     right="broken",
     choices=("switched off", "satisfied", "broken"),
     hints={
         "a term that is switched off is not computed and has no value in the ledger. This one has: 0.": "switched off",
-        "each scene has its own hinge. Would an untrained network satisfy all 120 of them exactly?": "satisfied",
+        "each scene has its own limit. Would an untrained network satisfy the limit in all 120 scenes?": "satisfied",
     },
 )

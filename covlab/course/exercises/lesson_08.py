@@ -23,7 +23,7 @@ back_projection = Exercise(
     draw=_snapshots,
     right=lambda y, codes, B: codes.conj() * (y @ B.T),
     hints={
-        "the phases of the code are now in it twice. What removes e^jψ from a product?": lambda y, codes, B: (
+        "the phases of the code are now in the result twice. What removes e^jψ from a product?": lambda y, codes, B: (
             codes * (y @ B.T)
         ),
         "the code is still in the result, and its random phases hide everything else.": lambda y, codes, B: y @ B.T,
@@ -36,7 +36,7 @@ back_projection = Exercise(
 
 
 def _covariance(generator: torch.Generator) -> tuple[Tensor, int]:
-    """Draw a covariance of any scale. No gap between its eigenvalues gives the number of sources away."""
+    """Draw a covariance of any scale. No gap between its eigenvalues shows the number of sources."""
     N = integer(generator, 3, 7)
     vectors = torch.linalg.qr(complex_normal(generator, N, N, dtype=torch.complex128)).Q
     steps = 0.2 + torch.rand(N, generator=generator, dtype=torch.float64)
@@ -66,10 +66,10 @@ noise_projector = Exercise(
             _projector(lambda vectors, sources: vectors[:, sources:]),
             lambda trial: abs(torch.trace(trial.got - trial.expected).item()) < 1e-6,
         ),
-        "this projects onto the subspace of the sources. You need the rest.": _projector(
+        "this projects onto the subspace of the sources. You need the subspace of the noise.": _projector(
             lambda vectors, sources: vectors[:, len(vectors) - sources :]
         ),
-        "it has as many dimensions as there are sources. How many does the rest have?": Mistake(
+        "your subspace has as many dimensions as there are sources. How many does the noise subspace have?": Mistake(
             _projector(lambda vectors, sources: vectors[:, :sources]),
             lambda trial: abs(torch.trace(trial.got).item() - trial.arguments["sources"]) < 1e-6,
         ),

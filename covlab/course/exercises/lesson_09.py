@@ -8,7 +8,7 @@ from covlab.course.exercises.case_parts import integer
 
 
 def _trials(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw trials for which each mistake gives another result, however chance prunes them."""
+    """Draw trials for which each mistake gives a different result, whichever trials are pruned."""
     count = integer(generator, 4, 8)
     # Errors of any size: no fixed penalty for a pruned trial is large enough.
     losses, held_out = (torch.rand(count, generator=generator) * 10.0 ** integer(generator, -2, 3) for _ in range(2))
@@ -30,7 +30,7 @@ best_trial = Exercise(
     draw=_trials,
     right=lambda losses, held_out, pruned: _lowest(held_out, pruned),
     hints={
-        "you choose by the weighted loss. Small weights give a small loss, and the weights are what is tuned.": (
+        "you choose by the weighted loss. Small weights give a small loss, and you are tuning the weights.": (
             lambda losses, held_out, pruned: int(losses.argmin()) + 1
         ),
         "you choose the complete trial with the lowest weighted loss. Can a loss judge its own weights?": (
@@ -74,7 +74,7 @@ should_stop = Exercise(
         "it stops the trials that are better than the median.": lambda own, others: bool(
             own[-1] < others[:, len(own) - 1].median()
         ),
-        "one very bad trial changes the mean you compare with. It would not change the median.": (
+        "you compare with the mean. One very bad trial changes the mean, but it would not change the median.": (
             lambda own, others: bool(own[-1] > others[:, len(own) - 1].mean())
         ),
         "you take the median over all epochs so far. Which error did the others have after as many epochs?": (

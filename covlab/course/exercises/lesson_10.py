@@ -20,7 +20,7 @@ def _counts(generator: torch.Generator) -> tuple[Tensor]:
 rank_factors = Exercise(
     id="10.rank_factors",
     law=(
-        "After torch has taken the mean over ranks, every scene of every rank counts the same, and the weights of "
+        "After PyTorch has taken the mean over ranks, every scene of every rank counts the same, and the weights of "
         "all scenes sum to 1."
     ),
     draw=_counts,
@@ -36,7 +36,7 @@ rank_factors = Exercise(
         "your factors are {ratio:.2f}× the correct ones: the loss of a rank is already a mean over its scenes.": (
             Mistake(lambda counts: len(counts) * counts, lambda trial: trial.ratio > 1)
         ),
-        "ranks with few scenes count more than those with many, but scenes should count the same.": Mistake(
+        "ranks with few scenes count more than ranks with many. But every scene should count the same.": Mistake(
             lambda counts: len(counts) * (1 / counts) / (1 / counts).sum(),
             lambda trial: math.isfinite(ratio(trial.got, 1 / trial.arguments["counts"])),
         ),
@@ -77,7 +77,7 @@ my_micro_batches = Exercise(
             lambda count, ranks, rank: range(rank * -(-count // ranks), (rank + 1) * -(-count // ranks)),
             lambda trial: trial.got[-1] > 0,
         ),
-        "no micro-batch is missing, but one rank has at least two more than another, and the others wait for it.": (
+        "no micro-batch is missing. But one rank has at least two more than another, so the others wait for it.": (
             Mistake(
                 lambda count, ranks, rank: range(
                     rank * (count // ranks), count if rank == ranks - 1 else (rank + 1) * (count // ranks)

@@ -3,8 +3,6 @@
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from torch.nn.utils import parameters_to_vector
 
 from covlab.arguments import Seed, Text, checked
 from covlab.tensor_arguments import Device
-from covlab.watch import Report, watch
 
 
 @checked
@@ -35,21 +32,21 @@ def windows(seed: Seed, device: Device) -> list[list[tuple[torch.Tensor, torch.T
 
 
 @checked
-def watched_epoch(epoch: Callable[..., None], seed: Seed, device: Device) -> Report:
-    """Train ``epoch(model, optimizer, schedule, micro_batches, 4)`` on 24 micro-batches, and return what the watch saw.
-
-    Args:
-        epoch: trains one epoch, in windows of four micro-batches.
-    """
+def linear_model(
+    seed: Seed, device: Device
+) -> tuple[
+    nn.Module,
+    torch.optim.Optimizer,
+    torch.optim.lr_scheduler.LRScheduler,
+    list[tuple[torch.Tensor, torch.Tensor]],
+]:
+    """Return a linear model of 3 numbers, its SGD, a schedule, and 24 micro-batches (inputs [4, 3], targets [4, 1])."""
     torch.manual_seed(seed)
     model = nn.Linear(3, 1).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
     micro_batches = [(torch.randn(4, 3, device=device), torch.randn(4, 1, device=device)) for _ in range(24)]
-    with watch(model, optimizer) as w, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch minds only that a schedule advances before the first step
-        epoch(model, optimizer, schedule, micro_batches, 4)
-    return w.report()
+    return model, optimizer, schedule, micro_batches
 
 
 @checked
