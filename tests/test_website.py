@@ -93,7 +93,7 @@ def test_pages_fold_code_by_its_caption_and_outcomes_by_a_question_and_show_no_m
     for path in (root / "build/course/index.html", site / "01_first.html"):
         page = BeautifulSoup(path.read_text(), "html.parser")
         folded = {  # the site has two captions, for closed and open
-            " ".join((each.summary.span or each.summary).text.split()): each.text
+            " ".join((each.summary.select_one(".collapsed") or each.summary).text.split()): each.text
             for each in page("details")
             if each.summary
         }
