@@ -467,6 +467,6 @@ measure("04.bug_behind", 100 * abs(reached["fp16, loss inside autocast (BUG)"] /
 #   inputs.
 # - Divide the loss scale out before you look at a gradient. The training curve will not tell you that you forgot.
 #
-# **Onward.** Bugs path: [07 · Overflow and sanitization](07_overflow_and_sanitization.ipynb). A loss scaler learns from
+# **Next.** Bugs path: [07 · Overflow and sanitization](07_overflow_and_sanitization.ipynb). A loss scaler learns from
 # overflows. What happens if somebody removes them before the scaler sees them? Whole course:
 # [05 · Gradient accumulation](05_gradient_accumulation.ipynb), for batches that are too large even in half precision.

@@ -578,6 +578,6 @@ check("05.clipped_gradient", clipped_gradient)
 # - Ragged micro-batches change the direction of the gradient. A wrong divisor changes its length. AdamW hides the
 #   length, but SGD and clipping show it.
 #
-# **Onward.** Bugs path: [04 · Mixed precision](04_mixed_precision.ipynb). Whole course: [06 · The scaling
+# **Next.** Bugs path: [04 · Mixed precision](04_mixed_precision.ipynb). Whole course: [06 · The scaling
 # bug](06_the_scaling_bug.ipynb), in which a code review blames a missing division for a run that does not learn. You
 # now know what such a bug can do. Can it stop a run from learning?

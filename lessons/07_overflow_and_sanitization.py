@@ -453,5 +453,5 @@ check("07.epoch_line", epoch_line)
 #   take invented steps. A scale that only falls means NaN.
 # - Never clean a gradient. Skip the step, count the skipped steps, and find out where the NaN or infinity comes from.
 #
-# **Onward.** Bugs path: [06 · The scaling bug](06_the_scaling_bug.ipynb), the whole case. Whole course:
+# **Next.** Bugs path: [06 · The scaling bug](06_the_scaling_bug.ipynb), the whole case. Whole course:
 # [08 · Training for real](08_training_for_real.ipynb).
