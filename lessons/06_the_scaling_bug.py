@@ -99,7 +99,6 @@ check("06.window_gradient", window_gradient)
 # %%
 from covlab.course.experiments import scaling_case as lab
 from covlab.faults import FAULTS, case, inject
-from covlab.training.recipe import Recipe
 from covlab.training.together import train_together
 
 bug = "division_in_debug_block"
@@ -129,12 +128,11 @@ predict("06.frozen", "Can this bug keep the validation value constant, to six di
 # %%
 device = choose_device(profile)
 scenario = choose_scenario(device)
-scenes = lab.fixed_scenes(scenario, seed, device)
 
 
 def overfit(recipe, *faults):
     with inject(*faults):
-        return lab.overfit_trainer(scenario, scenes, Recipe(windows=30 * 4, accumulation=4, **recipe), seed)
+        return reference_trainer("overfit", seed, device=device, scenario=scenario, accumulation=4, **recipe)
 
 
 adamw = dict(optimizer="adamw", learning_rate=3e-3, weight_decay=0.0)

@@ -28,7 +28,7 @@ from covlab.course import card
 from covlab.networks.model import BackProjectionNet
 from covlab.plots.training import over_band
 from covlab.scenes.batch import Batch
-from covlab.scenes.scenario import preset
+from covlab.scenes.scenario import Scenario, preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes, FreshScenes
 from covlab.training.loss import LossWeights
@@ -152,31 +152,34 @@ class BandReadings(dict[str, BandReading]):
         pass
 
 
-def _overfit(seed: int, device: str) -> Setup:
+def _overfit(scenario: Scenario, seed: int, device: str) -> Setup:
     """512 fixed scenes, memorized over 30 epochs."""
-    scenes = Simulator(STUDENT, device).draw(512, scene_generator(seed, "overfit", device=device))
+    scenes = Simulator(scenario, device).draw(512, scene_generator(seed, "overfit", device=device))
     return FixedScenes(scenes, micro_batch=32, seed=seed), scenes, 30 * 4
 
 
-def _fresh(seed: int, device: str) -> Setup:
+def _fresh(scenario: Scenario, seed: int, device: str) -> Setup:
     """Scenes never seen before, 16 epochs of 25 windows, validated on 512 held-out scenes."""
-    scenes = FreshScenes(Simulator(STUDENT, device), micro_batch=32, micro_batches=100, seed=seed)
+    scenes = FreshScenes(Simulator(scenario, device), micro_batch=32, micro_batches=100, seed=seed)
     return scenes, scenes.held_out(16), 16 * 25
 
 
-SETUPS: dict[str, Callable[[int, str], Setup]] = {"overfit": _overfit, "fresh": _fresh}
+SETUPS: dict[str, Callable[[Scenario, int, str], Setup]] = {"overfit": _overfit, "fresh": _fresh}
 
 
-def reference_trainer(name: str, seed: int, *, device: str = "cpu", **recipe: Any) -> Trainer:
-    """Return a trainer of a setup: `student` size, only the NMSE as loss, AdamW, windows of 4 × 32 scenes.
+def reference_trainer(
+    name: str, seed: int, *, device: str = "cpu", scenario: Scenario = STUDENT, **recipe: Any
+) -> Trainer:
+    """Return a trainer of a setup: only the NMSE as loss, AdamW, windows of 4 × 32 scenes.
 
-    name: "overfit" or "fresh". recipe: settings that differ, as in :class:`covlab.training.recipe.Recipe`.
+    name: "overfit" or "fresh". scenario: of the scenes; the band is of `student` size. recipe: settings that differ, as
+    in :class:`covlab.training.recipe.Recipe`.
     Raises ValueError for an unknown name.
     """
-    scenes, validation, windows = SETUPS[_known(name)](seed, device)
+    scenes, validation, windows = SETUPS[_known(name)](scenario, seed, device)
     torch.manual_seed(seed)
     settings = Recipe(**({"windows": windows, "accumulation": 4} | recipe))
-    model, weights = BackProjectionNet(STUDENT).to(device), LossWeights.only(lam_cov=1.0)
+    model, weights = BackProjectionNet(scenario).to(device), LossWeights.only(lam_cov=1.0)
     return Trainer(model, scenes, validation, settings, weights=weights, progress=Silent())
 
 

@@ -1,50 +1,21 @@
-"""The case of the scaling bug: correct and buggy overfit tests side by side, and the timeline of ten reports."""
+"""The case of the scaling bug: what correct and buggy runs show side by side, and the timeline of ten reports."""
 
 from collections.abc import Sequence
 from html import escape
+from statistics import median_high
 from typing import Annotated
 
-import torch
 from IPython.display import display
 
 from covlab.arguments import Seed, checked, whole_number
 from covlab.faults.case import REPORTS, Reruns
-from covlab.networks.model import BackProjectionNet
-from covlab.scenes.batch import Batch
-from covlab.scenes.scenario import Scenario
-from covlab.scenes.simulator import Simulator, scene_generator
-from covlab.scenes.streams import FixedScenes
-from covlab.tensor_arguments import Device
-from covlab.training.loss import LossWeights
-from covlab.training.progress import Silent
-from covlab.training.recipe import Recipe
 from covlab.training.trainer import Trainer
-
-
-@checked
-def fixed_scenes(scenario: Scenario, seed: Seed, device: Device) -> Batch:
-    """Draw the 512 scenes of the overfit test."""
-    return Simulator(scenario, device).draw(512, scene_generator(seed, "overfit", device=device))
-
-
-@checked
-def overfit_trainer(scenario: Scenario, scenes: Batch, recipe: Recipe, seed: Seed) -> Trainer:
-    """Return a silent trainer that memorizes ``scenes`` in micro-batches of 32, and validates on the same scenes."""
-    torch.manual_seed(seed)
-    model = BackProjectionNet(scenario).to(scenes.y.device)
-    stream = FixedScenes(scenes, micro_batch=32, seed=seed)
-    return Trainer(model, stream, scenes, recipe, weights=LossWeights.only(lam_cov=1.0), progress=Silent())
-
-
-def median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
-
 
 OBSERVED = {
     "logged loss over measured error": lambda run: run.history[-1]["train"] / run.history[-1]["validation"],
     "gradient norm, first window": lambda run: run.ledger.rows[0]["gradient_norm"],
     "update norm, first window": lambda run: run.ledger.rows[0]["update_norm"],
-    "update norm, median": lambda run: median(run.ledger.columns()["update_norm"]),
+    "update norm, median": lambda run: median_high(run.ledger.columns()["update_norm"]),
     "error reached": lambda run: run.history[-1]["validation"],
 }
 

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from covlab.arguments import Count, Seed, Text, checked
+from covlab.course.reference_band import reference_trainer
 from covlab.estimators import Estimator
 from covlab.estimators.classical import MeanCovariance, sample_covariance, scaled_identity
 from covlab.estimators.greedy import Genie
 from covlab.estimators.grid import GridLikelihood
 from covlab.estimators.spectra import locate, music
 from covlab.metrics import rmspe
-from covlab.networks.model import BackProjectionNet, Estimate, Network
+from covlab.networks.model import Estimate, Network
 from covlab.networks.source_grid import DictionaryEstimate, default_grid, default_step
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import Scenario
@@ -61,10 +62,9 @@ class TrainingForReal:
     @checked
     def memorizer(self, scenes: Batch) -> Trainer:
         """Return a trainer that memorizes ``scenes`` in 30 epochs and validates on them."""
-        torch.manual_seed(self.seed)
-        model = BackProjectionNet(self.scenario).to(self.device)
-        fixed = FixedScenes(scenes, micro_batch=32, seed=self.seed)
-        return Trainer(model, fixed, scenes, Recipe(windows=120), LossWeights.only(lam_cov=1.0), progress=Silent())
+        run = reference_trainer("overfit", self.seed, device=str(self.device), scenario=self.scenario)
+        run.scenes, run.validation = FixedScenes(scenes, micro_batch=32, seed=self.seed), scenes
+        return run
 
     @checked
     def memorized_and_unseen(self, run: Trainer) -> tuple[float, float]:
