@@ -92,8 +92,6 @@ def check(exercise: str, answer: Any) -> Checked:
     lines, code = [judgement.finding, f"The law: {found.law}"], ""
     if judgement.passed:
         rows = student_record.progress_rows(student_record.path_here())
-        if found.moral:
-            lines.append(f"Remember: {found.moral}")
         lines.append(f"{student_record.summary(rows)} solved. {student_record.what_is_next(rows, exercise[:2])}")
     else:
         if judgement.hint:

@@ -53,7 +53,6 @@ class Exercise:
     draw: returns the arguments of one random case, made of tensors and numbers. run: calls the function on one case and
     returns what is compared; None: compare what the function returns. compare: (result, correct result) -> error; at
     most `tolerance` is correct. choices: what a value may be. cases: the number of random cases.
-    moral: the sentence that a student who solved it should remember; without one, the law.
     hints: {sentence: an answer with one typical mistake, or a `Mistake`}. The first that fits is shown. A hint never
     gives the answer; `{ratio:.2f}` stands for the result divided by the correct one, and the name of an argument, such
     as `{accumulation}`, for its value.
@@ -69,7 +68,6 @@ class Exercise:
     tolerance: float = 1e-4
     choices: tuple[str, ...] = ()
     cases: int = 20
-    moral: str = ""
 
     @property
     def name(self) -> str:
