@@ -159,7 +159,9 @@ def _paths(lessons: list[Lesson]) -> str:
             table = "\n".join(["| | Lesson | Minutes | Needs |", "|---:|---|---:|---|", *rows])
             parts.append(f"## {name}: {minutes} minutes\n\n{INTRODUCTIONS[name]}\n\n{table}")
     others = [f"- [{lesson.title}]({lesson.name}.ipynb)" for number, lesson in known.items() if number not in STOPS]
-    return "\n\n".join([*parts, *["\n".join(others)][: len(others)]])
+    if others:
+        parts.append("\n".join(others))
+    return "\n\n".join(parts)
 
 
 def _show_paths(notebook: NotebookNode, lesson: Lesson, lessons: list[Lesson]) -> None:
