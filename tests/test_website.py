@@ -54,8 +54,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_description_of_a_picture_reaches_report_and_site(root: Path) -> None:
-    site = build_website(root, read_lessons(root)).parent
+@pytest.fixture(scope="module")
+def site(root: Path) -> Path:
+    """The folder of the website of that course."""
+    return build_website(root, read_lessons(root)).parent
+
+
+def test_the_description_of_a_picture_reaches_report_and_site(root: Path, site: Path) -> None:
     for path in (root / "build/course/index.html", site / "01_first.html"):
         assert 'alt="a line that falls from two to one"' in path.read_text()
     page = (site / "01_first.html").read_text()
@@ -72,12 +77,11 @@ def test_the_description_of_a_picture_reaches_report_and_site(root: Path) -> Non
 @pytest.mark.parametrize("width", [390, 911, 1366], ids=["phone", "150 %", "laptop"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_on_the_pages_and_they_do_not_scroll_sideways(
-    root: Path, page_of: str, width: int, scheme: Literal["light", "dark"]
+    root: Path, site: Path, page_of: str, width: int, scheme: Literal["light", "dark"]
 ) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     from browser import chromium, violations
 
-    build_website(root, read_lessons(root))
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme)
@@ -88,8 +92,9 @@ def test_axe_finds_nothing_on_the_pages_and_they_do_not_scroll_sideways(
         assert violations(page) == []
 
 
-def test_pages_fold_code_by_its_caption_and_outcomes_by_a_question_and_show_no_measurement(root: Path) -> None:
-    site = build_website(root, read_lessons(root)).parent
+def test_pages_fold_code_by_its_caption_and_outcomes_by_a_question_and_show_no_measurement(
+    root: Path, site: Path
+) -> None:
     for path in (root / "build/course/index.html", site / "01_first.html"):
         page = BeautifulSoup(path.read_text(), "html.parser")
         folded = {  # the site has two captions, for closed and open
@@ -108,8 +113,7 @@ def test_pages_fold_code_by_its_caption_and_outcomes_by_a_question_and_show_no_m
     assert "12.5" not in (site / "01_first.html").read_text()  # what was measured
 
 
-def test_the_site_shows_both_paths_and_leads_along_them(root: Path) -> None:
-    site = build_website(root, read_lessons(root)).parent
+def test_the_site_shows_both_paths_and_leads_along_them(site: Path) -> None:
     index = BeautifulSoup((site / "index.html").read_text(), "html.parser")
     bugs, whole = index.select("article table") or index("table")
     assert [link["href"] for link in bugs("a")] == ["05_bug.html"]
@@ -124,8 +128,7 @@ def test_the_site_shows_both_paths_and_leads_along_them(root: Path) -> None:
     assert "2 of 6" in box.text and "6 of 12" in box.text and "999" not in page.text
 
 
-def test_cited_issues_are_links_on_the_site_in_the_report_and_in_the_notebooks(root: Path) -> None:
-    site = build_website(root, read_lessons(root)).parent
+def test_cited_issues_are_links_on_the_site_in_the_report_and_in_the_notebooks(root: Path, site: Path) -> None:
     address = "https://github.com/pytorch/pytorch/issues/16560"
     for path in (root / "build/course/index.html", site / "02_next.html"):
         links = [
