@@ -1,5 +1,40 @@
-"""`python -m covlab`: the same as the command `covlab`."""
+"""The command `covlab`, also `python -m covlab`. PyTorch alone is enough for `covlab watch`."""
 
-from covlab.cli.main import main
+import sys
 
-main()
+from covlab.cli import COMMANDS
+
+EXTRAS = {
+    "optuna": "tune",
+    "sqlalchemy": "tune",
+    "voila": "dashboard",
+    "sphinx": "site",
+    "myst_nb": "site",
+    "sphinx_book_theme": "site",
+}
+"""Packages that only one use of a command needs, and the extra that installs each."""
+
+
+def main() -> None:
+    """Run `covlab`; where a package of an extra is missing, say in one line how to install it."""
+    if sys.argv[1:2] == ["watch"]:
+        from covlab.watch.__main__ import main as watch
+
+        sys.argv[:2] = sys.argv[:1]
+        sys.exit(watch())
+    try:
+        from covlab.cli.main import main as run
+
+        run()
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if package in ("", "covlab"):
+            raise
+        named = [word for word in sys.argv[1:2] if word in COMMANDS]
+        extra = EXTRAS.get(package) or (COMMANDS[named[0]][1] if named else "workbench")
+        also = "" if named else "; only `covlab watch` works without it"
+        sys.exit(f"Error: {' '.join(['covlab', *named])} needs {package}: pip install 'covlab[{extra}]'{also}")
+
+
+if __name__ == "__main__":
+    main()

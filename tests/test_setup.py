@@ -1,9 +1,11 @@
 """The files that say what covlab needs agree with each other, and the first commands answer."""
 
+import os
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,23 +15,26 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from covlab import __version__
-from covlab.cli.main import COMMANDS, main
+from covlab.cli import COMMANDS
+from covlab.cli.main import main
 from covlab.course.environment import lock_differences
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 # where conda-forge's name differs
-CONDA_NAMES = {
-    "torch": "pytorch",
-    "matplotlib": "matplotlib-base",
-    "psycopg2-binary": "psycopg2",
-}
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 
 
 def asked_for() -> dict[str, Requirement]:
     # peers are not locked
-    extras = [lines for extra, lines in PROJECT["optional-dependencies"].items() if extra != "bench"]
-    return {(r := Requirement(line)).name: r for line in sum(extras, PROJECT["dependencies"])}
+    return requirements(*(extra for extra in EXTRAS if extra != "bench"))
+
+
+def requirements(*extras: str) -> dict[str, Requirement]:
+    """Return what covlab needs with these extras, without the extras of covlab that they name."""
+    found = [Requirement(line) for line in sum((EXTRAS[extra] for extra in extras), PROJECT["dependencies"])]
+    return {requirement.name: requirement for requirement in found if requirement.name != "covlab"}
 
 
 def locked() -> dict[str, Version]:
@@ -48,12 +53,12 @@ def test_lock_names_no_place() -> None:
     assert not re.search(r"://|\+cpu|--|@", text)
 
 
-def test_conda_asks_for_the_same_ranges() -> None:
-    *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    conda += [line for line in pip["pip"] if not line.startswith("--")]  # conda-forge does not have these
-    found = [re.fullmatch(r"([\w-]+)(.*)", line) for line in conda if isinstance(line, str)]
+def test_conda_asks_for_the_same_ranges_as_a_student_needs() -> None:
+    lines = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    found = [re.fullmatch(r"([\w-]+)(.*)", line) for line in lines if isinstance(line, str)]
     ranges = {line[1]: line[2] for line in found if line is not None}
-    expected = {CONDA_NAMES.get(name, name): str(r.specifier) for name, r in asked_for().items()}
+    needed = requirements("workbench", "course", "tune", "dashboard", "site")
+    expected = {CONDA_NAMES.get(name, name): str(r.specifier) for name, r in needed.items()}
     assert ranges == expected | {"python": PROJECT["requires-python"], "pip": ""}
 
 
@@ -76,6 +81,57 @@ def test_make_help_lists_every_target() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_can_be_imported(name: str) -> None:
     assert CliRunner().invoke(main, [name, "--help"]).exit_code == 0
+
+
+@pytest.fixture
+def missing(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Return a function that returns an environment in which the named packages are not installed."""
+
+    def without(*packages: str) -> dict[str, str]:
+        for name in packages:
+            (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}', name='{name}')")
+        return os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+
+    return without
+
+
+def covlab(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "covlab", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_watch_needs_torch_alone(missing: Callable[..., dict[str, str]]) -> None:
+    assert [Requirement(line).name for line in PROJECT["dependencies"]] == ["torch"]
+    bare = missing(*(name.replace("-", "_") for name in requirements("workbench") if name != "torch"))
+    script = ROOT / "tests" / "loops" / "14_scheduler_step_instead_faulty.py"
+    watched = covlab(bare, "watch", str(script))
+    assert watched.returncode == 1 and "W03" in watched.stderr and "Traceback" not in watched.stderr
+
+
+@pytest.mark.parametrize(
+    "package, arguments, extra",
+    [
+        ("click", ("train", "--help"), "workbench"),
+        ("click", (), "workbench"),
+        ("click", ("course", "run"), "course"),
+        ("matplotlib", ("faults", "show", "missing_division"), None),
+        ("optuna", ("tune", "--help"), None),
+        ("optuna", ("tune", "--study", "s", "--trials", "1"), "tune"),
+        ("sqlalchemy", ("train", "--study", "s"), "tune"),
+        ("voila", ("demo", "dashboard"), "dashboard"),
+        ("myst_nb", ("course", "site"), "site"),
+        ("jupytext", ("course", "notebooks"), "course"),
+    ],
+)
+def test_a_command_without_its_extra_says_how_to_install_it(
+    missing: Callable[..., dict[str, str]], package: str, arguments: tuple[str, ...], extra: str | None
+) -> None:
+    done = covlab(missing(package), *arguments)
+    if extra is None:  # it does not need the package
+        assert done.returncode == 0
+    else:
+        assert done.returncode == 1 and done.stderr.count("\n") == 1
+        assert f"needs {package}: pip install 'covlab[{extra}]'" in done.stderr and extra in EXTRAS
 
 
 def test_help_and_import_stay_light() -> None:

@@ -207,6 +207,8 @@ def report(root: Path) -> None:
 @click.option("--handout", is_flag=True, help="Also pack the site into one archive, for a class without a network.")
 def website(root: Path, handout: bool) -> None:
     """Build a static website, build/site/, from the last run of the lessons."""
+    import myst_nb, sphinx, sphinx_book_theme  # noqa: E401, F401, I001  (a missing one is named before anything is built)
+
     from covlab.course.website import WebsiteError, build_website, make_handout
 
     with refusals(LessonError, WebsiteError):

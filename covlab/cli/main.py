@@ -5,17 +5,7 @@ from importlib import import_module
 
 import click
 
-# name -> (location of its click command, line that `covlab --help` shows)
-COMMANDS = {
-    "bench": ("covlab.cli.bench:bench", "Run a benchmark; needs a clone of the repository."),
-    "course": ("covlab.cli.course:course", "Run, check and open the lessons."),
-    "train": ("covlab.cli.train:train", "Train a network, or resume a run."),
-    "tune": ("covlab.cli.tune:tune", "Tune loss weights, learning rate and width, on any number of machines."),
-    "demo": ("covlab.cli.demo:demo", "For a class: a clean and a buggy run, live, side by side."),
-    "faults": ("covlab.cli.faults:faults", "The museum: bugs that raise no exception, and how to detect them."),
-    "watch": ("covlab.cli.main:watch", "Watch a training script: which invariants it breaks, and where."),
-    "env": ("covlab.cli.env:env", "Show versions, device and threads."),
-}
+from covlab.cli import COMMANDS
 
 
 class _Lazy(click.Group):
@@ -30,7 +20,7 @@ class _Lazy(click.Group):
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(context)])
+            formatter.write_dl([(name, COMMANDS[name][2]) for name in self.list_commands(context)])
 
 
 @click.command(

@@ -271,7 +271,8 @@ def _processes(ranks: int) -> str:
 
 
 def _best(study: str, storage: str | None) -> "Tuned":
-    from covlab.training.study import STORAGE, StudyError, best
+    from covlab.training.study import best
+    from covlab.training.study_settings import STORAGE, StudyError
 
     with refusals(StudyError, ValueError, usage=True):
         found = best(storage or STORAGE, study)

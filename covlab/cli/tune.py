@@ -10,18 +10,7 @@ from covlab.cli.options import Number, Text, device_option, refusals, refuse_twi
 from covlab.scenes.scenario import PRESETS
 from covlab.training.recipe import PRECISIONS
 from covlab.training.run_config import MINUTES, NETWORKS
-from covlab.training.study import (  # it says what to install if they are missing
-    FIELDS,
-    STORAGE,
-    TRIALS,
-    StudyError,
-    best,
-    hide_password,
-    open_study,
-    optuna,
-    sqlalchemy,
-    work,
-)
+from covlab.training.study_settings import FIELDS, STORAGE, TRIALS, StudyError
 
 
 def _search(
@@ -83,6 +72,11 @@ def tune(name: str, storage: str, trials: int | None, minutes: float | None, dev
     """Tune loss weights, learning rate and width; any number of workers join one study by name."""
     if trials is None and minutes is None:
         raise click.UsageError("give --trials, --minutes or both")
+    import optuna
+    import sqlalchemy
+
+    from covlab.training.study import best, hide_password, open_study, work
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         settings = {key: value for key, value in given.items() if value not in (None, {})}

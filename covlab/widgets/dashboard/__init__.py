@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import click
 import ipywidgets
 import nbformat
 from filelock import FileLock
@@ -64,10 +63,8 @@ def serve(fault: str, seed: int, browser: bool) -> None:
     one_of(FAULTS).check("fault", fault)
     SEED.check("seed", seed)
     YES_OR_NO.check("browser", browser)
-    try:
-        from voila.app import Voila
-    except ModuleNotFoundError as missing:
-        raise click.ClickException("the dashboard needs voila: pip install 'covlab[dashboard]'") from missing
+    from voila.app import Voila
+
     # Voila looks for voila/templates in every folder of JUPYTER_PATH.
     templates = str(Path(__file__).parent)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [templates, os.environ.get("JUPYTER_PATH")]))
