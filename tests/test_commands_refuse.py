@@ -14,7 +14,6 @@ from toys import EXERCISE, SOLUTION, TITLE, write_lesson
 
 import covlab.course.runner
 import covlab.training.study
-from covlab.cli.course import Clone
 from covlab.cli.main import main
 from covlab.cli.options import Device, ExistingPath, Number, OutputFile, OutputFolder, Text
 from covlab.training.trainer import Trainer
@@ -31,7 +30,6 @@ KINDS: dict[type[click.ParamType], list[str]] = {
     Text: ["", "\0", LONG, "a\0b", "\0" * 3],
     Device: ["", "abacus", "cuda:99", "cpu:1", "meta", "\0", "-1", "CPU", "cuda:", "mps", LONG, "nan"],
     ExistingPath: [*PATHS, "missing", "missing/below"],
-    Clone: [*PATHS, "missing", "missing/below", "file", "folder"],
     OutputFolder: [*PATHS, "file", "readonly", "readonly/below"],
     OutputFile: [*PATHS, "folder", "missing/below", "readonly/below", "file/"],
 }

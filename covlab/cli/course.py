@@ -31,23 +31,12 @@ if TYPE_CHECKING:
     from covlab.course.runner import Run
 
 
-class Clone(ExistingPath):
-    """The path of a clone of covlab, or of a folder like it."""
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Path:
-        root = super().convert(value, parameter, context)
-        if not any((root / folder).is_dir() for folder in ("lessons", "notebooks", "work")):
-            expected = "must be a clone of covlab, with lessons/ and notebooks/"
-            self.fail(f"{expected}, got {str(value)!r} (no lesson in {root.resolve()})", parameter, context)
-        return root
-
-
 root_option = click.option(
     "--root",
-    type=Clone(file_okay=False),
+    type=ExistingPath(file_okay=False),
     default=".",
     show_default=False,
-    help="A clone of covlab, with lessons/ and notebooks/.  [default: here]",
+    help="A clone of covlab, or any folder for work/ and build/, with covlab's own lessons.  [default: here]",
 )
 
 
@@ -246,6 +235,7 @@ def notebooks(root: Path, check: bool) -> None:
 @course.command()
 @root_option
 @no_browser_option
+@refusals(LessonError, OSError)
 def lab(root: Path, no_browser: bool) -> None:
     """Open JupyterLab on your own copy of the lessons, in work/: on lesson 00, later on the one you last worked on."""
     for copy in workspace.fill(root):
@@ -269,6 +259,7 @@ def lab(root: Path, no_browser: bool) -> None:
 @course.command()
 @root_option
 @click.argument("lesson", type=Text())
+@refusals(OSError)
 @refusals(ValueError, usage=True)
 def reset(root: Path, lesson: str) -> None:
     """Put a fresh copy of LESSON (such as 05) into work/, next to your own."""

@@ -8,13 +8,12 @@ import linecache
 import re
 import textwrap
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import covlab
 from covlab.course import card, student_record, verdict
 from covlab.course.exercises import exercises_of
 from covlab.course.exercises.judging import case_arguments, judge
+from covlab.course.lesson_sources import PACKAGE, lessons_folder
 
 if TYPE_CHECKING:
     from covlab.course.editions import Lesson
@@ -60,7 +59,7 @@ class Checked:
         left = 0 if self.passed else TRIES - self.tries
         title, line, code = (
             "the solution",
-            "Solutions are in lessons/ of a clone of covlab, and there is no clone here.",
+            "Solutions are in covlab's lessons, and this one is not installed here.",
             "",
         )
         if left > 0:
@@ -130,11 +129,11 @@ def worked_exercises(lesson: "Lesson") -> dict[str, Worked]:
 
 
 def worked_exercise(exercise: str) -> Worked | None:
-    """Return the exercise from the clone's lesson; None without a clone, or if its lesson cannot be read."""
+    """Return the exercise from its lesson; None without the lesson, or if it cannot be read."""
     # Imported here, because reading lessons takes seconds to import, and a correct answer needs none of it.
     from covlab.course.editions import LessonError, read_lesson
 
-    for source in (Path(covlab.__file__).parents[1] / "lessons").glob(f"{exercise[:2]}_*.py"):
+    for source in lessons_folder(PACKAGE).glob(f"{exercise[:2]}_*.py"):
         with contextlib.suppress(LessonError):
             return worked_exercises(read_lesson(source)).get(exercise)
     return None

@@ -15,6 +15,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
 from covlab.course.lesson_parameters import PROFILES
+from covlab.course.lesson_sources import lessons_folder
 from covlab.course.prose import Stated
 
 
@@ -41,8 +42,8 @@ class Claim:
 
 
 def read_claims(root: Path) -> dict[str, Claim]:
-    """Return the claims of root/lessons/claims.toml by id; none if there is no such file. Raises ClaimError."""
-    path = root / "lessons" / "claims.toml"
+    """Return the claims of lessons/claims.toml by id; none if there is no such file. Raises ClaimError."""
+    path = lessons_folder(root) / "claims.toml"
     if not path.exists():
         return {}
     try:

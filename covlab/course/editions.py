@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 # nbformat imports jsonschema, which would spend two seconds on a grammar of internationalized URIs. It works without.
@@ -25,6 +26,7 @@ from nbformat import NotebookNode
 
 from covlab.course.lesson_markdown import with_aligned_numbers, with_links
 from covlab.course.lesson_parameters import defaults
+from covlab.course.lesson_sources import lessons_folder
 from covlab.durable_files import write_atomically
 
 TAGS = {"parameters", "unread", "exercise", "solution", "hide-input", "hide-output", "hide-cell"}
@@ -135,11 +137,11 @@ def read_lesson(source: Path) -> Lesson:
 
 
 def read_lessons(root: Path, only: tuple[str, ...] = ()) -> list[Lesson]:
-    """Return every lesson under root/lessons in order, or those whose names begin with a word of ``only``.
+    """Return every lesson in order, or those whose names begin with a word of ``only``.
 
     Raises LessonError if there is no lesson, or none for a word of ``only``.
     """
-    folder = root / "lessons"
+    folder = lessons_folder(root)
     sources = sorted(folder.glob("[0-9][0-9]_*.py"))
     if not sources:
         raise LessonError(
@@ -158,14 +160,23 @@ def write_notebook(notebook: NotebookNode, path: Path) -> None:
     write_atomically(path, lambda new: nbformat.write(notebook, new, version=nbformat.NO_CONVERT))
 
 
+def student_editions(root: Path) -> dict[str, str]:
+    """Return the name of each student's notebook, and its text."""
+    return {
+        f"{lesson.name}.ipynb": nbformat.writes(lesson.student, version=nbformat.NO_CONVERT) + "\n"
+        for lesson in read_lessons(root)
+    }
+
+
 def write_student_editions(root: Path) -> list[str]:
-    """Make root/notebooks agree with root/lessons; return the names of files written or removed."""
-    stale = _stale(root)
+    """Make root/notebooks agree with the lessons; return the names of files written or removed."""
+    folder, stale = root / "notebooks", _stale(root)
+    folder.mkdir(exist_ok=True)
     for name, wanted in stale.items():
         if wanted is None:
-            (root / "notebooks" / name).unlink()
+            (folder / name).unlink()
         else:
-            write_notebook(wanted, root / "notebooks" / name)
+            write_atomically(folder / name, partial(Path.write_text, data=wanted, encoding="utf-8"))
     return list(stale)
 
 
@@ -174,12 +185,11 @@ def stale_student_editions(root: Path) -> list[str]:
     return list(_stale(root))
 
 
-def _stale(root: Path) -> dict[str, NotebookNode | None]:
+def _stale(root: Path) -> dict[str, str | None]:
     """Return the names of stale notebooks, sorted, and what they should be: None if they have no lesson."""
-    wanted = {f"{lesson.name}.ipynb": lesson.student for lesson in read_lessons(root)}
-    texts = {name: nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n" for name, notebook in wanted.items()}
+    wanted = student_editions(root)
     present = {path.name: path.read_text(encoding="utf-8") for path in (root / "notebooks").glob("*.ipynb")}
-    stale = sorted(name for name in texts.keys() | present.keys() if texts.get(name) != present.get(name))
+    stale = sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
     return {name: wanted.get(name) for name in stale}
 
 

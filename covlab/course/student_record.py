@@ -1,8 +1,9 @@
 """The record of a student: predictions with their times, exercises tried and solved, and the progress table.
 
-It is one file, `work/.progress.json`. Only a notebook in a clone's `work/` (or below it) writes it; `covlab course lab`
-opens a student's own copies there. Anywhere else (in CI, in papermill, in the course's own runner) the record is lost
-when the kernel ends. COVLAB_PROGRESS in the environment names another file; if it is empty, there is no file.
+It is one file, `work/.progress.json`. Only a notebook in `work/` (or below it) writes it: in a clone, or where
+`covlab course lab` made `work/` and put a student's own copies there. Anywhere else (in CI, in papermill, in the
+course's own runner) the record is lost when the kernel ends. COVLAB_PROGRESS in the environment names another file; if
+it is empty, there is no file.
 Several notebooks may write at once: each holds a lock while it reads, changes and replaces the file. If the file cannot
 be written, the kernel says so once and remembers by itself. Nothing is sent anywhere.
 """
@@ -37,7 +38,11 @@ def path_here() -> Path | None:
         path = Path(os.environ[VARIABLE]).absolute() if os.environ[VARIABLE] else None
     else:
         folders = (Path.cwd(), *Path.cwd().parents)
-        work = (each for each in folders if each.name == "work" and (each.parent / "lessons").is_dir())
+        work = (
+            each
+            for each in folders
+            if each.name == "work" and ((each / NAME).exists() or (each.parent / "lessons").is_dir())
+        )
         path = next((folder / NAME for folder in work), None)
     return None if path in _unwritable else path
 

@@ -1,17 +1,26 @@
-"""Make a student's own copies of the notebooks in work/, and never overwrite one."""
+"""Make a student's own copies of the notebooks in work/, and never overwrite one.
 
-import shutil
+They are copies of root/notebooks. Where that does not exist, they are made from the lessons.
+"""
+
+from contextlib import suppress
 from pathlib import Path
 
 from covlab.course import student_record
 
 
 def fill(root: Path) -> list[Path]:
-    """Copy each notebook that is missing in root/work; return the new files."""
+    """Make each notebook that is missing in root/work; return the new files.
+
+    Raises LessonError if there are neither notebooks nor lessons.
+    """
     work = root / "work"
+    texts = _notebooks(root)
     work.mkdir(exist_ok=True)
-    notebooks = sorted((root / "notebooks").glob("*.ipynb"))
-    return [_copy(notebook, work / notebook.name) for notebook in notebooks if not (work / notebook.name).exists()]
+    if not (root / "lessons").is_dir():  # then only the record tells a notebook that it is a student's copy
+        with suppress(FileExistsError):
+            _create(work / student_record.NAME, b"{}\n")
+    return [_create(work / name, text) for name, text in texts.items() if not (work / name).exists()]
 
 
 def notebook_to_open(root: Path) -> Path | None:
@@ -32,20 +41,30 @@ def reset(root: Path, lesson: str) -> Path:
 
     lesson: the beginning of the notebook's name, such as "05". Raises ValueError if not exactly one notebook has it.
     """
-    notebooks = sorted((root / "notebooks").glob("*.ipynb"))
-    chosen = [notebook for notebook in notebooks if lesson and notebook.stem.startswith(lesson)]
+    texts = _notebooks(root)
+    chosen = [name for name in texts if lesson and Path(name).stem.startswith(lesson)]
     if len(chosen) != 1:
-        there = ", ".join(notebook.stem for notebook in notebooks) or "none"
+        there = ", ".join(Path(name).stem for name in texts) or "none"
         raise ValueError(f"lesson {lesson!r} names {len(chosen)} notebooks, expected one of: {there}")
     (root / "work").mkdir(exist_ok=True)
-    number, stem = 1, chosen[0].stem
+    number, stem = 1, Path(chosen[0]).stem
     while (target := root / "work" / f"{stem}_fresh{number if number > 1 else ''}.ipynb").exists():
         number += 1
-    return _copy(chosen[0], target)
+    return _create(target, texts[chosen[0]])
 
 
-def _copy(source: Path, target: Path) -> Path:
+def _notebooks(root: Path) -> dict[str, bytes]:
+    """Return the names of the students' notebooks, sorted, and what is in each."""
+    folder = root / "notebooks"
+    if folder.is_dir():
+        return {path.name: path.read_bytes() for path in sorted(folder.glob("*.ipynb"))}
+    from covlab.course.editions import student_editions  # reading lessons takes seconds to import
+
+    return {name: text.encode() for name, text in student_editions(root).items()}
+
+
+def _create(target: Path, text: bytes) -> Path:
     # Mode "x" fails if the file exists, even if another program created it a moment ago.
-    with target.open("xb") as new, source.open("rb") as old:
-        shutil.copyfileobj(old, new)
+    with target.open("xb") as new:
+        new.write(text)
     return target
