@@ -1,5 +1,6 @@
 """The editions, a student's working copies, and the runner."""
 
+import importlib.util
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import time
 import xml.etree.ElementTree as xml
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import nbformat
@@ -19,11 +21,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toys import CHECK, EXERCISE, HEADER, PARAMETERS, SOLUTION, TITLE, write_lesson
 
-from covlab import junit
+from covlab import __version__, junit
 from covlab.cli.main import main
-from covlab.course import student_record, workspace
+from covlab.course import editions, student_record, workspace
 from covlab.course.claims import read_claims
 from covlab.course.editions import (
+    REPOSITORY,
     LessonError,
     read_lesson,
     read_lessons,
@@ -59,8 +62,30 @@ def test_only_cells_tagged_hide_input_are_folded_in_jupyterlab(tmp_path: Path) -
     drawing = '# %% tags=["hide-input"]\nprint(seed)'
     lesson = read_lesson(write_lesson(tmp_path, "01_toy", TITLE, CHECK, drawing, CHECK))
     for edition in (lesson.student, lesson.instructor):
-        folded = [cell.source for cell in edition.cells if cell.metadata.get("jupyter", {}).get("source_hidden")]
-        assert folded == ["print(seed)"]
+        folded = [cell for cell in edition.cells if cell.metadata.get("jupyter", {}).get("source_hidden")]
+        assert [cell.source for cell in folded if not cell.id.endswith("-install")] == ["print(seed)"]
+
+
+@pytest.mark.parametrize("host, address", product(["", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"], [True, False]))
+def test_a_notebook_alone_installs_covlab_only_on_a_host_and_only_from_its_repository(
+    host: str, address: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = "https://code.invalid/covlab" if address else REPOSITORY
+    cell = editions._cell_that_installs("05_toy", repository).source.replace("%pip install --quiet", "pip =")
+    installed: dict[str, str] = {}
+    exec(cell, installed)  # covlab is here, so it does nothing
+    assert "pip" not in installed
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for name in ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    if host:
+        monkeypatch.setenv(host, "x")
+    if host and address:
+        exec(cell, installed)
+        assert installed["pip"] == f"covlab[notebook] @ git+{repository}@v{__version__}"
+    else:
+        with pytest.raises(ModuleNotFoundError, match="wheel" if host else "make lab"):
+            exec(cell, {})
 
 
 def test_student_edition_is_written_once_and_staleness_is_seen(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,7 @@ from packaging.version import Version
 from covlab import __version__
 from covlab.cli import COMMANDS
 from covlab.cli.main import main
+from covlab.course.editions import REPOSITORY
 from covlab.course.environment import lock_differences
 
 ROOT = Path(__file__).parents[1]
@@ -57,9 +59,37 @@ def test_conda_asks_for_the_same_ranges_as_a_student_needs() -> None:
     lines = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     found = [re.fullmatch(r"([\w-]+)(.*)", line) for line in lines if isinstance(line, str)]
     ranges = {line[1]: line[2] for line in found if line is not None}
-    needed = requirements("workbench", "course", "tune", "dashboard", "site")
+    needed = requirements("workbench", "notebook", "course", "tune", "dashboard", "site")
     expected = {CONDA_NAMES.get(name, name): str(r.specifier) for name, r in needed.items()}
     assert ranges == expected | {"python": PROJECT["requires-python"], "pip": ""}
+
+
+def test_binder_has_what_the_lessons_need() -> None:
+    text = (ROOT / ".binder" / "environment.yml").read_text().replace("pytorch-cpu", "pytorch")
+    binder = yaml.safe_load(text)["dependencies"]
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    needed = requirements("workbench", "tune", "notebook", "course")
+    ranges = {CONDA_NAMES.get(name, name) + str(r.specifier) for name, r in needed.items()}
+    assert ranges | {"pip"} == set(binder) - {"python" + PROJECT["requires-python"]}
+    assert all(line in conda for line in binder)
+
+
+def test_the_workflow_runs_what_ci_runs() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    steps = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    targets = re.findall("^make (.*)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert len(targets) == 3 and {f"make {target} PYTHON=python" for target in targets} <= set(steps)
+
+
+def test_actionlint_accepts_the_workflow() -> None:
+    if shutil.which("actionlint") is None:
+        pytest.skip("actionlint is not installed")
+    subprocess.run(["actionlint"], cwd=ROOT, check=True)
+
+
+def test_every_file_that_states_the_repository_states_the_same() -> None:
+    assert PROJECT["urls"]["Repository"] == REPOSITORY
+    assert all(url.startswith(REPOSITORY) for url in PROJECT["urls"].values())
 
 
 def test_every_file_that_states_the_version_states_the_same() -> None:

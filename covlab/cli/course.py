@@ -235,13 +235,17 @@ def notebooks(root: Path, check: bool) -> None:
 @course.command()
 @root_option
 @no_browser_option
+@click.option("--ip", type=Text(), default="127.0.0.1", help="Address to listen on; in a container, 0.0.0.0.")
+@click.option("--prepare", is_flag=True, help="Only make work/, for a front end that is started otherwise.")
 @refusals(LessonError, OSError)
-def lab(root: Path, no_browser: bool) -> None:
+def lab(root: Path, no_browser: bool, ip: str, prepare: bool) -> None:
     """Open JupyterLab on your own copy of the lessons, in work/: on lesson 00, later on the one you last worked on."""
     for copy in workspace.fill(root):
         click.echo(f"new: {copy}")
+    if prepare:
+        return
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1"),
+        *(sys.executable, "-m", "jupyterlab", f"--ip={ip}"),
         f"--ServerApp.root_dir={(root / 'work').resolve()}",
         # These settings prevent JupyterLab from fetching news and looking for updates.
         f"--LabApp.app_settings_dir={Path(covlab.course.__file__).parent / 'lab_settings'}",

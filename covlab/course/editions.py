@@ -24,6 +24,7 @@ import jupytext
 import nbformat
 from nbformat import NotebookNode
 
+import covlab
 from covlab.course.lesson_markdown import with_aligned_numbers, with_links
 from covlab.course.lesson_parameters import defaults
 from covlab.course.lesson_sources import lessons_folder
@@ -32,7 +33,21 @@ from covlab.durable_files import write_atomically
 TAGS = {"parameters", "unread", "exercise", "solution", "hide-input", "hide-output", "hide-cell"}
 LESSON_NAME = re.compile(r"\d\d_\w+")
 HEADING = re.compile(r"^# +(.+?) *$", re.MULTILINE)
+REPOSITORY = "https://example.org/covlab/covlab"  # example.org stands for a place that is not published yet
 BUDGET = 90.0  # seconds a lesson may take on two cores, unless its header has another budget
+
+INSTALLS = """# Installs covlab on Colab and Kaggle, and does nothing elsewhere
+import importlib.util
+import os
+
+if importlib.util.find_spec("covlab") is None:
+    if not {"COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"} & os.environ.keys():
+        raise ModuleNotFoundError("this kernel has no covlab: open the lessons with `make lab` or `covlab course lab`")
+"""
+NO_ADDRESS = """    raise ModuleNotFoundError(
+        "covlab has no public address yet. In a clone, `make release` builds its wheel. Upload it, then run "
+        "%pip install './{wheel}[notebook]'"
+    )"""
 
 
 class LessonError(ValueError):
@@ -74,8 +89,11 @@ class Lesson:
 
     @property
     def student(self) -> NotebookNode:
-        """The edition without solutions (a copy)."""
-        return self._edition(lambda cell: "solution" not in tags(cell))
+        """The edition without solutions, which also opens alone on Colab and Kaggle (a copy)."""
+        notebook = self._edition(lambda cell: "solution" not in tags(cell))
+        title = next((n for n, cell in enumerate(notebook.cells) if cell.cell_type == "markdown"), -1)
+        notebook.cells.insert(title + 1, _cell_that_installs(self.name))
+        return notebook
 
     @property
     def title(self) -> str:
@@ -191,6 +209,20 @@ def _stale(root: Path) -> dict[str, str | None]:
     present = {path.name: path.read_text(encoding="utf-8") for path in (root / "notebooks").glob("*.ipynb")}
     stale = sorted(name for name in wanted.keys() | present.keys() if wanted.get(name) != present.get(name))
     return {name: wanted.get(name) for name in stale}
+
+
+def _cell_that_installs(lesson: str, repository: str = REPOSITORY) -> NotebookNode:
+    """Return a cell that installs covlab on Colab and Kaggle, from its repository, where it is missing."""
+    if "example.org" in repository:
+        wheel = f"covlab-{covlab.__version__}-py3-none-any.whl"
+        install = NO_ADDRESS.format(wheel=wheel)
+    else:
+        install = f'    %pip install --quiet "covlab[notebook] @ git+{repository}@v{covlab.__version__}"'
+    cell = nbformat.v4.new_code_cell(
+        INSTALLS + install, metadata={"tags": ["hide-input"], "jupyter": {"source_hidden": True}}
+    )
+    cell.id = f"{lesson[:2]}-install"
+    return cell
 
 
 def _identifiers(lesson: str, cells: list[NotebookNode]) -> Iterator[str]:

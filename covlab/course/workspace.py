@@ -14,12 +14,7 @@ def fill(root: Path) -> list[Path]:
 
     Raises LessonError if there are neither notebooks nor lessons.
     """
-    work = root / "work"
-    texts = _notebooks(root)
-    work.mkdir(exist_ok=True)
-    if not (root / "lessons").is_dir():  # then only the record tells a notebook that it is a student's copy
-        with suppress(FileExistsError):
-            _create(work / student_record.NAME, b"{}\n")
+    texts, work = _notebooks(root), _work(root)
     return [_create(work / name, text) for name, text in texts.items() if not (work / name).exists()]
 
 
@@ -46,9 +41,8 @@ def reset(root: Path, lesson: str) -> Path:
     if len(chosen) != 1:
         there = ", ".join(Path(name).stem for name in texts) or "none"
         raise ValueError(f"lesson {lesson!r} names {len(chosen)} notebooks, expected one of: {there}")
-    (root / "work").mkdir(exist_ok=True)
-    number, stem = 1, Path(chosen[0]).stem
-    while (target := root / "work" / f"{stem}_fresh{number if number > 1 else ''}.ipynb").exists():
+    number, stem, work = 1, Path(chosen[0]).stem, _work(root)
+    while (target := work / f"{stem}_fresh{number if number > 1 else ''}.ipynb").exists():
         number += 1
     return _create(target, texts[chosen[0]])
 
@@ -61,6 +55,15 @@ def _notebooks(root: Path) -> dict[str, bytes]:
     from covlab.course.editions import student_editions  # reading lessons takes seconds to import
 
     return {name: text.encode() for name, text in student_editions(root).items()}
+
+
+def _work(root: Path) -> Path:
+    work = root / "work"
+    work.mkdir(exist_ok=True)
+    if not (root / "lessons").is_dir():  # then only the record tells a notebook that it is a student's copy
+        with suppress(FileExistsError):
+            _create(work / student_record.NAME, b"{}\n")
+    return work
 
 
 def _create(target: Path, text: bytes) -> Path:
