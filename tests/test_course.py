@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toys import CHECK, EXERCISE, HEADER, PARAMETERS, SOLUTION, TITLE, write_lesson
 
+import covlab
 from covlab import __version__, junit
 from covlab.cli.main import main
 from covlab.course import editions, student_record, workspace
@@ -132,6 +133,7 @@ def test_a_lesson_without_kernelspec_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_lesson_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "lessons").mkdir()
     with pytest.raises(LessonError, match="no lesson in"):
         read_lessons(tmp_path)
     write_lesson(tmp_path, "01_toy", TITLE)
@@ -377,9 +379,19 @@ def test_junit_is_well_formed_and_short_whatever_was_said(tmp_path: Path, texts:
 
 
 def test_runner_without_lessons_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "lessons").mkdir()
     done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
-    assert done.exit_code == 2
-    assert "no lesson in" in done.output
+    assert done.exit_code == 1
+    assert f"no lesson in {tmp_path / 'lessons'}" in done.output
+
+
+def test_a_folder_without_lessons_gets_those_of_the_package(tmp_path: Path) -> None:
+    names = [f"{lesson.name}.ipynb" for lesson in read_lessons(Path(covlab.__file__).parents[1])]
+    assert [path.name for path in workspace.fill(tmp_path)] == names
+    assert student_record.read(tmp_path / "work" / student_record.NAME)["exercises"] == {}
+    assert workspace.fill(tmp_path) == []
+    write_lesson(tmp_path, "01_toy", TITLE)
+    assert [lesson.name for lesson in read_lessons(tmp_path)] == ["01_toy"]
 
 
 def test_only_some_lessons(tmp_path: Path) -> None:

@@ -91,4 +91,13 @@ def test_a_notebook_runs_alone(python: Path, lesson: str, tmp_path: Path) -> Non
     )
     folder = tmp_path / "alone"
     folder.mkdir()
-    run("env", f"JUPYTER_PATH={kernels.parents[1]}:{sys.prefix}/share/jupyter", python, "-m", "papermill", notebook, "out.ipynb", folder=folder)
+    run(
+        "env",
+        f"JUPYTER_PATH={kernels.parents[1]}:{sys.prefix}/share/jupyter",
+        python,
+        "-m",
+        "papermill",
+        notebook,
+        "out.ipynb",
+        folder=folder,
+    )
