@@ -67,7 +67,7 @@ def test_only_cells_tagged_hide_input_are_folded_in_jupyterlab(tmp_path: Path) -
         assert [cell.source for cell in folded if not cell.id.endswith("-install")] == ["print(seed)"]
 
 
-@pytest.mark.parametrize("host, address", product(["", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"], [True, False]))
+@pytest.mark.parametrize("host, address", list(product(["", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"], [True, False])))
 def test_a_notebook_alone_installs_covlab_only_on_a_host_and_only_from_its_repository(
     host: str, address: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
