@@ -2,12 +2,12 @@
 
     covlab bench watch [--json FILE] [--rounds 8] [--only cost|loops|trainer]
 
-Cost: processor time of a watched step, divided by that of the same step alone. The two alternate, with ten million
-parameters. Loops: the scripts of tests/loops that have a bug and a corrected version, and those of correct loops; each
-runs in a process of its own. Each tool is used as intended: torch-audit through its autopatch, torcheck on the
-optimizer and the model, trainproof on a log of loss, gradient norm and learning rate per step. Warnings and worse
-count, unless the tool also reports them for the corrected loop. The results name tools that are not installed.
-Trainer: the faults of covlab.faults in covlab's own trainer.
+Cost: processor time of a watched run, divided by that of the same run alone, with ten million parameters, over its
+first 24 and its first 200 steps. Loops: the scripts of tests/loops that have a bug and a corrected version, and those
+of correct loops; each runs in a process of its own. Each tool is used as intended: torch-audit through its autopatch,
+torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm and learning rate per step. Warnings
+and worse count, unless the tool also reports them for the corrected loop. The results name tools that are not
+installed. Trainer: the faults of covlab.faults in covlab's own trainer.
 """
 
 import argparse
@@ -17,13 +17,16 @@ import gc
 import importlib.metadata
 import importlib.util
 import json
+import multiprocessing
 import os
 import platform
+import random
 import runpy
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -246,58 +249,68 @@ def museum() -> list[dict]:
 # ---------------------------------------------------------------- cost
 
 
-def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: int = 8) -> list[dict]:
+def trained_on_demand(turn: Connection, watched: str, batch: int, micro_batches: int) -> None:
+    """Make one step of ten million parameters whenever ``turn`` asks for it, and answer with its processor time."""
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     width = 1440
     model = nn.Sequential(*[layer for _ in range(5) for layer in (nn.Linear(width, width), nn.ReLU())])
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
-    x = torch.randn(batch, width)
-
-    def seconds() -> float:
-        began = time.process_time()
-        for _ in range(steps):
-            for _ in range(micro_batches):
+    with contextlib.nullcontext() if watched == "alone" else watch(model, optimizer, light=watched == "light"):
+        while turn.recv():
+            xs = torch.randn(micro_batches, batch, width).unbind()
+            began = time.process_time()
+            for x in xs:
                 (model(x).square().mean() / micro_batches).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-        return (time.process_time() - began) / steps
+            turn.send(time.process_time() - began)
 
-    seconds()
-    rows = []
-    for light in (False, True):
-        ratios, alone = [], []
-        with watch(model, optimizer, light=light):
-            for _ in range(2):
-                seconds()  # skip the first steps, in which the watch compares every element
-        for _ in range(rounds):
-            alone.append(seconds())
-            with watch(model, optimizer, light=light) as w:
-                w.observation.optimizers[0].attempts = 100  # past the closely watched first steps
-                ratios.append(seconds() / alone[-1])
-        ratios.sort()
-        row = {
-            "light": light,
-            "ratio": statistics.median(ratios),
-            "low": ratios[len(ratios) // 10],
-            "high": ratios[-1 - len(ratios) // 10],
+
+def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: tuple[int, ...] = (24, 200)) -> list[dict]:
+    """Compare the same run alone and watched, from its first step on; the processes take turns step by step."""
+    modes = ("alone", "full", "light")
+    ratios: dict[tuple[str, int], list[float]] = {(mode, n): [] for mode in modes[1:] for n in steps}
+    alone = []
+    spawn = multiprocessing.get_context("spawn")
+    order = random.Random(0)
+    for _ in range(rounds):
+        turns = {mode: spawn.Pipe() for mode in modes}
+        processes = [
+            spawn.Process(target=trained_on_demand, args=(theirs, mode, batch, micro_batches))
+            for mode, (_, theirs) in turns.items()
+        ]
+        for process in processes:
+            process.start()
+        seconds: dict[str, list[float]] = {mode: [] for mode in modes}
+        for _ in range(max(steps)):
+            for mode in order.sample(modes, len(modes)):  # whoever goes first finds a colder cache
+                turns[mode][0].send(True)
+                seconds[mode].append(turns[mode][0].recv())
+        for ours, _ in turns.values():
+            ours.send(False)
+        for process in processes:
+            process.join()
+        alone.append(statistics.median(seconds["alone"]))
+        for (mode, n), found in ratios.items():
+            found.append(sum(seconds[mode][:n]) / sum(seconds["alone"][:n]))
+        print("".join(f"{mode} {n}: {found[-1]:.3f}  " for (mode, n), found in ratios.items()), flush=True)
+    parameters = 5 * 1440 * 1441
+    return [
+        {
+            "light": mode == "light",
+            "steps": n,
+            "ratio": statistics.median(found),
+            "low": min(found),
+            "high": max(found),
+            "rounds": rounds,
+            "milliseconds": 1e3 * statistics.median(alone),
+            "parameters": parameters,
+            "batch": batch,
         }
-        rows.append(
-            row
-            | {
-                "milliseconds": 1e3 * statistics.median(alone),
-                "parameters": sum(p.numel() for p in model.parameters()),
-                "batch": batch,
-            }
-        )
-        print(
-            (
-                f"{'light' if light else 'full':6} {row['ratio']:.3f} ({row['low']:.3f}-{row['high']:.3f}) of "
-                f"{rows[-1]['milliseconds']:.0f} ms per step"
-            ),
-            flush=True,
-        )
-    return rows
+        for (mode, n), found in ratios.items()
+    ]
 
 
 def write_matrix(results: dict, path: Path) -> None:
