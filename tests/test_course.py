@@ -10,7 +10,6 @@ import sys
 import time
 import xml.etree.ElementTree as xml
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import nbformat
@@ -67,7 +66,8 @@ def test_only_cells_tagged_hide_input_are_folded_in_jupyterlab(tmp_path: Path) -
         assert [cell.source for cell in folded if not cell.id.endswith("-install")] == ["print(seed)"]
 
 
-@pytest.mark.parametrize("host, address", list(product(["", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"], [True, False])))
+@pytest.mark.parametrize("address", [True, False])
+@pytest.mark.parametrize("host", ["", "COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"])
 def test_a_notebook_alone_installs_covlab_only_on_a_host_and_only_from_its_repository(
     host: str, address: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
