@@ -61,6 +61,7 @@ print(inspect.getsource(lab.window_on_ranks))
 # that of one process that has all scenes in one batch.
 
 # %%
+# about 8 s
 windows = {
     "even": [[32, 32], [32, 32]],
     "uneven": [[32, 32, 32], [32]],

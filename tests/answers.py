@@ -239,13 +239,13 @@ CORRECT["02.normalized_error"] += [
 ]
 
 
-def _appending(norm: float, learning_rate: float, gradients: list[float]) -> float:
-    gradients.insert(0, norm / learning_rate)
-    return learning_rate * math.hypot(*gradients)
+def _scaling_in_place(norm: float, learning_rate: float, gradients: Tensor) -> float:
+    gradients *= learning_rate
+    return math.hypot(norm, *gradients)
 
 
 @wrong("02.norm_after")
-def _added_squares(norm: float, learning_rate: float, gradients: list[float]) -> float:
+def _added_squares(norm: float, learning_rate: float, gradients: Tensor) -> float:
     for gradient in gradients:
         norm = norm + (learning_rate * gradient) ** 2
     return norm
@@ -254,19 +254,24 @@ def _added_squares(norm: float, learning_rate: float, gradients: list[float]) ->
 WRONG["02.norm_after"] += [
     (lambda n, r, g: math.hypot(n, *(r * x for x in g[1:])), None),
     (lambda n, r, g: math.hypot(n, *(r * x for x in g[:-1])), None),
-    (lambda n, r, g: math.hypot(n, r * (g[-1] if g else 0)), None),
+    (lambda n, r, g: math.hypot(n, r * (g[-1] if len(g) else 0)), None),
     (lambda n, r, g: math.sqrt(abs(n**2 - sum((r * x) ** 2 for x in g))), None),
     (lambda n, r, g: math.sqrt(n**2 + r**2 * sum(x**2 for x in g) / max(1, len(g))), None),
     (lambda n, r, g: round(math.hypot(n, *(r * x for x in g)), 2), None),
     (lambda n, r, g: math.sqrt(n + sum((r * x) ** 2 for x in g)), None),
     (lambda n, r, g: n + r * sum(g), "How do lengths add at right angles"),
-    (_appending, "in place"),
+    (lambda n, r, g: (n**2 + r * (g**2).sum()) ** 0.5, "one factor is not squared"),
+    (lambda n, r, g: n + r * g.sum(), "How do lengths add at right angles"),
+    (lambda n, r, g: (n**2 + r**2 * g**2) ** 0.5, "expected one number"),
+    (_scaling_in_place, "in place"),
 ]
 CORRECT["02.norm_after"] += [
     lambda n, r, g: (n**2 + sum((r * x) ** 2 for x in g)) ** 0.5,
     lambda n, r, g: math.sqrt(n**2 + r**2 * sum(x * x for x in g)),
     lambda n, r, g: torch.tensor([n, *(r * x for x in g)]).norm(),
     lambda n, r, g: float(np.linalg.norm([n, *(r * x for x in g)])),
+    lambda n, r, g: (n**2 + r**2 * (g**2).sum()) ** 0.5,
+    lambda n, r, g: math.hypot(n, r * g.norm()),
 ]
 
 
@@ -986,9 +991,9 @@ def _ceiling(count: int, ranks: int) -> int:
 WRONG["10.my_micro_batches"] += [
     (lambda n, R, r: range(r * (n // R + 1), min(n, (r + 1) * (n // R + 1))), "at least two more"),
     (lambda n, R, r: range(r, n, R) if r else range(0, n - 1, R), None),
-    (lambda n, R, r: range(r + 1, n + 1, R), "no micro-batch of this window"),
+    (lambda n, R, r: range(r + 1, n + 1, R), "that no micro-batch has"),
     (lambda n, R, r: range(r, n, R - 1 or 1), None),
-    (lambda n, R, r: np.arange(r * n / R, (r + 1) * n / R), "They are whole"),
+    (lambda n, R, r: np.arange(r * n / R, (r + 1) * n / R), "Valid numbers are whole"),
     (lambda n, R, r: range(r, n, 4), None),
     (
         lambda n, R, r: [*range(r * (n // R), (r + 1) * (n // R)), *(range(n - n % R, n) if r == R - 1 else ())],

@@ -25,6 +25,9 @@ window_weights = Exercise(
         "every micro-batch has the same weight, even if it has few scenes. How much should one scene count?": (
             lambda counts: torch.full(counts.shape, 1 / len(counts))
         ),
+        "this is the weight of one scene. How many scenes does a micro-batch have?": lambda counts: torch.full(
+            counts.shape, 1 / counts.sum()
+        ),
         "the weights sum to more than 1: the gradient is {ratio:.2f}× as long as it should be.": (
             lambda counts: counts / counts.max()
         ),
@@ -127,6 +130,14 @@ def _clipped_on_the_way(parameter: Tensor, micro_batches: list[Pair], most: floa
     return gradient
 
 
+def _clipped_too_early(parameter: Tensor, micro_batches: list[Pair], most: float) -> Tensor:
+    gradient = torch.zeros_like(parameter)
+    for part in micro_batches:
+        before = clip(gradient, most) if gradient.any() else gradient
+        gradient = before + mean_gradient(parameter, [part]) / len(micro_batches)
+    return gradient
+
+
 clipped_gradient = Exercise(
     id="05.clipped_gradient",
     law="The gradient of the window is clipped once: it keeps its direction, and its length is at most `most`.",
@@ -157,6 +168,15 @@ clipped_gradient = Exercise(
             lambda parameter, parts, most: (
                 mean_gradient(parameter, parts) * most / mean_gradient(parameter, parts).norm()
             )
+        ),
+        "you clip before you add the last micro-batch. When is the gradient of the window complete?": (
+            _clipped_too_early
+        ),
+        "you clip after every micro-batch, to a part of `most`. How often should you clip a window?": (
+            lambda parameter, parts, most: _clipped_on_the_way(parameter, parts, most / len(parts))
+        ),
+        "you clip a sum of gradients, not a mean: the division by the number of micro-batches is missing.": (
+            lambda parameter, parts, most: clip(len(parts) * mean_gradient(parameter, parts), most)
         ),
         "the gradient is {ratio:.2f}× as long as it should be: you clip nothing, or not enough.": Mistake(
             lambda parameter, parts, most: mean_gradient(parameter, parts), lambda trial: trial.ratio > 1
