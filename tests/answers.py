@@ -68,6 +68,11 @@ CORRECT["00.stuck"] += [
     lambda v: round(min(v), 6) == round(max(v), 6),
 ]
 
+WRONG["00.stuck"] += [
+    (lambda v: np.allclose(v, v[0]), "small changes add up"),
+    (lambda v: np.allclose(v, v[0], atol=1e-6), "small changes add up"),
+]
+
 # ---------------------------------------------------------------- 01
 
 WRONG["01.covariance"] += [
@@ -76,6 +81,7 @@ WRONG["01.covariance"] += [
     (lambda A, p: p[0] * torch.outer(A[:, 0], A[:, 0].conj()), None),
     (lambda A, p: (A * p) @ A.mH / len(p), None),
     (lambda A, p: p.mean() * A @ A.mH, None),
+    (lambda A, p: (A.conj() * p) @ A.mH, "both factors A are conjugated"),
     (lambda A, p: (A * p.sort().values) @ A.mH, None),
     (lambda A, p: ((A * p) @ A.mH).real, "expected a complex tensor"),
     (lambda A, p: ((A * p) @ A.mH + ((A * p) @ A.mH).mT) / 2, None),
@@ -152,13 +158,13 @@ def _norms(codes: Tensor, H: Tensor, G: Tensor) -> bool:
     return bool((got.norm() - right.norm()).abs() < 1e-3)
 
 
-@wrong("01.codes_fit")
+@wrong("01.codes_fit", "your tolerance is far larger")
 def _on_average(codes: Tensor, H: Tensor, G: Tensor) -> bool:
     got, right = _both(codes, H, G)
     return bool((got - right).abs().mean() < 0.1)
 
 
-@wrong("01.codes_fit")
+@wrong("01.codes_fit", "your tolerance is far larger")
 def _loosely(codes: Tensor, H: Tensor, G: Tensor) -> bool:
     return torch.allclose(*_both(codes, H, G), rtol=0.1, atol=0.1)
 
@@ -296,10 +302,12 @@ WRONG["02.trace_normalized"] += [
     (lambda R: _guarded(R, _trace(R) > 1e-3 * R.abs().max()), "near the limit"),
     (lambda R: _guarded(R, _trace(R) > 1e-3), "your threshold is absolute"),
     (lambda R: _guarded(R, _trace(R) > 1e-5), "your threshold is absolute"),
-    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R), 0.0), None),
-    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R), R), None),
+    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R), 0.0), "numbers where NaN is correct"),
+    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R), R), "numbers where NaN is correct"),
+    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R) ** 2), "NaN where numbers are"),
+    (lambda R: R * (len(R) / _trace(R).clamp(min=1e-3 * _norm(R))), "numbers where NaN is correct"),
     (lambda R: _guarded(R, (_trace(R) > 1e-3 * _norm(R)) | ~torch.eye(len(R), dtype=torch.bool)), None),
-    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R)) / len(R), None),
+    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R)) / len(R), "has trace 1"),
     (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R)) * (6 / len(R)), None),
     (lambda R: _guarded(R, R.diagonal().abs().sum() > 1e-3 * _norm(R)), "nothing is refused"),
     (_spoiling_guard, "in place"),
@@ -316,7 +324,7 @@ CORRECT["02.trace_normalized"] += [
 WRONG["03.pull"] += [
     (lambda w, g: (w[:3] @ g[:3]).norm(), None),
     (lambda w, g: (w.square() @ g).norm(), None),
-    (lambda w, g: (w @ g).abs().sum(), None),
+    (lambda w, g: (w @ g).abs().sum(), "add up the entries"),
     (lambda w, g: (w @ g).abs().max(), None),
     (lambda w, g: (w.sort().values @ g).norm(), None),
     (lambda w, g: (w[:, None] * g).norm(dim=0).sum(), None),
@@ -382,7 +390,8 @@ def _mean(terms: Values, weights: Values) -> float:
 
 
 WRONG["03.total_loss"] += [
-    (lambda terms, weights: _named(terms, weights, lambda name: name.lstrip("lam_")), None),
+    (lambda terms, weights: _named(terms, weights, lambda name: name.lstrip("lam_")), "weights that are fine"),
+    (lambda terms, weights: _named(terms, weights, lambda name: name), "weights that are fine"),
     (lambda terms, weights: _named(terms, weights, lambda name: name.split("_")[-1]), None),
     (lambda terms, weights: _named(terms, weights, lambda name: name.split("_")[1]), None),
     (lambda terms, weights: sum(value * terms[name[4:]] for name, value in weights.items()), None),
@@ -451,13 +460,13 @@ WRONG["04.full_precision_loss"] += [
     (lambda e, t: _ratio(_product(e).float(), _product(t).float()), "after they were rounded"),
     (lambda e, t: _off(lambda: _ratio(_product(e).float(), _product(t).float())), "after they were rounded"),
     (lambda e, t: _off(lambda: _ratio(_product(e.bfloat16()).float(), _product(t.bfloat16()).float())), None),
-    (lambda e, t: _off(lambda: _ratio(_product(e), _product(t))), "still in half precision"),
+    (lambda e, t: _off(lambda: _ratio(_product(e), _product(t))), "still runs in half precision"),
     (lambda e, t: _off(lambda: _ratio(_product(e.float()), _product(t.float())).mean()), "expected a tensor of shape"),
     (lambda e, t: _off(lambda: _ratio(_product(e.float().mT), _product(t.float().mT))), None),
     (lambda e, t: _off(lambda: _ratio(e.float(), t.float())), None),
     (lambda e, t: _off(lambda: _ratio(_product(e.float()), _product(t.float())).sqrt()), None),
-    (lambda e, t: _ratio(_product(e.float()), _product(t.float())), "still in half precision"),
-    (_off_elsewhere, "still in half precision"),
+    (lambda e, t: _ratio(_product(e.float()), _product(t.float())), "still runs in half precision"),
+    (_off_elsewhere, "still runs in half precision"),
     (_switching_off, "changes whether autocast is on"),
 ]
 CORRECT["04.full_precision_loss"] += [
@@ -492,10 +501,11 @@ def _size(gradient: Tensor) -> float:
 
 
 WRONG["04.largest_scale"] += [
-    (lambda g: _power_of_two(LARGEST / _size(g), int), None),
-    (lambda g: _power_of_two(65536 / _size(g)), None),
+    (lambda g: _power_of_two(LARGEST / _size(g), int), "twice as large as it may be"),
+    (lambda g: _power_of_two(65536 / _size(g)), "twice as large as it may be"),
     (lambda g: _power_of_two(LARGEST / _size(g), lambda x: math.ceil(x) - 1), None),
-    (lambda g: _power_of_two(LARGEST / _size(g), round), None),
+    (lambda g: _power_of_two(LARGEST / _size(g), round), "twice as large as it may be"),
+    (lambda g: 2.0 ** (15 - math.floor(math.log2(_size(g)))), "twice as large as it may be"),
     (lambda g: min(_power_of_two(LARGEST / _size(g)), 65536.0), None),
     (_doubling, None),
     (lambda g: _power_of_two(LARGEST / float(g.abs().median())), None),
@@ -552,6 +562,7 @@ CORRECT["04.clipped_gradient"] += [
 Pair = tuple[Tensor, Tensor]
 
 WRONG["05.window_weights"] += [
+    (lambda n: torch.full(n.shape, 1 / n.sum()), "the weight of one scene"),
     (lambda c: c.float().softmax(0), None),
     (lambda c: c.sqrt() / c.sqrt().sum(), None),
     (lambda c: c.flip(0) / c.sum(), None),
@@ -683,6 +694,20 @@ def _clipping_on_the_way(parameter: Tensor, micro_batches: list[Pair], most: flo
     return parameter.grad
 
 
+def _clipping_to_a_part(parameter: Tensor, micro_batches: list[Pair], most: float) -> Tensor | None:
+    for part in micro_batches:
+        (_error(parameter, part) / len(micro_batches)).backward()
+        torch.nn.utils.clip_grad_norm_([parameter], most / len(micro_batches))
+    return parameter.grad
+
+
+def _clipping_before(parameter: Tensor, micro_batches: list[Pair], most: float) -> Tensor | None:
+    for part in micro_batches:
+        torch.nn.utils.clip_grad_norm_([parameter], most)
+        (_error(parameter, part) / len(micro_batches)).backward()
+    return parameter.grad
+
+
 WRONG["05.clipped_gradient"] += [
     (lambda p, parts, m: _gradient(p, parts) * m / _gradient(p, parts).norm(), "stretched"),
     (lambda p, parts, m: _gradient(p, parts) * min(1, m / float(_gradient(p, parts).abs().sum())), None),
@@ -694,7 +719,9 @@ WRONG["05.clipped_gradient"] += [
         "before the division",
     ),
     (lambda p, parts, m: _gradient(p, parts).clamp(-m, m), "entry by entry"),
-    (lambda p, parts, m: _clip(_gradient(p, parts) * len(parts), m), "as long as it should be"),
+    (lambda p, parts, m: _clip(_gradient(p, parts) * len(parts), m), "the division by the number of micro-batches"),
+    (_clipping_to_a_part, "to a part of `most`"),
+    (_clipping_before, "before you add the last micro-batch"),
     (lambda p, parts, m: _gradient(p, parts), "you clip nothing"),
 ]
 
@@ -748,13 +775,15 @@ def _stepping_on_the_way(parameter: Tensor, micro_batches: list[Pair]) -> Tensor
 
 WRONG["06.window_gradient"] += [
     (lambda p, parts: _gradient(p, parts[:-1] or parts), None),
+    (lambda p, parts: _gradient(p, parts[:1]) / len(parts), "that of the first micro-batch"),
+    (lambda p, parts: _summed(p, [_error(p, part) / len(part[0]) for part in parts]), "you always divide by 4"),
     (lambda p, parts: _gradient(p, parts) * 4, None),
     (lambda p, parts: _gradient(p, parts) / 4, None),
     (lambda p, parts: _gradient(p, parts) / _gradient(p, parts).norm(), None),
     (lambda p, parts: torch.stack([_gradient(p, [part]) for part in parts]).median(dim=0).values, None),
     (lambda p, parts: -_gradient(p, parts), None),
     (lambda p, parts: _summed(p, [_error(p, part) for part in parts]), "a sum or a mean"),
-    (lambda p, parts: _summed(p, [_error(p, part) / 4 for part in parts]), "only in windows of four"),
+    (lambda p, parts: _summed(p, [_error(p, part) / 4 for part in parts]), "you always divide by 4"),
     (lambda p, parts: torch.stack([_error(p, part) for part in parts]).mean(), "expected a tensor of shape"),
 ]
 
@@ -858,9 +887,19 @@ CORRECT["07.epoch_line"] += [
     lambda x: [torch.where(x.isfinite(), x, torch.nan).nanmean().item(), len(x) - int(x.isfinite().sum())],
 ]
 
+
+def _cleaned_late(parameter: Tensor, scaled: Tensor, scale: float) -> tuple[Tensor, float]:
+    if not scaled.isfinite().all():
+        scaled, scale = torch.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=-1.0), scale / 2
+    return parameter - 0.1 * scaled / scale, scale
+
+
+WRONG["07.honest_step"] += [(_cleaned_late, "the parameter changes, although")]
+
 # ---------------------------------------------------------------- 08
 
 WRONG["08.back_projection"] += [
+    (lambda y, c, B: c.conj() * (y.conj() @ B.mH), "Conjugate only the code"),
     (lambda y, c, B: c[:1].conj() * (y @ B.T), None),
     (lambda y, c, B: c.conj() * (y @ B.T) / len(B), None),
     (lambda y, c, B: (c.conj() * (y @ B.T)).real, "expected a complex tensor"),
@@ -895,11 +934,14 @@ def _by_gap(R: Tensor, sources: int) -> Tensor:
 
 
 WRONG["08.noise_projector"] += [
-    (lambda R, k: _onto(_vectors(R)[:, : len(R) - k - 1]), None),
-    (lambda R, k: _onto(_vectors(R)[:, : len(R) - k + 1]), None),
-    (lambda R, k: _onto(_vectors(R)[:, :3]), None),
-    (lambda R, k: _onto(_vectors(R)[:, torch.linalg.eigvalsh(R) < 0.1 * torch.linalg.eigvalsh(R).max()]), None),
-    (_by_gap, None),
+    (lambda R, k: _onto(_vectors(R)[:, : len(R) - k - 1]), "too few dimensions, or too many"),
+    (lambda R, k: _onto(_vectors(R)[:, : len(R) - k + 1]), "too few dimensions, or too many"),
+    (lambda R, k: _onto(_vectors(R)[:, :3]), "too few dimensions, or too many"),
+    (
+        lambda R, k: _onto(_vectors(R)[:, torch.linalg.eigvalsh(R) < 0.1 * torch.linalg.eigvalsh(R).max()]),
+        "too few dimensions, or too many",
+    ),
+    (_by_gap, "too few dimensions, or too many"),
     (lambda R, k: _vectors(R)[:, : len(R) - k], "expected a tensor of shape"),
     (lambda R, k: _onto(_vectors(R.real)[:, : len(R) - k]), "expected a complex tensor"),
     (lambda R, k: _onto(_vectors(R.mT)[:, : len(R) - k]), "the conjugate of the correct projector"),
@@ -941,6 +983,7 @@ def _at(own: Tensor, others: Tensor) -> Tensor:
 
 
 WRONG["09.should_stop"] += [
+    (lambda own, others: own[-1] > others.median(), "errors of all epochs"),
     (lambda own, others: bool(own[-1] > others[:, : len(own)].min(dim=1).values.median()), None),
     (lambda own, others: bool(own.mean() > _at(own, others).median()), None),
     (lambda own, others: bool(own[0] > _at(own, others).median()), None),
@@ -965,6 +1008,8 @@ CORRECT["09.should_stop"] += [
 # ---------------------------------------------------------------- 10
 
 WRONG["10.rank_factors"] += [
+    (lambda n: 2 * n / n.sum(), "you always multiply by 2"),
+    (lambda n: n / n.sum() / len(n), "should not divide by R again"),
     (lambda n: 4 * n / n.sum(), None),
     (lambda n: n / n.max(), None),
     (lambda n: n / n[0], None),
@@ -989,6 +1034,9 @@ def _ceiling(count: int, ranks: int) -> int:
 
 
 WRONG["10.my_micro_batches"] += [
+    (lambda n, R, r: range(r, n), "belong to several ranks"),
+    (lambda n, R, r: [i for i in range(n) if i // R == r], None),
+    (lambda n, R, r: [*range(r * (n // R), (r + 1) * (n // R)), *range(R * (n // R), n)], "several ranks"),
     (lambda n, R, r: range(r * (n // R + 1), min(n, (r + 1) * (n // R + 1))), "at least two more"),
     (lambda n, R, r: range(r, n, R) if r else range(0, n - 1, R), None),
     (lambda n, R, r: range(r + 1, n + 1, R), "that no micro-batch has"),
@@ -1045,7 +1093,8 @@ def _loop(
 
 
 WRONG["11.accumulating_epoch"] += [
-    (_loop(clear=lambda number, n: True), None),
+    (_loop(clear=lambda number, n: True), "only the last micro-batch of each window"),
+    (_loop(loss=lambda out, y, n: torch.nn.functional.mse_loss(out, y) / 4), "always divide by 4"),
     (_loop(by_hand=True), None),
     (_loop(loss=lambda out, y, n: (out - y).square().sum() / n), None),
     (_loop(loss=lambda out, y, n: (out - y).abs().mean() / n), None),
@@ -1159,7 +1208,7 @@ def _clip_scaled(model: Any, optimizer: Any, scaler: Any, most: float) -> None:
 WRONG["11.scaled_step"] += [
     (_scaled_step(_unscale, _clip_all, _bare_step, _update), "gradient that overflowed"),
     (_scaled_step(_unscale, _clip_all, _step), "its scale never changes"),
-    (_scaled_step(_unscale, _clip_values, _step, _update), None),
+    (_scaled_step(_unscale, _clip_values, _step, _update), "entry by entry"),
     (_scaled_step(_unscale, _stretch, _step, _update), None),
     (_scaled_step(_clean, _unscale, _clip_all, _step, _update), "hides the overflow from it"),
     (_scaled_step(_unscale, _clean, _clip_all, _bare_step, _update), "gradient that overflowed"),
@@ -1171,7 +1220,7 @@ WRONG["11.scaled_step"] += [
     (_scaled_step(_step, _update, _clip_all), "as long as without clipping"),
     (_scaled_step(_clip_all, _step, _update), "when you clip it"),
     (_scaled_step(_unscale, _unscale, _clip_all, _step, _update), "RuntimeError"),
-    (_scaled_step(_unscale, _clip_all, _update, _step), None),
+    (_scaled_step(_unscale, _clip_all, _update, _step), "before the step"),
 ]
 
 

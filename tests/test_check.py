@@ -299,7 +299,7 @@ def test_the_card_says_the_same_to_the_runner_to_a_page_and_to_a_terminal(shown:
 def test_what_stands_in_backticks_is_set_as_code_and_nothing_becomes_markup(shown: list[dict[str, Any]]) -> None:
     check("06.window_gradient", lambda parameter, micro_batches: None)
     assert (
-        "is a <code>return</code> missing?" in shown[0]["text/html"]
+        "is a <code>return</code> missing, or" in shown[0]["text/html"]
         and "is a `return` missing, or does" in shown[0]["text/plain"]
     )
     check("06.which_fault", "`<b>` `1`")

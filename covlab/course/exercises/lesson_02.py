@@ -189,7 +189,7 @@ trace_normalized = Exercise(
         "every matrix that you accept has trace 1 and not trace N.": lambda R: (
             _refusing(lambda R: _trace(R) > 1e-3 * torch.linalg.matrix_norm(R))(R) / len(R)
         ),
-        "you refuse a matrix that should pass, or the other way around. Which two numbers does the law compare?": (
+        "you return numbers where NaN is correct, or NaN where numbers are. What does the law compare with what?": (
             Mistake(
                 _refusing(lambda R: _trace(R) > 1e-3 * torch.linalg.matrix_norm(R) ** 2),
                 lambda trial: bool(trial.got.isnan().any() != trial.expected.isnan().any()),

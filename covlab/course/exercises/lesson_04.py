@@ -90,7 +90,7 @@ largest_scale = Exercise(
         "this is the exponent. The scale is two to the power of this number.": lambda gradient: math.log2(
             _scale_for(gradient.abs().max())
         ),
-        "this scale is twice as large as it may be, so the largest entry overflows. In which direction do you round?": (
+        "this scale is twice as large as it may be. Do you round down, and what is the largest number of fp16?": (
             Mistake(
                 lambda gradient: 2 * _scale_for(gradient.abs().max()),
                 lambda trial: math.isclose(trial.ratio, 2),

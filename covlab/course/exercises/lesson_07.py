@@ -83,7 +83,11 @@ honest_step = Exercise(
             skip=False,
         ),
         "the scale falls, but the parameter changes, although an entry of its gradient is not finite.": Mistake(
-            _rule(lambda parameter, scaled, scale: _cleaned_step(parameter, scaled, scale / 2), skip=False),
+            lambda parameter, scaled, scale: (
+                _rule()(parameter, scaled, scale)
+                if _finite(scaled)
+                else (_cleaned_step(parameter, scaled, scale / 2), scale / 2)
+            ),
             lambda trial: (
                 trial.got[1] == trial.expected[1]
                 and not _finite(trial.arguments["scaled"])

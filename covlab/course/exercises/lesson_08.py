@@ -78,7 +78,10 @@ noise_projector = Exercise(
         ),
         "your subspace has too few dimensions, or too many. How many eigenvectors belong to the noise?": Mistake(
             _projector(lambda vectors, sources: vectors[:, : len(vectors) - sources - 1]),
-            lambda trial: abs(torch.trace(trial.got - trial.expected).item()) > 0.5,
+            lambda trial: bool(
+                torch.dist(trial.got @ trial.got, trial.got) < 1e-6
+                and abs(torch.trace(trial.got - trial.expected)) > 0.5
+            ),
         ),
         "for complex vectors the projector is U Uᴴ. What is missing from your second U?": _projector(
             lambda vectors, sources: vectors[:, : len(vectors) - sources], lambda U: U @ U.T
