@@ -1038,18 +1038,18 @@ WRONG["10.my_micro_batches"] += [
     (lambda n, R, r: [i for i in range(n) if i // R == r], None),
     (lambda n, R, r: [*range(r * (n // R), (r + 1) * (n // R)), *range(R * (n // R), n)], "several ranks"),
     (lambda n, R, r: range(r * (n // R + 1), min(n, (r + 1) * (n // R + 1))), "at least two more"),
-    (lambda n, R, r: range(r, n, R) if r else range(0, n - 1, R), None),
+    (lambda n, R, r: range(r, n, R) if r else range(0, n - 1, R), "belong to no rank"),
     (lambda n, R, r: range(r + 1, n + 1, R), "that no micro-batch has"),
-    (lambda n, R, r: range(r, n, R - 1 or 1), None),
+    (lambda n, R, r: range(r, n, R - 1 or 1), "belong to several ranks"),
     (lambda n, R, r: np.arange(r * n / R, (r + 1) * n / R), "Valid numbers are whole"),
     (lambda n, R, r: range(r, n, 4), None),
     (
         lambda n, R, r: [*range(r * (n // R), (r + 1) * (n // R)), *(range(n - n % R, n) if r == R - 1 else ())],
         "at least two more",
     ),
-    (lambda n, R, r: range(r * (n // R), (r + 1) * (n // R)), "do not divide evenly"),
+    (lambda n, R, r: range(r * (n // R), (r + 1) * (n // R)), "cannot share"),
     (lambda n, R, r: range(n) if r == 0 else range(0), "at least two more"),
-    (lambda n, R, r: [number % n for number in range(r, _ceiling(n, R) * R, R)], None),
+    (lambda n, R, r: [number % n for number in range(r, _ceiling(n, R) * R, R)], "belong to several ranks"),
 ]
 CORRECT["10.my_micro_batches"] += [
     lambda n, R, r: range(r, n, R),
