@@ -642,6 +642,24 @@ def _always_by_accumulation(start: Tensor, micro_batches: list[Pair], accumulati
     return parameter.detach()
 
 
+def _in_a_loop(
+    step: Callable[[int, int, int], bool], divisor: Callable[[int, int], int], clear: bool = True
+) -> Callable[[Tensor, list[Pair], int], Tensor]:
+    """The loop of the lesson: step(number, accumulation, micro-batches), divisor(accumulation, micro-batches)."""
+
+    def trained(start: Tensor, micro_batches: list[Pair], accumulation: int) -> Tensor:
+        parameter = start.clone().requires_grad_()
+        for number, part in enumerate(micro_batches, 1):
+            (_error(parameter, part) / divisor(accumulation, len(micro_batches))).backward()
+            if step(number, accumulation, len(micro_batches)) and parameter.grad is not None:
+                parameter.data -= 0.1 * parameter.grad
+                if clear:
+                    parameter.grad = None
+        return parameter.detach()
+
+    return trained
+
+
 WRONG["05.trained_epoch"] += [
     (lambda s, parts, n: _descend(s, _windows(parts, n), rate=0.01), None),
     (lambda s, parts, n: _descend(s, [parts]), None),
@@ -649,6 +667,15 @@ WRONG["05.trained_epoch"] += [
     (lambda s, parts, n: _descend(s, [window[-1:] for window in _windows(parts, n)]), None),
     (lambda s, parts, n: _descend(s, _windows(parts, 4)), None),
     (lambda s, parts, n: _descend(s, [w for w in _windows(parts, n) if len(w) == n]), "takes no step"),
+    (_in_a_loop(lambda number, n, of: number % n == 0, lambda n, of: 1), "takes no step"),
+    (_in_a_loop(lambda number, n, of: number % n == 0, lambda n, of: of), "takes no step"),
+    (_in_a_loop(lambda number, n, of: number % n == 0 or number == of, lambda n, of: n), "the last step is too short"),
+    (_in_a_loop(lambda number, n, of: (number - 1) % n == 0, lambda n, of: n), "comes after one micro-batch"),
+    (_in_a_loop(lambda number, n, of: True, lambda n, of: n), "after every micro-batch"),
+    (
+        _in_a_loop(lambda number, n, of: number % n == 0 or number == of, lambda n, of: n, clear=False),
+        "still contains those of earlier windows",
+    ),
 ]
 
 
