@@ -560,9 +560,9 @@ def test_each_weight_that_moves_alone_is_explained(name: str, factor: float) -> 
         return
     assert f"{after.norms[name] / sum(after.norms.values()):.1%}" in said
     cosine = (before.norm**2 + after.norm**2 - change**2) / (2 * before.norm * after.norm)
-    said_ratio, said_angle = map(
-        float, re.search(r"is (\S+) times as long as before, and turned by (\d+)°", said).groups()
-    )
+    change_said = re.search(r"is (\S+) times as long as before, and turned by (\d+)°", said)
+    assert change_said, said
+    said_ratio, said_angle = map(float, change_said.groups())
     assert said_ratio == pytest.approx(after.norm / before.norm, rel=0.01)
     assert said_angle == pytest.approx(math.degrees(math.acos(min(1.0, cosine))), abs=1.0)
 

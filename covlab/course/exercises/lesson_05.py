@@ -105,7 +105,9 @@ def _never_cleared(share: Callable[[list[Pair], int], float] = lambda window, ac
 
 def _like(*mistakes: Training) -> Callable[[Trial], bool]:
     """Return whether a result is that of one of the mistakes."""
-    return lambda trial: any(relative_error(trial.got, mistake(**trial.arguments)) < 1e-4 for mistake in mistakes)
+    return lambda trial: any(
+        relative_error(trial.got, mistake(*trial.arguments.values())) < 1e-4 for mistake in mistakes
+    )
 
 
 trained_epoch = Exercise(
