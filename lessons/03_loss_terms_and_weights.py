@@ -186,9 +186,10 @@ plots.table(
 # 1. **Predict.** If you set the weight to 1 (`lam_cov`: to 10), what happens to the whole gradient? Will it become
 #    longer? Will it turn? The second panel helps: if a term points the same way as the whole gradient, it makes the
 #    whole gradient longer, and hardly turns it.
-# 2. **Change** the weight. Compare the whole gradient before and after: its length is in the title of the first panel,
-#    and its direction is the last row of the second panel.
-# 3. **Explain** in one sentence what the term now does. The sentence below the sliders helps.
+# 2. **Change** the weight, and read the text below the sliders. It says how much longer the whole gradient is now, and
+#    how far it turned. The title of the first panel shows its length, and the last row of the second panel shows its
+#    direction.
+# 3. **Explain** in one sentence what the term now does. The text below the sliders says what the term asks for.
 #
 # Good weights to start with are `lam_cross`, `lam_ortho` and `lam_aux`. Then try to give every term the same pull,
 # click on **Train**, and compare the held-out error. This error is the NMSE on new scenes. The weights are not part of

@@ -48,6 +48,7 @@ seed = 0
 # The explorer below shows a correct scaler. Choose another scale to start from, or let it double the scale more often.
 
 # %%
+# about 8 s: loads PyTorch, and computes what the explorer needs
 from covlab.widgets import LossScaleExplorer
 
 explorer = LossScaleExplorer(seed)
@@ -69,7 +70,6 @@ explorer.still_of(
 # A network is trained in fp16. The loss scale starts too high, at 2²⁸, where its gradient overflows.
 
 # %%
-# Loads PyTorch, which takes about 5 s.
 from covlab.course import check, choose_device, measure, outcome, predict
 
 predict(

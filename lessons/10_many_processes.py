@@ -61,6 +61,7 @@ print(inspect.getsource(lab.window_on_ranks))
 # that of one process that has all scenes in one batch.
 
 # %%
+# about 8 s
 windows = {
     "even": [[32, 32], [32, 32]],
     "uneven": [[32, 32, 32], [32]],
@@ -340,9 +341,12 @@ if apart > 1e-4:
 #   `DistributedDataParallel`.) `huggingface/transformers#34373` added the count over all ranks as an option.
 #   `huggingface/transformers#39392` (July 2025) asks to make it the default.
 # - **Multiplied by R, without the count.** `NVIDIA-NeMo/Automodel#3846` (September 2026, closed): the loss was a mean
-#   over a rank's *own* scenes, and it was multiplied by the number of ranks to cancel a division. But that division was
-#   already correct. With 4 ranks and 2 micro-batches, the reporter measured a gradient that was
-#   <span data-quoted="NVIDIA-NeMo/Automodel#3830">8.00</span> times too long.
+#   over a rank's *own* micro-batch, and it was multiplied by the number of ranks to cancel PyTorch's division. That is
+#   correct only if the loss is also divided by a count over *all* ranks, and it was not. The division by the number of
+#   micro-batches was missing, too. In the discussion of the fix (`NVIDIA-NeMo/Automodel#3830`, merged), its author
+#   simulated 4 ranks with 2 micro-batches each. The gradient was
+#   <span data-quoted="NVIDIA-NeMo/Automodel#3830">8.00</span> times too long: 4 times because of the ranks, and 2 times
+#   because of the micro-batches.
 #
 # ## In three lines
 #

@@ -68,6 +68,11 @@ CORRECT["00.stuck"] += [
     lambda v: round(min(v), 6) == round(max(v), 6),
 ]
 
+WRONG["00.stuck"] += [
+    (lambda v: np.allclose(v, v[0]), "small changes add up"),
+    (lambda v: np.allclose(v, v[0], atol=1e-6), "small changes add up"),
+]
+
 # ---------------------------------------------------------------- 01
 
 WRONG["01.covariance"] += [
@@ -76,6 +81,7 @@ WRONG["01.covariance"] += [
     (lambda A, p: p[0] * torch.outer(A[:, 0], A[:, 0].conj()), None),
     (lambda A, p: (A * p) @ A.mH / len(p), None),
     (lambda A, p: p.mean() * A @ A.mH, None),
+    (lambda A, p: (A.conj() * p) @ A.mH, "both factors A are conjugated"),
     (lambda A, p: (A * p.sort().values) @ A.mH, None),
     (lambda A, p: ((A * p) @ A.mH).real, "expected a complex tensor"),
     (lambda A, p: ((A * p) @ A.mH + ((A * p) @ A.mH).mT) / 2, None),
@@ -152,13 +158,13 @@ def _norms(codes: Tensor, H: Tensor, G: Tensor) -> bool:
     return bool((got.norm() - right.norm()).abs() < 1e-3)
 
 
-@wrong("01.codes_fit")
+@wrong("01.codes_fit", "your tolerance is far larger")
 def _on_average(codes: Tensor, H: Tensor, G: Tensor) -> bool:
     got, right = _both(codes, H, G)
     return bool((got - right).abs().mean() < 0.1)
 
 
-@wrong("01.codes_fit")
+@wrong("01.codes_fit", "your tolerance is far larger")
 def _loosely(codes: Tensor, H: Tensor, G: Tensor) -> bool:
     return torch.allclose(*_both(codes, H, G), rtol=0.1, atol=0.1)
 
@@ -239,13 +245,13 @@ CORRECT["02.normalized_error"] += [
 ]
 
 
-def _appending(norm: float, learning_rate: float, gradients: list[float]) -> float:
-    gradients.insert(0, norm / learning_rate)
-    return learning_rate * math.hypot(*gradients)
+def _scaling_in_place(norm: float, learning_rate: float, gradients: Tensor) -> float:
+    gradients *= learning_rate
+    return math.hypot(norm, *gradients)
 
 
 @wrong("02.norm_after")
-def _added_squares(norm: float, learning_rate: float, gradients: list[float]) -> float:
+def _added_squares(norm: float, learning_rate: float, gradients: Tensor) -> float:
     for gradient in gradients:
         norm = norm + (learning_rate * gradient) ** 2
     return norm
@@ -254,19 +260,24 @@ def _added_squares(norm: float, learning_rate: float, gradients: list[float]) ->
 WRONG["02.norm_after"] += [
     (lambda n, r, g: math.hypot(n, *(r * x for x in g[1:])), None),
     (lambda n, r, g: math.hypot(n, *(r * x for x in g[:-1])), None),
-    (lambda n, r, g: math.hypot(n, r * (g[-1] if g else 0)), None),
+    (lambda n, r, g: math.hypot(n, r * (g[-1] if len(g) else 0)), None),
     (lambda n, r, g: math.sqrt(abs(n**2 - sum((r * x) ** 2 for x in g))), None),
     (lambda n, r, g: math.sqrt(n**2 + r**2 * sum(x**2 for x in g) / max(1, len(g))), None),
     (lambda n, r, g: round(math.hypot(n, *(r * x for x in g)), 2), None),
     (lambda n, r, g: math.sqrt(n + sum((r * x) ** 2 for x in g)), None),
     (lambda n, r, g: n + r * sum(g), "How do lengths add at right angles"),
-    (_appending, "in place"),
+    (lambda n, r, g: (n**2 + r * (g**2).sum()) ** 0.5, "one factor is not squared"),
+    (lambda n, r, g: n + r * g.sum(), "How do lengths add at right angles"),
+    (lambda n, r, g: (n**2 + r**2 * g**2) ** 0.5, "expected one number"),
+    (_scaling_in_place, "in place"),
 ]
 CORRECT["02.norm_after"] += [
     lambda n, r, g: (n**2 + sum((r * x) ** 2 for x in g)) ** 0.5,
     lambda n, r, g: math.sqrt(n**2 + r**2 * sum(x * x for x in g)),
     lambda n, r, g: torch.tensor([n, *(r * x for x in g)]).norm(),
     lambda n, r, g: float(np.linalg.norm([n, *(r * x for x in g)])),
+    lambda n, r, g: (n**2 + r**2 * (g**2).sum()) ** 0.5,
+    lambda n, r, g: math.hypot(n, r * g.norm()),
 ]
 
 
@@ -291,10 +302,12 @@ WRONG["02.trace_normalized"] += [
     (lambda R: _guarded(R, _trace(R) > 1e-3 * R.abs().max()), "near the limit"),
     (lambda R: _guarded(R, _trace(R) > 1e-3), "your threshold is absolute"),
     (lambda R: _guarded(R, _trace(R) > 1e-5), "your threshold is absolute"),
-    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R), 0.0), None),
-    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R), R), None),
+    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R), 0.0), "numbers where NaN is correct"),
+    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R), R), "numbers where NaN is correct"),
+    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R) ** 2), "NaN where numbers are"),
+    (lambda R: R * (len(R) / _trace(R).clamp(min=1e-3 * _norm(R))), "numbers where NaN is correct"),
     (lambda R: _guarded(R, (_trace(R) > 1e-3 * _norm(R)) | ~torch.eye(len(R), dtype=torch.bool)), None),
-    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R)) / len(R), None),
+    (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R)) / len(R), "has trace 1"),
     (lambda R: _guarded(R, _trace(R) > 1e-3 * _norm(R)) * (6 / len(R)), None),
     (lambda R: _guarded(R, R.diagonal().abs().sum() > 1e-3 * _norm(R)), "nothing is refused"),
     (_spoiling_guard, "in place"),
@@ -311,7 +324,7 @@ CORRECT["02.trace_normalized"] += [
 WRONG["03.pull"] += [
     (lambda w, g: (w[:3] @ g[:3]).norm(), None),
     (lambda w, g: (w.square() @ g).norm(), None),
-    (lambda w, g: (w @ g).abs().sum(), None),
+    (lambda w, g: (w @ g).abs().sum(), "add up the entries"),
     (lambda w, g: (w @ g).abs().max(), None),
     (lambda w, g: (w.sort().values @ g).norm(), None),
     (lambda w, g: (w[:, None] * g).norm(dim=0).sum(), None),
@@ -377,7 +390,8 @@ def _mean(terms: Values, weights: Values) -> float:
 
 
 WRONG["03.total_loss"] += [
-    (lambda terms, weights: _named(terms, weights, lambda name: name.lstrip("lam_")), None),
+    (lambda terms, weights: _named(terms, weights, lambda name: name.lstrip("lam_")), "weights that are fine"),
+    (lambda terms, weights: _named(terms, weights, lambda name: name), "weights that are fine"),
     (lambda terms, weights: _named(terms, weights, lambda name: name.split("_")[-1]), None),
     (lambda terms, weights: _named(terms, weights, lambda name: name.split("_")[1]), None),
     (lambda terms, weights: sum(value * terms[name[4:]] for name, value in weights.items()), None),
@@ -446,13 +460,13 @@ WRONG["04.full_precision_loss"] += [
     (lambda e, t: _ratio(_product(e).float(), _product(t).float()), "after they were rounded"),
     (lambda e, t: _off(lambda: _ratio(_product(e).float(), _product(t).float())), "after they were rounded"),
     (lambda e, t: _off(lambda: _ratio(_product(e.bfloat16()).float(), _product(t.bfloat16()).float())), None),
-    (lambda e, t: _off(lambda: _ratio(_product(e), _product(t))), "still in half precision"),
+    (lambda e, t: _off(lambda: _ratio(_product(e), _product(t))), "still runs in half precision"),
     (lambda e, t: _off(lambda: _ratio(_product(e.float()), _product(t.float())).mean()), "expected a tensor of shape"),
     (lambda e, t: _off(lambda: _ratio(_product(e.float().mT), _product(t.float().mT))), None),
     (lambda e, t: _off(lambda: _ratio(e.float(), t.float())), None),
     (lambda e, t: _off(lambda: _ratio(_product(e.float()), _product(t.float())).sqrt()), None),
-    (lambda e, t: _ratio(_product(e.float()), _product(t.float())), "still in half precision"),
-    (_off_elsewhere, "still in half precision"),
+    (lambda e, t: _ratio(_product(e.float()), _product(t.float())), "still runs in half precision"),
+    (_off_elsewhere, "still runs in half precision"),
     (_switching_off, "changes whether autocast is on"),
 ]
 CORRECT["04.full_precision_loss"] += [
@@ -487,10 +501,11 @@ def _size(gradient: Tensor) -> float:
 
 
 WRONG["04.largest_scale"] += [
-    (lambda g: _power_of_two(LARGEST / _size(g), int), None),
-    (lambda g: _power_of_two(65536 / _size(g)), None),
+    (lambda g: _power_of_two(LARGEST / _size(g), int), "twice as large as it may be"),
+    (lambda g: _power_of_two(65536 / _size(g)), "twice as large as it may be"),
     (lambda g: _power_of_two(LARGEST / _size(g), lambda x: math.ceil(x) - 1), None),
-    (lambda g: _power_of_two(LARGEST / _size(g), round), None),
+    (lambda g: _power_of_two(LARGEST / _size(g), round), "twice as large as it may be"),
+    (lambda g: 2.0 ** (15 - math.floor(math.log2(_size(g)))), "twice as large as it may be"),
     (lambda g: min(_power_of_two(LARGEST / _size(g)), 65536.0), None),
     (_doubling, None),
     (lambda g: _power_of_two(LARGEST / float(g.abs().median())), None),
@@ -547,6 +562,7 @@ CORRECT["04.clipped_gradient"] += [
 Pair = tuple[Tensor, Tensor]
 
 WRONG["05.window_weights"] += [
+    (lambda n: torch.full(n.shape, 1 / n.sum()), "the weight of one scene"),
     (lambda c: c.float().softmax(0), None),
     (lambda c: c.sqrt() / c.sqrt().sum(), None),
     (lambda c: c.flip(0) / c.sum(), None),
@@ -626,6 +642,24 @@ def _always_by_accumulation(start: Tensor, micro_batches: list[Pair], accumulati
     return parameter.detach()
 
 
+def _in_a_loop(
+    step: Callable[[int, int, int], bool], divisor: Callable[[int, int], int], clear: bool = True
+) -> Callable[[Tensor, list[Pair], int], Tensor]:
+    """The loop of the lesson: step(number, accumulation, micro-batches), divisor(accumulation, micro-batches)."""
+
+    def trained(start: Tensor, micro_batches: list[Pair], accumulation: int) -> Tensor:
+        parameter = start.clone().requires_grad_()
+        for number, part in enumerate(micro_batches, 1):
+            (_error(parameter, part) / divisor(accumulation, len(micro_batches))).backward()
+            if step(number, accumulation, len(micro_batches)) and parameter.grad is not None:
+                parameter.data -= 0.1 * parameter.grad
+                if clear:
+                    parameter.grad = None
+        return parameter.detach()
+
+    return trained
+
+
 WRONG["05.trained_epoch"] += [
     (lambda s, parts, n: _descend(s, _windows(parts, n), rate=0.01), None),
     (lambda s, parts, n: _descend(s, [parts]), None),
@@ -633,6 +667,15 @@ WRONG["05.trained_epoch"] += [
     (lambda s, parts, n: _descend(s, [window[-1:] for window in _windows(parts, n)]), None),
     (lambda s, parts, n: _descend(s, _windows(parts, 4)), None),
     (lambda s, parts, n: _descend(s, [w for w in _windows(parts, n) if len(w) == n]), "takes no step"),
+    (_in_a_loop(lambda number, n, of: number % n == 0, lambda n, of: 1), "takes no step"),
+    (_in_a_loop(lambda number, n, of: number % n == 0, lambda n, of: of), "takes no step"),
+    (_in_a_loop(lambda number, n, of: number % n == 0 or number == of, lambda n, of: n), "the last step is too short"),
+    (_in_a_loop(lambda number, n, of: (number - 1) % n == 0, lambda n, of: n), "comes after one micro-batch"),
+    (_in_a_loop(lambda number, n, of: True, lambda n, of: n), "after every micro-batch"),
+    (
+        _in_a_loop(lambda number, n, of: number % n == 0 or number == of, lambda n, of: n, clear=False),
+        "still contains those of earlier windows",
+    ),
 ]
 
 
@@ -678,6 +721,20 @@ def _clipping_on_the_way(parameter: Tensor, micro_batches: list[Pair], most: flo
     return parameter.grad
 
 
+def _clipping_to_a_part(parameter: Tensor, micro_batches: list[Pair], most: float) -> Tensor | None:
+    for part in micro_batches:
+        (_error(parameter, part) / len(micro_batches)).backward()
+        torch.nn.utils.clip_grad_norm_([parameter], most / len(micro_batches))
+    return parameter.grad
+
+
+def _clipping_before(parameter: Tensor, micro_batches: list[Pair], most: float) -> Tensor | None:
+    for part in micro_batches:
+        torch.nn.utils.clip_grad_norm_([parameter], most)
+        (_error(parameter, part) / len(micro_batches)).backward()
+    return parameter.grad
+
+
 WRONG["05.clipped_gradient"] += [
     (lambda p, parts, m: _gradient(p, parts) * m / _gradient(p, parts).norm(), "stretched"),
     (lambda p, parts, m: _gradient(p, parts) * min(1, m / float(_gradient(p, parts).abs().sum())), None),
@@ -689,7 +746,9 @@ WRONG["05.clipped_gradient"] += [
         "before the division",
     ),
     (lambda p, parts, m: _gradient(p, parts).clamp(-m, m), "entry by entry"),
-    (lambda p, parts, m: _clip(_gradient(p, parts) * len(parts), m), "as long as it should be"),
+    (lambda p, parts, m: _clip(_gradient(p, parts) * len(parts), m), "the division by the number of micro-batches"),
+    (_clipping_to_a_part, "to a part of `most`"),
+    (_clipping_before, "before you add the last micro-batch"),
     (lambda p, parts, m: _gradient(p, parts), "you clip nothing"),
 ]
 
@@ -743,13 +802,15 @@ def _stepping_on_the_way(parameter: Tensor, micro_batches: list[Pair]) -> Tensor
 
 WRONG["06.window_gradient"] += [
     (lambda p, parts: _gradient(p, parts[:-1] or parts), None),
+    (lambda p, parts: _gradient(p, parts[:1]) / len(parts), "that of the first micro-batch"),
+    (lambda p, parts: _summed(p, [_error(p, part) / len(part[0]) for part in parts]), "you always divide by 4"),
     (lambda p, parts: _gradient(p, parts) * 4, None),
     (lambda p, parts: _gradient(p, parts) / 4, None),
     (lambda p, parts: _gradient(p, parts) / _gradient(p, parts).norm(), None),
     (lambda p, parts: torch.stack([_gradient(p, [part]) for part in parts]).median(dim=0).values, None),
     (lambda p, parts: -_gradient(p, parts), None),
     (lambda p, parts: _summed(p, [_error(p, part) for part in parts]), "a sum or a mean"),
-    (lambda p, parts: _summed(p, [_error(p, part) / 4 for part in parts]), "only in windows of four"),
+    (lambda p, parts: _summed(p, [_error(p, part) / 4 for part in parts]), "you always divide by 4"),
     (lambda p, parts: torch.stack([_error(p, part) for part in parts]).mean(), "expected a tensor of shape"),
 ]
 
@@ -853,9 +914,19 @@ CORRECT["07.epoch_line"] += [
     lambda x: [torch.where(x.isfinite(), x, torch.nan).nanmean().item(), len(x) - int(x.isfinite().sum())],
 ]
 
+
+def _cleaned_late(parameter: Tensor, scaled: Tensor, scale: float) -> tuple[Tensor, float]:
+    if not scaled.isfinite().all():
+        scaled, scale = torch.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=-1.0), scale / 2
+    return parameter - 0.1 * scaled / scale, scale
+
+
+WRONG["07.honest_step"] += [(_cleaned_late, "the parameter changes, although")]
+
 # ---------------------------------------------------------------- 08
 
 WRONG["08.back_projection"] += [
+    (lambda y, c, B: c.conj() * (y.conj() @ B.mH), "Conjugate only the code"),
     (lambda y, c, B: c[:1].conj() * (y @ B.T), None),
     (lambda y, c, B: c.conj() * (y @ B.T) / len(B), None),
     (lambda y, c, B: (c.conj() * (y @ B.T)).real, "expected a complex tensor"),
@@ -890,11 +961,14 @@ def _by_gap(R: Tensor, sources: int) -> Tensor:
 
 
 WRONG["08.noise_projector"] += [
-    (lambda R, k: _onto(_vectors(R)[:, : len(R) - k - 1]), None),
-    (lambda R, k: _onto(_vectors(R)[:, : len(R) - k + 1]), None),
-    (lambda R, k: _onto(_vectors(R)[:, :3]), None),
-    (lambda R, k: _onto(_vectors(R)[:, torch.linalg.eigvalsh(R) < 0.1 * torch.linalg.eigvalsh(R).max()]), None),
-    (_by_gap, None),
+    (lambda R, k: _onto(_vectors(R)[:, : len(R) - k - 1]), "too few dimensions, or too many"),
+    (lambda R, k: _onto(_vectors(R)[:, : len(R) - k + 1]), "too few dimensions, or too many"),
+    (lambda R, k: _onto(_vectors(R)[:, :3]), "too few dimensions, or too many"),
+    (
+        lambda R, k: _onto(_vectors(R)[:, torch.linalg.eigvalsh(R) < 0.1 * torch.linalg.eigvalsh(R).max()]),
+        "too few dimensions, or too many",
+    ),
+    (_by_gap, "too few dimensions, or too many"),
     (lambda R, k: _vectors(R)[:, : len(R) - k], "expected a tensor of shape"),
     (lambda R, k: _onto(_vectors(R.real)[:, : len(R) - k]), "expected a complex tensor"),
     (lambda R, k: _onto(_vectors(R.mT)[:, : len(R) - k]), "the conjugate of the correct projector"),
@@ -936,6 +1010,7 @@ def _at(own: Tensor, others: Tensor) -> Tensor:
 
 
 WRONG["09.should_stop"] += [
+    (lambda own, others: own[-1] > others.median(), "errors of all epochs"),
     (lambda own, others: bool(own[-1] > others[:, : len(own)].min(dim=1).values.median()), None),
     (lambda own, others: bool(own.mean() > _at(own, others).median()), None),
     (lambda own, others: bool(own[0] > _at(own, others).median()), None),
@@ -960,6 +1035,8 @@ CORRECT["09.should_stop"] += [
 # ---------------------------------------------------------------- 10
 
 WRONG["10.rank_factors"] += [
+    (lambda n: 2 * n / n.sum(), "you always multiply by 2"),
+    (lambda n: n / n.sum() / len(n), "should not divide by R again"),
     (lambda n: 4 * n / n.sum(), None),
     (lambda n: n / n.max(), None),
     (lambda n: n / n[0], None),
@@ -984,19 +1061,22 @@ def _ceiling(count: int, ranks: int) -> int:
 
 
 WRONG["10.my_micro_batches"] += [
+    (lambda n, R, r: range(r, n), "belong to several ranks"),
+    (lambda n, R, r: [i for i in range(n) if i // R == r], None),
+    (lambda n, R, r: [*range(r * (n // R), (r + 1) * (n // R)), *range(R * (n // R), n)], "several ranks"),
     (lambda n, R, r: range(r * (n // R + 1), min(n, (r + 1) * (n // R + 1))), "at least two more"),
-    (lambda n, R, r: range(r, n, R) if r else range(0, n - 1, R), None),
-    (lambda n, R, r: range(r + 1, n + 1, R), "no micro-batch of this window"),
-    (lambda n, R, r: range(r, n, R - 1 or 1), None),
-    (lambda n, R, r: np.arange(r * n / R, (r + 1) * n / R), "They are whole"),
+    (lambda n, R, r: range(r, n, R) if r else range(0, n - 1, R), "belong to no rank"),
+    (lambda n, R, r: range(r + 1, n + 1, R), "that no micro-batch has"),
+    (lambda n, R, r: range(r, n, R - 1 or 1), "belong to several ranks"),
+    (lambda n, R, r: np.arange(r * n / R, (r + 1) * n / R), "Valid numbers are whole"),
     (lambda n, R, r: range(r, n, 4), None),
     (
         lambda n, R, r: [*range(r * (n // R), (r + 1) * (n // R)), *(range(n - n % R, n) if r == R - 1 else ())],
         "at least two more",
     ),
-    (lambda n, R, r: range(r * (n // R), (r + 1) * (n // R)), "do not divide evenly"),
+    (lambda n, R, r: range(r * (n // R), (r + 1) * (n // R)), "cannot share"),
     (lambda n, R, r: range(n) if r == 0 else range(0), "at least two more"),
-    (lambda n, R, r: [number % n for number in range(r, _ceiling(n, R) * R, R)], None),
+    (lambda n, R, r: [number % n for number in range(r, _ceiling(n, R) * R, R)], "belong to several ranks"),
 ]
 CORRECT["10.my_micro_batches"] += [
     lambda n, R, r: range(r, n, R),
@@ -1040,7 +1120,8 @@ def _loop(
 
 
 WRONG["11.accumulating_epoch"] += [
-    (_loop(clear=lambda number, n: True), None),
+    (_loop(clear=lambda number, n: True), "only the last micro-batch of each window"),
+    (_loop(loss=lambda out, y, n: torch.nn.functional.mse_loss(out, y) / 4), "always divide by 4"),
     (_loop(by_hand=True), None),
     (_loop(loss=lambda out, y, n: (out - y).square().sum() / n), None),
     (_loop(loss=lambda out, y, n: (out - y).abs().mean() / n), None),
@@ -1154,7 +1235,7 @@ def _clip_scaled(model: Any, optimizer: Any, scaler: Any, most: float) -> None:
 WRONG["11.scaled_step"] += [
     (_scaled_step(_unscale, _clip_all, _bare_step, _update), "gradient that overflowed"),
     (_scaled_step(_unscale, _clip_all, _step), "its scale never changes"),
-    (_scaled_step(_unscale, _clip_values, _step, _update), None),
+    (_scaled_step(_unscale, _clip_values, _step, _update), "entry by entry"),
     (_scaled_step(_unscale, _stretch, _step, _update), None),
     (_scaled_step(_clean, _unscale, _clip_all, _step, _update), "hides the overflow from it"),
     (_scaled_step(_unscale, _clean, _clip_all, _bare_step, _update), "gradient that overflowed"),
@@ -1166,7 +1247,7 @@ WRONG["11.scaled_step"] += [
     (_scaled_step(_step, _update, _clip_all), "as long as without clipping"),
     (_scaled_step(_clip_all, _step, _update), "when you clip it"),
     (_scaled_step(_unscale, _unscale, _clip_all, _step, _update), "RuntimeError"),
-    (_scaled_step(_unscale, _clip_all, _update, _step), None),
+    (_scaled_step(_unscale, _clip_all, _update, _step), "before the step"),
 ]
 
 

@@ -94,7 +94,7 @@ def doubling_the_precision(values: Tensor, count: int) -> Tensor:
         (lambda values: values, "should take 2 arguments (values, count)"),
         (lambda values, count: ..., "it returns `...`: a blank"),
         (lambda values, count: values * ..., "a blank `...` still has to be filled in"),
-        (lambda values, count: None, "is a `return` missing?"),
+        (lambda values, count: None, "is a `return` missing, or does"),
         (lambda values, count: values.tolist(), "it returns a list of 3, expected a float32 tensor of shape [3]"),
         (lambda values, count: values[:2], "a tensor of shape [2], expected a tensor of shape [3]"),
         (lambda values, count: values.to(torch.complex64), "expected a real tensor"),
@@ -143,7 +143,10 @@ LOOPED = Exercise(
 @pytest.mark.parametrize(
     "answer, said",
     [
-        (lambda value, factor: None, "It returns nothing: is a `return` missing?"),
+        (
+            lambda value, factor: None,
+            "It returns nothing: is a `return` missing, or does it return a call that has no result?",
+        ),
         (lambda value, factor: ..., "It returns `...`: a blank still has to be filled in."),
         (lambda value, factor: "no", "It returns 'no', which the exercise cannot use: TypeError"),
         (lambda value: value, "It should take 2 arguments (value, factor), but the call fails: "),
@@ -296,8 +299,8 @@ def test_the_card_says_the_same_to_the_runner_to_a_page_and_to_a_terminal(shown:
 def test_what_stands_in_backticks_is_set_as_code_and_nothing_becomes_markup(shown: list[dict[str, Any]]) -> None:
     check("06.window_gradient", lambda parameter, micro_batches: None)
     assert (
-        "is a <code>return</code> missing?" in shown[0]["text/html"]
-        and "is a `return` missing?" in shown[0]["text/plain"]
+        "is a <code>return</code> missing, or" in shown[0]["text/html"]
+        and "is a `return` missing, or does" in shown[0]["text/plain"]
     )
     check("06.which_fault", "`<b>` `1`")
     assert "<b>`" not in shown[1]["text/html"] and "<code>&lt;b&gt;</code>" in shown[1]["text/html"]

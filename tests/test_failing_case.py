@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import linecache
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from test_exercises import EXERCISES, FUNCTIONS, worked
 from covlab.course import check, checking, student_record
 from covlab.course.exercises import Exercise
 from covlab.course.exercises.compare import complaint
-from covlab.course.exercises.failing_case import case_text, raised_text, size
+from covlab.course.exercises.failing_case import PARTS, case_text, raised_text, size
 from covlab.course.exercises.judging import Judgement, case_arguments, judge
 
 NUMBERS = st.floats() | st.complex_numbers() | st.integers() | st.booleans()
@@ -66,6 +67,16 @@ def test_numbers_that_differ_are_printed_differently_and_line_up(pairs: list[tup
     assert {len(row) for row in rows} == {len(header)}
     differ = (got - expected).norm() > 1e-4 * expected.norm()
     assert not differ or any(row.split()[-1] != row.split()[-2] for row in rows)
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=2, max_size=14), st.sampled_from([1.0, 1e-4, 1e5]))
+def test_numbers_of_an_argument_that_differ_are_printed_differently(steps: list[int], size: float) -> None:
+    """Otherwise a log that moves in its sixth digit would look as if it stood still."""
+    values = [size * (1 + 1e-6 * step) for step in steps]
+    text = case_text({"values": values}, True, False).split("yours")[0]
+    printed = re.findall(r"\d[\d.e+−]*", re.sub(r"\[\d+\]", "", text))[: min(len(steps), PARTS)]
+    shown = values[: len(printed)]
+    assert len(set(printed)) == len(set(shown))
 
 
 def test_a_large_tensor_is_shown_by_the_norms_and_its_largest_difference() -> None:

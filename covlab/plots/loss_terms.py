@@ -55,6 +55,18 @@ class Terms:
 
         return Weighted(parts.sum().item(), norm.item(), named(np.abs(parts) / size), named(norms), named(along))
 
+    @checked
+    def compared(self, before: Mapping[str, float], after: Mapping[str, float]) -> tuple[float, float]:
+        """Compare the whole gradients for two settings of the weights: (‖after‖ / ‖before‖, the angle in degrees).
+
+        The angle is NaN if one of the gradients is zero, and the ratio if both are.
+        """
+        was, now = self.weighted(before).norm, self.weighted(after).norm
+        one, other = (np.array([weights[name] for name in self.values]) for weights in (before, after))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cosine = one @ self.gram @ other / np.float64(was * now)
+            return float(np.float64(now) / was), float(np.rad2deg(np.arccos(np.clip(cosine, -1, 1))))
+
 
 @checked
 def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> Figure:

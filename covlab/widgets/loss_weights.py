@@ -1,5 +1,6 @@
 """What each weight of the loss does to the loss, to the gradient and to a training run."""
 
+import math
 from functools import cached_property
 
 import ipywidgets
@@ -101,16 +102,20 @@ class LossWeightsExplorer(Explorer):
         self.say(refusal or self.explanation(before, self.state))
 
     def explanation(self, before: dict[str, float], after: dict[str, float]) -> str:
-        """Say in a sentence what the term of the weight that moved alone asks for, and what changed; else nothing."""
+        """Say what the term of the weight that moved alone asks for, and what changed; nothing if several moved."""
         moved = [name for name in after if after[name] != before[name]]
         if len(moved) != 1:
             return ""
         (name,) = moved
-        was, now = (self._pull(name, state) for state in (before, after))
-        change = f"its share of the gradients' lengths went from {was:.1%} to {now:.1%}"
+        asks = f"{name} went from {before[name]:g} to {after[name]:g}: its term asks that {ASKS[name]}."
         if not self.terms.gram[list(after).index(name), list(after).index(name)]:
-            change = "its gradient is zero here, so no share changes"
-        return f"{name} went from {before[name]:g} to {after[name]:g}: its term asks that {ASKS[name]}, and {change}."
+            return f"{asks} Its gradient is zero here, so the whole gradient stays the same."
+        was, now = (self._pull(name, state) for state in (before, after))
+        share = f"Its share of the gradients' lengths went from {was:.1%} to {now:.1%}."
+        longer, angle = self.terms.compared(before, after)
+        if math.isnan(angle):
+            return f"{asks} {share}"
+        return f"{asks} {share} The whole gradient is {longer:.3g} times as long as before, and turned by {angle:.0f}°."
 
     def _pull(self, name: str, state: dict[str, float]) -> float:
         """Return the share of a term's weighted gradient in the sum of all lengths."""

@@ -18,7 +18,7 @@ def complaint(got: Any, expected: Any, what: str = "it returns") -> str | None:
     if got is ...:
         return f"{what} `...`: a blank still has to be filled in"
     if got is None and expected is not None:
-        return f"{what} nothing: is a `return` missing?"
+        return f"{what} nothing: is a `return` missing, or does it return a call that has no result?"
     if isinstance(expected, Tensor) and expected.ndim == 0:
         expected = expected.item()
     plain, wanted = _plain(got), None

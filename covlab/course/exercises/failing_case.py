@@ -10,6 +10,7 @@ from covlab.course.exercises.compare import complaint, kind, relative_error, vec
 
 ROWS, COLUMNS = 12, 6  # the largest tensor that is printed; of a larger one, norms
 PARTS = 9  # how many entries of a list or a dictionary are printed
+TOLD_APART = 14  # in a value with at most so many numbers, those that differ are printed differently
 DIGITS = range(3, 9)
 NEGLIGIBLE = 1e-6  # of the largest number of a tensor; smaller ones are printed as 0
 
@@ -35,6 +36,20 @@ def case_text(arguments: Mapping[str, Any], got: Any, expected: Any) -> str:
     if len(parts) > 2 * PARTS:
         notes.append(f"… and {len(parts) - 2 * PARTS} more values")
     return "\n".join([*lines, *[""] * bool(lines), *_aligned(table), *notes])
+
+
+def telling_digits(value: Any, least: int) -> int:
+    """Return how many digits it takes to print the numbers of a short value differently if they differ.
+
+    At least ``least``. If ten digits do not suffice, the difference is a rounding error, and ``least`` will do.
+    """
+    numbers = torch.view_as_real(vector(value)).flatten().tolist()
+    different = len(set(numbers))
+    if len(numbers) > 2 * TOLD_APART:
+        return least
+    return next(
+        (most for most in range(least, 11) if len({f"{each:.{most}g}" for each in numbers}) >= different), least
+    )
 
 
 def raised_text(arguments: Mapping[str, Any], raised: str, expected: Any) -> str:
@@ -90,8 +105,9 @@ def _notes(label: str, got: Any, expected: Any) -> list[str]:
 
 
 def _argument(name: str, value: Any) -> list[str]:
-    whole = _short(value, 4)  # a short vector, list or dictionary fits into one line
-    block = [whole] if len(whole) <= 70 and whole != kind(value) else _block(value)
+    digits = telling_digits(value, 4)
+    whole = _short(value, digits)  # a short vector, list or dictionary fits into one line
+    block = [whole] if len(whole) <= 70 and whole != kind(value) else _block(value, digits)
     return [f"{name} = {block[0]}", *[" " * (len(name) + 3) + line for line in block[1:]]]
 
 
@@ -149,8 +165,8 @@ def _without_negligible(values: torch.Tensor) -> torch.Tensor:
 
 
 def _number(value: Any, digits: int) -> str:
-    if isinstance(value, bool | int):
-        return str(value)
+    if isinstance(value, bool | int) or (isinstance(value, float) and value.is_integer() and abs(value) < 1e6):
+        return str(value if isinstance(value, bool) else int(value)).replace("-", "−")
     return f"{value:.{digits}g}".replace("-", "−")
 
 

@@ -18,7 +18,9 @@ import torch
 
 from covlab.course.exercises import Exercise, Mistake
 from covlab.course.exercises.compare import complaint, kind, ratio, relative_error, same, vector
-from covlab.course.exercises.failing_case import case_text, raised_text, size
+from covlab.course.exercises.failing_case import case_text, raised_text, size, telling_digits
+
+LONGEST = 110  # characters of an argument that a finding shows
 
 
 @dataclass(frozen=True)
@@ -362,16 +364,16 @@ def _sentence(text: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(_rounded(value))
-    return text if len(text) <= 80 and "tensor(" not in text else kind(value)
+    text = repr(_rounded(value, telling_digits(value, 3)))
+    return text if len(text) <= LONGEST and "tensor(" not in text else kind(value)
 
 
-def _rounded(value: Any) -> Any:
-    """Round to three digits, and turn small tensors into lists."""
+def _rounded(value: Any, digits: int) -> Any:
+    """Round to so many digits, and turn small tensors into lists."""
     if isinstance(value, torch.Tensor) and value.ndim <= 1 and value.numel() <= 8 and not value.is_complex():
         value = value.tolist()
     if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
+        return {name: _rounded(each, digits) for name, each in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(map(_rounded, value))
-    return float(f"{value:.3g}") if isinstance(value, float) and not value.is_integer() else value
+        return type(value)(_rounded(each, digits) for each in value)
+    return float(f"{value:.{digits}g}") if isinstance(value, float) and not value.is_integer() else value

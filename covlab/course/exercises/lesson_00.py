@@ -61,7 +61,7 @@ stuck = Exercise(
             lambda values: len(set(values)) == 1
         ),
         "you round to too few digits, so you call a log stuck that changes slowly.": _alike(4),
-        "you call a log stuck that changes by less than one digit per epoch. What do you compare each value with?": (
+        "you call a log stuck whose small changes add up. With what do you compare each value, and how closely?": (
             lambda values: all(abs(one - other) < 5e-7 for one, other in pairwise(values))
         ),
         "you call a log stuck that rises. The question is whether it changes, not whether it falls.": (

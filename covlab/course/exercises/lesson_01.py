@@ -29,6 +29,9 @@ covariance = Exercise(
         "without a conjugate the result is not even Hermitian: look at R[n, n].": lambda steering, power: (
             (steering * power) @ steering.mT
         ),
+        "the result is not even Hermitian, because both factors A are conjugated. Conjugate one.": (
+            lambda steering, power: (steering.conj() * power) @ steering.mH
+        ),
         "the power of each source is squared.": lambda steering, power: (steering * power) @ (steering * power).mH,
         "you use the square root of each power.": lambda steering, power: (steering * power.sqrt()) @ steering.mH,
         "all sources have the same power in your result.": lambda steering, power: steering @ steering.mH,
@@ -46,7 +49,7 @@ as_contract = Exercise(
     ),
     right=lambda received: torch.stack([received.mT.real, received.mT.imag], dim=-1),
     hints={
-        "the shape is correct, but the numbers are in the wrong positions. What does `reshape` do to their order?": (
+        "the shape is correct, but the numbers are in the wrong positions. How do `reshape` and `view` order them?": (
             lambda received: torch.view_as_real(received).reshape(len(received), *received.mT.shape[1:], 2)
         ),
         "antennas and snapshots are still in the order of the receiver.": torch.view_as_real,
@@ -132,10 +135,17 @@ codes_fit = Exercise(
             _fit_in_size,
             lambda trial: bool(trial.got) and _fit_in_size(**trial.arguments),
         ),
+        "your answer is the wrong way around: it is True for codes that do not fit.": (
+            lambda codes, H, G: not bool(_fit(codes, H, G).all())
+        ),
         "codes that are one snapshot late pass: in a mean, positive and negative differences cancel.": (
             lambda codes, H, G: bool(
                 (torch.view_as_complex(H) - torch.view_as_complex(codes) @ G.T).mean().abs() < 1e-3
             )
+        ),
+        "a single wrong number passes: your tolerance is far larger than the rounding of float32.": Mistake(
+            lambda codes, H, G: bool((_misfit(codes, H, G) < 0.1).all()),
+            lambda trial: bool(trial.got) and bool((_misfit(**trial.arguments) < 0.5).all()),
         ),
     },
 )

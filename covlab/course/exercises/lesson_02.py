@@ -78,10 +78,10 @@ normalized_error = Exercise(
 # ---------------------------------------------------------------- the norm
 
 
-def _steps(generator: torch.Generator) -> tuple[float, float, list[float]]:
+def _steps(generator: torch.Generator) -> tuple[float, float, Tensor]:
     count = integer(generator, 0, 7)
-    uniform = torch.rand(count + 2, generator=generator, dtype=torch.float64).tolist()
-    return 1.0 + uniform[0], 0.5 + uniform[1], [0.2 + each for each in uniform[2:]]
+    uniform = torch.rand(count + 2, generator=generator, dtype=torch.float64)
+    return 1.0 + uniform[0].item(), 0.5 + uniform[1].item(), 0.2 + uniform[2:]
 
 
 norm_after = Exercise(
@@ -185,6 +185,15 @@ trace_normalized = Exercise(
         ),
         "only traces near the limit go wrong. What is the limit a thousandth of, and is it a thousandth?": Mistake(
             _refusing(lambda R: _trace(R) > 1e-6 * torch.linalg.matrix_norm(R)), _is_near_the_limit
+        ),
+        "every matrix that you accept has trace 1 and not trace N.": lambda R: (
+            _refusing(lambda R: _trace(R) > 1e-3 * torch.linalg.matrix_norm(R))(R) / len(R)
+        ),
+        "you return numbers where NaN is correct, or NaN where numbers are. What does the law compare with what?": (
+            Mistake(
+                _refusing(lambda R: _trace(R) > 1e-3 * torch.linalg.matrix_norm(R) ** 2),
+                lambda trial: bool(trial.got.isnan().any() != trial.expected.isnan().any()),
+            )
         ),
     },
 )

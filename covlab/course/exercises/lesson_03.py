@@ -7,7 +7,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from covlab.course.exercises import Exercise
+from covlab.course.exercises import Exercise, Mistake
 from covlab.course.exercises.case_parts import integer
 
 # ---------------------------------------------------------------- the length of a sum
@@ -17,6 +17,11 @@ def _weighted_gradients(generator: torch.Generator) -> tuple[Tensor, Tensor]:
     terms, parameters = integer(generator, 2, 5), integer(generator, 1, 8)
     weights = torch.rand(terms, generator=generator, dtype=torch.float64) + 0.1
     return weights, torch.randn(terms, parameters, generator=generator, dtype=torch.float64)
+
+
+def _sums(weights: Tensor, gradients: Tensor) -> tuple[float, float]:
+    whole = weights @ gradients
+    return abs(float(whole.sum())), float(whole.abs().sum())
 
 
 pull = Exercise(
@@ -37,6 +42,10 @@ pull = Exercise(
         ).norm(),
         "your length is {ratio:.2f}× the correct one: a loss adds its terms and does not average them.": (
             lambda weights, gradients: (weights @ gradients).norm() / len(weights)
+        ),
+        "you add up the entries of the gradient. How is the length of a vector computed?": Mistake(
+            lambda weights, gradients: (weights @ gradients).sum(),
+            lambda trial: any(math.isclose(abs(trial.got), each, rel_tol=1e-4) for each in _sums(**trial.arguments)),
         ),
         "this is the square of the length.": lambda weights, gradients: (weights @ gradients).square().sum(),
     },
@@ -66,6 +75,9 @@ def _terms_and_weights(generator: torch.Generator) -> tuple[Values, Values]:
 
 
 class Outcome(TypedDict):
+    """What a call returned or raised. The student reads the keys and values; `raised` is not compared."""
+
+    raised: str
     refused: str
     total: float
 
@@ -77,12 +89,13 @@ def _unknown(terms: Values, weights: Values) -> list[str]:
 def _outcome(total_loss: Callable[[Values, Values], float], terms: Values, weights: Values) -> Outcome:
     """Return the total, or how the weights were refused."""
     try:
-        return {"refused": "no", "total": total_loss(terms, weights)}
+        return {"raised": "nothing", "refused": "no", "total": total_loss(terms, weights)}
     except AssertionError:
-        return {"refused": "by assert", "total": 0.0}
+        return {"raised": "AssertionError", "refused": "by assert", "total": 0.0}
     except (KeyError, ValueError) as error:
         named = any(name.removeprefix("lam_") in str(error) for name in _unknown(terms, weights))
-        return {"refused": "by name" if named else "without the name", "total": 0.0}
+        raised = f"{type(error).__name__}: {error}"
+        return {"raised": raised, "refused": "by name" if named else "without the name", "total": 0.0}
 
 
 def _strict(terms: Values, weights: Values) -> float:
@@ -135,6 +148,9 @@ total_loss = Exercise(
         "Python drops asserts when it runs with -O. Raise an exception instead.": _asserting,
         "the error names a term without a weight, which is allowed, and not the weight that fits no term.": (
             lambda terms, weights: sum(weights[f"lam_{name}"] * term for name, term in terms.items())
+        ),
+        "you refuse weights that are fine. The weight of the term `cov` is `lam_cov`: how do the names differ?": (
+            lambda terms, weights: sum(weight * terms[name] for name, weight in weights.items())
         ),
         "you refuse a term without a weight, too. Switching a term off is allowed.": _refusing_what_is_off,
         "a misspelled weight of zero passes. It fits no term either, and its value may change tomorrow.": (

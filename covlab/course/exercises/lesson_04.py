@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from covlab.course.exercises import Exercise
+from covlab.course.exercises import Exercise, Mistake
 from covlab.course.exercises.case_parts import clip, integer
 from covlab.training.loss import plain_error
 
@@ -44,7 +44,7 @@ full_precision_loss = Exercise(
     run=_under_autocast,
     right=_in_full_precision,
     hints={
-        "a product is still in half precision. Inside an autocast region the type of its inputs does not matter.": (
+        "a product still runs in half precision. Is autocast off in that line, and what type are the inputs there?": (
             lambda estimate, truth: _error(estimate.float(), truth.float())
         ),
         "you convert the products after they were rounded. When should you convert?": lambda estimate, truth: (
@@ -90,8 +90,11 @@ largest_scale = Exercise(
         "this is the exponent. The scale is two to the power of this number.": lambda gradient: math.log2(
             _scale_for(gradient.abs().max())
         ),
-        "this is twice the correct scale: it was rounded up, and the largest entry overflows.": lambda gradient: (
-            2 * _scale_for(gradient.abs().max())
+        "this scale is twice as large as it may be. Do you round down, and what is the largest number of fp16?": (
+            Mistake(
+                lambda gradient: 2 * _scale_for(gradient.abs().max()),
+                lambda trial: math.isclose(trial.ratio, 2),
+            )
         ),
         "this is not a power of two, so scaling and unscaling would round every entry.": lambda gradient: (
             LARGEST / gradient.abs().max().item()

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from covlab.course.exercises import Exercise, Mistake
 from covlab.course.exercises.case_parts import Pair, clip, integer, mean_gradient, pairs
-from covlab.course.exercises.compare import ratio
+from covlab.course.exercises.compare import ratio, relative_error
+from covlab.course.exercises.judging import Trial
 
 Training = Callable[[Tensor, list[Pair], int], Tensor]  # (start, micro-batches, accumulation) -> parameters
 
@@ -24,6 +25,9 @@ window_weights = Exercise(
     hints={
         "every micro-batch has the same weight, even if it has few scenes. How much should one scene count?": (
             lambda counts: torch.full(counts.shape, 1 / len(counts))
+        ),
+        "this is the weight of one scene. How many scenes does a micro-batch have?": lambda counts: torch.full(
+            counts.shape, 1 / counts.sum()
         ),
         "the weights sum to more than 1: the gradient is {ratio:.2f}× as long as it should be.": (
             lambda counts: counts / counts.max()
@@ -67,12 +71,43 @@ def _trained(
     return trained
 
 
-def _never_cleared(start: Tensor, micro_batches: list[Pair], accumulation: int) -> Tensor:
-    parameter, gradient = start.clone(), torch.zeros_like(start)
-    for window in _windows(micro_batches, accumulation):
-        gradient = gradient + mean_gradient(parameter, window)
-        parameter = parameter - 0.1 * gradient
-    return parameter
+def _by_most(window: list[Pair], accumulation: int) -> float:
+    """Return the share of a window whose losses are always divided by ``accumulation``."""
+    return len(window) / accumulation
+
+
+def _full_windows(micro_batches: list[Pair], accumulation: int) -> list[list[Pair]]:
+    return [window for window in _windows(micro_batches, accumulation) if len(window) == accumulation]
+
+
+def _one_by_one(micro_batches: list[Pair], accumulation: int) -> list[list[Pair]]:
+    return [[part] for part in micro_batches]
+
+
+_sums_of_full_windows = _trained(lambda window, accumulation: len(window), _full_windows)
+
+
+def _short_steps_of_full_windows(start: Tensor, micro_batches: list[Pair], accumulation: int) -> Tensor:
+    share = accumulation / len(micro_batches)
+    return _trained(lambda window, most: share, _full_windows)(start, micro_batches, accumulation)
+
+
+def _never_cleared(share: Callable[[list[Pair], int], float] = lambda window, accumulation: 1) -> Training:
+    def never_cleared(start: Tensor, micro_batches: list[Pair], accumulation: int) -> Tensor:
+        parameter, gradient = start.clone(), torch.zeros_like(start)
+        for window in _windows(micro_batches, accumulation):
+            gradient = gradient + share(window, accumulation) * mean_gradient(parameter, window)
+            parameter = parameter - 0.1 * gradient
+        return parameter
+
+    return never_cleared
+
+
+def _like(*mistakes: Training) -> Callable[[Trial], bool]:
+    """Return whether a result is that of one of the mistakes."""
+    return lambda trial: any(
+        relative_error(trial.got, mistake(*trial.arguments.values())) < 1e-4 for mistake in mistakes
+    )
 
 
 trained_epoch = Exercise(
@@ -81,11 +116,16 @@ trained_epoch = Exercise(
     draw=_epoch,
     right=_trained(),
     hints={
-        "the last window takes no step.": _trained(
-            windows=lambda parts, most: [window for window in _windows(parts, most) if len(window) == most]
+        "the last window takes no step.": Mistake(
+            _trained(windows=_full_windows),
+            _like(_trained(windows=_full_windows), _sums_of_full_windows, _short_steps_of_full_windows),
+        ),
+        "the first step comes after one micro-batch. After which one is a window full?": _trained(
+            _by_most,
+            lambda parts, most: [parts[:1], *_full_windows(parts[1:], most)],
         ),
         "the last step is too short: you divide by {accumulation}, but the last window has fewer micro-batches.": (
-            _trained(lambda window, accumulation: len(window) / accumulation)
+            _trained(_by_most)
         ),
         "every step is too long, by the number of micro-batches in its window. Do you take a sum or a mean?": _trained(
             lambda window, accumulation: len(window)
@@ -93,10 +133,12 @@ trained_epoch = Exercise(
         "every step is too short: you divide by the micro-batches of the whole epoch, not of the window.": (
             lambda start, parts, most: _trained(lambda window, most: len(window) / len(parts))(start, parts, most)
         ),
-        "you take a step after every micro-batch, so nothing is accumulated.": _trained(
-            windows=lambda parts, most: [[part] for part in parts]
+        "you take a step after every micro-batch, so nothing is accumulated.": Mistake(
+            _trained(windows=_one_by_one), _like(_trained(windows=_one_by_one), _trained(_by_most, _one_by_one))
         ),
-        "the gradient still contains those of earlier windows. What clears it?": _never_cleared,
+        "the gradient still contains those of earlier windows. What clears it?": Mistake(
+            _never_cleared(), _like(_never_cleared(), _never_cleared(_by_most))
+        ),
     },
 )
 
@@ -124,6 +166,14 @@ def _clipped_on_the_way(parameter: Tensor, micro_batches: list[Pair], most: floa
     gradient = torch.zeros_like(parameter)
     for part in micro_batches:
         gradient = clip(gradient + mean_gradient(parameter, [part]) / len(micro_batches), most)
+    return gradient
+
+
+def _clipped_too_early(parameter: Tensor, micro_batches: list[Pair], most: float) -> Tensor:
+    gradient = torch.zeros_like(parameter)
+    for part in micro_batches:
+        before = clip(gradient, most) if gradient.any() else gradient
+        gradient = before + mean_gradient(parameter, [part]) / len(micro_batches)
     return gradient
 
 
@@ -157,6 +207,15 @@ clipped_gradient = Exercise(
             lambda parameter, parts, most: (
                 mean_gradient(parameter, parts) * most / mean_gradient(parameter, parts).norm()
             )
+        ),
+        "you clip before you add the last micro-batch. When is the gradient of the window complete?": (
+            _clipped_too_early
+        ),
+        "you clip after every micro-batch, to a part of `most`. How often should you clip a window?": (
+            lambda parameter, parts, most: _clipped_on_the_way(parameter, parts, most / len(parts))
+        ),
+        "you clip a sum of gradients, not a mean: the division by the number of micro-batches is missing.": (
+            lambda parameter, parts, most: clip(len(parts) * mean_gradient(parameter, parts), most)
         ),
         "the gradient is {ratio:.2f}× as long as it should be: you clip nothing, or not enough.": Mistake(
             lambda parameter, parts, most: mean_gradient(parameter, parts), lambda trial: trial.ratio > 1

@@ -48,11 +48,17 @@ window_gradient = Exercise(
         "the last micro-batch counts less than the others. Which micro-batches do you divide?": _divided(
             lambda number, count: count if number == count - 1 else 1
         ),
-        "your gradient is correct only in windows of four micro-batches. How many does this window have?": _divided(
+        "you always divide by 4: your gradient is correct only in windows of four micro-batches.": _divided(
             lambda number, count: 4
         ),
         "your gradient is {ratio:.2f}× the correct one: you divide by the number of micro-batches twice.": _divided(
             lambda number, count: count**2
+        ),
+        "your gradient is that of the first micro-batch. Does the function return before the loop ends?": Mistake(
+            lambda parameter, micro_batches: mean_gradient(parameter, micro_batches[:1]),
+            lambda trial: math.isfinite(
+                ratio(trial.got, mean_gradient(trial.arguments["start"], trial.arguments["micro_batches"][:1]))
+            ),
         ),
         "your gradient is that of the last micro-batch. What happens to the gradients of the others?": Mistake(
             lambda parameter, micro_batches: mean_gradient(parameter, micro_batches[-1:]),

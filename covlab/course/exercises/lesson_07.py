@@ -82,6 +82,19 @@ honest_step = Exercise(
             lambda parameter, scaled, scale: torch.where(scaled.isfinite(), _step(parameter, scaled, scale), parameter),
             skip=False,
         ),
+        "the scale falls, but the parameter changes, although an entry of its gradient is not finite.": Mistake(
+            lambda parameter, scaled, scale: (
+                _rule()(parameter, scaled, scale)
+                if _finite(scaled)
+                else (_cleaned_step(parameter, scaled, scale / 2), scale / 2)
+            ),
+            lambda trial: (
+                trial.got[1] == trial.expected[1]
+                and not _finite(trial.arguments["scaled"])
+                and _finite(trial.got[0])
+                and not torch.equal(trial.got[0], trial.expected[0])
+            ),
+        ),
         "you step along the gradient, which increases the loss.": _rule(
             lambda parameter, scaled, scale: _step(parameter, -scaled, scale)
         ),

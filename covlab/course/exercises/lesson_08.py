@@ -28,6 +28,9 @@ back_projection = Exercise(
         ),
         "the code is still in the result, and its random phases hide everything else.": lambda y, codes, B: y @ B.T,
         "the code is removed, but you use the conjugate of B.": lambda y, codes, B: codes.conj() * (y @ B.mH),
+        "the code is removed, but y, B or their product is conjugated. Conjugate only the code.": (
+            lambda y, codes, B: codes.conj() * (y @ B.T).conj()
+        ),
         "this is the conjugate of the correct result. Which factor should you conjugate, and which not?": (
             lambda y, codes, B: (codes.conj() * (y @ B.T)).conj()
         ),
@@ -72,6 +75,13 @@ noise_projector = Exercise(
         "your subspace has as many dimensions as there are sources. How many does the noise subspace have?": Mistake(
             _projector(lambda vectors, sources: vectors[:, :sources]),
             lambda trial: abs(torch.trace(trial.got).item() - trial.arguments["sources"]) < 1e-6,
+        ),
+        "your subspace has too few dimensions, or too many. How many eigenvectors belong to the noise?": Mistake(
+            _projector(lambda vectors, sources: vectors[:, : len(vectors) - sources - 1]),
+            lambda trial: bool(
+                torch.dist(trial.got @ trial.got, trial.got) < 1e-6
+                and abs(torch.trace(trial.got - trial.expected)) > 0.5
+            ),
         ),
         "for complex vectors the projector is U Uᴴ. What is missing from your second U?": _projector(
             lambda vectors, sources: vectors[:, : len(vectors) - sources], lambda U: U @ U.T

@@ -1,6 +1,7 @@
 """Exercises of lesson 11, watching your own loop."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,27 +32,28 @@ def _trainee(start: Tensor) -> tuple[nn.Linear, Optimizer]:
     return model, SGD(model.parameters(), lr=0.1, momentum=0.5)  # a step written by hand would forget the momentum
 
 
-def _state(model: nn.Linear, *numbers: float) -> Tensor:
-    return torch.tensor([*model.weight.flatten().tolist(), *numbers])
+def _parameters(model: nn.Linear) -> Tensor:
+    return model.weight.detach().flatten().clone()
 
 
 # ---------------------------------------------------------------- an epoch with two bugs
 
 
-def _after_epoch(epoch: Epoch, start: Tensor, micro_batches: list[Pair], accumulation: int) -> Tensor:
-    """Return the parameters and the learning rate [4] that ``epoch`` leaves."""
+def _after_epoch(epoch: Epoch, start: Tensor, micro_batches: list[Pair], accumulation: int) -> dict[str, Any]:
+    """Return the parameters and the learning rate that ``epoch`` leaves. The keys are shown to the student."""
     model, optimizer = _trainee(start)
     schedule = ExponentialLR(optimizer, 0.9)
     # This step has no gradients and changes nothing. Without it PyTorch warns if the schedule advances first.
     optimizer.step()
     epoch(model, optimizer, schedule, micro_batches, accumulation)
-    return _state(model, optimizer.param_groups[0]["lr"])
+    return {"parameters": _parameters(model), "learning rate": optimizer.param_groups[0]["lr"]}
 
 
 def _epoch(
-    divide: bool = True,
+    divisor: Callable[[int, int], int] = lambda accumulation, micro_batches: accumulation,
     advance: str = "after the step",
     clear: bool = True,
+    keep: bool = True,
     step: Callable[[int, int], bool] = lambda number, accumulation: number % accumulation == 0,
 ) -> Epoch:
     def accumulating_epoch(
@@ -59,7 +61,9 @@ def _epoch(
     ) -> None:
         for number, (inputs, targets) in enumerate(micro_batches, 1):
             loss = nn.functional.mse_loss(model(inputs), targets)
-            (loss / accumulation if divide else loss).backward()
+            if not keep:
+                optimizer.zero_grad()
+            (loss / divisor(accumulation, len(micro_batches))).backward()
             if step(number, accumulation):
                 if advance == "before the step":
                     schedule.step()
@@ -76,6 +80,10 @@ def _epoch(
     return accumulating_epoch
 
 
+def _undivided(accumulation: int, micro_batches: int) -> int:
+    return 1
+
+
 accumulating_epoch = Exercise(
     id="11.accumulating_epoch",
     law="Each window takes one step along the mean of its losses, and each step advances the schedule once.",
@@ -84,15 +92,20 @@ accumulating_epoch = Exercise(
     right=_epoch(),
     hints={
         "nothing is fixed yet. Watch the loop: which two lines does the report name?": _epoch(
-            divide=False, advance="every micro-batch"
+            divisor=_undivided, advance="every micro-batch"
         ),
         "the losses have the correct weights. How often is the schedule called in a window of {accumulation}?": _epoch(
             advance="every micro-batch"
         ),
         "the schedule is correct, but a window's gradient is still {accumulation} times too long.": _epoch(
-            divide=False
+            divisor=_undivided
         ),
+        "you always divide by 4, but a window has {accumulation} micro-batches here.": _epoch(
+            divisor=lambda most, of: 4
+        ),
+        "you divide by the micro-batches of the whole epoch, not of the window.": _epoch(divisor=lambda most, of: of),
         "the gradient still holds those of earlier windows. Which call clears it?": _epoch(clear=False),
+        "only the last micro-batch of each window is left in its gradient. When do you clear it?": _epoch(keep=False),
         "the schedule advances once, at the end. How many steps were there?": _epoch(advance="every epoch"),
         "the learning rate never changes. What advances the schedule?": _epoch(advance="never"),
         "the first step already uses the second learning rate.": _epoch(advance="before the step"),
@@ -121,14 +134,23 @@ def _scaled(generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, float, 
     return start, inputs, 3 + targets, most, 2.0 ** integer(generator, 3, 10)
 
 
-def _after_step(step: Step, start: Tensor, inputs: Tensor, targets: Tensor, most: float, scale: float) -> Tensor:
+PARAMETERS, SCALE = "parameters", "loss scale after the step, over that before"
+
+
+def _after_step(
+    step: Step, start: Tensor, inputs: Tensor, targets: Tensor, most: float, scale: float
+) -> dict[str, Any]:
     """Return the parameters after a step, the loss scale relative to ``scale``, and how many good steps in a row the
-    scaler has counted [5].
+    scaler has counted. The keys are shown to the student.
     """
     model, optimizer = _trainee(start)
     scaler = GradScaler("cpu", init_scale=scale)
     step(model, optimizer, scaler, nn.functional.mse_loss(model(inputs), targets), most)
-    return _state(model, scaler.get_scale() / scale, scaler.state_dict()["_growth_tracker"])
+    return {
+        PARAMETERS: _parameters(model),
+        SCALE: scaler.get_scale() / scale,
+        "good steps that the scaler counted": scaler.state_dict()["_growth_tracker"],
+    }
 
 
 def _step(
@@ -139,6 +161,7 @@ def _step(
     gate: bool = True,
     update: bool = True,
     clean: bool = False,
+    limit: Callable[..., object] = nn.utils.clip_grad_norm_,
 ) -> Step:
     def scaled_step(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, loss: Tensor, most: float) -> None:
         (scaler.scale(loss) if scale else loss).backward()
@@ -151,7 +174,7 @@ def _step(
         if scale:
             scaler.unscale_(optimizer)
         if clip and not early:
-            nn.utils.clip_grad_norm_(model.parameters(), most)
+            limit(model.parameters(), most)
         if step:
             if scale and gate:
                 scaler.step(optimizer)
@@ -163,13 +186,21 @@ def _step(
     return scaled_step
 
 
-def _moved(trial: Trial, state: Tensor) -> bool:
-    return not torch.equal(state[:3], trial.arguments["start"].flatten())
+def _moved(trial: Trial, state: dict[str, Any]) -> bool:
+    return not torch.equal(state[PARAMETERS], trial.arguments["start"].flatten())
 
 
 def _never_unscaled(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, loss: Tensor, most: float) -> None:
     scaler.scale(loss).backward()
     optimizer.step()
+
+
+def _updated_first(model: nn.Module, optimizer: Optimizer, scaler: GradScaler, loss: Tensor, most: float) -> None:
+    scaler.scale(loss).backward()
+    scaler.unscale_(optimizer)
+    nn.utils.clip_grad_norm_(model.parameters(), most)
+    scaler.update()
+    scaler.step(optimizer)
 
 
 scaled_step = Exercise(
@@ -185,7 +216,13 @@ scaled_step = Exercise(
         "the gradient still contains the loss scale when you clip it. Which call takes the scale out, and when?": (
             _step(early=True)
         ),
-        "the step is as long as without clipping.": _step(clip=False),
+        "the step is as long as without clipping. Is the gradient clipped before the step?": _step(clip=False),
+        "clipping entry by entry changes the direction. Limit the length of the whole gradient.": _step(
+            limit=nn.utils.clip_grad_value_
+        ),
+        "you update the scaler before the step, so the step no longer knows the scale. Which of the two comes first?": (
+            _updated_first
+        ),
         "the optimizer steps with the loss scale still in the gradient. What should call its step?": _never_unscaled,
         "you do not use the scaler: small gradients can be lost, and nothing skips a step that overflows.": (
             _step(scale=False)
@@ -194,10 +231,10 @@ scaled_step = Exercise(
             update=False
         ),
         "after an overflow the scaler should halve its scale, but did not. What hides the overflow from it?": Mistake(
-            _step(clean=True), lambda trial: bool(trial.expected[3] < trial.got[3])
+            _step(clean=True), lambda trial: bool(trial.expected[SCALE] < trial.got[SCALE])
         ),
         "a step is taken along a gradient that overflowed. What should call the optimizer's step, or skip it?": (
-            Mistake(_step(gate=False), lambda trial: bool(trial.expected[3] < 1) and _moved(trial, trial.got))
+            Mistake(_step(gate=False), lambda trial: bool(trial.expected[SCALE] < 1) and _moved(trial, trial.got))
         ),
         "no step was taken: the parameters did not change.": Mistake(
             _step(step=False), lambda trial: _moved(trial, trial.expected) and not _moved(trial, trial.got)
