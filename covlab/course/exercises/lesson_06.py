@@ -65,7 +65,7 @@ window_gradient = Exercise(
 
 
 def mystery_run(seed: int, device: str = "cpu") -> "Trainer":
-    """Return a run of 10 epochs with one bug of the museum, not yet trained. Do not read on before you have answered."""
+    """Return an untrained run of 10 epochs with one bug of the museum. Do not read on before you have answered."""
     from covlab.course.reference_band import reference_trainer
     from covlab.faults import inject
 
