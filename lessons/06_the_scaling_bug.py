@@ -305,11 +305,12 @@ timeline.test(9, 10)
 # gradient, and how far the parameters moved.
 
 # %%
-# about 6 s
+# about 4 s
 from covlab.course.exercises.lesson_06 import mystery_run
 from covlab.course.exercises.lesson_06 import which_fault as exercise
 
-mystery, healthy = mystery_run(seed, device), reference_trainer("overfit", seed, device=device, windows=40).fit()
+mystery, healthy = mystery_run(seed, device), reference_trainer("overfit", seed, device=device, windows=40)
+train_together(mystery, healthy)
 
 # %% tags=["hide-input"]
 # The table of both runs, epoch by epoch
@@ -413,13 +414,14 @@ plots.table(
 # %%
 # about 5 s
 nan_term, running_sum = "gradient_through_singular_vectors", "running_sum_in_step_branch"
-suspects = {
-    "the NaN term alone": timeline.run(nan_term, **case.ALIGNED),
-    "the running sum alone": timeline.run(running_sum),
-    "both": timeline.run(nan_term, running_sum, **case.ALIGNED),
-    "the skipping gate": timeline.run(*case.SKIPPING_GATE_AND_NAN_TERM, accumulation=15, **case.ALIGNED),
-    "the stranded loop body": timeline.run(*case.NESTED_IN_DEBUG_BLOCK),
+combinations = {
+    "the NaN term alone": case.Rerun((nan_term,), case.ALIGNED),
+    "the running sum alone": case.Rerun((running_sum,)),
+    "both": case.Rerun((nan_term, running_sum), case.ALIGNED),
+    "the skipping gate": case.Rerun(case.SKIPPING_GATE_AND_NAN_TERM, {"accumulation": 15} | case.ALIGNED),
+    "the stranded loop body": case.Rerun(case.NESTED_IN_DEBUG_BLOCK),
 }
+suspects = dict(zip(combinations, timeline.run.together(*combinations.values()), strict=True))
 
 # %% tags=["hide-input"]
 # The table of what each combination prints

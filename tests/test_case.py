@@ -59,6 +59,16 @@ def test_a_clean_run_learns() -> None:
     assert not symptom.reproduced and symptom.run.history[-1]["validation"] < 0.15
 
 
+def test_tests_that_train_together_get_the_results_they_have_alone_and_each_is_run_once() -> None:
+    settings = [{"epochs": 2}, {"epochs": 2, "precision": "fp16"}, {"epochs": 2}]
+    reruns = case.Reruns(seed=1)
+    clean, half, again = reruns.together(*(case.Rerun(setting=setting) for setting in settings))
+    assert again is clean and reruns(epochs=2, precision="fp16") is half
+    for symptom, setting in zip((clean, half), settings, strict=False):
+        assert torch.equal(symptom.run.vector, case.overfit(seed=1, **setting).run.vector)
+        assert len(symptom.run.history) == 2
+
+
 @pytest.mark.slow
 def test_every_report_gets_its_verdict() -> None:
     findings = list(case.reports())

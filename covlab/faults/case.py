@@ -7,7 +7,7 @@ of the reports on the reviewed pipeline.
 import ast
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 
 from covlab.arguments import Count, Seed, checked
 from covlab.faults.observed_window import loss_of_nan
-from covlab.faults.small_run import FaultName, finish, small_run
+from covlab.faults.small_run import FaultName, finish, finish_together, small_run
 from covlab.training.loss import nmse, plain_error
 from covlab.training.trainer import Trainer
 
@@ -91,8 +91,12 @@ def overfit(
     *faults: FaultName, accumulation: Count = 4, epochs: Count = EPOCHS, seed: Seed = 0, **setting: Any
 ) -> Symptom:
     """Run a small version of the pipeline's overfit test with these faults: 120 fixed scenes, micro-batches of 8."""
+    return Symptom(finish(_untrained(*faults, accumulation=accumulation, epochs=epochs, seed=seed, **setting)))
+
+
+def _untrained(*faults: str, accumulation: int = 4, epochs: int = EPOCHS, seed: int = 0, **setting: Any) -> Trainer:
     windows = epochs * math.ceil(15 / accumulation)
-    return Symptom(finish(small_run(*faults, accumulation=accumulation, seed=seed, **({"windows": windows} | setting))))
+    return small_run(*faults, accumulation=accumulation, seed=seed, **({"windows": windows} | setting))
 
 
 @checked
@@ -121,6 +125,14 @@ def combinations(seed: Seed = 0) -> Iterator[TestedClaim]:
         yield TestedClaim(subject, claim, str(symptom), symptom.verdict)
 
 
+@dataclass(frozen=True)
+class Rerun:
+    """A small overfit test: its faults, and the arguments of ``overfit`` that differ from their defaults."""
+
+    faults: tuple[str, ...] = ()
+    setting: dict[str, Any] = field(default_factory=dict)
+
+
 class Reruns:
     """The small overfit tests of one seed. A test with the same faults and settings is run only once."""
 
@@ -131,10 +143,18 @@ class Reruns:
 
     def __call__(self, *faults: FaultName, **setting: Any) -> Symptom:
         """Return what ``overfit`` returns for these arguments and this seed."""
-        key = (frozenset(faults), repr(sorted(setting.items())))
-        if key not in self._known:
-            self._known[key] = overfit(*faults, seed=self.seed, **setting)
-        return self._known[key]
+        return self.together(Rerun(faults, setting))[0]
+
+    def together(self, *reruns: Rerun) -> list[Symptom]:
+        """Return the symptom of each test; those that were not run before are trained at the same time."""
+        keys = [(frozenset(rerun.faults), repr(sorted(rerun.setting.items()))) for rerun in reruns]
+        new = {
+            key: _untrained(*rerun.faults, seed=self.seed, **rerun.setting)
+            for key, rerun in dict(zip(keys, reruns, strict=True)).items()
+            if key not in self._known
+        }
+        self._known |= zip(new, map(Symptom, finish_together(*new.values())), strict=True)
+        return [self._known[key] for key in keys]
 
 
 @dataclass(frozen=True)
@@ -144,17 +164,23 @@ class CaseReport:
     Attributes:
         date: in 2025.
         blamed: what it names as the cause.
-        test: measures the claim; returns what was measured, and the verdict.
+        reruns: the small overfit tests that it takes to test the claim.
+        judge: returns what was measured, and the verdict, from the symptom of each of ``reruns``.
     """
 
     date: str
     blamed: str
-    test: Callable[[Reruns], tuple[str, str]]
+    reruns: tuple[Rerun, ...]
+    judge: Callable[..., tuple[str, str]]
+
+    def test(self, run: Reruns) -> tuple[str, str]:
+        """Return what was measured, and the verdict."""
+        return self.judge(*run.together(*self.reruns))
 
 
-def _half_precision_labels(run: Reruns) -> tuple[str, str]:
-    clean = run().run
-    R, estimate = clean.validation.covariance(), clean.estimate(clean.model, clean.validation).covariance().detach()
+def _half_precision_labels(clean: Symptom) -> tuple[str, str]:
+    run = clean.run
+    R, estimate = run.validation.covariance(), run.estimate(run.model, run.validation).covariance().detach()
     labels = torch.view_as_real(R).half()
     rounded = nmse(estimate, torch.view_as_complex(labels.float())).mean()
     promoted = str(torch.result_type(labels, torch.view_as_real(estimate))).removeprefix("torch.")
@@ -163,40 +189,37 @@ def _half_precision_labels(run: Reruns) -> tuple[str, str]:
     return measured, "false: promotion goes to the higher precision"
 
 
-def _trace_of_the_sample_covariance(run: Reruns) -> tuple[str, str]:
-    clean = run().run
-    R, estimate = clean.validation.covariance(), clean.estimate(clean.model, clean.validation).covariance().detach()
+def _trace_of_the_sample_covariance(clean: Symptom) -> tuple[str, str]:
+    run = clean.run
+    R, estimate = run.validation.covariance(), run.estimate(run.model, run.validation).covariance().detach()
     raw, normalized = plain_error(1e12 * estimate, R).mean(), nmse(1e12 * estimate, R).mean()
     return f"an estimate 1e12 times too large: {raw:.1e} without normalization, {normalized:.3f} with it", "true"
 
 
-def _main_weight(run: Reruns) -> tuple[str, str]:
+def _main_weight(zero: Symptom, clean: Symptom) -> tuple[str, str]:
     return (
-        f"with a weight of 0: {run('main_weight_zero')}; with 1: {run()}",
+        f"with a weight of 0: {zero}; with 1: {clean}",
         "false: it explains the zero, and the constant up to weight decay, but the pipeline printed a weight of 1",
     )
 
 
-def _indented_schedule(run: Reruns) -> tuple[str, str]:
-    return str(run("schedule_per_epoch")), "false: the schedule may be late, but the run still trains"
+def _indented_schedule(late: Symptom) -> tuple[str, str]:
+    return str(late), "false: the schedule may be late, but the run still trains"
 
 
-def _division(run: Reruns) -> tuple[str, str]:
-    same = torch.equal(run(*BLAMED, accumulation=1).run.vector, run(accumulation=1).run.vector)
-    identical = "yes" if same else "no"
+def _division(one: Symptom, clean_one: Symptom, four: Symptom) -> tuple[str, str]:
+    identical = "yes" if torch.equal(one.run.vector, clean_one.run.vector) else "no"
     return (
-        f"accumulation 1: parameters identical to the clean run's: {identical}; accumulation 4: {run(*BLAMED)}",
+        f"accumulation 1: parameters identical to the clean run's: {identical}; accumulation 4: {four}",
         "real, but harmless here",
     )
 
 
-def _running_sum(run: Reruns) -> tuple[str, str]:
-    alone = run("running_sum_in_step_branch")
-    no_step = run("running_sum_in_step_branch", "gradient_through_singular_vectors", **ALIGNED)
+def _running_sum(alone: Symptom, no_step: Symptom) -> tuple[str, str]:
     return f"alone: {alone}; if no step runs: {no_step}", "real, but explains only the zero"
 
 
-def _indented_comment(run: Reruns) -> tuple[str, str]:
+def _indented_comment() -> tuple[str, str]:
     loop = "for b in batches:\n    loss = f(b)\n{}# divide\n    loss = loss / n\n"
     trees = {ast.dump(ast.parse(loop.format(indentation))) for indentation in ("", "    ")}
     return (
@@ -205,8 +228,7 @@ def _indented_comment(run: Reruns) -> tuple[str, str]:
     )
 
 
-def _warmup(run: Reruns) -> tuple[str, str]:
-    cold, stretched = (run("warmup_from_zero", **more) for more in ({}, {"accumulation": 15, "warmup": 24}))
+def _warmup(cold: Symptom, stretched: Symptom) -> tuple[str, str]:
     still, still_stretched = (
         f"{sum(row['update_norm'] == 0 for row in symptom.run.ledger.rows)} of {symptom.run.window}"
         for symptom in (cold, stretched)
@@ -219,8 +241,7 @@ def _warmup(run: Reruns) -> tuple[str, str]:
     return measured, "real, but costs one step; with one step per epoch it stretches the warm-up over the epochs"
 
 
-def _gate(run: Reruns) -> tuple[str, str]:
-    gated, ungated = run("gate_wants_every_group"), run("gradient_through_singular_vectors", **ALIGNED)
+def _gate(gated: Symptom, ungated: Symptom) -> tuple[str, str]:
     val = f"{ungated.run.history[-1]['validation']:.6f}"
     return (
         f"alone it skips {_skipped(gated)}; with the gate fixed, the NaN term skips {_skipped(ungated)}, val {val}",
@@ -228,30 +249,65 @@ def _gate(run: Reruns) -> tuple[str, str]:
     )
 
 
-def _sanitization(run: Reruns) -> tuple[str, str]:
-    masked = run("sanitize_before_unscale", "gradient_through_singular_vectors", precision="fp16", **ALIGNED)
-    half = run(precision="fp16")
+def _sanitization(masked: Symptom, half: Symptom) -> tuple[str, str]:
     return (
         f"NaN term and sanitization: skips {_skipped(masked)}, {masked}; the same precision without the term: {half}",
         "half true: it masks the NaN of the alignment term, but half precision works",
     )
 
 
+CLEAN = Rerun()
+_, NAN_TERM, _, RUNNING_SUM = SKIPPING_GATE_AND_NAN_TERM
+
 REPORTS = (
-    CaseReport("23 Oct", "half-precision labels demote the FP32 loss", _half_precision_labels),
+    CaseReport("23 Oct", "half-precision labels demote the FP32 loss", (CLEAN,), _half_precision_labels),
     CaseReport(
         "23 Oct",
         "the sample covariance is not trace-normalized, hence a loss of 1.7e25",
+        (CLEAN,),
         _trace_of_the_sample_covariance,
     ),
-    CaseReport("24 Oct", "the main weight is not passed", _main_weight),
-    CaseReport("24 Oct", "the scheduler's lines are indented too far", _indented_schedule),
-    CaseReport("27 Oct", "the division is inside the debug block (the review)", _division),
-    CaseReport("27 Oct", "the running sum is inside the step block", _running_sum),
-    CaseReport("27 Oct", "a comment's indentation broke the control flow", _indented_comment),
-    CaseReport("27 Oct", "the warm-up starts at zero", _warmup),
-    CaseReport("later", "the gate requires gradients above zero in both groups", _gate),
-    CaseReport("later", "sanitization masks overflow; AMP is broken", _sanitization),
+    CaseReport("24 Oct", "the main weight is not passed", (Rerun(("main_weight_zero",)), CLEAN), _main_weight),
+    CaseReport(
+        "24 Oct",
+        "the scheduler's lines are indented too far",
+        (Rerun(("schedule_per_epoch",)),),
+        _indented_schedule,
+    ),
+    CaseReport(
+        "27 Oct",
+        "the division is inside the debug block (the review)",
+        (Rerun(BLAMED, {"accumulation": 1}), Rerun(setting={"accumulation": 1}), Rerun(BLAMED)),
+        _division,
+    ),
+    CaseReport(
+        "27 Oct",
+        "the running sum is inside the step block",
+        (Rerun((RUNNING_SUM,)), Rerun((RUNNING_SUM, NAN_TERM), ALIGNED)),
+        _running_sum,
+    ),
+    CaseReport("27 Oct", "a comment's indentation broke the control flow", (), _indented_comment),
+    CaseReport(
+        "27 Oct",
+        "the warm-up starts at zero",
+        (Rerun(("warmup_from_zero",)), Rerun(("warmup_from_zero",), {"accumulation": 15, "warmup": 24})),
+        _warmup,
+    ),
+    CaseReport(
+        "later",
+        "the gate requires gradients above zero in both groups",
+        (Rerun(("gate_wants_every_group",)), Rerun((NAN_TERM,), ALIGNED)),
+        _gate,
+    ),
+    CaseReport(
+        "later",
+        "sanitization masks overflow; AMP is broken",
+        (
+            Rerun(("sanitize_before_unscale", NAN_TERM), {"precision": "fp16"} | ALIGNED),
+            Rerun(setting={"precision": "fp16"}),
+        ),
+        _sanitization,
+    ),
 )
 """The ten reports on the case, in their order."""
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
@@ -20,6 +21,14 @@ from covlab.training.trainer import Trainer
 @checked
 def review(seed: Seed = 0) -> Iterator[TestedClaim]:
     """Test the review's items by measurement."""
+    # Most of the time of these two programs is to load PyTorch, so run them beside the rest.
+    with ThreadPoolExecutor(2) as pool:
+        guards = pool.map(_accepts_zero_weight, ((), ("-O",)))
+        yield from _items(seed, guards)
+
+
+def _items(seed: int, guards: Iterator[bool]) -> Iterator[TestedClaim]:
+    """``guards``: whether a main weight of zero is accepted by python, and by python -O."""
     clean = finish(small_run(seed=seed))
 
     short = short_window(finish(exhibit("short_window_by_full_count", seed)))
@@ -74,7 +83,7 @@ def review(seed: Seed = 0) -> Iterator[TestedClaim]:
             "the overflow is hidden" if seen.ran else "the overflow is seen and the step is skipped",
         )
 
-    plain, optimized = (_accepts_zero_weight(*options) for options in ((), ("-O",)))
+    plain, optimized = guards
     words = {True: "accepted", False: "refused"}
     yield TestedClaim(
         "hard guards",
@@ -118,7 +127,7 @@ def _waits(run: Trainer, each: bool) -> int:
     return operations.calls["_local_scalar_dense"]
 
 
-def _accepts_zero_weight(*options: str) -> bool:
+def _accepts_zero_weight(options: tuple[str, ...]) -> bool:
     program = (
         "from covlab.faults import inject\nfrom covlab.training.loss import LossWeights\nwith "
         "inject('guard_by_assert'): LossWeights(lam_cov=0.0)"

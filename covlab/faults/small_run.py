@@ -1,6 +1,8 @@
 """Small runs that show a fault: `student` size, trained within seconds."""
 
+import os
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import torch
@@ -15,6 +17,7 @@ from covlab.training.loss import LossWeights
 from covlab.training.nan_diagnosis import NonFiniteLoss
 from covlab.training.progress import Lines, Silent
 from covlab.training.recipe import Recipe
+from covlab.training.together import MOST_THREADS
 from covlab.training.trainer import Trainer
 
 MICRO_BATCH = 8
@@ -118,3 +121,10 @@ def finish(run: Trainer) -> Trainer:
     for _ in in_turn(run):
         pass
     return run
+
+
+@checked
+def finish_together(*runs: Trainer) -> list[Trainer]:
+    """Do with each of ``runs`` what ``finish`` does, as many at a time as there are cores; return them."""
+    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(finish, runs))

@@ -71,13 +71,12 @@ window_gradient = Exercise(
 
 
 def mystery_run(seed: int, device: str = "cpu") -> "Trainer":
-    """Train for 10 epochs with one bug of the museum. Do not read on before you have answered."""
+    """Return an untrained run of 10 epochs with one bug of the museum. Do not read on before you have answered."""
     from covlab.course.reference_band import reference_trainer
     from covlab.faults import inject
 
     with inject(which_fault.right):
-        trainer = reference_trainer("overfit", seed, device=device, windows=40)
-    return trainer.fit()
+        return reference_trainer("overfit", seed, device=device, windows=40)
 
 
 which_fault = Exercise(

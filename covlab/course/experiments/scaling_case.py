@@ -76,9 +76,10 @@ class Timeline:
     @checked
     def test(self, *numbers: Number) -> None:
         """Test these reports, and show the timeline with all results so far, and with the evidence for these."""
-        for number in numbers:
-            if number not in self.tested:
-                self.tested[number] = REPORTS[number - 1].test(self.run)
+        new = [number for number in numbers if number not in self.tested]
+        self.run.together(*(rerun for number in new for rerun in REPORTS[number - 1].reruns))
+        for number in new:
+            self.tested[number] = REPORTS[number - 1].test(self.run)
         self._show(numbers)
 
     def show(self) -> None:
