@@ -169,7 +169,9 @@ def test_explorers_fit_a_small_laptop_and_axe_finds_nothing(
     with evidence(page, "small-laptop"):
         for entry in ("Settings", "Theme", theme):
             page.locator(".lm-MenuBar-itemLabel, .lm-Menu-itemLabel").get_by_text(entry, exact=True).click()
-        page.locator(f"body[data-jp-theme-name='{theme}']").wait_for()
+        page.locator(f"body[data-jp-theme-name='{theme}']").wait_for(
+            state="attached"
+        )  # JupyterLab's body has no height
         page.set_viewport_size({"width": round(1366 / zoom), "height": round(768 / zoom)})  # would close the menu
         for number in range(len(MOVES)):
             explorer = page.locator(".covlab-explorer").nth(number)

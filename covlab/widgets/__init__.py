@@ -1,8 +1,8 @@
 """Explorers: controls, and a picture that changes with them. Every explorer is used in the same three ways.
 
-    NMSEExplorer().show()      # controls and live picture
-    NMSEExplorer().still()     # the same picture for a few settings, for readers without a kernel
-    explorer.state             # {control: value}; assign to it to move the controls
+    explorer.show()                                # controls and live picture; a still for readers without a kernel
+    explorer.still_of("No noise", {"noise": 0.0})  # the picture for one setting
+    explorer.state                                 # {control: value}; assign to it to move the controls
 
 An explorer's module is imported when its name is first used.
 """
@@ -43,7 +43,7 @@ def __getattr__(name: str) -> Any:
 
 
 class Explorer:
-    """Base class of the explorers. A subclass defines ``title``, ``STILLS``, ``draw`` and its controls.
+    """Base class of the explorers. A subclass defines ``title``, ``draw`` and its controls.
 
     Attributes:
         controls: {name: control}.
@@ -53,8 +53,6 @@ class Explorer:
     """
 
     title: str
-    STILLS: tuple[tuple[str, dict], ...]
-    """(title, {control: value}) of each picture that ``still`` shows."""
 
     def __init__(self, controls: dict):
         self.controls = controls
@@ -83,11 +81,6 @@ class Explorer:
         )
         still = f"<p><b>{html.escape(self.title)}</b></p>{parts}<p>Run this cell to use it.</p>"
         show_widget(whole, still, f"{self.title}. Run this cell to use it.")
-
-    def still(self) -> None:
-        """Show the picture for a few settings, for readers without a kernel."""
-        for title, settings in self.STILLS:
-            self.still_of(title, settings)
 
     def still_of(self, title: str, settings: dict) -> None:
         """Show the picture for one setting, {control: value}; for the other controls, use their current values.
@@ -169,7 +162,8 @@ class Explorer:
 
     def say(self, text: str = "") -> None:
         """Show a plain-text note below the controls; an empty text removes it."""
-        note = f'<p role="status" style="border-left: 4px solid; padding-left: 8px">{html.escape(text)}</p>'
+        style = "border-left: 4px solid; padding-left: 8px; margin: 4px 0; line-height: 1.4"
+        note = f'<p role="status" style="{style}">{html.escape(text)}</p>'
         self.note.value = note if text else ""
 
     def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:

@@ -69,7 +69,7 @@ class Control:
         """Disable the control and show why; an empty reason enables it."""
         for part in self._parts:
             part.disabled, part.tooltip = bool(reason), reason or None
-        self._reason.value = f"<small>{html.escape(reason)}</small>"
+        self._reason.value = f'<p style="margin: 0; line-height: 1.4">{html.escape(reason)}</p>'
         self._reason.layout.display = "" if reason else "none"
 
 

@@ -36,13 +36,6 @@ class SceneExplorer(Explorer):
     """
 
     title = "Move a source in angle and range: the covariance, and where MUSIC finds the source"
-    STILLS = (
-        ("Near, true R: plane waves miss the source", {"azimuth": 20.0, "range": 0.7, "R of": "true R"}),
-        ("Far, true R: plane waves find it", {"azimuth": 20.0, "range": 10.0, "R of": "true R"}),
-        ("Almost the same direction, different ranges", {"azimuth": -25.0, "range": 0.7, "R of": "true R"}),
-        ("From 16 snapshots at 20 dB", {"azimuth": 20.0, "range": 0.7, "snr": 20.0, "R of": "sample covariance"}),
-        ("From 16 snapshots at -5 dB", {"azimuth": 20.0, "range": 0.7, "snr": -5.0, "R of": "sample covariance"}),
-    )
 
     def __init__(self, scenario: str = "near_field", seed: int = 0):
         one_of(name for name, each in PRESETS.items() if each.max_sources > 1).check("scenario", scenario)
