@@ -164,7 +164,9 @@ def nameless(page: Page, selector: str, number: int = 0) -> list[str]:
 def violations(page: Page, selector: str | None = None) -> list[str]:
     """What breaks WCAG 2.2 by axe-core on the page, or below an element: "rule: the first element that breaks it"."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    found = axe.run(page, context=selector, options={"runOnly": WCAG}).response["violations"]
+    found = axe.run(page, context=selector, options={"runOnly": WCAG, "resultTypes": ["violations"]}).response[
+        "violations"
+    ]
     return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
 
 

@@ -54,6 +54,40 @@ MOVES: dict[str, list[tuple[Role, str, list[str], dict[str, object]]]] = {
 ANOTHER_PICTURE = (
     "([number, before]) => document.querySelectorAll('.covlab-explorer')[number].querySelector('img').src !== before"
 )
+# What is wrong with the texts of an explorer: letters too small, cut off, outside, or on each other.
+TEXT_FAULTS = """explorer => {
+    const faults = [], boxes = [], style = getComputedStyle, edge = explorer.getBoundingClientRect().right;
+    const texts = document.createTreeWalker(explorer, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+        const text = texts.currentNode, owner = text.parentElement, said = text.textContent.trim();
+        if (!said || owner.closest("option, style") || !owner.checkVisibility({visibilityProperty: true})) continue;
+        if (parseFloat(style(owner).fontSize) < 11) faults.push("small: " + said);
+        const range = document.createRange();
+        range.selectNodeContents(text);
+        for (const box of range.getClientRects()) {
+            if (box.right > edge + 1) faults.push("outside: " + said);
+            for (const other of boxes)
+                if (Math.min(box.right, other.box.right) - Math.max(box.left, other.box.left) > 1 &&
+                    Math.min(box.bottom, other.box.bottom) - Math.max(box.top, other.box.top) > 3)
+                    faults.push("overlap: " + other.said + " | " + said);
+            boxes.push({box, said});
+        }
+    }
+    for (const each of explorer.querySelectorAll("*"))
+        if (each.clientWidth && each.scrollWidth > each.clientWidth + 1 && style(each).overflowX !== "visible")
+            faults.push(`cut off: ${each.className} ${each.textContent.trim().slice(0, 40)}`);
+    return faults;
+}"""
+CONTROLS = "[...explorer.querySelectorAll('input, select, button, .noUi-handle')]"
+# Of radio buttons with one name, Tab reaches the one that is checked.
+CONTROLS_IN_USE = f"""explorer => {CONTROLS}.map((each, number) =>
+    each.disabled || each.closest('[disabled]') || (each.type === 'radio' && !each.checked) ? -1 : number
+).filter(number => number >= 0)"""
+FOCUSED = f"""explorer => {{
+    const focused = document.activeElement, box = focused.getBoundingClientRect();
+    const seen = box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth;
+    return seen || !explorer.contains(focused) ? {CONTROLS}.indexOf(focused) : -2;
+}}"""
 WRONG, STDERR = (
     "[data-covlab-error], [data-mime-type='application/vnd.jupyter.error']",
     "[data-mime-type='application/vnd.jupyter.stderr']",
@@ -166,29 +200,54 @@ def test_explorers_fit_a_small_laptop_and_axe_finds_nothing(
     """At 1366 × 768, controls and picture stand side by side within one screen; at 150 %, below each other."""
     page, _ = explorers
     before = page.viewport_size
-    with evidence(page, "small-laptop"):
+    with evidence(page, f"small-laptop-{theme[-5:].strip()}-{zoom:g}"):
         for entry in ("Settings", "Theme", theme):
             page.locator(".lm-MenuBar-itemLabel, .lm-Menu-itemLabel").get_by_text(entry, exact=True).click()
-        page.locator(f"body[data-jp-theme-name='{theme}']").wait_for(
-            state="attached"
-        )  # JupyterLab's body has no height
+        # The body has no height, so it is never visible.
+        page.locator(f"body[data-jp-theme-name='{theme}']").wait_for(state="attached")
         page.set_viewport_size({"width": round(1366 / zoom), "height": round(768 / zoom)})  # would close the menu
         for number in range(len(MOVES)):
             explorer = page.locator(".covlab-explorer").nth(number)
             explorer.evaluate("element => element.scrollIntoView()")
             whole, picture = explorer.bounding_box(), explorer.locator("img").first.bounding_box()
             assert whole and picture and picture["width"] <= whole["width"]
+            assert explorer.evaluate(TEXT_FAULTS) == []
             for slider in explorer.locator(".noUi-target").all():
                 box = slider.bounding_box()
                 assert box and box["width"] >= 250
                 beside = box["x"] + box["width"] <= picture["x"] and box["y"] < picture["y"] + picture["height"]
                 below = box["y"] + box["height"] <= picture["y"]
-                training = explorer.get_by_role("button", name="Train").count() and box["y"] > picture["y"]
-                assert (beside if zoom == 1 else below) or training
+                assert beside if zoom == 1 else below
             if zoom == 1:
-                assert picture["y"] + picture["height"] - whole["y"] <= 650  # what JupyterLab leaves of 768
+                curve = explorer.locator("img").nth(1)  # of a training, if there was one
+                bottom = box["y"] if curve.count() and (box := curve.bounding_box()) else whole["y"] + whole["height"]
+                assert bottom - whole["y"] <= 650  # what JupyterLab leaves of 768
         assert violations(page, ".covlab-explorer") == []
     assert before is not None
+    page.set_viewport_size(before)
+
+
+@pytest.mark.slow
+def test_every_control_is_reached_by_tab_and_seen_at_150_percent(
+    explorers: tuple[Page, BlockingKernelClient],
+) -> None:
+    page, _ = explorers
+    before = page.viewport_size
+    assert before is not None
+    page.set_viewport_size({"width": round(1366 / 1.5), "height": round(768 / 1.5)})
+    with evidence(page, "by-tab"):
+        for number in range(len(MOVES)):
+            explorer = page.locator(".covlab-explorer").nth(number)
+            select_cell(page, number)
+            reached = set()
+            for _ in range(60):
+                page.keyboard.press("Tab")
+                at = explorer.evaluate(FOCUSED)
+                if at >= 0:
+                    reached.add(at)
+                elif reached:
+                    break
+            assert reached == set(explorer.evaluate(CONTROLS_IN_USE))
     page.set_viewport_size(before)
 
 

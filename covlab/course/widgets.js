@@ -2,6 +2,7 @@
 // 2. For assistive technology, ipywidgets' sliders have no name, and a position instead of a value. Give each slider of
 //    an explorer the label of the number box next to it, and the text of its own readout.
 // 3. JupyterLab uses arrow keys to move between cells, even in radio buttons and lists. Stop that in explorers.
+// 4. In a dark theme, the arrow of ipywidgets' lists is black on black. Draw a white one.
 (() => {
   if (window.covlabNames) return;
   document.head.appendChild(document.createElement("style")).textContent = `
@@ -10,7 +11,8 @@
     .cell_container:has(.covlab-live) .covlab-still,
     .covlab-number .widget-readout { display: none }
     .covlab-number .widget-label { flex: 1 1 auto; text-align: left; white-space: normal; height: auto }
-    .covlab-number .widget-text input[type="number"] { flex: 0 0 6.5em }`;  // .cell_container: of VS Code
+    .covlab-number .widget-text input[type="number"] { flex: 0 0 6.5em }
+    [data-jp-theme-light="false"] .covlab-explorer { --jp-widgets-dropdown-arrow: url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 18 18'%3E%3Cpath fill='none' stroke='white' stroke-width='2' d='M5 7l4 4 4-4'/%3E%3C/svg%3E") }`;  // .cell_container: of VS Code
   const name = handle => {
     const control = handle.closest(".covlab-number"), readout = control.querySelector(".widget-readout");
     handle.setAttribute("aria-label", control.querySelector(".widget-label").textContent + ", slider");

@@ -135,17 +135,19 @@ def cells(
     texts: Mapping[tuple[int, int], str],
     rows: Sequence[str],
     columns: Sequence[str],
+    letters: float = 7,
     **style: Any,
 ) -> AxesImage:
     """Draw a matrix [rows, columns] as colored cells with ``texts`` {(row, column): text} in them.
 
     Args:
+        letters: size of the texts in points.
         style: of ``Axes.imshow``.
     """
     image = axes.imshow(values, aspect="auto", zorder=1, **style)  # above a grid
     for (row, column), text in texts.items():
         dark = image.to_rgba(values[row][column])[:3] @ np.array((0.299, 0.587, 0.114)) < 0.45  # luma, ITU-R BT.601
-        axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+        axes.text(column, row, text, ha="center", va="center", fontsize=letters, color="white" if dark else "black")
     axes.set_xticks(range(len(columns)), columns, fontsize=8)
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
     return image

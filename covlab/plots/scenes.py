@@ -26,7 +26,7 @@ class Spectra:
 
 def covariance_and_spectra(R: np.ndarray, title: str, spectra: Sequence[Spectra]) -> Figure:
     """Draw |R| [N, N] and the spectra along each axis."""
-    margins = {"left": 0.12, "right": 0.97, "bottom": 0.09, "top": 0.95, "hspace": 0.52}
+    margins = {"left": 0.12, "right": 0.97, "bottom": 0.09, "top": 0.95, "hspace": 0.62}
     ratios = (1.5, *[1] * len(spectra))
     figure, (first, *panels) = subplots(len(ratios), 1, size=(5.2, 5.5), margins=margins, height_ratios=ratios)
     image = first.imshow(R, cmap=MAGNITUDES, vmin=0)
@@ -45,7 +45,7 @@ def covariance_and_spectra(R: np.ndarray, title: str, spectra: Sequence[Spectra]
         for position in spectrum.truth:
             axes.axvline(position, color="black", linestyle=":", linewidth=1.2)
         axes.set(xlabel=spectrum.name, xlim=spectrum.axis[[0, -1]], ylabel="MUSIC (dB)", ylim=(0, 1.02 * top))
-        axes.set_title("dotted: the true sources", fontsize=9, loc="right")
+        axes.set_title("dotted: true sources", fontsize=9, loc="right")
         axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 0.98), borderaxespad=0, fontsize=8, frameon=False)
     return figure
 
