@@ -1,6 +1,6 @@
 // 1. A widget's output stands next to a still of it (widget_output.py). Show the still only where the widget does not live.
 // 2. For assistive technology, ipywidgets' sliders have no name, and a position instead of a value. Give each slider of
-//    an explorer the label of the number box next to it, and the text of its own readout.
+//    an explorer the label of the number box next to it, and the text of its own readout. Tab skips a disabled one.
 // 3. JupyterLab uses arrow keys to move between cells, even in radio buttons and lists. Stop that in explorers.
 // 4. In a dark theme, the arrow of ipywidgets' lists is black on black. Draw a white one.
 (() => {
@@ -19,8 +19,9 @@
     const say = () => {
       const text = readout?.textContent;
       if (text && handle.getAttribute("aria-valuetext") !== text) handle.setAttribute("aria-valuetext", text);
+      handle.tabIndex = handle.closest("[disabled]") ? -1 : 0;
     };
-    new MutationObserver(say).observe(control, {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["aria-valuetext"]});
+    new MutationObserver(say).observe(control, {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ["aria-valuetext", "disabled"]});
     say();
   };
   const look = () => {

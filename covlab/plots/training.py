@@ -129,9 +129,9 @@ def _log_axis(
     The labels have none of matplotlib's superscripts, which are slow to draw.
     """
     shown = [value for value in values if 0 < value < math.inf]
-    axes.set(
-        yscale="log", ylim=(min([usual[0], *(0.7 * v for v in shown)]), max([usual[1], *(1.3 * v for v in shown)]))
-    )
+    low = min((0.7 * value for value in shown if value < usual[0]), default=usual[0])
+    high = max((1.3 * value for value in shown if value > usual[1]), default=usual[1])
+    axes.set(yscale="log", ylim=(low, high))
     for line in axes.lines:  # a logarithmic axis has no zero, and a curve of zeros is the symptom to look for
         curve, floor = np.asarray(line.get_ydata(), dtype=float), axes.get_ylim()[0]
         if np.any(curve == 0):
