@@ -10,6 +10,7 @@
     .jp-OutputArea-child:has(.covlab-still) + .jp-OutputArea-child:not(:has(.covlab-live)),
     .cell_container:has(.covlab-live) .covlab-still,
     .covlab-number .widget-readout { display: none }
+    .jp-Notebook .covlab-number { --jp-widgets-inline-height: 24px }
     .covlab-number .widget-label { flex: 1 1 auto; text-align: left; white-space: normal; height: auto }
     .covlab-number .widget-text input[type="number"] { flex: 0 0 6.5em }
     [data-jp-theme-light="false"] .covlab-explorer { --jp-widgets-dropdown-arrow: url("data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 18 18'%3E%3Cpath fill='none' stroke='white' stroke-width='2' d='M5 7l4 4 4-4'/%3E%3C/svg%3E") }`;  // .cell_container: of VS Code

@@ -100,8 +100,8 @@ def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> F
 
 def weighted_runs(runs: Sequence[tuple[str, Trainer]]) -> Figure:
     """Draw the held-out NMSE (independent of the weights) of runs with different weights; the last one is thicker."""
-    margins = {"left": 0.08, "right": 0.98, "bottom": 0.15, "top": 0.9}
-    figure, axes = subplots(size=(8.4, 3.4), margins=margins)
+    margins = {"left": 0.12, "right": 0.97, "bottom": 0.16, "top": 0.91}
+    figure, axes = subplots(size=(5.2, 3.1), margins=margins)
     for number, (name, run) in enumerate(runs, 1):
         epochs, errors = over_epochs(run, "validation")
         windows = np.minimum(np.array(epochs, dtype=int) * run.windows_per_epoch, run.recipe.windows)

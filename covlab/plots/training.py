@@ -117,7 +117,7 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0, *,
         norms.append(recipe.clip)
         last.axhline(recipe.clip, color="black", linewidth=0.9 * size, label=f"clipped at {recipe.clip:g}")
     last.set_xlim(0, recipe.windows + 1)
-    _log_axis(last, (0.03, 8), norms, "gradient norm before clipping", "window", letters, "lower right")
+    _log_axis(last, (0.015, 8), norms, "gradient norm before clipping", "window", letters, "lower right")
     return figure
 
 

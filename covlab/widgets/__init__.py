@@ -49,7 +49,8 @@ class Explorer:
         controls: {name: control}.
         picture: the HTML widget that holds the image.
         note: the HTML widget for a message or an error, below the controls.
-        extra, below: more widgets, below the controls and below the picture.
+        pictures: the picture, and more below it.
+        extra, below: more widgets, below the controls and below everything.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Explorer:
     def __init__(self, controls: dict):
         self.controls = controls
         self.picture, self.note = ipywidgets.HTML(layout={"margin": "0"}), ipywidgets.HTML()
+        self.pictures: list[ipywidgets.Widget] = [self.picture]
         self.extra: list[ipywidgets.Widget] = []
         self.below: list[ipywidgets.Widget] = []
         self._moving_several = False
@@ -75,7 +77,7 @@ class Explorer:
         self.guarded(self.first_draw)()
         whole = self.arranged()
         whole.add_class("covlab-explorer")
-        shown = [*self.extra, self.note, self.picture, *self.below]
+        shown = [*self.extra, self.note, *self.pictures, *self.below]
         parts = "".join(
             f"<div>{each.value}</div>" for each in shown if isinstance(each, ipywidgets.HTML) and each.value
         )
@@ -130,7 +132,7 @@ class Explorer:
         left = [*(each.widget for each in self.controls.values()), *self.extra, self.note]
         sides = [
             ipywidgets.VBox(left, layout={"flex": "1 1 300px", "max_width": "350px", "margin": "0 16px 0 0"}),
-            ipywidgets.VBox([self.picture], layout={"flex": "1 1 520px", "min_width": "0"}),
+            ipywidgets.VBox(self.pictures, layout={"flex": "1 1 520px", "min_width": "0"}),
         ]
         heading = ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")
         return ipywidgets.VBox([heading, ipywidgets.Box(sides, layout={"flex_flow": "row wrap"}), *self.below])

@@ -48,7 +48,7 @@ class Background:
     ):
         """``rest`` returns the work that is left after a stop, or None."""
         self.what, self.refresh, self.fail, self.rest = what, refresh, fail, rest
-        self.button = ipywidgets.Button(layout={"width": "8em"})
+        self.button = ipywidgets.Button(layout={"width": "6em"})
         self.button.on_click(lambda button: self.stop() if self.running else self.resume())
         self.bar = ipywidgets.HTML()
         self.row = ipywidgets.HBox(
@@ -135,7 +135,8 @@ class Background:
         """Show the finished share, and that the work goes on, or how it ended. The button fits this."""
         self.share, at = share, f"{share:.0%}"
         bar = f'<progress max="1" value="{share:.3f}" aria-label="{self.what}"></progress>'
-        self.bar.value = f"{bar} {self.what}: {f'stopped at {at}' if end == 'stopped' else end or at}"
+        words = f"{self.what}: {f'stopped at {at}' if end == 'stopped' else end or at}"
+        self.bar.value = f'<div style="line-height: 1.4">{bar} {words}</div>'
         resumes = end == "stopped" and self.rest() is not None
         self.button.description, self.button.disabled = "Continue" if resumes else "Stop", bool(end) and not resumes
         self.button.tooltip = f"No {self.what} is going on." if self.button.disabled else self.button.description

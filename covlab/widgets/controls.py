@@ -46,7 +46,7 @@ class Control:
 
     def __init__(self, label: str, *parts: ipywidgets.Widget):
         self.label, self._parts, self._reason = label, parts, ipywidgets.HTML(layout={"display": "none"})
-        self.widget = ipywidgets.VBox([*parts, self._reason], layout={"width": "auto", "margin": "0 0 4px 0"})
+        self.widget = ipywidgets.VBox([*parts, self._reason], layout={"width": "auto", "margin": "0 0 2px 0"})
 
     @property
     def value(self) -> Any:
