@@ -172,7 +172,8 @@ def violations(page: Page, selector: str | None = None) -> list[str]:
 
 def run_all(page: Page) -> None:
     """Run every cell, as a student would, and wait for the last."""
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=120_000)
+    # The status bar says it in words, but Notebook 7 has none.
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=120_000, state="attached")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 

@@ -125,7 +125,9 @@ SETTINGS: dict[str, list[dict]] = {
 }
 
 
-def test_every_setting_has_its_own_picture_and_nothing_is_cut_off(explorer: widgets.Explorer) -> None:
+def test_every_setting_has_its_own_picture_with_large_letters_and_nothing_is_cut_off(
+    explorer: widgets.Explorer,
+) -> None:
     """The live picture is saved with fixed margins: a label that does not fit would leave ink at the edge."""
     seen = set()
     for setting in SETTINGS[type(explorer).__name__]:
@@ -136,15 +138,13 @@ def test_every_setting_has_its_own_picture_and_nothing_is_cut_off(explorer: widg
         dark = pixels(explorer.picture.value) < 160
         edges = {"left": dark[:, :2], "right": dark[:, -2:], "top": dark[:2], "bottom": dark[-2:]}
         assert [name for name, edge in edges.items() if edge.any()] == [], setting
+        figures = [explorer.draw(explorer.state)[0]]
+        if isinstance(explorer, LossWeightsExplorer):
+            figures.append(explorer._curves()[0])
+        texts = [each for figure in figures for each in figure.findobj(Text) if each.get_text().strip()]
+        assert min(each.get_fontsize() for each in texts) * plots.DPI / 72 >= 11
         seen.add(explorer.picture.value)
     assert len(seen) == len(SETTINGS[type(explorer).__name__])
-
-
-def test_letters_of_a_picture_have_eleven_pixels(explorer: widgets.Explorer) -> None:
-    for setting in SETTINGS[type(explorer).__name__]:
-        figure, _ = explorer.draw(explorer.state | setting)
-        texts = [each for each in figure.findobj(Text) if each.get_text().strip() and each.get_visible()]
-        assert min(each.get_fontsize() for each in texts) * plots.DPI / 72 >= 11
 
 
 def test_the_still_of_a_setting_has_words_and_moves_no_control(explorer: widgets.Explorer, shown: list[Any]) -> None:
