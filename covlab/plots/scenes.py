@@ -30,8 +30,9 @@ def covariance_and_spectra(R: np.ndarray, title: str, spectra: Sequence[Spectra]
     ratios = (1.5, *[1] * len(spectra))
     figure, (first, *panels) = subplots(len(ratios), 1, size=(5.2, 5.5), margins=margins, height_ratios=ratios)
     image = first.imshow(R, cmap=MAGNITUDES, vmin=0)
-    bar = figure.colorbar(image, ax=first, pad=0.03, fraction=0.06)
-    bar.ax.tick_params(labelsize=8)
+    bar = first.inset_axes((1.05, 0, 0.06, 1))
+    figure.colorbar(image, cax=bar)
+    bar.tick_params(labelsize=8)
     for axis in (first.xaxis, first.yaxis):
         axis.set_ticks([0, len(R) - 1], [1, len(R)])
     first.set(xlabel="element n′", ylabel="element n")

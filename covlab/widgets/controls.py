@@ -109,7 +109,7 @@ class NumberControl(Control):
             step=None,
             description=f"{label} ({meanings})" if meanings else label,
             style={"description_width": "auto"},
-            layout={"width": "auto", "margin": "0"},
+            layout={"width": "auto", "margin": "0 2px"},
         )
         # The readout is hidden: the box shows the value. Screen readers get the readout's text with the slider.
         self.slider = ipywidgets.SelectionSlider(
@@ -167,7 +167,7 @@ class ChoiceControl(Control):
         one_of(options).check("value", value)
         YES_OR_NO.check("many", many)
         kind, across = (ipywidgets.Dropdown, {}) if many else (ipywidgets.RadioButtons, {"orientation": "horizontal"})
-        layout = {"width": "auto", "margin": "2px 0"}
+        layout = {"width": "auto", "margin": "2px"}
         style = {"description_width": "auto"}
         self.box = kind(description=label, options=list(options), layout=layout, style=style, **across)
         super().__init__(label, self.box)
