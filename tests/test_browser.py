@@ -79,9 +79,8 @@ TEXT_FAULTS = """explorer => {
     return faults;
 }"""
 CONTROLS = "[...explorer.querySelectorAll('input, select, button, .noUi-handle')]"
-# Of radio buttons with one name, Tab reaches the one that is checked.
 CONTROLS_IN_USE = f"""explorer => {CONTROLS}.map((each, number) =>
-    each.disabled || each.closest('[disabled]') || (each.type === 'radio' && !each.checked) ? -1 : number
+    each.closest('[disabled]') ? -1 : number
 ).filter(number => number >= 0)"""
 FOCUSED = f"""explorer => {{
     const focused = document.activeElement, box = focused.getBoundingClientRect();
@@ -407,17 +406,17 @@ def test_the_dashboard_shows_the_last_of_many_clicks_in_each_tab_and_after_a_rel
         for number in range(12):
             first.get_by_role("radio", name=("sgd", "off", "adamw", "on")[number % 4], exact=True).check()
         second.get_by_role("radio", name="off", exact=True).check()
-        expected = {first: ("division_in_debug_block on", "adamw"), second: ("division_in_debug_block off", "adamw")}
+        expected = {first: ("The bug is on", "adamw"), second: ("The bug is off", "adamw")}
         for page, words in expected.items():
             page.get_by_text("training: done").wait_for()
             for each in words:
                 page.locator(f".covlab-explorer img[alt*='{each}']").wait_for()
             assert page.locator("[data-covlab-error]").count() == 0
         first.reload(wait_until="commit")
-        picture = first.locator(".covlab-explorer img[alt*='division_in_debug_block on, adamw']")
+        picture = first.locator(".covlab-explorer img[alt*='The bug is on, adamw']")
         picture.wait_for(timeout=120_000)
         first.get_by_role("radio", name="sgd", exact=True).check()
-        first.locator(".covlab-explorer img[alt*='division_in_debug_block on, sgd']").wait_for()
+        first.locator(".covlab-explorer img[alt*='The bug is on, sgd']").wait_for()
         assert not [line for line in dashboard.log if "Traceback" in line]
     for page in (first, second):
         page.goto("about:blank")  # Playwright's `close` does not tell the page that it is left

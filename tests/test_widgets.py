@@ -450,15 +450,15 @@ def test_after_many_fast_moves_the_last_one_is_shown_and_no_thread_is_left(monke
 def test_bar_and_picture_always_show_the_same_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when a run is stopped within an epoch, when it goes on, and when a half trained setting comes back."""
     monkeypatch.setattr("covlab.widgets.scaling_bug.EPOCHS", 3)
-    explorer, in_window = ScalingBugExplorer(), threading.Event()
+    explorer, windows = ScalingBugExplorer(), threading.Semaphore(0)
     honest, show, shares = Trainer.train_window, Background._show, []
     pictures: list[float] = []
     monkeypatch.setattr(explorer, "picture_of", lambda state: (None, str(reached(*explorer.runs(state)))))
     monkeypatch.setattr(explorer, "_paint", lambda figure, alt: pictures.append(float(alt)))
 
     def slowly(self: Trainer, window: Any) -> Any:
-        in_window.set()
         time.sleep(0.01)
+        windows.release()
         return honest(self, window)
 
     def compared(self: Background, share: float, end: str = "") -> None:
@@ -470,13 +470,15 @@ def test_bar_and_picture_always_show_the_same_state(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Background, "_show", compared)
 
     async def stopped() -> None:
-        await asyncio.to_thread(in_window.wait, 10)
-        in_window.clear()
+        for _ in range(6):
+            await asyncio.to_thread(windows.acquire, timeout=10)
         explorer.background.stop()
         for thread in threading.enumerate():
             if thread is not threading.main_thread() and thread.daemon and "_do" in thread.name:
                 await asyncio.to_thread(thread.join)
         await asyncio.sleep(0)
+        while windows.acquire(blocking=False):
+            pass
 
     async def main() -> None:
         explorer.redraw()

@@ -48,7 +48,7 @@ class Background:
     ):
         """``rest`` returns the work that is left after a stop, or None."""
         self.what, self.refresh, self.fail, self.rest = what, refresh, fail, rest
-        self.button = ipywidgets.Button(layout={"width": "6em"})
+        self.button = ipywidgets.Button(layout={"width": "7em"})
         self.button.on_click(lambda button: self.stop() if self.running else self.resume())
         self.bar = ipywidgets.HTML()
         self.row = ipywidgets.HBox(

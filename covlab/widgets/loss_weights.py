@@ -53,7 +53,7 @@ class LossWeightsExplorer(Explorer):
             {name: NumberControl(name, weight, grid, words={0: "off"}) for name, weight in defaults.items()}
         )
         self.windows = NumberControl("windows to train", windows, [20, 40, 60, 100, 200, 400], whole=True)
-        self.train_button = ipywidgets.Button(description="Train", button_style="primary", layout={"width": "6em"})
+        self.train_button = ipywidgets.Button(description="Train", button_style="primary", layout={"width": "5em"})
         self.train_button.on_click(self.guarded(lambda button: self.train()))
         self.background = Background("training", self.guarded(self.redraw_curve), self.fail, self._rest)
         self.curve = ipywidgets.HTML()
