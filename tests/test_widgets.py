@@ -142,7 +142,7 @@ def test_every_setting_has_its_own_picture_with_large_letters_and_nothing_is_cut
         if isinstance(explorer, LossWeightsExplorer):
             figures.append(explorer._curves()[0])
         texts = [each for figure in figures for each in figure.findobj(Text) if each.get_text().strip()]
-        assert min(each.get_fontsize() for each in texts) * plots.DPI / 72 >= 11
+        assert min(float(each.get_fontsize()) for each in texts) * plots.DPI / 72 >= 11
         seen.add(explorer.picture.value)
     assert len(seen) == len(SETTINGS[type(explorer).__name__])
 

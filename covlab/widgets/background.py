@@ -48,14 +48,14 @@ class Background:
     ):
         """``rest`` returns the work that is left after a stop, or None."""
         self.what, self.refresh, self.fail, self.rest = what, refresh, fail, rest
+        self.running = False
         self.button = ipywidgets.Button(layout={"width": "7em"})
         self.button.on_click(lambda button: self.stop() if self.running else self.resume())
         self.bar = ipywidgets.HTML()
         self.row = ipywidgets.HBox(
             [self.button, self.bar],
-            layout={"min_height": "calc(var(--jp-widgets-inline-height) + 8px)", "align_items": "center"},
+            layout={"min_height": "calc(var(--jp-widgets-inline-height) + 12px)", "align_items": "center"},
         )
-        self.running = False
         # The stop signal of the work that was started last.
         self.ticket = threading.Event()
         # New work may continue the run that the stopped work trained. The lock lets only one thread train at a time.
