@@ -451,6 +451,7 @@ def test_bar_and_picture_always_show_the_same_state(monkeypatch: pytest.MonkeyPa
     """Also when a run is stopped within an epoch, when it goes on, and when a half trained setting comes back."""
     monkeypatch.setattr("covlab.widgets.scaling_bug.EPOCHS", 3)
     explorer, windows = ScalingBugExplorer(), threading.Semaphore(0)
+    assert explorer.background.button.disabled and "training: not started" in explorer.background.bar.value
     honest, show, shares = Trainer.train_window, Background._show, []
     pictures: list[float] = []
     monkeypatch.setattr(explorer, "picture_of", lambda state: (None, str(reached(*explorer.runs(state)))))
