@@ -133,7 +133,7 @@ class Background:
 
     def _show(self, share: float, end: str = "") -> None:
         """Show the finished share, and that the work goes on, or how it ended. The button fits this."""
-        self.share, at = share, f"{share:.0%}"
+        self.share, at = share, f"{share:.0%}" if share else "starting…"
         bar = f'<progress max="1" value="{share:.3f}" aria-label="{self.what}" style="width: 6em"></progress>'
         words = f"{self.what}: {f'stopped at {at}' if end == 'stopped' else end or at}"
         self.bar.value = f'<div style="line-height: 1.4">{bar} <span style="white-space: nowrap">{words}</span></div>'

@@ -31,7 +31,6 @@ class ScalingBugExplorer(TrainingExplorer):
     """
 
     title = "A correct and a buggy run from one seed"
-    letters, across = 1.0, False
 
     def __init__(self, fault: str = "division_in_debug_block", seed: int = 0):
         one_of(FAULTS).check("fault", fault)
@@ -108,7 +107,11 @@ class ScalingBugExplorer(TrainingExplorer):
             f"{state['bug']}; last, both gradient norms over the windows. {self.so_far(state, f'NMSE: {reached}')}. "
             f"{self.verdict(state)}"
         )
-        return side_by_side(pair, EPOCHS, self.letters, across=self.across), alt
+        return self.figure(pair), alt
+
+    def figure(self, pair: dict[str, Trainer]) -> Figure:
+        """Draw the two runs of ``pair``."""
+        return side_by_side(pair, EPOCHS)
 
 
 def clip_rate(run: Trainer) -> float:
