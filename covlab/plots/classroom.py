@@ -1,6 +1,7 @@
 """Draw two runs for a classroom screen, in large type, on axes that never move."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -54,11 +55,11 @@ def classroom(runs: Mapping[str, Trainer], epochs: Count, *, wide: bool = True) 
     return figure
 
 
-def _draw(axes: Axes, x: Iterable[int], y: Iterable[float], line: str, **style: object) -> None:
+def _draw(axes: Axes, x: Iterable[int], y: Iterable[float], line: str, **style: Any) -> None:
     axes.plot(list(x), np.asarray(list(y), dtype=float), line, **style)
 
 
-def _finish(axes: Axes, limits: tuple[float, float], title: str, below: str, legend: str = "upper right") -> None:
+def _finish(axes: Axes, limits: tuple[float, float], title: str, below: str, legend: Any = "upper right") -> None:
     """Fix a logarithmic axis; move the points outside onto its edge, and say so."""
     low, high = limits
     axes.set(yscale="log", ylim=limits)

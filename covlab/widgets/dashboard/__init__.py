@@ -131,9 +131,11 @@ def seed_of(query: str, default: int) -> int:
         ValueError: what it names is no seed.
     """
     values = parse_qs(query, keep_blank_values=True).get("seed", [str(default)])
-    text = values[0] if len(values) == 1 else values
-    seed = int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 20 else text
-    SEED.check("?seed in the address", seed)
+    text = values[0] if len(values) == 1 else " and ".join(values)
+    # ``int`` also reads "1_000", " 7" and digits of other scripts; a long text of digits takes it very long.
+    seed = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+    if not SEED.accepts(seed):
+        raise ValueError(f"?seed in the address must be {SEED.expected}, got {text[:60]!r}")
     return seed
 
 
