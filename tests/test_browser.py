@@ -27,6 +27,8 @@ from browser import (  # noqa: E402
 )
 from playwright.sync_api import BrowserContext, Page  # noqa: E402
 
+from covlab.widgets.dashboard import seed_of  # noqa: E402
+
 # explorer -> keyboard moves: (role, name of the control, keys, {control: value} in the kernel afterwards)
 MOVES: dict[str, list[tuple[Role, str, list[str], dict[str, object]]]] = {
     "NMSEExplorer": [
@@ -87,6 +89,12 @@ FOCUSED = f"""explorer => {{
     const seen = box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth;
     return seen || !explorer.contains(focused) ? {CONTROLS}.indexOf(focused) : -2;
 }}"""
+# What the dashboard has outside the window, or what scrolls.
+OUTSIDE = """[...document.querySelectorAll("html, .covlab-dashboard *")].filter(each => {
+    const box = each.getBoundingClientRect();
+    return box.width && box.height && (box.left < -1 || box.top < -1 || box.right > innerWidth + 1 ||
+        box.bottom > innerHeight + 1);
+}).map(each => each.outerHTML.slice(0, 120))"""
 WRONG, STDERR = (
     "[data-covlab-error], [data-mime-type='application/vnd.jupyter.error']",
     "[data-mime-type='application/vnd.jupyter.stderr']",
@@ -373,8 +381,9 @@ def test_dashboard(dashboard: Server, browser: BrowserContext) -> None:
             if not url.startswith((dashboard.address, dashboard.address.replace("http", "ws"), "data:", "blob:"))
         ] == []
         assert page.locator(".jp-InputArea").count() == 0, "code is shown"
-        box = picture.bounding_box()
-        assert box is not None and box["width"] > 1100
+        assert page.get_by_text("training: not started").is_visible(), "the class predicts first"
+        page.get_by_role("button", name="Start", exact=True).dblclick()  # the second click must not stop it
+        page.get_by_text("training: done").wait_for()
         before, words = picture.get_attribute("src"), picture.get_attribute("alt")
         assert words is not None and "The bug is on" in words
         page.get_by_role("radio", name="sgd").check()
@@ -386,11 +395,28 @@ def test_dashboard(dashboard: Server, browser: BrowserContext) -> None:
         page.get_by_text("correct: Trainer.weigh").wait_for()
         page.get_by_role("button", name="Hide the difference").wait_for()
         assert nameless(page, ".covlab-explorer") == []
-        assert violations(page) == []
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            for size in ((1280, 720), (1024, 768)):
+                page.set_viewport_size({"width": size[0], "height": size[1]})
+                assert page.evaluate(OUTSIDE) == [], (scheme, size)
+                assert violations(page) == []
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "a phone scrolls sideways"
         assert page.locator("[data-covlab-error]").count() == 0 and not [
             line for line in dashboard.log if "Traceback" in line
         ]
     page.close()
+
+
+@pytest.mark.parametrize(
+    "bad", ["abc", "", "-1", "1.5", "1_000", "\u0663", "9223372036854775808", "1&seed=2", "9" * 5000]
+)
+def test_a_seed_in_the_address_that_is_none_is_refused_in_one_line(bad: str) -> None:
+    with pytest.raises(ValueError, match=r"^\?seed in the address must be .*, got .*$") as refused:
+        seed_of(f"token=1&seed={bad}", 3)
+    assert len(str(refused.value)) < 250
+    assert (seed_of("token=1", 3), seed_of("seed=7", 3)) == (3, 7)
 
 
 @pytest.mark.slow
@@ -403,6 +429,7 @@ def test_the_dashboard_shows_the_last_of_many_clicks_in_each_tab_and_after_a_rel
         for page in (first, second):
             page.goto(f"{dashboard.address}/?token={dashboard.token}", wait_until="commit")
             page.locator(".covlab-explorer img").wait_for(timeout=120_000)
+            page.get_by_role("button", name="Start", exact=True).click()
         for number in range(12):
             first.get_by_role("radio", name=("sgd", "off", "adamw", "on")[number % 4], exact=True).check()
         second.get_by_role("radio", name="off", exact=True).check()
@@ -415,6 +442,7 @@ def test_the_dashboard_shows_the_last_of_many_clicks_in_each_tab_and_after_a_rel
         first.reload(wait_until="commit")
         picture = first.locator(".covlab-explorer img[alt*='The bug is on, adamw']")
         picture.wait_for(timeout=120_000)
+        first.get_by_text("training: not started").wait_for()
         first.get_by_role("radio", name="sgd", exact=True).check()
         first.locator(".covlab-explorer img[alt*='The bug is on, sgd']").wait_for()
         assert not [line for line in dashboard.log if "Traceback" in line]

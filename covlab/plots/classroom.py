@@ -51,7 +51,7 @@ def classroom(runs: Mapping[str, Trainer], epochs: Count, *, wide: bool = True) 
     if recipe.clip is not None:
         last.axhline(recipe.clip, color="black", linewidth=1.2, linestyle=":", label=f"clipped at {recipe.clip:g}")
     last.set_xlim(0, recipe.windows + 1)
-    _finish(last, NORMS, "gradient norm", "window", legend="lower right")
+    _finish(last, NORMS, "gradient norm", "window", legend="lower right", columns=1 if wide else 3)
     return figure
 
 
@@ -59,7 +59,9 @@ def _draw(axes: Axes, x: Iterable[int], y: Iterable[float], line: str, **style: 
     axes.plot(list(x), np.asarray(list(y), dtype=float), line, **style)
 
 
-def _finish(axes: Axes, limits: tuple[float, float], title: str, below: str, legend: Any = "upper right") -> None:
+def _finish(
+    axes: Axes, limits: tuple[float, float], title: str, below: str, legend: Any = "upper right", columns: int = 1
+) -> None:
     """Fix a logarithmic axis; move the points outside onto its edge, and say so."""
     low, high = limits
     axes.set(yscale="log", ylim=limits)
@@ -76,7 +78,7 @@ def _finish(axes: Axes, limits: tuple[float, float], title: str, below: str, leg
     axes.tick_params(labelsize=LETTERS)
     axes.set_xlabel(below, fontsize=LETTERS, labelpad=1)
     axes.set_title(title, fontsize=1.1 * LETTERS)
-    axes.legend(fontsize=0.9 * LETTERS, loc=legend, borderpad=0.3, labelspacing=0.2)
+    axes.legend(fontsize=0.9 * LETTERS, loc=legend, ncols=columns, borderpad=0.3, labelspacing=0.2, columnspacing=0.8)
 
 
 def _say(axes: Axes, text: str, height: float) -> None:

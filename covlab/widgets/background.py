@@ -62,7 +62,7 @@ class Background:
         self.lock = threading.Lock()
         # Set while the main thread waits for the lock: the work must not wait for the main thread then.
         self.awaited = threading.Event()
-        self._show(0.0, "not started")
+        self.show_progress(0.0, "not started")
 
     def start(self, work: Work | None, share: float = 0.0) -> None:
         """Stop the current work and start this, of which ``share`` is done already. None: nothing is left to do."""
@@ -70,9 +70,9 @@ class Background:
         ticket = self.ticket = threading.Event()
         self.running = work is not None
         if work is None:
-            self._show(1.0, "done")
+            self.show_progress(1.0, "done")
             return
-        self._show(share)
+        self.show_progress(share)
         try:
             post = asyncio.get_running_loop().call_soon_threadsafe
         except RuntimeError:  # no event loop: work in this thread, and call each callback at once
@@ -101,7 +101,7 @@ class Background:
         if self.running:
             self.running = False
             self.ticket.set()
-            self._show(self.share, "stopped")
+            self.show_progress(self.share, "stopped")
 
     def _do(self, work: Work, ticket: threading.Event, post: Callable[..., object], every: float, share: float) -> None:
         updated = time.monotonic()
@@ -127,11 +127,11 @@ class Background:
         if self.ticket is ticket and (end or self.running):  # or other work was started, or the work was stopped
             self.running = self.running and not end
             self.refresh()
-            self._show(share, end)
+            self.show_progress(share, end)
         if drawn:
             drawn.set()
 
-    def _show(self, share: float, end: str = "") -> None:
+    def show_progress(self, share: float, end: str = "") -> None:
         """Show the finished share, and that the work goes on, or how it ended. The button fits this."""
         self.share, at = share, f"{share:.0%}" if share else "starting…"
         bar = f'<progress max="1" value="{share:.3f}" aria-label="{self.what}" style="width: 6em"></progress>'

@@ -83,7 +83,8 @@ class Dashboard(ScalingBugExplorer):
     def redraw(self) -> None:
         """Show the runs of the controls, and train them if the class has started."""
         if self.started:
-            self.say("Starting…")  # at once: new runs take a moment to build
+            self.background.show_progress(0.0)  # at once: new runs take a moment to build
+            self.say("Starting…")
             super().redraw()
             self.start_button.disabled = self.background.running
         else:
