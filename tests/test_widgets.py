@@ -452,7 +452,7 @@ def test_bar_and_picture_always_show_the_same_state(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("covlab.widgets.scaling_bug.EPOCHS", 3)
     explorer, windows = ScalingBugExplorer(), threading.Semaphore(0)
     assert explorer.background.button.disabled and "training: not started" in explorer.background.bar.value
-    honest, show, shares = Trainer.train_window, Background._show, []
+    honest, show, shares = Trainer.train_window, Background.show_progress, []
     pictures: list[float] = []
     monkeypatch.setattr(explorer, "picture_of", lambda state: (None, str(reached(*explorer.runs(state)))))
     monkeypatch.setattr(explorer, "_paint", lambda figure, alt: pictures.append(float(alt)))
@@ -468,7 +468,7 @@ def test_bar_and_picture_always_show_the_same_state(monkeypatch: pytest.MonkeyPa
         assert not self.button.disabled or re.search("done|not started", self.bar.value), "no reason in sight"
 
     monkeypatch.setattr(Trainer, "train_window", slowly)
-    monkeypatch.setattr(Background, "_show", compared)
+    monkeypatch.setattr(Background, "show_progress", compared)
 
     async def stopped() -> None:
         for _ in range(6):

@@ -163,12 +163,20 @@ def text_chart(series: Sequence[Sequence[float]], width: int = 2 * EPOCHS, heigh
     return "\n".join(f"{edges.get(number, ''):>7} │{''.join(row)}" for number, row in enumerate(grid))
 
 
+SHARES = ("windows clipped", "steps skipped")
+"""Rows of ``_ledger`` that are shares, shown in percent."""
+
+
 def _ledgers(runs: dict[str, Trainer]) -> Table:
-    """Return a table that compares the ledgers of the runs."""
+    """Return a table of what differs between the ledgers of the runs."""
     table = Table("in the ledger", *runs)
     columns = [_ledger(run) for run in runs.values()]
     for title in columns[0]:
-        table.add_row(title, *(f"{column[title]:.4g}" for column in columns))
+        texts = [f"{column[title]:.0%}" if title in SHARES else f"{column[title]:.4g}" for column in columns]
+        if len(set(texts)) > 1:
+            table.add_row(title, *texts)
+    if not table.row_count:
+        table.add_row("no difference", *["the same"] * len(runs))
     return table
 
 
