@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from covlab.arguments import whole_number
 from covlab.cli.options import Number, OutputFolder, seed_option, shown
@@ -74,10 +74,10 @@ def show(name: str, measure: bool, seed: int) -> None:
 
 def evidence(buggy: Trainer, clean: Trainer) -> tuple[Table, int]:
     """Return a table of the observables that detect the fault, and the number of those that do not."""
-    table = Table("detected by", "with the fault", "without", "correct")
+    table = Table(Column("detected by", overflow="fold", ratio=1), "buggy", "clean", "correct", expand=True)
     values, expected = examine(buggy), examine(clean)
     for name in detecting(values):
-        question = f"{name}: {OBSERVABLES[name].question}"
+        question = f"{name}\n{OBSERVABLES[name].question}"
         table.add_row(question, f"{values[name]:.4g}", f"{expected[name]:.4g}", _clean(name))
     return table, len(values) - table.row_count
 
