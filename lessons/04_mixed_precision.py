@@ -217,8 +217,8 @@ check("04.largest_scale", largest_scale)
 # PyTorch's `GradScaler` does not compute the largest safe scale. It *tries* scales. It starts at 2¹⁶. If a gradient
 # overflows, it skips the step and halves the scale. After 2000 steps without an overflow, it doubles the scale.
 #
-# Change the loss scale in the explorer below. The left side shows the sizes of the gradient's entries, and which of
-# them are too small or too large for fp16. The right side shows what a scaler does if it starts at this scale. A
+# Change the loss scale in the explorer below. The first panel shows the sizes of the gradient's entries, and which of
+# them are too small or too large for fp16. The second panel shows what a scaler does if it starts at this scale. A
 # *window* is the set of batches that one optimizer step uses.
 
 # %%

@@ -55,8 +55,8 @@ explorer = LossScaleExplorer(seed)
 explorer.show()
 
 # %% [markdown]
-# Here is the explorer with one setting. Each cross on the right marks an infinity that the scaler provoked and saw. Its
-# answer was to halve the scale:
+# Here is the explorer with one setting. Each cross in the second panel marks an infinity that the scaler provoked and
+# saw. Its answer was to halve the scale:
 
 # %% tags=["hide-input"]
 # Draws the explorer with a scale that doubles often

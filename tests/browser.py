@@ -164,13 +164,16 @@ def nameless(page: Page, selector: str, number: int = 0) -> list[str]:
 def violations(page: Page, selector: str | None = None) -> list[str]:
     """What breaks WCAG 2.2 by axe-core on the page, or below an element: "rule: the first element that breaks it"."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    found = axe.run(page, context=selector, options={"runOnly": WCAG}).response["violations"]
+    found = axe.run(page, context=selector, options={"runOnly": WCAG, "resultTypes": ["violations"]}).response[
+        "violations"
+    ]
     return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found]
 
 
 def run_all(page: Page) -> None:
     """Run every cell, as a student would, and wait for the last."""
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=120_000)
+    # The status bar says it in words, but Notebook 7 has none.
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=120_000, state="attached")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
 

@@ -27,6 +27,8 @@ from browser import (  # noqa: E402
 )
 from playwright.sync_api import BrowserContext, Page  # noqa: E402
 
+from covlab.widgets.dashboard import seed_of  # noqa: E402
+
 # explorer -> keyboard moves: (role, name of the control, keys, {control: value} in the kernel afterwards)
 MOVES: dict[str, list[tuple[Role, str, list[str], dict[str, object]]]] = {
     "NMSEExplorer": [
@@ -54,6 +56,45 @@ MOVES: dict[str, list[tuple[Role, str, list[str], dict[str, object]]]] = {
 ANOTHER_PICTURE = (
     "([number, before]) => document.querySelectorAll('.covlab-explorer')[number].querySelector('img').src !== before"
 )
+# What is wrong with the texts of an explorer: letters too small, cut off, outside, or on each other.
+TEXT_FAULTS = """explorer => {
+    const faults = [], boxes = [], style = getComputedStyle, edge = explorer.getBoundingClientRect().right;
+    const texts = document.createTreeWalker(explorer, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+        const text = texts.currentNode, owner = text.parentElement, said = text.textContent.trim();
+        if (!said || owner.closest("option, style") || !owner.checkVisibility({visibilityProperty: true})) continue;
+        if (parseFloat(style(owner).fontSize) < 11) faults.push("small: " + said);
+        const range = document.createRange();
+        range.selectNodeContents(text);
+        for (const box of range.getClientRects()) {
+            if (box.right > edge + 1) faults.push("outside: " + said);
+            for (const other of boxes)
+                if (Math.min(box.right, other.box.right) - Math.max(box.left, other.box.left) > 1 &&
+                    Math.min(box.bottom, other.box.bottom) - Math.max(box.top, other.box.top) > 3)
+                    faults.push("overlap: " + other.said + " | " + said);
+            boxes.push({box, said});
+        }
+    }
+    for (const each of explorer.querySelectorAll("*"))
+        if (each.clientWidth && each.scrollWidth > each.clientWidth + 1 && style(each).overflowX !== "visible")
+            faults.push(`cut off: ${each.className} ${each.textContent.trim().slice(0, 40)}`);
+    return faults;
+}"""
+CONTROLS = "[...explorer.querySelectorAll('input, select, button, .noUi-handle')]"
+CONTROLS_IN_USE = f"""explorer => {CONTROLS}.map((each, number) =>
+    each.closest('[disabled]') ? -1 : number
+).filter(number => number >= 0)"""
+FOCUSED = f"""explorer => {{
+    const focused = document.activeElement, box = focused.getBoundingClientRect();
+    const seen = box.top >= 0 && box.bottom <= innerHeight && box.left >= 0 && box.right <= innerWidth;
+    return seen || !explorer.contains(focused) ? {CONTROLS}.indexOf(focused) : -2;
+}}"""
+# What the dashboard has outside the window, or what scrolls.
+OUTSIDE = """[...document.querySelectorAll("html, .covlab-dashboard *")].filter(each => {
+    const box = each.getBoundingClientRect();
+    return box.width && box.height && (box.left < -1 || box.top < -1 || box.right > innerWidth + 1 ||
+        box.bottom > innerHeight + 1);
+}).map(each => each.outerHTML.slice(0, 120))"""
 WRONG, STDERR = (
     "[data-covlab-error], [data-mime-type='application/vnd.jupyter.error']",
     "[data-mime-type='application/vnd.jupyter.stderr']",
@@ -166,27 +207,54 @@ def test_explorers_fit_a_small_laptop_and_axe_finds_nothing(
     """At 1366 × 768, controls and picture stand side by side within one screen; at 150 %, below each other."""
     page, _ = explorers
     before = page.viewport_size
-    with evidence(page, "small-laptop"):
+    with evidence(page, f"small-laptop-{theme[-5:].strip()}-{zoom:g}"):
         for entry in ("Settings", "Theme", theme):
             page.locator(".lm-MenuBar-itemLabel, .lm-Menu-itemLabel").get_by_text(entry, exact=True).click()
-        page.locator(f"body[data-jp-theme-name='{theme}']").wait_for()
+        # The body has no height, so it is never visible.
+        page.locator(f"body[data-jp-theme-name='{theme}']").wait_for(state="attached")
         page.set_viewport_size({"width": round(1366 / zoom), "height": round(768 / zoom)})  # would close the menu
         for number in range(len(MOVES)):
             explorer = page.locator(".covlab-explorer").nth(number)
             explorer.evaluate("element => element.scrollIntoView()")
             whole, picture = explorer.bounding_box(), explorer.locator("img").first.bounding_box()
             assert whole and picture and picture["width"] <= whole["width"]
+            assert explorer.evaluate(TEXT_FAULTS) == []
             for slider in explorer.locator(".noUi-target").all():
                 box = slider.bounding_box()
                 assert box and box["width"] >= 250
                 beside = box["x"] + box["width"] <= picture["x"] and box["y"] < picture["y"] + picture["height"]
                 below = box["y"] + box["height"] <= picture["y"]
-                training = explorer.get_by_role("button", name="Train").count() and box["y"] > picture["y"]
-                assert (beside if zoom == 1 else below) or training
+                assert beside if zoom == 1 else below
             if zoom == 1:
-                assert picture["y"] + picture["height"] - whole["y"] <= 650  # what JupyterLab leaves of 768
+                curve = explorer.locator("img").nth(1)  # of a training, if there was one
+                bottom = box["y"] if curve.count() and (box := curve.bounding_box()) else whole["y"] + whole["height"]
+                assert bottom - whole["y"] <= 650  # what JupyterLab leaves of 768
         assert violations(page, ".covlab-explorer") == []
     assert before is not None
+    page.set_viewport_size(before)
+
+
+@pytest.mark.slow
+def test_every_control_is_reached_by_tab_and_seen_at_150_percent(
+    explorers: tuple[Page, BlockingKernelClient],
+) -> None:
+    page, _ = explorers
+    before = page.viewport_size
+    assert before is not None
+    page.set_viewport_size({"width": round(1366 / 1.5), "height": round(768 / 1.5)})
+    with evidence(page, "by-tab"):
+        for number in range(len(MOVES)):
+            explorer = page.locator(".covlab-explorer").nth(number)
+            select_cell(page, number)
+            reached = set()
+            for _ in range(60):
+                page.keyboard.press("Tab")
+                at = explorer.evaluate(FOCUSED)
+                if at >= 0:
+                    reached.add(at)
+                elif reached:
+                    break
+            assert reached == set(explorer.evaluate(CONTROLS_IN_USE))
     page.set_viewport_size(before)
 
 
@@ -313,8 +381,9 @@ def test_dashboard(dashboard: Server, browser: BrowserContext) -> None:
             if not url.startswith((dashboard.address, dashboard.address.replace("http", "ws"), "data:", "blob:"))
         ] == []
         assert page.locator(".jp-InputArea").count() == 0, "code is shown"
-        box = picture.bounding_box()
-        assert box is not None and box["width"] > 1100
+        assert page.get_by_text("training: not started").is_visible(), "the class predicts first"
+        page.get_by_role("button", name="Start", exact=True).dblclick()  # the second click must not stop it
+        page.get_by_text("training: done").wait_for()
         before, words = picture.get_attribute("src"), picture.get_attribute("alt")
         assert words is not None and "The bug is on" in words
         page.get_by_role("radio", name="sgd").check()
@@ -326,11 +395,28 @@ def test_dashboard(dashboard: Server, browser: BrowserContext) -> None:
         page.get_by_text("correct: Trainer.weigh").wait_for()
         page.get_by_role("button", name="Hide the difference").wait_for()
         assert nameless(page, ".covlab-explorer") == []
-        assert violations(page) == []
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            for size in ((1280, 720), (1024, 768)):
+                page.set_viewport_size({"width": size[0], "height": size[1]})
+                assert page.evaluate(OUTSIDE) == [], (scheme, size)
+                assert violations(page) == []
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "a phone scrolls sideways"
         assert page.locator("[data-covlab-error]").count() == 0 and not [
             line for line in dashboard.log if "Traceback" in line
         ]
     page.close()
+
+
+@pytest.mark.parametrize(
+    "bad", ["abc", "", "-1", "1.5", "1_000", "\u0663", "9223372036854775808", "1&seed=2", "9" * 5000]
+)
+def test_a_seed_in_the_address_that_is_none_is_refused_in_one_line(bad: str) -> None:
+    with pytest.raises(ValueError, match=r"^\?seed in the address must be .*, got .*$") as refused:
+        seed_of(f"token=1&seed={bad}", 3)
+    assert len(str(refused.value)) < 250
+    assert (seed_of("token=1", 3), seed_of("seed=7", 3)) == (3, 7)
 
 
 @pytest.mark.slow
@@ -343,20 +429,22 @@ def test_the_dashboard_shows_the_last_of_many_clicks_in_each_tab_and_after_a_rel
         for page in (first, second):
             page.goto(f"{dashboard.address}/?token={dashboard.token}", wait_until="commit")
             page.locator(".covlab-explorer img").wait_for(timeout=120_000)
+            page.get_by_role("button", name="Start", exact=True).click()
         for number in range(12):
             first.get_by_role("radio", name=("sgd", "off", "adamw", "on")[number % 4], exact=True).check()
         second.get_by_role("radio", name="off", exact=True).check()
-        expected = {first: ("division_in_debug_block on", "adamw"), second: ("division_in_debug_block off", "adamw")}
+        expected = {first: ("The bug is on", "adamw"), second: ("The bug is off", "adamw")}
         for page, words in expected.items():
             page.get_by_text("training: done").wait_for()
             for each in words:
                 page.locator(f".covlab-explorer img[alt*='{each}']").wait_for()
             assert page.locator("[data-covlab-error]").count() == 0
         first.reload(wait_until="commit")
-        picture = first.locator(".covlab-explorer img[alt*='division_in_debug_block on, adamw']")
+        picture = first.locator(".covlab-explorer img[alt*='The bug is on, adamw']")
         picture.wait_for(timeout=120_000)
+        first.get_by_text("training: not started").wait_for()
         first.get_by_role("radio", name="sgd", exact=True).check()
-        first.locator(".covlab-explorer img[alt*='division_in_debug_block on, sgd']").wait_for()
+        first.locator(".covlab-explorer img[alt*='The bug is on, sgd']").wait_for()
         assert not [line for line in dashboard.log if "Traceback" in line]
     for page in (first, second):
         page.goto("about:blank")  # Playwright's `close` does not tell the page that it is left

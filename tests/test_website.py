@@ -31,11 +31,20 @@ FOLDED = '# %% tags=["hide-input"]\n# Draws {nothing} at all\nprint("drawn")'
 ASKS = """# %%
 from covlab.course import measure, outcome, predict
 predict("01.toy", "The answer is …", ["low", "high"])
+predict("01.other", "The other answer is …", ["low", "high"])
 
 # %% tags=["hide-input"]
 # Shows your prediction and the outcome
+print("the value below 3 < 4")
 outcome("01.toy", "high", because="the explanation")
-measure("01.toy", 100 / 8)"""
+outcome("01.other", "high")
+measure("01.toy", 100 / 8)
+
+# %% tags=["hide-input"]
+# Shows the results
+from covlab.plots import show, table
+table(["which", "error"], [("the result in a table", 0.1)])
+show(figure, "the result in a picture")"""
 WIDGET = "# %%\nimport ipywidgets\nipywidgets.IntSlider()"
 EXPLORER = "# %%\nfrom covlab.widgets import NMSEExplorer\nNMSEExplorer().show()"
 
@@ -105,10 +114,16 @@ def test_pages_fold_code_by_its_caption_and_outcomes_by_a_question_and_show_no_m
         assert "drawn" in folded["Draws {nothing} at all"]
         assert "the explanation" in folded[FOLDED_OUTCOME]
         assert 'outcome("01.toy"' in " ".join(folded["Shows your prediction and the outcome"].split())
+        results = ("the value below 3 < 4", "the result in a table", "the result in a picture")
+        [outcome] = [each for each in page("details") if each.summary and each.summary.text.strip() == FOLDED_OUTCOME]
+        assert all(result in outcome.text + str(outcome("img")) for result in results)
+        for summary in page.select("article details > summary[aria-label]"):
+            assert summary["aria-label"] in [caption.text for caption in summary("p")]
         outside = BeautifulSoup(path.read_text(), "html.parser")
         for details in outside.select("article details") or outside.select("details"):
             details.decompose()
         assert "The answer is …" in outside.text and "the explanation" not in outside.text
+        assert not any(result in str(outside) for result in results)
         assert "Run this cell" not in page.text
     assert "12.5" not in (site / "01_first.html").read_text()  # what was measured
 

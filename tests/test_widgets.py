@@ -24,6 +24,7 @@ import torch
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.text import Text
 from PIL import Image
 
 from covlab import plots, widgets
@@ -48,7 +49,7 @@ from covlab.widgets import (
     dashboard,
     loss_weights,
 )
-from covlab.widgets.background import KEPT, Background, TrainingExplorer, Work
+from covlab.widgets.background import KEPT, Background, TrainingExplorer, Work, reached
 from covlab.widgets.controls import ChoiceControl, NumberControl, decades
 from covlab.widgets.loss_scale import scaled
 
@@ -94,32 +95,64 @@ def test_shows_controls_and_a_picture_with_words(explorer: widgets.Explorer, sho
     assert explorer.picture.value in still["text/html"] and "Run this cell to use it." in still["text/html"]
     assert len(parts(explorer.picture.value)[0]) > 100
     assert WIDGET_ERROR not in explorer.note.value
+    labels = [control.label for control in explorer.controls.values()]
+    words = " ".join([explorer.title, *labels, still["text/html"]])
+    assert not re.search(r"\bclean\b", re.sub(r'src="[^"]+"', "", words))
 
 
-def test_every_still_setting_has_its_own_picture_and_nothing_is_cut_off(
+# Settings of each explorer that look different.
+SETTINGS: dict[str, list[dict]] = {
+    "NMSEExplorer": [
+        {"scale": 2.0, "angle": 0.0, "noise": 0.0},
+        {"scale": 10.0, "angle": 40.0, "noise": 0.0},
+        {"scale": 1.0, "angle": 40.0, "noise": 0.5},
+        {"scale": 1.0, "angle": 100.0, "noise": 0.0},
+    ],
+    "LossWeightsExplorer": [{}, dict.fromkeys(LossWeights().values(), 0.0) | {"lam_cov": 1.0}, {"lam_ortho": 1.0}],
+    "LossScaleExplorer": [{"scale": 0.0}, {"scale": 28.0}, {"scale": 16.0, "growth": 4.0}],
+    "ScalingBugExplorer": [
+        {"bug": "on", "optimizer": "adamw", "clip": 0.0},
+        {"bug": "on", "optimizer": "sgd", "clip": 1.0},
+        {"bug": "on", "optimizer": "adamw", "clip": 1.0, "accumulation": 1.0},
+    ],
+    "FaultMuseumExplorer": [
+        {"fault": name} for name in ("division_in_debug_block", "clip_before_unscale", "validation_in_training")
+    ],
+    "SceneExplorer": [
+        {"azimuth": 20.0, "range": 0.7, "R of": "true R"},
+        {"azimuth": -25.0, "range": 10.0, "R of": "true R"},
+        {"azimuth": 20.0, "range": 0.7, "snr": -5.0, "R of": "sample covariance"},
+    ],
+}
+
+
+def test_every_setting_has_its_own_picture_with_large_letters_and_nothing_is_cut_off(
     explorer: widgets.Explorer,
 ) -> None:
     """The live picture is saved with fixed margins: a label that does not fit would leave ink at the edge."""
     seen = set()
-    for title, setting in explorer.STILLS:
-        assert set(setting) <= set(explorer.state), title
+    for setting in SETTINGS[type(explorer).__name__]:
         explorer.state = setting
         if not setting or not explorer.picture.value:  # the explorer already has this state
             explorer.redraw()
         assert WIDGET_ERROR not in explorer.note.value
         dark = pixels(explorer.picture.value) < 160
         edges = {"left": dark[:, :2], "right": dark[:, -2:], "top": dark[:2], "bottom": dark[-2:]}
-        assert [name for name, edge in edges.items() if edge.any()] == [], title
+        assert [name for name, edge in edges.items() if edge.any()] == [], setting
+        figures = [explorer.draw(explorer.state)[0]]
+        if isinstance(explorer, LossWeightsExplorer):
+            figures.append(explorer._curves()[0])
+        texts = [each for figure in figures for each in figure.findobj(Text) if each.get_text().strip()]
+        assert min(float(each.get_fontsize()) for each in texts) * plots.DPI / 72 >= 11
         seen.add(explorer.picture.value)
-    assert 3 <= len(explorer.STILLS) <= 5 and len(seen) == len(explorer.STILLS)
+    assert len(seen) == len(SETTINGS[type(explorer).__name__])
 
 
-def test_still_shows_its_settings_with_words(explorer: widgets.Explorer, shown: list[Any]) -> None:
+def test_the_still_of_a_setting_has_words_and_moves_no_control(explorer: widgets.Explorer, shown: list[Any]) -> None:
     before = explorer.state
-    explorer.still()
-    pictures = [found for thing in shown if isinstance(thing, str) for found in IMAGE.findall(thing)]
-    assert len(pictures) >= len(explorer.STILLS)
-    assert all(len(words) > 80 for words, _ in pictures)
+    explorer.still_of("A setting", SETTINGS[type(explorer).__name__][-1])
+    [(words, _)] = IMAGE.findall(shown[0])
+    assert words.startswith("A setting. ") and len(words) > 80
     assert explorer.state == before
 
 
@@ -378,7 +411,11 @@ def test_a_stopped_run_is_not_trained_in_two_threads(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("IPython.display.display", lambda *things, **how: None)
 
     async def main() -> None:
-        for use in (explorer.show, explorer.still, lambda: explorer.draw(explorer.state)):
+        for use in (
+            explorer.show,
+            lambda: explorer.still_of("it", explorer.state),
+            lambda: explorer.draw(explorer.state),
+        ):
             explorer.state = {"clip": explorer.state["clip"] + 1}
             await asyncio.to_thread(in_window.wait, 10)
             explorer.background.stop()
@@ -386,7 +423,7 @@ def test_a_stopped_run_is_not_trained_in_two_threads(monkeypatch: pytest.MonkeyP
             in_window.clear()
 
     draw_words(explorer, monkeypatch)
-    monkeypatch.setattr(explorer, "still_of", lambda title, settings: explorer.draw(explorer.state | settings))
+    monkeypatch.setattr(explorer, "still_of", lambda title, settings: explorer.draw(settings))
     asyncio.run(main())
     assert most[0] == 1
 
@@ -411,6 +448,105 @@ def test_after_many_fast_moves_the_last_one_is_shown_and_no_thread_is_left(monke
     assert shown[-1] == repr(explorer.state) and explorer.state["clip"] == 5.5
 
 
+def test_bar_and_picture_always_show_the_same_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when a run is stopped within an epoch, when it goes on, and when a half trained setting comes back."""
+    monkeypatch.setattr("covlab.widgets.scaling_bug.EPOCHS", 3)
+    explorer, windows = ScalingBugExplorer(), threading.Semaphore(0)
+    assert explorer.background.button.disabled and "training: not started" in explorer.background.bar.value
+    honest, show, shares = Trainer.train_window, Background.show_progress, []
+    pictures: list[float] = []
+    monkeypatch.setattr(explorer, "picture_of", lambda state: (None, str(reached(*explorer.runs(state)))))
+    monkeypatch.setattr(explorer, "_paint", lambda figure, alt: pictures.append(float(alt)))
+
+    def slowly(self: Trainer, window: Any) -> Any:
+        time.sleep(0.01)
+        windows.release()
+        return honest(self, window)
+
+    def compared(self: Background, share: float, end: str = "") -> None:
+        show(self, share, end)
+        shares.append((share, pictures[-1]))
+        assert not self.button.disabled or re.search("done|not started", self.bar.value), "no reason in sight"
+
+    monkeypatch.setattr(Trainer, "train_window", slowly)
+    monkeypatch.setattr(Background, "show_progress", compared)
+
+    async def stopped() -> None:
+        for _ in range(6):
+            await asyncio.to_thread(windows.acquire, timeout=10)
+        explorer.background.stop()
+        for thread in threading.enumerate():
+            if thread is not threading.main_thread() and thread.daemon and "_do" in thread.name:
+                await asyncio.to_thread(thread.join)
+        await asyncio.sleep(0)
+        while windows.acquire(blocking=False):
+            pass
+
+    async def main() -> None:
+        explorer.redraw()
+        await stopped()
+        explorer.background.resume()
+        await stopped()
+        explorer.state = {"bug": "off"}
+        await stopped()
+        explorer.state = {"bug": "on"}
+        while explorer.background.running:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert WIDGET_ERROR not in explorer.note.value
+    assert [share for share, _ in shares] == [picture for _, picture in shares]
+    assert shares[-1][0] == 1 and len({share for share, _ in shares}) > 3
+
+
+def limits(explorer: widgets.Explorer) -> list[tuple[float, float]]:
+    """Return the limits of every axis of the picture of training runs."""
+    if isinstance(explorer, LossWeightsExplorer):
+        figure, _ = explorer._curves()
+    else:
+        assert isinstance(explorer, TrainingExplorer)
+        figure, _ = explorer.picture_of(explorer.state)
+    return [limit for axes in figure.axes for limit in (axes.get_xlim(), axes.get_ylim())]
+
+
+@pytest.mark.parametrize(
+    "name, setting",
+    [
+        ("LossScaleExplorer", {"scale": 32.0}),
+        ("LossWeightsExplorer", {"lam_ortho": 1.0}),
+        ("ScalingBugExplorer", {"accumulation": 1.0, "clip": 10.0}),
+        ("ScalingBugExplorer", {"optimizer": "sgd", "accumulation": 8.0, "clip": 0.0}),
+    ],
+)
+def test_an_unfinished_run_is_shown_so_far_on_axes_that_do_not_move(
+    name: str, setting: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever an explorer says of a run, in its picture's words and in the note."""
+    works: list[Work] = []
+    monkeypatch.setattr(Background, "start", lambda self, work, share=0.0: works.append(work))
+    explorer = getattr(widgets, name)()
+    explorer.state = setting
+
+    def said() -> list[str]:
+        if isinstance(explorer, LossWeightsExplorer):
+            explorer.redraw_curve()
+            return [parts(explorer.curve.value)[0]]
+        explorer.paint()
+        return [each for each in (parts(explorer.picture.value)[0], explorer.note.value) if each]
+
+    if isinstance(explorer, LossWeightsExplorer):
+        explorer.windows.value = 20
+        explorer.train()
+    before = limits(explorer)
+    for _ in range(2):
+        next(works[-1])
+    assert all("so far" in words.lower() for words in said()), said()
+    for _ in works[-1]:
+        pass
+    assert not any("so far" in words.lower() for words in said())
+    assert limits(explorer) == before
+
+
 def trainers() -> int:
     gc.collect()
     return sum(issubclass(type(each), Trainer) for each in gc.get_objects())
@@ -421,7 +557,7 @@ def test_many_moves_keep_the_runs_of_few_settings(name: str, monkeypatch: pytest
     before = trainers()
     explorer = getattr(widgets, name)()
     # Nothing is trained or drawn here: a picture asks for the runs of its setting as `training` does.
-    monkeypatch.setattr(Background, "start", lambda self, work: None)
+    monkeypatch.setattr(Background, "start", lambda self, work, share=0.0: None)
     if isinstance(explorer, TrainingExplorer):
         monkeypatch.setattr(explorer, "paint", lambda: explorer.training(explorer.state))
     else:
@@ -609,7 +745,10 @@ def test_every_exhibit_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
         explorer.state = {"fault": name}
         assert name in alts[name] and WIDGET_ERROR not in explorer.note.value
         assert html.escape(FAULTS[name].title) in explorer.label.value
-        assert set(re.findall(r'block; background: #[0-9a-f]+">([-+])', explorer.code.value)) & {"-", "+"}
+        assert set(re.findall(r'block; background-color: #[0-9a-f]+; color: black">([-+])', explorer.code.value)) & {
+            "-",
+            "+",
+        }
     assert set(alts) == set(FAULTS)
 
 
@@ -664,7 +803,7 @@ def test_with_the_bug_off_both_runs_are_one_and_with_it_the_log_is_four_times_as
 def test_the_verdict_is_shown_from_the_start(shown: list[Any]) -> None:
     explorer = ScalingBugExplorer()
     explorer.show()
-    assert "compared with clean: logged loss ×" in explorer.note.value
+    assert "compared with the correct run: logged loss ×" in explorer.note.value
 
 
 @pytest.mark.parametrize(

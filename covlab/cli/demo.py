@@ -2,17 +2,18 @@
 
 import math
 import random
+import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from statistics import median
 
 import click
-from rich.columns import Columns
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.syntax import Syntax
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from covlab.arguments import SEED, whole_number
 from covlab.cli.faults import evidence, wide_console
@@ -27,6 +28,8 @@ from covlab.training.trainer import Trainer
 EPOCHS = 30
 SCENES, MICRO_BATCH = 480, 32
 MARKS = ("o", "x")
+AXIS = 9
+"""Characters to the left of a chart: its labels and the axis."""
 KNOWN, REVIEWED = click.Choice(tuple(FAULTS)), "division_in_debug_block"
 
 HIDDEN = (
@@ -119,7 +122,7 @@ def _train(console: Console, runs: dict[str, Trainer]) -> None:
                 continue
             shown = epochs
             if live:
-                live.update(_curves(runs))
+                live.update(_curves(runs, console.width))
             elif epochs % 5 == 1 or epochs == EPOCHS:
                 values = "    ".join(
                     f"{label}: train {run.history[-1]['train']:.6f} val {run.history[-1]['validation']:.6f}"
@@ -131,15 +134,26 @@ def _train(console: Console, runs: dict[str, Trainer]) -> None:
             console.print(f"{label} was stopped: {run.stopped}")
 
 
-def _curves(runs: dict[str, Trainer]) -> Columns:
+def _curves(runs: dict[str, Trainer], columns: int) -> Table | Group:
+    """Draw the curves in the whole width of the terminal: side by side, or below each other in a narrow one."""
+    beside = columns >= 100
+    width = (columns // 2 if beside else columns) - 1
     panels = []
     for value, title in (("train", "train, as logged"), ("validation", "validation")):
         series = {label: [row[value] for row in run.history] for label, run in runs.items()}
-        legend = "   ".join(
+        legend = "\n".join(
             f"{mark} {label} {values[-1]:.6f}" for mark, (label, values) in zip(MARKS, series.items(), strict=True)
         )
-        panels.append(Panel(f"{text_chart(list(series.values()))}\n{legend}", title=title, expand=False))
-    return Columns(panels)
+        chart = text_chart(list(series.values()), width=max(width - 4 - AXIS, 1))
+        colored = Text(f"{chart}\n{legend}", overflow="fold")
+        for mark, color in zip((*MARKS, "*"), ("blue", "yellow", "magenta"), strict=True):
+            colored.highlight_regex(rf"(?<![a-z]){re.escape(mark)}(?![a-z])", color)
+        panels.append(Panel(colored, title=title, width=width))
+    if not beside:
+        return Group(*panels)
+    grid = Table.grid()
+    grid.add_row(*panels)
+    return grid
 
 
 def text_chart(series: Sequence[Sequence[float]], width: int = 2 * EPOCHS, height: int = 10) -> str:
@@ -163,12 +177,20 @@ def text_chart(series: Sequence[Sequence[float]], width: int = 2 * EPOCHS, heigh
     return "\n".join(f"{edges.get(number, ''):>7} │{''.join(row)}" for number, row in enumerate(grid))
 
 
+SHARES = ("windows clipped", "steps skipped")
+"""Rows of ``_ledger`` that are shares, shown in percent."""
+
+
 def _ledgers(runs: dict[str, Trainer]) -> Table:
-    """Return a table that compares the ledgers of the runs."""
-    table = Table("in the ledger", *runs)
+    """Return a table of what differs between the ledgers of the runs."""
+    table = Table("in the ledger", *(Column(label, overflow="fold") for label in runs), expand=True)
     columns = [_ledger(run) for run in runs.values()]
     for title in columns[0]:
-        table.add_row(title, *(f"{column[title]:.4g}" for column in columns))
+        texts = [f"{column[title]:.0%}" if title in SHARES else f"{column[title]:.4g}" for column in columns]
+        if len(set(texts)) > 1:
+            table.add_row(title, *texts)
+    if not table.row_count:
+        table.add_row("no difference", *["the same"] * len(runs))
     return table
 
 

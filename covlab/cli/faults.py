@@ -4,12 +4,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from covlab.arguments import whole_number
 from covlab.cli.options import Number, OutputFolder, seed_option, shown
@@ -73,10 +74,10 @@ def show(name: str, measure: bool, seed: int) -> None:
 
 def evidence(buggy: Trainer, clean: Trainer) -> tuple[Table, int]:
     """Return a table of the observables that detect the fault, and the number of those that do not."""
-    table = Table("detected by", "with the fault", "without", "correct")
+    table = Table(Column("detected by", overflow="fold", ratio=1), "buggy", "clean", "correct", expand=True)
     values, expected = examine(buggy), examine(clean)
     for name in detecting(values):
-        question = f"{name}: {OBSERVABLES[name].question}"
+        question = f"{name}\n{OBSERVABLES[name].question}"
         table.add_row(question, f"{values[name]:.4g}", f"{expected[name]:.4g}", _clean(name))
     return table, len(values) - table.row_count
 
@@ -152,10 +153,32 @@ def review(seed: int) -> None:
 
 
 def _print(findings: Iterable[case.TestedClaim], header: tuple[str, ...]) -> None:
-    table = Table(*header, show_lines=True)
-    for finding in findings:
-        table.add_row(*map(escape, (finding.subject, finding.claim, finding.measured, finding.verdict)))
-    wide_console(140).print(table)
+    """Print each finding as soon as it is measured; meanwhile, show on stderr that the next one is being measured."""
+    console, progress = wide_console(140), Console(stderr=True)
+    shares = (2, 4, 6, 3)  # of the line, for each column
+    widths = [max(9, (console.width - 6) * share // sum(shares)) for share in shares]
+
+    def row(texts: Iterable[str], first: bool) -> Table:
+        table = Table(box=None, show_header=first, pad_edge=False)
+        for title, width in zip(header, widths, strict=True):
+            table.add_column(title, width=width, overflow="fold")
+        table.add_row(*map(escape, texts))
+        return table
+
+    began, number = time.monotonic(), 0
+    measured = iter(findings)
+    while True:
+        with progress.status(f"measuring number {number + 1} …") if progress.is_terminal else nullcontext():
+            finding = next(measured, None)
+        if finding is None:
+            break
+        number += 1
+        if not progress.is_terminal:
+            click.echo(f"measured {number} after {time.monotonic() - began:.0f} s: {finding.claim}", err=True)
+        if number > 1:
+            console.rule(style="dim")
+        texts = (finding.subject, finding.claim, finding.measured, finding.verdict)
+        console.print(row(texts, first=number == 1))
 
 
 def wide_console(columns: int) -> Console:

@@ -3,6 +3,8 @@
 import json
 import re
 from datetime import UTC, datetime
+from html import escape
+from itertools import takewhile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,9 +16,10 @@ from pygments.formatters import HtmlFormatter
 from covlab import junit
 from covlab.course import MEASUREMENT, VERDICT
 from covlab.course.claims import Claim
-from covlab.course.editions import caption
+from covlab.course.editions import caption, tags
 from covlab.course.harmless_html import harmless
 from covlab.course.lesson_failures import VIEW, Problem
+from covlab.course.predictions import FOLDED
 from covlab.course.prose import render
 from covlab.course.runner import Run
 
@@ -155,7 +158,9 @@ def notebook_html(path: Path) -> str:
     )
     exporter.register_filter("markdown2html", render)
     exporter.register_filter("caption", caption)
-    return harmless(exporter.from_notebook_node(read_for_page(path))[0])
+    notebook = read_for_page(path)
+    fold_results(notebook)
+    return harmless(exporter.from_notebook_node(notebook)[0])
 
 
 def read_for_page(path: Path) -> nbformat.NotebookNode:
@@ -186,3 +191,34 @@ def read_for_page(path: Path) -> nbformat.NotebookNode:
                 if output.output_type == "stream":
                     output.text = junit.shortened(output.text)
     return notebook
+
+
+def fold_results(notebook: nbformat.NotebookNode) -> None:
+    """Fold the tables and pictures below a folded outcome together with it, because they show the outcome, too.
+
+    These are the other outputs of its cell, and those of the folded cells right below.
+    """
+    begin, end = f"<details><summary>{escape(FOLDED)}</summary>", "</details>"
+    for number, cell in enumerate(notebook.cells):
+        outputs = cell.get("outputs", [])
+        if not any(_as_html(output).startswith(begin) for output in outputs):
+            continue
+        below = list(takewhile(lambda each: "hide-input" in tags(each), notebook.cells[number + 1 :]))
+        outputs = [output for each in (cell, *below) for output in each.outputs]
+        inside = [_as_html(output) for output in outputs]
+        text = "".join(
+            html.removeprefix(begin).removesuffix(end) if html.startswith(begin) else html for html in inside
+        )
+        for each in below:
+            each.outputs = []
+        whole = nbformat.v4.new_output("display_data", {"text/html": f"{begin}{text}{end}", "text/plain": FOLDED})
+        cell.outputs = [whole, *(output for output, html in zip(outputs, inside, strict=True) if not html)]
+
+
+def _as_html(output: nbformat.NotebookNode) -> str:
+    """Return an output as HTML; nothing for one that has neither HTML nor text, or is an error."""
+    data = output.get("data", {})
+    if "text/html" in data:
+        return "".join(data["text/html"])
+    text = "".join(output.get("text") or ("" if data.keys() - {"text/plain"} else data.get("text/plain", "")))
+    return f"<pre>{escape(text)}</pre>" if text else ""

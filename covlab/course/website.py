@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -11,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 
-from covlab.course.course_report import read_for_page, read_results
+from covlab.course.course_report import fold_results, read_for_page, read_results
 from covlab.course.editions import Lesson, caption, tags, write_notebook
 from covlab.course.page_dangers import browser_address, inline_scripts, page_dangers
 from covlab.course.paths import PATHS, STOPS, neighbors, position_on
@@ -82,8 +83,10 @@ def build_website(root: Path, lessons: list[Lesson]) -> Path:
         for cell in notebook.cells:
             if "solution" in tags(cell):
                 cell.metadata.tags = [*tags(cell), "hide-cell"]
+                cell.metadata.mystnb = {"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
             if "hide-input" in tags(cell):
                 cell.metadata.mystnb = {"code_prompt_show": caption(cell), "code_prompt_hide": caption(cell)}
+        fold_results(notebook)
         _show_paths(notebook, lesson, lessons)
         write_notebook(notebook, source / f"{lesson.name}.ipynb")
     (source / "conf.py").write_text(CONF, encoding="utf-8")
@@ -205,8 +208,22 @@ def require_fresh(results: Path, lessons: list[Lesson]) -> None:
 
 
 def setup(app: Any) -> None:
-    """Let Sphinx show math as MathML instead of MathJax, which is loaded from a server."""
+    """Let Sphinx show math as MathML instead of MathJax, which is loaded from a server.
+
+    Screen readers get the caption of a fold as its name. MyST-NB would give all folds the same name.
+    """
     from docutils.nodes import SkipNode
+    from myst_nb.sphinx_ import HideCodeCellNode, depart_HideCellInput
+
+    def fold(writer: Any, node: Any) -> None:
+        caption = escape(node["prompt_show"])
+        writer.body.append(
+            f'<details class="admonition hide {" ".join(node["classes"])}"><summary aria-label="{caption}">'
+            f'<p class="collapsed admonition-title">{caption}</p><p class="expanded admonition-title">{caption}</p>'
+            "</summary>"
+        )
+
+    app.add_node(HideCodeCellNode, override=True, html=(fold, depart_HideCellInput))
 
     def visitors(display: bool) -> tuple[Callable[[Any, Any], None], None]:
         def visit(writer: Any, node: Any) -> None:

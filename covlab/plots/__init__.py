@@ -66,15 +66,20 @@ def image(figure: Figure, alt: Text, *, width: Width = None, **saving: Any) -> s
     Raises:
         ValueError: ``alt`` is empty.
     """
+    data, drawn_width = picture_data(figure, **saving)
+    width = width or drawn_width // SHARPNESS
+    style = f"max-width: 100%; min-width: {int(LEGIBLE * width)}px; height: auto; background-color: white"
+    return f'<img alt="{html.escape(alt)}" width="{width}" style="{style}" src="{data}">'
+
+
+def picture_data(figure: Figure, **saving: Any) -> tuple[str, int]:
+    """Return ``figure`` as a data URI, and its width in pixels."""
     drawn, png = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=SHARPNESS * DPI, pil_kwargs={"compress_level": 1}, **saving)
     picture = Image.open(drawn).convert("RGB")
     # 256 colors are enough for a drawing, and make the file smaller than one of half the resolution in full color.
     picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(png, "png")
-    width = width or picture.width // SHARPNESS
-    style = f"max-width: 100%; min-width: {int(LEGIBLE * width)}px; height: auto; background-color: white"
-    data = base64.b64encode(png.getvalue()).decode()
-    return f'<img alt="{html.escape(alt)}" width="{width}" style="{style}" src="data:image/png;base64,{data}">'
+    return f"data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}", picture.width
 
 
 def scrollable(content: str) -> str:
@@ -135,17 +140,19 @@ def cells(
     texts: Mapping[tuple[int, int], str],
     rows: Sequence[str],
     columns: Sequence[str],
+    letters: float = 7,
     **style: Any,
 ) -> AxesImage:
     """Draw a matrix [rows, columns] as colored cells with ``texts`` {(row, column): text} in them.
 
     Args:
+        letters: size of the texts in points.
         style: of ``Axes.imshow``.
     """
     image = axes.imshow(values, aspect="auto", zorder=1, **style)  # above a grid
     for (row, column), text in texts.items():
         dark = image.to_rgba(values[row][column])[:3] @ np.array((0.299, 0.587, 0.114)) < 0.45  # luma, ITU-R BT.601
-        axes.text(column, row, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
+        axes.text(column, row, text, ha="center", va="center", fontsize=letters, color="white" if dark else "black")
     axes.set_xticks(range(len(columns)), columns, fontsize=8)
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
     return image

@@ -61,8 +61,8 @@ def confusion_matrix(shares: Mapping[str, Mapping[str, float]], expected: Mappin
 
 def one_fault(name: str, rows: Sequence[Mapping], detected: Mapping[str, float], expected: str) -> Figure:
     """Draw one fault's rows of both matrices: the relative NMSE (above), and the observables that detect it (below)."""
-    margins = {"left": 0.31, "right": 0.87, "bottom": 0.09, "top": 0.95, "hspace": 0.45}
-    figure, (above, below) = subplots(2, 1, size=(5.2, 5.4), margins=margins)
+    margins = {"left": 0.31, "right": 0.87, "bottom": 0.11, "top": 0.93, "hspace": 0.6}
+    figure, (above, below) = subplots(2, 1, size=(5.2, 4.3), margins=margins)
     ratios = [row["validation"] / row["clean_validation"] for row in rows]
     reach = max(2.0, *(max(ratio, 1 / ratio) for ratio in ratios if 0 < ratio < math.inf)) * 1.6
     for y, (row, ratio) in enumerate(zip(rows, ratios, strict=True)):

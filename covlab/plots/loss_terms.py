@@ -102,7 +102,7 @@ def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> F
     lower = zip(*np.nonzero(np.tril(np.abs(cosines) >= 0.05, -1)), strict=True)  # the upper half repeats the lower one
     texts = {(row, column): f"{cosines[row, column]:.1f}".replace("0.", ".") for row, column in lower}
     short = [name.removeprefix("lam_") for name in names]
-    cells(below, cosines, texts, [*short, "whole gradient"], short, cmap="PuOr", vmin=-1, vmax=1)
+    cells(below, cosines, texts, [*short, "whole gradient"], short, letters=7.5, cmap="PuOr", vmin=-1, vmax=1)
     below.axhline(len(names) - 0.5, color="black", linewidth=1.5)
     below.set_xticks(rows, short, rotation=45, ha="right", fontsize=8)
     below.tick_params(length=0)
@@ -112,19 +112,20 @@ def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> F
 
 def weighted_runs(runs: Sequence[tuple[str, Trainer]]) -> Figure:
     """Draw the held-out NMSE (independent of the weights) of runs with different weights; the last one is thicker."""
-    margins = {"left": 0.08, "right": 0.98, "bottom": 0.15, "top": 0.9}
-    figure, axes = subplots(size=(8.4, 3.4), margins=margins)
+    margins = {"left": 0.12, "right": 0.97, "bottom": 0.16, "top": 0.91}
+    figure, axes = subplots(size=(5.2, 3.1), margins=margins)
     for number, (name, run) in enumerate(runs, 1):
         epochs, errors = over_epochs(run, "validation")
         windows = np.minimum(np.array(epochs, dtype=int) * run.windows_per_epoch, run.recipe.windows)
         width, mark = (2.6, "o") if number == len(runs) else (1.3, None)
         axes.plot(windows, errors, linewidth=width, marker=mark, markersize=4, label=f"{number}: {name}")
-    # The axes do not move while a run goes on.
-    axes.set(xlim=(0, 1.02 * max((run.recipe.windows for _, run in runs), default=1)), ylim=(0, 1.1))
+    # Neither the axes nor the legend move while a run goes on.
+    most = max((row["validation"] for _, run in runs for row in run.history), default=0.0)
+    axes.set(xlim=(0, 1.02 * max((run.recipe.windows for _, run in runs), default=1)), ylim=(0, max(1.1, 1.05 * most)))
     axes.set(xlabel="window (optimizer step)", ylabel="held-out NMSE")
     axes.set_title("training with these weights (thick) and with earlier settings", fontsize=10)
     if runs:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="lower left")
     return figure
 
 

@@ -26,12 +26,13 @@ class Spectra:
 
 def covariance_and_spectra(R: np.ndarray, title: str, spectra: Sequence[Spectra]) -> Figure:
     """Draw |R| [N, N] and the spectra along each axis."""
-    margins = {"left": 0.12, "right": 0.97, "bottom": 0.09, "top": 0.95, "hspace": 0.52}
+    margins = {"left": 0.12, "right": 0.97, "bottom": 0.09, "top": 0.95, "hspace": 0.62}
     ratios = (1.5, *[1] * len(spectra))
     figure, (first, *panels) = subplots(len(ratios), 1, size=(5.2, 5.5), margins=margins, height_ratios=ratios)
     image = first.imshow(R, cmap=MAGNITUDES, vmin=0)
-    bar = figure.colorbar(image, ax=first, pad=0.03, fraction=0.06)
-    bar.ax.tick_params(labelsize=8)
+    bar = first.inset_axes((1.05, 0, 0.06, 1))
+    figure.colorbar(image, cax=bar)
+    bar.tick_params(labelsize=8)
     for axis in (first.xaxis, first.yaxis):
         axis.set_ticks([0, len(R) - 1], [1, len(R)])
     first.set(xlabel="element n′", ylabel="element n")
@@ -45,7 +46,7 @@ def covariance_and_spectra(R: np.ndarray, title: str, spectra: Sequence[Spectra]
         for position in spectrum.truth:
             axes.axvline(position, color="black", linestyle=":", linewidth=1.2)
         axes.set(xlabel=spectrum.name, xlim=spectrum.axis[[0, -1]], ylabel="MUSIC (dB)", ylim=(0, 1.02 * top))
-        axes.set_title("dotted: the true sources", fontsize=9, loc="right")
+        axes.set_title("dotted: true sources", fontsize=9, loc="right")
         axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(-0.02, 0.98), borderaxespad=0, fontsize=8, frameon=False)
     return figure
 

@@ -93,10 +93,11 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0, *,
         figure, (*panels, last) = subplots(
             len(ratios), 1, size=(5.2 * wide, 5.5 * wide), margins=margins, height_ratios=ratios
         )
-    # The axes hold what a run usually reaches, so that they do not move while it goes on.
-    values = [0.3, 3.4] + [
-        value for run in runs.values() for row in run.history for value in (row["train"], row["validation"])
-    ]
+    recipe = next(iter(runs.values())).recipe
+    # The axes hold what a run usually reaches, so that they do not move while it goes on. A bug often sums over the
+    # micro-batches of a window.
+    usual = 0.1, 1.5 * max(2, recipe.accumulation)
+    values = [value for run in runs.values() for row in run.history for value in (row["train"], row["validation"])]
     for axes, (label, run), colour in zip(panels, runs.items(), COLOURS, strict=False):
         for column, line, width, name in (
             ("train", "--", 1.4, "train, as logged"),
@@ -106,25 +107,31 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0, *,
             axes.plot(*over_epochs(run, column), line, **style)
         axes.set_xlim(0.5, epochs + 0.5)
         axes.set_xticks([1, *range(4, epochs + 1, 4)])
-        _log_axis(axes, values, stamped(label, run), "epoch", letters, "lower left")
-    norms = [0.045, 2.7]
+        _log_axis(axes, usual, values, stamped(label, run), "epoch", letters, "lower left")
+    norms = []
     for label, run in runs.items():
         own = [row["gradient_norm"] for row in run.ledger.rows]
         last.plot(range(1, len(own) + 1), own, linewidth=1.4 * size, label=stamped(label, run))
         norms += own
-    recipe = next(iter(runs.values())).recipe
     if recipe.clip is not None:
         norms.append(recipe.clip)
         last.axhline(recipe.clip, color="black", linewidth=0.9 * size, label=f"clipped at {recipe.clip:g}")
     last.set_xlim(0, recipe.windows + 1)
-    _log_axis(last, norms, "gradient norm before clipping", "window", letters, "lower right")
+    _log_axis(last, (0.015, 8), norms, "gradient norm before clipping", "window", letters, "lower right")
     return figure
 
 
-def _log_axis(axes: Axes, values: Sequence[float], title: str, below: str, letters: float, corner: Any) -> None:
-    """Fit a logarithmic axis to ``values``, and label it without matplotlib's superscripts, which are slow to draw."""
-    shown = [value for value in values if 0 < value < math.inf] or [1.0]
-    axes.set(yscale="log", ylim=(min(shown) * 0.4, max(shown) * 1.5))
+def _log_axis(
+    axes: Axes, usual: tuple[float, float], values: Sequence[float], title: str, below: str, letters: float, corner: Any
+) -> None:
+    """Label a logarithmic axis with the ``usual`` limits, which more extreme ``values`` push outwards.
+
+    The labels have none of matplotlib's superscripts, which are slow to draw.
+    """
+    shown = [value for value in values if 0 < value < math.inf]
+    low = min((0.7 * value for value in shown if value < usual[0]), default=usual[0])
+    high = max((1.3 * value for value in shown if value > usual[1]), default=usual[1])
+    axes.set(yscale="log", ylim=(low, high))
     for line in axes.lines:  # a logarithmic axis has no zero, and a curve of zeros is the symptom to look for
         curve, floor = np.asarray(line.get_ydata(), dtype=float), axes.get_ylim()[0]
         if np.any(curve == 0):

@@ -1,8 +1,8 @@
 """Explorers: controls, and a picture that changes with them. Every explorer is used in the same three ways.
 
-    NMSEExplorer().show()      # controls and live picture
-    NMSEExplorer().still()     # the same picture for a few settings, for readers without a kernel
-    explorer.state             # {control: value}; assign to it to move the controls
+    explorer.show()                                # controls and live picture; a still for readers without a kernel
+    explorer.still_of("No noise", {"noise": 0.0})  # the picture for one setting
+    explorer.state                                 # {control: value}; assign to it to move the controls
 
 An explorer's module is imported when its name is first used.
 """
@@ -43,22 +43,22 @@ def __getattr__(name: str) -> Any:
 
 
 class Explorer:
-    """Base class of the explorers. A subclass defines ``title``, ``STILLS``, ``draw`` and its controls.
+    """Base class of the explorers. A subclass defines ``title``, ``draw`` and its controls.
 
     Attributes:
         controls: {name: control}.
         picture: the HTML widget that holds the image.
         note: the HTML widget for a message or an error, below the controls.
-        extra, below: more widgets, below the controls and below the picture.
+        pictures: the picture, and more below it.
+        extra, below: more widgets, below the controls and below everything.
     """
 
     title: str
-    STILLS: tuple[tuple[str, dict], ...]
-    """(title, {control: value}) of each picture that ``still`` shows."""
 
     def __init__(self, controls: dict):
         self.controls = controls
         self.picture, self.note = ipywidgets.HTML(layout={"margin": "0"}), ipywidgets.HTML()
+        self.pictures: list[ipywidgets.Widget] = [self.picture]
         self.extra: list[ipywidgets.Widget] = []
         self.below: list[ipywidgets.Widget] = []
         self._moving_several = False
@@ -77,17 +77,12 @@ class Explorer:
         self.guarded(self.first_draw)()
         whole = self.arranged()
         whole.add_class("covlab-explorer")
-        shown = [*self.extra, self.note, self.picture, *self.below]
+        shown = [*self.extra, self.note, *self.pictures, *self.below]
         parts = "".join(
             f"<div>{each.value}</div>" for each in shown if isinstance(each, ipywidgets.HTML) and each.value
         )
         still = f"<p><b>{html.escape(self.title)}</b></p>{parts}<p>Run this cell to use it.</p>"
         show_widget(whole, still, f"{self.title}. Run this cell to use it.")
-
-    def still(self) -> None:
-        """Show the picture for a few settings, for readers without a kernel."""
-        for title, settings in self.STILLS:
-            self.still_of(title, settings)
 
     def still_of(self, title: str, settings: dict) -> None:
         """Show the picture for one setting, {control: value}; for the other controls, use their current values.
@@ -137,7 +132,7 @@ class Explorer:
         left = [*(each.widget for each in self.controls.values()), *self.extra, self.note]
         sides = [
             ipywidgets.VBox(left, layout={"flex": "1 1 300px", "max_width": "350px", "margin": "0 16px 0 0"}),
-            ipywidgets.VBox([self.picture], layout={"flex": "1 1 520px", "min_width": "0"}),
+            ipywidgets.VBox(self.pictures, layout={"flex": "1 1 520px", "min_width": "0"}),
         ]
         heading = ipywidgets.HTML(f"<b>{html.escape(self.title)}</b>")
         return ipywidgets.VBox([heading, ipywidgets.Box(sides, layout={"flex_flow": "row wrap"}), *self.below])
@@ -169,7 +164,8 @@ class Explorer:
 
     def say(self, text: str = "") -> None:
         """Show a plain-text note below the controls; an empty text removes it."""
-        note = f'<p role="status" style="border-left: 4px solid; padding-left: 8px">{html.escape(text)}</p>'
+        style = "border-left: 4px solid; padding-left: 8px; margin: 4px 0; line-height: 1.4"
+        note = f'<p role="status" style="{style}">{html.escape(text)}</p>'
         self.note.value = note if text else ""
 
     def guarded(self, callback: Callable[..., None]) -> Callable[..., None]:

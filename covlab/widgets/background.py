@@ -27,10 +27,10 @@ Work = Generator[float, None, None]
 class Background:
     """Run one generator at a time in a thread. It yields the finished share of its work, from 0 to 1.
 
-    The kernel's main thread calls ``refresh`` every ``REFRESH`` seconds and at the end. Meanwhile the work waits, so
-    that the bar and what ``refresh`` draws show the same state. If the generator raises an exception, the main thread
-    calls ``fail`` with it. Without an event loop (in a script), ``start`` does all the work before it returns, and
-    calls ``refresh`` once.
+    The kernel's main thread calls ``refresh`` every ``REFRESH`` seconds and when the thread has ended. Meanwhile the
+    work waits, so that the bar and what ``refresh`` draws show the same state. If the generator raises an exception,
+    the main thread calls ``fail`` with it. Without an event loop (in a script), ``start`` does all the work before it
+    returns, and calls ``refresh`` once.
 
     Attributes:
         button: it stops work that is going on, and continues work that was stopped; else it is disabled.
@@ -48,38 +48,37 @@ class Background:
     ):
         """``rest`` returns the work that is left after a stop, or None."""
         self.what, self.refresh, self.fail, self.rest = what, refresh, fail, rest
-        self.button = ipywidgets.Button(layout={"width": "8em"})
+        self.running = False
+        self.button = ipywidgets.Button(layout={"width": "7em"})
         self.button.on_click(lambda button: self.stop() if self.running else self.resume())
         self.bar = ipywidgets.HTML()
         self.row = ipywidgets.HBox(
             [self.button, self.bar],
-            layout={"min_height": "calc(var(--jp-widgets-inline-height) + 8px)", "align_items": "center"},
+            layout={"min_height": "calc(var(--jp-widgets-inline-height) + 12px)", "align_items": "center"},
         )
-        self._label_button("Stop", f"No {what} is going on.")
-        self.share = 0.0
-        # The stop signal of the current work.
-        self.ticket: threading.Event | None = None
+        # The stop signal of the work that was started last.
+        self.ticket = threading.Event()
         # New work may continue the run that the stopped work trained. The lock lets only one thread train at a time.
         self.lock = threading.Lock()
         # Set while the main thread waits for the lock: the work must not wait for the main thread then.
         self.awaited = threading.Event()
+        self.show_progress(0.0, "not started")
 
-    @property
-    def running(self) -> bool:
-        return self.ticket is not None
-
-    def start(self, work: Work) -> None:
-        """Stop the current work and start this."""
-        self.stop()
+    def start(self, work: Work | None, share: float = 0.0) -> None:
+        """Stop the current work and start this, of which ``share`` is done already. None: nothing is left to do."""
+        self.ticket.set()
         ticket = self.ticket = threading.Event()
-        self._label_button("Stop")
-        self._show_progress(0.0)
+        self.running = work is not None
+        if work is None:
+            self.show_progress(1.0, "done")
+            return
+        self.show_progress(share)
         try:
             post = asyncio.get_running_loop().call_soon_threadsafe
         except RuntimeError:  # no event loop: work in this thread, and call each callback at once
-            self._do(work, ticket, lambda callback, *arguments: callback(*arguments), math.inf)
+            self._do(work, ticket, lambda callback, *arguments: callback(*arguments), math.inf, share)
         else:
-            threading.Thread(target=self._do, args=(work, ticket, post, REFRESH), daemon=True).start()
+            threading.Thread(target=self._do, args=(work, ticket, post, REFRESH, share), daemon=True).start()
 
     def finish(self, work: Work | None) -> None:
         """Do this work before returning, after the current work, which may be on the same run."""
@@ -92,55 +91,55 @@ class Background:
     def resume(self) -> None:
         """Continue the work that was stopped."""
         if work := self.rest():
-            self.start(work)
+            self.start(work, self.share)
 
     def stop(self) -> None:
-        """End the current work and keep what it has reached. Its thread ends after the step that it is in."""
-        if self.ticket is not None:
-            self.ticket.set()
-            self._report(self.ticket, self.share, "stopped")
+        """End the current work and keep what it has reached. Its thread ends after the step that it is in.
 
-    def _do(self, work: Work, ticket: threading.Event, post: Callable[..., object], every: float) -> None:
+        Until then, the bar stays where it is, as the picture does.
+        """
+        if self.running:
+            self.running = False
+            self.ticket.set()
+            self.show_progress(self.share, "stopped")
+
+    def _do(self, work: Work, ticket: threading.Event, post: Callable[..., object], every: float, share: float) -> None:
         updated = time.monotonic()
         try:
             # The work is closed before the lock is released, because a trainer has one open iterator at a time.
             with self.lock, closing(work):
-                while not ticket.is_set() and (share := next(work, None)) is not None:
+                while not ticket.is_set() and (step := next(work, None)) is not None:
+                    share = step
                     if time.monotonic() - updated >= every:
                         drawn = threading.Event()
                         post(self._report, ticket, share, "", drawn)
                         while not (drawn.wait(0.02) or ticket.is_set() or self.awaited.is_set()):
                             pass
                         updated = time.monotonic()
-            if not ticket.is_set():
-                post(self._report, ticket, 1.0, "done")
+            post(self._report, ticket, *((share, "stopped") if ticket.is_set() and share < 1 else (1.0, "done")))
         except Exception as error:  # noqa: BLE001 - shown in the widget, and fails the lesson
-            post(self._report, ticket, self.share, "failed")
+            post(self._report, ticket, share, "failed")
             post(self.fail, error)
 
     def _report(
         self, ticket: threading.Event, share: float, end: str = "", drawn: threading.Event | None = None
     ) -> None:
-        if self.ticket is ticket:
-            if end:
-                self.ticket = None
+        if self.ticket is ticket and (end or self.running):  # or other work was started, or the work was stopped
+            self.running = self.running and not end
             self.refresh()
-            self._show_progress(share, end)
-            if end and (end == "failed" or self.rest() is None):
-                self._label_button("Stop", f"No {self.what} is going on.")
-            elif end:
-                self._label_button("Continue")
+            self.show_progress(share, end)
         if drawn:
             drawn.set()
 
-    def _show_progress(self, share: float, end: str = "") -> None:
-        bar = f'<progress max="1" value="{share:.3f}" aria-label="{self.what}"></progress>'
-        at = f"{share:.0%}"
-        self.bar.value = f"{bar} {self.what}: {f'stopped at {at}' if end == 'stopped' else end or at}"
-        self.share = share
-
-    def _label_button(self, text: str, reason: str = "") -> None:
-        self.button.description, self.button.disabled, self.button.tooltip = text, bool(reason), reason or text
+    def show_progress(self, share: float, end: str = "") -> None:
+        """Show the finished share, and that the work goes on, or how it ended. The button fits this."""
+        self.share, at = share, f"{share:.0%}" if share else "starting…"
+        bar = f'<progress max="1" value="{share:.3f}" aria-label="{self.what}" style="width: 6em"></progress>'
+        words = f"{self.what}: {f'stopped at {at}' if end == 'stopped' else end or at}"
+        self.bar.value = f'<div style="line-height: 1.4">{bar} <span style="white-space: nowrap">{words}</span></div>'
+        resumes = end == "stopped" and self.rest() is not None
+        self.button.description, self.button.disabled = "Continue" if resumes else "Stop", bool(end) and not resumes
+        self.button.tooltip = f"No {self.what} is going on." if self.button.disabled else self.button.description
 
 
 def epoch_by_epoch(*runs: Trainer) -> Work:
@@ -154,20 +153,38 @@ def epoch_by_epoch(*runs: Trainer) -> Work:
             yield share
 
 
+def reached(*runs: Trainer) -> float:
+    """Return the share of their windows that all ``runs`` have trained; one stopped because of its losses is done."""
+    return min((run.window / run.recipe.windows for run in runs if not run.stopped), default=1.0)
+
+
 class TrainingExplorer(Explorer):
     """Base class of explorers whose picture shows training runs. These run in the background.
 
-    A subclass keeps its runs, and defines ``training`` and ``picture_of``.
+    A subclass keeps its runs, and defines ``runs`` and ``picture_of``.
+
+    Attributes:
+        what: what the runs do, in a word or two.
+        steps: trains runs, and yields the share that is done.
     """
 
-    def __init__(self, controls: dict, what: str):
+    what = "training"
+    steps = staticmethod(epoch_by_epoch)
+
+    def __init__(self, controls: dict):
         super().__init__(controls)
-        self.background = Background(what, self.guarded(self.paint), self.fail, lambda: self.training(self.state))
+        rest = lambda: self.training(self.state)  # noqa: E731
+        self.background = Background(self.what, self.guarded(self.paint), self.fail, rest)
         self.extra = [self.background.row]
+
+    def runs(self, state: dict) -> list[Trainer]:
+        """Return the runs that the picture of a state shows, trained or not."""
+        raise NotImplementedError
 
     def training(self, state: dict) -> Work | None:
         """Return the training that the picture of a state still needs, as a generator of progress; or None."""
-        raise NotImplementedError
+        runs = self.runs(state)
+        return self.steps(*runs) if reached(*runs) < 1 else None
 
     def picture_of(self, state: dict) -> tuple[Figure, str]:
         """Return the picture of the training so far, and its alternative text."""
@@ -180,18 +197,17 @@ class TrainingExplorer(Explorer):
     def first_draw(self) -> None:
         if not self.background.running:
             self.background.finish(self.training(self.state))
+            self.background.start(None)
         self.paint()
 
-    @property
-    def so_far(self) -> str:
-        """What a statement about an unfinished run begins with."""
-        return "So far: " if self.training(self.state) else ""
+    def so_far(self, state: dict, text: str) -> str:
+        """Return ``text``, a statement about the runs of a state, and say so if they are not finished."""
+        return text if reached(*self.runs(state)) == 1 else f"So far: {text}"
 
     def redraw(self) -> None:
         """Show what has been trained so far; then train the rest in the background."""
         self.paint()
-        if work := self.training(self.state):
-            self.background.start(work)
+        self.background.start(self.training(self.state), reached(*self.runs(self.state)))
 
     def paint(self) -> None:
         """Show the training so far."""

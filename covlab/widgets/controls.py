@@ -46,7 +46,7 @@ class Control:
 
     def __init__(self, label: str, *parts: ipywidgets.Widget):
         self.label, self._parts, self._reason = label, parts, ipywidgets.HTML(layout={"display": "none"})
-        self.widget = ipywidgets.VBox([*parts, self._reason], layout={"width": "auto", "margin": "0 0 4px 0"})
+        self.widget = ipywidgets.VBox([*parts, self._reason], layout={"width": "auto", "margin": "0 0 2px 0"})
 
     @property
     def value(self) -> Any:
@@ -69,7 +69,7 @@ class Control:
         """Disable the control and show why; an empty reason enables it."""
         for part in self._parts:
             part.disabled, part.tooltip = bool(reason), reason or None
-        self._reason.value = f"<small>{html.escape(reason)}</small>"
+        self._reason.value = f'<p style="margin: 0; line-height: 1.4">{html.escape(reason)}</p>'
         self._reason.layout.display = "" if reason else "none"
 
 
@@ -109,7 +109,7 @@ class NumberControl(Control):
             step=None,
             description=f"{label} ({meanings})" if meanings else label,
             style={"description_width": "auto"},
-            layout={"width": "auto", "margin": "0"},
+            layout={"width": "auto", "margin": "0 2px"},
         )
         # The readout is hidden: the box shows the value. Screen readers get the readout's text with the slider.
         self.slider = ipywidgets.SelectionSlider(
@@ -167,7 +167,7 @@ class ChoiceControl(Control):
         one_of(options).check("value", value)
         YES_OR_NO.check("many", many)
         kind, across = (ipywidgets.Dropdown, {}) if many else (ipywidgets.RadioButtons, {"orientation": "horizontal"})
-        layout = {"width": "auto", "margin": "2px 0"}
+        layout = {"width": "auto", "margin": "2px"}
         style = {"description_width": "auto"}
         self.box = kind(description=label, options=list(options), layout=layout, style=style, **across)
         super().__init__(label, self.box)

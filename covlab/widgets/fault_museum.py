@@ -2,7 +2,6 @@
 
 import html
 
-import IPython.display
 import ipywidgets
 from matplotlib.figure import Figure
 
@@ -24,11 +23,6 @@ class FaultMuseumExplorer(Explorer):
     """
 
     title = "The museum of faults"
-    STILLS = (
-        ("The reviewed bug", {"fault": "division_in_debug_block"}),
-        ("A bug that affects SGD, and AdamW hardly at all", {"fault": "clip_before_unscale"}),
-        ("A bug in the evaluation: training is unaffected", {"fault": "validation_in_training"}),
-    )
 
     def __init__(self, fault: str = "division_in_debug_block"):
         one_of(FAULTS).check("fault", fault)
@@ -53,13 +47,6 @@ class FaultMuseumExplorer(Explorer):
         super().redraw()
         self.label.value, self.code.value = fault_card(self.state["fault"]), difference(self.state["fault"])
 
-    def still_of(self, title: str, settings: dict) -> None:
-        """Show the label and the picture of one exhibit."""
-        name = (self.state | settings)["fault"]
-        card = f"<h4>{html.escape(title)}</h4>{fault_card(name)}{difference(name)}"
-        IPython.display.display(IPython.display.HTML(card))
-        super().still_of(title, settings)
-
 
 def fault_card(name: str) -> str:
     """Return the exhibit's label as HTML: what the fault is and does."""
@@ -70,15 +57,18 @@ def fault_card(name: str) -> str:
         "Detected by": OBSERVABLES[fault.observable].question,
         "Seen in": fault.seen_in,
     }
-    words = "".join(f"<dt><b>{key}</b></dt><dd>{marked(text)}</dd>" for key, text in parts.items())
-    return f"<p><b>{html.escape(fault.title)}</b></p><dl>{words}</dl>"
+    title = f'<p style="margin: 0"><b>{html.escape(fault.title)}</b></p>'
+    words = "".join(f'<p style="margin: 6px 0 0"><b>{key}:</b> {marked(text)}</p>' for key, text in parts.items())
+    return f'<div style="line-height: 1.4">{title}{words}</div>'
 
 
 def difference(name: str, size: str = "inherit") -> str:
     """Return the difference between correct and buggy code as HTML, with signs and colors for the lines."""
-    colors = {"-": "#fbe3d6", "+": "#d9e8f5"}
+    colors = {
+        sign: f"; background-color: {color}; color: black" for sign, color in (("-", "#fbe3d6"), ("+", "#d9e8f5"))
+    }
     lines = [
-        f'<span style="display: block; background: {colors.get(line[:1], "none")}">{html.escape(line) or " "}</span>'
+        f'<span style="display: block{colors.get(line[:1], "")}">{html.escape(line) or " "}</span>'
         for line in FAULTS[name].diff().splitlines()[2:]
         if not line.startswith("@@")
     ]

@@ -1,7 +1,6 @@
 """The loss scale in fp16: its effect on gradients, and how a GradScaler adapts it."""
 
 import math
-from collections.abc import Generator
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -31,12 +30,8 @@ class LossScaleExplorer(TrainingExplorer):
     """
 
     title = "The loss scale: between numbers that vanish and numbers that overflow"
-    STILLS = (
-        ("No loss scale", {"scale": 0.0}),
-        ("GradScaler's default start", {"scale": 16.0}),
-        ("Too high: windows are skipped until the scale fits", {"scale": 28.0}),
-        ("Doubled every 4 windows, the scale reaches its limit again and again", {"scale": 16.0, "growth": 4.0}),
-    )
+    what = "training in fp16"
+    steps = staticmethod(in_turn)
 
     def __init__(self, seed: int = 0):
         SEED.check("seed", seed)
@@ -48,7 +43,6 @@ class LossScaleExplorer(TrainingExplorer):
                 "growth": NumberControl("windows before it doubles", 2000.0, [1, 2, 4, 8, 16, 2000], whole=True),
                 "network": ChoiceControl("gradients of a network", NETWORKS[0], NETWORKS),
             },
-            "training in fp16",
         )
 
     @cached_property
@@ -57,9 +51,8 @@ class LossScaleExplorer(TrainingExplorer):
         networks = (small_run(seed=self.seed, windows=1), small_run(seed=self.seed, windows=60).fit())
         return {name: gradients_of(run) for name, run in zip(NETWORKS, networks, strict=True)}
 
-    def training(self, state: dict) -> Generator[float, None, None] | None:
-        run = self._run(state)
-        return in_turn(run) if run.window < WINDOWS else None
+    def runs(self, state: dict) -> list[Trainer]:
+        return [self._run(state)]
 
     def _run(self, state: dict) -> Trainer:
         return self._kept(state["scale"], int(state["growth"]))
@@ -81,11 +74,14 @@ class LossScaleExplorer(TrainingExplorer):
             for what in seen.shares
         )
         skipped = sum(not ran for _, ran in path)
-        end = f" It ends at 2^{math.log2(scales[-1]):.0f}." if path else ""
+        end = math.log2(scales[-1])
+        overflows = (
+            f"{skipped} of {len(path)} windows were skipped because of an overflow; the scale is now 2^{end:.0f}"
+        )
         alt = (
             f"Above, exponents of the gradients of a network, {state['network']}, times a loss scale of "
-            f"2^{state['scale']:g}, and the limits of fp16. {shares}. Below, the loss scale over {len(path)} windows "
-            f"of a run in fp16: {skipped} were skipped because of an overflow.{end}"
+            f"2^{state['scale']:g}, and the limits of fp16. {shares}. Below, the loss scale over the windows of a run "
+            f"in fp16. {self.so_far(state, overflows)}."
         )
         return exponents_and_path(seen, scales[0], path, WINDOWS), alt
 

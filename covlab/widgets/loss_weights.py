@@ -15,7 +15,7 @@ from covlab.scenes.batch import concatenate
 from covlab.training.loss import LossWeights
 from covlab.training.trainer import Trainer
 from covlab.widgets import Explorer
-from covlab.widgets.background import KEPT, Background, Work, epoch_by_epoch
+from covlab.widgets.background import KEPT, Background, Work, epoch_by_epoch, reached
 from covlab.widgets.controls import NumberControl, decades
 
 ASKS = {
@@ -43,14 +43,6 @@ class LossWeightsExplorer(Explorer):
     """
 
     title = "The weights of the loss: what each one contributes"
-    STILLS = (
-        ("The defaults", {}),
-        ("Only the NMSE", dict.fromkeys(LossWeights().values(), 0.0) | {"lam_cov": 1.0}),
-        ("lam_cross at 1: lam_cov already covers the off-diagonal part", {"lam_cross": 1.0}),
-        ("lam_ortho at 1: a term that ignores the truth dominates the gradient", {"lam_ortho": 1.0}),
-    )
-    RUNS: tuple[dict[str, float], ...] = ({}, {"lam_ortho": 1.0}, {"lam_cov": 0.01})
-    """Changes to the default weights; ``still`` trains a run with each of them."""
 
     def __init__(self, seed: int = 0, windows: int = 60):
         SEED.check("seed", seed)
@@ -62,12 +54,12 @@ class LossWeightsExplorer(Explorer):
             {name: NumberControl(name, weight, grid, words={0: "off"}) for name, weight in defaults.items()}
         )
         self.windows = NumberControl("windows to train", windows, [20, 40, 60, 100, 200, 400], whole=True)
-        self.train_button = ipywidgets.Button(description="Train", button_style="primary")
+        self.train_button = ipywidgets.Button(description="Train", button_style="primary", layout={"width": "5em"})
         self.train_button.on_click(self.guarded(lambda button: self.train()))
         self.background = Background("training", self.guarded(self.redraw_curve), self.fail, self._rest)
         self.curve = ipywidgets.HTML()
-        row = [self.windows.widget, self.train_button, self.background.row]
-        self.below = [ipywidgets.Box(row, layout={"flex_flow": "row wrap", "align_items": "center"}), self.curve]
+        row = ipywidgets.HBox([self.train_button, self.background.row], layout={"align_items": "center"})
+        self.extra, self.pictures = [self.windows.widget, row], [self.picture, self.curve]
         self._explained = self.state
 
     @cached_property
@@ -130,28 +122,22 @@ class LossWeightsExplorer(Explorer):
             self.say(f"No training: {refusal}")
             return
         self.runs = [*self.runs[1 - KEPT :], (self._name(self.state), run)]
+        self.redraw_curve()
         self.background.start(epoch_by_epoch(run))
 
     def _rest(self) -> Work | None:
         """Return what is left of the last training."""
         run = self.runs[-1][1] if self.runs else None
-        return epoch_by_epoch(run) if run and not run.stopped and run.window < run.recipe.windows else None
+        return epoch_by_epoch(run) if run and reached(run) < 1 else None
 
     def redraw_curve(self) -> None:
         figure, alt = self._curves()
         self.curve.value = plots.scrollable(plots.image(figure, alt))
 
-    def still(self) -> None:
-        """Show the picture for a few settings, and training with three."""
-        super().still()
-        settings = [LossWeights().values() | change for change in self.RUNS]
-        windows = int(self.windows.value)
-        self.runs = [(self._name(weights), self._trainer(weights, windows).fit()) for weights in settings]
-        plots.show(*self._curves())
-
     def _curves(self) -> tuple[Figure, str]:
-        reached = "; ".join(f"{name}: {run.history[-1]['validation']:.3f}" for name, run in self.runs if run.history)
-        return weighted_runs(self.runs), f"Held-out NMSE over the windows of each training run. {reached}"
+        runs = [(name if reached(run) == 1 else f"{name}, {reached(run):.0%} so far", run) for name, run in self.runs]
+        errors = "; ".join(f"{name}: {run.history[-1]['validation']:.3f}" for name, run in runs if run.history)
+        return weighted_runs(runs), f"Held-out NMSE over the windows of each training run. {errors}"
 
     def _trainer(self, weights: dict[str, float], windows: int) -> Trainer:
         return small_run(seed=self.seed, weights=weights, windows=windows, fresh=True, blend=BLEND)

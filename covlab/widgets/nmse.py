@@ -28,13 +28,6 @@ class NMSEExplorer(Explorer):
     """
 
     title = "Scale, rotate and perturb an estimate, and compare the plain and the normalized error"
-    STILLS = (
-        ("Correct up to its scale", {"scale": 2.0, "angle": 0.0, "noise": 0.0}),
-        ("Rotated away from the truth", {"scale": 1.0, "angle": 40.0, "noise": 0.0}),
-        ("Rotated, ten times as large", {"scale": 10.0, "angle": 40.0, "noise": 0.0}),
-        ("The same with noise", {"scale": 1.0, "angle": 40.0, "noise": 0.5}),
-        ("A negative trace", {"scale": 1.0, "angle": 100.0, "noise": 0.0}),
-    )
 
     def __init__(self, seed: int = 0):
         SEED.check("seed", seed)

@@ -1,7 +1,7 @@
-"""A clean and a buggy run from the same seed, side by side."""
+"""A correct and a buggy run from the same seed, side by side."""
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import lru_cache
 from statistics import median
 
@@ -13,7 +13,7 @@ from covlab.faults.small_run import LEARNING_RATES, MICRO_BATCHES, exhibit
 from covlab.plots.training import side_by_side
 from covlab.training.recipe import OPTIMIZERS
 from covlab.training.trainer import Trainer
-from covlab.widgets.background import KEPT, TrainingExplorer, epoch_by_epoch
+from covlab.widgets.background import KEPT, TrainingExplorer
 from covlab.widgets.controls import ChoiceControl, NumberControl, decades
 
 EPOCHS = 12
@@ -30,14 +30,7 @@ class ScalingBugExplorer(TrainingExplorer):
         seed: of scenes and first parameters.
     """
 
-    title = "A clean and a buggy run from one seed"
-    letters, across = 1.0, False
-    STILLS = (
-        ("The bug with AdamW, never clipped", {"bug": "on", "optimizer": "adamw", "clip": 0.0}),
-        ("The bug with AdamW, clipped at 1", {"bug": "on", "optimizer": "adamw", "clip": 1.0}),
-        ("The bug with SGD, never clipped", {"bug": "on", "optimizer": "sgd", "clip": 0.0}),
-        ("One micro-batch per window", {"bug": "on", "optimizer": "adamw", "clip": 1.0, "accumulation": 1.0}),
-    )
+    title = "A correct and a buggy run from one seed"
 
     def __init__(self, fault: str = "division_in_debug_block", seed: int = 0):
         one_of(FAULTS).check("fault", fault)
@@ -51,20 +44,17 @@ class ScalingBugExplorer(TrainingExplorer):
                 "accumulation": NumberControl("micro-batches per window", 4.0, range(1, 9), whole=True),
                 "clip": NumberControl("clip the gradient at", 1.0, [0.0, *decades(-1, 1)], words={0: "never"}),
             },
-            "training",
         )
 
-    def training(self, state: dict) -> Generator[float, None, None] | None:
-        runs = self.pair(state).values()
-        done = all(run.stopped or run.window == run.recipe.windows for run in runs)
-        return None if done else epoch_by_epoch(*runs)
+    def runs(self, state: dict) -> list[Trainer]:
+        return list(self.pair(state).values())
 
     def paint(self) -> None:
         super().paint()
-        self.say(self.so_far + self.verdict(self.state))
+        self.say(self.verdict(self.state))
 
     def pair(self, state: dict) -> dict[str, Trainer]:
-        """Return {"clean": run, "the bug on" or "the bug off": run} for a state, trained or not."""
+        """Return {"correct run": run, "the bug on" or "the bug off": run} for a state, trained or not."""
         return self._pair(state["bug"], state["optimizer"], int(state["accumulation"]), state["clip"])
 
     def _new_pair(self, bug: str, optimizer: str, accumulation: int, clip: float) -> dict[str, Trainer]:
@@ -76,15 +66,18 @@ class ScalingBugExplorer(TrainingExplorer):
             "clip": clip or None,
             "windows": EPOCHS * math.ceil(MICRO_BATCHES / accumulation),
         }
-        runs = {"clean": True, f"the bug {bug}": bug == "off"}
+        runs = {"correct run": True, f"the bug {bug}": bug == "off"}
         return {name: exhibit(self.fault, self.seed, without, **setting) for name, without in runs.items()}
 
     def verdict(self, state: dict) -> str:
         """Say in a few sentences how the two runs differ."""
-        clean, buggy = self.pair(state).values()
-        if not (clean.history and buggy.history):
+        correct, buggy = self.pair(state).values()
+        if not (correct.history and buggy.history):
             return "Training has not finished its first epoch."
-        if state["bug"] == "off":
+        return self.so_far(state, self._difference(state["bug"], correct, buggy))
+
+    def _difference(self, bug: str, correct: Trainer, buggy: Trainer) -> str:
+        if bug == "off":
             return "The bug is off: the two runs are identical."
         if not buggy.ledger.rows:
             return (
@@ -93,15 +86,15 @@ class ScalingBugExplorer(TrainingExplorer):
             )
 
         def ratio(value: Callable[[Trainer], float]) -> str:
-            over = value(buggy) / value(clean) if value(clean) else math.nan
+            over = value(buggy) / value(correct) if value(correct) else math.nan
             return f"× {over:.2f}" if math.isfinite(over) else "not finite"
 
         return (
-            f"Bug on, compared with clean: logged loss {ratio(lambda run: run.history[-1]['train'])}, "
+            f"Bug on, compared with the correct run: logged loss {ratio(lambda run: run.history[-1]['train'])}, "
             f"gradient norm {ratio(lambda run: median(row['gradient_norm'] for row in run.ledger.rows))}, "
             f"update norm {ratio(lambda run: median(row['update_norm'] for row in run.ledger.rows))}, "
-            f"NMSE {ratio(lambda run: run.history[-1]['validation'])}. Windows clipped: clean "
-            f"{clip_rate(clean):.0%}, bug on {clip_rate(buggy):.0%}."
+            f"NMSE {ratio(lambda run: run.history[-1]['validation'])}. Windows clipped: correct run "
+            f"{clip_rate(correct):.0%}, bug on {clip_rate(buggy):.0%}."
         )
 
     def picture_of(self, state: dict) -> tuple[Figure, str]:
@@ -111,10 +104,14 @@ class ScalingBugExplorer(TrainingExplorer):
         alt = (
             f"The bug is {state['bug']}, {state['optimizer']}, {state['accumulation']:g} micro-batches per window, "
             f"{clip}. Logged loss and NMSE over the epochs, first with the correct loop, then with the bug "
-            f"{state['bug']}; last, both gradient norms over the windows. NMSE: {reached}. "
+            f"{state['bug']}; last, both gradient norms over the windows. {self.so_far(state, f'NMSE: {reached}')}. "
             f"{self.verdict(state)}"
         )
-        return side_by_side(pair, EPOCHS, self.letters, across=self.across), alt
+        return self.figure(pair), alt
+
+    def figure(self, pair: dict[str, Trainer]) -> Figure:
+        """Draw the two runs of ``pair``."""
+        return side_by_side(pair, EPOCHS)
 
 
 def clip_rate(run: Trainer) -> float:

@@ -35,14 +35,7 @@ class SceneExplorer(Explorer):
         seed: of codes, symbols and noise.
     """
 
-    title = "Move a source in angle and range: the covariance, and where MUSIC finds the source"
-    STILLS = (
-        ("Near, true R: plane waves miss the source", {"azimuth": 20.0, "range": 0.7, "R of": "true R"}),
-        ("Far, true R: plane waves find it", {"azimuth": 20.0, "range": 10.0, "R of": "true R"}),
-        ("Almost the same direction, different ranges", {"azimuth": -25.0, "range": 0.7, "R of": "true R"}),
-        ("From 16 snapshots at 20 dB", {"azimuth": 20.0, "range": 0.7, "snr": 20.0, "R of": "sample covariance"}),
-        ("From 16 snapshots at -5 dB", {"azimuth": 20.0, "range": 0.7, "snr": -5.0, "R of": "sample covariance"}),
-    )
+    title = "Move a source: its covariance R, and where MUSIC, a classical method, finds the sources in R"
 
     def __init__(self, scenario: str = "near_field", seed: int = 0):
         one_of(name for name, each in PRESETS.items() if each.max_sources > 1).check("scenario", scenario)
@@ -54,7 +47,7 @@ class SceneExplorer(Explorer):
                 "azimuth": NumberControl("azimuth φ, degrees", 20.0, steps(-60, 60, 49)),
                 "range": NumberControl("range r, meters", 0.7, RANGES_M),
                 "snr": NumberControl("SNR, dB", 20.0, steps(-5, 20, 26)),
-                "R of": ChoiceControl("spectra of", FROM[0], FROM),
+                "R of": ChoiceControl("R to look at", FROM[0], FROM),
             }
         )
 

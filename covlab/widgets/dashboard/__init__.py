@@ -8,7 +8,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import parse_qs
 
+import IPython.display
 import ipywidgets
 import nbformat
 from filelock import FileLock
@@ -16,46 +18,125 @@ from matplotlib.figure import Figure
 
 from covlab.arguments import SEED, one_of
 from covlab.faults import FAULTS
+from covlab.plots import picture_data
+from covlab.plots.classroom import classroom
+from covlab.training.trainer import Trainer
 from covlab.widgets.controls import YES_OR_NO
 from covlab.widgets.fault_museum import difference
-from covlab.widgets.scaling_bug import ScalingBugExplorer
+from covlab.widgets.scaling_bug import EPOCHS, ScalingBugExplorer
 
 PREFIX = "covlab-dashboard-"
-NOTEBOOK = "from covlab.widgets.dashboard import Dashboard\nDashboard({fault!r}, {seed}).show()"
+NOTEBOOK = "from covlab.widgets.dashboard import show\nshow({fault!r}, {seed})"
+NARROW = "(max-width: 700px), (max-aspect-ratio: 1/1)"
+"""Where the panels do not fit beside each other. `index.html.j2` has the same condition."""
 
 
 class Dashboard(ScalingBugExplorer):
-    """:class:`ScalingBugExplorer` in large type. A button shows the code difference below the picture."""
+    """:class:`ScalingBugExplorer` for a classroom screen. Nothing is trained before its first Start.
 
-    title = "The same training loop twice, from one seed. What is different?"
-    letters, across = 1.8, True
+    Later, each change of a control starts its training by itself. `index.html.j2` arranges the page.
+    """
 
     def __init__(self, fault: str = "division_in_debug_block", seed: int = 0):
         super().__init__(fault, seed)
-        self.reveal_button = ipywidgets.Button(description="Reveal the difference", button_style="primary")
+        self.title = f"One training loop, twice from seed {seed}. What is different?"
+        self.started = self.revealed = False
+        self.start_button = ipywidgets.Button(description="Start", button_style="primary")
+        self.start_button.on_click(self.guarded(lambda button: self.start()))
+        self.reveal_button = ipywidgets.Button(description="Reveal the difference")
         self.reveal_button.on_click(self.guarded(lambda button: self.reveal()))
         self.difference = ipywidgets.HTML()
-        self.extra, self.below = [ipywidgets.HBox([self.reveal_button, *self.extra])], [self.difference]
 
     def arranged(self) -> ipywidgets.VBox:
-        """Return all widgets, with the picture as wide as the screen."""
-        heading = ipywidgets.HTML(f"<h1>{html.escape(self.title)}</h1>")
-        controls = ipywidgets.Box(
-            [each.widget for each in self.controls.values()], layout={"flex_flow": "row wrap", "grid_gap": "8px 24px"}
-        )
-        return ipywidgets.VBox([heading, controls, *self.extra, self.note, self.picture, *self.below])
+        """Return all widgets: heading and progress, one row of controls, the picture, and the verdict."""
+        parts = {
+            "heading": [ipywidgets.HTML(f"<h1>{html.escape(self.title)}</h1>"), self.background.bar],
+            "controls": [
+                *(each.widget for each in self.controls.values()),
+                *(self.start_button, self.background.button, self.reveal_button),
+            ],
+            "stage": [self.picture, self.difference],
+            "verdict": [self.note],
+        }
+        boxes = [ipywidgets.Box(widgets) for widgets in parts.values()]
+        for name, box in zip(parts, boxes, strict=True):
+            box.add_class(f"covlab-{name}")
+        whole = ipywidgets.VBox(boxes)
+        whole.add_class("covlab-dashboard")
+        return whole
+
+    def first_draw(self) -> None:
+        """Draw empty axes: the class predicts first."""
+        self.paint()
+
+    def start(self) -> None:
+        """Start the training; after the first time, from its beginning. A second click changes nothing."""
+        if self.background.running:
+            return
+        if self.started:
+            self._pair.cache_clear()
+        self.started = True
+        self.start_button.description = "Start again"
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Show the runs of the controls, and train them if the class has started."""
+        if self.started:
+            self.background.show_progress(0.0)  # at once: new runs take a moment to build
+            self.say("Starting…")
+            super().redraw()
+            self.start_button.disabled = self.background.running
+        else:
+            self.paint()
+
+    def paint(self) -> None:
+        """Show the training so far, with its verdict."""
+        super().paint()
+        self.start_button.disabled = self.background.running
+        if not self.started:
+            self.say("Nothing is trained yet. Predict first: which curves will differ? Then press Start.")
 
     def reveal(self) -> None:
-        """Show the difference below a smaller picture, so that both fit on a screen, or hide it again."""
-        hidden = not self.difference.value
-        self.picture.layout.width = "72%" if hidden else "100%"
-        self.difference.value = difference(self.fault, size="24px") if hidden else ""
-        self.reveal_button.description = "Hide the difference" if hidden else "Reveal the difference"
+        """Show the code difference beside the picture, or hide it again."""
+        self.revealed = not self.revealed
+        self.paint()
+        size = "0.9em" if FAULTS[self.fault].diff().count("\n") <= 14 else "0.65em"
+        self.difference.value = difference(self.fault, size) if self.revealed else ""
+        self.reveal_button.description = "Hide the difference" if self.revealed else "Reveal the difference"
 
-    def picture_of(self, state: dict) -> tuple[Figure, str]:
-        figure, alt = super().picture_of(state)
-        figure.subplots_adjust(top=0.92)  # the dashboard's picture has no title, so it needs less space at the top
-        return figure, alt
+    def figure(self, pair: dict[str, Trainer]) -> Figure:
+        return classroom(pair, EPOCHS, wide=not self.revealed)
+
+    def _paint(self, figure: Figure, alt: str) -> None:
+        """Show the picture as large as the page allows: on a narrow one, in another arrangement."""
+        narrow = classroom(self.pair(self.state), EPOCHS, wide=False) if not self.revealed else figure
+        self.picture.value = (
+            f'<picture><source media="{NARROW}" srcset="{picture_data(narrow)[0]}">'
+            f'<img alt="{html.escape(alt)}" src="{picture_data(figure)[0]}"></picture>'
+        )
+
+
+def show(fault: str, seed: int) -> None:
+    """Show a dashboard on a page of `covlab demo dashboard`; `?seed=N` in its address replaces ``seed``."""
+    try:
+        Dashboard(fault, seed_of(os.environ.get("QUERY_STRING", ""), seed)).show()
+    except ValueError as error:
+        IPython.display.display(IPython.display.HTML(f'<p role="alert">{html.escape(str(error))}</p>'))
+
+
+def seed_of(query: str, default: int) -> int:
+    """Return the seed that the query of an address names, or else ``default``.
+
+    Raises:
+        ValueError: what it names is no seed.
+    """
+    values = parse_qs(query, keep_blank_values=True).get("seed", [str(default)])
+    text = values[0] if len(values) == 1 else " and ".join(values)
+    # ``int`` also reads "1_000", " 7" and digits of other scripts; a long text of digits takes it very long.
+    seed = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+    if not SEED.accepts(seed):
+        raise ValueError(f"?seed in the address must be {SEED.expected}, got {text[:60]!r}")
+    return seed
 
 
 def serve(fault: str, seed: int, browser: bool) -> None:
