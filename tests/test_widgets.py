@@ -562,6 +562,7 @@ def test_many_moves_keep_the_runs_of_few_settings(name: str, monkeypatch: pytest
         monkeypatch.setattr(explorer, "paint", lambda: explorer.training(explorer.state))
     else:
         monkeypatch.setattr(explorer, "redraw", lambda: None)
+        monkeypatch.setattr(explorer, "redraw_curve", lambda: None, raising=False)
     for number in range(3 * KEPT):
         choose = random.Random(number).choice
         explorer.state = {
