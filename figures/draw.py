@@ -1,4 +1,4 @@
-"""Draw the pictures that README shows: `make figures`."""
+"""Draw the pictures that README, docs/ and benchmarks/ show: `make figures`."""
 
 import json
 from contextlib import nullcontext
