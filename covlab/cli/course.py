@@ -208,9 +208,10 @@ def report(root: Path) -> None:
 def website(root: Path, handout: bool) -> None:
     """Build a static website, build/site/, from the last run of the lessons."""
     from covlab.course.website import WebsiteError, build_website, make_handout
+    from covlab.watch.invariant_pages import invariant_pages
 
     with refusals(LessonError, WebsiteError):
-        first = build_website(root, editions.read_lessons(root))
+        first = build_website(root, editions.read_lessons(root), invariant_pages())
     click.echo(first)
     if handout:
         click.echo(make_handout(first.parent))
