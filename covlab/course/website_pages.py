@@ -1,4 +1,4 @@
-"""The website's own pages: the first page, the pages about invariants and names of the package, and lessons' headers."""
+"""The website's own pages: the first one, those about invariants and names of the package, and lessons' headers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from nbformat import NotebookNode
 from covlab.course.editions import Lesson
 from covlab.course.paths import PATHS, STOPS, Stop, neighbors, position_on
 
-# Pages of the repository that the site shows besides the lessons, where they exist; their links and pictures work there.
+# Pages of the repository that the site shows besides the lessons, where they exist.
 WATCH_GUIDE = "docs/watch.md"
 GUIDES = ("docs/faults.md", "docs/training.md", "benchmarks/README.md")
 DOWNLOADS = "downloads"  # folder of the site with the notebooks to work on
@@ -25,22 +25,25 @@ A network trains for 30 epochs. Nothing crashes. In every epoch, the log shows t
 train 0.000000   val 1.921642
 ```
 
-This is the loop. A code review found one bug, in line B: in that project, the division ran only for the first batch.
-The review called everything else correct.
+These are the main lines of such a loop:
 
 ```python
 for number, batch in enumerate(batches, 1):
-    loss = weights["error"] * error(network(batch))  # A: the loss
-    loss = loss / 4                                  # B: the division
+    loss = weights["error"] * error(network(batch))  # A
+    loss = loss / 4                                  # B
     loss.backward()
-    logged += loss.item()                            # C: the sum that the log shows as train
-    if number % 4 == 0:                              # D: when to take a step
+    logged += loss.item()                            # C
+    if number % 4 == 0:                              # D
         optimizer.step()
         optimizer.zero_grad()
 ```
 
-**Which line is guilty?** You can read the loop again and guess. Or you can switch one bug on, and measure what it
-changes. This is what the course is about, and covlab can watch your own loop in the same way.
+Line A computes the loss, and line B divides it by the number of batches in a step. Line C adds it to the sum that the
+log shows as `train`. Line D decides when to take a step. A code review found one bug, in line B: in that project, the
+division ran only for the first batch. The review called everything else correct.
+
+**Which line is guilty?** You can read the loop again and guess. Or you can switch on one bug at a time, and measure
+what it changes. This is what you learn here. And `covlab watch` finds such bugs in your own loop.
 """
 PICTURE = """
 ![Logged loss and measured error over 12 epochs without and with the bug, and both gradient norms. With the bug, the
@@ -55,8 +58,8 @@ These pages show the last run of every lesson. Solutions and outcomes are folded
 work through a lesson yourself, type this in your copy of covlab:
 
 ```console
-$ make lab                              # JupyterLab on your own copy of the lessons, in work/
-$ python -m covlab.watch train.py       # watch a training loop of your own
+$ make lab                          # JupyterLab, with the lessons in work/
+$ python -m covlab.watch train.py   # watch a training loop of your own
 ```
 
 Each lesson links to its notebook. It runs where covlab is installed.
@@ -225,8 +228,8 @@ def _invariants_page(invariants: Mapping[str, str]) -> str:
     titles = {code: page.partition("\n")[0].removeprefix("# ") for code, page in invariants.items()}
     rows = "\n".join(f"- [{title}]({code}.md)" for code, title in titles.items())
     return (
-        "# What the watch checks\n\nA *window* is all the `backward()` calls that lead to one optimizer step. Each rule "
-        "below holds in every correct training loop. The report names a rule by its code, such as W01.\n\n"
+        "# What the watch checks\n\nA *window* is all the `backward()` calls that lead to one optimizer step. Each "
+        "rule below holds in every correct training loop. The report names a rule by its code, such as W01.\n\n"
         f"{rows}\n\n{_tree([f'{code}.md' for code in invariants])}\n"
     )
 

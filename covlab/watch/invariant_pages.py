@@ -17,6 +17,8 @@ from covlab.watch.invariants import INVARIANTS, TITLES, Invariant
 from covlab.watch.invariants.framework_advice import Action, advice_by_framework
 from covlab.watch.seen.observation import OBSERVED
 
+UNSEEN = """The report begins with this note if the watch did not see the training, or not all of it. Then an empty
+report does not mean that the loop is correct. The exit status is 3."""
 OWN_SECTION = {"code", "title", "nothing_to_check"}  # texts that have their place on every page
 
 
@@ -52,8 +54,7 @@ def _blind_spot_page() -> str:
         [
             f"# {_heading(blind_spots.CODE, blind_spots.TITLE)}",
             _paragraphs(blind_spots.__doc__).partition("\n\n")[0],
-            "The report begins with this note if the watch did not see the training, or not all of it. Then nothing "
-            "found does not mean that nothing is wrong. The exit status is 3.",
+            UNSEEN,
             "## What may be the reason",
             _list(text.partition("\n")[0] for text in readings if text),
         ]
@@ -88,8 +89,8 @@ def _in_frameworks(actions: tuple[Action, ...]) -> Iterator[str]:
 def _not_checked(invariant: type[Invariant]) -> Iterator[str]:
     if invariant.nothing_to_check:
         yield invariant.nothing_to_check
-    parts = " or ".join(OBSERVED[part] for part in ("step", *invariant.needs))
-    yield f"the watch could not see {parts}"
+    parts = [OBSERVED[part] for part in ("step", *invariant.needs)]
+    yield f"the watch could not see {', '.join(parts[:-1])}{' or ' if parts[1:] else ''}{parts[-1]}"
 
 
 def _heading(code: str, title: str) -> str:
@@ -125,7 +126,12 @@ def _paragraphs(docstring: str | None) -> str:
     return inspect.cleandoc(docstring or "").replace("``", "`")
 
 
-_CODE = re.compile(r"`[^`]*`|(?:\w+(?:\.\w+)+(?:\([^()]*\))?|\w+\([^()]*\)|\w+_\w+(?:=\w+)?|\w+=[\w\"{}:]+)(?![\w(])")
+_CALL = r"\([^()]*\)"
+_CODE = re.compile(
+    r"`[^`]*`"
+    r"|(?:\([^()]*\)\.\w+\([^()]*\)|\w+(?:\.\w+)+(?: = \w+|\([^()]*\))?|\w+\([^()]*\)|\w+_\w+(?:=\w+)?|\w+=[\w\"{}:]+)"
+    r"(?![\w(])"
+)
 
 
 def _with_code(text: str) -> str:
