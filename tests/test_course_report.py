@@ -47,6 +47,6 @@ def test_a_warning_is_called_one_and_is_nothing_wrong(
     results, page = report(tmp_path, [Problem(kind, f"about {kind}") for kind in kinds], [{}])
     assert results["passed"] == ("error" not in kinds)
     soup = BeautifulSoup(page, "html.parser")
-    found = {h2.text: h2.find_next("table").text for h2 in soup("h2") if h2.text in ("Warnings", "What is wrong")}
+    found = {h2.text: str(h2.find_next("table")) for h2 in soup("h2") if h2.text in ("Warnings", "What is wrong")}
     assert list(found) == (["What is wrong", "Warnings"] if headings is None else headings)
     assert "about error" not in found.get("Warnings", "") and "about slow" not in found.get("What is wrong", "")

@@ -49,6 +49,7 @@ html_css_files = ["website.css"]
 html_extra_path = ["extra"]
 """
 
+SOLUTION = "A solution: try the exercise first, then open this."
 SIGNS = re.compile(r"(`[^`]*`)|[|*]")  # that docstrings use in formulas, and reStructuredText as markup; code is kept
 STYLE = Path(__file__).with_name("website.css")
 THEME_PAGES = ("genindex.html", "search.html")  # pages without anything from a lesson
@@ -74,6 +75,7 @@ def build_website(root: Path, lessons: list[Lesson], invariants: Mapping[str, st
         for cell in notebook.cells:
             if "solution" in tags(cell):
                 cell.metadata.tags = [*tags(cell), "hide-cell"]
+                cell.metadata.mystnb = {"code_prompt_show": SOLUTION, "code_prompt_hide": SOLUTION}
             if "hide-input" in tags(cell):
                 cell.metadata.mystnb = {"code_prompt_show": caption(cell), "code_prompt_hide": caption(cell)}
         add_header(notebook, lesson, lessons)
@@ -156,7 +158,8 @@ def setup(app: Any) -> None:
 
     def visitors(display: bool) -> tuple[Callable[[Any, Any], None], None]:
         def visit(writer: Any, node: Any) -> None:
-            writer.body.append(mathml_or_code(node.astext(), display))
+            formula = mathml_or_code(node.astext(), display)
+            writer.body.append(f'<div class="covlab-formula" tabindex="0">{formula}</div>' if display else formula)
             raise SkipNode
 
         return visit, None
@@ -166,10 +169,15 @@ def setup(app: Any) -> None:
 
     def without_conditions(app: Any, documented: Any, is_bound: bool) -> None:
         """Show the type of a parameter, without the condition that ``covlab.arguments`` checks."""
-        function = inspect.unwrap(getattr(documented, "__func__", documented))
         with suppress(NameError, TypeError, AttributeError):  # an import for type checkers alone; a built-in function
-            function.__annotations__ = get_type_hints(function)
+            types, signature = get_type_hints(documented), inspect.signature(documented)
+            plain = [p.replace(annotation=types.get(p.name, p.annotation)) for p in signature.parameters.values()]
+            documented.__annotations__, documented.__signature__ = types, signature.replace(parameters=plain)
+
+    def readable(app: Any, what: str, name: str, documented: Any, options: Any, signature: str, result: str) -> Any:
+        return (signature or "").replace("<factory>", "...") or None, result  # or Sphinx cannot read the signature
 
     app.connect("autodoc-before-process-signature", without_conditions)
+    app.connect("autodoc-process-signature", readable)
     app.add_html_math_renderer("mathml", visitors(display=False), visitors(display=True))
     app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon reads the sections

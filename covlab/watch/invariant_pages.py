@@ -53,7 +53,6 @@ def _blind_spot_page() -> str:
     return "\n\n".join(
         [
             f"# {_heading(blind_spots.CODE, blind_spots.TITLE)}",
-            _paragraphs(blind_spots.__doc__).partition("\n\n")[0],
             UNSEEN,
             "## What may be the reason",
             _list(text.partition("\n")[0] for text in readings if text),
