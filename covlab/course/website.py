@@ -169,7 +169,7 @@ def setup(app: Any) -> None:
 
     def without_conditions(app: Any, documented: Any, is_bound: bool) -> None:
         """Show the type of a parameter, without the condition that ``covlab.arguments`` checks."""
-        with suppress(NameError, TypeError, AttributeError):  # an import for type checkers alone; a built-in function
+        with suppress(NameError, TypeError, ValueError):  # an import for type checkers alone; nothing with types
             types, signature = get_type_hints(documented), inspect.signature(documented)
             plain = [p.replace(annotation=types.get(p.name, p.annotation)) for p in signature.parameters.values()]
             documented.__annotations__, documented.__signature__ = types, signature.replace(parameters=plain)
