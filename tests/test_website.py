@@ -199,6 +199,8 @@ def test_the_reference_has_every_name_that_texts_and_lessons_import(site: Path) 
         for line in re.findall(r"from covlab[\w.]* import ([\w, ]+)", (ROOT / guide).read_text()):
             assert {name.strip() for name in line.split(",")} <= names, guide
     assert names >= set(EXPLORERS)
+    for page in pages:  # types are shown, and no condition or address of an object
+        assert not re.search(r"Allowed\(|Annotated|<factory>| at 0x", page.text)
 
 
 def test_the_first_page_shows_the_log_the_loop_and_a_picture_and_names_no_culprit(site: Path) -> None:

@@ -1,14 +1,10 @@
 """Build a static website of the executed lessons that works from a folder, without a network."""
 
-import inspect
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
 from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup
@@ -16,13 +12,12 @@ from bs4 import BeautifulSoup
 from covlab.course.course_report import read_for_page, read_results
 from covlab.course.editions import Lesson, caption, tags, write_notebook
 from covlab.course.page_dangers import browser_address, inline_scripts, page_dangers
-from covlab.course.prose import mathml_or_code
 from covlab.course.website_pages import DOWNLOADS, GUIDES, WATCH_GUIDE, add_header, write_pages
 
 CONF = """
 project = "covlab"
 html_title = "covlab: training bugs that raise no exception"
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "covlab.course.website"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "covlab.course.website_extension"]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -50,7 +45,6 @@ html_extra_path = ["extra"]
 """
 
 SOLUTION = "A solution: try the exercise first, then open this."
-SIGNS = re.compile(r"(`[^`]*`)|[|*]")  # that docstrings use in formulas, and reStructuredText as markup; code is kept
 STYLE = Path(__file__).with_name("website.css")
 THEME_PAGES = ("genindex.html", "search.html")  # pages without anything from a lesson
 
@@ -150,34 +144,3 @@ def require_fresh(results: Path, lessons: list[Lesson]) -> None:
     stale = [lesson.name for lesson in lessons if passed.get(lesson.name) != lesson.digest]
     if stale:
         raise WebsiteError(f"did not run or pass, or changed since: {', '.join(stale)}; run `make course` first")
-
-
-def setup(app: Any) -> None:
-    """Let Sphinx show math as MathML instead of MathJax, which is loaded from a server, and docstrings as they are."""
-    from docutils.nodes import SkipNode
-
-    def visitors(display: bool) -> tuple[Callable[[Any, Any], None], None]:
-        def visit(writer: Any, node: Any) -> None:
-            formula = mathml_or_code(node.astext(), display)
-            writer.body.append(f'<div class="covlab-formula" tabindex="0">{formula}</div>' if display else formula)
-            raise SkipNode
-
-        return visit, None
-
-    def escape(app: Any, what: str, name: str, documented: Any, options: Any, lines: list[str]) -> None:
-        lines[:] = [SIGNS.sub(lambda found: found[1] or f"\\{found[0]}", line) for line in lines]
-
-    def without_conditions(app: Any, documented: Any, is_bound: bool) -> None:
-        """Show the type of a parameter, without the condition that ``covlab.arguments`` checks."""
-        with suppress(NameError, TypeError, ValueError):  # an import for type checkers alone; nothing with types
-            types, signature = get_type_hints(documented), inspect.signature(documented)
-            plain = [p.replace(annotation=types.get(p.name, p.annotation)) for p in signature.parameters.values()]
-            documented.__annotations__, documented.__signature__ = types, signature.replace(parameters=plain)
-
-    def readable(app: Any, what: str, name: str, documented: Any, options: Any, signature: str, result: str) -> Any:
-        return (signature or "").replace("<factory>", "...") or None, result  # or Sphinx cannot read the signature
-
-    app.connect("autodoc-before-process-signature", without_conditions)
-    app.connect("autodoc-process-signature", readable)
-    app.add_html_math_renderer("mathml", visitors(display=False), visitors(display=True))
-    app.connect("autodoc-process-docstring", escape, priority=400)  # before napoleon reads the sections
