@@ -194,11 +194,11 @@ def test_the_reference_has_every_name_that_texts_and_lessons_import(site: Path) 
     for _, modules in API.values():
         for module, names in modules.items():
             assert {f"{module}.{name.strip()}" for name in names.split(",")} <= shown
-    names = {name.rpartition(".")[2] for name in shown}
+    short = {name.rpartition(".")[2] for name in shown}
     for guide in (WATCH_GUIDE, *GUIDES):
         for line in re.findall(r"from covlab[\w.]* import ([\w, ]+)", (ROOT / guide).read_text()):
-            assert {name.strip() for name in line.split(",")} <= names, guide
-    assert names >= set(EXPLORERS)
+            assert {name.strip() for name in line.split(",")} <= short, guide
+    assert short >= set(EXPLORERS)
     for page in pages:  # types are shown, and no condition or address of an object
         assert not re.search(r"Allowed\(|Annotated|<factory>| at 0x", page.text)
 

@@ -1,4 +1,4 @@
-"""What the website changes in Sphinx: formulas need no server, and the API reference shows docstrings and types plainly."""
+"""What the website changes in Sphinx: formulas need no server, and docstrings and types are shown plainly."""
 
 import inspect
 import re
