@@ -4,10 +4,12 @@ import inspect
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from covlab.course.prose import mathml_or_code
 
+PARAMETERS = re.compile(r"<dl>\s*<dd>.*?</dl>", re.DOTALL)  # of a signature in several lines
 SIGNS = re.compile(r"(`[^`]*`)|[|*]")  # that docstrings use in formulas, and reStructuredText as markup; code is kept
 
 
@@ -17,6 +19,7 @@ def setup(app: Any) -> None:
     app.connect("autodoc-before-process-signature", show_types_without_conditions)
     app.connect("autodoc-process-signature", make_readable)
     app.connect("autodoc-process-docstring", escape_signs, priority=400)  # before napoleon reads the sections
+    app.connect("build-finished", make_accessible)
 
 
 def _visitors(display: bool) -> tuple[Callable[[Any, Any], None], None]:
@@ -46,6 +49,19 @@ def make_readable(
 ) -> tuple[str | None, str | None]:
     """Replace the default of a dataclass that Sphinx cannot read."""
     return signature and signature.replace("<factory>", "..."), result
+
+
+def make_accessible(app: Any, error: Exception | None) -> None:
+    """Name the toggles of the theme's sidebar, and write parameters as plain blocks, not as terms without a name."""
+    for path in Path(app.outdir).rglob("*.html"):
+        html = path.read_text(encoding="utf-8")
+        named = html.replace("<summary><span", '<summary aria-label="The pages below"><span')
+        path.write_text(PARAMETERS.sub(lambda found: _blocks(found[0]), named), encoding="utf-8")
+
+
+def _blocks(parameters: str) -> str:
+    blocks = parameters.replace("<dl>", '<div class="covlab-parameters">').replace("<dd>", "<div>")
+    return blocks.replace("</dd>", "</div>").replace("</dl>", "</div>")
 
 
 def escape_signs(app: Any, what: str, name: str, documented: Any, options: Any, lines: list[str]) -> None:
