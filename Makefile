@@ -38,7 +38,7 @@ reset: $(VENV)/installed  ## make reset LESSON=05: put a fresh copy beside your 
 dashboard: $(VENV)/installed  ## the scaling bug for a class: bug on beside bug off, in a browser
 	$(BIN)/covlab demo dashboard
 
-figures: $(VENV)/installed  ## redraw the pictures README shows
+figures: $(VENV)/installed  ## redraw the pictures of README, docs/ and benchmarks/
 	$(BIN)/python figures/draw.py
 
 notebooks: $(VENV)/installed  ## regenerate notebooks/ from lessons/

@@ -1,4 +1,4 @@
-"""Draw the pictures that README shows: `make figures`."""
+"""Draw the pictures that README, docs/ and benchmarks/ show: `make figures`."""
 
 import json
 from contextlib import nullcontext
@@ -26,6 +26,7 @@ from covlab.training.loss import LossWeights
 from covlab.training.progress import Silent
 from covlab.training.recipe import Recipe
 from covlab.training.trainer import Trainer
+from covlab.widgets.dashboard import Dashboard
 
 HERE = Path(__file__).parent
 NMSE = LossWeights.only(lam_cov=1.0)
@@ -61,6 +62,16 @@ def scaling_bug() -> None:
     }
     columns = {"loss": "loss as logged", "gradient_norm": "gradient norm", "update_norm": "norm of the update"}
     save(window_columns(runs, columns), "scaling_bug")
+
+
+def dashboard() -> None:
+    """Draw what `make dashboard` shows of the scaling bug, in a light frame for pages with a dark background."""
+    shown = Dashboard()
+    for _ in shown.training(shown.state) or ():
+        pass
+    figure, _ = shown.picture_of(shown.state)
+    figure.set(linewidth=2, edgecolor="#d0d7de")
+    save(figure, "dashboard")
 
 
 def trainer_benchmark() -> None:
@@ -105,6 +116,7 @@ def watch_matrices() -> None:
 
 
 if __name__ == "__main__":
+    dashboard()
     scaling_bug()
     fault_matrices()
     trainer_benchmark()

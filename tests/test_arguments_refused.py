@@ -1,6 +1,6 @@
 """Bad input to every public parameter is refused in one line that names it, and changes nothing.
 
-Public is what README, CONTRIBUTING and the lessons import from the rooms below, what the rooms' own ``__init__`` offer,
+Public is what docs/, CONTRIBUTING and the lessons import from the rooms below, what the rooms' own ``__init__`` offer,
 and every function that ``covlab.arguments.checked`` decorates. The parameters are listed with ``inspect``, and their
 annotations decide which bad inputs are tried, so a new parameter is tested without a new line here.
 """
@@ -101,7 +101,7 @@ def checked_functions() -> dict[str, Callable]:
 def documented() -> set[str]:
     """Return the qualified names of the functions and classes that texts and lessons take from the rooms."""
     sources = [path.read_text() for path in (ROOT / "lessons").glob("*.py")]
-    for text in ("README.md", "CONTRIBUTING.md", "lessons/README.md"):
+    for text in ("docs/faults.md", "docs/training.md", "CONTRIBUTING.md", "lessons/README.md"):
         written = (ROOT / text).read_text()
         sources += map(textwrap.dedent, re.findall(r"```python\n(.*?)```", written, re.DOTALL))
         sources += re.findall(r"`(from covlab\.[\w.]+ import [\w, ]+)", written)

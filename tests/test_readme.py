@@ -1,4 +1,4 @@
-"""README is correct: its commands exist, its example runs, and its numbers were measured."""
+"""README and the pages it leads to are correct: commands and links exist, examples run, and numbers were measured."""
 
 import json
 import re
@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
+from markdown_it import MarkdownIt
 from small_training import LOOPS
 
 from covlab.cli.main import main
@@ -25,17 +27,31 @@ WORDS |= {
 }
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
+README, WATCH, FAULT, TRAINING, BENCHMARKS = (
+    TEXTS[name] for name in ("README.md", "docs/watch.md", "docs/faults.md", "docs/training.md", "benchmarks/README.md")
+)
+LINKED = [
+    *PAGES,
+    *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "TEACHING.md", "lessons/README.md")),
+]
+
+# Words of the course's own problem, which nobody needs before lesson 01.
+RADIO = re.compile(
+    r"antenna|array|beam|channel|code ?book|covariance|cram[ée]r|decibel|estimat|likelihood|\bMUSIC\b|NMSE|near.field"
+    r"|radio|receiver|\bRIS\b|scenes?\b|\bSNR\b|snapshot|steering|surface",
+    re.IGNORECASE,
+)
+
 LINES = [
     line.partition(" #")[0].strip()
-    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for text in TEXTS.values()
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL)
     for line in re.findall(r"^\$ (.*)$", block, re.MULTILINE)
 ]
-COMMANDS = {
-    line[line.index("covlab ") + 7 :]
-    for line in LINES + re.findall(r"`([^`\n]*)`", README)
-    if re.search(r"(^|-m )covlab [a-z]", line)
-}
+QUOTED = [quoted for text in TEXTS.values() for quoted in re.findall(r"`([^`\n]*)`", text)]
+COMMANDS = {line[line.index("covlab ") + 7 :] for line in LINES + QUOTED if re.search(r"(^|-m )covlab [a-z]", line)}
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
@@ -47,28 +63,61 @@ def test_command_exists_with_its_options(command: str) -> None:
         if shown.exit_code == 0:
             break
     assert shown.exit_code == 0, shown.output
-    assert [word for word in words if word.startswith("--") and word not in shown.output] == []
+    options = [word for word in words if word.startswith("--")]
+    if path[:1] == ["bench"] and len(path) > 1:  # its options are those of the benchmark's file
+        text = (ROOT / "benchmarks" / f"{path[1]}.py").read_text()
+        assert [option for option in options if option not in text and option not in shown.output] == []
+    else:
+        assert [option for option in options if option not in shown.output] == []
 
 
 def test_make_targets_exist() -> None:
-    named = {
-        target
-        for line in LINES + re.findall(r"`([^`\n]*)`", README)
-        if line.startswith("make ")
-        for target in [line.split()[1]]
-        if "=" not in target
-    }
+    named = {line.split()[1] for line in LINES + QUOTED if re.match(r"make [a-z]", line)}
     makefile = (ROOT / "Makefile").read_text()
     assert named and all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named)
 
 
 def test_pictures_exist_and_are_described() -> None:
-    pictures = re.findall(r"!\[(.*?)\]\((.*?)\)", README, re.DOTALL)
-    assert pictures and all(alt.strip() and (ROOT / path).is_file() for alt, path in pictures)
+    for page, text in zip(PAGES, TEXTS.values(), strict=True):
+        for alt, path in re.findall(r"!\[(.*?)\]\((.*?)\)", text, re.DOTALL):
+            assert alt.strip() and (page.parent / path).is_file(), path
+    shown = {path.rpartition("/")[2] for text in TEXTS.values() for path in re.findall(r"\]\((.*?\.png)\)", text)}
+    assert shown <= {path.name for path in (ROOT / "figures").glob("*.png")}
+    assert "dashboard.png" in README
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for link in re.findall(r"(?<!!)\[[^\]]*\]\(([^)]+)\)", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)):
+        path, _, anchor = link.partition("#")
+        if "://" in path:
+            continue
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text()), link
+
+
+def anchors(markdown: str) -> set[str]:
+    """Return the anchors that code hosts and the site give the headings of a page."""
+    tokens = MarkdownIt().parse(markdown)
+    titles = [tokens[at + 1].content for at, token in enumerate(tokens) if token.type == "heading_open"]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_readme_is_short_and_needs_no_radio() -> None:
+    assert len(README.splitlines()) <= 150
+    table = re.findall(r"^\| \d\d \|.*$", README, re.MULTILINE)
+    links = re.sub(r"\]\([^)]*\)|<[^>]*>", "", README)
+    assert [word for line in links.splitlines() if line not in table for word in RADIO.findall(line)] == []
+
+
+def test_the_placeholder_of_the_address_is_explained() -> None:
+    [address] = re.findall(r"git clone (\S+)", README)
+    assert address.startswith("<") and f"in place of\n`{address}`" in README.replace(" `<", "\n`<")
 
 
 def test_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    [code] = re.findall(r"```python\n(.*?)```", TRAINING, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     small, changes = re.subn(
         r"windows=1500|micro_batches=400|draw\(1024", lambda found: re.sub(r"\d+", "4", found[0]), code
@@ -80,8 +129,21 @@ def test_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (names["run"].faults, names["buggy"].faults) == ((), ("missing_division",))
 
 
+def test_the_watch_in_ones_own_code_prints_a_report(capsys: pytest.CaptureFixture[str]) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", WATCH, re.DOTALL)
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def train() -> None:
+        model(torch.ones(3, 2)).mean().backward()
+        optimizer.step()
+
+    exec(code, {"model": model, "optimizer": optimizer, "train": train})
+    assert capsys.readouterr().out.startswith("covlab.watch: nothing found; watched 1 step")
+
+
 def test_estimator_numbers_are_those_measured() -> None:
-    table = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) against (\d+) \|", README, re.MULTILINE)
+    table = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) against (\d+) \|", BENCHMARKS, re.MULTILINE)
     assert [preset for preset, *_ in table] == list(PRESETS)
     for preset, *shown in table:
         rows = {
@@ -98,10 +160,16 @@ def test_estimator_numbers_are_those_measured() -> None:
         ]
         assert all(one["mean"] < other["mean"] for one, other in zip(network["by_snr"], rival["by_snr"], strict=True))
     finer = rows["grid ML, half the step"]
-    assert f"ends at {finer['mean']:.3f} (on {finer['scenes']} of the 1,024 scenes)" in README
+    said = " ".join(BENCHMARKS.split())
+    assert f"ends at {finer['mean']:.3f} (on {finer['scenes']} of the 1,024 scenes)" in said
     assert rival["mean"] == min(row["mean"] for row in rows.values() if row not in (network, rows["genie"]))
-    assert f"takes {WORDS[round(finer['milliseconds'] / rival['milliseconds'])]} times as long" in README
-    assert f"{WORDS[len(rows)]} estimators" in README
+    assert f"takes {WORDS[round(finer['milliseconds'] / rival['milliseconds'])]} times as long" in said
+    assert f"{WORDS[len(rows)]} estimators" in said
+
+
+def test_the_page_of_benchmarks_names_each() -> None:
+    named = re.findall(r"^\| `(\w+)` \|.*\|.*\|$", BENCHMARKS.partition("## Estimators")[0], re.MULTILINE)
+    assert sorted(named) == sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 
 
 def test_numbers_of_watch_and_its_peers_are_those_measured() -> None:
@@ -109,7 +177,7 @@ def test_numbers_of_watch_and_its_peers_are_those_measured() -> None:
     bugs, correct = [row for row in loops if row["bug"]], [row for row in loops if not row["bug"]]
     found = {tool: sum(bool(row["new"][tool]) for row in bugs) for tool in loops[0]["new"]}
     alarms = {tool: sum(bool(row["new"][tool]) for row in correct) for tool in found}
-    said = " ".join(README.split())
+    said = " ".join(WATCH.split())
     assert (
         f"A table of {len(bugs)} faulty and {WORDS[len(correct)]} correct training loops, and {WORDS[len(found)]} tools"
         in said
@@ -124,12 +192,11 @@ def test_numbers_of_watch_and_its_peers_are_those_measured() -> None:
 
 
 def test_counts_are_those_of_the_code() -> None:
-    said = README.lower()
-    assert (
-        f"{WORDS[len(FAULTS)]} bugs that raise no exception" in said
-        and f"a row for each of {WORDS[len(FAULTS)]} bugs" in said
-    )
-    assert f"{WORDS[len(TITLES)]} invariants are checked" in said
+    readme, faults, watch = (" ".join(text.lower().split()) for text in (README, FAULT, WATCH))
+    assert f"{WORDS[len(FAULTS)]} bugs that raise no exception" in readme
+    assert f"{WORDS[len(FAULTS)]} bugs that raise no exception" in faults
+    assert f"a row for each of {WORDS[len(FAULTS)]} bugs" in faults
+    assert all(f"{WORDS[len(TITLES)]} invariants are checked" in text for text in (readme, watch))
     correct, fixed = (len(list(LOOPS.glob(name))) for name in ("correct_*.py", "*_healthy.py"))
-    assert f"{WORDS[correct]} kinds of correct loops get no warning" in " ".join(said.split())
-    assert f"none of {fixed} loops with a bug once" in " ".join(said.split())
+    assert f"{WORDS[correct]} kinds of correct loops get no warning" in watch
+    assert f"none of {fixed} loops with a bug once" in watch

@@ -1,22 +1,31 @@
 """The site shows what the lessons show, needs no network, and has no broken link."""
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Literal
 
+import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from click.testing import CliRunner
 from toys import CHECK, EXERCISE, SOLUTION, write_lesson
 
 from covlab.cli.main import main
-from covlab.course.editions import read_lessons
+from covlab.course.editions import read_lessons, tags
 from covlab.course.harmless_html import harmless
 from covlab.course.lesson_markdown import with_aligned_numbers, with_links
 from covlab.course.page_dangers import page_dangers
 from covlab.course.predictions import FOLDED as FOLDED_OUTCOME
 from covlab.course.website import WebsiteError, build_website, website_complaints
+from covlab.course.website_pages import API, GUIDES, WATCH_GUIDE
+from covlab.watch.invariant_pages import invariant_page
+from covlab.watch.invariants import INVARIANTS, TITLES
+from covlab.watch.invariants.framework_advice import advice_by_framework
+from covlab.watch.invariants.w13_no_batch_statistics import NoBatchStatistics
+from covlab.widgets import EXPLORERS
 
+ROOT = Path(__file__).parents[1]
 PICTURE = """# %%
 import matplotlib.pyplot as plt
 from covlab.plots import show
@@ -66,7 +75,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def site(root: Path) -> Path:
     """The folder of the website of that course."""
-    return build_website(root, read_lessons(root)).parent
+    for name in (WATCH_GUIDE, *GUIDES, "figures"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).symlink_to(ROOT / name)
+    done = CliRunner().invoke(main, ["course", "site", "--root", str(root), "--handout"])
+    assert done.exit_code == 0, done.output
+    return root / "build" / "site"
 
 
 def test_the_description_of_a_picture_reaches_report_and_site(root: Path, site: Path) -> None:
@@ -82,7 +96,10 @@ def test_the_description_of_a_picture_reaches_report_and_site(root: Path, site: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page_of", ["build/course/index.html", "build/site/01_first.html"])
+@pytest.mark.parametrize(
+    "page_of",
+    ["course/index", "site/index", "site/01_first", "site/docs/watch", "site/watch/W01", "site/api/training"],
+)
 @pytest.mark.parametrize("width", [390, 911, 1366], ids=["phone", "150 %", "laptop"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_on_the_pages_and_they_do_not_scroll_sideways(
@@ -95,7 +112,7 @@ def test_axe_finds_nothing_on_the_pages_and_they_do_not_scroll_sideways(
         browser = started.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         context = browser.new_context(viewport={"width": width, "height": 700}, color_scheme=scheme)
         page = context.new_page()
-        page.goto(f"file://{root / page_of}")
+        page.goto(f"file://{root}/build/{page_of}.html")
         page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
         assert violations(page) == []
@@ -131,16 +148,93 @@ def test_pages_fold_code_by_its_caption_and_outcomes_by_a_question_and_show_no_m
 def test_the_site_shows_both_paths_and_leads_along_them(site: Path) -> None:
     index = BeautifulSoup((site / "index.html").read_text(), "html.parser")
     bugs, whole = index.select("article table") or index("table")
+    rows = [[cell.text for cell in row("td")] for row in whole.select("tbody tr")]
     assert [link["href"] for link in bugs("a")] == ["05_bug.html"]
-    assert [link["href"] for link in whole("a")] == ["01_first.html", "02_next.html", "05_bug.html"]
-    assert "45" in bugs.text and "needs no other lesson" in bugs.text
+    assert [row[2:] for row in rows] == [["45", "00"], ["40", "helpful: 01"], ["45", "nothing"]]
+    lessons = [link["href"] for link in whole.select("td:nth-child(2) a")]
+    assert lessons == ["01_first.html", "02_next.html", "05_bug.html"]
+    cards = index.select(".covlab-card")
+    assert [card("strong")[0].text for card in cards] == ["Bugs path", "Whole course"]
+    assert [card("a")[0]["href"] for card in cards] == ["05_bug.html", "01_first.html"]
+    assert "3 lessons, 130 minutes" in cards[1].text
+    assert [link["href"] for link in index.select(".covlab-buttons a")] == ["01_first.html", "docs/watch.html"]
     [box] = BeautifulSoup((site / "02_next.html").read_text(), "html.parser").select(".covlab-paths")
-    assert [link["href"] for link in box("a")] == ["01_first.html", "05_bug.html"]
+    notebook = "downloads/02_next.ipynb"
+    assert [link["href"] for link in box("a")] == ["01_first.html", "05_bug.html", notebook]
+    assert (site / notebook).exists() and "make lab" in box.text
     assert "Bugs path" not in box.text and "3 of 12" in box.text and "40 minutes" in box.text
     page = BeautifulSoup((site / "05_bug.html").read_text(), "html.parser")
     [box] = page.select(".covlab-paths")
-    assert [link["href"] for link in box("a")] == ["02_next.html"]
+    assert [link["href"] for link in box("a")][:-1] == ["02_next.html"]
     assert "2 of 6" in box.text and "6 of 12" in box.text and "999" not in page.text
+
+
+def test_notebooks_to_download_have_no_solutions_and_no_outputs(site: Path) -> None:
+    for path in (site / "downloads").iterdir():
+        cells = nbformat.read(path, as_version=4).cells
+        assert not any("solution" in tags(cell) or cell.get("outputs") for cell in cells)
+
+
+def test_each_invariant_has_a_page_with_all_that_its_class_says(site: Path) -> None:
+    index = BeautifulSoup((site / "watch/index.html").read_text(), "html.parser")
+    assert [link["href"] for link in index.select("article li a")] == [f"{code}.html" for code in ("W00", *TITLES)]
+    for invariant in INVARIANTS:
+        page = " ".join(BeautifulSoup((site / f"watch/{invariant.code}.html").read_text(), "html.parser").text.split())
+        own = {name: value for name, value in vars(invariant).items() if isinstance(value, str) and name[0] != "_"}
+        for text in (invariant.title[1:], *(value for name, value in own.items() if name not in ("code", "title"))):
+            assert " ".join(text.replace("`", "").split())[1:] in page, invariant.code
+        assert all(f"{code} · " in page for code in invariant.consequences)
+        for action in invariant.actions.values():
+            assert all(f"{name}: " in page for name in advice_by_framework(action))
+
+
+def test_what_a_class_says_besides_becomes_a_section_of_its_page() -> None:
+    class Explained(NoBatchStatistics):
+        explanation = "Every micro-batch has statistics of its own, and `BatchNorm2d` uses those."
+        faulty_example = """
+            for x in micro_batches:
+                norm(x).mean().backward()
+        """
+
+    page = invariant_page(Explained)
+    assert page.startswith(f"# {Explained.code} · No batch statistics under accumulation\n")
+    assert f"\n## Explanation\n\n{Explained.explanation}\n" in page
+    assert "\n## Faulty example\n\n```python\nfor x in micro_batches:\n    norm(x).mean().backward()\n```\n" in page
+    assert NoBatchStatistics.fix[1:] in page and NoBatchStatistics.nothing_to_check[1:] in page
+
+
+def test_the_reference_has_every_name_that_texts_and_lessons_import(site: Path) -> None:
+    pages = [BeautifulSoup(path.read_text(), "html.parser") for path in (site / "api").glob("*.html")]
+    shown = {str(tag["id"]) for page in pages for tag in page.select("dt[id]")}
+    for _, modules in API.values():
+        for module, names in modules.items():
+            assert {f"{module}.{name.strip()}" for name in names.split(",")} <= shown
+    short = {name.rpartition(".")[2] for name in shown}
+    for guide in (WATCH_GUIDE, *GUIDES):
+        for line in re.findall(r"from covlab[\w.]* import ([\w, ]+)", (ROOT / guide).read_text()):
+            assert {name.strip() for name in line.split(",")} <= short, guide
+    assert short >= set(EXPLORERS)
+    for page in pages:  # types are shown, and no condition or address of an object
+        assert not re.search(r"Allowed\(|Annotated|<factory>| at 0x", page.text)
+
+
+def test_every_toggle_has_a_name_and_every_list_of_terms_begins_with_a_term(site: Path) -> None:
+    for path in (site / "index.html", site / "api/training.html", site / "watch/W01.html"):
+        page = BeautifulSoup(path.read_text(), "html.parser")
+        assert all(each.text.strip() or each.get("aria-label") for each in page("summary")), path
+        assert page("dl") == page.select("dl:has(> dt:first-child)"), path
+
+
+def test_the_first_page_shows_the_log_the_loop_and_a_picture_and_names_no_culprit(site: Path) -> None:
+    [index] = BeautifulSoup((site / "index.html").read_text(), "html.parser")("article")
+    assert "train 0.000000   val 1.921642" in index.text and "Which line is guilty?" in index.text
+    assert index.find("img", alt=True) and "make lab" in index.text
+    assert "lam_cov" not in index.text and "line A" not in index.text
+
+
+def test_no_page_speaks_of_a_prediction_that_nobody_could_make(root: Path, site: Path) -> None:
+    for path in (root / "build/course/index.html", *site.glob("0*.html")):
+        assert not re.search(r"have not predicted|made no prediction|Choose one before", path.read_text()), path
 
 
 def test_cited_issues_are_links_on_the_site_in_the_report_and_in_the_notebooks(root: Path, site: Path) -> None:
@@ -202,11 +296,10 @@ def test_columns_of_numbers_are_aligned_to_the_right(cells: list[str], rule: str
     assert with_aligned_numbers(kept) == kept
 
 
-def test_the_handout_is_the_site(root: Path) -> None:
-    done = CliRunner().invoke(main, ["course", "site", "--root", str(root), "--handout"])
-    assert done.exit_code == 0, done.output
+def test_the_handout_is_the_site(root: Path, site: Path) -> None:
     with zipfile.ZipFile(root / "build/covlab-handout.zip") as archive:
-        assert {"site/index.html", "site/01_first.html"} <= set(archive.namelist())
+        packed = {name for name in archive.namelist() if not name.endswith("/")}
+    assert packed == {path.relative_to(site.parent).as_posix() for path in site.rglob("*") if path.is_file()}
 
 
 def test_a_lesson_that_changed_since_it_ran_gets_no_site(root: Path, tmp_path: Path) -> None:

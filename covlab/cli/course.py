@@ -199,9 +199,10 @@ def website(root: Path, handout: bool) -> None:
     import myst_nb, sphinx, sphinx_book_theme  # noqa: E401, F401, I001  (a missing one is named before anything is built)
 
     from covlab.course.website import WebsiteError, build_website, make_handout
+    from covlab.watch.invariant_pages import invariant_pages
 
     with refusals(LessonError, WebsiteError):
-        first = build_website(root, editions.read_lessons(root))
+        first = build_website(root, editions.read_lessons(root), invariant_pages())
     click.echo(first)
     if handout:
         click.echo(make_handout(first.parent))

@@ -43,6 +43,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ELSEWHERE})
+
+
 def measure(claim: str, value: SupportsFloat) -> None:
     """Record what this run measured for a claim of lessons/claims.toml. Outside of the course's runner, do nothing.
 

@@ -42,10 +42,11 @@ def write_report(runs: list[Run], claims: dict[str, Claim], folder: Path, second
     A lesson whose notebook cannot be shown fails here.
     """
     notebooks = {run.lesson.name: _shown(run) for run in runs}
-    measured = {
-        claim.id: [value for run in runs if claim.applies_to(run.profile) for value in run.measured.get(claim.id, [])]
-        for claim in claims.values()
-    }
+    measured: dict[str, list[float]] = {}  # in the order in which the lessons measure
+    for run in runs:
+        for name, values in run.measured.items():
+            if name in claims and claims[name].applies_to(run.profile):
+                measured.setdefault(name, []).extend(values)
     results = {
         "passed": bool(runs) and all(run.status == "passed" for run in runs),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -54,15 +55,15 @@ def write_report(runs: list[Run], claims: dict[str, Claim], folder: Path, second
         "lessons": [_lesson(run) for run in runs],
         "claims": [
             {
-                "claim": claim.id,
-                "value": claim.value,
-                "tolerance": claim.tolerance,
-                "reason": claim.reason,
-                "measured": measured[claim.id],
-                "holds": all(map(claim.holds, measured[claim.id])),
+                "claim": name,
+                "value": claims[name].value,
+                "tolerance": claims[name].tolerance,
+                "reason": claims[name].reason,
+                "measured": values,
+                "holds": all(map(claims[name].holds, values)),
             }
-            for claim in claims.values()
-            if measured[claim.id]
+            for name, values in measured.items()
+            if values
         ],
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,10 +146,10 @@ def page(results: dict, notebooks: dict[str, str | None]) -> str:
 
     results: as written to results.json. notebooks: {lesson: its executed notebook as HTML, if there is one}.
     """
-    style = HtmlFormatter(style="default").get_style_defs(".highlight")
+    style, dark_style = (HtmlFormatter(style=name).get_style_defs(".highlight") for name in ("default", "github-dark"))
     template = Template(PAGE.read_text(encoding="utf-8"), autoescape=True, trim_blocks=True)
     shown = {name: html for name, html in notebooks.items() if html is not None}
-    return template.render(results, notebooks=shown, code_style=style)
+    return template.render(results, notebooks=shown, code_style=style, dark_code_style=dark_style)
 
 
 def notebook_html(path: Path) -> str:

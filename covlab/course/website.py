@@ -3,25 +3,29 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from html import escape
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup
-from nbformat import NotebookNode
 
 from covlab.course.course_report import fold_results, read_for_page, read_results
 from covlab.course.editions import Lesson, caption, tags, write_notebook
 from covlab.course.page_dangers import browser_address, inline_scripts, page_dangers
-from covlab.course.paths import PATHS, STOPS, neighbors, position_on
-from covlab.course.prose import mathml_or_code
+from covlab.course.website_pages import DOWNLOADS, GUIDES, WATCH_GUIDE, add_header, write_pages
 
 CONF = """
 project = "covlab"
 html_title = "covlab: training bugs that raise no exception"
-extensions = ["myst_nb", "covlab.course.website"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "covlab.course.website_extension"]
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+default_role = "code"  # docstrings have `code` in single backticks, as Markdown does
+python_maximum_signature_line_length = 90
+add_module_names = False
+smartquotes = False
 html_theme = "sphinx_book_theme"
 html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light", "pygments_dark_style": "a11y-high-contrast-dark",
@@ -36,32 +40,12 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 html_math_renderer = "mathml"
 html_static_path = ["style"]
-html_css_files = ["covlab.css"]
+html_css_files = ["website.css"]
+html_extra_path = ["extra"]
 """
 
-INDEX = """# covlab
-
-Training bugs that raise no exception: the lessons with the results of their last run. Solutions and outcomes are
-folded. Sliders are shown as still pictures.
-
-{paths}
-
-```{{toctree}}
-:hidden:
-
-{lessons}
-```
-"""
-INTRODUCTIONS = {
-    "Bugs path": "The shortest way to the bugs. You need Python and some PyTorch, and nothing about radio.",
-    "Whole course": "Every lesson, in order: the bugs, and a network that estimates covariances for real.",
-}
-STYLE = """
-.covlab-paths { border-left: 4px solid #0072B2; padding-left: .9em; }
-details > summary { cursor: pointer; }
-@media (max-width: 600px) { table { display: block; overflow-x: auto; } }
-"""
-
+SOLUTION = "A solution: try the exercise first, then open this."
+STYLE = Path(__file__).with_name("website.css")
 THEME_PAGES = ("genindex.html", "search.html")  # pages without anything from a lesson
 
 
@@ -69,8 +53,10 @@ class WebsiteError(Exception):
     """The site cannot be built, has a broken link or a picture without alternative text, or needs a network."""
 
 
-def build_website(root: Path, lessons: list[Lesson]) -> Path:
-    """Make root/build/site from the executed notebooks of the last run; return its first page.
+def build_website(root: Path, lessons: list[Lesson], invariants: Mapping[str, str] | None = None) -> Path:
+    """Make root/build/site from the executed notebooks of the last run, and from the guides; return its first page.
+
+    invariants: {code: a page of Markdown about it}.
 
     Raises WebsiteError if a lesson did not pass or has changed since its last run, or if the site has a problem.
     """
@@ -83,17 +69,20 @@ def build_website(root: Path, lessons: list[Lesson]) -> Path:
         for cell in notebook.cells:
             if "solution" in tags(cell):
                 cell.metadata.tags = [*tags(cell), "hide-cell"]
-                cell.metadata.mystnb = {"code_prompt_show": "Solution", "code_prompt_hide": "Solution"}
+                cell.metadata.mystnb = {"code_prompt_show": SOLUTION, "code_prompt_hide": SOLUTION}
             if "hide-input" in tags(cell):
                 cell.metadata.mystnb = {"code_prompt_show": caption(cell), "code_prompt_hide": caption(cell)}
         fold_results(notebook)
-        _show_paths(notebook, lesson, lessons)
+        add_header(notebook, lesson, lessons)
         write_notebook(notebook, source / f"{lesson.name}.ipynb")
+        write_notebook(lesson.student, source / "extra" / DOWNLOADS / f"{lesson.name}.ipynb")
     (source / "conf.py").write_text(CONF, encoding="utf-8")
-    names = "\n".join(each.name for each in lessons)
-    (source / "index.md").write_text(INDEX.format(paths=_paths(lessons), lessons=names), encoding="utf-8")
-    (source / "style").mkdir()
-    (source / "style" / "covlab.css").write_text(STYLE, encoding="utf-8")
+    for path in [*(root / guide for guide in (WATCH_GUIDE, *GUIDES)), *sorted((root / "figures").glob("*.png")), STYLE]:
+        if path.exists():
+            copy = source / ("style" if path is STYLE else path.parent.relative_to(root)) / path.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    write_pages(source, lessons, invariants or {})
     sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(source / ".doctrees")]
     if subprocess.run([*sphinx, str(source), str(website)], check=False).returncode:
         raise WebsiteError("sphinx printed warnings (see above), which count as errors")
@@ -146,55 +135,6 @@ def website_complaints(website: Path) -> list[str]:
     return complaints
 
 
-def _paths(lessons: list[Lesson]) -> str:
-    """Return a heading and a table for each path, as Markdown."""
-    known = {lesson.name[:2]: lesson for lesson in lessons}
-    parts = []
-    for name, path in PATHS.items():
-        stops = [STOPS[number] for number in path if number in known]
-        rows = [
-            f"| {position} | [{known[stop.number].title}]({known[stop.number].name}.ipynb) | {stop.minutes} "
-            f"| {stop.requirements} |"
-            for position, stop in enumerate(stops, 1)
-        ]
-        if rows:
-            minutes = sum(stop.minutes for stop in stops)
-            table = "\n".join(["| | Lesson | Minutes | Needs |", "|---:|---|---:|---|", *rows])
-            parts.append(f"## {name}: {minutes} minutes\n\n{INTRODUCTIONS[name]}\n\n{table}")
-    others = [f"- [{lesson.title}]({lesson.name}.ipynb)" for number, lesson in known.items() if number not in STOPS]
-    if others:
-        parts.append("\n".join(others))
-    return "\n\n".join(parts)
-
-
-def _show_paths(notebook: NotebookNode, lesson: Lesson, lessons: list[Lesson]) -> None:
-    """Show on top of a lesson's page its position on both paths, with links to the lessons before and after it.
-
-    This replaces the line of the header that has the positions; without such a line it comes after the title.
-    """
-    number = lesson.name[:2]
-    top = next((cell for cell in notebook.cells if cell.cell_type == "markdown"), None)
-    if number not in STOPS or top is None:
-        return
-    stop, known = STOPS[number], {each.name[:2]: each for each in lessons}
-    lines = []
-    for name, path in PATHS.items():
-        if position := position_on(number, path):
-            around = zip(("previous", "next"), neighbors(number, path, known), strict=True)
-            links = [f"{word}: [{known[to].title}]({known[to].name}.ipynb)" for word, to in around if to]
-            lines.append(" · ".join([f"**{name}** {position}", *links]))
-    text = "<br>".join([*lines, f"{stop.minutes} minutes · {stop.requirements}"])
-    box = f'<div class="covlab-paths">\n\n{text}\n\n</div>'
-    paragraphs = top.source.split("\n\n")
-    header = [place for place, text in enumerate(paragraphs) if text.startswith(("**Bugs path**", "**Whole course**"))]
-    if header:
-        paragraphs[header[0]] = box
-    else:
-        title = next((place for place, text in enumerate(paragraphs) if text.startswith("# ")), -1)
-        paragraphs.insert(title + 1, box)
-    top.source = "\n\n".join(paragraphs)
-
-
 def require_fresh(results: Path, lessons: list[Lesson]) -> None:
     """Raise WebsiteError if a lesson did not pass in the last run, or has changed since."""
     try:
@@ -205,31 +145,3 @@ def require_fresh(results: Path, lessons: list[Lesson]) -> None:
     stale = [lesson.name for lesson in lessons if passed.get(lesson.name) != lesson.digest]
     if stale:
         raise WebsiteError(f"did not run or pass, or changed since: {', '.join(stale)}; run `make course` first")
-
-
-def setup(app: Any) -> None:
-    """Let Sphinx show math as MathML instead of MathJax, which is loaded from a server.
-
-    Screen readers get the caption of a fold as its name. MyST-NB would give all folds the same name.
-    """
-    from docutils.nodes import SkipNode
-    from myst_nb.sphinx_ import HideCodeCellNode, depart_HideCellInput
-
-    def fold(writer: Any, node: Any) -> None:
-        caption = escape(node["prompt_show"])
-        writer.body.append(
-            f'<details class="admonition hide {" ".join(node["classes"])}"><summary aria-label="{caption}">'
-            f'<p class="collapsed admonition-title">{caption}</p><p class="expanded admonition-title">{caption}</p>'
-            "</summary>"
-        )
-
-    app.add_node(HideCodeCellNode, override=True, html=(fold, depart_HideCellInput))
-
-    def visitors(display: bool) -> tuple[Callable[[Any, Any], None], None]:
-        def visit(writer: Any, node: Any) -> None:
-            writer.body.append(mathml_or_code(node.astext(), display))
-            raise SkipNode
-
-        return visit, None
-
-    app.add_html_math_renderer("mathml", visitors(display=False), visitors(display=True))

@@ -1,10 +1,12 @@
 """Watch a training loop and check the invariants of its steps, without changing its code.
 
+In your own code::
+
     with watch(model, optimizer) as w:
         train(...)
     w.report()
 
-or, for a script, ``python -m covlab.watch train.py --its-arguments``. It needs only PyTorch.
+For a script, run ``python -m covlab.watch train.py --its-arguments``. It needs only PyTorch.
 """
 
 from covlab.watch.finding import Finding

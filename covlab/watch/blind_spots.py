@@ -24,6 +24,7 @@ class BlindSpot(NamedTuple):
 
 
 def stopped(seen: Observation) -> BlindSpot | None:
+    """Something stopped the watch, such as a compiled autograd, which runs no hooks."""
     if seen.blocked is None:
         return None
     fix = "watch a run without it: torch._dynamo.config.compiled_autograd = False"
@@ -31,6 +32,7 @@ def stopped(seen: Observation) -> BlindSpot | None:
 
 
 def failed(seen: Observation) -> BlindSpot | None:
+    """The watch itself failed."""
     parts: tuple[Part, ...] = ("backward", "step", "forward", "numbers")
     essential = [part for part in parts if part in seen.failures]
     if not essential:
@@ -41,6 +43,7 @@ def failed(seen: Observation) -> BlindSpot | None:
 
 
 def in_other_processes(seen: Observation) -> BlindSpot | None:
+    """The training ran in other processes, where nothing was watched."""
     if seen.counts["backwards"] or seen.counts["steps"] or not seen.processes:
         return None
     (what, location), _ = seen.processes.most_common(1)[0]
@@ -57,6 +60,7 @@ def in_other_processes(seen: Observation) -> BlindSpot | None:
 
 
 def in_another_thread(seen: Observation) -> BlindSpot | None:
+    """Backwards ran in several threads at the same time."""
     elsewhere = seen.backwards_elsewhere
     if not elsewhere:
         return None
@@ -66,6 +70,7 @@ def in_another_thread(seen: Observation) -> BlindSpot | None:
 
 
 def no_training(seen: Observation) -> BlindSpot | None:
+    """There was no backward and no optimizer step."""
     counts = seen.counts
     if counts["backwards"] or counts["steps"]:
         return None
@@ -80,6 +85,7 @@ def no_training(seen: Observation) -> BlindSpot | None:
 
 
 def updated_by_hand(seen: Observation) -> BlindSpot | None:
+    """The loop updates its parameters by hand, without an optimizer."""
     if seen.counts["steps"] or not any(number.value for number in seen.updated_by_hand):
         return None
     says = (
@@ -94,6 +100,7 @@ def updated_by_hand(seen: Observation) -> BlindSpot | None:
 
 
 def no_step(seen: Observation) -> BlindSpot | None:
+    """There were backwards, but no optimizer step."""
     if seen.counts["steps"]:
         return None
     names = sorted({watched.name for watched in seen.optimizers.values()})
@@ -103,6 +110,7 @@ def no_step(seen: Observation) -> BlindSpot | None:
 
 
 def no_backward(seen: Observation) -> BlindSpot | None:
+    """There were optimizer steps, but no backward: another function computed the gradients."""
     if seen.counts["backwards"]:
         return None
     says = (
@@ -113,6 +121,7 @@ def no_backward(seen: Observation) -> BlindSpot | None:
 
 
 def no_forward(seen: Observation) -> BlindSpot | None:
+    """There were optimizer steps, but no call of a model with gradients."""
     if seen.counts["forwards"]:
         return None
     says = (

@@ -42,6 +42,10 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(f"{__name__}.{EXPLORERS[name]}"), name)
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *EXPLORERS})
+
+
 class Explorer:
     """Base class of the explorers. A subclass defines ``title``, ``draw`` and its controls.
 

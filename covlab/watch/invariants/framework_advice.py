@@ -134,3 +134,18 @@ def framework_advice(location: CodeLocation | None, action: Action) -> str | Non
     called = "" if location is None or location.library is None else location.library.called
     known = (advice for module, advice in _ADVICE.items() if f"{called}.".startswith(f"{module}."))
     return next((advice.get(action) for advice in known), None)
+
+
+_FRAMEWORKS = {
+    "transformers": "transformers",
+    "lightning": "Lightning",
+    "lightning.pytorch.core": "Lightning, manual optimization",
+    "lightning.fabric": "Fabric",
+    "accelerate": "Accelerate",
+    "fastai": "fastai",
+}
+
+
+def advice_by_framework(action: Action) -> dict[str, str]:
+    """Return {framework: how to do it there}, where {0} is the number of micro-batches per window."""
+    return {name: _ADVICE[module][action] for module, name in _FRAMEWORKS.items() if action in _ADVICE[module]}

@@ -1,6 +1,7 @@
 """W01: the weights of a window's losses sum to 1.
 
-``READINGS`` lists the possible explanations of the windows of one line. The first one that fits decides.
+A window is all the backwards that lead to one optimizer step. If the weights of its losses do not sum to 1, the step is
+that of another loss: usually it is as many times too long as there are micro-batches.
 """
 
 import math
@@ -219,6 +220,7 @@ def first_numbers(numbers: Sequence[float | None], most: int = 6) -> str:
     return f"{text}, …" if len(numbers) > most else text
 
 
+# The possible explanations of the windows of one line. The first one that fits decides.
 READINGS: tuple[Callable[[LineOfBackward], Reading | None], ...] = (
     means_that_count_alike,
     correct,

@@ -2,11 +2,12 @@
 
 import math
 from collections import Counter, deque
+from typing import ClassVar
 
 from covlab.watch.finding import Finding, Verdict, counted
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences
-from covlab.watch.invariants.framework_advice import framework_advice
+from covlab.watch.invariants.framework_advice import Action, framework_advice
 from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import GradientsCleared, Step
 from covlab.watch.seen.location import CodeLocation
@@ -55,6 +56,7 @@ class NoLostGradients(Invariant):
     fix_cleared_before_step = "clear the gradients before backward() or after step(), not between them"
     fix_left_over = "also make a step for the last, shorter window, and divide its losses by their number"
     fix_no_step = "call optimizer.step() between backward() and the clearing, unless a gradient is NaN or infinite"
+    actions: ClassVar[dict[str, Action]] = {fix_left_over: "whole windows"}
 
     def __init__(self) -> None:
         super().__init__()
