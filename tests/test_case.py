@@ -60,7 +60,7 @@ def test_a_clean_run_learns() -> None:
 
 
 def test_tests_that_train_together_get_the_results_they_have_alone_and_each_is_run_once() -> None:
-    settings = [{"epochs": 2}, {"epochs": 2, "precision": "fp16"}, {"epochs": 2}]
+    settings: list[dict[str, Any]] = [{"epochs": 2}, {"epochs": 2, "precision": "fp16"}, {"epochs": 2}]
     reruns = case.Reruns(seed=1)
     clean, half, again = reruns.together(*(case.Rerun(setting=setting) for setting in settings))
     assert again is clean and reruns(epochs=2, precision="fp16") is half
