@@ -38,6 +38,7 @@ from covlab.training.loss import LossWeights, nmse
 from covlab.training.trainer import Trainer
 from covlab.widgets import (
     EXPLORERS,
+    Explorer,
     FaultMuseumExplorer,
     LossScaleExplorer,
     LossWeightsExplorer,
@@ -64,7 +65,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.fixture(scope="module", params=EXPLORERS)
-def explorer(request: pytest.FixtureRequest) -> widgets.Explorer:
+def explorer(request: pytest.FixtureRequest) -> Explorer:
     explorer = getattr(widgets, request.param)()
     if hasattr(explorer, "windows"):
         explorer.windows.value = 20
@@ -85,7 +86,7 @@ def pixels(image: str) -> np.ndarray:
 # -------------------------------------------------------------------- every explorer
 
 
-def test_shows_controls_and_a_picture_with_words(explorer: widgets.Explorer, shown: list[Any]) -> None:
+def test_shows_controls_and_a_picture_with_words(explorer: Explorer, shown: list[Any]) -> None:
     explorer.show()
     script, still, live = shown
     assert "application/javascript" in script
@@ -96,7 +97,7 @@ def test_shows_controls_and_a_picture_with_words(explorer: widgets.Explorer, sho
 
 
 def test_every_still_setting_has_its_own_picture_and_nothing_is_cut_off(
-    explorer: widgets.Explorer,
+    explorer: Explorer,
 ) -> None:
     """The live picture is saved with fixed margins: a label that does not fit would leave ink at the edge."""
     seen = set()
@@ -113,7 +114,7 @@ def test_every_still_setting_has_its_own_picture_and_nothing_is_cut_off(
     assert 3 <= len(explorer.STILLS) <= 5 and len(seen) == len(explorer.STILLS)
 
 
-def test_still_shows_its_settings_with_words(explorer: widgets.Explorer, shown: list[Any]) -> None:
+def test_still_shows_its_settings_with_words(explorer: Explorer, shown: list[Any]) -> None:
     before = explorer.state
     explorer.still()
     pictures = [found for thing in shown if isinstance(thing, str) for found in IMAGE.findall(thing)]
@@ -122,7 +123,7 @@ def test_still_shows_its_settings_with_words(explorer: widgets.Explorer, shown: 
     assert explorer.state == before
 
 
-def test_an_unknown_control_or_value_is_refused(explorer: widgets.Explorer) -> None:
+def test_an_unknown_control_or_value_is_refused(explorer: Explorer) -> None:
     with pytest.raises(ValueError, match="state may have only .* got nonsense"):
         explorer.state = {"nonsense": 1}
     name, control = next(iter(explorer.controls.items()))
@@ -130,9 +131,7 @@ def test_an_unknown_control_or_value_is_refused(explorer: widgets.Explorer) -> N
         explorer.state = {name: 1e9 if isinstance(control, NumberControl) else "nonsense"}
 
 
-def test_an_error_in_a_callback_is_shown_and_marked(
-    explorer: widgets.Explorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_in_a_callback_is_shown_and_marked(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explorer, "_paint", lambda *picture: dict[str, None]()["a <key>"])
     explorer.guarded(explorer.redraw)()
     note = explorer.note.value
@@ -539,10 +538,13 @@ def test_the_guard_objects_when_the_main_weight_is_off_and_nothing_trains() -> N
 
 @pytest.mark.parametrize("name", LossWeights.names())
 @pytest.mark.parametrize("factor", [0.0, 10.0])
-def test_each_weight_that_moves_alone_is_explained_in_a_sentence(name: str, factor: float) -> None:
+def test_each_weight_that_moves_alone_is_explained_in_a_sentence(
+    name: str, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The sentence names the weight and what changed; the shares are those of the picture."""
     explorer = LossWeightsExplorer()
     explorer.terms = TERMS
+    monkeypatch.setattr(Explorer, "redraw", lambda self: None)  # the picture itself is drawn elsewhere
     explorer.state = {name: 0.5}
     explorer.state = {name: 0.5 * factor}
     said = html.unescape(explorer.note.value)
@@ -575,7 +577,7 @@ def test_a_control_without_effect_is_disabled_with_its_reason_and_the_others_are
             assert ("choose the sample covariance" in control.widget.children[-1].value) == same
 
 
-def plots_of(explorer: widgets.Explorer, change: dict) -> str:
+def plots_of(explorer: Explorer, change: dict) -> str:
     return plots.image(*explorer.draw(explorer.state | change))
 
 
