@@ -523,7 +523,6 @@ def test_a_fault_fails_the_run_and_steps_make_a_smoke_test_of_it(script: Callabl
     assert "4.00 = your 4 micro-batches" in ran.stderr
     assert "train.py:10" in ran.stderr
     assert ElementTree.parse(tmp_path / "junit.xml").getroot().get("failures") == "1"
-    assert command("--fail-on", "never", path).returncode == 0
 
 
 @pytest.mark.slow
