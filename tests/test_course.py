@@ -11,6 +11,7 @@ import sys
 import time
 import xml.etree.ElementTree as xml
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import psutil
@@ -35,7 +36,7 @@ from covlab.course.editions import (
     tags,
     write_student_editions,
 )
-from covlab.course.notebook_process import KernelClient
+from covlab.course.notebook_process import ShellChannel, ThisPython
 from covlab.course.runner import GRACE, Run, run_all
 
 ROOT = Path(__file__).parents[1]
@@ -381,9 +382,10 @@ def test_every_lesson_has_one_thread(tmp_path: Path) -> None:
 def test_a_reply_that_comes_while_a_widget_is_answered_is_read_at_once() -> None:
     async def reply_to_a_cell() -> str:
         context, session = zmq.asyncio.Context(), Session(key=b"")
-        kernel, socket = zmq.Context.shadow(context.underlying).socket(zmq.ROUTER), context.socket(zmq.DEALER)
+        kernel: Any = zmq.Context.shadow(context.underlying).socket(zmq.ROUTER)
+        socket = context.socket(zmq.DEALER)
         socket.connect(f"tcp://127.0.0.1:{kernel.bind_to_random_port('tcp://127.0.0.1')}")
-        channel = KernelClient.shell_channel_class.klass(socket, session)
+        channel = ShellChannel(socket, session)
         try:
             channel.send(session.msg("execute_request", {}))
             client = kernel.recv_multipart()[0]
@@ -399,6 +401,7 @@ def test_a_reply_that_comes_while_a_widget_is_answered_is_read_at_once() -> None
             context.term()
 
     assert asyncio.run(reply_to_a_cell()) == "execute_reply"
+    assert ThisPython(ip="127.0.0.1").client().shell_channel_class is ShellChannel  # what a lesson runs with
 
 
 def running(root: Path, *options: str) -> subprocess.Popen:
