@@ -24,7 +24,7 @@ check: $(VENV)/installed  ## format, lint and types (a minute)
 	$(BIN)/mypy
 
 test: $(VENV)/installed  ## run the tests (minutes)
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-slow: $(VENV)/installed  ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow

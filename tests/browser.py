@@ -118,7 +118,7 @@ def write_notebook(path: Path, *cells: str) -> None:
 @contextmanager
 def evidence(page: Page, name: str) -> Iterator[None]:
     """Where the test fails, a screenshot and a trace stay in build/browser/."""
-    page.context.tracing.start(screenshots=True, snapshots=True)
+    page.context.tracing.start(snapshots=True)  # films cost more than the tests
     try:
         yield
     except BaseException:

@@ -314,6 +314,21 @@ def test_refusals_name_the_file(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ another number of windows
 
 
+@pytest.fixture(scope="module")
+def run_at_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, Trainer]]:
+    """Return a function that trains a run of one setting from its first window to its last, once."""
+    runs: dict[str, tuple[Path, Trainer]] = {}
+
+    def train(fixed: bool, setting: dict[str, Any]) -> tuple[Path, Trainer]:
+        key = f"{fixed} {setting}"
+        if key not in runs:
+            folder = tmp_path_factory.mktemp("whole") / "run"
+            runs[key] = folder, trainer(folder, fixed, **setting).fit()
+        return runs[key]
+
+    return train
+
+
 @pytest.fixture
 def constant_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "learning_rate_factors", lambda self: torch.ones(self.recipe.windows + 1))
@@ -323,22 +338,27 @@ def constant_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "fresh"])
 @pytest.mark.parametrize("first", [2, 5, 6])  # an epoch has 2 windows of fixed scenes, and 3 of fresh ones
 def test_a_run_that_gets_more_windows_equals_one_that_had_them_from_the_start(
-    tmp_path: Path, first: int, fixed: bool, setting: dict[str, Any], constant_schedule: None
+    tmp_path: Path,
+    first: int,
+    fixed: bool,
+    setting: dict[str, Any],
+    constant_schedule: None,
+    run_at_once: Callable[..., tuple[Path, Trainer]],
 ) -> None:
-    whole = trainer(tmp_path / "whole", fixed, **setting).fit()
+    at_once, whole = run_at_once(fixed, setting)
     trainer(tmp_path / "parts", fixed, windows=first, **setting).fit()
     trainer(tmp_path / "parts", fixed, windows=first + 1, **setting).resume(extend=True).fit()
     extended = trainer(tmp_path / "parts", fixed, **setting).resume(extend=True).fit()
     assert torch.equal(extended.vector, whole.vector) and extended.history == whole.history
-    ours, theirs = (read_checkpoint(tmp_path / name / "last.pt") for name in ("parts", "whole"))
+    ours, theirs = (read_checkpoint(folder / "last.pt") for folder in (tmp_path / "parts", at_once))
     validated_more_often = min(row["validation"] for row in whole.history) >= ours["position"].pop("best")
     theirs["position"].pop("best")
     assert same(ours, theirs) and validated_more_often
     for name in ("ledger.jsonl", "epochs.json"):
-        assert (tmp_path / "parts" / name).read_text() == (tmp_path / "whole" / name).read_text()
+        assert (tmp_path / "parts" / name).read_text() == (at_once / name).read_text()
     config = json.loads((tmp_path / "parts" / "config.json").read_text())
     assert config.pop("extended") == [{"after": first, "windows": first + 1}, {"after": first + 1, "windows": 12}]
-    assert config == json.loads((tmp_path / "whole" / "config.json").read_text())
+    assert config == json.loads((at_once / "config.json").read_text())
 
 
 def test_an_extended_run_follows_the_schedule_of_its_new_number_of_windows(tmp_path: Path) -> None:

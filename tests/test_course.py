@@ -1,23 +1,28 @@
 """The editions, a student's working copies, and the runner."""
 
+import asyncio
 import importlib.util
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as xml
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import psutil
 import pytest
+import zmq
+import zmq.asyncio
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jupyter_client.session import Session
 from toys import CHECK, EXERCISE, HEADER, PARAMETERS, SOLUTION, TITLE, write_lesson
 
 import covlab
@@ -34,6 +39,7 @@ from covlab.course.editions import (
     tags,
     write_student_editions,
 )
+from covlab.course.notebook_process import ShellChannel, ThisPython
 from covlab.course.runner import GRACE, Run, run_all
 
 ROOT = Path(__file__).parents[1]
@@ -410,10 +416,38 @@ def test_every_lesson_has_one_thread(tmp_path: Path) -> None:
     assert all('"1\\n"' in run.executed.read_text() for run in runs)
 
 
+def test_a_reply_that_comes_while_a_widget_is_answered_is_read_at_once() -> None:
+    async def reply_to_a_cell() -> str:
+        context, session = zmq.asyncio.Context(), Session(key=b"")
+        kernel: Any = zmq.Context.shadow(context.underlying).socket(zmq.ROUTER)
+        socket = context.socket(zmq.DEALER)
+        socket.connect(f"tcp://127.0.0.1:{kernel.bind_to_random_port('tcp://127.0.0.1')}")
+        channel = ShellChannel(socket, session)
+        try:
+            channel.send(session.msg("execute_request", {}))
+            client = kernel.recv_multipart()[0]
+            waiting = asyncio.ensure_future(channel.get_msg())
+            await asyncio.sleep(0)
+            session.send(kernel, "execute_reply", {}, ident=client)
+            assert select.select([socket.fileno()], [], [], 60)[0]  # the reply came, and the loop has not seen it yet
+            channel.send(session.msg("comm_msg", {}))
+            return (await asyncio.wait_for(waiting, 60))["msg_type"]
+        finally:
+            for each in (kernel, socket):
+                each.close(linger=0)
+            context.term()
+
+    assert asyncio.run(reply_to_a_cell()) == "execute_reply"
+    assert ThisPython(ip="127.0.0.1").client().shell_channel_class is ShellChannel  # what a lesson runs with
+
+
 def running(root: Path, *options: str) -> subprocess.Popen:
     """Start `covlab course run` as a process of its own."""
-    # Handle SIGINT even where these tests run in the background and inherit an ignored SIGINT.
-    heard = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+
+    def heard() -> None:  # a shell in the background ignores SIGINT, and nohup ignores SIGHUP: a child inherits that
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
     return subprocess.Popen(
         [sys.executable, "-m", "covlab", "course", "run", "--root", str(root), *options],
         preexec_fn=heard,  # noqa: PLW1509 - one thread

@@ -14,7 +14,7 @@ from toys import CHECK, EXERCISE, SOLUTION, TITLE, write_lesson
 
 from covlab.course import MEASUREMENT, VERDICT
 from covlab.course.editions import read_lesson
-from covlab.course.lesson_failures import Record, audit, exercise_problems, measurements
+from covlab.course.lesson_failures import Problem, Record, audit, exercise_problems, measurements
 from covlab.course.runner import Run, run_all
 
 # name -> (cells, kind of the finding, words of its message)
@@ -205,6 +205,10 @@ SPECIAL = {
     "exercise_without_verdict": [EXERCISE, SOLUTION],
     "exercise_that_fails_with_its_solution": [EXERCISE, SOLUTION.replace("42", "41"), CHECK],
 }
+# Traps whose findings name their cell, so one lesson can have them all. It is the first that runs.
+TOGETHER = [
+    name for name, (_, kind, words) in TRAPS.items() if kind in ("widget", "progress", "alt") and "cleared" not in words
+]
 # Failures that Python and IPython keep to themselves -> what the runner says of each.
 HIDDEN = {
     """
@@ -288,12 +292,24 @@ def dedent(code: str) -> str:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """Every trap, and two lessons that only look like one, executed once."""
     folder = tmp_path_factory.mktemp("traps")
-    found = {}
-    for number, name in enumerate([*TRAPS, *HARMLESS]):
-        text = cells(name) if name in TRAPS else ["# %%\n" + dedent(HARMLESS[name])]
-        found[name] = Run(read_lesson(write_lesson(folder, f"{number:02}_{name}", TITLE, *text)), folder / "out")
+    texts = {"together": [text for name in TOGETHER for text in cells(name)]}
+    texts |= {name: cells(name) for name in TRAPS if name not in TOGETHER}
+    texts |= {name: ["# %%\n" + dedent(code)] for name, code in HARMLESS.items()}
+    found = {
+        name: Run(read_lesson(write_lesson(folder, f"{number:02}_{name}", TITLE, *text)), folder / "out")
+        for number, (name, text) in enumerate(texts.items())
+    }
     run_all(list(found.values()), {}, jobs=2)
-    return found
+    return found | dict.fromkeys(TOGETHER, found["together"])
+
+
+def problems_of(run: Run, name: str) -> list[Problem]:
+    """Return what the run says of one trap."""
+    if name not in TOGETHER:
+        return run.problems
+    [text] = cells(name)
+    [cell] = (cell.id for cell in run.lesson.notebook.cells if cell.source == text.removeprefix("# %%\n"))
+    return [problem for problem in run.problems if problem.cell == cell]
 
 
 @pytest.mark.parametrize("name", TRAPS)
@@ -302,8 +318,14 @@ def test_trap_fails_although_papermill_passes(runs: dict[str, Run], name: str) -
     closing = json.loads((run.logs / "events.jsonl").read_text().splitlines()[-1])
     assert closing["status"] == "passed"
     assert run.status == "failed"
-    assert [each.kind for each in run.problems] == [kind] * len(run.problems)
-    assert any(words in each.message for each in run.problems), run.problems
+    problems = problems_of(run, name)
+    assert [each.kind for each in problems] == [kind] * len(problems)
+    assert any(words in each.message and each.fatal for each in problems), run.problems
+
+
+def test_every_finding_of_the_traps_that_run_together_belongs_to_one_of_them(runs: dict[str, Run]) -> None:
+    run = runs["together"]
+    assert sum(len(problems_of(run, name)) for name in TOGETHER) == len(run.problems), run.problems
 
 
 @pytest.mark.parametrize("name", HARMLESS)
@@ -317,8 +339,11 @@ def test_the_kernel_that_ends_badly_says_so_on_stderr(runs: dict[str, Run]) -> N
 
 def test_a_widget_error_names_the_cell_that_shows_the_widget(runs: dict[str, Run]) -> None:
     for name in ("error_inside_interact", "error_inside_an_output_widget"):
-        [problem] = runs[name].problems
-        assert runs[name].location(problem).endswith(":17")
+        [problem] = problems_of(runs[name], name)
+        path, _, line = runs[name].location(problem).partition(":")
+        assert path == f"lessons/{runs[name].lesson.source.name}"
+        rest = runs[name].lesson.source.read_text().splitlines()[int(line) - 1 :]
+        assert "\n".join(rest).startswith(cells(name)[0].removeprefix("# %%\n"))
         assert problem.lines
 
 

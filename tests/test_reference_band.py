@@ -75,6 +75,7 @@ def test_a_right_run_of_an_unseen_seed_is_inside(quiet: list[str]) -> None:
     assert "inside the band" in quiet[-1] and 'alt="' in quiet[0]
 
 
+@pytest.mark.slow  # the curves above that are spoilt by hand are scaled, too
 def test_the_missing_division_is_a_factor_of_what_is_logged_alone(quiet: list[str]) -> None:
     with inject("missing_division"):
         trainer = reference_trainer("overfit", 0, clip=None)

@@ -127,7 +127,7 @@ def read(folder: Path) -> list[Report]:
 
 def run_in_fork(server: subprocess.Popen[str], row: Row, folder: Path) -> list[Report]:
     assert server.stdin is not None and server.stdout is not None
-    server.stdin.write(json.dumps([options(folder, row), str(folder / "printed")]) + "\n")
+    server.stdin.write(json.dumps([options(folder, row), str(folder / "printed"), False]) + "\n")
     server.stdin.flush()
     assert server.stdout.readline() == "0\n", (folder / "printed").read_text()
     return read(folder)

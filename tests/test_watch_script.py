@@ -120,10 +120,10 @@ def written(folder: Path, body: str) -> Path:
 def watched(server: subprocess.Popen[str], tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Return a function that runs a command of the watch, and returns its exit status and what it printed."""
 
-    def run(*arguments: object) -> tuple[int, str]:
+    def run(*arguments: object, ends_whole: bool = False) -> tuple[int, str]:
         assert server.stdin is not None and server.stdout is not None
         printed = tmp_path / "printed"
-        server.stdin.write(json.dumps([[*map(str, arguments)], str(printed)]) + "\n")
+        server.stdin.write(json.dumps([[*map(str, arguments)], str(printed), ends_whole]) + "\n")
         server.stdin.flush()
         return int(server.stdout.readline()), printed.read_text()
 
@@ -143,7 +143,8 @@ def test_a_script_does_and_prints_what_it_does_without_a_watch(
         stderr=subprocess.STDOUT,
         text=True,
     )
-    status, printed = watched("--fail-on", "never", "--json", tmp_path / "report.json", path, *arguments)
+    command = ("--fail-on", "never", "--json", tmp_path / "report.json", path, *arguments)
+    status, printed = watched(*command, ends_whole=True)
     before, title, _ = printed.partition("covlab.watch: ")
     own = before if name != "another program" else before + printed.splitlines()[-1] + "\n"
     assert sorted(own.splitlines()) == sorted(alone.stdout.splitlines())
@@ -203,7 +204,7 @@ def test_warnings_and_tracebacks_name_the_lines_that_they_name_without_a_watch(
     path = tmp_path / "script.py"
     path.write_text(WARNED)
     alone = subprocess.run([sys.executable, str(path)], check=False, stderr=subprocess.PIPE, text=True)
-    status, printed = watched(path)
+    status, printed = watched(path, ends_whole=True)
     assert printed.partition("covlab.watch: ")[0].splitlines() == alone.stderr.splitlines()
     assert status == alone.returncode == 1
 
@@ -214,7 +215,7 @@ def test_every_file_is_written_however_the_training_ends(
 ) -> None:
     path = written(tmp_path, f"{TRAINING}train()\n{end}\ntime.sleep(9)")
     files = [word for name in ("json", "junit", "ledger") for word in (f"--{name}", tmp_path / f"report.{name}")]
-    status, printed = watched(*files, path)
+    status, printed = watched(*files, path, ends_whole=True)
     assert status == (-signal.SIGTERM if "SIGTERM" in end else 0)
     assert "nothing found; watched 20 steps of 1 optimizer, 20 backwards, 20 forwards of 1 model" in " ".join(
         printed.split()

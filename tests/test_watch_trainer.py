@@ -30,8 +30,13 @@ IN_OUR_TRAINER = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
-@pytest.mark.parametrize("without", [True, False], ids=["right", "wrong"])
+EXHIBITS = [(name, False) for name in FAULTS] + [
+    (name, True) for name in {repr(fault.setting): name for name, fault in FAULTS.items()}.values()
+]
+"""(a fault, whether it is switched off): without their faults, exhibits of one setting are the same run."""
+
+
+@pytest.mark.parametrize("name, without", EXHIBITS)
 def test_the_watch_finds_our_faults_and_nothing_without_them(name: str, without: bool) -> None:
     with watch() as w:
         finish(exhibit(name, without=without))

@@ -29,7 +29,10 @@ from typing import Any
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None makes the import fail
 
 import papermill
+import zmq
 from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -37,7 +40,7 @@ from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
-from traitlets import default
+from traitlets import Type, default
 
 from covlab.course import MEASUREMENT, VERDICT
 from covlab.course.lesson_processes import MARK, adopt_orphans, end_with_parent, kill_descendants, kill_marked
@@ -51,6 +54,22 @@ SHUTDOWN_SECONDS = 30.0
 LARGEST = 8_000_000  # characters of output of one cell, and of one message; the course's own cells stay below 500 000
 
 
+class ShellChannel(AsyncZMQSocketChannel):
+    """Look for replies after every send.
+
+    nbclient answers widgets while it waits for a cell's reply. ZeroMQ signals a new message once, and a send takes the
+    signal away. Without this, a cell whose reply comes just before a send ends only at its time limit.
+    """
+
+    def send(self, msg: dict[str, Any]) -> None:
+        super().send(msg)
+        self.socket.get(zmq.EVENTS)  # pyzmq then wakes what waits for a message
+
+
+class KernelClient(AsyncKernelClient):
+    shell_channel_class = Type(ShellChannel)
+
+
 class ThisPython(AsyncKernelManager):
     """Start every kernel with the interpreter that runs this module, and talk to it through files.
 
@@ -58,6 +77,7 @@ class ThisPython(AsyncKernelManager):
     port that is free when a manager chooses it may be taken when its kernel starts, seconds later on a busy machine.
     """
 
+    client_factory = Type(KernelClient)
     sockets: str  # where the files are, relative to the lesson's folder: the system limits the length of their path
 
     @property
