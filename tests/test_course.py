@@ -28,7 +28,7 @@ from toys import CHECK, EXERCISE, HEADER, PARAMETERS, SOLUTION, TITLE, write_les
 import covlab
 from covlab import __version__, junit
 from covlab.cli.main import main
-from covlab.course import editions, student_record, workspace
+from covlab.course import editions, lesson_processes, student_record, workspace
 from covlab.course.claims import read_claims
 from covlab.course.editions import (
     REPOSITORY,
@@ -398,6 +398,15 @@ def test_a_folder_without_lessons_gets_those_of_the_package(tmp_path: Path) -> N
     assert workspace.fill(tmp_path) == []
     write_lesson(tmp_path, "01_toy", TITLE)
     assert [lesson.name for lesson in read_lessons(tmp_path)] == ["01_toy"]
+
+
+def test_where_the_system_cannot_end_a_lesson_with_its_runner_the_run_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("covlab.course.lesson_processes.IS_LINUX", False)
+    write_lesson(tmp_path, "01_toy", TITLE)
+    done = CliRunner().invoke(main, ["course", "run", "--root", str(tmp_path)])
+    assert done.exit_code == 0 and done.stderr.count(lesson_processes.LIMIT) == 1
 
 
 def test_only_some_lessons(tmp_path: Path) -> None:

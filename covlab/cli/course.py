@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -258,6 +259,8 @@ def lab(root: Path, no_browser: bool, ip: str, prepare: bool) -> None:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # in a container; Jupyter refuses root otherwise
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the runner: students see what was checked
+    if sys.platform == "win32":  # there, execv would let the shell go on beside JupyterLab
+        sys.exit(subprocess.call(command))
     os.execv(sys.executable, command)  # JupyterLab replaces this process, so it gets Ctrl-C
 
 
@@ -361,9 +364,12 @@ def _execute(runs: "list[Run]", claims: dict[str, Claim], last: Path, new: Path,
     last: the folder with the results of the last run. new: the folder for these.
     """
     from covlab.course.course_report import read_results, write_report
+    from covlab.course.lesson_processes import IS_LINUX, LIMIT
     from covlab.course.live_table import live_table
     from covlab.course.runner import run_all
 
+    if not IS_LINUX:
+        click.echo(LIMIT, err=True)
     expected: dict[str, float] = {}
     with suppress(ValueError):  # there are no results yet, or they are damaged
         before = read_results(last / "results.json")["lessons"]

@@ -19,6 +19,9 @@ import psutil
 from covlab.course import MARK
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # from linux/prctl.h
+IS_LINUX = sys.platform.startswith("linux")
+LIMIT = "This system cannot end what a lesson leaves behind if this command is killed; the next run ends it."
+"""What a user is told where there is no ``prctl``."""
 ROUNDS = 50  # a process may start others while it is being killed
 
 
@@ -28,7 +31,7 @@ def end_with_parent(parent: int, clean_up: Callable[[], None] | None = None) -> 
     parent: the process that should be the parent. If it has ended already, this process ends here. clean_up: called
     first, if this process is able to run it.
     """
-    if not sys.platform.startswith("linux"):
+    if not IS_LINUX:
         return
 
     def end(number: int, frame: object) -> None:
@@ -95,5 +98,5 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _prctl(option: int, value: int) -> None:
-    if sys.platform.startswith("linux"):
+    if IS_LINUX:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
