@@ -10,7 +10,7 @@ from covlab.watch.seen import graph
 from covlab.watch.seen.cuts import RunsWithoutGradient
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import EvaluationCall
-from covlab.watch.seen.isolation import hidden_from_torch
+from covlab.watch.seen.isolation import hidden_from_torch, skipped_by_compiler
 from covlab.watch.seen.location import caller_location, calling_lines
 from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples
 from covlab.watch.seen.recorder import Function, Recorder
@@ -32,11 +32,11 @@ class ForwardObserver:
             if recorder.calls_running or recorder.backward_running is not None or not recorder.is_watching():
                 if recorder.active and (recorder.calls_running or recorder.backward_running is not None):
                     self._called(module)
-                return original(module, *args, **kwargs)
+                return self._call(original, module, args, kwargs)
             self._called(module)
             recorder.calls_running += 1
             try:
-                result = original(module, *args, **kwargs)
+                result = self._call(original, module, args, kwargs)
             finally:
                 recorder.calls_running -= 1
             recorder.guard("forward", self._forward, module, (*args, *kwargs.values()), result)
@@ -44,6 +44,18 @@ class ForwardObserver:
             return result
 
         return __call__
+
+    @skipped_by_compiler
+    def _call(self, original: Function, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.seen.call_recorder is not None:
+            self.seen.leave_calls()
+        recorder = self.seen.call_recorder
+        if recorder is None or not recorder.runs_apart(module) or not recorder.pause():
+            return original(module, *args, **kwargs)
+        try:
+            return original(module, *args, **kwargs)
+        finally:
+            recorder.resume()
 
     def _called(self, module: nn.Module) -> None:
         """Note whether a module runs with gradients."""

@@ -16,6 +16,8 @@ from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import Fingerprints
 from covlab.watch.seen.location import CodeLocation
+from covlab.watch.seen.loss_calls import CallRecorder
+from covlab.watch.seen.loss_graph import LossFact
 from covlab.watch.seen.models import CalledModel
 from covlab.watch.seen.optimizer import ParameterState, WatchedOptimizer
 
@@ -29,6 +31,7 @@ Part = Literal[
     "gradient size",
     "gradient sample",
     "inputs",
+    "loss",
     "model",
     "numbers",
     "optimizer",
@@ -46,6 +49,7 @@ OBSERVED: dict[Part, str] = {
     "gradient size": "the size of the gradients",
     "gradient sample": "what the loop does to its gradients",
     "inputs": "the inputs of the model",
+    "loss": "what the loss is made of",
     "model": "the models",
     "numbers": "numbers on the device",
     "optimizer": "the making of optimizers",
@@ -129,6 +133,10 @@ class Observation:
 
         self.scaled_losses = {"enabled": 0, "disabled": 0}  # number of calls to enabled and to disabled GradScalers
         self.replacements: dict[tuple[CodeLocation | None, Replaced], Replacements] = {}
+        # what the graphs of losses show, by kind, line of the backward, and line of the call
+        self.loss_facts: dict[tuple[str, CodeLocation | None, CodeLocation | None], LossFact] = {}
+        self.losses_read = 0
+        self.call_recorder: CallRecorder | None = None  # while it records the calls of the loop
 
     def adopt(self, optimizer: Any, made_at: CodeLocation | None = None) -> WatchedOptimizer | None:
         """Start to watch an optimizer, or its new parameters if it is already watched."""
@@ -232,6 +240,11 @@ class Observation:
             seen.times += 1
             seen.is_evaluated |= not training
             seen.last = state
+
+    def leave_calls(self) -> None:
+        """Take a recorder of calls that has ended off the stack of modes, if that is possible now."""
+        if self.call_recorder is not None and self.call_recorder.leave():
+            self.call_recorder = None
 
     def note_run_with_gradient(self, module: nn.Module) -> None:
         if id(module) not in self.modules_called:

@@ -54,6 +54,7 @@ class Observer:
 
     def start(self) -> None:
         self.recorder.active = True
+        self.backwards.losses.start()
         self._patch_torch()
         self._hooks = [
             register_optimizer_step_pre_hook(self.steps.before_step),
@@ -116,6 +117,7 @@ class Observer:
             hook.remove()
         self._hooks.clear()
         self.forwards.stop()
+        self.backwards.losses.end()
         for watched in self.observation.optimizers.values():
             watched.stop()
 
