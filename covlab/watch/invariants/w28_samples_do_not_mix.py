@@ -10,8 +10,9 @@ ROUNDING = 2e-2  # of sums of probabilities in bfloat16
 class SamplesDoNotMix(Invariant):
     title = "the samples of a batch do not mix"
     rank = 36
-    needs = ("backward", "loss")
+    needs = ("backward", "loss", "look ahead")
     fix = "normalize over the classes: log_softmax(dim=1) for [samples, classes], or dim=-1"
+    fix_layout = "make the layer with batch_first=True, or give it [time, samples, features]; nothing, if dim 0 is time"
     nothing_to_check = "no loss was seen whose graph could be read"
 
     def find(self) -> Findings:
@@ -24,6 +25,14 @@ class SamplesDoNotMix(Invariant):
                 )
                 at = Occurrences(fact.location, 1, fact.first, fact.last)
                 yield self.found(at, "fault", says, number=None)
+        for location, runs in self.seen.runs_along_samples.items():
+            if runs.count >= 3:
+                says = (
+                    f"{runs.layer} without batch_first runs along dim 0 of {list(runs.shape)}, and the loss has "
+                    f"{runs.shape[0]} targets: dim 0 seems to be the samples, so each sees the others"
+                )
+                at = Occurrences(location, runs.count, runs.first, runs.last)
+                yield self.found(at, "warning", says, self.fix_layout, number=runs.count)
 
 
 def _mixes(fact: LossFact) -> bool:

@@ -72,6 +72,7 @@ class BackwardObserver:
             return []
         root = roots[0]
         self.recorder.guard("loss", self.losses.before_backward, record, root)
+        self.recorder.guard("look ahead", self.losses.look_ahead, record, root)
         if any(
             watched.attempts in ATTEMPTS_BEFORE_A_LOOK
             and len(watched.backwards) - watched.backwards_stepped < BACKWARDS_LOOKED_AT

@@ -1,5 +1,6 @@
 """Observe the outermost calls of models: forwards for training, and evaluations."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -12,10 +13,13 @@ from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import EvaluationCall
 from covlab.watch.seen.isolation import hidden_from_torch, skipped_by_compiler
 from covlab.watch.seen.location import caller_location, calling_lines
+from covlab.watch.seen.look_ahead import Sequences
+from covlab.watch.seen.loss_calls import sequence_number
 from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples
 from covlab.watch.seen.recorder import Function, Recorder
 
 UNSEEN = RunsWithoutGradient()
+STEPS_NOTED = 1024  # in which layers of sequences are noted
 FORWARDS_LOCATED = 64  # training forwards whose callers are recorded
 
 
@@ -50,12 +54,31 @@ class ForwardObserver:
         if self.seen.call_recorder is not None:
             self.seen.leave_calls()
         recorder = self.seen.call_recorder
-        if recorder is None or not recorder.runs_apart(module) or not recorder.pause():
-            return original(module, *args, **kwargs)
+        pauses = recorder is not None and recorder.runs_apart(module) and recorder.pause()
         try:
-            return original(module, *args, **kwargs)
+            result = original(module, *args, **kwargs)
         finally:
-            recorder.resume()
+            if recorder is not None and pauses:
+                recorder.resume()
+        if isinstance(module, nn.RNNBase | nn.MultiheadAttention) and torch.is_grad_enabled():
+            self.recorder.guard("look ahead", self._note_sequences, module, args, kwargs, result)
+        return result
+
+    def _note_sequences(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: object) -> None:
+        """Note a call of a layer that runs along dim 0 or dim 1."""
+        given = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
+        made = result[0] if isinstance(result, tuple) else None
+        if not given or given[0].dim() != 3 or not isinstance(made, Tensor) or self.seen.counts["steps"] > STEPS_NOTED:
+            return
+        is_attention = isinstance(module, nn.MultiheadAttention)
+        if is_attention and len(given) > 1 and given[1].shape != given[0].shape:
+            return
+        nodes = [None if one.grad_fn is None else sequence_number(one.grad_fn) for one in (made, given[0])]
+        if is_attention:
+            nodes = [None, None]
+        location = caller_location()
+        layer = Sequences(weakref.ref(module), given[0].shape, bool(module.batch_first), location, *nodes)
+        self.seen.sequence_layers.append(layer)
 
     def _called(self, module: nn.Module) -> None:
         """Note whether a module runs with gradients."""

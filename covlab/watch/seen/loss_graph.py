@@ -16,6 +16,7 @@ from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.loss_calls import Call, Calls, Operand, sequence_number
 
 NODES_READ = 2000  # per backward that is looked at
+TARGETS_READ = 32  # nodes near the root, where the targets of a loss are looked for
 VIEWS_READ = 256  # between a loss and what feeds it
 RESIDUALS_READ = 64  # between a reduction and a difference
 
@@ -340,6 +341,19 @@ class _LossReader:
         for operand in call.operands:
             if operand.value is not None and operand.made_by is not None:
                 self._add("constant term", call, node, [operand.value], tuple(sorted(operand.made_by)))
+
+
+def targets_of(root: Tensor) -> set[int]:
+    """Return the numbers of targets of the losses near the root: the size of their dim 0."""
+    level, found, seen = [] if root.grad_fn is None else [root.grad_fn], set(), 0
+    while level and seen < TARGETS_READ:
+        seen += len(level)
+        for node in level:
+            target = _saved(node, "target")
+            if target is not None and target.dim():
+                found.add(target.shape[0])
+        level = list({one for node in level for one in inputs_of(node)})
+    return found
 
 
 def _saved(node: Node, name: str) -> Tensor | None:

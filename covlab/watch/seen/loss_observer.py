@@ -4,17 +4,22 @@ import warnings
 from collections import Counter
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from covlab.watch.seen.cuts import frames_compiled
 from covlab.watch.seen.events import Backward
 from covlab.watch.seen.isolation import hidden_from_torch
 from covlab.watch.seen.location import CodeLocation
+from covlab.watch.seen.look_ahead import Sequences, dependences
 from covlab.watch.seen.loss_calls import CallRecorder
-from covlab.watch.seen.loss_graph import LossFact, read_loss
+from covlab.watch.seen.loss_graph import LossFact, read_loss, targets_of
+from covlab.watch.seen.observation import RunsAlongSamples
 from covlab.watch.seen.recorder import Recorder
 
 LOOKS = (1, 3, 10, 30, 100, 300, 1000, 3000)  # which backwards from one line are looked at
+LOOKS_AHEAD = (4, 12, 40)
+LINES_LOOKED_AHEAD = 8
 LINES_KEPT = 256
 REPEATED_WARNINGS = r"covlab\.watch\.seen\.loss_calls|torch\.overrides"
 RECORDINGS = 4  # per line
@@ -31,6 +36,7 @@ class LossObserver:
         self.is_wanted = False
         self.active: CallRecorder | None = None
         self.filter: object = None
+        self.looked_ahead: set[CodeLocation | None] = set()
         self.waiting = 0  # backwards since the recording began
 
     def start(self) -> None:
@@ -57,6 +63,41 @@ class LossObserver:
             self._keep(record, at, [fact for fact in facts if fact.is_certain], located=False)
             if facts and self.recordings[at] < RECORDINGS:
                 self.wanted, self.is_wanted = at, True
+
+    def note_hook(self, *_: object, **__: object) -> None:
+        """Note that the loop put a hook on the graph, which a gradient of the watch's own would run."""
+        self.seen.hooks_made += 1
+
+    def look_ahead(self, record: Backward, root: Tensor) -> None:
+        """Find out once for each line whether a prediction of the next token sees it, if that disturbs nothing."""
+        seen = self.seen
+        layers, hooks = list(seen.sequence_layers), seen.hooks_made
+        seen.sequence_layers.clear()
+        seen.hooks_made = 0
+        self._note_runs_along_samples(record, root, layers)
+        is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if self.backwards[record.location] not in LOOKS_AHEAD or hooks or is_distributed:
+            return
+        if record.location in self.looked_ahead or len(self.looked_ahead) >= LINES_LOOKED_AHEAD:
+            return
+        forward = seen.forwards[-1].location if seen.forwards else record.location
+        found = dependences(root, record, forward, layers)
+        if found:
+            self.looked_ahead.add(record.location)
+            seen.dependences += found
+
+    def _note_runs_along_samples(self, record: Backward, root: Tensor, layers: list[Sequences]) -> None:
+        """Note layers that run along dim 0, if that is the number of targets, and dim 1 is not."""
+        suspects = [one for one in layers if not one.batch_first and 1 < one.shape[1] != one.shape[0]]
+        targets = targets_of(root) if suspects else set()
+        for one in suspects:
+            if one.shape[0] in targets and one.shape[1] not in targets:
+                module = one.module()
+                runs = RunsAlongSamples(type(module).__name__, one.shape)
+                runs = self.seen.runs_along_samples.setdefault(one.location, runs)
+                step = record.steps_before + 1
+                if runs.last != step:
+                    runs.first, runs.last, runs.count = runs.first or step, step, runs.count + 1
 
     def after_backward(self) -> None:
         """Begin to record the calls of the next forward, if a graph asked for it."""

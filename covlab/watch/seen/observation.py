@@ -16,6 +16,7 @@ from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import Fingerprints
 from covlab.watch.seen.location import CodeLocation
+from covlab.watch.seen.look_ahead import LAYERS_SEEN, Dependence, Sequences
 from covlab.watch.seen.loss_calls import CallRecorder
 from covlab.watch.seen.loss_graph import LossFact
 from covlab.watch.seen.models import CalledModel
@@ -31,6 +32,7 @@ Part = Literal[
     "gradient size",
     "gradient sample",
     "inputs",
+    "look ahead",
     "loss",
     "model",
     "numbers",
@@ -49,6 +51,7 @@ OBSERVED: dict[Part, str] = {
     "gradient size": "the size of the gradients",
     "gradient sample": "what the loop does to its gradients",
     "inputs": "the inputs of the model",
+    "look ahead": "what predictions depend on",
     "loss": "what the loss is made of",
     "model": "the models",
     "numbers": "numbers on the device",
@@ -85,6 +88,17 @@ class UnregisteredParameter:
     def changed(self) -> bool:
         """Whether the loop changes it by itself."""
         return self.first.differs_from(self.last)
+
+
+@dataclass
+class RunsAlongSamples:
+    """Calls of a layer whose dim 0, along which it runs, is the number of targets."""
+
+    layer: str
+    shape: torch.Size
+    count: int = 0
+    first: int = 0  #: step
+    last: int = 0
 
 
 class Observation:
@@ -136,6 +150,12 @@ class Observation:
         # what the graphs of losses show, by kind, line of the backward, and line of the call
         self.loss_facts: dict[tuple[str, CodeLocation | None, CodeLocation | None], LossFact] = {}
         self.losses_read = 0
+        # for each loss whose targets are shifted inputs, how its scores depend on each of them
+        self.dependences: list[list[Dependence]] = []
+        self.sequence_layers: deque[Sequences] = deque(maxlen=LAYERS_SEEN)  # called since the last backward
+        self.hooks_made = 0  # on tensors of the graph, by the loop, since the last backward
+        # number of steps in which a layer was seen to run along the samples, by line
+        self.runs_along_samples: dict[CodeLocation | None, RunsAlongSamples] = {}
         self.call_recorder: CallRecorder | None = None  # while it records the calls of the loop
 
     def adopt(self, optimizer: Any, made_at: CodeLocation | None = None) -> WatchedOptimizer | None:

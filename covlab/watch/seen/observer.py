@@ -96,6 +96,10 @@ class Observer:
         schedules = {kind for kind in vars(lr_scheduler).values() if isinstance(kind, type) and "step" in vars(kind)}
         for schedule in schedules:
             patches.method(schedule, "step", around("schedule", before=self.steps.before_schedule_step))
+        made = around("look ahead", before=self.backwards.losses.note_hook)
+        patches.method(torch.autograd.graph.saved_tensors_hooks, "__enter__", made)
+        for name in ("register_hook", "retain_grad"):
+            patches.method(Tensor, name, made)
         self.processes.patch(patches)
 
     def _patch_own_call(
