@@ -36,7 +36,7 @@ class LossGetsLogits(Invariant):
 
 def _read(fact: LossFact) -> tuple[Verdict, str, str] | None:
     name = "cross_entropy" if fact.name == "LogSoftmax" else fact.name
-    if fact.kind == "softmax twice" and all(smallest >= -ROUNDING for (smallest,) in fact.values()):
+    if fact.kind == "softmax twice" and all(one[0] >= -ROUNDING for one in fact.values() if one):
         says = (
             f"{name} gets the output of a softmax and applies a second softmax to it: on numbers between 0 and 1, the "
             "result is nearly uniform, so the loss stays high"

@@ -14,7 +14,7 @@ from covlab.watch.seen.fingerprints import EvaluationCall
 from covlab.watch.seen.isolation import hidden_from_torch, skipped_by_compiler
 from covlab.watch.seen.location import caller_location, calling_lines
 from covlab.watch.seen.look_ahead import Sequences
-from covlab.watch.seen.loss_calls import sequence_number
+from covlab.watch.seen.loss_calls import sequence_number, tensors_in
 from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples
 from covlab.watch.seen.recorder import Function, Recorder
 
@@ -66,18 +66,16 @@ class ForwardObserver:
 
     def _note_sequences(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: object) -> None:
         """Note a call of a layer that runs along dim 0 or dim 1."""
-        given = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
+        given = list(tensors_in((*args, *kwargs.values())))
         made = result[0] if isinstance(result, tuple) else None
         if not given or given[0].dim() != 3 or not isinstance(made, Tensor) or self.seen.counts["steps"] > STEPS_NOTED:
             return
-        is_attention = isinstance(module, nn.MultiheadAttention)
-        if is_attention and len(given) > 1 and given[1].shape != given[0].shape:
-            return
-        nodes = [None if one.grad_fn is None else sequence_number(one.grad_fn) for one in (made, given[0])]
-        if is_attention:
-            nodes = [None, None]
-        location = caller_location()
-        layer = Sequences(weakref.ref(module), given[0].shape, bool(module.batch_first), location, *nodes)
+        is_recurrent = isinstance(module, nn.RNNBase)
+        if not is_recurrent and len(given) > 1 and given[1].shape != given[0].shape:
+            return  # attention to another sequence
+        nodes = tuple(sequence_number(one.grad_fn) for one in given if one.grad_fn is not None)
+        end = sequence_number(made.grad_fn) if is_recurrent and made.grad_fn is not None else None
+        layer = Sequences(weakref.ref(module), given[0].shape, bool(module.batch_first), caller_location(), end, nodes)
         self.seen.sequence_layers.append(layer)
 
     def _called(self, module: nn.Module) -> None:

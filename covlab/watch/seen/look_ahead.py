@@ -35,7 +35,7 @@ class Sequences(NamedTuple):
     batch_first: bool
     location: CodeLocation | None
     made: int | None  #: sequence number of the node of the output
-    given: int | None  #: and of the input
+    given: tuple[int, ...]  #: and of its inputs, also of a state
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,11 @@ def _is_plain(
     """
     ends = [node for node, _ in aligned]
     by_number = {sequence_number(node): node for node in graph}
-    jumps = {one.made: by_number.get(one.given) for one in layers if one.made is not None and one.given is not None}
+    jumps = {
+        one.made: [by_number[number] for number in one.given if number in by_number]
+        for one in layers
+        if one.made is not None
+    }
     below: dict[Node, list[Node]] = {}
     waiting = [start]
     while waiting:
@@ -165,7 +169,7 @@ def _is_plain(
         if node in below:
             continue
         jump = jumps.get(sequence_number(node))
-        below[node] = [] if node in ends else inputs_of(node) if jump is None else [jump]
+        below[node] = [] if node in ends else inputs_of(node) if jump is None else jump
         waiting += below[node]
     above: dict[Node, list[Node]] = {}
     for node, inputs in below.items():

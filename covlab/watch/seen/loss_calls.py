@@ -22,6 +22,10 @@ LOSS_FUNCTIONS = (
     "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "kl_div", "l1_loss", "mse_loss", "nll_loss",
     "poisson_nll_loss", "smooth_l1_loss",
 )  # fmt: skip
+# What was computed before these functions says nothing about what the loss does with their results.
+NEW_VALUES = ("linear", "conv", "embedding", "softmax", "log_softmax", "sigmoid", "tanh", "relu", "dropout",
+              "layer_norm", "batch_norm", "group_norm", "matmul", "bmm", "mm", "einsum",
+              "scaled_dot_product")  # fmt: skip
 # They take a faster way, with slightly other numbers, where no mode is active.
 FASTER_WITHOUT_MODES = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
@@ -114,9 +118,9 @@ class CallRecorder(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self.seen >= CALLS_SEEN or not torch.is_grad_enabled():
+        if self.seen >= CALLS_SEEN or torch.is_inference_mode_enabled():
             return function(*args, **kwargs)
-        self.seen += 1
+        self.seen += torch.is_grad_enabled()
         try:
             operands = self._operands(function, args, kwargs)  # before a call that changes them
         except Exception as error:  # noqa: BLE001 - the loop continues without the recording
@@ -133,8 +137,8 @@ class CallRecorder(TorchFunctionMode):
     def _operands(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Operand, ...]:
         if getattr(function, "__name__", "") == "__get__":
             return ()
-        tensors = list(_tensors((*args, *kwargs.values())))
-        is_broadcast = len(tensors) == 2 and tensors[0].shape != tensors[1].shape
+        tensors = list(tensors_in((*args, *kwargs.values())))
+        is_broadcast = torch.is_grad_enabled() and len(tensors) == 2 and tensors[0].shape != tensors[1].shape
         return tuple(self._operand(one, is_broadcast) for one in tensors)
 
     def _operand(self, tensor: Tensor, is_broadcast: bool) -> Operand:
@@ -162,10 +166,12 @@ class CallRecorder(TorchFunctionMode):
         name = str(getattr(function, "__name__", ""))
         if name == "__get__":
             return
-        outputs = list(_tensors((result,)))
+        outputs = list(tensors_in((result,)))
         with_gradient = [one for one in outputs if one.grad_fn is not None]
         if not with_gradient:
-            made_by = frozenset([name]).union(*(one.made_by for one in operands if one.made_by is not None))
+            made_by = frozenset([name])
+            if not name.startswith(NEW_VALUES):
+                made_by = made_by.union(*(one.made_by for one in operands if one.made_by is not None))
             for one in outputs:
                 if not one.requires_grad:
                     self.made[one] = made_by
@@ -211,9 +217,9 @@ def sequence_number(node: Node) -> int:
     return int(node._sequence_nr())
 
 
-def _tensors(items: Iterable[object], depth: int = 3) -> Iterator[Tensor]:
+def tensors_in(items: Iterable[object], depth: int = 3) -> Iterator[Tensor]:
     for item in items:
         if isinstance(item, Tensor):
             yield item
         elif isinstance(item, list | tuple) and depth:
-            yield from _tensors(item, depth - 1)
+            yield from tensors_in(item, depth - 1)

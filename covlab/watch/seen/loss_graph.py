@@ -63,9 +63,12 @@ class LossFact:
     is_certain: bool = True  #: False: it is only a reason to look for the calls
 
 
-def read_loss(root: Tensor, calls: Calls, reads: DeferredReads) -> list[LossFact]:
-    """Return what the graph shows; with the ``calls`` that made it, also what only their operands show."""
-    return _LossReader(root, calls, reads).facts
+def read_loss(root: Tensor, calls: Calls, reads: DeferredReads, unpacks: bool) -> list[LossFact]:
+    """Return what the graph shows; with the ``calls`` that made it, also what only their operands show.
+
+    Without ``unpacks``, read no saved tensors: a checkpoint would compute them again.
+    """
+    return _LossReader(root, calls, reads, unpacks).facts
 
 
 def fed_by(node: Node | None, name: str, view: re.Pattern[str] = VIEW) -> Node | None:
@@ -98,8 +101,8 @@ def opaque_source(node: Node | None) -> bool:
 
 
 class _LossReader:
-    def __init__(self, root: Tensor, calls: Calls, reads: DeferredReads) -> None:
-        self.calls, self.reads = calls, reads
+    def __init__(self, root: Tensor, calls: Calls, reads: DeferredReads, unpacks: bool) -> None:
+        self.calls, self.reads, self.unpacks = calls, reads, unpacks
         self.facts: list[LossFact] = []
         self.nodes: dict[int, Node] = {}
         self.pairs_with_itself: set[int] = set()  # sequence numbers of nodes whose values are compared pairwise
@@ -155,7 +158,7 @@ class _LossReader:
             return
         source = next(iter(inputs_of(node)), None)
         if fed_by(source, "SoftmaxBackward0") is not None:
-            result = _saved(node, "result")
+            result = _saved(node, "result") if self.unpacks else None
             numbers = [] if result is None else [self._smallest_probability(result, _dim(node, result))]
             self._add("softmax twice", call, node, numbers)
         elif fed_by(source, "LogSoftmaxBackward0") is not None:
@@ -194,6 +197,8 @@ class _LossReader:
             self._add("nll of probabilities", call, node)
             return
         log = fed_by(source, "LogSoftmaxBackward0", WHOLE_VIEW)
+        if not self.unpacks:
+            return
         if log is None:
             logarithm = fed_by(source, "LogBackward0", WHOLE_VIEW)
             log = logarithm and fed_by(next(iter(inputs_of(logarithm)), None), "SoftmaxBackward0", WHOLE_VIEW)

@@ -47,18 +47,18 @@ class LossObserver:
         cast(list[object], warnings.filters).insert(0, self.filter)
 
     def before_backward(self, record: Backward, root: Tensor) -> None:
-        at = record.location
+        at, unpacks = record.location, not self.seen.packs_made
         if len(self.backwards) < LINES_KEPT or at in self.backwards:
             self.backwards[at] += 1
         self.seen.leave_calls()
         if self.active is not None:
             self.waiting += 1
             if at == self.wanted and self.active.error is None:
-                self._keep(record, at, read_loss(root, self.active.calls, self.recorder.reads), located=True)
+                self._keep(record, at, read_loss(root, self.active.calls, self.recorder.reads, unpacks), located=True)
             if at == self.wanted or self.waiting > BACKWARDS_RECORDED or self.active.error is not None:
                 self.stop()
         elif self.backwards[at] in LOOKS:
-            facts = read_loss(root, {}, self.recorder.reads)
+            facts = read_loss(root, {}, self.recorder.reads, unpacks)
             self.seen.losses_read += 1
             self._keep(record, at, [fact for fact in facts if fact.is_certain], located=False)
             if facts and self.recordings[at] < RECORDINGS:
@@ -68,12 +68,18 @@ class LossObserver:
         """Note that the loop put a hook on the graph, which a gradient of the watch's own would run."""
         self.seen.hooks_made += 1
 
+    def note_packs(self, *_: object, **__: object) -> None:
+        """Note that reading what nodes saved runs code, as that of a checkpoint, which computes it again."""
+        self.seen.packs_made += 1
+
     def look_ahead(self, record: Backward, root: Tensor) -> None:
         """Find out once for each line whether a prediction of the next token sees it, if that disturbs nothing."""
         seen = self.seen
-        layers, hooks = list(seen.sequence_layers), seen.hooks_made
+        layers, hooks, packs = list(seen.sequence_layers), seen.hooks_made, seen.packs_made
         seen.sequence_layers.clear()
-        seen.hooks_made = 0
+        seen.hooks_made = seen.packs_made = 0
+        if packs:
+            return
         self._note_runs_along_samples(record, root, layers)
         is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         if self.backwards[record.location] not in LOOKS_AHEAD or hooks or is_distributed:

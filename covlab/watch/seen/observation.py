@@ -154,6 +154,7 @@ class Observation:
         self.dependences: list[list[Dependence]] = []
         self.sequence_layers: deque[Sequences] = deque(maxlen=LAYERS_SEEN)  # called since the last backward
         self.hooks_made = 0  # on tensors of the graph, by the loop, since the last backward
+        self.packs_made = 0  # how often since then saved tensors were packed, as by a checkpoint
         # number of steps in which a layer was seen to run along the samples, by line
         self.runs_along_samples: dict[CodeLocation | None, RunsAlongSamples] = {}
         self.call_recorder: CallRecorder | None = None  # while it records the calls of the loop

@@ -97,7 +97,8 @@ class Observer:
         for schedule in schedules:
             patches.method(schedule, "step", around("schedule", before=self.steps.before_schedule_step))
         made = around("look ahead", before=self.backwards.losses.note_hook)
-        patches.method(torch.autograd.graph.saved_tensors_hooks, "__enter__", made)
+        packs = around("look ahead", before=self.backwards.losses.note_packs)
+        patches.method(torch.autograd.graph.saved_tensors_hooks, "__enter__", packs)
         for name in ("register_hook", "retain_grad"):
             patches.method(Tensor, name, made)
         self.processes.patch(patches)
