@@ -16,6 +16,9 @@ from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import Fingerprints
 from covlab.watch.seen.location import CodeLocation
+from covlab.watch.seen.look_ahead import LAYERS_SEEN, Dependence, Sequences
+from covlab.watch.seen.loss_calls import CallRecorder
+from covlab.watch.seen.loss_graph import LossFact
 from covlab.watch.seen.models import CalledModel
 from covlab.watch.seen.optimizer import ParameterState, WatchedOptimizer
 
@@ -29,6 +32,8 @@ Part = Literal[
     "gradient size",
     "gradient sample",
     "inputs",
+    "look ahead",
+    "loss",
     "model",
     "numbers",
     "optimizer",
@@ -46,6 +51,8 @@ OBSERVED: dict[Part, str] = {
     "gradient size": "the size of the gradients",
     "gradient sample": "what the loop does to its gradients",
     "inputs": "the inputs of the model",
+    "look ahead": "what predictions depend on",
+    "loss": "what the loss is made of",
     "model": "the models",
     "numbers": "numbers on the device",
     "optimizer": "the making of optimizers",
@@ -81,6 +88,17 @@ class UnregisteredParameter:
     def changed(self) -> bool:
         """Whether the loop changes it by itself."""
         return self.first.differs_from(self.last)
+
+
+@dataclass
+class RunsAlongSamples:
+    """Calls of a layer whose dim 0, along which it runs, is the number of targets."""
+
+    layer: str
+    shape: torch.Size
+    count: int = 0
+    first: int = 0  #: step
+    last: int = 0
 
 
 class Observation:
@@ -129,6 +147,17 @@ class Observation:
 
         self.scaled_losses = {"enabled": 0, "disabled": 0}  # number of calls to enabled and to disabled GradScalers
         self.replacements: dict[tuple[CodeLocation | None, Replaced], Replacements] = {}
+        # what the graphs of losses show, by kind, line of the backward, and line of the call
+        self.loss_facts: dict[tuple[str, CodeLocation | None, CodeLocation | None], LossFact] = {}
+        self.losses_read = 0
+        # for each loss whose targets are shifted inputs, how its scores depend on each of them
+        self.dependences: list[list[Dependence]] = []
+        self.sequence_layers: deque[Sequences] = deque(maxlen=LAYERS_SEEN)  # called since the last backward
+        self.hooks_made = 0  # on tensors of the graph, by the loop, since the last backward
+        self.packs_made = 0  # how often since then saved tensors were packed, as by a checkpoint
+        # number of steps in which a layer was seen to run along the samples, by line
+        self.runs_along_samples: dict[CodeLocation | None, RunsAlongSamples] = {}
+        self.call_recorder: CallRecorder | None = None  # while it records the calls of the loop
 
     def adopt(self, optimizer: Any, made_at: CodeLocation | None = None) -> WatchedOptimizer | None:
         """Start to watch an optimizer, or its new parameters if it is already watched."""
@@ -232,6 +261,11 @@ class Observation:
             seen.times += 1
             seen.is_evaluated |= not training
             seen.last = state
+
+    def leave_calls(self) -> None:
+        """Take a recorder of calls that has ended off the stack of modes, if that is possible now."""
+        if self.call_recorder is not None and self.call_recorder.leave():
+            self.call_recorder = None
 
     def note_run_with_gradient(self, module: nn.Module) -> None:
         if id(module) not in self.modules_called:

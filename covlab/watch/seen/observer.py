@@ -54,6 +54,7 @@ class Observer:
 
     def start(self) -> None:
         self.recorder.active = True
+        self.backwards.losses.start()
         self._patch_torch()
         self._hooks = [
             register_optimizer_step_pre_hook(self.steps.before_step),
@@ -95,6 +96,11 @@ class Observer:
         schedules = {kind for kind in vars(lr_scheduler).values() if isinstance(kind, type) and "step" in vars(kind)}
         for schedule in schedules:
             patches.method(schedule, "step", around("schedule", before=self.steps.before_schedule_step))
+        made = around("look ahead", before=self.backwards.losses.note_hook)
+        packs = around("look ahead", before=self.backwards.losses.note_packs)
+        patches.method(torch.autograd.graph.saved_tensors_hooks, "__enter__", packs)
+        for name in ("register_hook", "retain_grad"):
+            patches.method(Tensor, name, made)
         self.processes.patch(patches)
 
     def _patch_own_call(
@@ -116,6 +122,7 @@ class Observer:
             hook.remove()
         self._hooks.clear()
         self.forwards.stop()
+        self.backwards.losses.end()
         for watched in self.observation.optimizers.values():
             watched.stop()
 

@@ -105,6 +105,7 @@ class StepObserver:
         watched.look_at_tensors(self.recorder.reads)
         if step.measured:
             self._measure(watched, step)
+        self.seen.leave_calls()
         watched.end_cut_search()
         if watched.attempts in ATTEMPTS_THAT_DESCRIBE_PARAMETERS:
             self.seen.look_for_parameters_in_no_optimizer()
