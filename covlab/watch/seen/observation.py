@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from covlab.watch.seen import graph
+from covlab.watch.seen.clip_lines import ClipLine
 from covlab.watch.seen.cuts import RunsWithoutGradient, frames_compiled
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Forward
@@ -25,6 +26,7 @@ Part = Literal[
     "backward",
     "clear",
     "clip",
+    "clipped tensors",
     "forward",
     "gradient size",
     "gradient sample",
@@ -42,6 +44,7 @@ OBSERVED: dict[Part, str] = {
     "backward": "backwards",
     "clear": "the clearing of gradients",
     "clip": "the clipping of gradients",
+    "clipped tensors": "which gradients are clipped",
     "forward": "calls of the model",
     "gradient size": "the size of the gradients",
     "gradient sample": "what the loop does to its gradients",
@@ -128,6 +131,7 @@ class Observation:
         self.backwards_without_parameters: Counter[CodeLocation | None] = Counter()
 
         self.scaled_losses = {"enabled": 0, "disabled": 0}  # number of calls to enabled and to disabled GradScalers
+        self.clips: dict[CodeLocation | None, ClipLine] = {}
         self.replacements: dict[tuple[CodeLocation | None, Replaced], Replacements] = {}
 
     def adopt(self, optimizer: Any, made_at: CodeLocation | None = None) -> WatchedOptimizer | None:

@@ -123,6 +123,8 @@ class Observer:
         """Restore everything and deliver the last events."""
         if self.recorder.active:
             self.recorder.guard("clear", self.gradients.note_left_at_end)
+            for part, look in self.recorder.at_end:
+                self.recorder.guard(part, look)
         self.stop_watching()
         self._patches.restore()
         self.recorder.flush()

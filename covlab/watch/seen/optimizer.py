@@ -153,10 +153,12 @@ class WatchedOptimizer:
         # {id of a module, outer ones first: (its runs, ids of its parameters)}
         self.runs_without_gradient: dict[int, tuple[RunsWithoutGradient, set[int]]] = {}
         self.parameter_names: dict[int, str] = {}
+        self.clearings = 0  # of the gradients
         self.forget_gradients()
 
     def forget_gradients(self) -> None:
         """Start a new window: no backward has run yet, or the gradients were cleared."""
+        self.clearings += 1
         self.backwards: list[Backward] = []
         self.backwards_stepped = 0  # how many of these a step already took
         self.stepped_since_clearing = self.skipped_since_clearing = False

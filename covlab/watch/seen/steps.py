@@ -110,6 +110,8 @@ class StepObserver:
             self.seen.look_for_parameters_in_no_optimizer()
             self.seen.describe_parameters(watched)
             watched.note_states(self.recorder.reads)
+        for part, look in self.recorder.before_steps:
+            self.recorder.guard(part, look, watched, step)
 
     def _read_options(self, optimizer: Optimizer, step: Step) -> None:
         reads = self.recorder.reads
@@ -157,6 +159,8 @@ class StepObserver:
         watched.stepped_since_clearing = bool(watched.backwards)
         watched.versions_after_backward = watched.reused_gradient_size = watched.open_step = None
         watched.note_stepped_gradients()
+        for part, look in self.recorder.after_steps:
+            self.recorder.guard(part, look, watched)
         self.close(watched, step)
         del watched.backwards[:-1]  # one is enough to show that there was a backward, and saves memory
         watched.backwards_stepped = len(watched.backwards)
