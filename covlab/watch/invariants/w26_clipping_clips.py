@@ -48,14 +48,14 @@ class ClippingClips(Invariant):
             why, missed = next(iter(line.misses.most_common(1)), (None, 0))
             if why == "exhausted":
                 missed = line.misses.total()
-            if why is None and line.clips_zeros:
-                why, missed = "before backward", line.steps
-            elif missed < 2 or why is None or not self._cannot_be_intended(line, why, missed):
+            if line.clips_zeros:
+                why, missed, left = "before backward", line.misses.total() + line.steps, 0
+            else:
+                left = line.steps
+            if missed < 2 or why is None or not (line.clips_zeros or self._cannot_be_intended(line, why, missed)):
                 continue
             at = Occurrences(line.location, missed, line.first, line.last)
-            says = f"{line.function} clipped nothing in {missed} of {missed + line.steps} steps: {REASONS[why]}"
-            if line.clips_zeros:
-                says = f"{line.function} clipped zeros in {missed} steps: {REASONS[why]}"
+            says = f"{line.function} clipped nothing in {missed} of {missed + left} steps: {REASONS[why]}"
             verdict: Verdict = "warning" if why in ("frozen", "another's") else "fault"
             yield self.found(at, verdict, says, FIXES[why], number=missed)
 

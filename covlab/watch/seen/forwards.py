@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from covlab.watch.seen import graph
 from covlab.watch.seen.cuts import RunsWithoutGradient
+from covlab.watch.seen.dropouts import DropoutObserver
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import EvaluationCall
 from covlab.watch.seen.isolation import hidden_from_torch
@@ -22,6 +23,7 @@ FORWARDS_LOCATED = 64  # training forwards whose callers are recorded
 class ForwardObserver:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder, self.seen = recorder, recorder.observation
+        self.dropouts = DropoutObserver(recorder)
 
     def wrap_call(self, original: Function) -> Function:
         recorder = self.recorder
@@ -35,10 +37,13 @@ class ForwardObserver:
                 return original(module, *args, **kwargs)
             self._called(module)
             recorder.calls_running += 1
+            search = recorder.guard("dropout", self.dropouts.begin, module)
             try:
                 result = original(module, *args, **kwargs)
             finally:
                 recorder.calls_running -= 1
+                if search is not None:
+                    search.stop()
             recorder.guard("forward", self._forward, module, (*args, *kwargs.values()), result)
             recorder.limit.worked("forward" if module.training and torch.is_grad_enabled() else "evaluation")
             return result
@@ -96,6 +101,8 @@ class ForwardObserver:
             call = EvaluationCall(location, seen.counts["backwards"])
             self.recorder.guard("inputs", see, model, samples, calling_lines(), call, module.training, reads)
             self.recorder.flush_if_full()
+        if model.drops_in_evaluation and model.count_samples(samples) >= 3:
+            seen.draws_samples.add(location)
         if is_random:
             longest = seen.longest_run_without_gradient
             longest[location] = max(longest[location], run)

@@ -19,6 +19,7 @@ from covlab.watch.seen.fingerprints import Fingerprints
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.models import CalledModel
 from covlab.watch.seen.optimizer import ParameterState, WatchedOptimizer
+from covlab.watch.seen.own_state import OwnStateLoads
 
 FORWARDS_KEPT = 4096  # of one window
 
@@ -27,7 +28,9 @@ Part = Literal[
     "clear",
     "clip",
     "clipped tensors",
+    "dropout",
     "forward",
+    "freezing",
     "gradient size",
     "gradient sample",
     "inputs",
@@ -38,6 +41,7 @@ Part = Literal[
     "replacement",
     "scaler",
     "schedule",
+    "state",
     "step",
 ]
 OBSERVED: dict[Part, str] = {
@@ -45,7 +49,9 @@ OBSERVED: dict[Part, str] = {
     "clear": "the clearing of gradients",
     "clip": "the clipping of gradients",
     "clipped tensors": "which gradients are clipped",
+    "dropout": "dropout in evaluations",
     "forward": "calls of the model",
+    "freezing": "the freezing of parameters",
     "gradient size": "the size of the gradients",
     "gradient sample": "what the loop does to its gradients",
     "inputs": "the inputs of the model",
@@ -56,6 +62,7 @@ OBSERVED: dict[Part, str] = {
     "replacement": "calls of nan_to_num",
     "scaler": "the GradScaler",
     "schedule": "learning-rate schedules",
+    "state": "states that are taken and loaded",
     "step": "optimizer steps",
 }
 Replaced = Literal["gradient", "loss", "losses", "model"]
@@ -84,6 +91,31 @@ class UnregisteredParameter:
     def changed(self) -> bool:
         """Whether the loop changes it by itself."""
         return self.first.differs_from(self.last)
+
+
+@dataclass
+class ActiveDropout:
+    """Calls of dropout from one line that dropped values while the module that made them was in evaluation mode."""
+
+    location: CodeLocation | None
+    function: str
+    p: float
+    calls: int = 0
+    unregistered: str | None = None  #: class of the module that dropped, if the evaluated model does not contain it
+    classes: set[str] = field(default_factory=set)  #: of the modules that were running
+    evaluations: set[CodeLocation | None] = field(default_factory=set)  #: lines that called the model
+
+
+@dataclass
+class FreezeAttempt:
+    """An attribute that was set to freeze parameters, or to unfreeze them, and that changes nothing."""
+
+    attribute: str  #: such as "require_grad"
+    value: bool
+    of_module: bool  #: it was set on a module, not on a parameter
+    location: CodeLocation | None = None
+    modules: list[str] = field(default_factory=list)  #: their names
+    parameters: set[int] = field(default_factory=set)  #: ids of the parameters that do the opposite
 
 
 class Observation:
@@ -132,6 +164,10 @@ class Observation:
 
         self.scaled_losses = {"enabled": 0, "disabled": 0}  # number of calls to enabled and to disabled GradScalers
         self.clips: dict[CodeLocation | None, ClipLine] = {}
+        self.own_states: dict[CodeLocation | None, OwnStateLoads] = {}
+        # by attribute, value, whether a module has it, and line
+        self.freezing: dict[tuple[str, bool, bool, CodeLocation | None], FreezeAttempt] = {}
+        self.active_dropouts: dict[CodeLocation | None, ActiveDropout] = {}
         self.replacements: dict[tuple[CodeLocation | None, Replaced], Replacements] = {}
 
     def adopt(self, optimizer: Any, made_at: CodeLocation | None = None) -> WatchedOptimizer | None:

@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from covlab.watch.seen.backwards import BackwardObserver
 from covlab.watch.seen.events import Event
 from covlab.watch.seen.forwards import ForwardObserver
+from covlab.watch.seen.freezing import FreezingObserver
 from covlab.watch.seen.gradients import GradientObserver
 from covlab.watch.seen.location import caller_location
 from covlab.watch.seen.optimizer_search import OptimizerSearch
@@ -23,6 +24,7 @@ from covlab.watch.seen.patches import Patches
 from covlab.watch.seen.processes import ProcessObserver
 from covlab.watch.seen.recorder import Recorder
 from covlab.watch.seen.scaler import ScalerObserver
+from covlab.watch.seen.state_loads import StateObserver
 from covlab.watch.seen.steps import StepObserver
 
 
@@ -45,6 +47,8 @@ class Observer:
         self.scaler = ScalerObserver(recorder, self.steps)
         self._patches = Patches()
         self.processes = ProcessObserver(recorder)
+        self.states = StateObserver(recorder)
+        self.freezing = FreezingObserver(recorder)
         self.search = OptimizerSearch(recorder, self.steps, self.gradients, self._patches)
         recorder.before_backward = self.search.before_backward
         self._hooks: list[RemovableHandle] = []
@@ -96,6 +100,8 @@ class Observer:
         for schedule in schedules:
             patches.method(schedule, "step", around("schedule", before=self.steps.before_schedule_step))
         self.processes.patch(patches)
+        self.states.patch(patches)
+        self.freezing.patch(patches)
 
     def _patch_own_call(
         self, module: nn.Module | None = None, *_: object, kind: type | None = None, **__: object
