@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from covlab.watch.seen import graph
+from covlab.watch.seen.averages import AverageObserver
 from covlab.watch.seen.cuts import RunsWithoutGradient
 from covlab.watch.seen.dropouts import DropoutObserver
 from covlab.watch.seen.events import Forward
@@ -24,6 +25,7 @@ class ForwardObserver:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder, self.seen = recorder, recorder.observation
         self.dropouts = DropoutObserver(recorder)
+        self.averages = AverageObserver(recorder)
 
     def wrap_call(self, original: Function) -> Function:
         recorder = self.recorder
@@ -77,6 +79,9 @@ class ForwardObserver:
         samples = self.recorder.guard("inputs", first_samples, inputs)
         with_gradient = torch.is_grad_enabled()
         if not with_gradient or not module.training:
+            self.seen.calls_without_training += 1
+            if not with_gradient:
+                self.recorder.guard("average", self.averages.evaluated, module, model, trained)
             self._evaluation(module, model, trained, samples)
         if with_gradient:
             forward = self._training_forward(module, model, trained, result)
@@ -101,7 +106,7 @@ class ForwardObserver:
             call = EvaluationCall(location, seen.counts["backwards"])
             self.recorder.guard("inputs", see, model, samples, calling_lines(), call, module.training, reads)
             self.recorder.flush_if_full()
-        if model.drops_in_evaluation and model.count_samples(samples) >= 3:
+        if not module.training and model.drops_in_evaluation and model.count_samples(samples) >= 3 and run >= 3:
             seen.draws_samples.add(location)
         if is_random:
             longest = seen.longest_run_without_gradient

@@ -25,9 +25,11 @@ FORWARDS_KEPT = 4096  # of one window
 
 Part = Literal[
     "backward",
+    "average",
     "clear",
     "clip",
     "clipped tensors",
+    "data",
     "dropout",
     "forward",
     "freezing",
@@ -42,13 +44,16 @@ Part = Literal[
     "scaler",
     "schedule",
     "state",
+    "statistics",
     "step",
 ]
 OBSERVED: dict[Part, str] = {
     "backward": "backwards",
+    "average": "models that are evaluated and not trained",
     "clear": "the clearing of gradients",
     "clip": "the clipping of gradients",
     "clipped tensors": "which gradients are clipped",
+    "data": "the order of the data",
     "dropout": "dropout in evaluations",
     "forward": "calls of the model",
     "freezing": "the freezing of parameters",
@@ -62,6 +67,7 @@ OBSERVED: dict[Part, str] = {
     "replacement": "calls of nan_to_num",
     "scaler": "the GradScaler",
     "schedule": "learning-rate schedules",
+    "statistics": "running statistics",
     "state": "states that are taken and loaded",
     "step": "optimizer steps",
 }
@@ -104,6 +110,71 @@ class ActiveDropout:
     unregistered: str | None = None  #: class of the module that dropped, if the evaluated model does not contain it
     classes: set[str] = field(default_factory=set)  #: of the modules that were running
     evaluations: set[CodeLocation | None] = field(default_factory=set)  #: lines that called the model
+
+
+@dataclass
+class DataOrder:
+    """The order of one sampler's data, as a loop trains on it."""
+
+    location: CodeLocation | None  #: where batches were first asked for
+    kind: Literal["by epoch", "in order"]  #: "by epoch": a DistributedSampler shuffles; "in order": nothing shuffles
+    #: {(optimizer, seed of the order): how often it trained on a pass over the data}
+    passes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    has_labels: bool = True  #: every batch has a label for each sample
+    label_ranges: list[tuple[DeferredNumber, DeferredNumber]] = field(default_factory=list)  #: (least, greatest)
+
+
+@dataclass
+class RunningStatistics:
+    """The running statistics of one layer; sums of some elements of its mean, and of each of its parameters."""
+
+    name: str
+    location: CodeLocation | None  #: of a call of the model
+    first: list[DeferredNumber]
+    last: list[DeferredNumber] = field(default_factory=list)
+    looks: int = 0
+    last_look: int = 0  #: steps before it
+    always_training: bool = True
+    ever_training: bool = False
+    frozen: bool = True
+    momentum_is_zero: bool = False
+    ran: bool = False  #: with gradients
+    distance: DeferredNumber | None = None  #: from mean 0 and variance 1
+
+    @property
+    def moved(self) -> bool:
+        return bool(self.last) and self.first[0].value != self.last[0].value
+
+    @property
+    def parameters_moved(self) -> bool:
+        return [one.value for one in self.first[1:]] != [one.value for one in self.last[1:]]
+
+    @property
+    def are_initial(self) -> bool:
+        return self.distance is not None and self.distance.value == 0
+
+
+@dataclass
+class EvaluatedCopy:
+    """A model that is evaluated and not trained, with the same parameters as one that is trained."""
+
+    lines: list[CodeLocation]  #: that led to its first evaluation, the innermost first
+    kind: str
+    original: int  #: id of a parameter of the model that is trained
+    started: int  #: steps before its first evaluation
+    latest: int = 0  #: steps before the latest one
+    windows: int = 0  #: evaluations with steps between them
+    compared_at: int = 0  #: steps before the latest comparison
+    own: "list[weakref.ref[Tensor]]" = field(default_factory=list)  #: some of its parameters
+    others: "list[weakref.ref[Tensor]]" = field(default_factory=list)  #: those of the trained model
+    #: sums of some elements of both, at the first evaluation and at the latest comparison
+    first_sums: tuple[list[DeferredNumber], list[DeferredNumber]] = field(default_factory=lambda: ([], []))
+    sums: tuple[list[DeferredNumber], list[DeferredNumber]] = field(default_factory=lambda: ([], []))
+
+    def changed(self, trained: bool) -> bool:
+        """Return whether its parameters changed, or those of the trained model."""
+        first, last = self.first_sums[trained], self.sums[trained]
+        return [one.value for one in first] != [one.value for one in last]
 
 
 @dataclass
@@ -168,6 +239,11 @@ class Observation:
         # by attribute, value, whether a module has it, and line
         self.freezing: dict[tuple[str, bool, bool, CodeLocation | None], FreezeAttempt] = {}
         self.active_dropouts: dict[CodeLocation | None, ActiveDropout] = {}
+        self.data_orders: list[DataOrder] = []
+        self.calls_without_training = 0  # calls of models in evaluation mode or without gradients
+        self.statistics: list[RunningStatistics] = []
+        self.evaluated_copies: list[EvaluatedCopy] = []
+        self.evaluated_while_trained: set[int] = set()  # ids of parameters of trained models
         self.replacements: dict[tuple[CodeLocation | None, Replaced], Replacements] = {}
 
     def adopt(self, optimizer: Any, made_at: CodeLocation | None = None) -> WatchedOptimizer | None:

@@ -14,6 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils.hooks import RemovableHandle
 
 from covlab.watch.seen.backwards import BackwardObserver
+from covlab.watch.seen.data_order import DataOrderObserver
 from covlab.watch.seen.events import Event
 from covlab.watch.seen.forwards import ForwardObserver
 from covlab.watch.seen.freezing import FreezingObserver
@@ -25,6 +26,7 @@ from covlab.watch.seen.processes import ProcessObserver
 from covlab.watch.seen.recorder import Recorder
 from covlab.watch.seen.scaler import ScalerObserver
 from covlab.watch.seen.state_loads import StateObserver
+from covlab.watch.seen.statistics import StatisticsObserver
 from covlab.watch.seen.steps import StepObserver
 
 
@@ -49,6 +51,8 @@ class Observer:
         self.processes = ProcessObserver(recorder)
         self.states = StateObserver(recorder)
         self.freezing = FreezingObserver(recorder)
+        self.data = DataOrderObserver(recorder)
+        self.statistics = StatisticsObserver(recorder)
         self.search = OptimizerSearch(recorder, self.steps, self.gradients, self._patches)
         recorder.before_backward = self.search.before_backward
         self._hooks: list[RemovableHandle] = []
@@ -102,6 +106,7 @@ class Observer:
         self.processes.patch(patches)
         self.states.patch(patches)
         self.freezing.patch(patches)
+        self.data.patch(patches)
 
     def _patch_own_call(
         self, module: nn.Module | None = None, *_: object, kind: type | None = None, **__: object

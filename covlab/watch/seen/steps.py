@@ -58,6 +58,9 @@ class StepObserver:
             backward.stepped = step.optimizer_called
         self.seen.forwards.clear()
         self.seen.counts["steps"] += 1
+        if step.optimizer_called:
+            for backward in watched.backwards:
+                backward.stepped_at.setdefault(watched.number, self.seen.counts["steps"])
         self.seen.counts["optimizers"] += step.number == 1
         watched.last_step = step
         self.recorder.events.append(step)
