@@ -26,7 +26,7 @@ class DataIsShuffled(Invariant):
                 yield from self._by_epoch(order, passes)
             if order.kind == "in order" and passes >= PASSES_IN_ORDER and _has_one_label_a_batch(order):
                 says = (
-                    f"{counted(passes, 'epoch')} trained on the same batches in the same order, and every batch has "
+                    f"{passes} epochs trained on the same batches in the same order, and every batch has "
                     "one label only: each step unlearns the other labels"
                 )
                 yield self.found(order.location, "note", says, self.fix_order, number=passes, times=passes)
@@ -34,7 +34,7 @@ class DataIsShuffled(Invariant):
     def _by_epoch(self, order: DataOrder, passes: int) -> Findings:
         epochs = {epoch for _, epoch in order.passes}
         says = (
-            f"{counted(passes, 'epoch')} trained on the same batches in the same order: DistributedSampler shuffles "
+            f"{passes} epochs trained on the same batches in the same order: DistributedSampler shuffles "
             "by its epoch number, and "
         )
         if len(epochs) == 1:

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
-from covlab.watch.seen.cuts import frames_compiled
 from covlab.watch.seen.isolation import hidden_from_torch
 from covlab.watch.seen.location import CodeLocation, caller_location
 from covlab.watch.seen.observation import ActiveDropout
@@ -43,7 +42,7 @@ class DropoutObserver:
         if times >= EVALUATIONS_SEARCHED or not self.trains_in_training_mode or not self.seen.counts["steps"]:
             return None
         self._searched[module] = times + 1
-        if frames_compiled() != self.seen.compiled_before or not self._is_trained(module):
+        if self.seen.is_compiled(module) or not self._is_trained(module):
             return None
         registered = {id(one) for one in module.modules()}
         evaluation = caller_location()

@@ -155,9 +155,9 @@ def _contradicts(value: bool, parameters: list[nn.Parameter], trained: set[int])
 
 
 def _is_misspelled(name: str) -> bool:
-    plain = name.replace("_", "").lower()
-    if name == FLAG or not plain.startswith("re") or "gr" not in plain:
+    if name == FLAG or name[:2].lower() != "re" or "gr" not in name.lower():
         return False
+    plain = name.replace("_", "").lower()
     right = FLAG.replace("_", "")
     longer = plain.startswith(right) and plain[len(right) :] in ("ient", "ients")
     return longer or _edits(plain, right) <= MOST_EDITS

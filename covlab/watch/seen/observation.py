@@ -364,6 +364,12 @@ class Observation:
         if runs is not None and runs.window != self.counts["steps"]:
             runs.count(self.counts["steps"])
 
+    def is_compiled(self, module: nn.Module) -> bool:
+        """Return whether torch.compile has compiled something, or would compile a part of ``module``."""
+        return frames_compiled() != self.compiled_before or any(
+            hasattr(part, "_orig_mod") or part._compiled_call_impl is not None for part in module.modules()
+        )
+
     def failure_of(self, needs: tuple[Part, ...]) -> str | None:
         """Return which part that is needed could not be observed, and why; every invariant needs the steps."""
         part = next((part for part in (*needs, "step", "numbers") if part in self.failures), None)
