@@ -23,7 +23,7 @@ class Parallel(nn.Module):
         return self.module(x)
 
 torch.manual_seed(8)
-inner = nn.Sequential(nn.Linear(10, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2))
+inner = nn.Sequential(nn.Linear(10, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 2))
 ema = Ema(inner, 0.9)
 net = Parallel(inner)
 optimizer = torch.optim.AdamW([{"params": inner[:2].parameters()}, {"params": inner[3].parameters()}], lr=1e-2)

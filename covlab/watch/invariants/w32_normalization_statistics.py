@@ -28,7 +28,7 @@ class NormalizationStatistics(Invariant):
                 continue
             if one.frozen and one.always_training and one.moved and not one.parameters_moved:
                 drifting[one.location].append(one)
-            elif one.ran and one.are_initial and (one.momentum_is_zero or not one.ever_training):
+            elif one.ran and not one.frozen and one.are_initial and (one.momentum_is_zero or not one.ever_training):
                 still[one.location].append(one)
         for location, layers in drifting.items():
             says = (

@@ -21,20 +21,20 @@ class StatisticsObserver:
         self.recorder, self.seen = recorder, recorder.observation
         self._followed: weakref.WeakKeyDictionary[nn.Module, RunningStatistics] = weakref.WeakKeyDictionary()
         recorder.before_steps.append(("statistics", self._before_step))
-        recorder.at_end.append(("statistics", self._look))
+        recorder.at_end.append(("statistics", lambda: self._look(at_end=True)))
 
     def _before_step(self, watched: WatchedOptimizer, step: Step) -> None:
         if step.number == 1 or step.number in ATTEMPTS_THAT_DESCRIBE_PARAMETERS:
             self._look()
 
-    def _look(self) -> None:
+    def _look(self, at_end: bool = False) -> None:
         for model, called in list(self.seen.models.items()):
             if called.has_batch_norm:
                 for name, part in model.named_modules():
-                    self._look_at(model, called, name, part)
+                    self._look_at(model, called, name, part, at_end)
 
     @torch.no_grad()
-    def _look_at(self, model: nn.Module, called: CalledModel, name: str, part: nn.Module) -> None:
+    def _look_at(self, model: nn.Module, called: CalledModel, name: str, part: nn.Module, at_end: bool) -> None:
         if not isinstance(part, nn.modules.batchnorm._BatchNorm) or part.running_mean is None:
             return
         if part.running_var is None or (part not in self._followed and len(self._followed) >= LAYERS_FOLLOWED):
@@ -50,8 +50,9 @@ class StatisticsObserver:
             self._followed[part] = seen
             self.seen.statistics.append(seen)
         seen.last, seen.looks, seen.last_look = states, seen.looks + 1, self.seen.counts["steps"]
-        seen.always_training &= part.training
-        seen.ever_training |= part.training
+        if not at_end:  # by then, the loop may have called eval()
+            seen.always_training &= part.training
+            seen.ever_training |= part.training
         seen.frozen &= bool(parameters) and not any(one.requires_grad for one in parameters)
         seen.momentum_is_zero = part.momentum == 0
         seen.ran |= id(part) in self.seen.modules_called
