@@ -132,7 +132,6 @@ class RunningStatistics:
     location: CodeLocation | None  #: of a call of the model
     first: list[DeferredNumber]
     last: list[DeferredNumber] = field(default_factory=list)
-    looks: int = 0
     last_look: int = 0  #: steps before it
     always_training: bool = True
     ever_training: bool = False

@@ -49,7 +49,7 @@ class StatisticsObserver:
             )
             self._followed[part] = seen
             self.seen.statistics.append(seen)
-        seen.last, seen.looks, seen.last_look = states, seen.looks + 1, self.seen.counts["steps"]
+        seen.last, seen.last_look = states, self.seen.counts["steps"]
         if not at_end:  # by then, the loop may have called eval()
             seen.always_training &= part.training
             seen.ever_training |= part.training
