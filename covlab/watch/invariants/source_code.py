@@ -1,65 +1,96 @@
-"""Find lines in the reader's own source code that use an attribute."""
+"""Find in the reader's own source code where an attribute is used, and what a call passes."""
 
 import ast
 import linecache
+import re
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 from covlab.watch.seen.location import CodeLocation, is_users
 
-
-def lines_that_set(attribute: str) -> list[CodeLocation]:
-    """Return the lines that assign to an attribute of this name of anything but ``self``, in the order of the code."""
-    return [line for line, is_read in _uses(attribute) if not is_read]
+OF_A_PARAMETER = re.compile(r"parameters\(|(^|[._])(p|w|v|x|params?|parameters?|weights?|bias|tensors?)$")
+ONLY_SHOWS = re.compile(r"(print|assert|log|logger|logging)\b")
 
 
-def is_read(attribute: str) -> bool:
-    """Return whether the reader's code reads an attribute of this name, or sets its own."""
-    return any(reads for _, reads in _uses(attribute))
+class AttributeUse(NamedTuple):
+    """A line that sets or reads an attribute."""
+
+    location: CodeLocation
+    owner: str  #: the code of what has the attribute, such as "self.backbone"
+    sets: bool
+    value: bool | None  #: that it is set to, if this is written there
+    of_parameter: bool  #: it belongs to a parameter, by its name or by the loop around it
+    inside: str  #: name of the class around it, or ""
+
+    @property
+    def is_read(self) -> bool:
+        return not self.sets and not ONLY_SHOWS.match(self.location.code)
 
 
-def _uses(attribute: str) -> Iterator[tuple[CodeLocation, bool]]:
-    for file in _files():
+def uses_of(attribute: str) -> Iterator[AttributeUse]:
+    """Yield the lines of the reader's code that use an attribute of this name."""
+    modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    cells = [name for name in linecache.cache if name.startswith("<") or "ipykernel_" in name]
+    for file in dict.fromkeys(file for file in [*modules, *cells] if isinstance(file, str) and is_users(file)):
         code = "".join(linecache.getlines(file))
         if attribute in code:
             yield from _uses_in(file, code, attribute)
 
 
-def _files() -> list[str]:
-    modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    cells = [name for name in linecache.cache if name.startswith("<") or "ipykernel_" in name]
-    return list(dict.fromkeys(file for file in [*modules, *cells] if isinstance(file, str) and is_users(file)))
-
-
 @lru_cache(maxsize=64)
-def _uses_in(file: str, code: str, attribute: str) -> list[tuple[CodeLocation, bool]]:
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError):
-        return []
-    found = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and node.attr == attribute:
-            is_own = isinstance(node.value, ast.Name) and node.value.id == "self"
-            found.append((CodeLocation(file, node.lineno, ""), is_own or isinstance(node.ctx, ast.Load)))
-        elif (
-            isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id in ("setattr", "getattr", "hasattr")
-            and len(node.args) > 1
-            and isinstance(node.args[1], ast.Constant)
-            and node.args[1].value == attribute
-        ):
-            found.append((CodeLocation(file, node.lineno, ""), node.func.id != "setattr"))
-    return sorted(found, key=lambda one: one[0].line)
+def _uses_in(file: str, code: str, attribute: str) -> list[AttributeUse]:
+    found: list[AttributeUse] = []
+    values: dict[ast.AST, ast.expr] = {}
+
+    def visit(node: ast.AST, inside: str, loops: tuple[ast.For, ...]) -> None:
+        if isinstance(node, ast.Assign):
+            values.update((target, node.value) for target in node.targets)
+        owner, sets, value = _used(node, attribute, values)
+        if owner is not None:
+            text, name = ast.unparse(owner), owner.id if isinstance(owner, ast.Name) else ""
+            around = [loop for loop in loops if name in {one.id for one in ast.walk(loop.target) if _is_name(one)}]
+            of_parameter = (
+                "parameters(" in ast.unparse(around[-1].iter) if around else bool(OF_A_PARAMETER.search(text))
+            )
+            location = CodeLocation(file, getattr(node, "lineno", 0), "")
+            found.append(AttributeUse(location, text, sets, value, of_parameter, inside))
+        inside = node.name if isinstance(node, ast.ClassDef) else inside
+        loops = (*loops, node) if isinstance(node, ast.For) else loops
+        for child in ast.iter_child_nodes(node):
+            visit(child, inside, loops)
+
+    tree = _parsed(code)
+    if tree is not None:
+        visit(tree, "", ())
+    return found
+
+
+def _is_name(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name)
+
+
+def _used(node: ast.AST, attribute: str, values: dict[ast.AST, ast.expr]) -> tuple[ast.expr | None, bool, bool | None]:
+    """Return whose attribute the node uses (None: it uses none), whether it sets it, and to what."""
+    if isinstance(node, ast.Attribute) and node.attr == attribute:
+        return node.value, isinstance(node.ctx, ast.Store), _boolean(values.get(node))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1:
+        name = node.args[1]
+        if node.func.id in ("setattr", "getattr", "hasattr") and getattr(name, "value", None) == attribute:
+            value = _boolean(node.args[2]) if len(node.args) > 2 else None
+            return node.args[0], node.func.id == "setattr", value
+    return None, False, None
+
+
+def _boolean(value: ast.expr | None) -> bool | None:
+    return value.value if isinstance(value, ast.Constant) and isinstance(value.value, bool) else None
 
 
 def argument_of_call(location: CodeLocation, function: str, position: int, keyword: str) -> ast.expr | None:
     """Return the argument that the call of ``function`` at this line passes; None: it passes none, or is not found."""
-    try:
-        tree = ast.parse("".join(linecache.getlines(location.file)))
-    except (SyntaxError, ValueError):
+    tree = _parsed("".join(linecache.getlines(location.file)))
+    if tree is None:
         return None
     calls = [
         node
@@ -73,3 +104,11 @@ def argument_of_call(location: CodeLocation, function: str, position: int, keywo
         if argument is not None:
             return argument
     return None
+
+
+@lru_cache(maxsize=64)
+def _parsed(code: str) -> ast.Module | None:
+    try:
+        return ast.parse(code)
+    except (SyntaxError, ValueError):
+        return None

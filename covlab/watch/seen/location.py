@@ -96,11 +96,6 @@ def is_users(file: str) -> bool:
     return _owner(file) == "user"
 
 
-def is_internal(file: str) -> bool:
-    """Return whether a file is one of torch, of the watch, or of the standard library."""
-    return _owner(file) == "internal"
-
-
 def _running() -> Iterator[FrameType]:
     """Yield the running frames, innermost first, without those of this file."""
     frame: FrameType | None = sys._getframe(1)

@@ -183,8 +183,8 @@ class FreezeAttempt:
     attribute: str  #: such as "require_grad"
     value: bool
     of_module: bool  #: it was set on a module, not on a parameter
-    location: CodeLocation | None = None
-    modules: list[str] = field(default_factory=list)  #: their names
+    modules: dict[str, None] = field(default_factory=dict)  #: their names
+    classes: set[str] = field(default_factory=set)  #: of these modules, and their bases
     parameters: set[int] = field(default_factory=set)  #: ids of the parameters that do the opposite
 
 
@@ -235,8 +235,8 @@ class Observation:
         self.scaled_losses = {"enabled": 0, "disabled": 0}  # number of calls to enabled and to disabled GradScalers
         self.clips: dict[CodeLocation | None, ClipLine] = {}
         self.own_states: dict[CodeLocation | None, OwnStateLoads] = {}
-        # by attribute, value, whether a module has it, and line
-        self.freezing: dict[tuple[str, bool, bool, CodeLocation | None], FreezeAttempt] = {}
+        # by attribute, value, and whether a module has it
+        self.freezing: dict[tuple[str, bool, bool], FreezeAttempt] = {}
         self.active_dropouts: dict[CodeLocation | None, ActiveDropout] = {}
         self.data_orders: list[DataOrder] = []
         self.calls_without_training = 0  # calls of models in evaluation mode or without gradients

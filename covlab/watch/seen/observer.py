@@ -105,7 +105,6 @@ class Observer:
             patches.method(schedule, "step", around("schedule", before=self.steps.before_schedule_step))
         self.processes.patch(patches)
         self.states.patch(patches)
-        self.freezing.patch(patches)
         self.data.patch(patches)
 
     def _patch_own_call(

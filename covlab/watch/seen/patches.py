@@ -29,11 +29,6 @@ class Patches:
             self._methods.callback(delattr, owner, name)
         setattr(owner, name, _wrapped(original, wrap, compiled))
 
-    def new_attribute(self, owner: type, name: str, value: object) -> None:
-        """Give ``owner`` an attribute that it does not have."""
-        setattr(owner, name, value)
-        self._methods.callback(delattr, owner, name)
-
     def attribute(self, module: ModuleType, name: str, wrap: Decorator) -> None:
         """Replace a function where it is looked up as ``module.name``, and nowhere else."""
         original = getattr(module, name)
