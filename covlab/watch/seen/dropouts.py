@@ -15,6 +15,8 @@ from covlab.watch.seen.observation import ActiveDropout
 from covlab.watch.seen.recorder import Recorder
 
 EVALUATIONS_SEARCHED = 8  # per module
+# these round differently in evaluation while a function mode is active
+HAVE_A_FAST_PATH = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 # {function: (position of the probability, its name, position of the flag, its name)}
 _SIGNATURES = {
     **dict.fromkeys(
@@ -42,9 +44,11 @@ class DropoutObserver:
         if times >= EVALUATIONS_SEARCHED or not self.trains_in_training_mode or not self.seen.counts["steps"]:
             return None
         self._searched[module] = times + 1
-        if self.seen.is_compiled(module) or not self._is_trained(module):
+        parts = list(module.modules())
+        has_fast_path = any(isinstance(one, HAVE_A_FAST_PATH) for one in parts)
+        if has_fast_path or self.seen.is_compiled(module) or not self._is_trained(module):
             return None
-        registered = {id(one) for one in module.modules()}
+        registered = set(map(id, parts))
         evaluation = caller_location()
         search = DropoutSearch(lambda function, p: self._found(function, p, module, registered, evaluation))
         search.__enter__()
