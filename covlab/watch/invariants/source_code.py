@@ -51,9 +51,8 @@ def _uses_in(file: str, code: str, attribute: str) -> list[AttributeUse]:
         if owner is not None:
             text, name = ast.unparse(owner), owner.id if isinstance(owner, ast.Name) else ""
             around = [loop for loop in loops if name in {one.id for one in ast.walk(loop.target) if _is_name(one)}]
-            of_parameter = (
-                "parameters(" in ast.unparse(around[-1].iter) if around else bool(OF_A_PARAMETER.search(text))
-            )
+            codes = [text, *(ast.unparse(loop.iter) for loop in around)]
+            of_parameter = any(map(OF_A_PARAMETER.search, codes))
             location = CodeLocation(file, getattr(node, "lineno", 0), "")
             found.append(AttributeUse(location, text, sets, value, of_parameter, inside))
         inside = node.name if isinstance(node, ast.ClassDef) else inside
