@@ -50,7 +50,7 @@ def _uses_in(file: str, code: str, attribute: str) -> list[AttributeUse]:
         owner, sets, value = _used(node, attribute, values)
         if owner is not None:
             text, name = ast.unparse(owner), owner.id if isinstance(owner, ast.Name) else ""
-            around = [loop for loop in loops if name in {one.id for one in ast.walk(loop.target) if _is_name(one)}]
+            around = [loop for loop in loops if name in _names(loop.target)]
             codes = [text, *(ast.unparse(loop.iter) for loop in around)]
             of_parameter = any(map(OF_A_PARAMETER.search, codes))
             location = CodeLocation(file, getattr(node, "lineno", 0), "")
@@ -66,8 +66,8 @@ def _uses_in(file: str, code: str, attribute: str) -> list[AttributeUse]:
     return found
 
 
-def _is_name(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name)
+def _names(target: ast.expr) -> set[str]:
+    return {node.id for node in ast.walk(target) if isinstance(node, ast.Name)}
 
 
 def _used(node: ast.AST, attribute: str, values: dict[ast.AST, ast.expr]) -> tuple[ast.expr | None, bool, bool | None]:
