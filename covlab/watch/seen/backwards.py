@@ -90,6 +90,7 @@ class BackwardObserver:
         reached = [watched for watched in self.seen.optimizers.values() if watched.reached or watched in sharded]
         if self.seen.optimizers and not reached:
             self.seen.backwards_without_parameters[record.location] += 1
+        record.reached = {watched.number: watched.arrival for watched in reached}
         for watched in reached:
             self._reached(watched, record)
         self.recorder.guard("loss", self.losses.after_backward)

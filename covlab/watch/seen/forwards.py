@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from covlab.watch.seen import graph
+from covlab.watch.seen.averages import AverageObserver
 from covlab.watch.seen.cuts import RunsWithoutGradient
+from covlab.watch.seen.dropouts import DropoutObserver
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import EvaluationCall
 from covlab.watch.seen.isolation import hidden_from_torch, skipped_by_compiler
@@ -26,6 +28,8 @@ FORWARDS_LOCATED = 64  # training forwards whose callers are recorded
 class ForwardObserver:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder, self.seen = recorder, recorder.observation
+        self.dropouts = DropoutObserver(recorder)
+        self.averages = AverageObserver(recorder)
 
     def wrap_call(self, original: Function) -> Function:
         recorder = self.recorder
@@ -39,10 +43,13 @@ class ForwardObserver:
                 return self._call(original, module, args, kwargs)
             self._called(module)
             recorder.calls_running += 1
+            search = recorder.guard("dropout", self.dropouts.begin, module)
             try:
                 result = self._call(original, module, args, kwargs)
             finally:
                 recorder.calls_running -= 1
+                if search is not None:
+                    search.stop()
             recorder.guard("forward", self._forward, module, (*args, *kwargs.values()), result)
             recorder.limit.worked("forward" if module.training and torch.is_grad_enabled() else "evaluation")
             return result
@@ -105,6 +112,9 @@ class ForwardObserver:
         samples = self.recorder.guard("inputs", first_samples, inputs)
         with_gradient = torch.is_grad_enabled()
         if not with_gradient or not module.training:
+            self.seen.calls_without_training += 1
+            if not with_gradient:
+                self.recorder.guard("average", self.averages.evaluated, module, model, trained)
             self._evaluation(module, model, trained, samples)
         if with_gradient:
             forward = self._training_forward(module, model, trained, result)
@@ -129,6 +139,8 @@ class ForwardObserver:
             call = EvaluationCall(location, seen.counts["backwards"])
             self.recorder.guard("inputs", see, model, samples, calling_lines(), call, module.training, reads)
             self.recorder.flush_if_full()
+        if not module.training and model.drops_in_evaluation and model.count_samples(samples) >= 3 and run >= 3:
+            seen.draws_samples.add(location)
         if is_random:
             longest = seen.longest_run_without_gradient
             longest[location] = max(longest[location], run)
