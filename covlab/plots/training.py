@@ -67,32 +67,17 @@ def window_columns(groups: Mapping[str, Mapping[str, Trainer]], columns: Mapping
     return figure
 
 
-def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0, *, across: bool = False) -> Figure:
+def side_by_side(runs: Mapping[str, Trainer], epochs: int) -> Figure:
     """Draw logged loss and validation NMSE of each run in its own panel, and all gradient norms in the last one.
 
     Args:
         runs: {label: run}.
         epochs: number of epochs on the axes.
-        size: of letters and lines; 2 can be read from the back row.
-        across: draw the panels beside each other, not below.
     """
-    letters, wide = 9 * size, 1 + 0.55 * (size - 1)
-    more = size / wide
+    letters = 9.0
     ratios = (*[1] * len(runs), 1.15)
-    if across:
-        margins = {"left": 0.06 * more, "right": 0.98, "bottom": 0.15 * more, "top": 1 - 0.14 * more}
-        figure, (*panels, last) = subplots(
-            1,
-            len(ratios),
-            size=(9.6 * wide, 3.4 * wide),
-            margins=margins | {"wspace": 0.25 * more},
-            width_ratios=ratios,
-        )
-    else:
-        margins = {"left": 0.11, "right": 0.97, "bottom": 0.08, "top": 0.95, "hspace": 0.62}
-        figure, (*panels, last) = subplots(
-            len(ratios), 1, size=(5.2 * wide, 5.5 * wide), margins=margins, height_ratios=ratios
-        )
+    margins = {"left": 0.11, "right": 0.97, "bottom": 0.08, "top": 0.95, "hspace": 0.62}
+    figure, (*panels, last) = subplots(len(ratios), 1, size=(5.2, 5.5), margins=margins, height_ratios=ratios)
     recipe = next(iter(runs.values())).recipe
     # The axes hold what a run usually reaches, so that they do not move while it goes on. A bug often sums over the
     # micro-batches of a window.
@@ -103,7 +88,7 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0, *,
             ("train", "--", 1.4, "train, as logged"),
             ("validation", "-o", 1.8, "NMSE, measured"),
         ):
-            style = {"color": colour, "linewidth": width * size, "markersize": 3 * size, "label": name}
+            style = {"color": colour, "linewidth": width, "markersize": 3, "label": name}
             axes.plot(*over_epochs(run, column), line, **style)
         axes.set_xlim(0.5, epochs + 0.5)
         axes.set_xticks([1, *range(4, epochs + 1, 4)])
@@ -111,11 +96,11 @@ def side_by_side(runs: Mapping[str, Trainer], epochs: int, size: float = 1.0, *,
     norms = []
     for label, run in runs.items():
         own = [row["gradient_norm"] for row in run.ledger.rows]
-        last.plot(range(1, len(own) + 1), own, linewidth=1.4 * size, label=stamped(label, run))
+        last.plot(range(1, len(own) + 1), own, linewidth=1.4, label=stamped(label, run))
         norms += own
     if recipe.clip is not None:
         norms.append(recipe.clip)
-        last.axhline(recipe.clip, color="black", linewidth=0.9 * size, label=f"clipped at {recipe.clip:g}")
+        last.axhline(recipe.clip, color="black", linewidth=0.9, label=f"clipped at {recipe.clip:g}")
     last.set_xlim(0, recipe.windows + 1)
     _log_axis(last, (0.015, 8), norms, "gradient norm before clipping", "window", letters, "lower right")
     return figure

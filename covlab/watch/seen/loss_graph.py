@@ -46,7 +46,7 @@ class LossFact:
     kind: Kind
     location: CodeLocation | None  #: line of the call; without calls, of the backward
     name: str  #: of the function that was called, or of the node
-    looks: list[tuple[DeferredNumber, ...]] = field(default_factory=list)  #: numbers at each look
+    numbers_seen: list[tuple[DeferredNumber, ...]] = field(default_factory=list)  #: numbers at each look
     texts: tuple[str, ...] = ()
     first: int = 0  #: step that follows its first backward, from 1
     last: int = 0
@@ -55,7 +55,7 @@ class LossFact:
 
     def values(self) -> Iterator[tuple[float, ...]]:
         """Yield the numbers of each look, if all of them could be read."""
-        for numbers in self.looks:
+        for numbers in self.numbers_seen:
             values = [number.value for number in numbers]
             if None not in values:
                 yield tuple(value for value in values if value is not None)

@@ -152,8 +152,8 @@ class LossObserver:
             kept = known.setdefault(key, fact)
             if kept.count == 0 and fact.location is None:
                 fact.location = at
-            if kept is not fact and len(kept.looks) < LOOKS_KEPT:
-                kept.looks += fact.looks
+            if kept is not fact and len(kept.numbers_seen) < LOOKS_KEPT:
+                kept.numbers_seen += fact.numbers_seen
             if kept.last != step:
                 kept.first, kept.last, kept.count = kept.first or step, step, kept.count + 1
             if len(kept.forwards) < LOOKS_KEPT:

@@ -145,7 +145,11 @@ def serve(fault: str, seed: int, browser: bool) -> None:
     SEED.check("seed", seed)
     YES_OR_NO.check("browser", browser)
     from voila.app import Voila
+    from voila.shutdown_kernel_handler import VoilaShutdownKernelHandler
 
+    # A page that is left asks to end its kernel in a way that cannot carry the token against forged requests. Voila
+    # would refuse, and each reload would leave a kernel. The request must name the kernel's random id.
+    VoilaShutdownKernelHandler.check_xsrf_cookie = lambda handler: None
     # Voila looks for voila/templates in every folder of JUPYTER_PATH.
     templates = str(Path(__file__).parent)
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [templates, os.environ.get("JUPYTER_PATH")]))
