@@ -3,6 +3,7 @@
 import json
 import os
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -18,6 +19,7 @@ from covlab.watch.seen.events import Event, Step
 from covlab.watch.seen.observer import Observer
 from covlab.watch.seen.optimizer import is_optimizer
 from covlab.watch.seen.step_limit import StepLimitReached
+from covlab.watch.selection import ignored_codes
 
 ROWS_KEPT = 4096  # of the ledger, in memory
 
@@ -31,13 +33,15 @@ class watch:  # noqa: N801 - it is called like a function
         models_and_optimizers: those that exist already. The watch finds others when they are made or stepped.
         light: measure one step in eight and take no fingerprints of inputs.
         ledger: a file that gets one JSON object per step, and one whenever unused gradients are cleared.
+        select: codes of the only invariants to check, such as ["W01", "W03"]; None: all.
+        ignore: codes of invariants not to check; None: none.
         steps: leave the ``with`` block after this many steps of one optimizer, or after much work without a step, by
             raising ``StepLimitReached``; None: never.
 
     Raises:
         RuntimeError: another watch is active.
         TypeError: an argument is neither a model nor an optimizer.
-        ValueError: ``steps`` is not a whole number of at least 1.
+        ValueError: ``steps`` is not a whole number of at least 1, or a code is unknown.
     """
 
     def __init__(
@@ -46,10 +50,13 @@ class watch:  # noqa: N801 - it is called like a function
         light: bool = False,
         ledger: Path | str | None = None,
         steps: int | None = None,
+        select: str | Iterable[str] | None = None,
+        ignore: str | Iterable[str] | None = None,
     ) -> None:
         if steps is not None and (not isinstance(steps, int) or steps < 1):
             raise ValueError(f"steps must be a whole number of at least 1 or None, got {steps!r}")
-        self.invariants: list[Invariant] = [invariant() for invariant in INVARIANTS]
+        self.ignored = ignored_codes(select, ignore)
+        self.invariants: list[Invariant] = [one() for one in INVARIANTS if one.code not in self.ignored]
         self.broken: dict[str, Exception] = {}  # {code of an invariant: the exception that it raised}
         self.observer = Observer(self._receive, light, steps)
         self.observation = self.observer.observation
@@ -126,11 +133,11 @@ class watch:  # noqa: N801 - it is called like a function
             self._file.write(json.dumps(row) + "\n")
 
     def _judge(self) -> Report:
-        seen, ended = self.observation, self.observer.recorder.limit.ended
+        seen = self.observation
         note = blind_spot(seen)
         findings: list[Finding] = [] if note is None else [note]
         if seen.blocked is not None:
-            return Report(findings, dict.fromkeys(TITLES, seen.blocked), dict(seen.counts), ended)
+            return self._report_of(findings, dict.fromkeys(TITLES, seen.blocked))
         unchecked: dict[str, str] = {}
         for invariant in self.invariants:
             reason = None
@@ -148,7 +155,12 @@ class watch:  # noqa: N801 - it is called like a function
                 unchecked[invariant.code] = reason
         if not seen.counts["backwards"] and not seen.counts["steps"] and not seen.failures:
             unchecked = dict.fromkeys(TITLES, "no training was seen in this process")
-        return Report(arrange(findings), unchecked, dict(seen.counts), ended)
+        return self._report_of(arrange(findings), unchecked)
+
+    def _report_of(self, findings: list[Finding], unchecked: dict[str, str]) -> Report:
+        unchecked = {code: why for code, why in unchecked.items() if code not in self.ignored}
+        ended = self.observer.recorder.limit.ended
+        return Report(findings, unchecked, dict(self.observation.counts), ended, ignored=list(self.ignored))
 
 
 def _stop_in_child() -> None:
