@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from covlab.watch import TITLES, watch
+from covlab.watch.__main__ import parse
 from covlab.watch.known_findings import Baseline
 from covlab.watch.selection import ignored_codes
 
@@ -46,6 +47,15 @@ class Project:
         self.server.stdin.write(json.dumps([[*options, str(self.script)], str(printed)]) + "\n")
         self.server.stdin.flush()
         return int(self.server.stdout.readline()), printed.read_text()
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line that says why the arguments are refused."""
+    with pytest.raises(SystemExit) as ended:
+        parse(arguments)
+    printed = capsys.readouterr().err
+    assert ended.value.code == 2 and len(printed.splitlines()) == 1
+    return printed
 
 
 @pytest.fixture
@@ -136,12 +146,14 @@ def test_a_baseline_is_not_written_where_the_training_was_not_seen(project: Proj
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"version": 2, "findings": []}', '{"version": 1}', "\xff", None]
 )
-def test_a_file_that_is_no_baseline_is_refused(project: Project, text: str | None) -> None:
+def test_a_file_that_is_no_baseline_is_refused(
+    text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train.py").touch()
     if text is not None:
-        project.baseline.write_text(text, encoding="latin-1")
-    status, printed = project.run("--baseline", str(project.baseline))
-    assert status == 2 and "--baseline" in printed and str(project.baseline) in printed
-    assert len(printed.splitlines()) == 1
+        (tmp_path / "known.json").write_text(text, encoding="latin-1")
+    printed = refused(["--baseline", str(tmp_path / "known.json"), str(tmp_path / "train.py")], capsys)
+    assert "--baseline" in printed and str(tmp_path / "known.json") in printed
 
 
 def test_settings_of_the_project_hold_unless_the_command_line_says_otherwise(project: Project) -> None:
@@ -178,8 +190,10 @@ def test_light_of_the_project_holds_unless_the_command_line_says_otherwise(proje
         ("light = ", "pyproject.toml: "),
     ],
 )
-def test_wrong_settings_are_refused_by_name(project: Project, text: str, message: str) -> None:
-    project.settings(text)
-    status, printed = project.run()
-    assert status == 2 and message in printed and str(project.folder / "pyproject.toml") in printed
-    assert len(printed.splitlines()) == 1
+def test_wrong_settings_are_refused_by_name(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train.py").touch()
+    (tmp_path / "pyproject.toml").write_text(f"[tool.covlab.watch]\n{text}\n")
+    printed = refused([str(tmp_path / "train.py")], capsys)
+    assert message in printed and str(tmp_path / "pyproject.toml") in printed

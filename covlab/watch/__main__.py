@@ -13,15 +13,18 @@ from typing import Any, NoReturn
 
 from covlab.watch import script
 from covlab.watch.blind_spots import CODE, TITLE
+from covlab.watch.finding import Finding
 from covlab.watch.invariants import TITLES
 from covlab.watch.known_findings import Baseline, write_baseline
+from covlab.watch.live_findings import STOP_ON, live_text
 from covlab.watch.report import FAIL_ON, Report
 from covlab.watch.selection import codes_of, ignored_codes, project_settings
 from covlab.watch.session import watch
 
 EPILOG = """
 The script runs unchanged, with its own arguments, output, exceptions and signals. The report goes to standard error
-when the script and its threads have ended. It is also written when SIGTERM or SIGHUP ends the script.
+when the script and its threads have ended. The first fault that is sure is told at once, after 20 steps or more. The
+report is also written when SIGTERM or SIGHUP ends the script.
 
 In a job of several processes (torchrun, srun, mpirun), rank 0 prints the report and writes the files. The others write
 files with the rank in their names, such as report.rank1.json.
@@ -84,6 +87,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--light", action=argparse.BooleanOptionalAction, help="measure one step in eight, and ignore the inputs"
     )
+    parser.add_argument("--stop-on", choices=STOP_ON, help="end the run as soon as a finding at least this bad is sure")
+    parser.add_argument("--quiet", action="store_true", help="do not tell the first sure fault while the run goes on")
     parser.add_argument("--select", metavar="CODES", help="check only these invariants, such as W01,W03")
     parser.add_argument("--ignore", metavar="CODES", help="do not check these invariants, such as W13")
     parser.add_argument(
@@ -151,7 +156,15 @@ def _folder_of(chosen: argparse.Namespace) -> Path:
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Return the watch's own options, and the script with its arguments, or the arguments of a module."""
-    takes_value = ("--fail-on", "--steps", "--select", "--ignore", "--baseline", *(f"--{name}" for name in FILES))
+    takes_value = (
+        "--fail-on",
+        "--steps",
+        "--stop-on",
+        "--select",
+        "--ignore",
+        "--baseline",
+        *(f"--{name}" for name in FILES),
+    )
     at = 0
     while at < len(arguments) and arguments[at].startswith("-"):
         if arguments[at].startswith("-m"):
@@ -203,14 +216,25 @@ class ScriptRun:
 
     def __init__(self, chosen: argparse.Namespace) -> None:
         self.chosen = chosen
+        self.rank, self.ranks = rank_of_this_process()
         self.watched = watch(
-            light=chosen.light, ledger=chosen.ledger, steps=chosen.steps, select=chosen.select, ignore=chosen.ignore
+            light=chosen.light,
+            ledger=chosen.ledger,
+            steps=chosen.steps,
+            select=chosen.select,
+            ignore=chosen.ignore,
+            baseline=chosen.known,
+            stop_on=chosen.stop_on,
+            tell=None if chosen.quiet or self.rank else self._tell,
         )
         self.process = os.getpid()
-        self.rank, self.ranks = rank_of_this_process()
         self.status: int | None = None  # of the report; None: it has not been made
         self.is_finishing = False
         self.ended_by: int | None = None  # a signal that came while the report was made
+
+    def _tell(self, finding: Finding, steps: int) -> None:
+        script.flush_output()
+        script.print_error(live_text(finding, steps, ends=self.chosen.stop_on is not None))
 
     def finish(self) -> int:
         """Write the report, unless that was done before, and return the exit status that it asks for."""
@@ -226,7 +250,7 @@ class ScriptRun:
         report = self.watched.report()
         if self.ranks > 1:
             report.title += f", rank {self.rank} of {self.ranks}"
-        report, baseline_written = self._without_known(report)
+        report, baseline_written = self._write_baseline(report)
         status = report.exit_status(self.chosen.fail_on)
         written = self._write(report)  # first, because nobody may read what is printed
         if self.rank == 0:
@@ -236,23 +260,19 @@ class ScriptRun:
             status = 0  # a launcher would kill rank 0, which fails for the same reason, before it has ended
         return status or (0 if written and baseline_written else 2)
 
-    def _without_known(self, report: Report) -> tuple[Report, bool]:
-        """Set the known findings apart, and return whether a baseline that was asked for is written.
-
-        After --write-baseline all findings are known, unless the training was not seen.
-        """
-        file, known = self.chosen.write_baseline, self.chosen.known
-        if file is not None and report.blind_spot is not None:
+    def _write_baseline(self, report: Report) -> tuple[Report, bool]:
+        """Write the findings as known, unless the training was not seen. Return what is new, and if all is well."""
+        if self.chosen.write_baseline is None:
+            return report, True
+        if report.blind_spot is not None:
             script.print_error("covlab.watch: no baseline was written, because the training was not seen")
             return report, False
-        if file is not None:
-            try:
-                write_baseline(report.flat, file)
-            except OSError as error:
-                script.print_error(f"covlab.watch: {file} was not written: {error.strerror}")
-                return report, False
-            known = Baseline(file)
-        return (report if known is None else known.without_known(report)), True
+        try:
+            write_baseline(report.flat, self.chosen.write_baseline)
+        except OSError as error:
+            script.print_error(f"covlab.watch: {self.chosen.write_baseline} was not written: {error.strerror}")
+            return report, False
+        return Baseline(self.chosen.write_baseline).without_known(report), True
 
     def _write(self, report: Report) -> bool:
         try:
