@@ -63,6 +63,10 @@ def test_is_skipped(covlab_watch):
 def test_ends_after_three_steps(covlab_watch):
     train(windows=10**9, divisor=4)
 
+@pytest.mark.covlab_watch(ignore=["W01"])
+def test_faulty_but_ignored():
+    train()
+
 @pytest.mark.covlab_watch(fail_on="warning", light=True)
 class TestNearestMarker:
     @pytest.mark.covlab_watch(fail_on="never")
@@ -94,6 +98,7 @@ OUTCOMES = {
     "test_expected": "XFAIL",
     "test_is_skipped": "SKIPPED",
     "test_ends_after_three_steps": "PASSED",
+    "test_faulty_but_ignored": "PASSED",
     "TestNearestMarker::test_wins": "PASSED",
     "TestNearestMarker::test_of_the_class": "FAILED",
     "TestCase::test_correct": "PASSED",
@@ -105,6 +110,7 @@ REFUSED = {
     "fail_on='error'": "fail_on must be one of never, unseen, fault, warning, got 'error'",
     "fail_on=None": "fail_on must be one of never, unseen, fault, warning, got None",
     "light='yes'": "light must be True or False, got 'yes'",
+    "select='W99'": "select: no such code: 'W99'",
     "steps=0": "steps must be a whole number of at least 1 or None, got 0",
     "'fault'": "takes arguments by name, such as fail_on='fault', got 'fault'",
 }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from covlab.watch import watch
 
 NAME = "covlab_watch"  # of the fixture and of the marker
-OPTIONS = ("fail_on", "light", "steps")
+OPTIONS = ("fail_on", "light", "steps", "select", "ignore")
 _WATCHED = pytest.StashKey["WatchedTest"]()
 
 
@@ -38,7 +38,9 @@ class WatchedTest:
 
 def pytest_configure(config: pytest.Config) -> None:
     text = 'watch the training in this test, and fail where the watch finds a fault; also the fixture "covlab_watch"'
-    config.addinivalue_line("markers", f"{NAME}(fail_on='fault', light=False, steps=None): {text}")
+    config.addinivalue_line(
+        "markers", f"{NAME}(fail_on='fault', light=False, steps=None, select=None, ignore=None): {text}"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
