@@ -5,11 +5,14 @@ from itertools import count
 from typing import Literal, get_args
 
 from covlab.watch.finding import VERDICTS, Finding, Verdict, counted
+from covlab.watch.invariants import INVARIANTS
 from covlab.watch.report import Report
 from covlab.watch.seen.isolation import hidden_from_torch
 
 StopOn = Literal["fault", "warning"]
 STOP_ON: tuple[StopOn, ...] = get_args(StopOn)
+
+STAYING = {invariant.code for invariant in INVARIANTS if invariant.fault_stays}
 
 Tell = Callable[[Finding, int], None]
 
@@ -22,7 +25,8 @@ def steps_of_judgements() -> Iterator[int]:
 class LiveFindings:
     """Judge a running loop after a few numbers of steps.
 
-    A finding is sure if two judgements in a row make it, about the same line. So it needs at least 20 steps.
+    A finding is sure if two judgements in a row make it, about the same line, and no later step can refute it
+    (``Invariant.fault_stays``). So it needs at least 20 steps.
 
     Args:
         judge: returns the report so far.
@@ -57,7 +61,7 @@ class LiveFindings:
             report = self.judge()
         except Exception:  # noqa: BLE001 - the loop continues, and is judged at its end
             return
-        found = [one for one in report.findings if one.verdict in self.verdicts]
+        found = [one for one in report.findings if one.verdict in self.verdicts and one.code in STAYING]
         self.sure = next((one for one in found if _key(one) in self._last), None)
         self._last = {_key(one) for one in found}
         if self.sure is None:
