@@ -14,7 +14,6 @@ from covlab.watch.seen.events import Step
 class HalfPrecisionIsScaled(Invariant):
     title = "half-precision gradients have a scaler"
     rank = 150
-    fault_stays = True
     nothing_to_check = "nothing was seen to run in float16 without a loss scale"
 
     fix = "scale the loss: scaler.scale(loss).backward(), scaler.step(optimizer), scaler.update(); or use bfloat16"
