@@ -13,7 +13,7 @@ from covlab.watch.report import Report
 __all__ = ["WatchCallback", "WatchFailed"]
 
 _PACKAGES = ("lightning.pytorch", "pytorch_lightning")  # two names of one library, whose callbacks do not mix
-_package = next((name for name in _PACKAGES if name in sys.modules), None)
+_package = next((name for name in _PACKAGES if sys.modules.get(name)), None)
 if _package is None:
     for _package in _PACKAGES:
         try:
@@ -46,8 +46,8 @@ class WatchCallback(Callback):
         """The report of the last training; None before its end."""
         return self.training.report
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if stage == "fit":
+    def setup(self, trainer: Any, pl_module: Any, **what: str) -> None:
+        if what["stage"] == "fit":
             self.training.begin()
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
