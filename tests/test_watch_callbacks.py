@@ -31,7 +31,7 @@ class Data(torch.utils.data.Dataset):
 def make(callbacks):
     args = TrainingArguments(
         output_dir=tempfile.mkdtemp(), per_device_train_batch_size=8, gradient_accumulation_steps=4, report_to=[],
-        num_train_epochs=2, save_strategy="no", disable_tqdm=True, use_cpu=True, train_sampling_strategy="sequential")
+        num_train_epochs=3, save_strategy="no", disable_tqdm=True, use_cpu=True)
     return Trainer(model, args, train_dataset=Data(), callbacks=callbacks)
 def train(trainer):
     trainer.train()
@@ -56,7 +56,7 @@ class Module(LightningModule):
 data = torch.utils.data.TensorDataset(torch.randn(216, 4), torch.randint(0, 2, (216,)))
 def make(callbacks):
     return Trainer(
-        max_epochs=2, accumulate_grad_batches=4, accelerator="cpu", callbacks=callbacks, logger=False,
+        max_epochs=4, accumulate_grad_batches=4, accelerator="cpu", callbacks=callbacks, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
 def train(trainer):
     trainer.fit(Module(), torch.utils.data.DataLoader(data, batch_size=8))
@@ -73,7 +73,7 @@ if __name__ == "__main__" and "--callback" in sys.argv:
         print("caught", error)
     print("ROW", json.dumps(callback.report.row()))
     sys.argv.remove("--fail") if "--fail" in sys.argv else None
-    callback = WatchCallback(fail_on="fault", steps=3)
+    callback = WatchCallback(fail_on="fault", steps=16)
     try:
         train(make([callback]))
     except WatchFailed as failed:
@@ -100,7 +100,7 @@ def test_a_callback_says_what_the_watch_of_the_script_says(framework: str, tmp_p
     row = json.loads(re.findall("^ROW (.*)$", printed, re.MULTILINE)[0])
     assert [told(one) for one in row["findings"]] == [told(one) for one in wanted["findings"]]
     assert row["findings"][0]["code"] == "W01" and printed.count("covlab.watch: 1 fault") == 2
-    assert re.search(r"failed True 1 fault; watched 3 steps .*ended after 3 steps", printed)
+    assert re.search(r"failed True 1 fault; watched 16 steps .*ended after 16 steps", printed)
     status, printed = run([str(script), "--callback", "--fail"], tmp_path)
     assert "caught own error" in printed and printed.count("covlab.watch: ") == 2, printed
     assert json.loads(re.findall("^ROW (.*)$", printed, re.MULTILINE)[0])["seen"]["steps"] > 0

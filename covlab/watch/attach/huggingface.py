@@ -36,8 +36,8 @@ class WatchCallback(TrainerCallback):
         """The report of the last training; None before its end."""
         return self.training.report
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.training.begin()
+    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        self.training.begin(*([] if optimizer is None else [optimizer]))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         control.should_training_stop |= self.training.has_enough()

@@ -40,10 +40,11 @@ class TrainingWatch:
         self._watched: watch | None = None
         watch(**options)  # refuse wrong options here, not when the training begins
 
-    def begin(self) -> None:
+    def begin(self, *optimizers: Any) -> None:
+        """Watch from now on. Name the optimizers that exist already, else their first window is not seen as a whole."""
         self.end()  # an earlier training that ended by an exception
         self.report = None
-        self._watched = watch(**self.options)
+        self._watched = watch(*optimizers, **self.options)
         self._watched.__enter__()
         atexit.register(self.end)
 
