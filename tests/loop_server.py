@@ -16,7 +16,7 @@ import rich.console  # noqa: F401 - as a report does
 import torch
 import torch._dynamo  # as the first optimizer does
 
-import covlab.watch  # noqa: F401
+import covlab.watch.session  # noqa: F401
 
 torch.set_num_threads(1)  # a fork is safe only before torch has started a thread
 gc.freeze()  # else every child collects and copies what all of them share

@@ -139,5 +139,6 @@ def test_no_two_files_and_no_two_classes_of_the_package_share_a_name() -> None:
     files = [path.stem for path in PACKAGE.rglob("*.py") if not path.stem.startswith("__")]
     trees = [parsed(path) for path in PACKAGE.rglob("*.py")]
     classes = [node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    classes = [name for name in classes if name != "WatchCallback"]  # one for each framework
     for names in (files, classes):
         assert [name for name, count in Counter(names).items() if count > 1] == []

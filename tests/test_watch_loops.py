@@ -157,7 +157,14 @@ def run_fresh(row: Row, folder: Path) -> list[Report]:
 
 @pytest.mark.parametrize("row", rows("fast"))
 def test_the_watch_says_of_a_loop_what_is_right(row: Row, server: subprocess.Popen[str], tmp_path: Path) -> None:
-    row.check(run_in_fork(server, row, tmp_path))
+    reports = run_in_fork(server, row, tmp_path)
+    row.check(reports)
+    found = [one for cause in reports[0]["findings"] for one in (cause, *cause["follows"])]
+    faults = {one["code"] for one in found if one["verdict"] == "fault"}
+    told = re.findall(
+        r"^covlab\.watch: fault after \d+ steps?: (W\d\d)", (tmp_path / "printed").read_text(), re.MULTILINE
+    )
+    assert len(told) <= 1 and faults.issuperset(told), f"told while it ran, and not in the report: {told}"
 
 
 def trained(variables: dict[str, Any]) -> list[Tensor]:

@@ -13,13 +13,18 @@ from typing import Any, NoReturn
 
 from covlab.watch import script
 from covlab.watch.blind_spots import CODE, TITLE
+from covlab.watch.finding import Finding
 from covlab.watch.invariants import TITLES
+from covlab.watch.known_findings import Baseline, write_baseline
+from covlab.watch.live_findings import STOP_ON, live_text
 from covlab.watch.report import FAIL_ON, Report
+from covlab.watch.selection import codes_of, ignored_codes, project_settings
 from covlab.watch.session import watch
 
 EPILOG = """
 The script runs unchanged, with its own arguments, output, exceptions and signals. The report goes to standard error
-when the script and its threads have ended. It is also written when SIGTERM or SIGHUP ends the script.
+when the script and its threads have ended. The first fault that is sure is told at once, after 20 steps or more. The
+report is also written when SIGTERM or SIGHUP ends the script.
 
 In a job of several processes (torchrun, srun, mpirun), rank 0 prints the report and writes the files. The others write
 files with the rank in their names, such as report.rank1.json.
@@ -32,6 +37,15 @@ exit status:
   0    otherwise
 With --fail-on never, it is always that of the script. --fail-on unseen allows only 3, fault 1 and 3.
 
+settings of a project, in the nearest pyproject.toml above the script (for -m: above the current folder):
+  [tool.covlab.watch]
+  select = ["W01", "W03"]           # as --select
+  ignore = ["W13"]                  # as --ignore
+  baseline = "watch-baseline.json"  # as --baseline; relative to this file
+  fail-on = "warning"               # as --fail-on
+  light = true                      # as --light
+An option of the command line wins over the setting of the same name.
+
 invariants (a window is all the backwards that lead to one optimizer step):
 """ + "\n".join(f"  {code}  {title}" for code, title in {CODE: TITLE, **TITLES}.items())
 
@@ -39,6 +53,7 @@ FILES = {
     "ledger": "one JSON object per step",
     "junit": "one JUnit test case per invariant",
     "json": "the report as JSON",
+    "write-baseline": "a baseline of what is found, which then counts as known; it replaces --baseline",
 }
 RANKS = (
     ("RANK", "WORLD_SIZE"),
@@ -62,14 +77,23 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--fail-on", choices=FAIL_ON, default="fault", help="fail on findings at least this bad")
+    parser.add_argument("--fail-on", choices=FAIL_ON, help="fail on findings at least this bad (default: fault)")
     parser.add_argument(
         "--steps",
         type=int,
         metavar="N",
         help="end after N steps of an optimizer, or after much work without one",
     )
-    parser.add_argument("--light", action="store_true", help="measure one step in eight, and ignore the inputs")
+    parser.add_argument(
+        "--light", action=argparse.BooleanOptionalAction, help="measure one step in eight, and ignore the inputs"
+    )
+    parser.add_argument("--stop-on", choices=STOP_ON, help="end the run as soon as a finding at least this bad is sure")
+    parser.add_argument("--quiet", action="store_true", help="do not tell the first sure fault while the run goes on")
+    parser.add_argument("--select", metavar="CODES", help="check only these invariants, such as W01,W03")
+    parser.add_argument("--ignore", metavar="CODES", help="do not check these invariants, such as W13")
+    parser.add_argument(
+        "--baseline", metavar="FILE", type=os.path.abspath, help="do not count the findings that FILE lists as known"
+    )
     for name, what in FILES.items():
         # Make the path absolute, because the script may change its folder.
         parser.add_argument(f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}")
@@ -86,13 +110,61 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         main = os.path.join(chosen.script, "__main__.py") if os.path.isdir(chosen.script) else chosen.script
         if not os.path.exists(main):
             parser.error(f"the script must be a file, or a folder with a file __main__.py; no such file: {main!r}")
+    _add_settings(parser, chosen)
     _check_files(parser, chosen)
     return chosen
 
 
+def _add_settings(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
+    """Check which invariants and known findings are chosen, and take what was not chosen from the project."""
+    try:
+        settings = project_settings(_folder_of(chosen))
+        for name in ("select", "ignore"):
+            if getattr(chosen, name) is not None:
+                codes_of(f"--{name}", getattr(chosen, name))
+        for name, default in {
+            "select": None,
+            "ignore": None,
+            "baseline": None,
+            "fail_on": "fault",
+            "light": False,
+        }.items():
+            if getattr(chosen, name) is None:
+                setattr(chosen, name, settings.get(name, default))
+        ignored_codes(chosen.select, chosen.ignore)
+    except OSError as error:
+        parser.error(f"{error.filename or 'the current folder'} cannot be read: {error.strerror}")
+    except ValueError as error:
+        parser.error(str(error))
+    chosen.known = None
+    if chosen.baseline is not None and chosen.write_baseline is None:
+        try:
+            chosen.known = Baseline(chosen.baseline)
+        except OSError as error:
+            parser.error(f"--baseline must be a file that can be read, got {chosen.baseline} ({error.strerror})")
+        except ValueError as error:
+            parser.error(f"--baseline {chosen.baseline}: {error}")
+
+
+def _folder_of(chosen: argparse.Namespace) -> Path:
+    """Return the folder of the script, or for a module the current one."""
+    if chosen.module is not None:
+        return Path.cwd()
+    path = Path(chosen.script).resolve()
+    return path if path.is_dir() else path.parent
+
+
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Return the watch's own options, and the script with its arguments, or the arguments of a module."""
-    takes_value = ("--fail-on", "--steps", *(f"--{name}" for name in FILES))
+    takes_value = (
+        "--fail-on",
+        "--steps",
+        "--stop-on",
+        "--select",
+        "--ignore",
+        "--baseline",
+        *(f"--{name}" for name in FILES),
+    )
     at = 0
     while at < len(arguments) and arguments[at].startswith("-"):
         if arguments[at].startswith("-m"):
@@ -106,7 +178,7 @@ def _check_files(parser: argparse.ArgumentParser, chosen: argparse.Namespace) ->
     """Put the rank into the names of files, and refuse those that cannot be written before the training."""
     named: dict[str, str] = {}
     for option in FILES:
-        file = getattr(chosen, option)
+        file = getattr(chosen, option.replace("-", "_"))
         if file is None:
             continue
         path = Path(file)
@@ -119,7 +191,7 @@ def _check_files(parser: argparse.ArgumentParser, chosen: argparse.Namespace) ->
         rank, ranks = rank_of_this_process()
         if rank and ranks > 1:
             path = path.with_name(f"{path.stem}.rank{rank}{path.suffix}")
-            setattr(chosen, option, str(path))
+            setattr(chosen, option.replace("-", "_"), str(path))
         is_new = not path.exists()
         try:
             with path.open("a"):
@@ -144,12 +216,25 @@ class ScriptRun:
 
     def __init__(self, chosen: argparse.Namespace) -> None:
         self.chosen = chosen
-        self.watched = watch(light=chosen.light, ledger=chosen.ledger, steps=chosen.steps)
-        self.process = os.getpid()
         self.rank, self.ranks = rank_of_this_process()
+        self.watched = watch(
+            light=chosen.light,
+            ledger=chosen.ledger,
+            steps=chosen.steps,
+            select=chosen.select,
+            ignore=chosen.ignore,
+            baseline=chosen.known,
+            stop_on=chosen.stop_on,
+            tell=None if chosen.quiet or self.rank else self._tell,
+        )
+        self.process = os.getpid()
         self.status: int | None = None  # of the report; None: it has not been made
         self.is_finishing = False
         self.ended_by: int | None = None  # a signal that came while the report was made
+
+    def _tell(self, finding: Finding, steps: int) -> None:
+        script.flush_output()
+        script.print_error(live_text(finding, steps, ends=self.chosen.stop_on is not None))
 
     def finish(self) -> int:
         """Write the report, unless that was done before, and return the exit status that it asks for."""
@@ -165,6 +250,7 @@ class ScriptRun:
         report = self.watched.report()
         if self.ranks > 1:
             report.title += f", rank {self.rank} of {self.ranks}"
+        report, baseline_written = self._write_baseline(report)
         status = report.exit_status(self.chosen.fail_on)
         written = self._write(report)  # first, because nobody may read what is printed
         if self.rank == 0:
@@ -172,7 +258,21 @@ class ScriptRun:
         elif status:
             script.print_error(f"{report.title}: {report.summary}")
             status = 0  # a launcher would kill rank 0, which fails for the same reason, before it has ended
-        return status or (0 if written else 2)
+        return status or (0 if written and baseline_written else 2)
+
+    def _write_baseline(self, report: Report) -> tuple[Report, bool]:
+        """Write the findings as known, unless the training was not seen. Return what is new, and if all is well."""
+        if self.chosen.write_baseline is None:
+            return report, True
+        if report.blind_spot is not None:
+            script.print_error("covlab.watch: no baseline was written, because the training was not seen")
+            return report, False
+        try:
+            write_baseline(report.flat, self.chosen.write_baseline)
+        except OSError as error:
+            script.print_error(f"covlab.watch: {self.chosen.write_baseline} was not written: {error.strerror}")
+            return report, False
+        return Baseline(self.chosen.write_baseline).without_known(report), True
 
     def _write(self, report: Report) -> bool:
         try:

@@ -5,7 +5,7 @@ import json
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,8 @@ class Report:
         unchecked: {invariant: why it could not be checked}.
         seen: {"forwards", "backwards", "steps", "evaluations", …: how many of them were seen}.
         ended: what ended the loop, if the watch did; None: the loop ended by itself.
+        ignored: codes of the invariants that were not to be checked.
+        known: findings that a baseline lists. They are told in one line, and do not count.
     """
 
     findings: list[Finding]
@@ -40,6 +42,8 @@ class Report:
     seen: dict[str, int]
     ended: str | None = None
     title: str = "covlab.watch"
+    ignored: list[str] = field(default_factory=list)
+    known: list[Finding] = field(default_factory=list)
 
     @property
     def worst(self) -> Verdict | None:
@@ -80,11 +84,12 @@ class Report:
             for name in ("forward", "backward", "step", "evaluation", "optimizer", "model")
         )
         watched = f"watched {step} of {optimizer}, {backward}, {forward} of {model}, {evaluation}"
-        checked = f"{len(TITLES) - len(self.unchecked)} of {len(TITLES)} invariants checked"
+        checked = f"{len(TITLES) - len(self.unchecked) - len(self.ignored)} of {len(TITLES)} invariants checked"
         if self.blind_spot is not None:
             found = f"{self.blind_spot.says.partition(':')[0]}; {found}"
         ended = f"; {self.ended}" if self.ended else ""
-        return f"{found or 'nothing found'}; {watched}{ended}; {checked}"
+        nothing = "nothing new found" if self.known else "nothing found"
+        return f"{found or nothing}; {watched}{ended}; {checked}"
 
     def __str__(self) -> str:
         return "\n".join(line for line, _ in self._lines())
@@ -115,6 +120,20 @@ class Report:
             for row in self._unchecked():
                 for line in wrapped(row, "      "):
                     yield line, "dim"
+        for line in self._set_apart():
+            yield "", ""
+            yield line, "dim"
+
+    def _set_apart(self) -> list[str]:
+        """Return a line about the findings that are known, and one about the invariants that were ignored."""
+        lines = []
+        if self.known:
+            where = Counter(f"{one.code} {one.location or ''}".strip() for one in self.known)
+            known = ", ".join(f"{name} ({n} times)" if n > 1 else name for name, n in where.items())
+            lines.append(f"known, not counted: {known}")
+        if self.ignored:
+            lines.append(f"ignored: {' '.join(self.ignored)}")
+        return lines
 
     def _unchecked(self) -> list[str]:
         """Return a line for each reason why something was not checked: codes of the invariants, then the reason."""
@@ -135,9 +154,10 @@ class Report:
                 f'<td style="text-align: left">{"<br>".join(filter(None, paragraphs))}</td></tr>'
             )
         table = f"<table><tbody>{''.join(rows)}</tbody></table>" if rows else ""
-        unchecked = map(html.escape, ["not checked", *self._unchecked()] if self.unchecked else [])
+        unchecked = ["not checked", *self._unchecked()] if self.unchecked else []
+        small = map(html.escape, unchecked + self._set_apart())
         summary = f"<b>{html.escape(self.title)}:</b> {html.escape(self.summary)}"
-        return f"<div>{summary}{table}<small>{''.join(f'<br>{line}' for line in unchecked)}</small></div>"
+        return f"<div>{summary}{table}<small>{''.join(f'<br>{line}' for line in small)}</small></div>"
 
     def row(self) -> dict[str, object]:
         """Return the report as plain values."""
@@ -147,6 +167,8 @@ class Report:
             "ended": self.ended,
             "findings": [finding.row() for finding in self.findings],
             "unchecked": self.unchecked,
+            "ignored": self.ignored,
+            "known": [finding.row() for finding in self.known],
         }
 
     def write_json(self, path: Path | str) -> None:
@@ -163,8 +185,12 @@ class Report:
                 failure = (finding.verdict, finding.says, f"{finding.says}\n{finding.location or ''}\n{finding.fix}")
             elif code in self.unchecked:
                 skipped = self.unchecked[code]
+            elif code in self.ignored:
+                skipped = "ignored"
             elif finding is not None:
                 output = f"{finding.verdict}: {finding.says}"
+            elif known := next((one for one in self.known if one.code == code), None):
+                output = f"known {known.verdict}: {known.says}"
             cases.append(junit.Case(f"{code} {title}", failure, skipped, output))
         count = sum(case.skipped is not None for case in cases)
         junit.write(junit.suite(self.title, cases, skipped=str(count)), path)

@@ -3,6 +3,7 @@
 import json
 import os
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -13,11 +14,14 @@ from covlab.watch.blind_spots import blind_spot
 from covlab.watch.event_ledger import Row, ledger_row
 from covlab.watch.finding import Finding
 from covlab.watch.invariants import INVARIANTS, TITLES, Invariant
+from covlab.watch.known_findings import Baseline
+from covlab.watch.live_findings import STOP_ON, LiveFindings, StopOn, Tell
 from covlab.watch.report import Report, arrange
 from covlab.watch.seen.events import Event, Step
 from covlab.watch.seen.observer import Observer
 from covlab.watch.seen.optimizer import is_optimizer
 from covlab.watch.seen.step_limit import StepLimitReached
+from covlab.watch.selection import ignored_codes
 
 ROWS_KEPT = 4096  # of the ledger, in memory
 
@@ -31,13 +35,19 @@ class watch:  # noqa: N801 - it is called like a function
         models_and_optimizers: those that exist already. The watch finds others when they are made or stepped.
         light: measure one step in eight and take no fingerprints of inputs.
         ledger: a file that gets one JSON object per step, and one whenever unused gradients are cleared.
+        select: codes of the only invariants to check, such as ["W01", "W03"]; None: all.
+        ignore: codes of invariants not to check; None: none.
+        baseline: findings that are known and do not count; None: none.
+        stop_on: leave the ``with`` block as soon as a finding at least as bad is sure; None: never.
+        tell: called once, with the first fault that is sure while the loop runs (with ``stop_on``, the finding that
+            ends it), and the number of steps; None: nobody is told before the report.
         steps: leave the ``with`` block after this many steps of one optimizer, or after much work without a step, by
             raising ``StepLimitReached``; None: never.
 
     Raises:
         RuntimeError: another watch is active.
         TypeError: an argument is neither a model nor an optimizer.
-        ValueError: ``steps`` is not a whole number of at least 1.
+        ValueError: ``steps`` is not a whole number of at least 1, a code is unknown, or ``stop_on`` is.
     """
 
     def __init__(
@@ -46,13 +56,24 @@ class watch:  # noqa: N801 - it is called like a function
         light: bool = False,
         ledger: Path | str | None = None,
         steps: int | None = None,
+        select: str | Iterable[str] | None = None,
+        ignore: str | Iterable[str] | None = None,
+        baseline: Baseline | None = None,
+        stop_on: StopOn | None = None,
+        tell: Tell | None = None,
     ) -> None:
         if steps is not None and (not isinstance(steps, int) or steps < 1):
             raise ValueError(f"steps must be a whole number of at least 1 or None, got {steps!r}")
-        self.invariants: list[Invariant] = [invariant() for invariant in INVARIANTS]
+        if stop_on is not None and stop_on not in STOP_ON:
+            raise ValueError(f"stop_on must be one of {', '.join(STOP_ON)} or None, got {stop_on!r}")
+        self.ignored, self.baseline = ignored_codes(select, ignore), baseline
+        self.invariants: list[Invariant] = [one() for one in INVARIANTS if one.code not in self.ignored]
         self.broken: dict[str, Exception] = {}  # {code of an invariant: the exception that it raised}
         self.observer = Observer(self._receive, light, steps)
         self.observation = self.observer.observation
+        if tell is not None or stop_on is not None:
+            recorder = self.observer.recorder
+            recorder.after_step = LiveFindings(self.report, tell, recorder.limit.end, stop_on).stepped
         self.rows: deque[Row] = deque(maxlen=ROWS_KEPT)
         self._ledger = None if ledger is None else Path(ledger)
         self._file: TextIO | None = None
@@ -126,11 +147,11 @@ class watch:  # noqa: N801 - it is called like a function
             self._file.write(json.dumps(row) + "\n")
 
     def _judge(self) -> Report:
-        seen, ended = self.observation, self.observer.recorder.limit.ended
+        seen = self.observation
         note = blind_spot(seen)
         findings: list[Finding] = [] if note is None else [note]
         if seen.blocked is not None:
-            return Report(findings, dict.fromkeys(TITLES, seen.blocked), dict(seen.counts), ended)
+            return self._report_of(findings, dict.fromkeys(TITLES, seen.blocked))
         unchecked: dict[str, str] = {}
         for invariant in self.invariants:
             reason = None
@@ -148,7 +169,13 @@ class watch:  # noqa: N801 - it is called like a function
                 unchecked[invariant.code] = reason
         if not seen.counts["backwards"] and not seen.counts["steps"] and not seen.failures:
             unchecked = dict.fromkeys(TITLES, "no training was seen in this process")
-        return Report(arrange(findings), unchecked, dict(seen.counts), ended)
+        return self._report_of(arrange(findings), unchecked)
+
+    def _report_of(self, findings: list[Finding], unchecked: dict[str, str]) -> Report:
+        unchecked = {code: why for code, why in unchecked.items() if code not in self.ignored}
+        ended = self.observer.recorder.limit.ended
+        report = Report(findings, unchecked, dict(self.observation.counts), ended, ignored=list(self.ignored))
+        return report if self.baseline is None else self.baseline.without_known(report)
 
 
 def _stop_in_child() -> None:

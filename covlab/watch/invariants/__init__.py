@@ -28,6 +28,9 @@ class Invariant:
         code: "W" and two digits, as in the name of the file.
         title: what holds, as a sentence.
         rank: order of findings with the same verdict. The best explanation of a run that does not learn comes first.
+        fault_stays: whether a fault is something that has happened, so that it may be told while the loop runs. It is
+            False where something has not happened yet (a parameter without a gradient so far may get one), and where
+            an average decides.
         consequences: codes of findings that a fault of this invariant explains. They are shown below it.
         needs: parts of the observation without which it cannot be checked. Steps are always needed.
         fix: what to do about a finding that has no advice of its own.
@@ -42,6 +45,7 @@ class Invariant:
     code: ClassVar[str]
     title: ClassVar[str]
     rank: ClassVar[int]
+    fault_stays: ClassVar[bool] = False
     consequences: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[Part, ...]] = ()
     fix: ClassVar[str]

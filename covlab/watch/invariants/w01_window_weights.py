@@ -239,6 +239,7 @@ READINGS: tuple[Callable[[LineOfBackward], Reading | None], ...] = (
 class WindowWeights(Invariant):
     title = "the weights of a window's losses sum to 1"
     rank = 130
+    fault_stays = True
     needs = ("backward", "forward")
 
     def __init__(self) -> None:

@@ -13,6 +13,7 @@ from covlab.watch.seen.events import Event, GradientsCleared, Step
 class FiniteSteps(Invariant):
     title = "a step runs if and only if its gradients are finite"
     rank = 60
+    fault_stays = True
     consequences = ("W04", "W10")
     needs = ("gradient size",)
     nothing_to_check = "no step with gradients was seen"

@@ -49,6 +49,7 @@ class LostGradients:
 class NoLostGradients(Invariant):
     title = "no finite gradients are cleared without a step"
     rank = 30
+    fault_stays = True
     consequences = ("W11", "W07", "W10", "W04")
     needs = ("clear", "backward", "gradient size")
 

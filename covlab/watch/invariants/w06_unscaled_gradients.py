@@ -14,6 +14,7 @@ from covlab.watch.seen.events import Step
 class UnscaledGradients(Invariant):
     title = "clipping and steps see unscaled gradients"
     rank = 80
+    fault_stays = True
     consequences = ("W12",)
     needs = ("clip", "scaler", "gradient sample")
 

@@ -8,6 +8,7 @@ from covlab.watch.seen.events import Step
 class ConstantLossScale(Invariant):
     title = "the loss scale is constant within a window"
     rank = 120
+    fault_stays = True
     needs = ("scaler",)
     nothing_to_check = "no window had several backwards under a GradScaler"
 

@@ -15,6 +15,7 @@ STEPS_KEPT = 4096  # between two logged losses
 class LoggedLoss(Invariant):
     title = "the logged loss is the loss that was seen"
     rank = 170
+    fault_stays = True
     nothing_to_check = "the loop does not call w.log(loss)"
 
     fix = "add up the loss of every micro-batch before it is divided for the accumulation, and log their mean"

@@ -14,6 +14,7 @@ WHAT = {
 class NoReplacedValues(Invariant):
     title = "no non-finite value is replaced"
     rank = 50
+    fault_stays = True
     consequences = ("W02", "W04", "W10")
     needs = ("replacement",)
 

@@ -14,6 +14,7 @@ from covlab.watch.seen.observation import Observation
 class GradientsClearedBetweenWindows(Invariant):
     title = "gradients are cleared between windows"
     rank = 110
+    fault_stays = True
     needs = ("clear", "gradient size")
 
     fix = "call optimizer.zero_grad() once per window, before its first backward"

@@ -38,6 +38,7 @@ class Recorder:
         self.own_code_in: int | None = None  # the thread that runs code of the watch, whose calls are not the loop's
         self._older_threads = {thread.ident for thread in threading.enumerate()}
         self.before_backward: Callable[[], None] = lambda: None
+        self.after_step: Callable[[int], None] = lambda steps: None  # gets the steps of all optimizers so far
         self.calls_running = self.steps_running = 0  # depth of nested calls of models, and of nested optimizer steps
         self.backward_running: Backward | None = None
         # what other observers do before and after each step, and at the end
@@ -84,6 +85,12 @@ class Recorder:
             return None
         finally:
             self.own_code_in = outer
+
+    @skipped_by_compiler
+    def stepped(self, watched: WatchedOptimizer) -> None:
+        """Count a step that ran, or that the GradScaler skipped. Raise ``StepLimitReached`` if the loop ends here."""
+        self.limit.stepped(watched)
+        self.after_step(self.observation.counts["steps"])
 
     def around(self, part: Part, before: Function | None = None, after: Function | None = None) -> Decorator:
         """Return a decorator that also calls ``before`` and ``after``; ``after`` gets the ``result`` as well."""

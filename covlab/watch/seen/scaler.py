@@ -49,7 +49,7 @@ class ScalerObserver:
             step.optimizer_called = False
             step.gradient_size = watched.gradient_size(self.recorder.reads)
             self.steps.close(watched, step)
-            self.recorder.limit.stepped(watched)
+            self.recorder.stepped(watched)
 
     def before_update(self, *_: object, **__: object) -> None:
         for watched in self.seen.optimizers.values():

@@ -11,7 +11,7 @@ EVALUATIONS_PER_BACKWARD = 32
 
 
 class StepLimitReached(BaseException):
-    """The loop has made the requested number of steps. Not an ``Exception``, so ``except Exception`` ignores it."""
+    """The loop has made enough steps. Not an ``Exception``, so ``except Exception`` ignores it."""
 
 
 class StepLimit:
@@ -35,7 +35,7 @@ class StepLimit:
             return
         self._since_step = dict.fromkeys(self._most, 0)
         if watched.attempts >= self.steps:
-            self._end(f"{counted(self.steps, 'step')} of {watched.name}")
+            self.end(f"{counted(self.steps, 'step')} of {watched.name}")
 
     @skipped_by_compiler
     def worked(self, what: str) -> None:
@@ -47,8 +47,9 @@ class StepLimit:
             self._since_step |= {"forward": 0, "evaluation": 0}
         if self._since_step[what] >= self._most[what]:
             without = "an optimizer step" if what == "backward" else "a backward or an optimizer step"
-            self._end(f"{counted(self._since_step[what], what)} without {without}")
+            self.end(f"{counted(self._since_step[what], what)} without {without}")
 
-    def _end(self, after: str) -> None:
+    def end(self, after: str) -> None:
+        """End the loop, after what it did."""
         self.ended = f"ended after {after}"
         raise StepLimitReached

@@ -43,7 +43,7 @@ class StepObserver:
         self.recorder.guard("step", self._after, optimizer)
         watched = self.seen.find(optimizer)
         if watched is not None:
-            self.recorder.limit.stepped(watched)
+            self.recorder.stepped(watched)
 
     def before_schedule_step(self, schedule: lr_scheduler.LRScheduler, *_: object, **__: object) -> None:
         if called_from(lr_scheduler.__file__):
