@@ -18,8 +18,10 @@ from covlab.watch.seen.fingerprints import Fingerprints
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.models import CalledModel
 from covlab.watch.seen.optimizer import ParameterState, WatchedOptimizer
+from covlab.watch.seen.schedules import WatchedSchedule
 
 FORWARDS_KEPT = 4096  # of one window
+SCHEDULES_KEPT = 64
 
 Part = Literal[
     "backward",
@@ -107,6 +109,8 @@ class Observation:
         self.optimizers_made = 0
         self.formerly_held: set[int] = set()  # ids of parameters of optimizers that are gone
 
+        self.schedules: deque[WatchedSchedule] = deque(maxlen=SCHEDULES_KEPT)
+
         self.compiled_before = frames_compiled()
         self.models: weakref.WeakKeyDictionary[nn.Module, CalledModel] = weakref.WeakKeyDictionary()
         self.modules_called: dict[int, weakref.ref[nn.Module]] = {}  # by id, those that ran with gradients enabled
@@ -151,6 +155,14 @@ class Observation:
 
     def find(self, optimizer: object) -> WatchedOptimizer | None:
         return next((watched for watched in self.optimizers.values() if watched.ref() is optimizer), None)
+
+    def schedule(self, schedule: object) -> WatchedSchedule:
+        """Return what is known of a learning-rate schedule."""
+        known = next((one for one in self.schedules if one.ref() is schedule), None)
+        if known is None:
+            known = WatchedSchedule(weakref.ref(schedule), type(schedule).__name__)
+            self.schedules.append(known)
+        return known
 
     def find_wrapped(self, optimizer: object) -> WatchedOptimizer | None:
         """Find an optimizer that Accelerate or Fabric may have wrapped."""

@@ -45,11 +45,18 @@ class StepObserver:
         if watched is not None:
             self.recorder.limit.stepped(watched)
 
-    def before_schedule_step(self, schedule: lr_scheduler.LRScheduler, *_: object, **__: object) -> None:
-        if called_from(lr_scheduler.__file__):
-            return
+    def before_schedule_step(self, schedule: lr_scheduler.LRScheduler, *args: Any, **kwargs: Any) -> None:
         location, watched = caller_location(), self.seen.find_wrapped(getattr(schedule, "optimizer", None))
-        if location is not None and watched is not None:
+        if location is None or watched is None:
+            return
+        noted = self.seen.schedule(schedule)
+        if isinstance(schedule, lr_scheduler.ReduceLROnPlateau):
+            backwards = watched.backwards or (watched.last_step.backwards if watched.last_step is not None else [])
+            loss = backwards[-1].loss if backwards else None
+            metric = args[0] if args else kwargs.get("metrics")
+            noted.note_metric(schedule, metric, loss, self.recorder.reads)
+        noted.note(schedule, args, location, watched.attempts)
+        if not called_from(lr_scheduler.__file__):
             watched.schedule_calls.append(ScheduleCall(id(schedule), location))
 
     def close(self, watched: WatchedOptimizer, step: Step) -> None:
