@@ -18,6 +18,7 @@ from covlab.watch.seen.fingerprints import Fingerprints
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.models import CalledModel
 from covlab.watch.seen.optimizer import ParameterState, WatchedOptimizer
+from covlab.watch.seen.replicas import Replicas
 from covlab.watch.seen.schedules import WatchedSchedule
 
 FORWARDS_KEPT = 4096  # of one window
@@ -36,6 +37,7 @@ Part = Literal[
     "optimizer",
     "processes",
     "replacement",
+    "replicas",
     "scaler",
     "schedule",
     "step",
@@ -53,6 +55,7 @@ OBSERVED: dict[Part, str] = {
     "optimizer": "the making of optimizers",
     "processes": "other processes",
     "replacement": "calls of nan_to_num",
+    "replicas": "the parameters of other ranks",
     "scaler": "the GradScaler",
     "schedule": "learning-rate schedules",
     "step": "optimizer steps",
@@ -110,6 +113,8 @@ class Observation:
         self.formerly_held: set[int] = set()  # ids of parameters of optimizers that are gone
 
         self.schedules: deque[WatchedSchedule] = deque(maxlen=SCHEDULES_KEPT)
+
+        self.replicas = Replicas()
 
         self.compiled_before = frames_compiled()
         self.models: weakref.WeakKeyDictionary[nn.Module, CalledModel] = weakref.WeakKeyDictionary()

@@ -96,6 +96,9 @@ class Observer:
         for schedule in schedules:
             patches.method(schedule, "step", around("schedule", before=self.steps.before_schedule_step))
         self.processes.patch(patches)
+        parallel = torch.nn.parallel.DistributedDataParallel
+        note = self.observation.replicas.note_parallel
+        patches.method(parallel, "__init__", around("replicas", after=lambda own, *_, **__: note(own)))
 
     def _patch_own_call(
         self, module: nn.Module | None = None, *_: object, kind: type | None = None, **__: object
@@ -126,6 +129,7 @@ class Observer:
         self.stop_watching()
         self._patches.restore()
         self.recorder.flush()
+        self.recorder.guard("replicas", self.observation.replicas.stop)
 
 
 def _subclasses(kind: type[nn.Module]) -> Iterator[type[nn.Module]]:

@@ -112,11 +112,16 @@ class StepObserver:
         watched.look_at_tensors(self.recorder.reads)
         if step.measured:
             self._measure(watched, step)
+        self.recorder.guard("replicas", self._compare_replicas, watched)
         watched.end_cut_search()
         if watched.attempts in ATTEMPTS_THAT_DESCRIBE_PARAMETERS:
             self.seen.look_for_parameters_in_no_optimizer()
             self.seen.describe_parameters(watched)
             watched.note_states(self.recorder.reads)
+
+    def _compare_replicas(self, watched: WatchedOptimizer) -> None:
+        models = list(self.seen.models)
+        self.seen.replicas.before_step(watched, watched.attempts, models, self.recorder.reads)
 
     def _read_options(self, optimizer: Optimizer, step: Step) -> None:
         reads = self.recorder.reads
