@@ -399,6 +399,10 @@ def test_dashboard(dashboard: Server, browser: BrowserContext) -> None:
             page.emulate_media(color_scheme=scheme)
             for size in ((1280, 720), (1024, 768)):
                 page.set_viewport_size({"width": size[0], "height": size[1]})
+                # The browser arranges the page some time after the window has its new size.
+                page.wait_for_function(
+                    "width => document.querySelector('.covlab-dashboard').offsetWidth === width", arg=size[0]
+                )
                 assert page.evaluate(OUTSIDE) == [], (scheme, size)
                 assert violations(page) == []
         page.set_viewport_size({"width": 390, "height": 844})

@@ -71,7 +71,9 @@ Only ranks on the machine of rank 0 are compared, and not parameters that FSDP o
         parameters = [] if watched is None else watched.parameters()
         known = {} if watched is None else watched.parameter_names
         names = [
-            known.get(id(parameters[i]), f"tensor {i}").removeprefix("module.") if i < len(parameters) else f"tensor {i}"
+            known.get(id(parameters[i]), f"tensor {i}").removeprefix("module.")
+            if i < len(parameters)
+            else f"tensor {i}"
             for i in difference.tensors
         ]
         ranks = ", ".join(map(str, difference.ranks[:8]))
