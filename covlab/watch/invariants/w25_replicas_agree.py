@@ -68,14 +68,11 @@ Only ranks on the machine of rank 0 are compared, and not parameters that FSDP o
     def _where(self, difference: Difference) -> str:
         """Return which tensors first differ, before which step, and on which ranks."""
         watched = self.seen.optimizers.get(difference.optimizer)
-        parameters = [] if watched is None else watched.parameters()
-        known = {} if watched is None else watched.parameter_names
-        names = [
-            known.get(id(parameters[i]), f"tensor {i}").removeprefix("module.")
-            if i < len(parameters)
-            else f"tensor {i}"
-            for i in difference.tensors
-        ]
+        names = []
+        for i in difference.tensors:
+            parameters = [] if watched is None else watched.parameters()
+            name = watched.parameter_names.get(id(parameters[i])) if watched and i < len(parameters) else None
+            names.append(f"tensor {i}" if name is None else name.removeprefix("module."))
         ranks = ", ".join(map(str, difference.ranks[:8]))
         when = f"after step {difference.step - 1}" if difference.step > 1 else "before the first step"
         return f"the parameters of rank 0 and rank {ranks} differ {when}: {first_few(names)}"
