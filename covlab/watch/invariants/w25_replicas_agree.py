@@ -15,8 +15,8 @@ class ReplicasAgree(Invariant):
     fix = "call the DistributedDataParallel itself, as ddp(x): only its own call averages gradients over the ranks"
     fix_step = (
         "look for what differs between the ranks: a backward in ddp.no_sync() before every step, a step or a change of "
-        "parameters on one rank alone, or, after the DistributedDataParallel was made, a new parameter or a checkpoint that "
-        "one rank loads"
+        "parameters on one rank alone, or, after the DistributedDataParallel was made, a new parameter or a checkpoint "
+        "that one rank loads"
     )
     fix_alone = "wrap the model in DistributedDataParallel, if the ranks are meant to train one model"
     fix_averaged = "nothing, if the ranks are averaged at times on purpose"

@@ -211,9 +211,9 @@ def _compare(mine: dict[Point, Checksums], theirs: dict[int, dict[Point, Checksu
         if not others:
             continue
         result.points += 1
-        tensors = {rank: [i for i in range(len(own)) if _differ(own[i], sums[i])] for rank, sums in others.items()}
-        differing = sorted({i for found in tensors.values() for i in found})
-        ranks = [rank for rank, found in tensors.items() if found]
+        by_rank = {rank: [i for i in range(len(own)) if _differ(own[i], sums[i])] for rank, sums in others.items()}
+        differing = sorted({i for found in by_rank.values() for i in found})
+        ranks = [rank for rank, found in by_rank.items() if found]
         history.setdefault(optimizer, []).append((step, differing, ranks))
     for optimizer, points in history.items():
         first = next((at for at, (_, tensors, _) in enumerate(points) if tensors), None)
