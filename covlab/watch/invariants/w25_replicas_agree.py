@@ -39,6 +39,7 @@ Only ranks on the machine of rank 0 are compared, and not parameters that FSDP o
         if replicas.rank or not self.checked:
             return  # rank 0 tells for the whole job
         comparison = replicas.compare()
+        self.checked = 0 if comparison is None else comparison.points
         differences = [] if comparison is None else comparison.differences
         for at in self.violations.values():
             says = (
@@ -79,4 +80,7 @@ Only ranks on the machine of rank 0 are compared, and not parameters that FSDP o
         return f"the parameters of rank 0 and rank {ranks} differ {when}: {first_few(names)}"
 
     def unchecked(self, seen: Observation) -> str | None:
-        return "the parameters are sharded" if seen.replicas.sharded else super().unchecked(seen)
+        if seen.replicas.sharded:
+            return "the parameters are sharded"
+        alone = seen.replicas.ranks > 1 and not self.checked
+        return "no step of another rank could be compared" if alone else super().unchecked(seen)

@@ -143,10 +143,14 @@ class Replicas:
         """Compare the ranks on rank 0. Return None on others, or if no other rank is watched on this machine."""
         if self._comparison is not None or self._folder is None or self.rank:
             return self._comparison
-        others = {rank: path for rank in range(1, self.ranks) if (path := self._path(rank)).exists()}
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", self.ranks))  # ranks on this machine, whose files may be late
+        paths = [self._path(rank) for rank in range(1, min(here, self.ranks))]
         deadline = time.monotonic() + SECONDS_TO_WAIT
-        while self.ended and time.monotonic() < deadline and any(map(_is_running, others.values())):
+        while self.ended and time.monotonic() < deadline:
+            if not any(not path.exists() or _is_running(path) for path in paths):
+                break
             time.sleep(0.05)
+        others = {rank: path for rank in range(1, self.ranks) if (path := self._path(rank)).exists()}
         mine, theirs = _read(self._path(0)), {rank: _read(path) for rank, path in others.items()}
         comparison = _compare(mine, theirs) if theirs else None
         if self.ended:
