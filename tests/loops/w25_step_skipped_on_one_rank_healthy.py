@@ -1,4 +1,4 @@
-# all ranks skip the same steps | quiet
+# all ranks make every step | quiet
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -16,6 +16,5 @@ for step in range(24):
     optimizer.zero_grad()
     loss = F.cross_entropy(parallel(x), y)
     loss.backward()
-    if step % 6 != 5:
-        optimizer.step()
+    optimizer.step()
 dist.destroy_process_group()
