@@ -1,6 +1,8 @@
 """W05: the learning rate advances with the steps that ran."""
 
+import math
 from collections import Counter
+from itertools import combinations
 from statistics import median_high
 from typing import ClassVar
 
@@ -8,8 +10,15 @@ from covlab.watch.finding import Finding
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import BoundedDefaultDict, Occurrences, learning_rates
 from covlab.watch.invariants.framework_advice import Action
+from covlab.watch.seen.deferred import value_of
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.location import CodeLocation
+from covlab.watch.seen.schedules import WatchedSchedule, meaning_of_metric
+
+CALLS_WITH_A_TREND = 5  # of a plateau schedule; fewer values show no trend
+SHARE_OF_A_TREND = 0.5  # of the pairs of different values, those in one order minus those in the other
+LEAST_MOVE = 0.05  # of the largest value
+LARGEST_SET = 20_000  # samples
 
 
 class ScheduleHistory:
@@ -62,6 +71,24 @@ class OptimizerHistory:
         self.steps, self.previous = self.steps + 1, step
 
 
+def direction(values: list[float]) -> int:
+    """Return 1 if the values clearly rise from the first to the last, -1 if they fall, and 0 otherwise."""
+    if len(values) < CALLS_WITH_A_TREND or abs(values[-1] - values[0]) < LEAST_MOVE * max(map(abs, values)):
+        return 0
+    signs = [(later > earlier) - (later < earlier) for earlier, later in combinations(values, 2)]
+    share = sum(signs) / max(1, sum(map(abs, signs)))  # a schedule that cut the rate too early leaves equal values
+    return round(share / abs(share)) if abs(share) >= SHARE_OF_A_TREND else 0
+
+
+def are_proportions(values: list[float]) -> bool:
+    """Return whether all values are k/n for one n, as accuracies on a set of n samples are, also in percent."""
+    scale = 100.0 if max(values, default=0.0) > 1 else 1.0
+    shares = [value / scale for value in set(values)]
+    if len(shares) < 3 or min(shares) < 0 or max(shares) > 1:
+        return False
+    return any(all(abs(one * n - round(one * n)) < 1e-3 for one in shares) for n in range(2, LARGEST_SET))
+
+
 class ScheduleFollowsSteps(Invariant):
     title = "the schedule advances with executed steps, or with epochs"
     rank = 140
@@ -72,6 +99,13 @@ class ScheduleFollowsSteps(Invariant):
     fix_skipped_steps = "advance only if the step ran: after a skipped step, scaler.update() lowers scaler.get_scale()"
     fix_first_step = "call the schedule's step() after optimizer.step(), unless you want to skip that learning rate"
     fix_idle = "create the schedule after the optimizer that steps, and pass it that optimizer"
+    fix_min = 'pass mode="max" to ReduceLROnPlateau, or give its step() a loss'
+    fix_max = 'leave out mode="max" of ReduceLROnPlateau, or give its step() a score that should rise'
+    fix_per_batch = (
+        "if T_max counts epochs, call step() once per epoch, or pass T_max=epochs * batches per epoch; "
+        "CosineAnnealingWarmRestarts is for several periods"
+    )
+    fix_beyond = "pass T_max the number of calls of step() in the whole run; CosineAnnealingWarmRestarts is for periods"
     fix_by_hand = "count the steps that ran, not the windows"
     actions: ClassVar[dict[str, Action]] = {fix_several_calls: "schedule"}
 
@@ -89,6 +123,9 @@ class ScheduleFollowsSteps(Invariant):
         for optimizer in self.optimizers.values():
             for schedule in optimizer.schedules.values():
                 yield from self._judge(schedule, optimizer.steps - 1)
+        for known in self.seen.schedules:
+            yield from self._judge_plateau(known)
+            yield from self._judge_cosine(known)
         if not self.checked:
             for optimizer in self.optimizers.values():
                 yield from self._judge_rates_set_by_hand(optimizer)
@@ -135,6 +172,47 @@ class ScheduleFollowsSteps(Invariant):
             f"{calls:.2f} = {why}: the schedule advances {calls} times per step and ends after 1/{calls} of all steps"
         )
         return self.found(at, "fault", says, self.fix_several_calls, number=calls)
+
+    def _judge_plateau(self, schedule: WatchedSchedule) -> Findings:
+        """Judge whether a plateau schedule waits for its metric to move the way that it should not."""
+        metrics = [(one.value.value, value_of(one.loss)) for one in schedule.metrics]
+        values = [value for value, _ in metrics if value is not None and math.isfinite(value)]
+        trend = direction(values)
+        self.checked += bool(values)
+        moves = f"from {values[0]:.4g} to {values[-1]:.4g} in {len(values)} calls" if values else ""
+        named, is_score = meaning_of_metric(schedule.location), are_proportions(values)
+        if schedule.mode == "min" and trend > 0:
+            grows_like_accuracy = named == "unknown" and is_score and values[-1] > 0.5
+            if named == "score" or grows_like_accuracy:
+                says = (
+                    f'the metric of a plateau schedule with mode="min" rose {moves}, as an accuracy does: the schedule '
+                    "cuts the learning rate while the metric improves"
+                )
+                yield self.found(schedule.location, "warning", says, self.fix_min, number=values[-1], times=len(values))
+        elif schedule.mode == "max" and trend < 0:
+            ratios = [abs(value / loss) for value, loss in metrics if value is not None and loss]
+            is_as_large_as_the_loss = bool(ratios) and 1 / 3 < median_high(ratios) < 3 and values[-1] < 0.8 * values[0]
+            if named == "loss" or (named == "unknown" and not is_score and values[-1] >= 0 and is_as_large_as_the_loss):
+                says = (
+                    f'the metric of a plateau schedule with mode="max" fell {moves}, as a loss does: the schedule cuts '
+                    "the learning rate while the metric improves"
+                )
+                yield self.found(schedule.location, "warning", says, self.fix_max, number=values[-1], times=len(values))
+
+    def _judge_cosine(self, schedule: WatchedSchedule) -> Findings:
+        """Judge a cosine that goes on beyond its period: from T_max on, the learning rate rises again."""
+        half, position = schedule.half_period, schedule.position
+        if not half or position <= 2 * half:
+            return
+        steps = schedule.last_step - schedule.first_step
+        per_step = schedule.calls > 1 and steps <= schedule.calls
+        called = "at every step of the optimizer" if per_step else "more often than T_max says"
+        says = (
+            f"CosineAnnealingLR with T_max = {half} was stepped {position} times, {called}: the learning rate went up "
+            f"and down with a period of {2 * half} calls, {position / (2 * half):.3g} periods in all"
+        )
+        fix = self.fix_per_batch if per_step else self.fix_beyond
+        yield self.found(schedule.location, "note", says, fix, number=position / (2 * half), times=schedule.calls)
 
     def _judge_rates_set_by_hand(self, optimizer: OptimizerHistory) -> Findings:
         """Judge learning rates that change with almost every step although no scheduler sets them."""

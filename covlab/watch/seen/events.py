@@ -22,6 +22,8 @@ class Forward:
     observable: bool  #: it has an output whose use by a backward can be seen
     differentiates_inputs: bool = False  #: an input is, or was made of, a tensor that wants its own gradient
     backwards_before: int = 0
+    #: the module is a DistributedDataParallel, or its parameters are within one that it does not contain
+    parallel: Literal["", "whole", "inside"] = ""
     fingerprints: list[int] = field(default_factory=list)  #: of the first four samples of its input, if it has them
     used_by: list[int] = field(default_factory=list)  #: numbers of the backwards that came through it
     hooks: list[RemovableHandle] = field(default_factory=list)

@@ -161,6 +161,11 @@ class ForwardObserver:
             observable=bool(outputs),
             backwards_before=seen.counts["backwards"],
         )
+        seen.replicas.note_parallel(module)
+        if seen.replicas.parallel:
+            is_whole = module in seen.replicas.parallel
+            is_inside = module.training and not is_whole and seen.replicas.is_inside(module)
+            forward.parallel = "whole" if is_whole else "inside" if is_inside else ""
         seen.counts["forwards"] += 1
         seen.forwards.append(forward)
         for output in outputs:

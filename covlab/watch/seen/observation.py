@@ -23,8 +23,11 @@ from covlab.watch.seen.loss_graph import LossFact
 from covlab.watch.seen.models import CalledModel
 from covlab.watch.seen.optimizer import ParameterState, WatchedOptimizer
 from covlab.watch.seen.own_state import OwnStateLoads
+from covlab.watch.seen.replicas import Replicas
+from covlab.watch.seen.schedules import WatchedSchedule
 
 FORWARDS_KEPT = 4096  # of one window
+SCHEDULES_KEPT = 64
 
 Part = Literal[
     "backward",
@@ -46,6 +49,7 @@ Part = Literal[
     "optimizer",
     "processes",
     "replacement",
+    "replicas",
     "scaler",
     "schedule",
     "state",
@@ -72,6 +76,7 @@ OBSERVED: dict[Part, str] = {
     "optimizer": "the making of optimizers",
     "processes": "other processes",
     "replacement": "calls of nan_to_num",
+    "replicas": "the parameters of other ranks",
     "scaler": "the GradScaler",
     "schedule": "learning-rate schedules",
     "statistics": "running statistics",
@@ -230,6 +235,10 @@ class Observation:
         self.optimizers_made = 0
         self.formerly_held: set[int] = set()  # ids of parameters of optimizers that are gone
 
+        self.schedules: deque[WatchedSchedule] = deque(maxlen=SCHEDULES_KEPT)
+
+        self.replicas = Replicas()
+
         self.compiled_before = frames_compiled()
         self.models: weakref.WeakKeyDictionary[nn.Module, CalledModel] = weakref.WeakKeyDictionary()
         self.modules_called: dict[int, weakref.ref[nn.Module]] = {}  # by id, those that ran with gradients enabled
@@ -295,6 +304,14 @@ class Observation:
 
     def find(self, optimizer: object) -> WatchedOptimizer | None:
         return next((watched for watched in self.optimizers.values() if watched.ref() is optimizer), None)
+
+    def schedule(self, schedule: object) -> WatchedSchedule:
+        """Return what is known of a learning-rate schedule."""
+        known = next((one for one in self.schedules if one.ref() is schedule), None)
+        if known is None:
+            known = WatchedSchedule(weakref.ref(schedule), type(schedule).__name__)
+            self.schedules.append(known)
+        return known
 
     def find_wrapped(self, optimizer: object) -> WatchedOptimizer | None:
         """Find an optimizer that Accelerate or Fabric may have wrapped."""

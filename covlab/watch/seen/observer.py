@@ -110,6 +110,9 @@ class Observer:
         for name in ("register_hook", "retain_grad"):
             patches.method(Tensor, name, made)
         self.processes.patch(patches)
+        parallel = torch.nn.parallel.DistributedDataParallel
+        note = self.observation.replicas.note_parallel
+        patches.method(parallel, "__init__", around("replicas", after=lambda own, *_, **__: note(own)))
         self.states.patch(patches)
         self.data.patch(patches)
 
@@ -145,6 +148,7 @@ class Observer:
         self.stop_watching()
         self._patches.restore()
         self.recorder.flush()
+        self.recorder.guard("replicas", self.observation.replicas.stop)
 
 
 def _subclasses(kind: type[nn.Module]) -> Iterator[type[nn.Module]]:

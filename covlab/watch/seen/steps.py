@@ -45,11 +45,18 @@ class StepObserver:
         if watched is not None:
             self.recorder.stepped(watched)
 
-    def before_schedule_step(self, schedule: lr_scheduler.LRScheduler, *_: object, **__: object) -> None:
-        if called_from(lr_scheduler.__file__):
-            return
+    def before_schedule_step(self, schedule: lr_scheduler.LRScheduler, *args: Any, **kwargs: Any) -> None:
         location, watched = caller_location(), self.seen.find_wrapped(getattr(schedule, "optimizer", None))
-        if location is not None and watched is not None:
+        if location is None or watched is None:
+            return
+        noted = self.seen.schedule(schedule)
+        if isinstance(schedule, lr_scheduler.ReduceLROnPlateau):
+            backwards = watched.backwards or (watched.last_step.backwards if watched.last_step is not None else [])
+            loss = backwards[-1].loss if backwards else None
+            metric = args[0] if args else kwargs.get("metrics")
+            noted.note_metric(schedule, metric, loss, self.recorder.reads)
+        noted.note(schedule, args, location, watched.attempts)
+        if not called_from(lr_scheduler.__file__):
             watched.schedule_calls.append(ScheduleCall(id(schedule), location))
 
     def close(self, watched: WatchedOptimizer, step: Step) -> None:
@@ -108,6 +115,7 @@ class StepObserver:
         watched.look_at_tensors(self.recorder.reads)
         if step.measured:
             self._measure(watched, step)
+        self.recorder.guard("replicas", self._compare_replicas, watched)
         self.seen.leave_calls()
         watched.end_cut_search()
         if watched.attempts in ATTEMPTS_THAT_DESCRIBE_PARAMETERS:
@@ -116,6 +124,10 @@ class StepObserver:
             watched.note_states(self.recorder.reads)
         for part, look in self.recorder.before_steps:
             self.recorder.guard(part, look, watched, step)
+
+    def _compare_replicas(self, watched: WatchedOptimizer) -> None:
+        models = list(self.seen.models)
+        self.seen.replicas.before_step(watched, watched.attempts, models, self.recorder.reads)
 
     def _read_options(self, optimizer: Optimizer, step: Step) -> None:
         reads = self.recorder.reads

@@ -1,0 +1,21 @@
+# the loop calls the wrapped model, and accumulates in no_sync | quiet
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(10, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+parallel = torch.nn.parallel.DistributedDataParallel(model)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+torch.manual_seed(rank)
+for step in range(24):
+    x = torch.randn(16, 10)
+    y = (x[:, 0] > 0).long()
+    optimizer.zero_grad()
+    with parallel.no_sync():
+        (F.cross_entropy(parallel(x[:8]), y[:8]) / 2).backward()
+    (F.cross_entropy(parallel(x[8:]), y[8:]) / 2).backward()
+    optimizer.step()
+dist.destroy_process_group()

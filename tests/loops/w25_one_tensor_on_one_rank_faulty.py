@@ -1,0 +1,22 @@
+# rank 1 rescales one layer after a step, as a debug line does | W25 fault
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(10, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+parallel = torch.nn.parallel.DistributedDataParallel(model)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+torch.manual_seed(rank)
+for step in range(24):
+    x = torch.randn(16, 10)
+    y = (x[:, 0] > 0).long()
+    optimizer.zero_grad()
+    F.cross_entropy(parallel(x), y).backward()
+    optimizer.step()
+    if rank == 1 and step == 7:
+        with torch.no_grad():
+            model[2].weight.mul_(0.9)
+dist.destroy_process_group()

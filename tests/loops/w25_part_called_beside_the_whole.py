@@ -1,0 +1,21 @@
+# a part of ddp.module adds a term to the loss of the whole | quiet
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(10, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+parallel = torch.nn.parallel.DistributedDataParallel(model)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+torch.manual_seed(rank)
+for step in range(24):
+    x = torch.randn(16, 10)
+    y = (x[:, 0] > 0).long()
+    optimizer.zero_grad()
+    loss = F.cross_entropy(parallel(x), y)
+    loss = loss + 0.1 * parallel.module[0](x).square().mean()
+    loss.backward()
+    optimizer.step()
+dist.destroy_process_group()

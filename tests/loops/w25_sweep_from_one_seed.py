@@ -1,0 +1,18 @@
+# every rank tries a learning rate of its own, from one seed | W25 note
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(10, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1 * (1 + rank))
+torch.manual_seed(rank)
+for step in range(24):
+    x = torch.randn(16, 10)
+    y = (x[:, 0] > 0).long()
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    optimizer.step()
+dist.destroy_process_group()
