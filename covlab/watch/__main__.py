@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ when the script and its threads have ended. It is also written when SIGTERM or S
 
 In a job of several processes (torchrun, srun, mpirun), rank 0 prints the report and writes the files. The others write
 files with the rank in their names, such as report.rank1.json.
+
+`explain` lists the invariants below; `explain W01` tells what W01 means, with an example, its report and the fix.
 
 exit status:
   the exit status of the script, if it is not 0 (it is 1 after an exception)
@@ -56,7 +59,8 @@ class _Parser(argparse.ArgumentParser):
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = _Parser(
         "python -m covlab.watch",
-        usage="%(prog)s [options] script.py [its arguments]\n       %(prog)s [options] -m module [its arguments]",
+        usage="%(prog)s [options] script.py [its arguments]\n       %(prog)s [options] -m module [its arguments]"
+        "\n       %(prog)s explain [W01 …]",
         description="Run a training script as Python would, and report which invariants of a step it breaks and where.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -254,7 +258,27 @@ def _show(report: Report) -> None:
             Console(stderr=True, highlight=False).print(report)
 
 
+def _explain(codes: list[str]) -> int:
+    """Print what the named invariants mean, or the list of all of them."""
+    known = {CODE: TITLE, **TITLES}
+    unknown = [code for code in codes if code.upper() not in known]
+    if unknown:
+        script.print_error(
+            f"python -m covlab.watch: unknown invariant: {unknown[0]!r}; known are {', '.join(known)}, and "
+            "`covlab watch explain` lists them (./explain runs a script of that name)"
+        )
+        return 2
+    from covlab.watch.invariant_pages import explanation
+
+    pages = [explanation(code.upper(), min(80, shutil.get_terminal_size().columns)) for code in codes]
+    with suppress(BrokenPipeError):
+        print("\n\n".join(pages) if pages else "\n".join(f"{code}  {title}" for code, title in known.items()), end="")
+    return 0
+
+
 def main() -> int:
+    if sys.argv[1:2] == ["explain"]:
+        return _explain(sys.argv[2:])
     chosen = parse(sys.argv[1:])
     run = ScriptRun(chosen)
     with run.report_at_sudden_ends():

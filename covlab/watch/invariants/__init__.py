@@ -27,6 +27,9 @@ class Invariant:
     Attributes:
         code: "W" and two digits, as in the name of the file.
         title: what holds, as a sentence.
+        meaning: what that means and why it matters, in two or three sentences.
+        example: a loop of about a dozen lines that breaks it, after ``import torch``. It runs under a watch ``w``.
+        limits: when the invariant stays silent, and what it does not know.
         rank: order of findings with the same verdict. The best explanation of a run that does not learn comes first.
         consequences: codes of findings that a fault of this invariant explains. They are shown below it.
         needs: parts of the observation without which it cannot be checked. Steps are always needed.
@@ -41,6 +44,9 @@ class Invariant:
 
     code: ClassVar[str]
     title: ClassVar[str]
+    meaning: ClassVar[str]
+    example: ClassVar[str]
+    limits: ClassVar[str]
     rank: ClassVar[int]
     consequences: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[Part, ...]] = ()
