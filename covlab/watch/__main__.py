@@ -16,6 +16,7 @@ from covlab.watch import script
 from covlab.watch.blind_spots import CODE, TITLE
 from covlab.watch.invariants import TITLES
 from covlab.watch.report import FAIL_ON, Report
+from covlab.watch.sarif import write_sarif
 from covlab.watch.session import watch
 
 EPILOG = """
@@ -41,7 +42,8 @@ invariants (a window is all the backwards that lead to one optimizer step):
 FILES = {
     "ledger": "one JSON object per step",
     "junit": "one JUnit test case per invariant",
-    "json": "the report as JSON",
+    "json": "the report as JSON (docs/watch-report.schema.json)",
+    "sarif": "the report as SARIF 2.1.0, for code scanning",
 }
 RANKS = (
     ("RANK", "WORLD_SIZE"),
@@ -184,6 +186,8 @@ class ScriptRun:
                 report.write_junit(self.chosen.junit, self.chosen.fail_on)
             if self.chosen.json:
                 report.write_json(self.chosen.json)
+            if self.chosen.sarif:
+                write_sarif(report, self.chosen.sarif, None if self.chosen.module else self.chosen.script)
         except OSError as error:
             script.print_error(f"covlab.watch: {error.filename or 'the report'} was not written: {error.strerror}")
             return False

@@ -37,6 +37,15 @@ def explanation(code: str, width: int = 80) -> str:
     return _as_text(invariant_page(by_code[code]) if code in by_code else _blind_spot_page(), width)
 
 
+def guidance(code: str) -> tuple[str, str, str]:
+    """Return what ``code`` means, and its whole page as Markdown and as text, without running the example."""
+    by_code = {invariant.code: invariant for invariant in INVARIANTS}
+    meaning = by_code[code].meaning if code in by_code else blind_spots.MEANING
+    page = invariant_page(by_code[code], run=False) if code in by_code else _blind_spot_page(run=False)
+    page = _without_links(page)
+    return " ".join(meaning.split()), page, _as_text(page, 100)
+
+
 def run_example(example: str) -> Report:
     """Run an example under a watch, always with the same random numbers, and return the report."""
     source = textwrap.dedent(example).strip("\n") + "\n"
@@ -49,12 +58,15 @@ def run_example(example: str) -> Report:
     return w.report()
 
 
-def invariant_page(invariant: type[Invariant]) -> str:
-    """Return what an invariant means, what to do about a finding, and when it is not checked, as Markdown."""
+def invariant_page(invariant: type[Invariant], run: bool = True) -> str:
+    """Return what an invariant means, what to do about a finding, and when it is not checked, as Markdown.
+
+    run: whether to run the example, and to show what the report says.
+    """
     module = sys.modules[invariant.__module__]
     heading = f"# {_heading(invariant.code, invariant.title)}"
     parts = [heading, _prose(invariant.meaning)]
-    parts += _example(invariant.code, invariant.example)
+    parts += _example(invariant.code, invariant.example, run)
     for name, text in _texts(invariant):
         if name not in OWN_SECTION and not name.startswith("fix"):
             parts += [f"## {name.replace('_', ' ').capitalize()}", _text_or_code(text)]
@@ -72,14 +84,14 @@ def invariant_page(invariant: type[Invariant]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _blind_spot_page() -> str:
+def _blind_spot_page(run: bool = True) -> str:
     """Return the page about W00, which is no invariant of the loop."""
     readings = [inspect.getdoc(reading) for reading in blind_spots.READINGS]
     return "\n\n".join(
         [
             f"# {_heading(blind_spots.CODE, blind_spots.TITLE)}",
             _prose(blind_spots.MEANING),
-            *_example(blind_spots.CODE, blind_spots.EXAMPLE),
+            *_example(blind_spots.CODE, blind_spots.EXAMPLE, run),
             "## What may be the reason",
             _list(text.partition("\n")[0] for text in readings if text),
             "## What it does not know",
@@ -88,9 +100,9 @@ def _blind_spot_page() -> str:
     )
 
 
-def _example(code: str, example: str) -> Iterator[str]:
-    """Yield a section with the example and what the report says about it."""
-    finding = run_example(example).of(code)
+def _example(code: str, example: str, run: bool) -> Iterator[str]:
+    """Yield a section with the example, and with ``run`` what the report says about it."""
+    finding = run_example(example).of(code) if run else None
     yield "## Example"
     yield _text_or_code(example)
     if finding is not None:
@@ -180,7 +192,7 @@ def _as_text(markdown: str, width: int) -> str:
         if block["code"] is not None:
             blocks.append(textwrap.indent(block["code"], "    "))
             continue
-        lines = re.sub(r"\[([^]]*)\]\([^)]*\.md\)", r"\1", re.sub(r"\*\*|`", "", block[0])).split("\n")
+        lines = re.sub(r"\*\*|`", "", _without_links(block[0])).split("\n")
         wrapped = [
             textwrap.fill(
                 line.lstrip("# "), width, subsequent_indent="  " * line.startswith("- "), break_on_hyphens=False
@@ -190,3 +202,8 @@ def _as_text(markdown: str, width: int) -> str:
         mark = {"# ": "=", "##": "-"}.get(block[0][:2])
         blocks.append("\n".join(wrapped) + (f"\n{mark * len(wrapped[0])}" if mark else ""))
     return "\n\n".join(blocks) + "\n"
+
+
+def _without_links(markdown: str) -> str:
+    """Replace links to other pages by their titles."""
+    return re.sub(r"\[([^]]*)\]\(\w+\.md\)", r"\1", markdown)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FAIL_ON = ("never", "unseen", "fault", "warning")  # each level includes those before it
 EXIT_FINDING, EXIT_UNSEEN = 1, 3
+FORMAT_VERSION = 1  # of the JSON; it rises when a program that reads it must change
 TEXT_WIDTH = 80  # columns, where nothing tells the width of the terminal
 MARKS = {"fault": "✗", "warning": "!", "note": "·"}
 STYLES = {"fault": "bold red", "warning": "yellow", "note": "cyan"}
@@ -139,8 +140,9 @@ class Report:
         return f"<div>{summary}{table}<small>{''.join(f'<br>{line}' for line in unchecked)}</small></div>"
 
     def row(self) -> dict[str, object]:
-        """Return the report as plain values."""
+        """Return the report as plain values, as docs/watch-report.schema.json describes them."""
         return {
+            "version": FORMAT_VERSION,
             "worst": self.worst,
             "seen": self.seen,
             "ended": self.ended,
