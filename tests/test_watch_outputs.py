@@ -15,7 +15,7 @@ import pytest
 from small_training import LOOPS, run_loop
 
 from covlab.watch import TITLES, Finding, Report, watch
-from covlab.watch.__main__ import main
+from covlab.watch.__main__ import DEMO, main, parse
 from covlab.watch.finding import VERDICTS
 from covlab.watch.invariants import INVARIANTS
 from covlab.watch.sarif import LEVELS, sarif_log
@@ -204,3 +204,21 @@ def test_the_help_of_a_rule_says_what_its_class_says() -> None:
         text = " ".join(rule["help"]["text"].replace("`", "").split())
         for part in (invariant.meaning, invariant.limits, invariant.example):
             assert " ".join(part.replace("`", "").split()) in text
+
+
+def test_the_demo_reports_each_of_its_bugs_at_its_line_and_tells_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["watch", "--demo", "--json", str(tmp_path / "demo.json")])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    assert main() == 1
+    assert "validation loss" in capsys.readouterr().out
+    findings = json.loads((tmp_path / "demo.json").read_text())["findings"]
+    assert {(one["code"], one["verdict"]) for one in findings} == {("W01", "fault"), ("W08", "fault"), ("W17", "fault")}
+    source = DEMO.read_text(encoding="utf-8").splitlines()
+    assert all(one["site"]["code"] == source[one["site"]["line"] - 1].strip() for one in findings)
+    for more in (["train.py"], ["-m", "train"]):
+        with pytest.raises(SystemExit) as ended:
+            parse(["--demo", *more])
+        assert ended.value.code == 2 and repr(more[-1]) in capsys.readouterr().err

@@ -45,6 +45,7 @@ FILES = {
     "json": "the report as JSON (docs/watch-report.schema.json)",
     "sarif": "the report as SARIF 2.1.0, for code scanning",
 }
+DEMO = Path(__file__).parent / "demo" / "broken_loop.py"
 RANKS = (
     ("RANK", "WORLD_SIZE"),
     ("SLURM_PROCID", "SLURM_NTASKS"),
@@ -62,6 +63,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = _Parser(
         "python -m covlab.watch",
         usage="%(prog)s [options] script.py [its arguments]\n       %(prog)s [options] -m module [its arguments]"
+        "\n       %(prog)s [options] --demo"
         "\n       %(prog)s explain [W01 …]",
         description="Run a training script as Python would, and report which invariants of a step it breaks and where.",
         epilog=EPILOG,
@@ -79,10 +81,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for name, what in FILES.items():
         # Make the path absolute, because the script may change its folder.
         parser.add_argument(f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}")
+    parser.add_argument("--demo", action="store_true", help="watch a small loop with bugs, which comes with covlab")
     parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module instead of a file")
     parser.add_argument("script", nargs="?", help="the file to run, or a folder with a file __main__.py")
     own, rest = _split(arguments)
     chosen = parser.parse_args(own)
+    if chosen.demo:
+        if chosen.module is not None or rest:
+            parser.error(f"--demo runs its own script, got {chosen.module or rest[0]!r} as well")
+        rest = [str(DEMO)]
     if chosen.module is None and not rest:
         parser.error("the script to run must be named, or -m and a module")
     chosen.script, chosen.arguments = (chosen.module, rest) if chosen.module is not None else (rest[0], rest[1:])

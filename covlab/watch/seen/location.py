@@ -16,6 +16,7 @@ import torch
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep  # with the separator: torchvision is not torch
 _WATCH = str(Path(__file__).parents[1]) + os.sep
+_DEMO = _WATCH + "demo" + os.sep  # runs as if the user had written it
 _STANDARD_LIBRARY = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
 STARTED_IN = os.getcwd()  # the loop may change its folder, or remove it
 # {function that runs a step, of torch's optimizers and of others: its file}
@@ -106,6 +107,8 @@ def _owner(file: str) -> Literal["user", "library", "internal"]:
     """Return whose code is in ``file``. Torch, the watch, the standard library and generated code are internal."""
     if file.startswith("<"):
         return "user" if file.startswith(_TYPED_BY_THE_USER) else "internal"
+    if file.startswith(_DEMO):
+        return "user"
     if file.startswith((_TORCH, _WATCH)):
         return "internal"
     if "site-packages" in file or "dist-packages" in file:
