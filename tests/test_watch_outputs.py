@@ -4,6 +4,8 @@ import json
 import math
 import re
 import sys
+from html import escape
+from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from small_training import LOOPS, run_loop
 from covlab.watch import TITLES, Finding, Report, watch
 from covlab.watch.__main__ import DEMO, main, parse
 from covlab.watch.finding import VERDICTS
+from covlab.watch.html_report import html_page, write_html
 from covlab.watch.invariants import INVARIANTS
 from covlab.watch.sarif import LEVELS, sarif_log
 from covlab.watch.seen import location
@@ -222,3 +225,82 @@ def test_the_demo_reports_each_of_its_bugs_at_its_line_and_tells_no_more(
         with pytest.raises(SystemExit) as ended:
             parse(["--demo", *more])
         assert ended.value.code == 2 and repr(more[-1]) in capsys.readouterr().err
+
+
+class _Page(HTMLParser):
+    """The elements of a page, which must be closed in the order in which they were opened."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def ledger_row(number: int, value: float | None) -> dict[str, Any]:
+    told = value if value is None or math.isfinite(value) else str(value)
+    seen = {"losses": [told] * 2, "weights": [told] * 2, "loss_scale": None, "gradient_norm": told}
+    return {"event": "step", "step": number, "optimizer": 0, **seen, "learning_rates": [told], "tensors_moved": None}
+
+
+VALUES = {
+    "nothing": [],
+    "one": [0.5],
+    "the same": [2.0] * 9,
+    "zeros": [0.0] * 3,
+    "negative": [-3.0, -5.0],
+    "far apart": [1e-30, 1e30],
+    "the largest": [1.7e308, -1.7e308, 5e-324],
+    "not finite": [math.nan, math.inf, -math.inf],
+    "some not finite": [1.0, math.nan, 2.0, math.inf, 3.0],
+    "unknown": [None, None],
+    "many": [math.sin(n) for n in range(5000)],
+}
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_a_page_draws_any_values_within_its_pictures_and_tells_them_in_words(values: list[float | None]) -> None:
+    text = html_page(
+        strange_report() if len(values) < 3 else Report([], {}, {}), [ledger_row(n, v) for n, v in enumerate(values, 1)]
+    )
+    page = _Page(text)
+    pictures = [attributes for tag, attributes in page.elements if tag == "svg"]
+    known = [value for value in values if value is not None]
+    assert len(pictures) == (4 if known else 0)
+    for attributes in pictures:
+        label = attributes["aria-label"] or ""
+        assert f"steps 1 to {len(values)}" in label and ("NaN" in label) == (not all(map(math.isfinite, known)))
+    for tag, attributes in page.elements:
+        if tag == "path":
+            for x, y in re.findall(r"[ML](\S+) ([-\d.einfa]+)", attributes["d"] or ""):
+                assert 0 <= float(x) <= 480 and 0 <= float(y) <= 220
+    assert len(values) < 3 or len(text) < 100_000
+
+
+def test_a_page_loads_nothing_and_has_every_finding(tmp_path: Path) -> None:
+    with watch() as w:
+        run_loop("textbook_stale_optimizer_faulty")
+    report = w.report()
+    write_html(report, w.rows, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    elements = _Page(text).elements
+    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in elements}
+    assert not any({"src", "href"} & set(attributes) for _, attributes in elements)
+    assert "url(" not in text and "@import" not in text
+    for finding in report.flat:
+        assert escape(finding.says) in text and finding.code in text
+    assert text.index("<article") < text.index("<svg")
+    titles = [title for title in ("Loss of each backward", "Learning rate", "Loss scale") if f">{title}<" in text]
+    assert titles == ["Loss of each backward", "Learning rate"]  # there was no scaler

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from covlab.watch import script
 from covlab.watch.blind_spots import CODE, TITLE
+from covlab.watch.html_report import write_html
 from covlab.watch.invariants import TITLES
 from covlab.watch.report import FAIL_ON, Report
 from covlab.watch.sarif import write_sarif
@@ -44,6 +45,7 @@ FILES = {
     "junit": "one JUnit test case per invariant",
     "json": "the report as JSON (docs/watch-report.schema.json)",
     "sarif": "the report as SARIF 2.1.0, for code scanning",
+    "html": "the report and pictures of the run as one HTML page",
 }
 DEMO = Path(__file__).parent / "demo" / "broken_loop.py"
 RANKS = (
@@ -193,6 +195,8 @@ class ScriptRun:
                 report.write_junit(self.chosen.junit, self.chosen.fail_on)
             if self.chosen.json:
                 report.write_json(self.chosen.json)
+            if self.chosen.html:
+                write_html(report, self.watched.rows, self.chosen.html)
             if self.chosen.sarif:
                 write_sarif(report, self.chosen.sarif, None if self.chosen.module else self.chosen.script)
         except OSError as error:
