@@ -15,7 +15,7 @@
 #
 # Some rules hold in every correct training step, for every model. For example, a step should happen only if its
 # gradients are finite, and it should change the parameters. Such a rule is called an **invariant**. `covlab watch` is a
-# tool that observes a training loop. It checks eighteen invariants in *any* PyTorch loop, without changing the loop. If
+# tool that observes a training loop. It checks thirty-three invariants in *any* PyTorch loop, without changing the loop. If
 # an invariant is broken, it shows you the line. Afterwards you can
 #
 # - watch a script of your own, from a terminal or in a notebook;

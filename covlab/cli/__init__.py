@@ -10,7 +10,7 @@ COMMANDS = {
         "workbench",
         "Tune loss weights, learning rate and width, on any number of machines.",
     ),
-    "demo": ("covlab.cli.demo:demo", "workbench", "For a class: a clean and a buggy run, live, side by side."),
+    "demo": ("covlab.cli.demo:demo", "workbench", "For a class: a correct and a buggy run, live, side by side."),
     "faults": (
         "covlab.cli.faults:faults",
         "workbench",

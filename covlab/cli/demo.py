@@ -64,7 +64,7 @@ def demo() -> None:
 def scaling_bug(
     optimizer: str, accumulate: int, name: str | None, mystery: int | None, reveal: bool, seed: int
 ) -> None:
-    """Train a clean and a buggy run from the same seed, side by side, and show how they differ."""
+    """Train a correct and a buggy run from the same seed, side by side, and show how they differ."""
     if mystery is not None and name is not None:
         raise click.UsageError("give --fault or --mystery, not both")
     if reveal and mystery is None:
@@ -92,7 +92,7 @@ def scaling_bug(
         + "".join(f", {key}={value}" for key, value in fault.setting.items())
     )
     clean, buggy = (exhibit(fault.name, seed, without, **setting) for without in (True, False))
-    runs = {"clean": clean, f"mystery {mystery} (BUG)" if secret else f"{fault.name} (BUG)": buggy}
+    runs = {"correct": clean, f"mystery {mystery} (BUG)" if secret else f"{fault.name} (BUG)": buggy}
     _train(console, runs)
     console.print(_ledgers(runs))
     if secret:
@@ -225,5 +225,5 @@ def _verdict(console: Console, clean: Trainer, buggy: Trainer, fault: Fault) -> 
         "keeps validation constant" if symptom.validations == 1 else f"validation takes {symptom.validations} values"
     )
     console.print(f"Result: {prints} train 0.000000; {keeps} in {len(buggy.history)} epochs; ", end="")
-    console.print(f"ends at {ratio:.2f} times the clean run's NMSE.", style="bold")
+    console.print(f"ends at {ratio:.2f} times the correct run's NMSE.", style="bold")
     console.print(f"Unaffected: {fault.unaffected}.")

@@ -74,7 +74,9 @@ def show(name: str, measure: bool, seed: int) -> None:
 
 def evidence(buggy: Trainer, clean: Trainer) -> tuple[Table, int]:
     """Return a table of the observables that detect the fault, and the number of those that do not."""
-    table = Table(Column("detected by", overflow="fold", ratio=1), "buggy", "clean", "correct", expand=True)
+    table = Table(
+        Column("detected by", overflow="fold", ratio=1), "buggy", "this correct run", "every correct run", expand=True
+    )
     values, expected = examine(buggy), examine(clean)
     for name in detecting(values):
         question = f"{name}\n{OBSERVABLES[name].question}"

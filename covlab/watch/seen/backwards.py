@@ -11,6 +11,7 @@ from covlab.watch.seen.events import Backward
 from covlab.watch.seen.gradients import GradientObserver
 from covlab.watch.seen.isolation import backward_is_compiled
 from covlab.watch.seen.location import caller_location
+from covlab.watch.seen.loss_observer import LossObserver
 from covlab.watch.seen.optimizer import CLOSELY_WATCHED_STEPS, LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Function, Recorder
 
@@ -26,6 +27,7 @@ class BackwardObserver:
     def __init__(self, recorder: Recorder, gradients: GradientObserver, stop: Callable[[], None]) -> None:
         self.recorder, self.seen = recorder, recorder.observation
         self.gradients, self.stop = gradients, stop
+        self.losses = LossObserver(recorder)
 
     def wrap_backward(self, original: Function) -> Function:
         seen, recorder = self.seen, self.recorder
@@ -69,6 +71,8 @@ class BackwardObserver:
         if len(roots) != 1:
             return []
         root = roots[0]
+        self.recorder.guard("loss", self.losses.before_backward, record, root)
+        self.recorder.guard("look ahead", self.losses.look_ahead, record, root)
         if any(
             watched.attempts in ATTEMPTS_BEFORE_A_LOOK
             and len(watched.backwards) - watched.backwards_stepped < BACKWARDS_LOOKED_AT
@@ -86,8 +90,10 @@ class BackwardObserver:
         reached = [watched for watched in self.seen.optimizers.values() if watched.reached or watched in sharded]
         if self.seen.optimizers and not reached:
             self.seen.backwards_without_parameters[record.location] += 1
+        record.reached = {watched.number: watched.arrival for watched in reached}
         for watched in reached:
             self._reached(watched, record)
+        self.recorder.guard("loss", self.losses.after_backward)
         self.recorder.flush_if_full()
 
     def _reached(self, watched: WatchedOptimizer, record: Backward) -> None:

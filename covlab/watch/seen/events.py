@@ -54,6 +54,10 @@ class Backward:
     steps_before: int = 0  #: of all optimizers
     is_weighted_sum: bool = False  #: only additions and scalings lie between the root and its terms
     stepped: bool = False  #: some optimizer took its gradients in a step
+    #: {optimizer: order in which its parameters got their last gradient}, for those that it reached
+    reached: dict[int, int] = field(default_factory=dict)
+    #: {optimizer that took its gradients in a step: steps of all optimizers by then}
+    stepped_at: dict[int, int] = field(default_factory=dict)
 
 
 class ScheduleCall(NamedTuple):

@@ -146,7 +146,9 @@ class Samples:
             if one in self.trained or len(self.trained) < SAMPLES_KEPT:
                 self.trained[one] = self.training_batches
 
-    def evaluate(self, path: Path, fingerprints: list[int], training: bool, random: bool, call: EvaluationCall) -> None:
+    def evaluate(
+        self, path: Path, fingerprints: list[int], training: bool, random: bool, call: EvaluationCall, draws: bool
+    ) -> None:
         if path not in self.evaluations and len(self.evaluations) >= PATHS_KEPT:
             del self.evaluations[next(iter(self.evaluations))]
         at = self.evaluations.setdefault(path, Evaluations())
@@ -156,7 +158,7 @@ class Samples:
                 at.trained_before,
                 self.training_batches,
             )
-        if random:
+        if draws:
             self._count_draws(at, fingerprints, call)
         at.in_evaluation_mode &= not training
         at.random |= random
@@ -228,9 +230,10 @@ class Fingerprints:
         flat = self._flatten(inputs)
         if flat is not None:
             samples, random = self.of(model.number), training and model.differs_in_evaluation
+            draws = random or model.drops_in_evaluation
             reads.vector(
                 self._compute(flat),
-                lambda values: samples.evaluate(path, _join(values), training, random, call),
+                lambda values: samples.evaluate(path, _join(values), training, random, call, draws),
             )
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """Observe the outermost calls of models: forwards for training, and evaluations."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -7,21 +8,28 @@ import torch
 from torch import Tensor, nn
 
 from covlab.watch.seen import graph
+from covlab.watch.seen.averages import AverageObserver
 from covlab.watch.seen.cuts import RunsWithoutGradient
+from covlab.watch.seen.dropouts import DropoutObserver
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import EvaluationCall
-from covlab.watch.seen.isolation import hidden_from_torch
+from covlab.watch.seen.isolation import hidden_from_torch, skipped_by_compiler
 from covlab.watch.seen.location import caller_location, calling_lines
+from covlab.watch.seen.look_ahead import Sequences
+from covlab.watch.seen.loss_calls import sequence_number, tensors_in
 from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples
 from covlab.watch.seen.recorder import Function, Recorder
 
 UNSEEN = RunsWithoutGradient()
+STEPS_NOTED = 1024  # in which layers of sequences are noted
 FORWARDS_LOCATED = 64  # training forwards whose callers are recorded
 
 
 class ForwardObserver:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder, self.seen = recorder, recorder.observation
+        self.dropouts = DropoutObserver(recorder)
+        self.averages = AverageObserver(recorder)
 
     def wrap_call(self, original: Function) -> Function:
         recorder = self.recorder
@@ -32,18 +40,50 @@ class ForwardObserver:
             if recorder.calls_running or recorder.backward_running is not None or not recorder.is_watching():
                 if recorder.active and (recorder.calls_running or recorder.backward_running is not None):
                     self._called(module)
-                return original(module, *args, **kwargs)
+                return self._call(original, module, args, kwargs)
             self._called(module)
             recorder.calls_running += 1
+            search = recorder.guard("dropout", self.dropouts.begin, module)
             try:
-                result = original(module, *args, **kwargs)
+                result = self._call(original, module, args, kwargs)
             finally:
                 recorder.calls_running -= 1
+                if search is not None:
+                    search.stop()
             recorder.guard("forward", self._forward, module, (*args, *kwargs.values()), result)
             recorder.limit.worked("forward" if module.training and torch.is_grad_enabled() else "evaluation")
             return result
 
         return __call__
+
+    @skipped_by_compiler
+    def _call(self, original: Function, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.seen.call_recorder is not None:
+            self.seen.leave_calls()
+        recorder = self.seen.call_recorder
+        pauses = recorder is not None and recorder.runs_apart(module) and recorder.pause()
+        try:
+            result = original(module, *args, **kwargs)
+        finally:
+            if recorder is not None and pauses:
+                recorder.resume()
+        if isinstance(module, nn.RNNBase | nn.MultiheadAttention) and torch.is_grad_enabled():
+            self.recorder.guard("look ahead", self._note_sequences, module, args, kwargs, result)
+        return result
+
+    def _note_sequences(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], result: object) -> None:
+        """Note a call of a layer that runs along dim 0 or dim 1."""
+        given = list(tensors_in((*args, *kwargs.values())))
+        made = result[0] if isinstance(result, tuple) else None
+        if not given or given[0].dim() != 3 or not isinstance(made, Tensor) or self.seen.counts["steps"] > STEPS_NOTED:
+            return
+        is_recurrent = isinstance(module, nn.RNNBase)
+        if not is_recurrent and len(given) > 1 and given[1].shape != given[0].shape:
+            return  # attention to another sequence
+        nodes = tuple(sequence_number(one.grad_fn) for one in given if one.grad_fn is not None)
+        end = sequence_number(made.grad_fn) if is_recurrent and made.grad_fn is not None else None
+        layer = Sequences(weakref.ref(module), given[0].shape, bool(module.batch_first), caller_location(), end, nodes)
+        self.seen.sequence_layers.append(layer)
 
     def _called(self, module: nn.Module) -> None:
         """Note whether a module runs with gradients."""
@@ -72,6 +112,9 @@ class ForwardObserver:
         samples = self.recorder.guard("inputs", first_samples, inputs)
         with_gradient = torch.is_grad_enabled()
         if not with_gradient or not module.training:
+            self.seen.calls_without_training += 1
+            if not with_gradient:
+                self.recorder.guard("average", self.averages.evaluated, module, model, trained)
             self._evaluation(module, model, trained, samples)
         if with_gradient:
             forward = self._training_forward(module, model, trained, result)
@@ -96,6 +139,8 @@ class ForwardObserver:
             call = EvaluationCall(location, seen.counts["backwards"])
             self.recorder.guard("inputs", see, model, samples, calling_lines(), call, module.training, reads)
             self.recorder.flush_if_full()
+        if not module.training and model.drops_in_evaluation and model.count_samples(samples) >= 3 and run >= 3:
+            seen.draws_samples.add(location)
         if is_random:
             longest = seen.longest_run_without_gradient
             longest[location] = max(longest[location], run)

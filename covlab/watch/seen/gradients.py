@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from covlab.watch.seen.clips import ClipObserver
 from covlab.watch.seen.events import GradientsCleared, ScaledClip
 from covlab.watch.seen.location import CodeLocation, caller_location
 from covlab.watch.seen.observation import Replaced, Replacements
@@ -18,6 +19,7 @@ CALLS_KEPT = 1024  # per line: calls that met NaN or infinity, or whose result i
 class GradientObserver:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder, self.seen = recorder, recorder.observation
+        self.clips = ClipObserver(recorder)
 
     # ---------------------------------------------------------------- clearing
 
@@ -74,10 +76,17 @@ class GradientObserver:
         def clip(parameters: Tensor | Iterable[Tensor], *args: Any, **kwargs: Any) -> Any:
             if torch.compiler.is_compiling() or not recorder.is_watching():
                 return original(parameters, *args, **kwargs)
+            given = parameters
             parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)  # generators run once
             clipped = set(map(id, parameters))
             recorder.guard("clip", self._before_clip, clipped)
-            norm = original(parameters, *args, **kwargs)
+            limit = args[0] if args else kwargs.get("max_norm", kwargs.get("clip_value"))
+            recorder.guard("clipped tensors", self.clips.note, original.__name__, given, parameters, limit)
+            self.clips.running += 1
+            try:
+                norm = original(parameters, *args, **kwargs)
+            finally:
+                self.clips.running -= 1
             norm_type = args[1] if len(args) > 1 else kwargs.get("norm_type", 2)
             recorder.guard("clip", self._after_clip, clipped, norm, norm_type)
             return norm

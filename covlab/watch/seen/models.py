@@ -22,6 +22,7 @@ class CalledModel:
         self.differs_in_evaluation = self.has_batch_norm or any(
             isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0 for part in modules
         )
+        self.drops_in_evaluation = False  # dropout was seen to drop in evaluation mode
         self.sampled_input: Hashable = None  # ``identity`` of the last input in training mode without gradients
         self.samples_drawn = 0  # how often in a row it was that input
         self.trained: bool | None = None  # result of ``is_trained``; None: unknown, because the optimizers changed

@@ -11,24 +11,36 @@ import torch
 from torch import Tensor, nn
 
 from covlab.watch.seen import graph
+from covlab.watch.seen.clip_lines import ClipLine
 from covlab.watch.seen.cuts import RunsWithoutGradient, frames_compiled
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import Fingerprints
 from covlab.watch.seen.location import CodeLocation
+from covlab.watch.seen.look_ahead import LAYERS_SEEN, Dependence, Sequences
+from covlab.watch.seen.loss_calls import CallRecorder
+from covlab.watch.seen.loss_graph import LossFact
 from covlab.watch.seen.models import CalledModel
 from covlab.watch.seen.optimizer import ParameterState, WatchedOptimizer
+from covlab.watch.seen.own_state import OwnStateLoads
 
 FORWARDS_KEPT = 4096  # of one window
 
 Part = Literal[
     "backward",
+    "average",
     "clear",
     "clip",
+    "clipped tensors",
+    "data",
+    "dropout",
     "forward",
+    "freezing",
     "gradient size",
     "gradient sample",
     "inputs",
+    "look ahead",
+    "loss",
     "model",
     "numbers",
     "optimizer",
@@ -36,16 +48,25 @@ Part = Literal[
     "replacement",
     "scaler",
     "schedule",
+    "state",
+    "statistics",
     "step",
 ]
 OBSERVED: dict[Part, str] = {
     "backward": "backwards",
+    "average": "models that are evaluated and not trained",
     "clear": "the clearing of gradients",
     "clip": "the clipping of gradients",
+    "clipped tensors": "which gradients are clipped",
+    "data": "the order of the data",
+    "dropout": "dropout in evaluations",
     "forward": "calls of the model",
+    "freezing": "the freezing of parameters",
     "gradient size": "the size of the gradients",
     "gradient sample": "what the loop does to its gradients",
     "inputs": "the inputs of the model",
+    "look ahead": "what predictions depend on",
+    "loss": "what the loss is made of",
     "model": "the models",
     "numbers": "numbers on the device",
     "optimizer": "the making of optimizers",
@@ -53,6 +74,8 @@ OBSERVED: dict[Part, str] = {
     "replacement": "calls of nan_to_num",
     "scaler": "the GradScaler",
     "schedule": "learning-rate schedules",
+    "statistics": "running statistics",
+    "state": "states that are taken and loaded",
     "step": "optimizer steps",
 }
 Replaced = Literal["gradient", "loss", "losses", "model"]
@@ -81,6 +104,106 @@ class UnregisteredParameter:
     def changed(self) -> bool:
         """Whether the loop changes it by itself."""
         return self.first.differs_from(self.last)
+
+
+@dataclass
+class RunsAlongSamples:
+    """Calls of a layer whose dim 0, along which it runs, is the number of targets."""
+
+    layer: str
+    shape: torch.Size
+    count: int = 0
+    first: int = 0  #: step
+    last: int = 0
+
+
+@dataclass
+class ActiveDropout:
+    """Calls of dropout from one line that dropped values while the module that made them was in evaluation mode."""
+
+    location: CodeLocation | None
+    function: str
+    p: float
+    calls: int = 0
+    unregistered: str | None = None  #: class of the module that dropped, if the evaluated model does not contain it
+    classes: set[str] = field(default_factory=set)  #: of the modules that were running
+    evaluations: set[CodeLocation | None] = field(default_factory=set)  #: lines that called the model
+
+
+@dataclass
+class DataOrder:
+    """The order of one sampler's data, as a loop trains on it."""
+
+    location: CodeLocation | None  #: where batches were first asked for
+    kind: Literal["by epoch", "in order"]  #: "by epoch": a DistributedSampler shuffles; "in order": nothing shuffles
+    #: {(optimizer, seed of the order): how often it trained on a pass over the data}
+    passes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    has_labels: bool = True  #: every batch has a label for each sample
+    label_ranges: list[tuple[DeferredNumber, DeferredNumber]] = field(default_factory=list)  #: (least, greatest)
+
+
+@dataclass
+class RunningStatistics:
+    """The running statistics of one layer; sums of some elements of its mean, and of each of its parameters."""
+
+    name: str
+    location: CodeLocation | None  #: of a call of the model
+    first: list[DeferredNumber]
+    last: list[DeferredNumber] = field(default_factory=list)
+    last_look: int = 0  #: steps before it
+    always_training: bool = True
+    ever_training: bool = False
+    frozen: bool = True
+    momentum_is_zero: bool = False
+    ran: bool = False  #: with gradients
+    distance: DeferredNumber | None = None  #: from mean 0 and variance 1
+
+    @property
+    def moved(self) -> bool:
+        return bool(self.last) and self.first[0].value != self.last[0].value
+
+    @property
+    def parameters_moved(self) -> bool:
+        return [one.value for one in self.first[1:]] != [one.value for one in self.last[1:]]
+
+    @property
+    def are_initial(self) -> bool:
+        return self.distance is not None and self.distance.value == 0
+
+
+@dataclass
+class EvaluatedCopy:
+    """A model that is evaluated and not trained, with the same parameters as one that is trained."""
+
+    lines: list[CodeLocation]  #: that led to its first evaluation, the innermost first
+    kind: str
+    original: int  #: id of a parameter of the model that is trained
+    started: int  #: steps before its first evaluation
+    latest: int = 0  #: steps before the latest one
+    windows: int = 0  #: evaluations with steps between them
+    compared_at: int = 0  #: steps before the latest comparison
+    own: "list[weakref.ref[Tensor]]" = field(default_factory=list)  #: some of its parameters
+    others: "list[weakref.ref[Tensor]]" = field(default_factory=list)  #: those of the trained model
+    #: sums of some elements of both, at the first evaluation and at the latest comparison
+    first_sums: tuple[list[DeferredNumber], list[DeferredNumber]] = field(default_factory=lambda: ([], []))
+    sums: tuple[list[DeferredNumber], list[DeferredNumber]] = field(default_factory=lambda: ([], []))
+
+    def changed(self, trained: bool) -> bool:
+        """Return whether its parameters changed, or those of the trained model."""
+        first, last = self.first_sums[trained], self.sums[trained]
+        return [one.value for one in first] != [one.value for one in last]
+
+
+@dataclass
+class FreezeAttempt:
+    """An attribute that was set to freeze parameters, or to unfreeze them, and that changes nothing."""
+
+    attribute: str  #: such as "require_grad"
+    value: bool
+    of_module: bool  #: it was set on a module, not on a parameter
+    modules: dict[str, None] = field(default_factory=dict)  #: their names
+    classes: set[str] = field(default_factory=set)  #: of these modules, and their bases
+    parameters: set[int] = field(default_factory=set)  #: ids of the parameters that do the opposite
 
 
 class Observation:
@@ -128,7 +251,28 @@ class Observation:
         self.backwards_without_parameters: Counter[CodeLocation | None] = Counter()
 
         self.scaled_losses = {"enabled": 0, "disabled": 0}  # number of calls to enabled and to disabled GradScalers
+        self.clips: dict[CodeLocation | None, ClipLine] = {}
+        self.own_states: dict[CodeLocation | None, OwnStateLoads] = {}
+        # by attribute, value, and whether a module has it
+        self.freezing: dict[tuple[str, bool, bool], FreezeAttempt] = {}
+        self.active_dropouts: dict[CodeLocation | None, ActiveDropout] = {}
+        self.data_orders: list[DataOrder] = []
+        self.calls_without_training = 0  # calls of models in evaluation mode or without gradients
+        self.statistics: list[RunningStatistics] = []
+        self.evaluated_copies: list[EvaluatedCopy] = []
+        self.evaluated_while_trained: set[int] = set()  # ids of parameters of trained models
         self.replacements: dict[tuple[CodeLocation | None, Replaced], Replacements] = {}
+        # what the graphs of losses show, by kind, line of the backward, and line of the call
+        self.loss_facts: dict[tuple[str, CodeLocation | None, CodeLocation | None], LossFact] = {}
+        self.losses_read = 0
+        # for each loss whose targets are shifted inputs, how its scores depend on each of them
+        self.dependences: list[list[Dependence]] = []
+        self.sequence_layers: deque[Sequences] = deque(maxlen=LAYERS_SEEN)  # called since the last backward
+        self.hooks_made = 0  # on tensors of the graph, by the loop, since the last backward
+        self.packs_made = 0  # how often since then saved tensors were packed, as by a checkpoint
+        # number of steps in which a layer was seen to run along the samples, by line
+        self.runs_along_samples: dict[CodeLocation | None, RunsAlongSamples] = {}
+        self.call_recorder: CallRecorder | None = None  # while it records the calls of the loop
 
     def adopt(self, optimizer: Any, made_at: CodeLocation | None = None) -> WatchedOptimizer | None:
         """Start to watch an optimizer, or its new parameters if it is already watched."""
@@ -233,6 +377,11 @@ class Observation:
             seen.is_evaluated |= not training
             seen.last = state
 
+    def leave_calls(self) -> None:
+        """Take a recorder of calls that has ended off the stack of modes, if that is possible now."""
+        if self.call_recorder is not None and self.call_recorder.leave():
+            self.call_recorder = None
+
     def note_run_with_gradient(self, module: nn.Module) -> None:
         if id(module) not in self.modules_called:
             self.modules_called[id(module)] = weakref.ref(module)
@@ -247,6 +396,12 @@ class Observation:
         runs = self.runs_without_gradient[id(module)]
         if runs is not None and runs.window != self.counts["steps"]:
             runs.count(self.counts["steps"])
+
+    def is_compiled(self, module: nn.Module) -> bool:
+        """Return whether torch.compile has compiled something, or would compile a part of ``module``."""
+        return frames_compiled() != self.compiled_before or any(
+            hasattr(part, "_orig_mod") or part._compiled_call_impl is not None for part in module.modules()
+        )
 
     def failure_of(self, needs: tuple[Part, ...]) -> str | None:
         """Return which part that is needed could not be observed, and why; every invariant needs the steps."""

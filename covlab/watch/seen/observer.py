@@ -14,8 +14,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils.hooks import RemovableHandle
 
 from covlab.watch.seen.backwards import BackwardObserver
+from covlab.watch.seen.data_order import DataOrderObserver
 from covlab.watch.seen.events import Event
 from covlab.watch.seen.forwards import ForwardObserver
+from covlab.watch.seen.freezing import FreezingObserver
 from covlab.watch.seen.gradients import GradientObserver
 from covlab.watch.seen.location import caller_location
 from covlab.watch.seen.optimizer_search import OptimizerSearch
@@ -23,6 +25,8 @@ from covlab.watch.seen.patches import Patches
 from covlab.watch.seen.processes import ProcessObserver
 from covlab.watch.seen.recorder import Recorder
 from covlab.watch.seen.scaler import ScalerObserver
+from covlab.watch.seen.state_loads import StateObserver
+from covlab.watch.seen.statistics import StatisticsObserver
 from covlab.watch.seen.steps import StepObserver
 
 
@@ -45,6 +49,10 @@ class Observer:
         self.scaler = ScalerObserver(recorder, self.steps)
         self._patches = Patches()
         self.processes = ProcessObserver(recorder)
+        self.states = StateObserver(recorder)
+        self.freezing = FreezingObserver(recorder)
+        self.data = DataOrderObserver(recorder)
+        self.statistics = StatisticsObserver(recorder)
         self.search = OptimizerSearch(recorder, self.steps, self.gradients, self._patches)
         recorder.before_backward = self.search.before_backward
         self._hooks: list[RemovableHandle] = []
@@ -54,6 +62,7 @@ class Observer:
 
     def start(self) -> None:
         self.recorder.active = True
+        self.backwards.losses.start()
         self._patch_torch()
         self._hooks = [
             register_optimizer_step_pre_hook(self.steps.before_step),
@@ -95,7 +104,14 @@ class Observer:
         schedules = {kind for kind in vars(lr_scheduler).values() if isinstance(kind, type) and "step" in vars(kind)}
         for schedule in schedules:
             patches.method(schedule, "step", around("schedule", before=self.steps.before_schedule_step))
+        made = around("look ahead", before=self.backwards.losses.note_hook)
+        packs = around("look ahead", before=self.backwards.losses.note_packs)
+        patches.method(torch.autograd.graph.saved_tensors_hooks, "__enter__", packs)
+        for name in ("register_hook", "retain_grad"):
+            patches.method(Tensor, name, made)
         self.processes.patch(patches)
+        self.states.patch(patches)
+        self.data.patch(patches)
 
     def _patch_own_call(
         self, module: nn.Module | None = None, *_: object, kind: type | None = None, **__: object
@@ -116,6 +132,7 @@ class Observer:
             hook.remove()
         self._hooks.clear()
         self.forwards.stop()
+        self.backwards.losses.end()
         for watched in self.observation.optimizers.values():
             watched.stop()
 
@@ -123,6 +140,8 @@ class Observer:
         """Restore everything and deliver the last events."""
         if self.recorder.active:
             self.recorder.guard("clear", self.gradients.note_left_at_end)
+            for part, look in self.recorder.at_end:
+                self.recorder.guard(part, look)
         self.stop_watching()
         self._patches.restore()
         self.recorder.flush()

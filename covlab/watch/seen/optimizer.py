@@ -5,6 +5,7 @@ import types
 import weakref
 from collections.abc import Callable, Iterable
 from functools import wraps
+from itertools import count
 from typing import Any, NamedTuple
 
 import torch
@@ -26,6 +27,7 @@ LIGHT_MEASURES_ONE_IN = 8  # a light watch measures one step in this many
 
 NEVER_HOLD_TENSORS = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.FrameType)
 OBJECTS_READ = 20_000  # of one optimizer
+_arrivals = count()  # of gradients at parameters
 
 
 def is_optimizer(thing: object) -> bool:
@@ -121,6 +123,7 @@ class WatchedOptimizer:
 
         self.steps_within_another = False  # another optimizer's step() calls its step()
         self.accumulates = False  # some window had several backwards
+        self.arrival = 0  # number of the latest gradient that arrived at one of its parameters
         self.reached = False  # the running backward reached a parameter
         # before the first step: backwards that reached a parameter, and a parameter's state after the first of them
         self.idle_backwards = 0
@@ -153,10 +156,12 @@ class WatchedOptimizer:
         # {id of a module, outer ones first: (its runs, ids of its parameters)}
         self.runs_without_gradient: dict[int, tuple[RunsWithoutGradient, set[int]]] = {}
         self.parameter_names: dict[int, str] = {}
+        self.clearings = 0  # of the gradients
         self.forget_gradients()
 
     def forget_gradients(self) -> None:
         """Start a new window: no backward has run yet, or the gradients were cleared."""
+        self.clearings += 1
         self.backwards: list[Backward] = []
         self.backwards_stepped = 0  # how many of these a step already took
         self.stepped_since_clearing = self.skipped_since_clearing = False
@@ -207,7 +212,7 @@ class WatchedOptimizer:
             with_gradient.add(id(parameter))
             watched = reference()
             if watched is not None:
-                watched.reached = True
+                watched.reached, watched.arrival = True, next(_arrivals)
                 watched.last_gradient[id(parameter)] = watched.attempts
 
         self.ever_held.update(map(id, self.parameters()))

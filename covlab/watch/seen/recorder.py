@@ -12,6 +12,7 @@ from covlab.watch.seen.events import Backward, Event, Step
 from covlab.watch.seen.isolation import has_no_values, hidden_from_torch, skipped_by_compiler
 from covlab.watch.seen.location import caller_location
 from covlab.watch.seen.observation import Observation, Part
+from covlab.watch.seen.optimizer import WatchedOptimizer
 from covlab.watch.seen.step_limit import StepLimit
 
 EVENTS_PER_FLUSH = 32  # between two waits for the device
@@ -39,6 +40,10 @@ class Recorder:
         self.before_backward: Callable[[], None] = lambda: None
         self.calls_running = self.steps_running = 0  # depth of nested calls of models, and of nested optimizer steps
         self.backward_running: Backward | None = None
+        # what other observers do before and after each step, and at the end
+        self.before_steps: list[tuple[Part, Callable[[WatchedOptimizer, Step], None]]] = []
+        self.after_steps: list[tuple[Part, Callable[[WatchedOptimizer], None]]] = []
+        self.at_end: list[tuple[Part, Callable[[], None]]] = []
 
     @skipped_by_compiler
     def is_watching(self, is_backward: bool = False) -> bool:

@@ -58,6 +58,9 @@ class StepObserver:
             backward.stepped = step.optimizer_called
         self.seen.forwards.clear()
         self.seen.counts["steps"] += 1
+        if step.optimizer_called:
+            for backward in watched.backwards:
+                backward.stepped_at.setdefault(watched.number, self.seen.counts["steps"])
         self.seen.counts["optimizers"] += step.number == 1
         watched.last_step = step
         self.recorder.events.append(step)
@@ -105,11 +108,14 @@ class StepObserver:
         watched.look_at_tensors(self.recorder.reads)
         if step.measured:
             self._measure(watched, step)
+        self.seen.leave_calls()
         watched.end_cut_search()
         if watched.attempts in ATTEMPTS_THAT_DESCRIBE_PARAMETERS:
             self.seen.look_for_parameters_in_no_optimizer()
             self.seen.describe_parameters(watched)
             watched.note_states(self.recorder.reads)
+        for part, look in self.recorder.before_steps:
+            self.recorder.guard(part, look, watched, step)
 
     def _read_options(self, optimizer: Optimizer, step: Step) -> None:
         reads = self.recorder.reads
@@ -158,6 +164,8 @@ class StepObserver:
         watched.stepped_since_clearing = bool(watched.backwards)
         watched.versions_after_backward = watched.reused_gradient_size = watched.open_step = None
         watched.note_stepped_gradients()
+        for part, look in self.recorder.after_steps:
+            self.recorder.guard(part, look, watched)
         self.close(watched, step)
         del watched.backwards[:-1]  # one is enough to show that there was a backward, and saves memory
         watched.backwards_stepped = len(watched.backwards)

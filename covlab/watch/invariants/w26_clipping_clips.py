@@ -1,0 +1,78 @@
+"""W26: clipping clips."""
+
+import linecache
+import re
+
+from covlab.watch.finding import Verdict
+from covlab.watch.invariants import Findings, Invariant
+from covlab.watch.invariants.bounded_memory import Occurrences
+from covlab.watch.seen.clip_lines import ClipLine, Miss
+from covlab.watch.seen.events import Step
+
+LINES_READ = 12  # above a call, where its list may be made
+CHOSEN_BY_VALUE = re.compile(r"\.grad\b(?!\s+is\b)(?=.*([<>]|norm|abs|max|mean))")
+
+REASONS: dict[Miss, str] = {
+    "exhausted": "its argument is an iterator, which has nothing more to give after its first use",
+    "empty": "the list of tensors is empty",
+    "before backward": "the gradients of the step were only computed after the call, by backward()",
+    "after step": "the step had already used the gradients when they were clipped",
+    "another's": "it clips the gradients of another optimizer, which are cleared before that optimizer uses them",
+    "foreign": "the tensors that it clips are in no optimizer",
+    "frozen": "the tensors that it clips are in no optimizer, and need no gradient",
+}
+_BETWEEN = "clip between the last backward() of a window and optimizer.step(), after scaler.unscale_() if there is one"
+_TRAINED = "pass the parameters that this optimizer trains"
+FIXES: dict[Miss, str] = {
+    "exhausted": "make a list of the parameters once, with list(...), or pass model.parameters() in every call",
+    "empty": "print the list to see what is missing: make it after the model, from the parameters that are trained",
+    "before backward": _BETWEEN,
+    "after step": _BETWEEN,
+    "another's": _TRAINED,
+    "foreign": f"{_TRAINED}; a model that is copied or made again has new ones",
+    "frozen": _TRAINED,
+}
+
+
+class ClippingClips(Invariant):
+    title = "clipping clips the gradients of the step"
+    rank = 83
+    needs = ("clear", "clipped tensors")
+    fix = _BETWEEN
+
+    def on_step(self, step: Step) -> None:
+        self.checked += 1
+
+    def find(self) -> Findings:
+        for line in self.seen.clips.values():
+            why, missed = next(iter(line.misses.most_common(1)), (None, 0))
+            if why == "exhausted":
+                missed = line.misses.total()
+            if line.clips_zeros:
+                why, missed, left = "before backward", line.misses.total() + line.steps, 0
+            else:
+                left = line.steps
+            if missed < 2 or why is None or not (line.clips_zeros or self._cannot_be_intended(line, why, missed)):
+                continue
+            at = Occurrences(line.location, missed, line.first, line.last)
+            says = f"{line.function} clipped nothing in {missed} of {missed + left} steps: {REASONS[why]}"
+            verdict: Verdict = "warning" if why in ("frozen", "another's") else "fault"
+            yield self.found(at, verdict, says, FIXES[why], number=missed)
+
+    def _cannot_be_intended(self, line: ClipLine, why: Miss, missed: int) -> bool:
+        if why == "exhausted":
+            return True
+        if why == "empty":  # a loop may clip only what is large, or stop to clip after some steps
+            return not _is_chosen_by_value(line) and not line.in_a_row and missed >= 2 * line.steps
+        if why in ("foreign", "frozen"):
+            return not line.steps and not line.changes_by_hand
+        return missed > line.steps
+
+
+def _is_chosen_by_value(line: ClipLine) -> bool:
+    """Return whether the code above the call seems to choose tensors by the size of their gradients."""
+    if line.location is None:
+        return False
+    last = line.location.line
+    code = [linecache.getline(line.location.file, number) for number in range(max(1, last - LINES_READ), last + 1)]
+    return any(map(CHOSEN_BY_VALUE.search, code))

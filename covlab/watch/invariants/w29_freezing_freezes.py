@@ -1,0 +1,60 @@
+"""W29: freezing freezes."""
+
+from covlab.watch.finding import counted
+from covlab.watch.invariants import Findings, Invariant, first_few
+from covlab.watch.invariants.source_code import AttributeUse, uses_of
+from covlab.watch.seen.events import Step
+from covlab.watch.seen.location import CodeLocation
+from covlab.watch.seen.observation import FreezeAttempt
+
+
+class FreezingFreezes(Invariant):
+    title = "freezing freezes"
+    rank = 93
+    needs = ("freezing",)
+
+    fix = "call requires_grad_(False) of the module, which freezes its parameters, before the optimizer is made"
+    fix_unfreeze = "call requires_grad_(True) of the module, and give its parameters to the optimizer"
+
+    def on_step(self, step: Step) -> None:
+        self.checked += 1
+
+    def find(self) -> Findings:
+        for attempt in self.seen.freezing.values():
+            location = _line_of(attempt)
+            if location is not None:
+                fix = self.fix_unfreeze if attempt.value else self.fix
+                yield self.found(location, "warning", _told(attempt), fix, number=len(attempt.parameters))
+
+
+def _line_of(attempt: FreezeAttempt) -> CodeLocation | None:
+    """Return the reader's line that sets the attribute; None: there is none, or the attribute has a use of its own."""
+    uses = list(uses_of(attempt.attribute))
+    lines = [use for use in uses if use.sets and use.value in (None, attempt.value)]
+    if attempt.attribute == "requires_grad":
+        lines = [use for use in lines if not use.of_parameter]
+    owners = {use.owner for use in lines}
+    if any(use.is_read and (use.owner in owners or use.inside in attempt.classes) for use in uses):
+        return None
+    if attempt.attribute != "requires_grad" and any(use.is_read for use in uses):
+        return None
+    lines = [use for use in lines if use.owner != "self"]  # a class that sets its own flag defines it
+    parts = {name.rpartition(".")[2] for name in attempt.modules}
+    named = [use for use in lines if _last_name(use) in parts]
+    return next((use.location for use in named or lines), None)
+
+
+def _last_name(use: AttributeUse) -> str:
+    return use.owner.rpartition(".")[2]
+
+
+def _told(attempt: FreezeAttempt) -> str:
+    count = counted(len(attempt.parameters), "parameter")
+    still = "stayed frozen" if attempt.value else "had gradients and were trained"
+    if attempt.attribute != "requires_grad":
+        return f"PyTorch knows no {attempt.attribute}: the attribute is requires_grad. {count} {still}"
+    where = first_few(attempt.modules)
+    return (
+        f"requires_grad = {attempt.value} on a module ({where}) only sets an attribute that PyTorch never reads: "
+        f"{count} of it {still}"
+    )

@@ -1,0 +1,54 @@
+"""W33: averages move."""
+
+import re
+
+from covlab.watch.finding import counted
+from covlab.watch.invariants import Findings, Invariant
+from covlab.watch.seen.events import Step
+from covlab.watch.seen.observation import EvaluatedCopy
+
+AVERAGE = re.compile(r"(?<![a-z])(ema|swa|avg|averaged?|average|shadow|polyak)(?![a-rt-z])", re.IGNORECASE)
+FIXED = re.compile(
+    r"(?<![a-z])(ref|reference|base|baseline|init|initial|orig|original|teacher|frozen|fixed|old|prior|pre|pretrained|"
+    r"opponent|target|start|before|first|untrained)(?![a-z])",
+    re.IGNORECASE,
+)
+LEAST_EVALUATIONS, LEAST_STEPS = 2, 10
+MOST_OF_THE_STEPS = 0.5  # a model that is called in more of them takes part in the training, as a teacher does
+
+
+class AveragesMove(Invariant):
+    title = "an average that is evaluated follows the training"
+    rank = 163
+    needs = ("average", "forward")
+
+    fix = (
+        "check the code that updates this model: compare the names in both models' named_parameters(), which wrappers "
+        "such as torch.compile and DistributedDataParallel change"
+    )
+
+    def on_step(self, step: Step) -> None:
+        self.checked += 1
+
+    def find(self) -> Findings:
+        for copy in self.seen.evaluated_copies:
+            steps = copy.compared_at - copy.started
+            if copy.windows < LEAST_EVALUATIONS or steps < LEAST_STEPS or self._is_fixed(copy):
+                continue
+            if copy.windows > MOST_OF_THE_STEPS * (copy.latest - copy.started + 1):
+                continue
+            if copy.changed(trained=True) and not copy.changed(trained=False):
+                says = (
+                    f"the model that is evaluated here ({copy.kind}) has the shape of the one that is trained, but its "
+                    f"parameters did not change in {counted(steps, 'step')}: every evaluation measures the same model"
+                )
+                at = copy.lines[0] if copy.lines else None
+                yield self.found(at, "warning", says, number=steps, times=copy.windows)
+
+    def _is_fixed(self, copy: EvaluatedCopy) -> bool:
+        """Return whether the model may be one that is only compared with."""
+        code = " ".join(line.code.replace("_", " ") for line in copy.lines)
+        if FIXED.search(code):
+            return True
+        is_average = AVERAGE.search(code) is not None or copy.kind == "AveragedModel"
+        return not is_average and copy.original in self.seen.evaluated_while_trained
