@@ -250,12 +250,12 @@ class _Axis:
     """A vertical axis for these values, logarithmic if they are positive and far apart."""
 
     def __init__(self, values: list[float]) -> None:
-        low, high = min(values, default=0.0), max(values, default=1.0)
+        low, high = min(map(_bounded, values), default=0.0), max(map(_bounded, values), default=1.0)
         self.is_logarithmic = low > 0 and high / low >= LOG_FROM
         if self.is_logarithmic:
             first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
             every = max(1, math.ceil((last - first) / 5))
-            self.ticks = [10.0**power for power in range(first, last + every, every) if -300 < power < 300]
+            self.ticks = [10.0**power for power in range(first, last + every, every)]
         else:
             low = min(low, 0.0) if low < 0.5 * high else low
             margin = abs(high) or 1.0
@@ -271,8 +271,13 @@ class _Axis:
         return math.log10(value) if self.is_logarithmic else value
 
     def y(self, value: float) -> float:
-        share = (self._scaled(value) - self.low) / ((self.high - self.low) or 1.0)
+        share = (self._scaled(_bounded(value)) - self.low) / ((self.high - self.low) or 1.0)
         return HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
+
+
+def _bounded(value: float) -> float:
+    """Return the nearest value that an axis has room for."""
+    return math.copysign(min(max(abs(value), 1e-250), 1e250), value) if value else 0.0
 
 
 def _round_step(size: float) -> float:

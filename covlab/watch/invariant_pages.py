@@ -12,6 +12,7 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Iterator
+from types import ModuleType
 
 import torch
 
@@ -51,10 +52,17 @@ def run_example(example: str) -> Report:
     source = textwrap.dedent(example).strip("\n") + "\n"
     linecache.cache[EXAMPLE_FILE] = (len(source), None, source.splitlines(keepends=True), EXAMPLE_FILE)
     code = compile(source, EXAMPLE_FILE, "exec")
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), watch() as w:
-        warnings.simplefilter("ignore")  # torch's own about such a loop
-        torch.manual_seed(0)
-        exec(code, {"__name__": "example", "w": w})
+    module = ModuleType("example")
+    module.__file__ = EXAMPLE_FILE  # invariants that read the source code of modules find it
+    sys.modules[module.__name__] = module
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), watch() as w:
+            warnings.simplefilter("ignore")  # torch's own about such a loop
+            torch.manual_seed(0)
+            vars(module)["w"] = w
+            exec(code, vars(module))
+    finally:
+        del sys.modules[module.__name__]
     return w.report()
 
 
