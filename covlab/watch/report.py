@@ -26,7 +26,7 @@ MARKS = {"fault": "✗", "warning": "!", "note": "·"}
 STYLES = {"fault": "bold red", "warning": "yellow", "note": "cyan"}
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """What a watch found.
 
@@ -90,6 +90,8 @@ class Report:
 
     def __str__(self) -> str:
         return "\n".join(line for line, _ in self._lines(TEXT_WIDTH))
+
+    __repr__ = __str__  # a console shows the report itself
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[Text]":
         from rich.text import Text
