@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
+import yaml
 from small_training import LOOPS, run_loop
 
 from covlab.watch import TITLES, Finding, Report, watch
@@ -291,7 +292,7 @@ def test_a_page_draws_any_values_within_its_pictures_and_tells_them_in_words(val
 
 def test_a_page_loads_nothing_and_has_every_finding(tmp_path: Path) -> None:
     with watch() as w:
-        run_loop("textbook_stale_optimizer_faulty")
+        run_loop("textbook_missing_division_faulty")
     report = w.report()
     write_html(report, w.rows, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -304,3 +305,22 @@ def test_a_page_loads_nothing_and_has_every_finding(tmp_path: Path) -> None:
     assert text.index("<article") < text.index("<svg")
     titles = [title for title in ("Loss of each backward", "Learning rate", "Loss scale") if f">{title}<" in text]
     assert titles == ["Loss of each backward", "Learning rate"]  # there was no scaler
+
+
+def test_the_job_and_the_action_for_ci_use_options_that_exist(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guide = (ROOT / "docs" / "watch-in-ci.md").read_text(encoding="utf-8")
+    action = (ROOT / ".github" / "actions" / "watch" / "action.yml").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+    for text in (guide, action):
+        [command] = re.findall(r"-m covlab\.watch(.*?)(?:\w+\.py|words)", text, re.DOTALL)
+        assert {"--steps", "--sarif"} <= set(re.findall(r"--[a-z-]+", command)) <= known
+    assert set(re.findall(r"`(--[a-z-]+) FILE`", guide)) <= known
+    job = yaml.safe_load(re.findall(r"```yaml\n(name:.*?)```", guide, re.DOTALL)[0])
+    runs = [step["run"] for step in job["jobs"]["watch"]["steps"] if "run" in step]
+    [run] = [run for run in runs if "covlab.watch" in run]
+    assert "\n" not in run.strip() and "train.py --epochs 1" in run
+    assert yaml.safe_load(action)["runs"]["using"] == "composite"
