@@ -93,8 +93,8 @@ def _cell(file: str) -> str:
     if typed := re.match(r"<ipython-input-(\d+)-", file):
         return f"cell {typed[1]}"
     get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
-    compiler = getattr(get_ipython(), "compile", None)
-    named = compiler.format_code_name(file) if hasattr(compiler, "format_code_name") else None
+    name_of = getattr(getattr(get_ipython(), "compile", None), "format_code_name", lambda _: None)
+    named = name_of(file)
     number = re.search(r"\d+", named[1]) if named else None
     return f"cell {number[0]}" if number else "a cell of this notebook"
 
