@@ -28,7 +28,7 @@ class LoggedLoss(Invariant):
         model = torch.nn.Linear(8, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         total = 0.0
-        for number in range(1, 41):  # in `with watch(model, optimizer) as w:`
+        for number in range(1, 41):  # inside "with watch(model, optimizer) as w"
             x = torch.randn(16, 8)
             loss = (model(x) - x.sum(1, keepdim=True)).square().mean() / 4
             loss.backward()
