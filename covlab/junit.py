@@ -47,9 +47,9 @@ def suite(name: str, cases: Sequence[Case], **attributes: str) -> ElementTree.El
 def write(element: ElementTree.Element, path: Path | str) -> None:
     """Write the element as XML. What XML cannot hold is removed, and a long text is shortened."""
     for node in element.iter():
-        node.text = node.text and _printable(node.text)
+        node.text = node.text and printable(node.text)
         for name, value in node.attrib.items():
-            node.set(name, _printable(value))
+            node.set(name, printable(value))
     ElementTree.ElementTree(element).write(path, encoding="utf-8", xml_declaration=True)
 
 
@@ -61,5 +61,6 @@ def shortened(text: str) -> str:
     return f"{text[: LONGEST // 2]}\n… {left_out} characters left out …\n{text[-LONGEST // 2 :]}"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return the text without what XML forbids, shortened if it is very long."""
     return FORBIDDEN.sub("", shortened(text))

@@ -50,7 +50,8 @@ def judged(*reports: str, stop_on: Any = None) -> tuple[Told, list[str]]:
                 made.append(Finding("title", code, verdict, None, "says", "fix", at))  # type: ignore[arg-type]
             yield Report(made, {}, {})
 
-    told, ends, left = Told(), [], findings()
+    ends: list[str] = []
+    told, left = Told(), findings()
     live = LiveFindings(lambda: next(left), told, ends.append, stop_on)
     for steps in range(1, list(islice(steps_of_judgements(), len(reports)))[-1] + 1):
         live.stepped(steps)

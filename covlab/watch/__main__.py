@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ from typing import Any, NoReturn
 from covlab.watch import script
 from covlab.watch.blind_spots import CODE, TITLE
 from covlab.watch.finding import Finding
+from covlab.watch.html_report import write_html
 from covlab.watch.invariants import TITLES
 from covlab.watch.known_findings import Baseline, write_baseline
 from covlab.watch.live_findings import STOP_ON, live_text
 from covlab.watch.report import FAIL_ON, Report
+from covlab.watch.sarif import write_sarif
 from covlab.watch.selection import codes_of, ignored_codes, project_settings
 from covlab.watch.session import watch
 
@@ -28,6 +31,8 @@ report is also written when SIGTERM or SIGHUP ends the script.
 
 In a job of several processes (torchrun, srun, mpirun), rank 0 prints the report and writes the files. The others write
 files with the rank in their names, such as report.rank1.json.
+
+`explain` lists the invariants below; `explain W01` tells what W01 means, with an example, its report and the fix.
 
 exit status:
   the exit status of the script, if it is not 0 (it is 1 after an exception)
@@ -52,9 +57,12 @@ invariants (a window is all the backwards that lead to one optimizer step):
 FILES = {
     "ledger": "one JSON object per step",
     "junit": "one JUnit test case per invariant",
-    "json": "the report as JSON",
+    "json": "the report as JSON (docs/watch-report.schema.json)",
+    "sarif": "the report as SARIF 2.1.0, for code scanning",
+    "html": "the report and pictures of the run as one HTML page",
     "write-baseline": "a baseline of what is found, which then counts as known; it replaces --baseline",
 }
+DEMO = Path(__file__).parent / "demo" / "broken_loop.py"
 RANKS = (
     ("RANK", "WORLD_SIZE"),
     ("SLURM_PROCID", "SLURM_NTASKS"),
@@ -71,7 +79,9 @@ class _Parser(argparse.ArgumentParser):
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = _Parser(
         "python -m covlab.watch",
-        usage="%(prog)s [options] script.py [its arguments]\n       %(prog)s [options] -m module [its arguments]",
+        usage="%(prog)s [options] script.py [its arguments]\n       %(prog)s [options] -m module [its arguments]"
+        "\n       %(prog)s [options] --demo"
+        "\n       %(prog)s explain [W01 …]",
         description="Run a training script as Python would, and report which invariants of a step it breaks and where.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -97,10 +107,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for name, what in FILES.items():
         # Make the path absolute, because the script may change its folder.
         parser.add_argument(f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}")
+    parser.add_argument("--demo", action="store_true", help="watch a small loop with bugs, which comes with covlab")
     parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module instead of a file")
     parser.add_argument("script", nargs="?", help="the file to run, or a folder with a file __main__.py")
     own, rest = _split(arguments)
     chosen = parser.parse_args(own)
+    if chosen.demo:
+        if chosen.module is not None or rest:
+            parser.error(f"--demo runs its own script, got {chosen.module or rest[0]!r} as well")
+        rest = [str(DEMO)]
     if chosen.module is None and not rest:
         parser.error("the script to run must be named, or -m and a module")
     chosen.script, chosen.arguments = (chosen.module, rest) if chosen.module is not None else (rest[0], rest[1:])
@@ -280,6 +295,10 @@ class ScriptRun:
                 report.write_junit(self.chosen.junit, self.chosen.fail_on)
             if self.chosen.json:
                 report.write_json(self.chosen.json)
+            if self.chosen.html:
+                write_html(report, self.watched.rows, self.chosen.html)
+            if self.chosen.sarif:
+                write_sarif(report, self.chosen.sarif, None if self.chosen.module else self.chosen.script)
         except OSError as error:
             script.print_error(f"covlab.watch: {error.filename or 'the report'} was not written: {error.strerror}")
             return False
@@ -354,7 +373,27 @@ def _show(report: Report) -> None:
             Console(stderr=True, highlight=False).print(report)
 
 
+def _explain(codes: list[str]) -> int:
+    """Print what the named invariants mean, or the list of all of them."""
+    known = {CODE: TITLE, **TITLES}
+    unknown = [code for code in codes if code.upper() not in known]
+    if unknown:
+        script.print_error(
+            f"python -m covlab.watch: unknown invariant: {unknown[0]!r}; known are {', '.join(known)}, and "
+            "`covlab watch explain` lists them (./explain runs a script of that name)"
+        )
+        return 2
+    from covlab.watch.invariant_pages import explanation
+
+    pages = [explanation(code.upper(), min(80, shutil.get_terminal_size().columns)) for code in codes]
+    with suppress(BrokenPipeError):
+        print("\n\n".join(pages) if pages else "\n".join(f"{code}  {title}" for code, title in known.items()), end="")
+    return 0
+
+
 def main() -> int:
+    if sys.argv[1:2] == ["explain"]:
+        return _explain(sys.argv[2:])
     chosen = parse(sys.argv[1:])
     run = ScriptRun(chosen)
     with run.report_at_sudden_ends():

@@ -13,6 +13,26 @@ from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.observation import OBSERVED, Observation, Part
 
 CODE, TITLE = "W00", "the watch sees the training"
+MEANING = """
+    The report begins with this note if the watch did not see the training, or not all of it. Then an empty report does
+    not mean that the loop is correct. The exit status is 3.
+"""
+EXAMPLE = """
+    import torch
+
+    model = torch.nn.Linear(8, 1)
+    for _ in range(20):
+        loss = model(torch.randn(16, 8)).square().mean()
+        loss.backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.01 * parameter.grad  # no optimizer: the watch sees no step
+                parameter.grad = None
+"""
+LIMITS = """
+    The watch sees one process. It does not know whether a training elsewhere, or one that it saw only in part, is
+    correct.
+"""
 EXPLAINED_BY = ("W02", "W03", "W11")  # faults that say why no step was made, or no backward
 
 

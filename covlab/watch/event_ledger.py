@@ -31,7 +31,9 @@ def ledger_row(event: Event) -> Row:
         "loss_scale": _json_number(next(loss_scales, None)),
         "weights": [None if weight is None else weight.value for weight in weights],
         "gradient_size": size,
+        "gradient_norm": _json_number(event.gradient_norm),
         "moved": None if moved is None else bool(moved),
+        "tensors_moved": None if moved is None else int(moved),
         "learning_rates": [_json_number(rate) for rate in event.learning_rates],
         "schedule_calls": len(event.schedule_calls),
     }

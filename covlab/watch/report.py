@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
 FAIL_ON = ("never", "unseen", "fault", "warning")  # each level includes those before it
 EXIT_FINDING, EXIT_UNSEEN = 1, 3
+FORMAT_VERSION = 1  # of the JSON; it rises when a program that reads it must change
+TEXT_WIDTH = 80  # columns, where nothing tells the width of the terminal
 MARKS = {"fault": "✗", "warning": "!", "note": "·"}
 STYLES = {"fault": "bold red", "warning": "yellow", "note": "cyan"}
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """What a watch found.
 
@@ -92,7 +94,9 @@ class Report:
         return f"{found or nothing}; {watched}{ended}; {checked}"
 
     def __str__(self) -> str:
-        return "\n".join(line for line, _ in self._lines())
+        return "\n".join(line for line, _ in self._lines(TEXT_WIDTH))
+
+    __repr__ = __str__  # a console shows the report itself
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[Text]":
         from rich.text import Text
@@ -100,29 +104,28 @@ class Report:
         for line, style in self._lines(min(120, options.max_width)):
             yield Text(line, style=style)
 
-    def _lines(self, width: int = 120) -> Iterator[tuple[str, str]]:
+    def _lines(self, width: int) -> Iterator[tuple[str, str]]:
         """Yield each line of the text, and its style in a terminal."""
-
-        def wrapped(text: str, indent: str = "    ") -> list[str]:
-            return textwrap.wrap(text, width, initial_indent="    ", subsequent_indent=indent, break_long_words=False)
-
-        yield f"{self.title}: {self.summary}", "bold"
+        for line in _wrapped(f"{self.title}: {self.summary}", width, "", "  "):
+            yield line, "bold"
         for finding in self.findings:
             yield "", ""
-            heading = f"{MARKS[finding.verdict]} {finding.verdict.upper():7} {finding.code}  {finding.title}"
-            yield heading, STYLES[finding.verdict]
-            for text in _paragraphs(finding):
-                for line in wrapped(text):
-                    yield line, "green" if text.startswith("→") else ""
+            yield from _finding_lines(finding, width)
         if self.unchecked:
             yield "", ""
             yield "not checked", "dim"
             for row in self._unchecked():
-                for line in wrapped(row, "      "):
+                for line in _wrapped(row, width, "    ", "      "):
                     yield line, "dim"
-        for line in self._set_apart():
+        for set_apart in self._set_apart():
             yield "", ""
-            yield line, "dim"
+            for line in _wrapped(set_apart, width, "", "  "):
+                yield line, "dim"
+        if self.findings:
+            yield "", ""
+            codes = " ".join(dict.fromkeys(finding.code for finding in self.flat))
+            for line in _wrapped(f"more about each: covlab watch explain {codes}", width, "", "  "):
+                yield line, "dim"
 
     def _set_apart(self) -> list[str]:
         """Return a line about the findings that are known, and one about the invariants that were ignored."""
@@ -160,8 +163,9 @@ class Report:
         return f"<div>{summary}{table}<small>{''.join(f'<br>{line}' for line in small)}</small></div>"
 
     def row(self) -> dict[str, object]:
-        """Return the report as plain values."""
+        """Return the report as plain values, as docs/watch-report.schema.json describes them."""
         return {
+            "version": FORMAT_VERSION,
             "worst": self.worst,
             "seen": self.seen,
             "ended": self.ended,
@@ -194,6 +198,28 @@ class Report:
             cases.append(junit.Case(f"{code} {title}", failure, skipped, output))
         count = sum(case.skipped is not None for case in cases)
         junit.write(junit.suite(self.title, cases, skipped=str(count)), path)
+
+
+def _finding_lines(finding: Finding, width: int) -> Iterator[tuple[str, str]]:
+    """Yield each line of the text about a finding, and its style in a terminal."""
+    heading = f"{MARKS[finding.verdict]} {finding.verdict.upper():7} {finding.code}  {finding.title}"
+    for line in _wrapped(heading, width, "", " " * 15):
+        yield line, STYLES[finding.verdict]
+    for text in _paragraphs(finding):
+        for line in _wrapped(text, width, "    ", "    "):
+            yield line, "green" if text.startswith("→") else ""
+
+
+def finding_text(finding: Finding, width: int) -> str:
+    """Return what the report says about a finding."""
+    return "\n".join(line for line, _ in _finding_lines(finding, width))
+
+
+def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
+    """Wrap text, but leave paths and names whole, so that they can be copied."""
+    return textwrap.wrap(
+        text, width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _paragraphs(finding: Finding) -> list[str]:

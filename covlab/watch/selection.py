@@ -1,7 +1,7 @@
 """Which invariants are checked, and the settings of a project: the table [tool.covlab.watch] of its pyproject.toml."""
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def _settings(content: dict[str, Any], folder: Path) -> dict[str, Any]:
         table = table.get(name, {})
         if not isinstance(table, dict):
             raise ValueError(f"[tool.covlab.watch] must be a table, and {name} is {table!r}")
-    checks = {
+    checks: dict[str, Callable[[Any], Any]] = {
         "select": lambda value: codes_of("select", value),
         "ignore": lambda value: codes_of("ignore", value),
         "baseline": lambda value: str(folder / _text("baseline", value)),

@@ -88,7 +88,7 @@ def trainer_step_lengths() -> dict[str, float] | None:
 
 
 def _trainer_step_length(accepts_loss_kwargs: bool | None) -> float:
-    import transformers  # type: ignore[import-not-found]  # no dependency of covlab
+    import transformers
 
     transformers.set_seed(0)
     config = transformers.BertConfig(

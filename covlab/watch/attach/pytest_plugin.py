@@ -63,7 +63,7 @@ def _options(item: pytest.Item) -> dict[str, Any]:
         unknown = next((name for name in mark.kwargs if name not in OPTIONS), None)
         if unknown is not None:
             raise TypeError(f"no such argument: {unknown!r}; there are {', '.join(OPTIONS)}")
-        options = mark.kwargs | options
+        options = {**mark.kwargs, **options}
     return options
 
 

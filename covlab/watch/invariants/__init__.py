@@ -27,6 +27,9 @@ class Invariant:
     Attributes:
         code: "W" and two digits, as in the name of the file.
         title: what holds, as a sentence.
+        meaning: what that means and why it matters, in two or three sentences.
+        example: a loop of about a dozen lines that breaks it, after ``import torch``. It runs under a watch ``w``.
+        limits: when the invariant stays silent, and what it does not know.
         rank: order of findings with the same verdict. The best explanation of a run that does not learn comes first.
         fault_stays: whether a fault is something that has happened, so that it may be told while the loop runs. It is
             False where something has not happened yet (a parameter without a gradient so far may get one), and where
@@ -44,6 +47,9 @@ class Invariant:
 
     code: ClassVar[str]
     title: ClassVar[str]
+    meaning: ClassVar[str]
+    example: ClassVar[str]
+    limits: ClassVar[str]
     rank: ClassVar[int]
     fault_stays: ClassVar[bool] = False
     consequences: ClassVar[tuple[str, ...]] = ()

@@ -242,6 +242,30 @@ class WindowWeights(Invariant):
     fault_stays = True
     needs = ("backward", "forward")
 
+    meaning = """
+        A window is all the backwards that lead to one optimizer step. The step is right if the weights of the window's
+        losses sum to 1, as in a mean. If nobody divides the loss by the number of micro-batches, the step is that many
+        times too long. Adam hides this, until you clip, change the window, or add weight decay.
+    """
+    example = """
+        import torch
+
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for number in range(1, 41):
+            x = torch.randn(16, 8)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            loss.backward()  # four of these lead to one step, and none is divided by 4
+            if number % 4 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+    """
+    limits = """
+        It reads the weights from the graph of the loss. It says nothing where that graph is not a sum of scaled means,
+        or where each window has one backward. It cannot know whether you want a sum over tasks or a mean over tokens:
+        then it writes a note, not a fault.
+    """
+
     def __init__(self) -> None:
         super().__init__()
         self.windows: dict[tuple[int, CodeLocation | None], deque[Window]] = BoundedDefaultDict(recent_values)

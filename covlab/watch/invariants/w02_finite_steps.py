@@ -18,6 +18,29 @@ class FiniteSteps(Invariant):
     needs = ("gradient size",)
     nothing_to_check = "no step with gradients was seen"
 
+    meaning = """
+        A gradient that is NaN or infinite destroys the parameters in one step, and every later loss is NaN. So a step
+        should run if its gradients are finite, and be skipped if they are not. Skipping finite steps is a bug as well:
+        data is lost.
+    """
+    example = """
+        import torch
+
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for number in range(20):
+            x = torch.randn(16, 8)
+            x[0, 0] = float("inf") if number == 5 else 0.0  # one broken sample
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """
+    limits = """
+        It looks at the gradients when the step is called. It does not know which operation made the first NaN.
+        `--light` measures one step in eight.
+    """
+
     fix_ran = "skip such a step: call scaler.step(optimizer), or step only if the norm of the gradients is finite"
     fix_skipped_needlessly = "skip a step only if a gradient is NaN or infinite"
     fix_not_finite = "find the first operation with a non-finite result: torch.autograd.set_detect_anomaly(True)"

@@ -53,6 +53,27 @@ class NoLostGradients(Invariant):
     consequences = ("W11", "W07", "W10", "W04")
     needs = ("clear", "backward", "gradient size")
 
+    meaning = """
+        Clearing gradients before a step has used them throws away the data that they came from. Usually `zero_grad()`
+        stands between `backward()` and `step()`, or a last, shorter window is never stepped.
+    """
+    example = """
+        import torch
+
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            loss.backward()
+            optimizer.zero_grad()  # too early: the step finds no gradients
+            optimizer.step()
+    """
+    limits = """
+        Gradients that are not finite may be cleared. A loop that clears the last micro-batches of an epoch on purpose
+        gets a finding, too: the watch sees that data is lost, and cannot know that you accept it.
+    """
+
     fix = "clear gradients only after the step that uses them, and skip that step only if a gradient is not finite"
     fix_cleared_before_step = "clear the gradients before backward() or after step(), not between them"
     fix_left_over = "also make a step for the last, shorter window, and divide its losses by their number"

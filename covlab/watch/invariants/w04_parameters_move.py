@@ -73,6 +73,30 @@ class ParametersMove(Invariant):
     rank = 70
     nothing_to_check = "no step with gradients was seen"
 
+    meaning = """
+        After a step, the parameters that have gradients should have other values. They stay if the learning rate is 0,
+        or if the update is so small that it rounds away in bfloat16 or float16. Nothing crashes, and the loss stays
+        where it is.
+    """
+    example = """
+        import torch
+
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        warm_up = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: step // 100)  # 0, not 0.01, 0.02, …
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            warm_up.step()
+    """
+    limits = """
+        A learning rate of 0 for fewer than ten steps is a note, as in a warm-up. Groups that are frozen by a rate of 0
+        get a note. It says nothing about parameters without gradients; that is W07.
+    """
+
     fix_learning_rate = "check the learning rate and its schedule: an integer division, or a factor that is 0"
     fix_schedule = "check what the schedule does there: its gamma, its milestones, or a length that is too short"
     fix_warm_up = "start the warm-up at a factor of 1/steps, not 0"

@@ -95,6 +95,31 @@ class ScheduleFollowsSteps(Invariant):
     needs = ("schedule",)
     nothing_to_check = "no torch.optim.lr_scheduler was stepped between two steps"
 
+    meaning = """
+        A schedule is made for a number of steps, or of epochs. If it advances once per micro-batch, or also where a
+        step was skipped, the learning rate falls several times too fast, and most of the training runs with almost
+        none.
+    """
+    example = """
+        import torch
+
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, total_iters=10)
+        for number in range(1, 41):
+            x = torch.randn(16, 8)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean() / 4
+            loss.backward()
+            schedule.step()  # four times per step
+            if number % 4 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+    """
+    limits = """
+        It counts calls of torch.optim.lr_scheduler between steps. A schedule that you step once per epoch is correct.
+        It does not know for how many steps you made the schedule.
+    """
+
     fix_several_calls = "call the schedule's step() once per optimizer.step()"
     fix_skipped_steps = "advance only if the step ran: after a skipped step, scaler.update() lowers scaler.get_scale()"
     fix_first_step = "call the schedule's step() after optimizer.step(), unless you want to skip that learning rate"

@@ -18,6 +18,31 @@ class UnscaledGradients(Invariant):
     consequences = ("W12",)
     needs = ("clip", "scaler", "gradient sample")
 
+    meaning = """
+        A GradScaler multiplies the loss, so that small float16 gradients survive. Until they are unscaled, gradients
+        are thousands of times too long. A clipping threshold then cuts them far too short, and a plain
+        `optimizer.step()` makes a huge step.
+    """
+    example = """
+        import torch
+
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # still multiplied by 1024
+            scaler.step(optimizer)
+            scaler.update()
+    """
+    limits = """
+        It knows the loss scale of torch.amp.GradScaler and of what is built on it. A scale that the loop multiplies and
+        divides by hand is only seen as a weight of the loss (W01).
+    """
+
     fix_step = "call scaler.step(optimizer) and scaler.update() instead of optimizer.step()"
     fix_clipping = "call scaler.unscale_(optimizer) once per step, before clipping"
     actions: ClassVar[dict[str, Action]] = {fix_step: "step scaled", fix_clipping: "clip"}

@@ -41,6 +41,35 @@ class EveryParameterGetsGradient(Invariant):
     needs = ("forward", "model")
     nothing_to_check = "no step was seen"
 
+    meaning = """
+        A parameter that the optimizer holds and that gets no gradient never learns. Often a `detach()`, `no_grad()`,
+        `argmax()` or a new tensor cuts the graph between the output and the loss. The other parameters learn, so the
+        loss still falls.
+    """
+    example = """
+        import torch
+        from torch import nn
+
+        class Model(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body, self.head = nn.Linear(8, 8), nn.Linear(8, 1)
+
+            def forward(self, x):
+                return self.head(self.body(x).detach())  # the body gets no gradient
+
+        model = Model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for _ in range(20):
+            optimizer.zero_grad()
+            model(torch.randn(16, 8)).square().mean().backward()
+            optimizer.step()
+    """
+    limits = """
+        It cannot know which parameters a task needs. Layers that are left unused on purpose, such as a head for another
+        task, are at most a note or a warning. Parameters with requires_grad=False are not meant.
+    """
+
     fix_unused = (
         "nothing, if you do not use them in this task; otherwise use them in the loss, or set requires_grad=False"
     )

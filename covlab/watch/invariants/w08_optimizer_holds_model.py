@@ -17,6 +17,29 @@ class OptimizerHoldsModel(Invariant):
     consequences = ("W04", "W07", "W10", "W11", "W03")
     needs = ("forward", "model")
 
+    meaning = """
+        The optimizer updates the tensors that it was given, and no others. If a layer is replaced or added after the
+        optimizer was made, the new layer computes and gets gradients, but nothing ever updates it.
+    """
+    example = """
+        import torch
+        from torch import nn
+
+        model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1000))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        model[2] = nn.Linear(8, 1)  # the optimizer still holds the old layer
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """
+    limits = """
+        It compares the parameters of the models that ran with those of all optimizers that stepped. Models without any
+        trained parameter, such as a frozen teacher, are not meant.
+    """
+
     fix = "create the optimizer after the model is complete, from model.parameters()"
     fix_frozen = "set requires_grad=True on what should train, and pass the optimizer these parameters"
     fix_unregistered = (

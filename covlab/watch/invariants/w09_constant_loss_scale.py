@@ -12,6 +12,33 @@ class ConstantLossScale(Invariant):
     needs = ("scaler",)
     nothing_to_check = "no window had several backwards under a GradScaler"
 
+    meaning = """
+        A GradScaler may change its scale only between windows. If `scaler.update()` runs after every micro-batch, the
+        gradients of one window are multiplied by different numbers and then divided by the last of them: the
+        micro-batches no longer count alike.
+    """
+    example = """
+        import torch
+
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=1)
+        for number in range(1, 41):
+            x = torch.randn(16, 8)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean() / 4
+            scaler.scale(loss).backward()
+            if number % 4 == 0:
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad()
+            else:
+                scaler.update(scaler.get_scale() * 1.1)  # within a window
+    """
+    limits = """
+        It sees only scales that really changed within a window. With the usual growth interval of 2000 steps, a short
+        run may show nothing.
+    """
+
     fix = "call scaler.update() once per window, after the step"
 
     def __init__(self) -> None:

@@ -18,6 +18,30 @@ class NonzeroGradients(Invariant):
     needs = ("gradient size",)
     nothing_to_check = "no step with gradients was seen"
 
+    meaning = """
+        If a gradient is exactly 0, its parameter cannot learn. Two layers in a row that start at zero never get out of
+        there. A weight of 0 in the loss, a saturated activation, or an underflow in float16 has the same effect.
+    """
+    example = """
+        import torch
+        from torch import nn
+
+        model = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 1, bias=False))
+        for parameter in model.parameters():
+            nn.init.zeros_(parameter)  # each layer's zeros make the other's gradient zero
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """
+    limits = """
+        A few zeros are normal, such as those behind a ReLU or of words that a batch does not have. It reports tensors
+        whose gradient is zero in every step that it measured.
+    """
+
     fix_stuck = "initialize at most one of two layers in a row with zeros"
     fix_some = "look for a weight of 0, a saturated activation or units that are never used between these and the loss"
     fix = "look for a weight of 0, a saturated activation or an underflow between the loss and the parameters"

@@ -18,6 +18,27 @@ class ForwardsReachBackward(Invariant):
     consequences = ("W03", "W07", "W10")
     needs = ("forward", "model")
 
+    meaning = """
+        A call of the model in training should lead to a backward. If `backward()` is indented one level too little,
+        only the last micro-batch of each window trains, and the work for all others is thrown away.
+    """
+    example = """
+        import torch
+
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for _ in range(10):
+            for x in torch.randn(4, 16, 8):
+                loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            (loss / 4).backward()  # only the last of the four
+            optimizer.step()
+            optimizer.zero_grad()
+    """
+    limits = """
+        It does not count calls without gradients, nor those that a loss does not need, such as a generator's samples
+        for its discriminator. A call whose output you only log looks like one that was forgotten.
+    """
+
     fix_last_only = "indent backward() into the loop over the micro-batches"
     fix_no_step = "call backward() and step() in the loop itself, not in a branch that is never taken"
     fix_never = "call optimizer.step() after the last backward of every window; check the condition before it"

@@ -16,6 +16,26 @@ class HalfPrecisionIsScaled(Invariant):
     rank = 150
     nothing_to_check = "nothing was seen to run in float16 without a loss scale"
 
+    meaning = """
+        float16 has no numbers between 0 and about 6e-8, and small gradients are often below that. Without a loss scale
+        they become 0, and others lose most of their bits. bfloat16 does not have this problem.
+    """
+    example = """
+        import torch
+
+        model = torch.nn.Linear(8, 1).half()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for _ in range(20):
+            x = torch.randn(16, 8).half()
+            loss = (model(x) - 1).square().mean() * 1e-7
+            optimizer.zero_grad()
+            loss.backward()  # no GradScaler
+            optimizer.step()
+    """
+    limits = """
+        It is a fault only if many gradients are really 0 or nearly so in at least ten steps. Otherwise it is a note.
+    """
+
     fix = "scale the loss: scaler.scale(loss).backward(), scaler.step(optimizer), scaler.update(); or use bfloat16"
     actions: ClassVar[dict[str, Action]] = {fix: "scale"}
 

@@ -13,6 +13,29 @@ class NoBatchStatistics(Invariant):
     needs = ("forward", "model")
     nothing_to_check = "no window had several backwards"
 
+    meaning = """
+        BatchNorm normalizes each micro-batch by that micro-batch's own mean and variance. Four micro-batches of 8 are
+        therefore not the same as one batch of 32, however correctly the gradients are added up.
+    """
+    example = """
+        import torch
+        from torch import nn
+
+        model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for number in range(1, 41):
+            x = torch.randn(16, 8)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean() / 4
+            loss.backward()
+            if number % 4 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+    """
+    limits = """
+        It is a warning at most: many networks train well like this. It cannot know whether your micro-batches are large
+        enough.
+    """
+
     fix = "use GroupNorm or LayerNorm, or freeze the statistics"
 
     def __init__(self) -> None:

@@ -18,6 +18,32 @@ class LoggedLoss(Invariant):
     fault_stays = True
     nothing_to_check = "the loop does not call w.log(loss)"
 
+    meaning = """
+        The loss that you log should be the loss that was trained on. If you log it after the division for the
+        accumulation, or only the last micro-batch of each window, every curve that you look at is wrong, although the
+        training is correct.
+    """
+    example = """
+        import torch
+
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        total = 0.0
+        for number in range(1, 41):  # inside "with watch(model, optimizer) as w"
+            x = torch.randn(16, 8)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean() / 4
+            loss.backward()
+            total += loss.item()  # a quarter of the loss
+            if number % 4 == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+        w.log(total / 40)
+    """
+    limits = """
+        It sees only the losses that you pass to `w.log(loss)`, and compares each with the mean since the last call. It
+        does not read log files or trackers.
+    """
+
     fix = "add up the loss of every micro-batch before it is divided for the accumulation, and log their mean"
 
     def __init__(self) -> None:

@@ -18,6 +18,30 @@ class NoReplacedValues(Invariant):
     consequences = ("W02", "W04", "W10")
     needs = ("replacement",)
 
+    meaning = """
+        Replacing NaN by 0 hides the first symptom of a bug. The step then runs with a part of its gradient missing, and
+        nobody learns that a sample, a division or a logarithm went wrong.
+    """
+    example = """
+        import torch
+
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for number in range(20):
+            x = torch.randn(16, 8)
+            x[0, 0] = float("inf") if number % 5 == 4 else 0.0  # a broken sample
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            for parameter in model.parameters():
+                parameter.grad.nan_to_num_()  # hides it
+            optimizer.step()
+    """
+    limits = """
+        It sees `nan_to_num`, and what has the same effect on gradients and losses, only where a value really was
+        replaced. A replacement in the preparation of the data, before the training, is not seen.
+    """
+
     fix = "remove the replacement, skip such a step as scaler.step(optimizer) does, and find the first NaN or infinity"
 
     def find(self) -> Findings:

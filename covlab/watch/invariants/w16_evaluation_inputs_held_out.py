@@ -25,6 +25,37 @@ class EvaluationInputsHeldOut(Invariant):
     rank = 160
     needs = ("forward", "model", "inputs")
 
+    meaning = """
+        An evaluation should use samples that were not trained on. If the same samples are in both sets, the measured
+        error shows how well the model remembers, not how well it will do on new data.
+    """
+    example = """
+        import torch
+
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+        def validate(samples):
+            model.eval()
+            with torch.no_grad():
+                error = sum(model(x).square().sum() for x in samples.split(8)) / len(samples)
+            model.train()
+
+        data = torch.randn(64, 8)
+        train, validation = data, data[48:]  # the last 16 are in both
+        for epoch in range(3):
+            for x in train.split(16):
+                loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            validate(validation)
+    """
+    limits = """
+        It compares fingerprints of the inputs, so it finds equal samples, not similar ones: an augmented copy of a
+        training image passes. `--light` takes no fingerprints.
+    """
+
     fix = "evaluate samples that are not trained on: split once, before shuffling, or seed both sets differently"
     fix_if_meant = f"nothing, if you measure how well the model fits its training data; {IF_MEANT}, split the data once"
 

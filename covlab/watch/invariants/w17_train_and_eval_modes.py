@@ -14,6 +14,32 @@ class TrainAndEvalModes(Invariant):
     needs = ("forward", "model")
     nothing_to_check = "no step was seen"
 
+    meaning = """
+        Dropout and BatchNorm compute something else in training and in evaluation. If `model.eval()` is never taken
+        back, training continues without dropout and with frozen statistics. Without `model.eval()`, an evaluation is
+        noisy and changes the statistics.
+    """
+    example = """
+        import torch
+        from torch import nn
+
+        model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for _ in range(5):
+            for x in torch.randn(8, 16, 8):
+                loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            model.eval()  # and never model.train() again
+            with torch.no_grad():
+                model(torch.randn(16, 8))
+    """
+    limits = """
+        It is silent for models in which the mode changes nothing. Fine-tuning with frozen BatchNorm layers is correct,
+        if the rest of the model is in training mode.
+    """
+
     fix_training = "call model.train() before training continues"
     fix_evaluation = "call model.eval() before evaluating, and model.train() after it"
     actions: ClassVar[dict[str, Action]] = {fix_training: "train"}

@@ -17,6 +17,26 @@ class GradientsClearedBetweenWindows(Invariant):
     fault_stays = True
     needs = ("clear", "gradient size")
 
+    meaning = """
+        `backward()` adds to the gradients that are there. If nobody clears them after a step, the next step uses the
+        old ones again, and then again. The training acts like one with a huge momentum that never forgets.
+    """
+    example = """
+        import torch
+
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+            loss.backward()
+            optimizer.step()  # and no optimizer.zero_grad() anywhere
+    """
+    limits = """
+        Gradients that a window adds up on purpose are correct: it asks only whether they are cleared between two steps.
+        Parameters of other optimizers are judged with their own steps.
+    """
+
     fix = "call optimizer.zero_grad() once per window, before its first backward"
     fix_twice = "call step() once per window; scaler.step(optimizer) already calls optimizer.step()"
     actions: ClassVar[dict[str, Action]] = {fix_twice: "step once"}

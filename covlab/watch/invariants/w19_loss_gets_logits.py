@@ -24,6 +24,30 @@ class LossGetsLogits(Invariant):
     fix = FIX_SOFTMAX
     nothing_to_check = "no loss was seen whose graph could be read"
 
+    meaning = """
+        `cross_entropy` and `binary_cross_entropy_with_logits` turn logits into probabilities themselves. If they get
+        probabilities, the loss cannot come near 0 and its gradients are weak. The network learns, but slowly and not
+        well.
+    """
+    example = """
+        import torch
+        import torch.nn.functional as F
+
+        model = torch.nn.Linear(8, 4)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            labels = x[:, :4].argmax(1)
+            loss = F.cross_entropy(model(x).softmax(1), labels)  # a softmax of a softmax
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """
+    limits = """
+        It follows the graph of the loss. An operation between the two, such as a temperature, makes other logits on
+        purpose, and is accepted. A loss that you wrote yourself is not known.
+    """
+
     def find(self) -> Findings:
         self.checked = self.seen.losses_read
         for fact in self.seen.loss_facts.values():

@@ -18,6 +18,29 @@ class LossGetsLogProbabilities(Invariant):
     fix = FIX_KL
     nothing_to_check = "no loss was seen whose graph could be read"
 
+    meaning = """
+        `nll_loss` and `kl_div` do not compute a logarithm: they expect log-probabilities. With probabilities or logits
+        they still return a number, and the network learns something else.
+    """
+    example = """
+        import torch
+        import torch.nn.functional as F
+
+        model = torch.nn.Linear(8, 4)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            labels = x[:, :4].argmax(1)
+            loss = F.nll_loss(model(x).softmax(1), labels)  # log_softmax is missing
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """
+    limits = """
+        It follows the graph of the loss. Expressions that use a probability on purpose, as in a policy gradient, are at
+        most a note.
+    """
+
     def find(self) -> Findings:
         self.checked = self.seen.losses_read
         for fact in self.seen.loss_facts.values():

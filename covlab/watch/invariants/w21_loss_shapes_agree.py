@@ -18,6 +18,28 @@ class LossShapesAgree(Invariant):
     fix_pairs = "nothing, if you want every pair; otherwise give both the same shape, by squeeze(-1) or unsqueeze(-1)"
     nothing_to_check = "no loss was seen whose graph could be read"
 
+    meaning = """
+        If predictions have the shape [B, 1] and targets [B], PyTorch compares every prediction with every target, and
+        makes [B, B]. The mean over all pairs is smallest for a constant, so the network learns to ignore its input.
+    """
+    example = """
+        import torch
+        import torch.nn.functional as F
+
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            loss = F.mse_loss(model(x), x.sum(1))  # [16, 1] and [16]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """
+    limits = """
+        Quantiles, rankings and energy distances compare pairs on purpose. Where the watch cannot tell these apart, it
+        writes a note. A batch of one sample shows nothing.
+    """
+
     def find(self) -> Findings:
         self.checked = self.seen.losses_read
         for fact in self.seen.loss_facts.values():

@@ -10,6 +10,32 @@ class StateIsItsOwn(Invariant):
     rank = 23
     needs = ("state",)
 
+    meaning = """
+        `state_dict()` returns the tensors of the model, not copies. A "best state" that is kept in this way changes
+        with every later step. Loading it at the end then loads the last state into itself.
+    """
+    example = """
+        import torch
+        import torch.nn.functional as F
+
+        model = torch.nn.Linear(8, 4)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for epoch in range(4):
+            for _ in range(6):
+                x = torch.randn(16, 8)
+                loss = F.cross_entropy(model(x), x[:, :4].argmax(1))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            if epoch == 1:
+                best = model.state_dict()  # not a copy
+        model.load_state_dict(best)
+    """
+    limits = """
+        It sees states that are loaded back with `load_state_dict` in this process. A state that is only saved to a file
+        is not seen, and is correct at the time of saving.
+    """
+
     fix = (
         "keep copy.deepcopy(model.state_dict()), or "
         "{name: tensor.clone() for name, tensor in model.state_dict().items()}"

@@ -13,6 +13,31 @@ class DataIsShuffled(Invariant):
     rank = 143
     needs = ("data",)
 
+    meaning = """
+        Each epoch should present the samples in another order. A DistributedSampler shuffles by the number that
+        `set_epoch` gets: without this call, every epoch has the same order, and every batch the same samples.
+    """
+    example = """
+        import torch
+        from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+        x = torch.randn(96, 8)
+        data = TensorDataset(x, x.sum(1, keepdim=True))
+        loader = DataLoader(data, 8, sampler=DistributedSampler(data, num_replicas=2, rank=0))
+        model = torch.nn.Linear(8, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for epoch in range(4):  # without loader.sampler.set_epoch(epoch)
+            for inputs, targets in loader:
+                loss = (model(inputs) - targets).square().mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    """
+    limits = """
+        It knows the samplers of torch.utils.data. It does not know whether an order that you set yourself is meant;
+        then it writes a note, or nothing.
+    """
+
     fix = "call sampler.set_epoch(epoch) at the start of every epoch, before the loop over its batches"
     fix_order = "pass shuffle=True to the DataLoader of the training data"
 

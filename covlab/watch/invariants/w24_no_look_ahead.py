@@ -20,6 +20,37 @@ class NoLookAhead(Invariant):
     )
     fix_shift = "shift by one: compare the scores logits[:, :-1] with the targets ids[:, 1:]"
 
+    meaning = """
+        A model that learns to predict the next token must not see it. If the mask is missing or transposed, the loss
+        falls quickly to almost nothing, and the model is useless for generating.
+    """
+    example = """
+        import torch
+        import torch.nn.functional as F
+
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.embed, self.out = torch.nn.Embedding(13, 16), torch.nn.Linear(16, 13)
+
+            def forward(self, ids):
+                h = self.embed(ids)[:, None]
+                return self.out(h + F.scaled_dot_product_attention(h, h, h))[:, 0]  # not is_causal=True
+
+        model = Model()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(20):
+            ids = torch.randint(13, (6, 8))
+            loss = F.cross_entropy(model(ids)[:, :-1].reshape(-1, 13), ids[:, 1:].reshape(-1))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """
+    limits = """
+        It asks the gradient of one position's scores which embeddings they depend on. Autoencoders, taggers, masked and
+        prefix language models see later tokens on purpose: their targets are not the shifted inputs.
+    """
+
     def find(self) -> Findings:
         for pairs in self.seen.dependences:
             self.checked += 1

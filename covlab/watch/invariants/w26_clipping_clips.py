@@ -40,6 +40,30 @@ class ClippingClips(Invariant):
     needs = ("clear", "clipped tensors")
     fix = _BETWEEN
 
+    meaning = """
+        Clipping should shorten the gradients that the next step uses. If it comes after the step, before the backward,
+        or gets parameters that no optimizer holds or a generator that is used up, it changes nothing, and a long
+        gradient passes.
+    """
+    example = """
+        import torch
+        import torch.nn.functional as F
+
+        model = torch.nn.Linear(8, 4)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            loss = F.cross_entropy(model(x), x[:, :4].argmax(1))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)  # after the step
+    """
+    limits = """
+        It sees the functions of torch.nn.utils and what calls them. A clipping that you write by hand is not seen. It
+        does not know whether the limit is a good one.
+    """
+
     def on_step(self, step: Step) -> None:
         self.checked += 1
 

@@ -17,6 +17,40 @@ class EvaluationRepeatsItself(Invariant):
     rank = 103
     needs = ("forward", "dropout")
 
+    meaning = """
+        In evaluation mode, the same input should give the same output. `F.dropout` and `scaled_dot_product_attention`
+        do not know the mode of the module: if they always get a probability, evaluation is random and too pessimistic.
+    """
+    example = """
+        import torch
+        import torch.nn.functional as F
+
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.out = torch.nn.Linear(8, 4)
+
+            def forward(self, x):
+                return self.out(F.dropout(x, 0.2))  # without training=self.training
+
+        model = Model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for epoch in range(3):
+            for x in torch.randn(8, 16, 8):
+                loss = F.cross_entropy(model(x), x[:, :4].argmax(1))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            model.eval()
+            with torch.no_grad():
+                model(torch.randn(16, 8))
+            model.train()
+    """
+    limits = """
+        Dropout in evaluation can be meant, as in Monte Carlo dropout: where the names in your code say so, it is a
+        note. Other sources of randomness, such as sampling, are not judged.
+    """
+
     fix = "pass training=self.training"
     fix_attention = "pass dropout_p=p if self.training else 0.0"
     fix_unregistered = "make this module in __init__() as an attribute of the model, so that eval() reaches it"

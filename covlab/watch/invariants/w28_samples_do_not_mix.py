@@ -15,6 +15,30 @@ class SamplesDoNotMix(Invariant):
     fix_layout = "make the layer with batch_first=True, or give it [time, samples, features]; nothing, if dim 0 is time"
     nothing_to_check = "no loss was seen whose graph could be read"
 
+    meaning = """
+        The result for one sample should not depend on the others in its batch. A softmax over dimension 0, or a
+        recurrent layer that takes the batch for time, mixes them: the loss falls, and the network fails on single
+        samples.
+    """
+    example = """
+        import torch
+        import torch.nn.functional as F
+
+        model = torch.nn.Linear(8, 4)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            labels = x[:, :4].argmax(1)
+            loss = F.nll_loss(model(x).log_softmax(0), labels)  # over the samples
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """
+    limits = """
+        Contrastive losses compare samples on purpose, and are accepted. BatchNorm mixes samples as well, which W13 is
+        about.
+    """
+
     def find(self) -> Findings:
         self.checked = self.seen.losses_read
         for fact in self.seen.loss_facts.values():

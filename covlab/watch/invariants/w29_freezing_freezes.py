@@ -13,6 +13,30 @@ class FreezingFreezes(Invariant):
     rank = 93
     needs = ("freezing",)
 
+    meaning = """
+        Freezing is done by `requires_grad_(False)`. Setting the attribute `requires_grad` of a module, or a misspelled
+        attribute of a parameter, is legal Python and freezes nothing: the layers keep training.
+    """
+    example = """
+        import torch
+        import torch.nn.functional as F
+
+        body, head = torch.nn.Linear(8, 8), torch.nn.Linear(8, 4)
+        model = torch.nn.Sequential(body, torch.nn.ReLU(), head)
+        body.requires_grad = False  # an attribute of the module: nothing is frozen
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            loss = F.cross_entropy(model(x), x[:, :4].argmax(1))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """
+    limits = """
+        It reads the attributes of modules, and the source code around them. It does not know what you wanted to freeze
+        where nothing in the code says so.
+    """
+
     fix = "call requires_grad_(False) of the module, which freezes its parameters, before the optimizer is made"
     fix_unfreeze = "call requires_grad_(True) of the module, and give its parameters to the optimizer"
 

@@ -15,6 +15,30 @@ class LossesStayApart(Invariant):
     rank = 113
     needs = ("backward", "clear")
 
+    meaning = """
+        With two networks, the loss of one often flows through the other and leaves gradients there. If these are not
+        cleared before the other's own backward, its step also follows the wrong loss, often with the opposite sign.
+    """
+    example = """
+        import torch
+
+        actor, critic = torch.nn.Linear(4, 2), torch.nn.Linear(6, 1)
+        actor_optimizer = torch.optim.Adam(actor.parameters(), lr=0.001)
+        critic_optimizer = torch.optim.Adam(critic.parameters(), lr=0.001)
+        for _ in range(25):
+            state, action, reward = torch.randn(32, 4), torch.randn(32, 2), torch.randn(32, 1)
+            (critic(torch.cat([state, action], 1)) - reward).square().mean().backward()
+            critic_optimizer.step()
+            critic_optimizer.zero_grad()  # belongs before the critic's own backward
+            (-critic(torch.cat([state, actor(state)], 1)).mean()).backward()
+            actor_optimizer.step()
+            actor_optimizer.zero_grad()
+    """
+    limits = """
+        A network that is trained by several losses on purpose looks the same in part: where one loss is meant for both
+        networks, it says nothing.
+    """
+
     fix = (
         "call zero_grad() of this optimizer right before the backward of its own loss, or freeze its parameters with "
         "requires_grad_(False) while the other optimizer's loss is computed"

@@ -22,6 +22,30 @@ class EveryTermTrains(Invariant):
     )
     nothing_to_check = "no loss was seen whose graph could be read"
 
+    meaning = """
+        A loss is often a sum of terms. A term without a gradient, because of a wrong variable, a `detach()` or an
+        `.item()`, changes the number that you log, and trains nothing.
+    """
+    example = """
+        import torch
+        import torch.nn.functional as F
+
+        model = torch.nn.Linear(8, 4)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            out = model(x)
+            penalty = out.detach().square().mean()  # a constant for the backward
+            loss = F.cross_entropy(out, x[:, :4].argmax(1)) + 0.1 * penalty
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """
+    limits = """
+        It sees terms that are tensors. A number that `.item()` returned leaves no trace in the graph. Constants that
+        only shift a loss on purpose, such as an entropy of fixed targets, are accepted.
+    """
+
     def find(self) -> Findings:
         self.checked = self.seen.losses_read
         for fact in self.seen.loss_facts.values():

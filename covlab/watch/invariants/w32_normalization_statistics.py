@@ -14,6 +14,34 @@ class NormalizationStatistics(Invariant):
     rank = 183
     needs = ("statistics",)
 
+    meaning = """
+        BatchNorm keeps running statistics for evaluation. If a frozen network stays in training mode, its statistics
+        move although its weights do not. If a layer is never in training mode, its statistics stay at their first
+        values.
+    """
+    example = """
+        import torch
+        import torch.nn.functional as F
+
+        body = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.BatchNorm1d(16)).requires_grad_(False)
+        model = torch.nn.Sequential(body, torch.nn.ReLU(), torch.nn.Linear(16, 4))
+        optimizer = torch.optim.Adam(model[2].parameters(), lr=0.01)
+        model.train()  # and not body.eval()
+        for _ in range(40):
+            x = torch.randn(16, 8) * 3 + 2
+            loss = F.cross_entropy(model(x), x[:, :4].argmax(1))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            model(torch.randn(16, 8))
+    """
+    limits = """
+        Adapting the statistics of a frozen network to new data can be meant: it is a note. Layers without running
+        statistics are not meant.
+    """
+
     fix = "call eval() of the frozen layers after every model.train(), or override train() to do so"
     fix_never = "leave the layers in training mode while they are trained, with a momentum above 0 (PyTorch's is 0.1)"
 

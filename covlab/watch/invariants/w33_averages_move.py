@@ -22,6 +22,32 @@ class AveragesMove(Invariant):
     rank = 163
     needs = ("average", "forward")
 
+    meaning = """
+        A moving average of the weights (EMA, SWA) should follow the training. If its update is never called, or finds
+        no parameter by its name, you evaluate the network as it was at the start.
+    """
+    example = """
+        import copy
+        import torch
+        import torch.nn.functional as F
+
+        model = torch.nn.Linear(8, 4)
+        ema = copy.deepcopy(model)  # and nothing ever updates it
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for epoch in range(4):
+            for x in torch.randn(8, 16, 8):
+                loss = F.cross_entropy(model(x), x[:, :4].argmax(1))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            with torch.no_grad():
+                accuracy = (ema(x).argmax(1) == x[:, :4].argmax(1)).float().mean()
+    """
+    limits = """
+        A copy can be meant to stay as it is, such as a reference policy, a teacher or a target network. It judges
+        copies that are evaluated several times, and reads from their names what they are for.
+    """
+
     fix = (
         "check the code that updates this model: compare the names in both models' named_parameters(), which wrappers "
         "such as torch.compile and DistributedDataParallel change"

@@ -88,6 +88,7 @@ class Step:
     optimizer_called: bool = True  #: False: the scaler skipped the step without calling the optimizer
     found_inf: DeferredNumber | None = None  #: passed to an optimizer that skips steps itself
     gradient_size: DeferredNumber | None = None  #: 0 if all gradients are zero; not finite if one is not
+    gradient_norm: DeferredNumber | None = None  #: Euclidean; as it was before clipping, if the loop clipped
     zero_fraction: DeferredNumber | None = None  #: of the gradients' elements, in float16 without a loss scale
     subnormal_fraction: DeferredNumber | None = None  #: of the elements that are not zero
     tensors_moved: DeferredNumber | None = None  #: how many of the sampled parameters changed

@@ -2,6 +2,7 @@
 
 import linecache
 import os
+import re
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ import torch
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep  # with the separator: torchvision is not torch
 _WATCH = str(Path(__file__).parents[1]) + os.sep
+_DEMO = _WATCH + "demo" + os.sep  # runs as if the user had written it
 _STANDARD_LIBRARY = tuple({sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")})
-_STARTED_IN = os.getcwd()  # the loop may change its folder, or remove it
+STARTED_IN = os.getcwd()  # the loop may change its folder, or remove it
 # {function that runs a step, of torch's optimizers and of others: its file}
 _STEP_WRAPPERS = {
     "wrapper": str(Path(torch.__file__).parent / "optim" / "optimizer.py"),
@@ -54,6 +56,11 @@ class CodeLocation:
         return linecache.getline(self.file, self.line).strip()
 
     @property
+    def path(self) -> str | None:
+        """The file; None if the line was typed in a notebook or a console."""
+        return None if self.file.startswith("<") or _is_cell(self.file) else self.file
+
+    @property
     def quoted(self) -> str:
         """The location and its code, if there is a file to read the code from, and the library's line."""
         quoted = f"{self}: {self.code}" if self.code else str(self)
@@ -66,14 +73,30 @@ class CodeLocation:
 
     def __str__(self) -> str:
         """Return file and line; the path is relative to the starting folder or, outside it, its last two parts."""
+        if _is_cell(self.file):
+            return f"{_cell(self.file)}, line {self.line}"
         path = Path(self.file)
-        if "ipykernel_" in self.file or self.file.startswith("<ipython-input"):
-            return f"a cell of this notebook, line {self.line}"
-        if path.is_absolute() and path.is_relative_to(_STARTED_IN):
-            name = str(path.relative_to(_STARTED_IN))
+        if path.is_absolute() and path.is_relative_to(STARTED_IN):
+            name = str(path.relative_to(STARTED_IN))
         else:
             name = "/".join(path.parts[-2:])
         return f"{name}, line {self.line}" if " " in name else f"{name}:{self.line}"
+
+
+def _is_cell(file: str) -> bool:
+    """Return whether IPython compiled the file from a cell of a notebook or an input of a console."""
+    return "ipykernel_" in file or file.startswith("<ipython-input")
+
+
+def _cell(file: str) -> str:
+    """Return the cell by its number, as in In[5]."""
+    if typed := re.match(r"<ipython-input-(\d+)-", file):
+        return f"cell {typed[1]}"
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    name_of = getattr(getattr(get_ipython(), "compile", None), "format_code_name", lambda _: None)
+    named = name_of(file)
+    number = re.search(r"\d+", named[1]) if named else None
+    return f"cell {number[0]}" if number else "a cell of this notebook"
 
 
 _location = lru_cache(maxsize=4096)(CodeLocation)
@@ -84,6 +107,8 @@ def _owner(file: str) -> Literal["user", "library", "internal"]:
     """Return whose code is in ``file``. Torch, the watch, the standard library and generated code are internal."""
     if file.startswith("<"):
         return "user" if file.startswith(_TYPED_BY_THE_USER) else "internal"
+    if file.startswith(_DEMO):
+        return "user"
     if file.startswith((_TORCH, _WATCH)):
         return "internal"
     if "site-packages" in file or "dist-packages" in file:

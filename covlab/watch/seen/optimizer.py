@@ -318,6 +318,14 @@ class WatchedOptimizer:
         gradients = self.gradients()
         return reads.number(measurements.gradient_size(gradients, exact)) if gradients else None
 
+    @_measures("gradient size")
+    def gradient_norm(self, reads: DeferredReads) -> DeferredNumber | None:
+        """Return the norm that clipping measured just before, or else measure it; None if no gradient exists."""
+        if self.clipped_norm is not None and self.clipped_norm[1] == self.gradient_versions():
+            return reads.number(self.clipped_norm[0].clone())
+        gradients = self.gradients()
+        return reads.number(measurements.gradient_size(gradients, exact=False)) if gradients else None
+
     @_measures("gradient sample")
     def sample_gradient(self) -> None:
         """Copy some elements of the largest gradient, to compare them with later ones."""

@@ -1,0 +1,1 @@
+"""A training loop with bugs, which `covlab watch --demo` runs as if you had written it."""

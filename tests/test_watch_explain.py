@@ -1,0 +1,72 @@
+"""Test that every invariant is explained, and that what its page says of its example is what the watch reports."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from covlab.watch import TITLES
+from covlab.watch.__main__ import main
+from covlab.watch.blind_spots import CODE, EXAMPLE, TITLE
+from covlab.watch.invariant_pages import explanation, run_example
+from covlab.watch.invariants import INVARIANTS
+
+EXAMPLES = {CODE: EXAMPLE} | {invariant.code: invariant.example for invariant in INVARIANTS}
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_the_watch_reports_the_code_of_every_example_on_a_line_of_the_example(code: str) -> None:
+    random = torch.get_rng_state()
+    report = run_example(EXAMPLES[code])
+    assert torch.equal(random, torch.get_rng_state())
+    found = report.of(code)
+    assert found is not None, report
+    if found.location is not None:
+        assert found.location.code in EXAMPLES[code] and found.location.code
+
+
+@pytest.mark.parametrize("invariant", INVARIANTS)
+def test_every_invariant_tells_what_it_means_and_what_it_does_not_know(invariant: type) -> None:
+    for text in (invariant.meaning, invariant.limits):  # type: ignore[attr-defined]
+        assert len(text.split()) > 10 and text.strip().endswith(".")
+
+
+@pytest.mark.parametrize("code", ["W00", "W01", "W14"])
+def test_an_explanation_fits_the_terminal_and_has_every_part(
+    code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["watch", "explain", code.lower()])
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main() == 0
+    text = capsys.readouterr().out
+    assert text.rstrip() == explanation(code).rstrip()
+    prose = [line for line in text.splitlines() if not line.startswith("    ")]
+    assert max(map(len, prose)) <= 80
+    assert not re.search(r"\]\(|\*\*|`|^#", "\n".join(prose), re.MULTILINE)
+    for heading in ("Example", "The report says:", "What it does not know"):
+        assert f"\n{heading}\n" in text
+    assert ("What to do" in text) == (code != CODE)
+
+
+def test_explain_lists_all_codes_and_refuses_others_by_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["watch", "explain"])
+    assert main() == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert listed == [f"{code}  {title}" for code, title in {CODE: TITLE, **TITLES}.items()]
+    for wrong in ("W99", "", "W1", "w01.py", "--help"):
+        monkeypatch.setattr(sys, "argv", ["watch", "explain", "W01", wrong])
+        assert main() == 2
+        printed = capsys.readouterr()
+        assert not printed.out and repr(wrong) in printed.err and len(printed.err.splitlines()) == 1
+
+
+def test_a_script_that_is_called_explain_can_be_run(tmp_path: Path) -> None:
+    (tmp_path / "explain").write_text("import sys; print('ran', sys.argv[1:])")
+    command = [sys.executable, "-m", "covlab.watch", "--fail-on", "never", "./explain", "W01"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "ran ['W01']" in run.stdout
