@@ -43,7 +43,7 @@ NO_GPU = "PyTorch sees no GPU here, so nothing of this ran on CUDA"
     ]
 )
 def device(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Return each device on which a law must hold. On CUDA, compute as on a CPU: no TF32, and the same sums each time."""
+    """Return each device on which a law must hold. On CUDA, compute without TF32, and add in the same order."""
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     deterministic = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

@@ -1,7 +1,8 @@
-"""`covlab env`: versions, device and threads."""
+"""`covlab env`: versions, device and threads; `covlab env --gpu`: what was never run on CUDA."""
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -14,8 +15,12 @@ from covlab.course.environment import lock_differences, provenance
 @click.option(
     "--lock", type=ExistingPath(dir_okay=False), help="The lock to compare with. [default: requirements.lock]"
 )
-def env(lock: Path | None) -> None:
+@click.option("--gpu", is_flag=True, help="Try on this machine's GPU what was never run on one; takes minutes.")
+def env(lock: Path | None, gpu: bool) -> None:
     """Show versions, device and threads, and whether they are the tested ones."""
+    if gpu:
+        _try_gpu()
+        return
     lock = lock or Path("requirements.lock")
     try:
         differences = lock_differences(lock)
@@ -44,3 +49,25 @@ def env(lock: Path | None) -> None:
         click.echo("\n".join(f"         {line}" for line in differences))
     else:
         click.echo("lock     every version is the tested one")
+
+
+def _try_gpu() -> None:
+    """Print a line for each check of docs/gpu.md. Exit with status 1 if one fails, or without a GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        click.echo(f"PyTorch sees no GPU here (torch {torch.__version__}), so nothing was tried.")
+        sys.exit(1)
+    from covlab.cli.gpu_checks import CHECKS, reason_for_failure
+
+    click.echo(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, torch {torch.__version__}")
+    failures = 0
+    for check in CHECKS:
+        began = time.monotonic()
+        reason = reason_for_failure(check, "cuda")
+        failures += bool(reason)
+        click.echo(f"{'FAIL' if reason else 'pass'} {time.monotonic() - began:5.1f} s  {check.what}")
+        if reason:
+            click.echo(f"              {reason}")
+    click.echo(f"{len(CHECKS) - failures} of {len(CHECKS)} hold on this GPU")
+    sys.exit(failures > 0)

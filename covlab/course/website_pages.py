@@ -10,7 +10,7 @@ from covlab.course.paths import PATHS, STOPS, Stop, neighbors, position_on
 
 # Pages of the repository that the site shows besides the lessons, where they exist.
 WATCH_GUIDE = "docs/watch.md"
-GUIDES = ("docs/install.md", "docs/faults.md", "docs/training.md", "benchmarks/README.md")
+GUIDES = ("docs/install.md", "docs/gpu.md", "docs/faults.md", "docs/training.md", "benchmarks/README.md")
 DOWNLOADS = "downloads"  # folder of the site with the notebooks to work on
 
 INTRODUCTIONS = {
