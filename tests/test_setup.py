@@ -33,10 +33,28 @@ def asked_for() -> dict[str, Requirement]:
     return requirements(*(extra for extra in EXTRAS if extra != "bench"))
 
 
-def requirements(*extras: str) -> dict[str, Requirement]:
-    """Return what covlab needs with these extras, without the extras of covlab that they name."""
+def requirements(*extras: str, python: str = "3.11") -> dict[str, Requirement]:
+    """Return what covlab needs with these extras on a version of Python, without the extras of covlab that they name.
+
+    Of several lines of a package, the last one that applies is the narrowest.
+    """
     found = [Requirement(line) for line in sum((EXTRAS[extra] for extra in extras), PROJECT["dependencies"])]
-    return {requirement.name: requirement for requirement in found if requirement.name != "covlab"}
+    applies = [each for each in found if each.marker is None or each.marker.evaluate({"python_version": python})]
+    return {requirement.name: requirement for requirement in applies if requirement.name != "covlab"}
+
+
+def floor(requirement: Requirement) -> Version:
+    [only] = requirement.specifier
+    assert only.operator == ">="
+    return Version(only.version)
+
+
+def test_floors_rise_with_python() -> None:
+    older, *newer = (requirements(*EXTRAS, python=python) for python in ("3.11", "3.12", "3.13"))
+    for newest in newer:
+        assert older.keys() == newest.keys()
+        assert all(floor(older[name]) <= floor(newest[name]) for name in older)
+        older = newest
 
 
 def locked() -> dict[str, Version]:

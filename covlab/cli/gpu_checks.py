@@ -24,6 +24,7 @@ from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes, FreshScenes
 from covlab.training.loss import Loss, LossWeights
+from covlab.training.operations import Operations
 from covlab.training.progress import Silent
 from covlab.training.recipe import Recipe
 from covlab.training.run_config import NETWORKS
@@ -238,8 +239,9 @@ def _waits(device: str) -> None:
         run = _trainer(device, precision=precision)
         windows = list(run.draw_windows(0))
         run.train_window(windows[0])
-        with _host_may_not_wait(device):
+        with Operations() as operations, _host_may_not_wait(device):
             run.train_window(windows[1])
+        require(operations.waits == 0, f"{precision}: {operations.waits} operations make the host wait")
 
 
 @contextmanager
