@@ -19,6 +19,7 @@ from covlab import __version__
 from covlab.cli import COMMANDS
 from covlab.cli.main import main
 from covlab.course.editions import REPOSITORY
+from covlab.course import environment
 from covlab.course.environment import lock_differences
 
 ROOT = Path(__file__).parents[1]
@@ -245,6 +246,30 @@ def test_every_script_sets_the_thread_policy_before_torch() -> None:
     command = [sys.executable, "-c", UP_TO_TORCH, *map(str, scripts)]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(found) > 8 and {line.rpartition(" ")[2] for line in found} == {"PASSIVE"}, found
+
+
+@pytest.mark.parametrize(
+    "installed, tried, newer",
+    [("2.14.0+cpu", "2.13", True), ("2.13.1", "2.13", False), ("2.13.1", "2.13.0", True), ("2.9", "2.13", False)],
+)
+def test_env_names_what_is_newer_than_what_was_tried(
+    installed: str, tried: str, newer: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lock").write_text(f"some-package=={tried}\n")
+    monkeypatch.setattr(environment, "_version", {"torch": "2.6.0", "some-package": installed}.get)
+    monkeypatch.setattr("platform.python_version", lambda: "3.11.9")
+    found = environment.newer_than_tested(tmp_path / "lock")
+    assert found == ([f"some-package: {installed}, tested up to {tried}"] if newer else [])
+    monkeypatch.setattr("platform.python_version", lambda: "3.14.0")
+    assert environment.newer_than_tested() == ["Python: 3.14.0, tested up to 3.11"]
+
+
+def test_env_says_what_was_tried() -> None:
+    torch = locked()["torch"]
+    assert environment.NEWEST_TRIED["torch"] == f"{torch.major}.{torch.minor}"
+    assert f"torch {environment.NEWEST_TRIED['torch']}" in environment.TRIED[0][0]
+    output = CliRunner().invoke(main, ["env"]).output
+    assert all(f"{versions}: {what}" in output for versions, what in environment.TRIED)
 
 
 def test_env_compares_with_the_lock(tmp_path: Path) -> None:

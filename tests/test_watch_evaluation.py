@@ -170,18 +170,13 @@ def test_an_output_that_is_only_logged_is_no_cut() -> None:
     assert "first" in finding.says and "second" in finding.says
 
 
-@pytest.mark.parametrize("steps", [(0, 9), (0, 2), (2, 9), (1, 2)], ids=["always", "ends inside", "begins", "both"])
-def test_a_cut_is_found_whenever_the_loop_sets_a_default_device(steps: tuple[int, int]) -> None:
-    """The default device is a mode of PyTorch's own, below all others. A search begins in the second step."""
-    model = Cut(CUTS["detach"])
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with watch() as w:
-        for number in range(9):
-            if number in steps:
-                torch.set_default_device("cpu" if number == steps[0] else None)
-            model(torch.ones(4, 6)).sum().backward()
-            optimizer.step()
-            optimizer.zero_grad()
+def test_a_cut_is_found_also_if_the_loop_sets_a_default_device() -> None:
+    """The default device is a mode of PyTorch's own, which stays below all others."""
+    torch.set_default_device("cpu")
+    try:
+        with watch() as w:
+            train(Cut(CUTS["detach"]))
+    finally:
         torch.set_default_device(None)
     finding = w.report().of("W07")
     assert finding is not None and finding.verdict == "fault"

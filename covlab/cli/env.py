@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from covlab.cli.options import ExistingPath
-from covlab.course.environment import lock_differences, provenance
+from covlab.course.environment import TRIED, lock_differences, newer_than_tested, provenance
 
 
 @click.command()
@@ -42,6 +42,10 @@ def env(lock: Path | None, gpu: bool) -> None:
     )
     if found["policy_late"]:
         click.echo("         torch was imported before covlab, so the wait policy has no effect: import covlab first")
+    for versions, what in TRIED:
+        click.echo(f"tested   {versions}: {what}")
+    for line in newer_than_tested(None if differences is None else lock):
+        click.echo(f"newer    {line}")
     if differences is None:
         click.echo(f"lock     {lock} does not exist; run this in a clone of covlab to compare versions")
     elif differences:
