@@ -18,8 +18,8 @@ from packaging.version import Version
 from covlab import __version__
 from covlab.cli import COMMANDS
 from covlab.cli.main import main
-from covlab.course.editions import REPOSITORY
 from covlab.course import environment
+from covlab.course.editions import REPOSITORY
 from covlab.course.environment import lock_differences
 
 ROOT = Path(__file__).parents[1]
