@@ -74,8 +74,8 @@ def reason_for_failure(check: GpuCheck, device: str) -> str:
     return ""
 
 
-def require(condition: bool, otherwise: str) -> None:
-    if not condition:
+def require(law: bool, otherwise: str) -> None:
+    if not law:
         raise Differs(otherwise)
 
 
