@@ -5,11 +5,13 @@ of its own, but five wrong answers and two correct ones in `answers.py`.
 """
 
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from answers import CORRECT, WRONG
 
 from covlab.course.checking import CHECK, Worked, worked_exercises
@@ -46,6 +48,24 @@ def test_the_starter_runs_and_is_wrong(id: str) -> None:
     judgement = judge(EXERCISES[id], answer_in(id, worked(id).starter))
     assert not judgement.passed
     assert judgement.ran or EXERCISES[id].draw is None, judgement.finding
+
+
+@pytest.mark.parametrize("id", [id for id in EXERCISES if id.startswith("04.")])
+def test_exercises_on_precision_are_judged_on_every_device(id: str, device: str) -> None:
+    """The solution passes, the starter does not, and each mistake gets its hint."""
+    exercise = EXERCISES[id]
+    draw = exercise.draw
+    assert draw is not None
+    moved = replace(exercise, draw=lambda generator: tuple(_to(device, each) for each in draw(generator)))
+    assert judge(moved, answer_in(id, worked(id).solution)).passed
+    assert not judge(moved, answer_in(id, worked(id).starter)).passed
+    for text, mistake in exercise.hints.items():
+        judgement = judge(moved, mistake.example if isinstance(mistake, Mistake) else mistake)
+        assert judgement.hint is not None and judgement.hint.startswith(text.partition("{")[0]), judgement
+
+
+def _to(device: str, argument: Any) -> Any:
+    return argument.to(device) if isinstance(argument, torch.Tensor) else argument
 
 
 @pytest.mark.parametrize("id, number", [(id, n) for id in EXERCISES for n in range(len(EXERCISES[id].hints))])

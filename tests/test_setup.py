@@ -18,6 +18,7 @@ from packaging.version import Version
 from covlab import __version__
 from covlab.cli import COMMANDS
 from covlab.cli.main import main
+from covlab.course import environment
 from covlab.course.editions import REPOSITORY
 from covlab.course.environment import lock_differences
 
@@ -33,10 +34,28 @@ def asked_for() -> dict[str, Requirement]:
     return requirements(*(extra for extra in EXTRAS if extra != "bench"))
 
 
-def requirements(*extras: str) -> dict[str, Requirement]:
-    """Return what covlab needs with these extras, without the extras of covlab that they name."""
+def requirements(*extras: str, python: str = "3.11") -> dict[str, Requirement]:
+    """Return what covlab needs with these extras on a version of Python, without the extras of covlab that they name.
+
+    Of several lines of a package, the last one that applies is the narrowest.
+    """
     found = [Requirement(line) for line in sum((EXTRAS[extra] for extra in extras), PROJECT["dependencies"])]
-    return {requirement.name: requirement for requirement in found if requirement.name != "covlab"}
+    applies = [each for each in found if each.marker is None or each.marker.evaluate({"python_version": python})]
+    return {requirement.name: requirement for requirement in applies if requirement.name != "covlab"}
+
+
+def floor(requirement: Requirement) -> Version:
+    [only] = requirement.specifier
+    assert only.operator == ">="
+    return Version(only.version)
+
+
+def test_floors_rise_with_python() -> None:
+    older, *newer = (requirements(*EXTRAS, python=python) for python in ("3.11", "3.12", "3.13"))
+    for newest in newer:
+        assert older.keys() == newest.keys()
+        assert all(floor(older[name]) <= floor(newest[name]) for name in older)
+        older = newest
 
 
 def locked() -> dict[str, Version]:
@@ -227,6 +246,30 @@ def test_every_script_sets_the_thread_policy_before_torch() -> None:
     command = [sys.executable, "-c", UP_TO_TORCH, *map(str, scripts)]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(found) > 8 and {line.rpartition(" ")[2] for line in found} == {"PASSIVE"}, found
+
+
+@pytest.mark.parametrize(
+    "installed, tried, newer",
+    [("2.14.0+cpu", "2.13", True), ("2.13.1", "2.13", False), ("2.13.1", "2.13.0", True), ("2.9", "2.13", False)],
+)
+def test_env_names_what_is_newer_than_what_was_tried(
+    installed: str, tried: str, newer: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lock").write_text(f"some-package=={tried}\n")
+    monkeypatch.setattr(environment, "_version", {"torch": "2.6.0", "some-package": installed}.get)
+    monkeypatch.setattr("platform.python_version", lambda: "3.11.9")
+    found = environment.newer_than_tested(tmp_path / "lock")
+    assert found == ([f"some-package: {installed}, tested up to {tried}"] if newer else [])
+    monkeypatch.setattr("platform.python_version", lambda: "3.14.0")
+    assert environment.newer_than_tested() == ["Python: 3.14.0, tested up to 3.11"]
+
+
+def test_env_says_what_was_tried() -> None:
+    torch = locked()["torch"]
+    assert environment.NEWEST_TRIED["torch"] == f"{torch.major}.{torch.minor}"
+    assert f"torch {environment.NEWEST_TRIED['torch']}" in environment.TRIED[0][0]
+    output = CliRunner().invoke(main, ["env"]).output
+    assert all(f"{versions}: {what}" in output for versions, what in environment.TRIED)
 
 
 def test_env_compares_with_the_lock(tmp_path: Path) -> None:

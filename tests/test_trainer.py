@@ -4,6 +4,8 @@ import functools
 import math
 import operator
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -42,14 +44,15 @@ def trainer(
     width: int = 32,
     weights: LossWeights | None = None,
     folder: Path | None = None,
+    device: str = "cpu",
     **recipe: Any,
 ) -> Trainer:
     torch.manual_seed(seed)
-    model = BackProjectionNet(STUDENT, beams=32, width=width, rank=4)
+    model = BackProjectionNet(STUDENT, beams=32, width=width, rank=4).to(device)
     return Trainer(
         model,
-        FixedScenes(scenes, micro_batch, seed=0),
-        SCENES[:8],
+        FixedScenes(scenes.to(device), micro_batch, seed=0),
+        SCENES[:8].to(device),
         Recipe(**({"windows": 4, "warmup": 0} | recipe)),
         weights,
         folder,
@@ -59,7 +62,7 @@ def trainer(
 
 def accumulated_gradient(run: Trainer, window: list[Batch]) -> Tensor:
     """The gradient of one window, before anything is done to it."""
-    weight = sum((micro_batch.weight.sum() for micro_batch in window), torch.zeros(()))
+    weight = sum((micro_batch.weight.sum() for micro_batch in window), torch.zeros((), device=run.device))
     for micro_batch in window:
         run.backward(run.weigh(run.losses(micro_batch), micro_batch, weight))
     return torch.cat([gradient.flatten() for gradient in gradients(run.parameters)])
@@ -75,24 +78,25 @@ def with_weights(scenes: Batch) -> Batch:
 
 @pytest.mark.parametrize("scenes", [SCENES, with_weights(SCENES)], ids=["plain", "weighted"])
 @pytest.mark.parametrize("sizes", [[25, 25, 25, 25], [40, 40, 20], [1, 97, 2], [100]], ids=str)
-def test_accumulated_gradient_is_the_full_batch_gradient(scenes: Batch, sizes: list[int]) -> None:
+def test_accumulated_gradient_is_the_full_batch_gradient(scenes: Batch, sizes: list[int], device: str) -> None:
     order = torch.randperm(100, generator=torch.Generator().manual_seed(1))
-    parts = accumulated_gradient(trainer(), [scenes[part] for part in order.split(sizes)])
-    whole = accumulated_gradient(trainer(), [scenes])
+    parts = accumulated_gradient(trainer(device=device), [scenes[part].to(device) for part in order.split(sizes)])
+    whole = accumulated_gradient(trainer(device=device), [scenes.to(device)])
     assert relative_distance(parts, whole) <= 1e-5
 
 
-def test_short_last_window_counts_for_what_it_holds() -> None:
+def test_short_last_window_counts_for_what_it_holds(device: str) -> None:
     """100 scenes in micro-batches of 16, four to a window: the last window is 16 + 16 + 4 scenes."""
-    run = trainer()
+    run = trainer(device=device)
     windows = list(run.draw_windows(0))
     assert [[len(micro_batch) for micro_batch in window] for window in windows] == [[16] * 4, [16, 16, 4]]
-    whole = accumulated_gradient(trainer(), [SCENES[torch.cat([_places(b) for b in windows[1]])]])
+    scenes = SCENES[torch.cat([_places(b) for b in windows[1]])]
+    whole = accumulated_gradient(trainer(device=device), [scenes.to(device)])
     assert relative_distance(accumulated_gradient(run, windows[1]), whole) <= 1e-5
 
 
 def _places(micro_batch: Batch) -> Tensor:
-    return torch.cat([(SCENES.snr_db == snr).nonzero()[0] for snr in micro_batch.snr_db])
+    return torch.cat([(SCENES.snr_db == snr).nonzero()[0] for snr in micro_batch.snr_db.cpu()])
 
 
 def test_the_bug_is_caught_by_the_same_law() -> None:
@@ -104,8 +108,10 @@ def test_the_bug_is_caught_by_the_same_law() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_fused_and_unfused_optimizers_take_the_same_steps(optimizer: str) -> None:
-    fused, unfused = (trainer(optimizer=optimizer, fused=choice, warmup=2, windows=6).fit() for choice in (True, False))
+def test_fused_and_unfused_optimizers_take_the_same_steps(optimizer: str, device: str) -> None:
+    fused, unfused = (
+        trainer(optimizer=optimizer, fused=choice, warmup=2, windows=6, device=device).fit() for choice in (True, False)
+    )
     assert relative_distance(fused.vector, unfused.vector) < 1e-5
 
 
@@ -113,10 +119,11 @@ def test_fused_and_unfused_optimizers_take_the_same_steps(optimizer: str) -> Non
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_step_runs_if_and_only_if_the_gradient_is_finite(
-    optimizer: str, fused: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, fused: bool, precision: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A window with a gradient of inf moves neither parameters, momenta, schedule nor average, even as the first."""
-    run = trainer(optimizer=optimizer, fused=fused, precision=precision, ema_decay=0.5)
+    setting = {"optimizer": optimizer, "fused": fused, "precision": precision, "ema_decay": 0.5, "device": device}
+    run = trainer(**setting)
     windows, honest = list(run.draw_windows(0)), run.backward
     assert run.average is not None
     before, average = run.vector.clone(), run.average.clone()
@@ -133,7 +140,7 @@ def test_step_runs_if_and_only_if_the_gradient_is_finite(
     run.train_window(windows[1])
     assert not torch.equal(run.vector, before) and run.counters["executed"] == 1
 
-    fresh = trainer(optimizer=optimizer, fused=fused, precision=precision, ema_decay=0.5)
+    fresh = trainer(**setting)
     fresh.train_window(windows[1])
     assert relative_distance(run.vector, fresh.vector) < 1e-6
     rows = run.ledger.flush()
@@ -145,19 +152,19 @@ def test_step_runs_if_and_only_if_the_gradient_is_finite(
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_the_network_runs_in_half_precision_and_the_loss_in_single(precision: str) -> None:
-    run, full = trainer(precision=precision), trainer()
-    losses = run.losses(SCENES)
+def test_the_network_runs_in_half_precision_and_the_loss_in_single(precision: str, device: str) -> None:
+    run, full, scenes = trainer(precision=precision, device=device), trainer(device=device), SCENES.to(device)
+    losses = run.losses(scenes)
     assert all(term.dtype == torch.float32 for term in losses.terms.values())
-    assert not torch.equal(losses.total, full.losses(SCENES).total)
-    assert torch.allclose(losses.total, full.losses(SCENES).total, atol=0.05)
-    assert torch.equal(losses.terms["cov"], run.estimate(run.model, SCENES).nmse(SCENES))
+    assert not torch.equal(losses.total, full.losses(scenes).total)
+    assert torch.allclose(losses.total, full.losses(scenes).total, atol=0.05)
+    assert torch.equal(losses.terms["cov"], run.estimate(run.model, scenes).nmse(scenes))
 
 
-def test_clipping_sees_unscaled_gradients() -> None:
+def test_clipping_sees_unscaled_gradients(device: str) -> None:
     rows = []
     for precision in ("fp32", "fp16"):
-        run = trainer(precision=precision, clip=0.01, windows=1)
+        run = trainer(precision=precision, clip=0.01, windows=1, device=device)
         stepped_with: list[float] = []
         run.optimizer.register_step_pre_hook(
             lambda *_, run=run, norms=stepped_with: norms.append(get_total_norm(gradients(run.parameters)).item())
@@ -300,23 +307,37 @@ def test_recipe_refuses_by_name(setting: dict[str, Any]) -> None:
         Recipe(**({"windows": 1} | setting))
 
 
+@contextmanager
+def host_may_not_wait(device: str) -> Iterator[None]:
+    """On CUDA, let PyTorch raise where the host waits for the device, also where it copies something to the host."""
+    if device == "cpu":
+        yield
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_no_window_waits_for_the_device(optimizer: str, precision: str) -> None:
+def test_no_window_waits_for_the_device(optimizer: str, precision: str, device: str) -> None:
     """With scaler, clipping, schedule, average and ledger on; only the eigengap must ask LAPACK whether it
     converged.
     """
     weights = LossWeights.only(**(dict.fromkeys(LossWeights.names(), 0.1) | {"lam_gap": 0.0}))
-    run = trainer(optimizer=optimizer, precision=precision, ema_decay=0.9, windows=8, weights=weights)
+    run = trainer(optimizer=optimizer, precision=precision, ema_decay=0.9, windows=8, weights=weights, device=device)
     windows = list(run.draw_windows(0))
     run.train_window(windows[0])
     with Operations() as operations:
-        run.train_window(windows[1])
+        with host_may_not_wait(device):
+            run.train_window(windows[1])
         assert operations.waits == 0
         run.ledger.flush()
         assert operations.waits <= 1
     with Operations() as operations:
-        trainer(optimizer=optimizer, fused=False).train_window(windows[1])
+        trainer(optimizer=optimizer, fused=False, device=device).train_window(windows[1])
     assert operations.waits > 0  # the count can count
 
 

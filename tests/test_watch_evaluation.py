@@ -170,6 +170,19 @@ def test_an_output_that_is_only_logged_is_no_cut() -> None:
     assert "first" in finding.says and "second" in finding.says
 
 
+def test_a_cut_is_found_also_if_the_loop_sets_a_default_device() -> None:
+    """The default device is a mode of PyTorch's own, which stays below all others."""
+    torch.set_default_device("cpu")
+    try:
+        with watch() as w:
+            train(Cut(CUTS["detach"]))
+    finally:
+        torch.set_default_device(None)
+    finding = w.report().of("W07")
+    assert finding is not None and finding.verdict == "fault"
+    assert _len_torch_function_stack() == 0
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["ends inside", "begins inside"])
 def test_modes_of_the_loop_that_end_or_begin_inside_a_search_keep_their_order(before: bool) -> None:
     """A search begins in the second step and ends in the third."""

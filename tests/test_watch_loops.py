@@ -114,8 +114,8 @@ def rows(tier: str) -> list[Any]:
     return parameters
 
 
-def options(folder: Path, row: Row) -> list[str]:
-    return ["--fail-on", "never", "--json", str(folder / "report.json"), str(row.path)]
+def options(folder: Path, script: Path) -> list[str]:
+    return ["--fail-on", "never", "--json", str(folder / "report.json"), str(script)]
 
 
 def read(folder: Path) -> list[Report]:
@@ -125,9 +125,9 @@ def read(folder: Path) -> list[Report]:
     return reports
 
 
-def run_in_fork(server: subprocess.Popen[str], row: Row, folder: Path) -> list[Report]:
+def run_in_fork(server: subprocess.Popen[str], script: Path, folder: Path) -> list[Report]:
     assert server.stdin is not None and server.stdout is not None
-    server.stdin.write(json.dumps([options(folder, row), str(folder / "printed"), False]) + "\n")
+    server.stdin.write(json.dumps([options(folder, script), str(folder / "printed"), False]) + "\n")
     server.stdin.flush()
     assert server.stdout.readline() == "0\n", (folder / "printed").read_text()
     return read(folder)
@@ -145,7 +145,7 @@ def run_fresh(row: Row, folder: Path) -> list[Report]:
         own.mkdir()
         environment = os.environ | (group | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {})
         with (own / "printed").open("w") as printed:
-            command = [sys.executable, "-m", "covlab.watch", *options(own, row)]
+            command = [sys.executable, "-m", "covlab.watch", *options(own, row.path)]
             processes.append(subprocess.Popen(command, stdout=printed, stderr=printed, env=environment))
     codes = [process.wait() for process in processes]
     text = "".join(path.read_text() for path in sorted(folder.rglob("printed")))
@@ -157,7 +157,7 @@ def run_fresh(row: Row, folder: Path) -> list[Report]:
 
 @pytest.mark.parametrize("row", rows("fast"))
 def test_the_watch_says_of_a_loop_what_is_right(row: Row, server: subprocess.Popen[str], tmp_path: Path) -> None:
-    reports = run_in_fork(server, row, tmp_path)
+    reports = run_in_fork(server, row.path, tmp_path)
     row.check(reports)
     found = [one for cause in reports[0]["findings"] for one in (cause, *cause["follows"])]
     faults = {one["code"] for one in found if one["verdict"] == "fault"}
@@ -165,6 +165,36 @@ def test_the_watch_says_of_a_loop_what_is_right(row: Row, server: subprocess.Pop
         r"^covlab\.watch: fault after \d+ steps?: (W\d\d)", (tmp_path / "printed").read_text(), re.MULTILINE
     )
     assert len(told) <= 1 and faults.issuperset(told), f"told while it ran, and not in the report: {told}"
+
+
+ON_EVERY_DEVICE = [
+    *("correct_accumulation", "correct_half_precision_with_skips", "correct_half_precision_fused_with_skips"),
+    *("textbook_missing_division_faulty", "textbook_missing_division_healthy", "textbook_cut_graph_faulty"),
+    *("textbook_clip_before_unscale_faulty", "textbook_clip_before_unscale_healthy", "textbook_stale_optimizer_faulty"),
+    *("textbook_sanitize_before_unscale_faulty", "textbook_schedule_on_skipped_step_faulty"),
+    *("textbook_half_without_scaler_faulty", "31_bf16_norms_never_move_faulty", "evaluation_leak_same_tensor"),
+]
+"""Loops that have no idea of the CPU but the word "cpu" and a generator: one or two of each kind of invariant."""
+
+
+@pytest.mark.parametrize("row", [row for row in table() if row.file in ON_EVERY_DEVICE], ids=lambda row: row.file)
+def test_the_watch_says_the_same_on_every_device(
+    row: Row, device: str, server: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    """Model, data, scaler and autocast are on the device."""
+    text = row.path.read_text().replace('"cpu"', f'"{device}"').replace("Generator()", f'Generator("{device}")')
+    moved = tmp_path / row.path.name
+    moved.write_text(
+        f"import torch; torch.set_default_device({device!r}); torch.backends.cudnn.allow_tf32 = False\n{text}"
+    )
+    (tmp_path / "reports").mkdir()
+    row.check(run_in_fork(server, moved, tmp_path / "reports"))
+
+
+def test_the_loops_that_run_on_every_device_are_in_the_table() -> None:
+    rows = [row for row in table() if row.file in ON_EVERY_DEVICE]
+    assert len(rows) == len(ON_EVERY_DEVICE) and all(row.verdict == row.right for row in rows)
+    assert not any("cpu" in row.path.read_text().replace('"cpu"', "") for row in rows)
 
 
 def trained(variables: dict[str, Any]) -> list[Tensor]:
@@ -197,7 +227,7 @@ def test_a_forked_child_tells_what_a_fresh_process_tells(
     row: Row, server: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     (tmp_path / "forked").mkdir()
-    forked = run_in_fork(server, row, tmp_path / "forked")
+    forked = run_in_fork(server, row.path, tmp_path / "forked")
     (tmp_path / "fresh").mkdir()
     assert forked == run_fresh(row, tmp_path / "fresh")
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -15,6 +16,13 @@ from covlab.scenes.scenario import Scenario, preset
 
 REPORTED = ("covlab", "torch", "numpy", "papermill", "nbclient", "ipykernel", "ipywidgets", "jupytext")
 PYTHON = (3, 11)
+TRIED = (
+    ("Python 3.11, torch 2.13", "everything, with the versions of requirements.lock"),
+    ("Python 3.11, torch 2.13", "many of the tests, with the lowest versions of pyproject.toml"),
+    ("Python 3.11, torch 2.6", "the watch"),
+)
+"""What covlab was tried with, on Linux without a GPU: (Python and torch, what was tried)."""
+NEWEST_TRIED = {"Python": "3.11", "torch": "2.13"}
 MEMORY_GB = 2.0  # a lesson's kernel with torch stays below half of it
 DISK_GB = 1.0  # notebooks with their pictures, and run folders
 
@@ -62,12 +70,35 @@ def lock_differences(lock: Path) -> list[str]:
 
     A local label (2.13.0+cpu) counts as the release it labels. Raises FileNotFoundError without a lock.
     """
-    pinned = dict(line.split("==") for line in lock.read_text().split("\n") if "==" in line and line[0] != "#")
     return [
         f"{name}: {found or 'not'} installed, {wanted} in the lock"
-        for name, wanted in pinned.items()
+        for name, wanted in _pins(lock).items()
         if (found := _version(name).split("+")[0]) != wanted
     ]
+
+
+def newer_than_tested(lock: Path | None = None) -> list[str]:
+    """Return lines such as 'numpy: 2.5.0, tested up to 2.4.6', for what is newer than what was tried.
+
+    Without a lock, only Python and torch are compared.
+    """
+    tried = NEWEST_TRIED | ({} if lock is None else _pins(lock))
+    installed = {name: platform.python_version() if name == "Python" else _version(name) for name in tried}
+    return [
+        f"{name}: {installed[name]}, tested up to {number}"
+        for name, number in tried.items()
+        if _release(installed[name])[: len(_release(number))] > _release(number)
+    ]
+
+
+def _release(number: str) -> tuple[int, ...]:
+    """Return the numbers of a release: (2, 13, 0) of "2.13.0+cpu"; () if there are none."""
+    match = re.match(r"\d+(\.\d+)*", number or "")
+    return tuple(map(int, match[0].split("."))) if match else ()
+
+
+def _pins(lock: Path) -> dict[str, str]:
+    return dict(line.split("==") for line in lock.read_text().split("\n") if "==" in line and line[0] != "#")
 
 
 def choose_device(profile: str) -> str:

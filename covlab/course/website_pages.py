@@ -15,6 +15,7 @@ GUIDES = (
     "docs/watch-attach.md",
     "docs/watch-in-ci.md",
     "docs/watch-and-traincheck.md",
+    "docs/gpu.md",
     "docs/faults.md",
     "docs/training.md",
     "benchmarks/README.md",

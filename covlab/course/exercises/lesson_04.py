@@ -24,7 +24,7 @@ def _factors(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _under_autocast(loss: Callable[[Tensor, Tensor], Tensor], estimate: Tensor, truth: Tensor) -> Tensor:
-    with torch.autocast("cpu", torch.float16):
+    with torch.autocast(estimate.device.type, torch.float16):
         return loss(estimate, truth)
 
 
@@ -33,7 +33,7 @@ def _error(estimate: Tensor, truth: Tensor) -> Tensor:
 
 
 def _in_full_precision(estimate: Tensor, truth: Tensor) -> Tensor:
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(estimate.device.type, enabled=False):
         return _error(estimate.float(), truth.float())
 
 
