@@ -353,7 +353,7 @@ def _captured(device: str) -> None:
         x = torch.randn(6, 8, device=device)
         with watch() if watched else nullcontext():
             optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-            graphed: nn.Module = torch.cuda.make_graphed_callables(model, (x,))
+            graphed: Any = torch.cuda.make_graphed_callables(model, (x,))
             for _ in range(4):
                 graphed(x).square().mean().backward()
                 optimizer.step()
