@@ -19,6 +19,7 @@ from covlab.faults import FAULTS, inject
 from covlab.metrics import bures_wasserstein, subspace_overlap
 from covlab.networks.model import BackProjectionNet
 from covlab.scenes.batch import Batch
+from covlab.scenes.channel import site_channel
 from covlab.scenes.consistency import channel_residual, whitened_power
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
@@ -94,7 +95,8 @@ def _scenes(device: str) -> None:
         simulator = Simulator(preset(name), device)
         batch, again = (simulator.draw(64, scene_generator(0, "check", device=device)) for _ in range(2))
         require(torch.equal(batch.y, again.y), f"{name}: two draws with one seed differ")
-        residual, power = channel_residual(batch.H, batch.codes, simulator.G), whitened_power(batch, simulator.G)
+        G = site_channel(simulator.scenario).to(batch.H.device, torch.complex64)
+        residual, power = channel_residual(batch.H, batch.codes, G), whitened_power(batch, G)
         require(residual < 1e-5, f"{name}: H differs from G c by {residual:.1e} of its size")
         require(abs(power - 1) < 0.1, f"{name}: the whitened power is {power:.3f} instead of 1")
 
@@ -135,7 +137,7 @@ def _loss(device: str) -> None:
 
 @holds("Each classical estimator has the error that it has on a CPU.")
 def _estimators(device: str) -> None:
-    scenes, G = _student_scenes()[:6], Simulator(STUDENT).G
+    scenes, G = _student_scenes()[:6], site_channel(STUDENT).to(torch.complex64)
     for name, estimator in ladder(STUDENT).items():
         here = estimator(scenes, G).nmse(scenes)
         there = estimator(scenes.to(device), G.to(device)).nmse(scenes.to(device))
@@ -147,7 +149,7 @@ def _estimators(device: str) -> None:
 @holds("The metrics are those of a CPU.")
 def _metrics(device: str) -> None:
     scenes = _student_scenes()
-    one, other = scenes.covariance(), sample_covariance(scenes, Simulator(STUDENT).G).covariance()
+    one, other = scenes.covariance(), sample_covariance(scenes, site_channel(STUDENT).to(torch.complex64)).covariance()
     for name, metric in (
         ("the Bures-Wasserstein distance", lambda on: bures_wasserstein(one.to(on), other.to(on))),
         ("the subspace overlap", lambda on: subspace_overlap(other.to(on), scenes.to(on))),
@@ -351,7 +353,7 @@ def _captured(device: str) -> None:
         x = torch.randn(6, 8, device=device)
         with watch() if watched else nullcontext():
             optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-            graphed = torch.cuda.make_graphed_callables(model, (x,))
+            graphed: Any = torch.cuda.make_graphed_callables(model, (x,))
             for _ in range(4):
                 graphed(x).square().mean().backward()
                 optimizer.step()
