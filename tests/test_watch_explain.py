@@ -1,8 +1,10 @@
 """Test that every invariant is explained, and that what its page says of its example is what the watch reports."""
 
+import json
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,9 @@ from covlab.watch import TITLES
 from covlab.watch.__main__ import main
 from covlab.watch.blind_spots import CODE, EXAMPLE, TITLE
 from covlab.watch.invariant_pages import explanation, run_example
-from covlab.watch.invariants import INVARIANTS
+from covlab.watch.invariants import INVARIANTS, Invariant
 
-EXAMPLES = {CODE: EXAMPLE} | {invariant.code: invariant.example for invariant in INVARIANTS}
+EXAMPLES = {CODE: EXAMPLE} | {invariant.code: invariant.example for invariant in INVARIANTS if invariant.ranks == 1}
 
 
 @pytest.mark.parametrize("code", EXAMPLES)
@@ -26,6 +28,20 @@ def test_the_watch_reports_the_code_of_every_example_on_a_line_of_the_example(co
     assert found is not None, report
     if found.location is not None:
         assert found.location.code in EXAMPLES[code] and found.location.code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("invariant", [invariant for invariant in INVARIANTS if invariant.ranks > 1])
+def test_the_watch_reports_the_code_of_an_example_that_needs_several_processes(
+    invariant: type[Invariant], tmp_path: Path
+) -> None:
+    script, report = tmp_path / "example.py", tmp_path / "report.json"
+    script.write_text(textwrap.dedent(invariant.example))
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={invariant.ranks}"]
+    command = [*start, "-m", "covlab.watch", "--fail-on", "never", "--json", report, script]
+    subprocess.run([*map(str, command)], check=True, capture_output=True)
+    found = {finding["code"]: finding for finding in json.loads(report.read_text())["findings"]}
+    assert found[invariant.code]["verdict"] == "fault"
 
 
 @pytest.mark.parametrize("invariant", INVARIANTS)

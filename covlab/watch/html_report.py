@@ -66,6 +66,7 @@ def html_page(report: Report, rows: Sequence[Row]) -> str:
         "<h2>Findings</h2>" if report.findings else "",
         *(_article(finding) for finding in report.findings),
         _unchecked(report),
+        *(f"<p>{_text(line)}</p>" for line in report.set_apart()),
         f"<h2>The run</h2>\n{pictures}" if pictures else "",
     ]
     body = "\n".join(filter(None, parts))

@@ -74,7 +74,10 @@ def invariant_page(invariant: type[Invariant], run: bool = True) -> str:
     module = sys.modules[invariant.__module__]
     heading = f"# {_heading(invariant.code, invariant.title)}"
     parts = [heading, _prose(invariant.meaning)]
-    parts += _example(invariant.code, invariant.example, run)
+    parts += _example(invariant.code, invariant.example, run and invariant.ranks == 1)
+    if invariant.ranks > 1:
+        start = f"torchrun --nproc-per-node {invariant.ranks} -m covlab.watch example.py"
+        parts += ["It needs several processes:", f"```console\n$ {start}\n```"]
     for name, text in _texts(invariant):
         if name not in OWN_SECTION and not name.startswith("fix"):
             parts += [f"## {name.replace('_', ' ').capitalize()}", _text_or_code(text)]

@@ -117,9 +117,9 @@ class Report:
             for row in self._unchecked():
                 for line in _wrapped(row, width, "    ", "      "):
                     yield line, "dim"
-        for set_apart in self._set_apart():
+        for text in self.set_apart():
             yield "", ""
-            for line in _wrapped(set_apart, width, "", "  "):
+            for line in _wrapped(text, width, "", "  "):
                 yield line, "dim"
         if self.findings:
             yield "", ""
@@ -127,7 +127,7 @@ class Report:
             for line in _wrapped(f"more about each: covlab watch explain {codes}", width, "", "  "):
                 yield line, "dim"
 
-    def _set_apart(self) -> list[str]:
+    def set_apart(self) -> list[str]:
         """Return a line about the findings that are known, and one about the invariants that were ignored."""
         lines = []
         if self.known:
@@ -158,7 +158,7 @@ class Report:
             )
         table = f"<table><tbody>{''.join(rows)}</tbody></table>" if rows else ""
         unchecked = ["not checked", *self._unchecked()] if self.unchecked else []
-        small = map(html.escape, unchecked + self._set_apart())
+        small = map(html.escape, unchecked + self.set_apart())
         summary = f"<b>{html.escape(self.title)}:</b> {html.escape(self.summary)}"
         return f"<div>{summary}{table}<small>{''.join(f'<br>{line}' for line in small)}</small></div>"
 

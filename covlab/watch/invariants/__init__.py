@@ -29,6 +29,7 @@ class Invariant:
         title: what holds, as a sentence.
         meaning: what that means and why it matters, in two or three sentences.
         example: a loop of about a dozen lines that breaks it, after ``import torch``. It runs under a watch ``w``.
+        ranks: how many processes the example needs, under torchrun.
         limits: when the invariant stays silent, and what it does not know.
         rank: order of findings with the same verdict. The best explanation of a run that does not learn comes first.
         fault_stays: whether a fault is something that has happened, so that it may be told while the loop runs. It is
@@ -49,6 +50,7 @@ class Invariant:
     title: ClassVar[str]
     meaning: ClassVar[str]
     example: ClassVar[str]
+    ranks: ClassVar[int] = 1
     limits: ClassVar[str]
     rank: ClassVar[int]
     fault_stays: ClassVar[bool] = False

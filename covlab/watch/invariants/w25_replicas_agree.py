@@ -21,11 +21,34 @@ class ReplicasAgree(Invariant):
     fix_alone = "wrap the model in DistributedDataParallel, if the ranks are meant to train one model"
     fix_averaged = "nothing, if the ranks are averaged at times on purpose"
 
-    explanation = """
-Every rank writes checksums of its parameters into a file: at each of the first 16 steps, then at fewer. At the end,
-rank 0 compares the files. There is no collective in the loop, so the watch cannot make a job wait.
-Only ranks on the machine of rank 0 are compared, and not parameters that FSDP or DeepSpeed shard.
-"""
+    meaning = """
+        Under DistributedDataParallel, every rank has a copy of the model, and all copies take the same steps. If
+        the gradients are not averaged, each rank trains a model of its own on its share of the data, and usually only
+        that of rank 0 is saved.
+    """
+    example = """
+        import torch
+        import torch.distributed
+        import torch.nn.functional as F
+
+        torch.distributed.init_process_group("gloo")
+        torch.manual_seed(torch.distributed.get_rank())
+        model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(8, 4))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(20):
+            x = torch.randn(16, 8)
+            loss = F.cross_entropy(model.module(x), x[:, :4].argmax(1))  # not model(x)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    """
+    ranks = 2
+    limits = """
+        Every rank writes checksums of its parameters into a file, at each of the first 16 steps and then at fewer. At
+        the end, rank 0 compares the files, so the watch cannot make a job wait. Ranks on other machines are not
+        compared, nor parameters that FSDP or DeepSpeed shard. If ranks are averaged now and then on purpose, and never
+        at a step that is compared, the report is wrong.
+    """
 
     def on_step(self, step: Step) -> None:
         used = [forward for forward in step.forwards if forward.used_by]
