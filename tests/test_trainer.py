@@ -122,7 +122,13 @@ def test_step_runs_if_and_only_if_the_gradient_is_finite(
     optimizer: str, fused: bool, precision: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A window with a gradient of inf moves neither parameters, momenta, schedule nor average, even as the first."""
-    setting = {"optimizer": optimizer, "fused": fused, "precision": precision, "ema_decay": 0.5, "device": device}
+    setting: dict[str, Any] = {
+        "optimizer": optimizer,
+        "fused": fused,
+        "precision": precision,
+        "ema_decay": 0.5,
+        "device": device,
+    }
     run = trainer(**setting)
     windows, honest = list(run.draw_windows(0)), run.backward
     assert run.average is not None
