@@ -1,9 +1,9 @@
 """The Bayes estimate of R: no estimator that reads the same snapshots has a lower mean NMSE.
 
 The prior is what :meth:`covlab.scenes.simulator.Simulator.draw` draws: the number of sources K, and their positions and
-powers. The data are what a network reads (y, codes, snr_db) and the channel G. A receiver knows snr_db, not σ², so σ²
-follows from the sources: y_l ~ CN(0, F_l F_lᴴ + σ²I), where column k of F_l is p_k^½ G diag(c_l) a_k, and σ² is the mean
-power of the F_l at an antenna divided by the SNR.
+powers. The data are what a network reads (y, codes, snr_db) and the channel G. A receiver knows snr_db, not σ²,
+so σ² follows from the sources: y_l ~ CN(0, F_l F_lᴴ + σ²I), where column k of F_l is p_k^½ G diag(c_l) a_k, and σ² is
+the mean power of the F_l at an antenna divided by the SNR.
 
 The NMSE of an estimate R̂ is ‖R̂ − R‖²/‖R‖². Its posterior mean is least for R̂ = E[wR | y] / E[w | y], w = 1/‖R‖², and
 is then 1 − ‖E[wR | y]‖² / E[w | y].
@@ -113,9 +113,7 @@ def sample_posterior(
         "dead_elements": 0,
     }.items():
         if getattr(scenario, name) != expected:
-            raise ValueError(
-                f"scenario.{name} must be {expected!r} for the posterior, got {getattr(scenario, name)!r}"
-            )
+            raise ValueError(f"scenario.{name} must be {expected!r} for the posterior, got {getattr(scenario, name)!r}")
     check_finite(batch)
     G = site_channel(scenario).to(torch.complex64)
     populations = []
