@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -36,7 +37,7 @@ def log_density(batch: Batch, G: Tensor, steering: Tensor, power: Tensor) -> Ten
 
 
 @pytest.mark.parametrize("name", ["student", "near_field", "full"])
-def test_density_is_the_complex_gaussian_one(name):
+def test_density_is_the_complex_gaussian_one(name: str) -> None:
     """log p(y) = −Σ_l (log det S_l + yᴴ S_l⁻¹ y), with σ² the mean received power over the SNR."""
     scenario = preset(name)
     batch, G = draw(scenario, 3)
@@ -47,7 +48,7 @@ def test_density_is_the_complex_gaussian_one(name):
         codes, y = torch.view_as_complex(batch.codes).cdouble(), torch.view_as_complex(batch.y).cdouble()
         F = (G.cdouble() * codes.unsqueeze(2)) @ (candidate.steering * power.sqrt().unsqueeze(1)).cdouble().unsqueeze(1)
         noise = F.abs().square().sum(dim=3).mean(dim=(1, 2)) / 10 ** (batch.snr_db.double() / 10)
-        S = F @ F.mH + noise.view(-1, 1, 1, 1) * torch.eye(len(G))
+        S = F @ F.mH + noise.view(-1, 1, 1, 1) * torch.eye(G.shape[0])
         fit = (y.unsqueeze(2).conj() @ torch.linalg.solve(S, y.unsqueeze(3))).real.sum(dim=(1, 2, 3))
         torch.testing.assert_close(found.double(), -fit - torch.linalg.slogdet(S)[1].sum(dim=1), rtol=1e-3, atol=0.05)
     assert torch.allclose(noise_at_truth(batch, G), batch.noise_power, rtol=1e-3)
@@ -60,7 +61,7 @@ def noise_at_truth(batch: Batch, G: Tensor) -> Tensor:
     return F.abs().square().sum(dim=3).mean(dim=(1, 2)) / 10 ** (batch.snr_db / 10)
 
 
-def test_one_source_agrees_with_integration_over_a_grid():
+def test_one_source_agrees_with_integration_over_a_grid() -> None:
     """The posterior mean of one source, and the evidence, are those of a fine grid over its three coordinates."""
     scenario = replace(STUDENT, max_sources=1, snr_db=(-5.0, 5.0))
     batch, G = draw(scenario, 6)
@@ -79,7 +80,7 @@ def test_one_source_agrees_with_integration_over_a_grid():
     assert (posterior.populations[0].log_evidence - evidence).abs().max() < 1.0
 
 
-def test_two_runs_agree():
+def test_two_runs_agree() -> None:
     batch, _ = draw(STUDENT, 6)
     one, other = (sample_posterior(STUDENT, batch, generator(seed), draws=64) for seed in (0, 1))
     limit = expected_nmse(one, other)
@@ -89,7 +90,7 @@ def test_two_runs_agree():
     torch.testing.assert_close(one.covariance().diagonal(dim1=1, dim2=2).real.sum(dim=1), torch.full((6,), 16.0))
 
 
-def test_without_signal_the_limit_is_that_of_the_prior():
+def test_without_signal_the_limit_is_that_of_the_prior() -> None:
     """At a very low SNR, the posterior is the prior, weighted by what the level of the snapshots says about it.
 
     The SNR is known, and the powers sum to 1. So the level of noise alone still says how much of the sources arrives.
@@ -104,14 +105,14 @@ def test_without_signal_the_limit_is_that_of_the_prior():
     w = 1 / R.abs().square().sum(dim=(1, 2))
     steering = prior.steering.permute(2, 1, 0).unsqueeze(0).expand(16, -1, -1, -1)  # [B, K, N, P]
     weights = log_density(batch, G, steering, prior.power.T.unsqueeze(0)).softmax(dim=1) * w
-    weighted = (weights.cfloat() @ R.flatten(1)).unflatten(1, R.shape[1:])
+    weighted = (weights.to(R.dtype) @ R.flatten(1)).unflatten(1, R.shape[1:])
     by_weights = (1 - weighted.abs().square().sum(dim=(1, 2)) / weights.sum(dim=1)).mean()
     assert abs(limit / by_weights - 1) < 0.02
     blind = 1 - (w.view(-1, 1, 1) * R).mean(dim=0).abs().square().sum() / w.mean()
     assert limit < 1.01 * blind  # the level can only help
 
 
-def test_steps_stay_in_the_cube():
+def test_steps_stay_in_the_cube() -> None:
     steps = torch.tensor([-0.25, 0.5, 1.25, 2.5, -3.0])
     torch.testing.assert_close(reflect(steps), torch.tensor([0.25, 0.5, 0.75, 0.5, 1.0]))
 
@@ -120,7 +121,7 @@ def test_steps_stay_in_the_cube():
     "change",
     [{"source_correlation": 0.5}, {"site": "per_scene"}, {"calibration_error_db": -20.0}, {"dead_elements": 1}],
 )
-def test_another_likelihood_is_refused(change):
+def test_another_likelihood_is_refused(change: dict[str, Any]) -> None:
     scenario = replace(STUDENT, **change)
     batch = Simulator(scenario).draw(1, generator(0))
     with pytest.raises(ValueError, match=f"scenario.{next(iter(change))}"):
@@ -128,7 +129,7 @@ def test_another_likelihood_is_refused(change):
 
 
 @pytest.mark.slow
-def test_ranks_of_the_truth_are_uniform():
+def test_ranks_of_the_truth_are_uniform() -> None:
     """Simulation-based calibration (Talts et al. 2018): the truth is one more draw from its own posterior."""
     scenes = 192
     batch, _ = draw(STUDENT, scenes)
