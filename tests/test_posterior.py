@@ -10,6 +10,7 @@ from torch import Tensor
 
 from covlab.estimators.posterior import SnapshotDensity, expected_nmse, product, reflect, sample_posterior
 from covlab.scenes.batch import Batch
+from covlab.scenes.channel import site_channel
 from covlab.scenes.geometry import steering_vectors
 from covlab.scenes.scenario import Scenario, preset
 from covlab.scenes.simulator import Simulator, scene_generator
@@ -20,8 +21,8 @@ STUDENT = preset("student")
 
 def draw(scenario: Scenario, scenes: int) -> tuple[Batch, Tensor]:
     """Return scenes, and the channel."""
-    simulator = Simulator(scenario)
-    return simulator.draw(scenes, scene_generator(3, "posterior")), simulator.G
+    batch = Simulator(scenario).draw(scenes, scene_generator(3, "posterior"))
+    return batch, site_channel(scenario).to(torch.complex64)
 
 
 def generator(seed: int) -> torch.Generator:
@@ -45,8 +46,9 @@ def test_density_is_the_complex_gaussian_one(name: str) -> None:
     for candidate in (batch, other):
         power = candidate.power.clamp(min=0.01)
         found = log_density(batch, G, candidate.steering.mT.unsqueeze(3), power.unsqueeze(2)).squeeze(1)
-        codes, y = torch.view_as_complex(batch.codes).cdouble(), torch.view_as_complex(batch.y).cdouble()
-        F = (G.cdouble() * codes.unsqueeze(2)) @ (candidate.steering * power.sqrt().unsqueeze(1)).cdouble().unsqueeze(1)
+        codes, y = torch.view_as_complex(batch.codes.double()), torch.view_as_complex(batch.y.double())
+        columns = (candidate.steering * power.sqrt().unsqueeze(1)).to(codes.dtype)
+        F = (G.to(codes.dtype) * codes.unsqueeze(2)) @ columns.unsqueeze(1)
         noise = F.abs().square().sum(dim=3).mean(dim=(1, 2)) / 10 ** (batch.snr_db.double() / 10)
         S = F @ F.mH + noise.view(-1, 1, 1, 1) * torch.eye(G.shape[0])
         fit = (y.unsqueeze(2).conj() @ torch.linalg.solve(S, y.unsqueeze(3))).real.sum(dim=(1, 2, 3))
@@ -65,9 +67,11 @@ def test_one_source_agrees_with_integration_over_a_grid() -> None:
     """The posterior mean of one source, and the evidence, are those of a fine grid over its three coordinates."""
     scenario = replace(STUDENT, max_sources=1, snr_db=(-5.0, 5.0))
     batch, G = draw(scenario, 6)
-    axes = []
-    for (low, high), points in zip((scenario.azimuth, scenario.elevation, scenario.range_m), (48, 24, 40), strict=True):
-        axes.append(low + (high - low) * (torch.arange(points) + 0.5) / points)
+    limits, counts = (scenario.azimuth, scenario.elevation, scenario.range_m), (48, 24, 40)
+    axes = [
+        low + (high - low) * (torch.arange(count) + 0.5) / count
+        for (low, high), count in zip(limits, counts, strict=True)
+    ]
     points = torch.cartesian_prod(*axes)
     steering = steering_vectors(scenario, *points.unbind(dim=1)).T  # [N, T]
     scores = log_density(batch, G, steering.expand(6, 1, -1, -1), torch.ones(1, 1, 1))
