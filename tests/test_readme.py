@@ -175,6 +175,11 @@ def test_numbers_of_the_limit_are_those_measured() -> None:
         assert f"| `{preset}` | {row['scenes']} | {shown} |" in BENCHMARKS
     table = re.findall(r"^\| `(\w+)` \|.*±.*±.*±.*±", BENCHMARKS, re.MULTILINE)
     assert sorted(table) == sorted(measured)
+    few, student = measured["full"], measured["student"]
+    said = " ".join(BENCHMARKS.split())
+    assert f"{few['scenes']} scenes are too few" in said
+    assert f"differ by an NMSE of {few['between_runs']['mean']:.4f}" in said
+    assert f"At `student`, this difference is {student['between_runs']['mean']:.4f}" in said
 
 
 def test_the_page_of_benchmarks_names_each() -> None:
