@@ -13,6 +13,7 @@ import argparse
 import importlib.metadata
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,19 +73,26 @@ def show(name: str, row: dict[str, Any]) -> None:
     print(f"{name:14}{row['scenes']:7}{numbers}", flush=True)
 
 
-def positive(text: str) -> int:
-    if (value := int(text)) < 2:
-        raise argparse.ArgumentTypeError(f"must be at least 2, got {text}")
-    return value
+def at_least(least: int) -> Callable[[str], int]:
+    """Return the reader of an argument that is a whole number from ``least`` to 2^31."""
+
+    def whole(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= 2**31:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least} to {2**31}, got {text!r}")
+        return int(text)
+
+    return whole
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=PRESETS, default="student")
-    parser.add_argument("--scenes", type=positive, default=256)
-    parser.add_argument("--draws", type=positive, default=128, help="draws of the posterior for each number of sources")
-    parser.add_argument("--sweeps", type=positive, default=6, help="proposals for every source at each temperature")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scenes", type=at_least(2), default=256)
+    parser.add_argument(
+        "--draws", type=at_least(2), default=128, help="draws of the posterior for each number of sources"
+    )
+    parser.add_argument("--sweeps", type=at_least(1), default=6, help="proposals for every source at each temperature")
+    parser.add_argument("--seed", type=at_least(0), default=0)
     parser.add_argument("--json", type=Path, default=RESULTS, help="write the results to this file instead")
     options = parser.parse_args()
     torch.set_num_threads(1)

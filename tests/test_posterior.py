@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from covlab.estimators.posterior import SnapshotDensity, expected_nmse, product, reflect, sample_posterior
+from covlab.estimators.posterior import (
+    SnapshotDensity,
+    _Sampler,
+    expected_nmse,
+    product,
+    reflect,
+    sample_posterior,
+)
 from covlab.scenes.batch import Batch
 from covlab.scenes.channel import site_channel
 from covlab.scenes.geometry import steering_vectors
@@ -114,6 +121,19 @@ def test_without_signal_the_limit_is_that_of_the_prior() -> None:
     assert abs(limit / by_weights - 1) < 0.02
     blind = 1 - (w.view(-1, 1, 1) * R).mean(dim=0).abs().square().sum() / w.mean()
     assert limit < 1.01 * blind  # the level can only help
+
+
+@pytest.mark.parametrize("K", [1, 2, 3])
+def test_what_the_sampler_keeps_is_that_of_its_sources(K: int) -> None:
+    """After all moves and resampling, every draw's density is the one computed again from its sources."""
+    scenario = preset("near_field")
+    batch, G = draw(scenario, 2)
+    sampler = _Sampler(scenario, G, batch, K, draws=16, generator=generator(0))
+    sources = sampler.run(sweeps=2)[0]
+    azimuth, elevation, range_m, power = sources.unbind(dim=2)
+    steering = steering_vectors(scenario, azimuth, elevation, range_m).mT
+    again = log_density(batch, G, steering, power)
+    torch.testing.assert_close(sampler.log_density, again, rtol=1e-3, atol=0.05)
 
 
 def test_steps_stay_in_the_cube() -> None:
