@@ -169,6 +169,21 @@ def test_estimator_numbers_are_those_measured() -> None:
     assert f"{WORDS[len(rows)]} estimators" in said
 
 
+def test_numbers_of_the_limit_are_those_measured() -> None:
+    measured = json.loads((ROOT / "benchmarks/results/limit.json").read_text())
+    for preset, row in measured.items():
+        scores = (row[score] for score in ("limit", "reached", "network", "gap"))
+        shown = " | ".join(f"{score['mean']:.3f} ± {score['error']:.3f}" for score in scores)
+        assert f"| `{preset}` | {row['scenes']} | {shown} |" in BENCHMARKS
+    table = re.findall(r"^\| `(\w+)` \|.*±.*±.*±.*±", BENCHMARKS, re.MULTILINE)
+    assert sorted(table) == sorted(measured)
+    few, student = measured["full"], measured["student"]
+    said = " ".join(BENCHMARKS.split())
+    assert f"{few['scenes']} scenes are too few" in said
+    assert f"differ by an NMSE of {few['between_runs']['mean']:.4f}" in said
+    assert f"At `student`, this difference is {student['between_runs']['mean']:.4f}" in said
+
+
 def test_the_page_of_benchmarks_names_each() -> None:
     named = re.findall(r"^\| `(\w+)` \|.*\|.*\|$", BENCHMARKS.partition("## Estimators")[0], re.MULTILINE)
     assert sorted(named) == sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
