@@ -415,11 +415,11 @@ plots.table(
 # about 5 s
 nan_term, running_sum = "gradient_through_singular_vectors", "running_sum_in_step_branch"
 combinations = {
-    "the NaN term alone": case.Rerun((nan_term,), case.ALIGNED),
-    "the running sum alone": case.Rerun((running_sum,)),
-    "both": case.Rerun((nan_term, running_sum), case.ALIGNED),
-    "the skipping gate": case.Rerun(case.SKIPPING_GATE_AND_NAN_TERM, {"accumulation": 15} | case.ALIGNED),
-    "the stranded loop body": case.Rerun(case.NESTED_IN_DEBUG_BLOCK),
+    "the NaN term alone": case.Rerun(nan_term, setting=case.ALIGNED),
+    "the running sum alone": case.Rerun(running_sum),
+    "both": case.Rerun(nan_term, running_sum, setting=case.ALIGNED),
+    "the skipping gate": case.Rerun(*case.SKIPPING_GATE_AND_NAN_TERM, setting={"accumulation": 15} | case.ALIGNED),
+    "the stranded loop body": case.Rerun(*case.NESTED_IN_DEBUG_BLOCK),
 }
 suspects = dict(zip(combinations, timeline.run.together(*combinations.values()), strict=True))
 

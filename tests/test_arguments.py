@@ -8,7 +8,7 @@ import pytest
 
 from covlab.arguments import Allowed, interval, number, one_of, whole_number
 from covlab.scenes import scenario
-from covlab.training import recipe, study
+from covlab.training import recipe, study_settings
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from covlab.training import recipe, study
     [
         (scenario, scenario.Scenario, set()),
         (recipe, recipe.Recipe, set()),
-        (study, study.Settings, set()),
+        (study_settings, study_settings.Settings, set()),
     ],
 )
 def test_every_field_has_its_line(module: ModuleType, kind: type, unchecked: set[str]) -> None:

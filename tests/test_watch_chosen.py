@@ -44,7 +44,7 @@ class Project:
         """Return the exit status and what was printed."""
         assert self.server.stdin is not None and self.server.stdout is not None
         printed = self.folder / "printed"
-        self.server.stdin.write(json.dumps([[*options, str(self.script)], str(printed)]) + "\n")
+        self.server.stdin.write(json.dumps([[*options, str(self.script)], str(printed), False]) + "\n")
         self.server.stdin.flush()
         return int(self.server.stdout.readline()), printed.read_text()
 

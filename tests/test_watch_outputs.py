@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import subprocess
 import sys
 from html import escape
 from html.parser import HTMLParser
@@ -18,7 +19,7 @@ import yaml
 from small_training import LOOPS, run_loop
 
 from covlab.watch import TITLES, Finding, Report, watch
-from covlab.watch.__main__ import DEMO, main, parse
+from covlab.watch.__main__ import DEMO, parse
 from covlab.watch.finding import VERDICTS
 from covlab.watch.html_report import html_page, write_html
 from covlab.watch.invariants import INVARIANTS
@@ -183,16 +184,16 @@ def test_junit_is_well_formed_whatever_a_report_says(tmp_path: Path) -> None:
     assert len(suite) == len(TITLES) + 1 and (tmp_path / "junit.xml").stat().st_size < 20_000_000
 
 
-def test_the_command_writes_every_file_that_it_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def watched(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "covlab.watch", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_writes_every_file_that_it_is_asked_for(tmp_path: Path) -> None:
     files = {name: tmp_path / f"report.{name}" for name in ("json", "sarif", "junit")}
     options = [word for name, path in files.items() for word in (f"--{name}", str(path))]
-    monkeypatch.setattr(sys, "argv", ["watch", *options, str(LOOPS / "textbook_missing_division_faulty.py")])
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-    assert main() == 1
-    assert "W01" in capsys.readouterr().err
+    run = watched(*options, str(LOOPS / "textbook_missing_division_faulty.py"))
+    assert run.returncode == 1 and "W01" in run.stderr
     jsonschema.validate(json.loads(files["json"].read_text()), SCHEMA)
     log = json.loads(files["sarif"].read_text())
     check_sarif(log)
@@ -211,13 +212,10 @@ def test_the_help_of_a_rule_says_what_its_class_says() -> None:
 
 
 def test_the_demo_reports_each_of_its_bugs_at_its_line_and_tells_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["watch", "--demo", "--json", str(tmp_path / "demo.json")])
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-    assert main() == 1
-    assert "validation loss" in capsys.readouterr().out
+    run = watched("--demo", "--json", str(tmp_path / "demo.json"))
+    assert run.returncode == 1 and "validation loss" in run.stdout
     findings = json.loads((tmp_path / "demo.json").read_text())["findings"]
     assert {(one["code"], one["verdict"]) for one in findings} == {("W01", "fault"), ("W08", "fault"), ("W17", "fault")}
     source = DEMO.read_text(encoding="utf-8").splitlines()

@@ -293,7 +293,7 @@ def test_a_step_that_raises_hides_no_later_step() -> None:
 
 
 def test_what_an_error_of_ours_switched_off_is_told_in_plain_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("covlab.watch.seen.measurements.gradient_size", lambda *_: 1 / 0)
+    monkeypatch.setattr("covlab.watch.seen.measurements.gradient_size", lambda *_, **__: 1 / 0)
     model = nn.Linear(8, 4)
     with watch() as w:
         accumulate(model, sgd(model), lambda: cross_entropy(model(torch.randn(8, 8))))

@@ -7,7 +7,7 @@ of the reports on the reviewed pipeline.
 import ast
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -134,12 +134,12 @@ def combinations(seed: Seed = 0) -> Iterator[TestedClaim]:
         yield TestedClaim(subject, claim, str(symptom), symptom.verdict)
 
 
-@dataclass(frozen=True)
 class Rerun:
     """A small overfit test: its faults, and the arguments of ``overfit`` that differ from their defaults."""
 
-    faults: tuple[str, ...] = ()
-    setting: dict[str, Any] = field(default_factory=dict)
+    @checked
+    def __init__(self, *faults: FaultName, setting: dict[str, Any] | None = None):
+        self.faults, self.setting = faults, setting or {}
 
 
 class Reruns:
@@ -152,7 +152,7 @@ class Reruns:
 
     def __call__(self, *faults: FaultName, **setting: Any) -> Symptom:
         """Return what ``overfit`` returns for these arguments and this seed."""
-        return self.together(Rerun(faults, setting))[0]
+        return self.together(Rerun(*faults, setting=setting or None))[0]
 
     def together(self, *reruns: Rerun) -> list[Symptom]:
         """Return the symptom of each test; those that were not run before are trained at the same time."""
@@ -276,43 +276,43 @@ REPORTS = (
         (CLEAN,),
         _trace_of_the_sample_covariance,
     ),
-    CaseReport("24 Oct", "the main weight is not passed", (Rerun(("main_weight_zero",)), CLEAN), _main_weight),
+    CaseReport("24 Oct", "the main weight is not passed", (Rerun("main_weight_zero"), CLEAN), _main_weight),
     CaseReport(
         "24 Oct",
         "the scheduler's lines are indented too far",
-        (Rerun(("schedule_per_epoch",)),),
+        (Rerun("schedule_per_epoch"),),
         _indented_schedule,
     ),
     CaseReport(
         "27 Oct",
         "the division is inside the debug block (the review)",
-        (Rerun(BLAMED, {"accumulation": 1}), Rerun(setting={"accumulation": 1}), Rerun(BLAMED)),
+        (Rerun(*BLAMED, setting={"accumulation": 1}), Rerun(setting={"accumulation": 1}), Rerun(*BLAMED)),
         _division,
     ),
     CaseReport(
         "27 Oct",
         "the running sum is inside the step block",
-        (Rerun((RUNNING_SUM,)), Rerun((RUNNING_SUM, NAN_TERM), ALIGNED)),
+        (Rerun(RUNNING_SUM), Rerun(RUNNING_SUM, NAN_TERM, setting=ALIGNED)),
         _running_sum,
     ),
     CaseReport("27 Oct", "a comment's indentation broke the control flow", (), _indented_comment),
     CaseReport(
         "27 Oct",
         "the warm-up starts at zero",
-        (Rerun(("warmup_from_zero",)), Rerun(("warmup_from_zero",), {"accumulation": 15, "warmup": 24})),
+        (Rerun("warmup_from_zero"), Rerun("warmup_from_zero", setting={"accumulation": 15, "warmup": 24})),
         _warmup,
     ),
     CaseReport(
         "later",
         "the gate requires gradients above zero in both groups",
-        (Rerun(("gate_wants_every_group",)), Rerun((NAN_TERM,), ALIGNED)),
+        (Rerun("gate_wants_every_group"), Rerun(NAN_TERM, setting=ALIGNED)),
         _gate,
     ),
     CaseReport(
         "later",
         "sanitization masks overflow; AMP is broken",
         (
-            Rerun(("sanitize_before_unscale", NAN_TERM), {"precision": "fp16"} | ALIGNED),
+            Rerun("sanitize_before_unscale", NAN_TERM, setting={"precision": "fp16"} | ALIGNED),
             Rerun(setting={"precision": "fp16"}),
         ),
         _sanitization,

@@ -13,7 +13,7 @@ from covlab.watch.seen.cuts import RunsWithoutGradient
 from covlab.watch.seen.dropouts import DropoutObserver
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import EvaluationCall
-from covlab.watch.seen.isolation import hidden_from_torch, skipped_by_compiler
+from covlab.watch.seen.isolation import hidden_from_torch, hidden_from_warnings, skipped_by_compiler
 from covlab.watch.seen.location import caller_location, calling_lines
 from covlab.watch.seen.look_ahead import Sequences
 from covlab.watch.seen.loss_calls import sequence_number, tensors_in
@@ -57,6 +57,7 @@ class ForwardObserver:
         return __call__
 
     @skipped_by_compiler
+    @hidden_from_warnings
     def _call(self, original: Function, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.seen.call_recorder is not None:
             self.seen.leave_calls()
