@@ -46,7 +46,7 @@ class Project:
         printed = self.folder / "printed"
         self.server.stdin.write(json.dumps([[*options, str(self.script)], str(printed), False]) + "\n")
         self.server.stdin.flush()
-        return int(self.server.stdout.readline()), printed.read_text()
+        return int(self.server.stdout.readline()), " ".join(printed.read_text().split())
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
