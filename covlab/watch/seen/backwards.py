@@ -105,7 +105,7 @@ class BackwardObserver:
             watched.note_idle_backward(record.location, self.recorder.reads)
         watched.accumulates |= len(watched.backwards) - watched.backwards_stepped > 1
         watched.gradient_sample, watched.gradient_factors = None, []
-        watched.first_gradient_after_backward = watched.first_gradient()
+        watched.note_gradient_after_backward()
         may_be_scaled_by_hand = watched.accumulates or (
             record.loss_scale is not None and watched.attempts < CLOSELY_WATCHED_STEPS
         )

@@ -138,7 +138,7 @@ class WatchedOptimizer:
         self.clipped_norm: tuple[Tensor, int] | None = None  # what clipping measured, and the gradients' versions then
         self.schedule_calls: list[ScheduleCall] = []
 
-        self.first_gradient_after_backward: int | None = None  # its id
+        self.first_gradient_after_backward: weakref.ref[Tensor] | None = None
         self.copies_before_step: list[tuple[Tensor, Tensor]] = []
         self.histories = TensorHistories()
         self.measure_exactly = False  # without overflow, because gradients were all zero or not all finite
@@ -285,13 +285,23 @@ class WatchedOptimizer:
     def gradient_versions(self) -> int:
         return sum(gradient._version for gradient in self.gradients())
 
-    def first_gradient(self) -> int | None:
-        """Return the id of the first gradient that is not None; None if there is none."""
-        return next((id(parameter.grad) for parameter in self.parameters() if parameter.grad is not None), None)
+    def first_gradient(self) -> Tensor | None:
+        """Return the first gradient that is not None; None if there is none."""
+        return next((parameter.grad for parameter in self.parameters() if parameter.grad is not None), None)
+
+    def note_gradient_after_backward(self) -> None:
+        """Remember the first gradient itself: what the loop puts in its place may get the same id."""
+        first = self.first_gradient()
+        self.first_gradient_after_backward = None if first is None else weakref.ref(first)
+
+    def has_assigned_gradients(self) -> bool:
+        """Return whether the loop put its own tensors in place of the gradients of the last backward."""
+        left, now = self.first_gradient_after_backward, self.first_gradient()
+        return left is not None and now is not None and now is not left()
 
     def note_stepped_gradients(self) -> None:
         """Remember which gradients a step took."""
-        first = next((parameter.grad for parameter in self.parameters() if parameter.grad is not None), None)
+        first = self.first_gradient()
         self.stepped_gradients = None if first is None else (weakref.ref(first), self.gradient_versions())
 
     def has_stepped_gradients(self) -> bool:
@@ -299,7 +309,7 @@ class WatchedOptimizer:
         if self.stepped_gradients is None or len(self.backwards) > self.backwards_stepped:
             return False
         first, versions = self.stepped_gradients
-        now = next((parameter.grad for parameter in self.parameters() if parameter.grad is not None), None)
+        now = self.first_gradient()
         return now is not None and now is first() and versions == self.gradient_versions()
 
     def has_gradient_at(self, pointer: int) -> bool:

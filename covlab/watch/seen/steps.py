@@ -145,8 +145,7 @@ class StepObserver:
         watched.compare_gradient_sample(self.recorder.reads)
         step.gradient_factors, watched.gradient_factors = watched.gradient_factors, []
         watched.gradient_sample = None
-        left = watched.first_gradient_after_backward
-        step.gradients_assigned = left is not None and watched.first_gradient() not in (None, left)
+        step.gradients_assigned = watched.has_assigned_gradients()
         watched.has_hooks = any(parameter._backward_hooks for parameter in watched.parameters())
         step.has_gradient_hooks = watched.has_hooks
 
