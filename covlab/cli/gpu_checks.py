@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from covlab.course.exercises import exercises_of
-from covlab.course.exercises.judging import draw_cases
+from covlab.course.exercises.judging import correct_results, draw_cases
 from covlab.estimators import ladder, sample_covariance
 from covlab.faults import FAULTS, inject
 from covlab.metrics import bures_wasserstein, subspace_overlap
@@ -289,12 +289,9 @@ def _faults(device: str) -> None:
 @holds("The solutions of lesson 04 are correct on the GPU.")
 def _lesson_04(device: str) -> None:
     for id, exercise in exercises_of("04").items():
-        for arguments in draw_cases(exercise):
-            moved = [each.to(device) if isinstance(each, Tensor) else each for each in arguments]
-            there, here = (
-                exercise.run(exercise.right, *each) if exercise.run else exercise.right(*each)
-                for each in (moved, arguments)
-            )
+        cases = draw_cases(exercise)
+        moved = [tuple(each.to(device) if isinstance(each, Tensor) else each for each in case) for case in cases]
+        for there, here in zip(correct_results(exercise, moved), correct_results(exercise, cases), strict=True):
             error = exercise.compare(there, here)
             require(error <= exercise.tolerance, f"{id} differs by {error:.1e} of its size")
 
