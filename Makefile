@@ -53,7 +53,7 @@ handout: $(VENV)/installed  ## the same site as one archive for a class: build/c
 slides: $(VENV)/installed  ## a deck of slides per lesson, as `make course` ran them: build/slides/
 	$(BIN)/covlab course slides
 
-# Nothing is uploaded. Each step runs anew, so that what is released is what was checked.
+# Nothing is uploaded. Each step runs again, so that what is released is what was checked.
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 release: $(VENV)/installed  ## check, test and build all that a release has: build/release/
 	@grep -q '^## $(VERSION)' CHANGELOG.md || { echo "CHANGELOG.md has no entry for $(VERSION)" >&2; exit 1; }

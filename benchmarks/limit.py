@@ -43,8 +43,7 @@ def mean_and_error(scores: Tensor) -> dict[str, float]:
 
 def measure(scenario: Scenario, batch: Batch, runs: tuple[Posterior, Posterior]) -> dict[str, Any]:
     """Return the limit, what the Bayes estimate and the network reach, and their gap: overall and by SNR."""
-    factor = batch.steering * batch.power.sqrt().unsqueeze(1)
-    truth = factor @ factor.mH
+    truth = batch.covariance()
     one, other = (run.covariance() for run in runs)
     reached = nmse((one + other) / 2, truth)
     network = pretrained(scenario.name)(batch.y, batch.H, batch.codes, batch.snr_db).nmse(batch)

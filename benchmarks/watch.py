@@ -248,17 +248,18 @@ def museum() -> list[dict]:
 
 # ---------------------------------------------------------------- cost
 
+LAYERS, WIDTH = 5, 1440  # of the network whose steps are measured; with biases, ten million parameters
+
 
 def trained_on_demand(turn: Connection, watched: str, batch: int, micro_batches: int) -> None:
     """Make one step of ten million parameters whenever ``turn`` asks for it, and answer with its processor time."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    width = 1440
-    model = nn.Sequential(*[layer for _ in range(5) for layer in (nn.Linear(width, width), nn.ReLU())])
+    model = nn.Sequential(*[layer for _ in range(LAYERS) for layer in (nn.Linear(WIDTH, WIDTH), nn.ReLU())])
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
     with contextlib.nullcontext() if watched == "alone" else watch(model, optimizer, light=watched == "light"):
         while turn.recv():
-            xs = torch.randn(micro_batches, batch, width).unbind()
+            xs = torch.randn(micro_batches, batch, WIDTH).unbind()
             began = time.process_time()
             for x in xs:
                 (model(x).square().mean() / micro_batches).backward()
@@ -296,7 +297,6 @@ def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: tuple[int,
         for (mode, n), found in ratios.items():
             found.append(sum(seconds[mode][:n]) / sum(seconds["alone"][:n]))
         print("".join(f"{mode} {n}: {found[-1]:.3f}  " for (mode, n), found in ratios.items()), flush=True)
-    parameters = 5 * 1440 * 1441
     return [
         {
             "light": mode == "light",
@@ -306,7 +306,7 @@ def cost(rounds: int, batch: int = 64, micro_batches: int = 2, steps: tuple[int,
             "high": max(found),
             "rounds": rounds,
             "milliseconds": 1e3 * statistics.median(alone),
-            "parameters": parameters,
+            "parameters": LAYERS * WIDTH * (WIDTH + 1),
             "batch": batch,
         }
         for (mode, n), found in ratios.items()

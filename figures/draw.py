@@ -67,9 +67,7 @@ def scaling_bug() -> None:
 def dashboard() -> None:
     """Draw what `make dashboard` shows of the scaling bug, in a light frame for pages with a dark background."""
     shown = Dashboard()
-    for _ in shown.training(shown.state) or ():
-        pass
-    figure, _ = shown.picture_of(shown.state)
+    figure, _ = shown.draw(shown.state)
     figure.set(linewidth=2, edgecolor="#d0d7de")
     save(figure, "dashboard")
 

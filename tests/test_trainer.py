@@ -4,8 +4,6 @@ import functools
 import math
 import operator
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -27,7 +25,7 @@ from covlab.scenes.streams import FixedScenes, FreshScenes
 from covlab.training.checkpoint import read_checkpoint
 from covlab.training.loss import LossWeights
 from covlab.training.nan_diagnosis import NonFiniteLoss
-from covlab.training.operations import Operations
+from covlab.training.operations import Operations, host_may_not_wait
 from covlab.training.progress import Lines, Pace, Silent
 from covlab.training.recipe import Recipe
 from covlab.training.trainer import Trainer, gradients
@@ -311,19 +309,6 @@ def test_recipe_refuses_by_name(setting: dict[str, Any]) -> None:
     ((name, value),) = setting.items()
     with pytest.raises(ValueError, match=f"^{name} must be .*got {value!r}"):
         Recipe(**({"windows": 1} | setting))
-
-
-@contextmanager
-def host_may_not_wait(device: str) -> Iterator[None]:
-    """On CUDA, let PyTorch raise where the host waits for the device, also where it copies something to the host."""
-    if device == "cpu":
-        yield
-        return
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])

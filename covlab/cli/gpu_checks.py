@@ -3,8 +3,8 @@
 import copy
 import math
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from covlab.course.exercises import exercises_of
-from covlab.course.exercises.judging import draw_cases
+from covlab.course.exercises.judging import correct_results, draw_cases
 from covlab.estimators import ladder, sample_covariance
 from covlab.faults import FAULTS, inject
 from covlab.metrics import bures_wasserstein, subspace_overlap
@@ -25,7 +25,7 @@ from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
 from covlab.scenes.streams import FixedScenes, FreshScenes
 from covlab.training.loss import Loss, LossWeights
-from covlab.training.operations import Operations
+from covlab.training.operations import Operations, host_may_not_wait
 from covlab.training.progress import Silent
 from covlab.training.recipe import Recipe
 from covlab.training.run_config import NETWORKS
@@ -241,21 +241,9 @@ def _waits(device: str) -> None:
         run = _trainer(device, precision=precision)
         windows = list(run.draw_windows(0))
         run.train_window(windows[0])
-        with Operations() as operations, _host_may_not_wait(device):
+        with Operations() as operations, host_may_not_wait(device):
             run.train_window(windows[1])
         require(operations.waits == 0, f"{precision}: {operations.waits} operations make the host wait")
-
-
-@contextmanager
-def _host_may_not_wait(device: str) -> Iterator[None]:
-    if device == "cpu":
-        yield
-        return
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 @holds("A run that is stopped and resumed ends where an uninterrupted run ends.")
@@ -301,12 +289,9 @@ def _faults(device: str) -> None:
 @holds("The solutions of lesson 04 are correct on the GPU.")
 def _lesson_04(device: str) -> None:
     for id, exercise in exercises_of("04").items():
-        for arguments in draw_cases(exercise):
-            moved = [each.to(device) if isinstance(each, Tensor) else each for each in arguments]
-            there, here = (
-                exercise.run(exercise.right, *each) if exercise.run else exercise.right(*each)
-                for each in (moved, arguments)
-            )
+        cases = draw_cases(exercise)
+        moved = [tuple(each.to(device) if isinstance(each, Tensor) else each for each in case) for case in cases]
+        for there, here in zip(correct_results(exercise, moved), correct_results(exercise, cases), strict=True):
             error = exercise.compare(there, here)
             require(error <= exercise.tolerance, f"{id} differs by {error:.1e} of its size")
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from covlab.arguments import Count, checked, whole_number
+from covlab.estimators.likelihood import CodedSnapshots
 from covlab.scenes.batch import Batch, check_finite
 from covlab.scenes.channel import site_channel
 from covlab.scenes.geometry import steering_vectors
@@ -133,14 +134,10 @@ class SnapshotDensity:
     """
 
     def __init__(self, G: Tensor, batch: Batch):
-        self.y = torch.view_as_complex(batch.y).unsqueeze(-1)  # [B, L, M, 1]
-        self.channels = (G * torch.view_as_complex(batch.codes).unsqueeze(2)).flatten(1, 2)  # [B, L·M, N]
+        snapshots = CodedSnapshots(batch, G)
+        self.y, self.responses = snapshots.y, snapshots.responses
         self.energy = self.y.abs().square().sum(dim=(2, 3)).unsqueeze(2)  # [B, L, 1]
         self.snr = (10 ** (batch.snr_db / 10)).unsqueeze(1)
-
-    def responses(self, steering: Tensor) -> Tensor:
-        """Return G diag(c_l) a of the waves a [B, N, P] -> [B, L, M, P]."""
-        return (self.channels @ steering).unflatten(1, self.y.shape[1:3])
 
     def matched(self, response: Tensor) -> Tensor:
         """Return eᴴy [B, L, P]."""

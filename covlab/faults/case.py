@@ -150,12 +150,8 @@ class Reruns:
         self.seed = seed
         self._known: dict[tuple, Symptom] = {}
 
-    def __call__(self, *faults: FaultName, **setting: Any) -> Symptom:
-        """Return what ``overfit`` returns for these arguments and this seed."""
-        return self.together(Rerun(*faults, setting=setting or None))[0]
-
     def together(self, *reruns: Rerun) -> list[Symptom]:
-        """Return the symptom of each test; those that were not run before are trained at the same time."""
+        """Return what ``overfit`` returns for each test. Train those that were not run before at the same time."""
         keys = [(frozenset(rerun.faults), repr(sorted(rerun.setting.items()))) for rerun in reruns]
         new = {
             key: _untrained(*rerun.faults, seed=self.seed, **rerun.setting)

@@ -1,8 +1,6 @@
 """Small runs that show a fault: `student` size, trained within seconds."""
 
-import os
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import torch
@@ -17,7 +15,7 @@ from covlab.training.loss import LossWeights
 from covlab.training.nan_diagnosis import NonFiniteLoss
 from covlab.training.progress import Lines, Silent
 from covlab.training.recipe import Recipe
-from covlab.training.together import MOST_THREADS
+from covlab.training.together import threads_for_runs
 from covlab.training.trainer import Trainer
 
 MICRO_BATCH = 8
@@ -126,5 +124,5 @@ def finish(run: Trainer) -> Trainer:
 @checked
 def finish_together(*runs: Trainer) -> list[Trainer]:
     """Do with each of ``runs`` what ``finish`` does, as many at a time as there are cores; return them."""
-    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with threads_for_runs() as pool:
         return list(pool.map(finish, runs))

@@ -1,6 +1,6 @@
 """Draw two runs for a classroom screen, in large type, on axes that never move."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -39,24 +39,20 @@ def classroom(runs: Mapping[str, Trainer], epochs: Count, *, wide: bool = True) 
         grid[1, 1].remove()
     for axes, (label, run), colour in zip(panels, runs.items(), COLOURS, strict=False):
         for column, line, width, name in (("train", "--", 2, "logged"), ("validation", "-o", 2.4, "NMSE")):
-            _draw(axes, *over_epochs(run, column), line, color=colour, linewidth=width, markersize=4, label=name)
+            axes.plot(*over_epochs(run, column), line, color=colour, linewidth=width, markersize=4, label=name)
         axes.set(xlim=(0.5, epochs + 0.5), xticks=[1, *range(4, epochs + 1, 4)])
         _finish(axes, LOSSES, stamped(label, run), "epoch")
         if run.stopped:
             _say(axes, "stopped: loss not finite", 0.5)
-    for (label, run), line in zip(runs.items(), ("-", "--"), strict=False):
+    for label, run in runs.items():
         norms = [row["gradient_norm"] for row in run.ledger.rows]
-        _draw(last, range(1, len(norms) + 1), norms, line, linewidth=2, label=stamped(label, run))
+        last.plot(range(1, len(norms) + 1), norms, linewidth=2, label=stamped(label, run))
     recipe = next(iter(runs.values())).recipe
     if recipe.clip is not None:
         last.axhline(recipe.clip, color="black", linewidth=1.2, linestyle=":", label=f"clipped at {recipe.clip:g}")
     last.set_xlim(0, recipe.windows + 1)
     _finish(last, NORMS, "gradient norm", "window", legend="lower right", columns=1 if wide else 3)
     return figure
-
-
-def _draw(axes: Axes, x: Iterable[int], y: Iterable[float], line: str, **style: Any) -> None:
-    axes.plot(list(x), np.asarray(list(y), dtype=float), line, **style)
 
 
 def _finish(

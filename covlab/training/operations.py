@@ -1,10 +1,12 @@
-"""Count the operations that PyTorch runs, and those that make the host wait for the device."""
+"""Count the operations that PyTorch runs, and those that make the host wait for the device; or forbid the latter."""
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -31,3 +33,16 @@ class Operations(TorchDispatchMode):
     def waits(self) -> int:
         """Number of operations that make the host wait for the device."""
         return sum(self.calls[name] for name in WAITING)
+
+
+@contextmanager
+def host_may_not_wait(device: str) -> Iterator[None]:
+    """On CUDA, let PyTorch raise where the host waits for the device, also where it copies something to the host."""
+    if device == "cpu":
+        yield
+        return
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

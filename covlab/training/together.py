@@ -13,6 +13,11 @@ MOST_THREADS = 4
 """More threads would only wait for Python's global lock, which PyTorch releases inside its operations alone."""
 
 
+def threads_for_runs() -> ThreadPoolExecutor:
+    """Return an executor with a thread for each core, up to ``MOST_THREADS``."""
+    return ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1))
+
+
 @checked
 def train_together(*runs: Trainer, progress: Lines | None = None) -> None:
     """Train ``runs`` to their ends, each in a thread of its own, as many at a time as there are cores.
@@ -42,7 +47,7 @@ def train_together(*runs: Trainer, progress: Lines | None = None) -> None:
     done = sum(run.window for run in runs)
     progress.begin(done, sum(run.recipe.windows for run in runs))
     try:
-        with interrupt_as_flag() as interrupted, ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
+        with interrupt_as_flag() as interrupted, threads_for_runs() as pool:
             training = {pool.submit(train, run) for run in runs}
             try:
                 while training:

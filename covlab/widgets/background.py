@@ -173,8 +173,7 @@ class TrainingExplorer(Explorer):
 
     def __init__(self, controls: dict):
         super().__init__(controls)
-        rest = lambda: self.training(self.state)  # noqa: E731
-        self.background = Background(self.what, self.guarded(self.paint), self.fail, rest)
+        self.background = Background(self.what, self.guarded(self.paint), self.fail, lambda: self.training(self.state))
         self.extra = [self.background.row]
 
     def runs(self, state: dict) -> list[Trainer]:

@@ -109,10 +109,12 @@ class Dashboard(ScalingBugExplorer):
 
     def _paint(self, figure: Figure, alt: str) -> None:
         """Show the picture as large as the page allows: on a narrow one, in another arrangement."""
-        narrow = classroom(self.pair(self.state), EPOCHS, wide=False) if not self.revealed else figure
+        data, _ = picture_data(figure)
+        narrow = data
+        if not self.revealed:
+            narrow, _ = picture_data(classroom(self.pair(self.state), EPOCHS, wide=False))
         self.picture.value = (
-            f'<picture><source media="{NARROW}" srcset="{picture_data(narrow)[0]}">'
-            f'<img alt="{html.escape(alt)}" src="{picture_data(figure)[0]}"></picture>'
+            f'<picture><source media="{NARROW}" srcset="{narrow}"><img alt="{html.escape(alt)}" src="{data}"></picture>'
         )
 
 
