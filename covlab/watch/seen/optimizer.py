@@ -309,20 +309,22 @@ class WatchedOptimizer:
         return bool(self.backwards) and pointer in self.gradient_pointers
 
     @_measures("gradient size")
-    def gradient_size(self, reads: DeferredReads) -> DeferredNumber | None:
-        """Measure the gradients: 0 if all are zero, not finite if an element is not, None if no gradient exists."""
-        exact = self.attempts <= CLOSELY_WATCHED_STEPS or self.measure_exactly
-        clipped, self.clipped_norm = self.clipped_norm, None
-        if not exact and clipped is not None and clipped[1] == self.gradient_versions():
-            return reads.number(clipped[0].clone())
-        gradients = self.gradients()
-        return reads.number(measurements.gradient_size(gradients, exact)) if gradients else None
+    def gradient_size(self, reads: DeferredReads, norm: DeferredNumber | None = None) -> DeferredNumber | None:
+        """Measure the gradients: 0 if all are zero, not finite if an element is not, None if no gradient exists.
+
+        Their norm is enough, except where it may overflow or vanish. Pass it if it is known.
+        """
+        if self.attempts > CLOSELY_WATCHED_STEPS and not self.measure_exactly:
+            return norm or self.gradient_norm(reads)
+        self.clipped_norm, gradients = None, self.gradients()
+        return reads.number(measurements.gradient_size(gradients, exact=True)) if gradients else None
 
     @_measures("gradient size")
     def gradient_norm(self, reads: DeferredReads) -> DeferredNumber | None:
         """Return the norm that clipping measured just before, or else measure it; None if no gradient exists."""
-        if self.clipped_norm is not None and self.clipped_norm[1] == self.gradient_versions():
-            return reads.number(self.clipped_norm[0].clone())
+        clipped, self.clipped_norm = self.clipped_norm, None
+        if clipped is not None and clipped[1] == self.gradient_versions():
+            return reads.number(clipped[0].clone())
         gradients = self.gradients()
         return reads.number(measurements.gradient_size(gradients, exact=False)) if gradients else None
 

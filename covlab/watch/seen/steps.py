@@ -153,7 +153,7 @@ class StepObserver:
     def _measure(self, watched: WatchedOptimizer, step: Step) -> None:
         reads = self.recorder.reads
         step.gradient_norm = watched.gradient_norm(reads)
-        step.gradient_size = watched.gradient_size(reads)
+        step.gradient_size = watched.gradient_size(reads, step.gradient_norm)
         is_scaled = any(backward.loss_scale for backward in step.backwards)
         if not is_scaled and (
             any(forward.float16 for forward in step.forwards)
