@@ -155,6 +155,26 @@ def test_a_cut_between_layers_is_found_at_its_line_and_the_search_changes_nothin
     assert _len_torch_function_stack() == 0
 
 
+@pytest.mark.parametrize("free", [1, 3])
+def test_parameters_without_a_name_are_counted_beside_those_that_have_one(free: int) -> None:
+    model, others = (
+        nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]),
+        [nn.Parameter(torch.ones(2)) for _ in range(free)],
+    )
+    head, cut = nn.Sequential(model[0]), nn.Sequential(model[1])
+    optimizer = torch.optim.SGD([*model.parameters(), *others], lr=0.1)
+    with watch() as w:
+        for _ in range(20):
+            optimizer.zero_grad()
+            x = torch.randn(4, 2)
+            (head(x) + (cut(x) * sum(others)).detach()).sum().backward()
+            optimizer.step()
+    finding = w.report().of("W07")
+    assert finding is not None and finding.number == 2 + free
+    assert finding.says.count("no model that was called") == finding.says.count("0.bias, 0.weight") == 1
+    assert f"{free} tensor{'s' * (free > 1)} of no model that was called" in finding.says
+
+
 def test_an_output_that_is_only_logged_is_no_cut() -> None:
     logged: list[object] = []
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from covlab.watch.finding import counted
 from covlab.watch.seen import measurements
 from covlab.watch.seen.cuts import Cut, CutSearch, RunsWithoutGradient
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
@@ -201,7 +202,10 @@ class WatchedOptimizer:
         return sum(parameter._version for parameter in self.parameters())
 
     def names_of(self, parameters: set[int]) -> list[str]:
-        return [self.parameter_names.get(one, "a tensor of no model that was called") for one in parameters]
+        """Return the parameters' names, and how many are of no model that was called."""
+        names = [self.parameter_names[one] for one in parameters if one in self.parameter_names]
+        unnamed = len(parameters) - len(names)
+        return [*names, f"{counted(unnamed, 'tensor')} of no model that was called"] if unnamed else names
 
     def hook_parameters(self) -> None:
         """Observe which parameters get gradients, including those added since the last call."""
