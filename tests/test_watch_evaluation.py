@@ -203,6 +203,26 @@ def test_a_cut_is_found_also_if_the_loop_sets_a_default_device() -> None:
     assert _len_torch_function_stack() == 0
 
 
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_calls_are_recorded_also_if_the_loop_sets_a_default_device_and_the_loop_can_end_it(steps: int) -> None:
+    with watch() as w:
+        torch.set_default_device("cpu")
+        try:
+            model = nn.Linear(8, 1)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+            for _ in range(steps):
+                x = torch.randn(16, 8)
+                loss = F.mse_loss(model(x), x.sum(1))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        finally:
+            torch.set_default_device(None)
+    assert _len_torch_function_stack() == 0
+    finding = w.report().of("W21")
+    assert (finding is not None and finding.location is not None and "mse_loss" in finding.location.code) == (steps > 1)
+
+
 @pytest.mark.parametrize("before", [True, False], ids=["ends inside", "begins inside"])
 def test_modes_of_the_loop_that_end_or_begin_inside_a_search_keep_their_order(before: bool) -> None:
     """A search begins in the second step and ends in the third."""

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
-from torch.overrides import TorchFunctionMode, _get_current_function_mode, _get_current_function_mode_stack
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
 from torch.utils import checkpoint
-from torch.utils._device import DeviceContext
 
-from covlab.watch.seen.isolation import hidden_from_torch
+from covlab.watch.seen.isolation import function_mode_may_begin, function_modes, hidden_from_torch
 from covlab.watch.seen.location import CodeLocation, caller_location
 
 NODES_WALKED = 20_000  # of a graph, per operation
@@ -76,7 +75,7 @@ class CutSearch(TorchFunctionMode):
 
     def start(self) -> bool:
         """Begin, unless another mode of the loop's could end first."""
-        if _modes():
+        if not function_mode_may_begin():
             return False
         self.__enter__()
         return True
@@ -88,7 +87,7 @@ class CutSearch(TorchFunctionMode):
         self.known.clear()
         self.left_torch.clear()
         self.numbers.clear()
-        if not _modes():
+        if not function_modes():
             return True
         if _get_current_function_mode() is not self:
             return False
@@ -150,11 +149,6 @@ class CutSearch(TorchFunctionMode):
             if tensor.numel() == original.numel() and tensor.device == original.device and _follows(tensor, original):
                 return cut
         return None
-
-
-def _modes() -> list[TorchFunctionMode]:
-    """Return the running modes but that of ``torch.set_default_device``, which stays below every other mode."""
-    return [mode for mode in _get_current_function_mode_stack() if not isinstance(mode, DeviceContext)]
 
 
 def frames_compiled() -> int:

@@ -61,7 +61,7 @@ Calls = dict[int, Call]  # by the sequence number of the node that the call made
 
 
 class CallRecorder(TorchFunctionMode):
-    """Record calls from ``start``, which returns whether that is possible, to ``stop``."""
+    """Record calls, from where the mode is entered to ``stop``."""
 
     def __init__(self, reads: DeferredReads) -> None:
         super().__init__()
@@ -71,12 +71,6 @@ class CallRecorder(TorchFunctionMode):
         self.error: Exception | None = None
         self.made = WeakTensorKeyDictionary()  # {tensor without gradient: names of the functions that made it}
         self.ended = self.paused = self.is_gone = False
-
-    def start(self) -> bool:
-        if _len_torch_function_stack():
-            return False
-        self.__enter__()
-        return True
 
     def stop(self) -> None:
         """Record nothing from now on, and release everything."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from covlab.watch.seen.cuts import frames_compiled
 from covlab.watch.seen.events import Backward
-from covlab.watch.seen.isolation import hidden_from_torch
+from covlab.watch.seen.isolation import function_mode_may_begin, hidden_from_torch
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.look_ahead import Sequences, dependences
 from covlab.watch.seen.loss_calls import CallRecorder
@@ -38,6 +38,7 @@ class LossObserver:
         self.filter: object = None
         self.looked_ahead: set[CodeLocation | None] = set()
         self.waiting = 0  # backwards since the recording began
+        recorder.after_steps.append(("loss", lambda watched: self.begin()))  # a default device prevents it before
 
     def start(self) -> None:
         """Let no warning appear a second time while calls are recorded, at a line of the watch."""
@@ -105,18 +106,16 @@ class LossObserver:
                 if runs.last != step:
                     runs.first, runs.last, runs.count = runs.first or step, step, runs.count + 1
 
-    def after_backward(self) -> None:
-        """Begin to record the calls of the next forward, if a graph asked for it."""
-        if not self.is_wanted or self.seen.call_recorder is not None:
+    def begin(self) -> None:
+        """Begin to record the calls of the next forward, if a graph asked for it and it is possible now."""
+        if not self.is_wanted or self.seen.call_recorder is not None or not function_mode_may_begin():
             return
         self.is_wanted = False
-        if self._compiles_functions():
-            return
-        recorder = CallRecorder(self.recorder.reads)
-        if recorder.start():
+        if not self._compiles_functions():
             self.recordings[self.wanted] += 1
-            self.active, self.waiting = recorder, 0
-            self.seen.call_recorder = recorder
+            self.active, self.waiting = CallRecorder(self.recorder.reads), 0
+            self.active.__enter__()
+            self.seen.call_recorder = self.active
 
     @hidden_from_torch
     def stop(self) -> None:
