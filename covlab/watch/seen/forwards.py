@@ -16,7 +16,7 @@ from covlab.watch.seen.fingerprints import EvaluationCall
 from covlab.watch.seen.isolation import hidden_from_torch, hidden_from_warnings, skipped_by_compiler
 from covlab.watch.seen.location import caller_location, calling_lines
 from covlab.watch.seen.look_ahead import Sequences
-from covlab.watch.seen.loss_calls import sequence_number, tensors_in
+from covlab.watch.seen.loss_calls import tensors_in
 from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples
 from covlab.watch.seen.recorder import Function, Recorder
 
@@ -87,8 +87,8 @@ class ForwardObserver:
         is_recurrent = isinstance(module, nn.RNNBase)
         if not is_recurrent and len(given) > 1 and given[1].shape != given[0].shape:
             return  # attention to another sequence
-        nodes = tuple(sequence_number(one.grad_fn) for one in given if one.grad_fn is not None)
-        end = sequence_number(made.grad_fn) if is_recurrent and made.grad_fn is not None else None
+        nodes = tuple(graph.sequence_number(one.grad_fn) for one in given if one.grad_fn is not None)
+        end = graph.sequence_number(made.grad_fn) if is_recurrent and made.grad_fn is not None else None
         layer = Sequences(weakref.ref(module), given[0].shape, bool(module.batch_first), caller_location(), end, nodes)
         self.seen.sequence_layers.append(layer)
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode, _get_current_function_mode, _len_torch_function_stack
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
+from covlab.watch.seen.graph import sequence_number
 from covlab.watch.seen.isolation import hidden_from_torch, readable_tensor
 from covlab.watch.seen.location import CodeLocation, caller_location
 
@@ -204,11 +204,6 @@ class CallRecorder(TorchFunctionMode):
             number(off),
             target_sums_off,
         )
-
-
-def sequence_number(node: Node) -> int:
-    """Return a number that no other node of a forward in this thread has."""
-    return int(node._sequence_nr())
 
 
 def tensors_in(items: Iterable[object], depth: int = 3) -> Iterator[Tensor]:
