@@ -3,7 +3,7 @@ operations whose result requires no gradient although it depends on these parame
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from traceback import walk_stack
 from typing import Any
@@ -16,6 +16,7 @@ from torch.utils import checkpoint
 
 from covlab.watch.seen.isolation import function_mode_may_begin, function_modes, hidden_from_torch
 from covlab.watch.seen.location import CodeLocation, caller_location
+from covlab.watch.seen.models import tensors_in
 
 NODES_WALKED = 20_000  # of a graph, per operation
 CALLS_SEEN = 50_000  # per search
@@ -101,7 +102,7 @@ class CutSearch(TorchFunctionMode):
         if self.calls >= CALLS_SEEN:
             return function(*args, **kwargs)
         self.calls += 1
-        inputs = list(_tensors((*args, *kwargs.values())))
+        inputs = list(tensors_in((*args, *kwargs.values())))
         sources = [self._cut_of(one) for one in inputs if not one.requires_grad]  # before a call that changes it
         result = function(*args, **kwargs)
         try:
@@ -112,7 +113,7 @@ class CutSearch(TorchFunctionMode):
 
     @hidden_from_torch
     def _see(self, name: str, inputs: list[Tensor], source: Cut | None, result: object) -> None:
-        outputs = [] if name == "grad" else list(_tensors((result,)))
+        outputs = [] if name == "grad" else list(tensors_in((result,)))
         if not inputs:
             source = next((cut for one in outputs if (cut := self._returned(one)) is not None), None)
         if any(one.requires_grad for one in outputs):
@@ -155,14 +156,6 @@ def frames_compiled() -> int:
     """Return how many frames torch.compile met so far. It would compile them again under another mode."""
     utils = sys.modules.get("torch._dynamo.utils")
     return 0 if utils is None else utils.counters["frames"]["total"]
-
-
-def _tensors(items: Iterable[object], depth: int = 3) -> Iterator[Tensor]:
-    for item in items:
-        if isinstance(item, Tensor):
-            yield item
-        elif isinstance(item, list | tuple) and depth:
-            yield from _tensors(item, depth - 1)
 
 
 def _name(function: Any) -> str:

@@ -9,14 +9,12 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
-from covlab.watch.seen.isolation import hidden_from_torch
+from covlab.watch.seen.isolation import FASTER_WITHOUT_MODES, hidden_from_torch
 from covlab.watch.seen.location import CodeLocation, caller_location
 from covlab.watch.seen.observation import ActiveDropout
 from covlab.watch.seen.recorder import Recorder
 
 EVALUATIONS_SEARCHED = 8  # per module
-# these round differently in evaluation while a function mode is active
-HAVE_A_FAST_PATH = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 # {function: (position of the probability, its name, position of the flag, its name)}
 _SIGNATURES = {
     **dict.fromkeys(
@@ -45,7 +43,7 @@ class DropoutObserver:
             return None
         self._searched[module] = times + 1
         parts = list(module.modules())
-        has_fast_path = any(isinstance(one, HAVE_A_FAST_PATH) for one in parts)
+        has_fast_path = any(isinstance(one, FASTER_WITHOUT_MODES) for one in parts)
         if has_fast_path or self.seen.is_compiled(module) or not self._is_trained(module):
             return None
         registered = set(map(id, parts))

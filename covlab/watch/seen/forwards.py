@@ -16,8 +16,7 @@ from covlab.watch.seen.fingerprints import EvaluationCall
 from covlab.watch.seen.isolation import hidden_from_torch, hidden_from_warnings, skipped_by_compiler
 from covlab.watch.seen.location import caller_location, calling_lines
 from covlab.watch.seen.look_ahead import Sequences
-from covlab.watch.seen.loss_calls import tensors_in
-from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples
+from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples, tensors_in
 from covlab.watch.seen.recorder import Function, Recorder
 
 UNSEEN = RunsWithoutGradient()

@@ -7,9 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from covlab.watch.seen.cuts import frames_compiled
 from covlab.watch.seen.events import Backward
-from covlab.watch.seen.isolation import function_mode_may_begin, hidden_from_torch
+from covlab.watch.seen.isolation import calls_are_compiled, function_mode_may_begin, hidden_from_torch
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.look_ahead import Sequences, dependences
 from covlab.watch.seen.loss_calls import CallRecorder
@@ -131,12 +130,9 @@ class LossObserver:
 
     def _compiles_functions(self) -> bool:
         """Return whether torch.compile works on something that cannot be told apart from the loop."""
-        is_module = any(
-            hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
-            for model in list(self.seen.models)
-            for part in model.modules()
+        return self.seen.has_compiled and not any(
+            calls_are_compiled(part) for model in list(self.seen.models) for part in model.modules()
         )
-        return frames_compiled() != self.seen.compiled_before and not is_module
 
     def _keep(self, record: Backward, at: CodeLocation | None, facts: list[LossFact], located: bool) -> None:
         """Merge what one look found into what earlier ones found. Located facts replace those that are not."""
