@@ -79,9 +79,7 @@ class ParameterState(NamedTuple):
         values = readable_tensor(parameter)
         if values is None or not values.numel():
             return cls(parameter._version, 0, DeferredNumber(0.0))
-        sample = measurements.sample_elements(values)
-        sample = torch.view_as_real(sample) if sample.is_complex() else sample
-        return cls(parameter._version, values.data_ptr(), reads.number(sample.double().sum()))
+        return cls(parameter._version, values.data_ptr(), reads.number(measurements.sample_numbers(values).sum()))
 
     def differs_from(self, other: "ParameterState") -> bool:
         return self[:2] != other[:2] or self.sum.value != other.sum.value

@@ -174,8 +174,7 @@ def checksum(parameter: Tensor) -> Tensor:
     values = readable_tensor(parameter)
     if values is None or not values.numel():
         return torch.zeros(2, dtype=torch.float64)
-    sample = measurements.sample_elements(values)
-    sample = (torch.view_as_real(sample).reshape(-1) if sample.is_complex() else sample).double()
+    sample = measurements.sample_numbers(values)
     weights = 1 + torch.arange(len(sample), device=sample.device, dtype=torch.float64).sin().abs()
     return torch.stack([(sample * weights).sum(), sample.abs().sum()])
 
