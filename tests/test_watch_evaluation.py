@@ -96,9 +96,6 @@ def test_the_words_of_a_loop_tell_what_an_evaluation_is_for(purpose: str, change
     source = LOOP.format(**usual | changes)
     lines = source.splitlines(keepends=True)
     linecache.cache["loop.py"] = len(source), None, lines, "loop.py"
-    from covlab.watch.invariants import declared_purpose as module
-
-    module._tree.cache_clear()
 
     def path(*numbers: int) -> Path:
         return tuple(CodeLocation("loop.py", number, "score" if number < 6 else "<module>") for number in numbers)
