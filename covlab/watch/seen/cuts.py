@@ -3,22 +3,21 @@ operations whose result requires no gradient although it depends on these parame
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from traceback import walk_stack
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 from torch.utils import checkpoint
 
+from covlab.watch.seen.graph import leaves
 from covlab.watch.seen.isolation import function_mode_may_begin, function_modes, hidden_from_torch
 from covlab.watch.seen.location import CodeLocation, caller_location
 from covlab.watch.seen.models import tensors_in
 
-NODES_WALKED = 20_000  # of a graph, per operation
 CALLS_SEEN = 50_000  # per search
 WINDOWS_LOCATED = 3  # the line of the third run counts: an evaluation may come first
 TO_PYTHON = ("tolist", "numpy", "item", "__array__", "__float__")
@@ -121,7 +120,8 @@ class CutSearch(TorchFunctionMode):
                 self.found(source)
             return
         if source is None and (outputs or name in TO_PYTHON):
-            parameters = self.missing.intersection(_leaves(one for one in inputs if one.requires_grad))
+            sources = [one for one in inputs if one.requires_grad]
+            parameters = self.missing.intersection(map(id, [*sources, *leaves(*sources)]))
             if parameters:
                 source = Cut(_described(name), caller_location(), frozenset(parameters))
         if source is not None:
@@ -168,28 +168,6 @@ def _described(name: str) -> str:
     if not torch.is_grad_enabled():
         return "no_grad()"
     return {"data": ".data", "tensor": "torch.tensor()"}.get(name, f"{name}()")
-
-
-def _leaves(tensors: Iterable[Tensor]) -> set[int]:
-    """Return the ids of the leaves of the tensors' graphs."""
-    found: set[int] = set()
-    waiting: list[Node] = []
-    for tensor in tensors:
-        if tensor.grad_fn is None:
-            found.add(id(tensor))
-        else:
-            waiting.append(tensor.grad_fn)
-    seen: set[Node] = set()
-    while waiting and len(seen) < NODES_WALKED:
-        node = waiting.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        variable = getattr(node, "variable", None)
-        if isinstance(variable, Tensor):
-            found.add(id(variable))
-        waiting += [before for before, _ in node.next_functions if before is not None]
-    return found
 
 
 @torch.no_grad()

@@ -1,7 +1,11 @@
-"""Read the terms of a loss from its autograd graph. Hooks on the nodes read d(root)/d(term) while the backward runs."""
+"""Read an autograd graph: its nodes, its leaves, and the terms of a loss.
+
+Hooks on the nodes read d(root)/d(term) while the backward runs.
+"""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -17,7 +21,7 @@ SCALING = re.compile(
 )
 SUM = re.compile("(Add|Sub|Rsub)Backward[0-2]")
 NODES_READ = 64  # per backward
-GRAPH_NODES_READ = 20_000  # where all leaves are looked for, a few times in a run
+GRAPH_NODES_READ = 20_000  # where all leaves are looked for
 INNER_NODES_READ = 8  # per term
 LOSS_SCALE = "covlab.watch.loss_scale"  # in a node's metadata: what the GradScaler multiplied by
 
@@ -129,19 +133,22 @@ class _GraphReader:
         return number
 
 
-def leaves(root: Tensor) -> list[Tensor]:
-    """Return the tensors that get a gradient from a backward of ``root``."""
-    waiting = [root.grad_fn] if root.grad_fn is not None else []
-    seen, found = set(waiting), []
-    while waiting and len(seen) < GRAPH_NODES_READ:
+def nodes_below(*roots: Node) -> Iterator[Node]:
+    """Yield the roots and all nodes below them, each once."""
+    waiting, seen = list(roots), set[Node]()
+    while waiting:
         node = waiting.pop()
-        leaf = getattr(node, "variable", None)
-        if leaf is not None:
-            found.append(leaf)
-        new = [one for one in inputs_of(node) if one not in seen]
-        seen.update(new)
-        waiting += new
-    return found
+        if node not in seen:
+            seen.add(node)
+            yield node
+            waiting += inputs_of(node)
+
+
+def leaves(*tensors: Tensor) -> list[Tensor]:
+    """Return what gets a gradient from a backward of the tensors, as far as their graphs are read."""
+    roots = [one.grad_fn for one in tensors if one.grad_fn is not None]
+    found = (getattr(node, "variable", None) for node in islice(nodes_below(*roots), GRAPH_NODES_READ))
+    return [leaf for leaf in found if leaf is not None]
 
 
 def wants_input_gradient(inputs: tuple[object, ...]) -> bool:

@@ -7,6 +7,7 @@ depend on that token or a later one. One gradient of one column of rows to the e
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from covlab.watch.seen.events import Backward
 from covlab.watch.seen.graph import (
     GRAPH_NODES_READ,
     inputs_of,
+    nodes_below,
     saved,
     saved_integer,
     saved_tensor,
@@ -75,8 +77,8 @@ def dependences(
         scores, target = saved_tensor(loss, "self"), saved_tensor(loss, "target")
         if scores is None or target is None or scores.grad_fn is None:
             continue
-        graph = _reachable(scores.grad_fn)
-        if graph is None:
+        graph = list(islice(nodes_below(scores.grad_fn), GRAPH_NODES_READ + 1))
+        if len(graph) > GRAPH_NODES_READ:
             continue
         aligned = [
             (node, targets)
@@ -102,19 +104,6 @@ def _losses(root: Tensor) -> list[Node]:
         seen.update(new)
         waiting += new
     return found
-
-
-def _reachable(start: Node) -> dict[Node, None] | None:
-    """Return all nodes below ``start``; None if there are too many."""
-    waiting, seen = [start], {start: None}
-    while waiting:
-        if len(seen) > GRAPH_NODES_READ:
-            return None
-        for one in inputs_of(waiting.pop()):
-            if one not in seen:
-                seen[one] = None
-                waiting.append(one)
-    return seen
 
 
 def _align(node: Node, target: Tensor, ignored: int) -> _Targets | None:
@@ -153,7 +142,7 @@ def _fits(tokens: Tensor, goal: Tensor, valid: Tensor, shift: int) -> bool:
 
 
 def _is_plain(
-    start: Node, graph: dict[Node, None], aligned: list[tuple[Node, _Targets]], layers: Iterable[Sequences]
+    start: Node, graph: list[Node], aligned: list[tuple[Node, _Targets]], layers: Iterable[Sequences]
 ) -> bool:
     """Return whether only torch's own operations on sequences lie between the scores and the embeddings.
 
