@@ -98,14 +98,10 @@ class DropoutSearch(TorchFunctionMode):
     def _see(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         position, key, flag_position, flag_key = _SIGNATURES[name]
         try:
-            p = args[position] if len(args) > position else kwargs.get(key, 0.5 if key == "p" else 0.0)
+            p = _argument(args, kwargs, position, key, 0.5 if key == "p" else 0.0)
             drops = True
             if flag_position is not None:
-                drops = (
-                    args[flag_position]
-                    if len(args) > flag_position
-                    else kwargs.get(flag_key, kwargs.get("train", True))
-                )
+                drops = _argument(args, kwargs, flag_position, flag_key, kwargs.get("train", True))
             if drops and isinstance(p, int | float) and p > 0 and self.found is not None:
                 self.found(name.rstrip("_"), float(p))
         except Exception:  # noqa: BLE001 - the loop continues without the search
@@ -116,6 +112,10 @@ class DropoutSearch(TorchFunctionMode):
         self.found = None
         if _get_current_function_mode() is self:
             self.__exit__(None, None, None)
+
+
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, otherwise: Any) -> Any:
+    return args[position] if len(args) > position else kwargs.get(name, otherwise)
 
 
 def _running_modules() -> Iterator[nn.Module]:
