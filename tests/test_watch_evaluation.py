@@ -96,9 +96,6 @@ def test_the_words_of_a_loop_tell_what_an_evaluation_is_for(purpose: str, change
     source = LOOP.format(**usual | changes)
     lines = source.splitlines(keepends=True)
     linecache.cache["loop.py"] = len(source), None, lines, "loop.py"
-    from covlab.watch.invariants import declared_purpose as module
-
-    module._tree.cache_clear()
 
     def path(*numbers: int) -> Path:
         return tuple(CodeLocation("loop.py", number, "score" if number < 6 else "<module>") for number in numbers)
@@ -155,6 +152,26 @@ def test_a_cut_between_layers_is_found_at_its_line_and_the_search_changes_nothin
     assert _len_torch_function_stack() == 0
 
 
+@pytest.mark.parametrize("free", [1, 3])
+def test_parameters_without_a_name_are_counted_beside_those_that_have_one(free: int) -> None:
+    model, others = (
+        nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)]),
+        [nn.Parameter(torch.ones(2)) for _ in range(free)],
+    )
+    head, cut = nn.Sequential(model[0]), nn.Sequential(model[1])
+    optimizer = torch.optim.SGD([*model.parameters(), *others], lr=0.1)
+    with watch() as w:
+        for _ in range(20):
+            optimizer.zero_grad()
+            x = torch.randn(4, 2)
+            (head(x) + (cut(x) * sum(others)).detach()).sum().backward()
+            optimizer.step()
+    finding = w.report().of("W07")
+    assert finding is not None and finding.number == 2 + free
+    assert finding.says.count("no model that was called") == finding.says.count("0.bias, 0.weight") == 1
+    assert f"{free} tensor{'s' * (free > 1)} of no model that was called" in finding.says
+
+
 def test_an_output_that_is_only_logged_is_no_cut() -> None:
     logged: list[object] = []
 
@@ -181,6 +198,26 @@ def test_a_cut_is_found_also_if_the_loop_sets_a_default_device() -> None:
     finding = w.report().of("W07")
     assert finding is not None and finding.verdict == "fault"
     assert _len_torch_function_stack() == 0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_calls_are_recorded_also_if_the_loop_sets_a_default_device_and_the_loop_can_end_it(steps: int) -> None:
+    with watch() as w:
+        torch.set_default_device("cpu")
+        try:
+            model = nn.Linear(8, 1)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+            for _ in range(steps):
+                x = torch.randn(16, 8)
+                loss = F.mse_loss(model(x), x.sum(1))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        finally:
+            torch.set_default_device(None)
+    assert _len_torch_function_stack() == 0
+    finding = w.report().of("W21")
+    assert (finding is not None and finding.location is not None and "mse_loss" in finding.location.code) == (steps > 1)
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["ends inside", "begins inside"])

@@ -8,10 +8,10 @@ import ast
 import linecache
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
+from covlab.watch.invariants.source_code import syntax_tree
 from covlab.watch.seen.location import CodeLocation, is_users
 
 VALIDATION = re.compile(r"val(?!ue|s$|l)|va$|vl$|test|te$|dev($|set|loader|data)|held|holdout|unseen")
@@ -64,17 +64,9 @@ def _kinds(words: Iterable[str]) -> set[str]:
     return {kind for kind, pattern in KINDS.items() if any(map(pattern.match, parts))}
 
 
-@lru_cache(maxsize=64)
-def _tree(file: str) -> ast.Module | None:
-    try:
-        return ast.parse("".join(linecache.getlines(file)))
-    except (SyntaxError, ValueError):
-        return None
-
-
 def _chain(line: CodeLocation) -> list[ast.AST]:
     """Return the nodes around a line, from the innermost function to the innermost statement."""
-    node: ast.AST | None = _tree(line.file)
+    node: ast.AST | None = syntax_tree(line.file)
     chain: list[ast.AST] = []
     while node is not None:
         chain = [] if isinstance(node, _Function) else chain

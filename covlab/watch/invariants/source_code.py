@@ -88,7 +88,7 @@ def _boolean(value: ast.expr | None) -> bool | None:
 
 def argument_of_call(location: CodeLocation, function: str, position: int, keyword: str) -> ast.expr | None:
     """Return the argument that the call of ``function`` at this line passes; None: it passes none, or is not found."""
-    tree = _parsed("".join(linecache.getlines(location.file)))
+    tree = syntax_tree(location.file)
     if tree is None:
         return None
     calls = [
@@ -103,6 +103,11 @@ def argument_of_call(location: CodeLocation, function: str, position: int, keywo
         if argument is not None:
             return argument
     return None
+
+
+def syntax_tree(file: str) -> ast.Module | None:
+    """Return the syntax tree of a file or a cell; None: it cannot be parsed."""
+    return _parsed("".join(linecache.getlines(file)))
 
 
 @lru_cache(maxsize=64)

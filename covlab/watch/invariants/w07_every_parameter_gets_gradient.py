@@ -105,18 +105,18 @@ class EveryParameterGetsGradient(Invariant):
 
     def _cut(self, watched: WatchedOptimizer, cause: Cause, steps: int) -> Finding:
         """Return the finding about parameters whose gradients are cut off."""
-        names, first = watched.names_of(cause.parameters), 1
+        names, count, first = watched.names_of(cause.parameters), len(cause.parameters), 1
         got = f"never got a gradient in {steps} steps"
         stopped = [watched.last_gradient[one] for one in cause.parameters if one in watched.last_gradient]
         if stopped:
             first = max(stopped) + 2  # the next step still has these gradients
             got = f"last got a gradient before step {first} of {steps}: from then on gradients stop"
-        says = f"{len(names)} of {len(watched.trainable)} tensors {got}: {first_few(names)}; {cause.says}"
+        says = f"{count} of {len(watched.trainable)} tensors {got}: {first_few(names)}; {cause.says}"
         verdict: Verdict = "fault" if steps - first + 1 >= self.steps_for_fault else "note"
         if all(map(AVERAGED.search, names)):
             verdict, says = "note", f"{says}. By their names, the loop moves them itself"
         at = Occurrences(cause.location, 1, first, steps)
-        return self.found(at, verdict, says, cause.fix, number=len(names))
+        return self.found(at, verdict, says, cause.fix, number=count)
 
     def _unused(self, watched: WatchedOptimizer, never: set[int], steps: int) -> Finding:
         """Return the finding about parameters that get no gradient, although nothing shows a cut."""

@@ -93,9 +93,8 @@ class ReplicasAgree(Invariant):
     def _where(self, difference: Difference) -> str:
         """Return which tensors first differ, before which step, and on which ranks."""
         watched = self.seen.optimizers.get(difference.optimizer)
-        names = []
+        parameters, names = [] if watched is None else watched.parameters(), []
         for i in difference.tensors:
-            parameters = [] if watched is None else watched.parameters()
             name = watched.parameter_names.get(id(parameters[i])) if watched and i < len(parameters) else None
             names.append(f"tensor {i}" if name is None else name.removeprefix("module."))
         ranks = ", ".join(map(str, difference.ranks[:8]))

@@ -4,7 +4,6 @@ import re
 
 from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.source_code import argument_of_call
-from covlab.watch.seen.cuts import frames_compiled
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.observation import ActiveDropout, Observation
 
@@ -94,6 +93,6 @@ class EvaluationRepeatsItself(Invariant):
         return argument_of_call(location, dropout.function, 2, "training") is not None
 
     def unchecked(self, seen: Observation) -> str | None:
-        if frames_compiled() != seen.compiled_before and not seen.active_dropouts:
+        if seen.has_compiled and not seen.active_dropouts:
             return "the model is compiled, so its operations are not seen"
         return None

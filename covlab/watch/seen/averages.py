@@ -3,15 +3,13 @@
 import weakref
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from covlab.watch.seen import measurements
 from covlab.watch.seen.deferred import DeferredNumber
-from covlab.watch.seen.isolation import readable_tensor
 from covlab.watch.seen.location import CodeLocation, calling_lines, is_users
 from covlab.watch.seen.models import CalledModel
 from covlab.watch.seen.observation import EvaluatedCopy
+from covlab.watch.seen.optimizer import ParameterState
 from covlab.watch.seen.recorder import Recorder
 
 PARAMETERS_COMPARED = 8
@@ -77,16 +75,9 @@ class AverageObserver:
                     return copy
         return None
 
-    @torch.no_grad()
     def _sums(self, tensors: Sequence["weakref.ref[Tensor]"]) -> list[DeferredNumber]:
-        found = []
-        for reference in tensors:
-            values = readable_tensor(reference())
-            if values is not None and values.numel():
-                sample = measurements.sample_elements(values)
-                sample = torch.view_as_real(sample) if sample.is_complex() else sample
-                found.append(self.recorder.reads.number(sample.double().sum()))
-        return found
+        followed = [one for reference in tensors if (one := reference()) is not None]
+        return [ParameterState.of(one, self.recorder.reads).sum for one in followed]
 
 
 def _users_lines() -> list[CodeLocation]:

@@ -93,7 +93,7 @@ class BackwardObserver:
         record.reached = {watched.number: watched.arrival for watched in reached}
         for watched in reached:
             self._reached(watched, record)
-        self.recorder.guard("loss", self.losses.after_backward)
+        self.recorder.guard("loss", self.losses.begin)
         self.recorder.flush_if_full()
 
     def _reached(self, watched: WatchedOptimizer, record: Backward) -> None:

@@ -11,7 +11,7 @@ from covlab.watch.seen.optimizer import ParameterState
 Miss = Literal["exhausted", "empty", "before backward", "after step", "another's", "foreign", "frozen"]
 
 
-@dataclass
+@dataclass(eq=False)
 class ClipLine:
     """The calls of one line that clip gradients, counted by the steps that followed."""
 

@@ -49,13 +49,12 @@ class ClipObserver:
         self._waiting: deque[_Clip] = deque(maxlen=CLIPS_KEPT)
         recorder.before_steps.append(("clipped tensors", self._before_step))
 
-    def note(self, function: str, given: object, tensors: list[Tensor], limit: object) -> None:
-        """Note a call; ``given`` is the argument from which ``tensors`` were read."""
+    def note(self, function: str, given: object, tensors: list[Tensor], ids: set[int], limit: object) -> None:
+        """Note a call; ``given`` is the argument from which ``tensors`` were read, ``ids`` are theirs."""
         if self.running or (isinstance(limit, int | float) and limit >= NEVER_REACHED):
             return
         location = caller_location()
         line = self.seen.clips.setdefault(location, ClipLine(location, function.lstrip("_")))
-        ids = set(map(id, tensors))
         windows = dict(self._windows(line, ids))
         miss = None if windows else self._miss(line, given, tensors)
         if windows or miss:
@@ -98,19 +97,19 @@ class ClipObserver:
         if not self._waiting:
             return
         with_gradient = set(map(id, watched.parameters_with_gradient()))
-        reached: dict[int, ClipLine] = {}  # lines, by id
-        missed: dict[int, tuple[ClipLine, Miss]] = {}
+        reached: dict[ClipLine, None] = {}
+        missed: dict[ClipLine, Miss] = {}
         covered: set[int] = set()
         kept: deque[_Clip] = deque(maxlen=CLIPS_KEPT)
         for clip in self._waiting:
             window = clip.windows.pop(watched.number, None)
             miss = None if window is None else self._outcome(clip, window, watched, step, with_gradient)
             if miss == "reached":
-                reached[id(clip.line)] = clip.line
+                reached[clip.line] = None
                 covered |= clip.tensors
                 clip.line.clipped |= clip.tensors
             elif miss is not None:
-                missed[id(clip.line)] = clip.line, miss
+                missed[clip.line] = miss
             if clip.windows:
                 clip.other_stepped |= window is None
                 kept.append(clip)
@@ -120,11 +119,11 @@ class ClipObserver:
             wanted = (clip.line.clipped or with_gradient) & with_gradient
             is_covered = wanted <= covered if clip.line.clipped else bool(covered)
             if clip.miss and wanted and not is_covered:
-                missed[id(clip.line)] = clip.line, clip.miss
-        for line in reached.values():
+                missed[clip.line] = clip.miss
+        for line in reached:
             line.reach()
-        for key, (line, why) in missed.items():
-            if key not in reached:
+        for line, why in missed.items():
+            if line not in reached:
                 line.miss(why, step.number)
         self._waiting = kept
 

@@ -3,22 +3,21 @@ operations whose result requires no gradient although it depends on these parame
 """
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from traceback import walk_stack
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import Node
-from torch.overrides import TorchFunctionMode, _get_current_function_mode, _get_current_function_mode_stack
+from torch.overrides import TorchFunctionMode, _get_current_function_mode
 from torch.utils import checkpoint
-from torch.utils._device import DeviceContext
 
-from covlab.watch.seen.isolation import hidden_from_torch
+from covlab.watch.seen.graph import leaves
+from covlab.watch.seen.isolation import function_mode_may_begin, function_modes, hidden_from_torch
 from covlab.watch.seen.location import CodeLocation, caller_location
+from covlab.watch.seen.models import tensors_in
 
-NODES_WALKED = 20_000  # of a graph, per operation
 CALLS_SEEN = 50_000  # per search
 WINDOWS_LOCATED = 3  # the line of the third run counts: an evaluation may come first
 TO_PYTHON = ("tolist", "numpy", "item", "__array__", "__float__")
@@ -76,7 +75,7 @@ class CutSearch(TorchFunctionMode):
 
     def start(self) -> bool:
         """Begin, unless another mode of the loop's could end first."""
-        if _modes():
+        if not function_mode_may_begin():
             return False
         self.__enter__()
         return True
@@ -88,7 +87,7 @@ class CutSearch(TorchFunctionMode):
         self.known.clear()
         self.left_torch.clear()
         self.numbers.clear()
-        if not _modes():
+        if not function_modes():
             return True
         if _get_current_function_mode() is not self:
             return False
@@ -102,7 +101,7 @@ class CutSearch(TorchFunctionMode):
         if self.calls >= CALLS_SEEN:
             return function(*args, **kwargs)
         self.calls += 1
-        inputs = list(_tensors((*args, *kwargs.values())))
+        inputs = list(tensors_in((*args, *kwargs.values())))
         sources = [self._cut_of(one) for one in inputs if not one.requires_grad]  # before a call that changes it
         result = function(*args, **kwargs)
         try:
@@ -113,7 +112,7 @@ class CutSearch(TorchFunctionMode):
 
     @hidden_from_torch
     def _see(self, name: str, inputs: list[Tensor], source: Cut | None, result: object) -> None:
-        outputs = [] if name == "grad" else list(_tensors((result,)))
+        outputs = [] if name == "grad" else list(tensors_in((result,)))
         if not inputs:
             source = next((cut for one in outputs if (cut := self._returned(one)) is not None), None)
         if any(one.requires_grad for one in outputs):
@@ -121,7 +120,8 @@ class CutSearch(TorchFunctionMode):
                 self.found(source)
             return
         if source is None and (outputs or name in TO_PYTHON):
-            parameters = self.missing.intersection(_leaves(one for one in inputs if one.requires_grad))
+            sources = [one for one in inputs if one.requires_grad]
+            parameters = self.missing.intersection(map(id, [*sources, *leaves(*sources)]))
             if parameters:
                 source = Cut(_described(name), caller_location(), frozenset(parameters))
         if source is not None:
@@ -152,23 +152,10 @@ class CutSearch(TorchFunctionMode):
         return None
 
 
-def _modes() -> list[TorchFunctionMode]:
-    """Return the running modes but that of ``torch.set_default_device``, which stays below every other mode."""
-    return [mode for mode in _get_current_function_mode_stack() if not isinstance(mode, DeviceContext)]
-
-
 def frames_compiled() -> int:
     """Return how many frames torch.compile met so far. It would compile them again under another mode."""
     utils = sys.modules.get("torch._dynamo.utils")
     return 0 if utils is None else utils.counters["frames"]["total"]
-
-
-def _tensors(items: Iterable[object], depth: int = 3) -> Iterator[Tensor]:
-    for item in items:
-        if isinstance(item, Tensor):
-            yield item
-        elif isinstance(item, list | tuple) and depth:
-            yield from _tensors(item, depth - 1)
 
 
 def _name(function: Any) -> str:
@@ -181,28 +168,6 @@ def _described(name: str) -> str:
     if not torch.is_grad_enabled():
         return "no_grad()"
     return {"data": ".data", "tensor": "torch.tensor()"}.get(name, f"{name}()")
-
-
-def _leaves(tensors: Iterable[Tensor]) -> set[int]:
-    """Return the ids of the leaves of the tensors' graphs."""
-    found: set[int] = set()
-    waiting: list[Node] = []
-    for tensor in tensors:
-        if tensor.grad_fn is None:
-            found.add(id(tensor))
-        else:
-            waiting.append(tensor.grad_fn)
-    seen: set[Node] = set()
-    while waiting and len(seen) < NODES_WALKED:
-        node = waiting.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        variable = getattr(node, "variable", None)
-        if isinstance(variable, Tensor):
-            found.add(id(variable))
-        waiting += [before for before, _ in node.next_functions if before is not None]
-    return found
 
 
 @torch.no_grad()

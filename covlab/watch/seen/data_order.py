@@ -38,8 +38,8 @@ class DataOrderObserver:
         self._iterators: weakref.WeakKeyDictionary[Any, _Pass] = weakref.WeakKeyDictionary()
         # by data set, or by sampler, and by kind
         self._orders: weakref.WeakKeyDictionary[Any, dict[str, DataOrder]] = weakref.WeakKeyDictionary()
-        # passes that gave a batch since the last step, and how often a model was evaluated before
-        self._waiting: list[tuple[_Pass, int]] = []
+        self._waiting: dict[_Pass, None] = {}  # passes that gave a batch since the last step or evaluation
+        self._evaluations = 0  # before those batches
         self._has_stepped = False
         recorder.before_steps.append(("data", self._before_step))
 
@@ -71,13 +71,11 @@ class DataOrderObserver:
             if found is None:
                 return
             self._iterators[iterator] = found
-        if self._has_stepped:
-            self._waiting.clear()
-            self._has_stepped = False
         # a batch is not trained on if a model was only evaluated before the next batch came
-        evaluations = self.seen.calls_without_training
-        self._waiting = [(one, before) for one, before in self._waiting if before == evaluations]
-        self._waiting.append((found, evaluations))
+        if self._has_stepped or self._evaluations != self.seen.calls_without_training:
+            self._waiting.clear()
+        self._has_stepped, self._evaluations = False, self.seen.calls_without_training
+        self._waiting[found] = None
         if found.order.kind == "in order":
             self._note_labels(found.order, result)
 
@@ -95,7 +93,7 @@ class DataOrderObserver:
 
     def _before_step(self, watched: WatchedOptimizer, step: Step) -> None:
         self._has_stepped = True
-        for one in dict.fromkeys(found for found, _ in self._waiting):
+        for one in self._waiting:
             one.batches[watched.number] += 1
             if one.batches[watched.number] == BATCHES_TO_TRAIN:
                 one.order.passes[watched.number, one.epoch] += 1

@@ -9,14 +9,12 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode, _get_current_function_mode
 
-from covlab.watch.seen.isolation import hidden_from_torch
+from covlab.watch.seen.isolation import FASTER_WITHOUT_MODES, hidden_from_torch
 from covlab.watch.seen.location import CodeLocation, caller_location
 from covlab.watch.seen.observation import ActiveDropout
 from covlab.watch.seen.recorder import Recorder
 
 EVALUATIONS_SEARCHED = 8  # per module
-# these round differently in evaluation while a function mode is active
-HAVE_A_FAST_PATH = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 # {function: (position of the probability, its name, position of the flag, its name)}
 _SIGNATURES = {
     **dict.fromkeys(
@@ -45,7 +43,7 @@ class DropoutObserver:
             return None
         self._searched[module] = times + 1
         parts = list(module.modules())
-        has_fast_path = any(isinstance(one, HAVE_A_FAST_PATH) for one in parts)
+        has_fast_path = any(isinstance(one, FASTER_WITHOUT_MODES) for one in parts)
         if has_fast_path or self.seen.is_compiled(module) or not self._is_trained(module):
             return None
         registered = set(map(id, parts))
@@ -100,14 +98,10 @@ class DropoutSearch(TorchFunctionMode):
     def _see(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         position, key, flag_position, flag_key = _SIGNATURES[name]
         try:
-            p = args[position] if len(args) > position else kwargs.get(key, 0.5 if key == "p" else 0.0)
+            p = _argument(args, kwargs, position, key, 0.5 if key == "p" else 0.0)
             drops = True
             if flag_position is not None:
-                drops = (
-                    args[flag_position]
-                    if len(args) > flag_position
-                    else kwargs.get(flag_key, kwargs.get("train", True))
-                )
+                drops = _argument(args, kwargs, flag_position, flag_key, kwargs.get("train", True))
             if drops and isinstance(p, int | float) and p > 0 and self.found is not None:
                 self.found(name.rstrip("_"), float(p))
         except Exception:  # noqa: BLE001 - the loop continues without the search
@@ -118,6 +112,10 @@ class DropoutSearch(TorchFunctionMode):
         self.found = None
         if _get_current_function_mode() is self:
             self.__exit__(None, None, None)
+
+
+def _argument(args: tuple[Any, ...], kwargs: dict[str, Any], position: int, name: str, otherwise: Any) -> Any:
+    return args[position] if len(args) > position else kwargs.get(name, otherwise)
 
 
 def _running_modules() -> Iterator[nn.Module]:

@@ -16,12 +16,12 @@ from covlab.watch.seen.fingerprints import EvaluationCall
 from covlab.watch.seen.isolation import hidden_from_torch, hidden_from_warnings, skipped_by_compiler
 from covlab.watch.seen.location import caller_location, calling_lines
 from covlab.watch.seen.look_ahead import Sequences
-from covlab.watch.seen.loss_calls import sequence_number, tensors_in
-from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples
+from covlab.watch.seen.models import CalledModel, differentiable_outputs, first_samples, tensors_in
 from covlab.watch.seen.recorder import Function, Recorder
 
 UNSEEN = RunsWithoutGradient()
-STEPS_NOTED = 1024  # in which layers of sequences are noted
+SEQUENCE_LAYERS = (nn.RNNBase, nn.MultiheadAttention)
+STEPS_NOTED = 1024  # in which their calls are noted
 FORWARDS_LOCATED = 64  # training forwards whose callers are recorded
 
 
@@ -32,14 +32,17 @@ class ForwardObserver:
         self.averages = AverageObserver(recorder)
 
     def wrap_call(self, original: Function) -> Function:
-        recorder = self.recorder
+        recorder, seen = self.recorder, self.seen
 
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 - replaces nn.Module.__call__
             if torch.compiler.is_compiling():
                 return original(module, *args, **kwargs)
-            if recorder.calls_running or recorder.backward_running is not None or not recorder.is_watching():
-                if recorder.active and (recorder.calls_running or recorder.backward_running is not None):
+            is_inner = recorder.calls_running or recorder.backward_running is not None
+            if is_inner or not recorder.is_watching():
+                if is_inner and recorder.active:
                     self._called(module)
+                if seen.call_recorder is None and not isinstance(module, SEQUENCE_LAYERS):
+                    return original(module, *args, **kwargs)
                 return self._call(original, module, args, kwargs)
             self._called(module)
             recorder.calls_running += 1
@@ -59,6 +62,7 @@ class ForwardObserver:
     @skipped_by_compiler
     @hidden_from_warnings
     def _call(self, original: Function, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a module, without the recorder of calls where it must not see that, and note layers of sequences."""
         if self.seen.call_recorder is not None:
             self.seen.leave_calls()
         recorder = self.seen.call_recorder
@@ -68,7 +72,8 @@ class ForwardObserver:
         finally:
             if recorder is not None and pauses:
                 recorder.resume()
-        if isinstance(module, nn.RNNBase | nn.MultiheadAttention) and torch.is_grad_enabled():
+        is_noted = isinstance(module, SEQUENCE_LAYERS) and self.seen.counts["steps"] <= STEPS_NOTED
+        if is_noted and torch.is_grad_enabled():
             self.recorder.guard("look ahead", self._note_sequences, module, args, kwargs, result)
         return result
 
@@ -76,13 +81,13 @@ class ForwardObserver:
         """Note a call of a layer that runs along dim 0 or dim 1."""
         given = list(tensors_in((*args, *kwargs.values())))
         made = result[0] if isinstance(result, tuple) else None
-        if not given or given[0].dim() != 3 or not isinstance(made, Tensor) or self.seen.counts["steps"] > STEPS_NOTED:
+        if not given or given[0].dim() != 3 or not isinstance(made, Tensor):
             return
         is_recurrent = isinstance(module, nn.RNNBase)
         if not is_recurrent and len(given) > 1 and given[1].shape != given[0].shape:
             return  # attention to another sequence
-        nodes = tuple(sequence_number(one.grad_fn) for one in given if one.grad_fn is not None)
-        end = sequence_number(made.grad_fn) if is_recurrent and made.grad_fn is not None else None
+        nodes = tuple(graph.sequence_number(one.grad_fn) for one in given if one.grad_fn is not None)
+        end = graph.sequence_number(made.grad_fn) if is_recurrent and made.grad_fn is not None else None
         layer = Sequences(weakref.ref(module), given[0].shape, bool(module.batch_first), caller_location(), end, nodes)
         self.seen.sequence_layers.append(layer)
 

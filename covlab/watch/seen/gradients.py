@@ -81,7 +81,7 @@ class GradientObserver:
             clipped = set(map(id, parameters))
             recorder.guard("clip", self._before_clip, clipped)
             limit = args[0] if args else kwargs.get("max_norm", kwargs.get("clip_value"))
-            recorder.guard("clipped tensors", self.clips.note, original.__name__, given, parameters, limit)
+            recorder.guard("clipped tensors", self.clips.note, original.__name__, given, parameters, clipped, limit)
             self.clips.running += 1
             try:
                 norm = original(parameters, *args, **kwargs)

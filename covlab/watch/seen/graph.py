@@ -1,7 +1,11 @@
-"""Read the terms of a loss from its autograd graph. Hooks on the nodes read d(root)/d(term) while the backward runs."""
+"""Read an autograd graph: its nodes, its leaves, and the terms of a loss.
+
+Hooks on the nodes read d(root)/d(term) while the backward runs.
+"""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -17,7 +21,7 @@ SCALING = re.compile(
 )
 SUM = re.compile("(Add|Sub|Rsub)Backward[0-2]")
 NODES_READ = 64  # per backward
-GRAPH_NODES_READ = 20_000  # where all leaves are looked for, a few times in a run
+GRAPH_NODES_READ = 20_000  # where all leaves are looked for
 INNER_NODES_READ = 8  # per term
 LOSS_SCALE = "covlab.watch.loss_scale"  # in a node's metadata: what the GradScaler multiplied by
 
@@ -32,9 +36,30 @@ def output_shape(node: Node) -> torch.Size | None:
     return torch.Size(made[0].shape) if len(made) == 1 else None
 
 
+def saved(node: Node, name: str) -> Any:
+    """Return what the node saved for its backward under this name."""
+    return getattr(node, f"_saved_{name}", None)
+
+
+def saved_tensor(node: Node, name: str) -> Tensor | None:
+    found = saved(node, name)
+    return found if isinstance(found, Tensor) else None
+
+
+def saved_integer(node: Node, name: str) -> int:
+    """Return a saved whole number: torch shows a negative one as an unsigned one."""
+    number = int(saved(node, name))
+    return number - 2**64 if number >= 2**63 else number
+
+
 def is_scalar(node: Node) -> bool:
     shape = output_shape(node)
     return shape is not None and shape.numel() == 1
+
+
+def sequence_number(node: Node) -> int:
+    """Return a number that no other node of a forward in this thread has."""
+    return int(node._sequence_nr())
 
 
 def inputs_of(node: Node) -> list[Node]:
@@ -108,19 +133,22 @@ class _GraphReader:
         return number
 
 
-def leaves(root: Tensor) -> list[Tensor]:
-    """Return the tensors that get a gradient from a backward of ``root``."""
-    waiting = [root.grad_fn] if root.grad_fn is not None else []
-    seen, found = set(waiting), []
-    while waiting and len(seen) < GRAPH_NODES_READ:
+def nodes_below(*roots: Node) -> Iterator[Node]:
+    """Yield the roots and all nodes below them, each once."""
+    waiting, seen = list(roots), set[Node]()
+    while waiting:
         node = waiting.pop()
-        leaf = getattr(node, "variable", None)
-        if leaf is not None:
-            found.append(leaf)
-        new = [one for one in inputs_of(node) if one not in seen]
-        seen.update(new)
-        waiting += new
-    return found
+        if node not in seen:
+            seen.add(node)
+            yield node
+            waiting += inputs_of(node)
+
+
+def leaves(*tensors: Tensor) -> list[Tensor]:
+    """Return what gets a gradient from a backward of the tensors, as far as their graphs are read."""
+    roots = [one.grad_fn for one in tensors if one.grad_fn is not None]
+    found = (getattr(node, "variable", None) for node in islice(nodes_below(*roots), GRAPH_NODES_READ))
+    return [leaf for leaf in found if leaf is not None]
 
 
 def wants_input_gradient(inputs: tuple[object, ...]) -> bool:
@@ -144,16 +172,16 @@ def wants_input_gradient(inputs: tuple[object, ...]) -> bool:
 def loss_term(node: Node, derivative: DeferredNumber, reads: DeferredReads) -> LossTerm:
     """Return what kind of reduction the node is, and how many elements it reduces."""
     name, below, one = node.name(), inputs_of(node)[0], DeferredNumber(1.0)
-    shape, reduction = output_shape(below), _saved(node, "reduction")  # torch's loss functions save 1: mean, 2: sum
+    shape, reduction = output_shape(below), saved(node, "reduction")  # torch's loss functions save 1: mean, 2: sum
     if name.startswith("NllLoss") and reduction in (1, 2):
         classes = shape[1] if shape is not None and len(shape) > 1 else 0
         if reduction == 1:
-            targets = None if _saved(node, "weight") is not None else reads.number(_saved(node, "total_weight"))
+            targets = None if saved(node, "weight") is not None else reads.number(saved(node, "total_weight"))
             return LossTerm("mean", derivative, one, targets, classes=classes)
         # The sum of its class weights counts, not the number of samples.
-        return LossTerm("sum", derivative, reads.number(_saved(node, "total_weight")), classes=classes)
+        return LossTerm("sum", derivative, reads.number(saved(node, "total_weight")), classes=classes)
     if name.startswith("DotBackward"):
-        other = _saved(node, "tensor") if node.next_functions[0][0] is not None else _saved(node, "self")
+        other = saved(node, "tensor") if node.next_functions[0][0] is not None else saved(node, "self")
         return LossTerm("sum", derivative, reads.number(other.detach().sum()))
     is_plain = shape is not None and name.startswith(("MeanBackward", "SumBackward"))
     if reduction == 1 or (is_plain and name.startswith("Mean")):
@@ -169,11 +197,6 @@ def loss_term(node: Node, derivative: DeferredNumber, reads: DeferredReads) -> L
     return term
 
 
-def _saved(node: Node, name: str) -> Any:
-    """Return what the node saved for its backward under this name."""
-    return getattr(node, f"_saved_{name}", None)
-
-
 def read_element_factors(node: Node, term: LossTerm, reads: DeferredReads) -> None:
     """Find the factors that scaled every element before the reduction, or that scaled elements one by one."""
     for _ in range(INNER_NODES_READ):
@@ -182,7 +205,7 @@ def read_element_factors(node: Node, term: LossTerm, reads: DeferredReads) -> No
             term.ambiguous |= name.startswith(("Mul", "Div", "Where", "Index", "MaskedFill", "MaskedSelect"))
             return
         if name.startswith(("Mul", "Div")):
-            factor = _saved(node, "other")
+            factor = saved(node, "other")
             if isinstance(factor, Tensor) and factor.numel() == 1:
                 term.element_factors.append((name.startswith("Div"), reads.number(factor)))
             elif isinstance(factor, int | float):

@@ -7,9 +7,14 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C._dynamo import eval_frame
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.utils import _device
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+# They take a faster way, with slightly other numbers, where they are evaluated and no function mode is active.
+FASTER_WITHOUT_MODES = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
@@ -61,6 +66,25 @@ def has_no_values() -> bool:
     if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():
         return True
     return any(getattr(mode, "_mode_key", None) is not None for mode in _get_current_dispatch_mode_stack())
+
+
+def function_modes() -> list[TorchFunctionMode]:
+    """Return the running function modes but that of a default device, which must stay below every other mode."""
+    return [mode for mode in _get_current_function_mode_stack() if not isinstance(mode, _device.DeviceContext)]
+
+
+def function_mode_may_begin() -> bool:
+    """Return whether a function mode of the watch can begin: no mode of the loop could end first, or come above it.
+
+    While a mode handles a call, as ``loss.backward()``, it is not among the running ones, and returns on top of them.
+    """
+    has_default_device = _device.CURRENT_DEVICE is not None
+    return not function_modes() and has_default_device == bool(_get_current_function_mode_stack())
+
+
+def calls_are_compiled(module: nn.Module) -> bool:
+    """Return whether torch.compile was asked to compile the calls of this module."""
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 def backward_is_compiled() -> bool:

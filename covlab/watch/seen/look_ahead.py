@@ -7,6 +7,7 @@ depend on that token or a later one. One gradient of one column of rows to the e
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -15,9 +16,16 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, Node
 
 from covlab.watch.seen.events import Backward
-from covlab.watch.seen.graph import GRAPH_NODES_READ, inputs_of
+from covlab.watch.seen.graph import (
+    GRAPH_NODES_READ,
+    inputs_of,
+    nodes_below,
+    saved,
+    saved_integer,
+    saved_tensor,
+    sequence_number,
+)
 from covlab.watch.seen.location import CodeLocation
-from covlab.watch.seen.loss_calls import sequence_number
 
 NEAR_THE_LOSS = 2000  # nodes among which losses are looked for
 TOKENS_COMPARED = 16  # at least
@@ -66,13 +74,17 @@ def dependences(
     """Return for each loss whose targets are shifted inputs how its scores depend on each such input."""
     found = []
     for loss in _losses(root):
-        scores, target = getattr(loss, "_saved_self", None), getattr(loss, "_saved_target", None)
+        scores, target = saved_tensor(loss, "self"), saved_tensor(loss, "target")
         if scores is None or target is None or scores.grad_fn is None:
             continue
-        graph = _reachable(scores.grad_fn)
-        if graph is None:
+        graph = list(islice(nodes_below(scores.grad_fn), GRAPH_NODES_READ + 1))
+        if len(graph) > GRAPH_NODES_READ:
             continue
-        aligned = [(node, targets) for node in graph if (targets := _align(node, target, _ignored(loss))) is not None]
+        aligned = [
+            (node, targets)
+            for node in graph
+            if (targets := _align(node, target, saved_integer(loss, "ignore_index"))) is not None
+        ]
         if not aligned or not _is_plain(scores.grad_fn, graph, aligned, layers):
             continue
         pairs = [_dependence(scores, node, targets, record, location) for node, targets in aligned]
@@ -94,29 +106,11 @@ def _losses(root: Tensor) -> list[Node]:
     return found
 
 
-def _ignored(loss: Node) -> int:
-    index = int(getattr(loss, "_saved_ignore_index"))  # noqa: B009 - torch's stubs do not know it
-    return index - 2**64 if index >= 2**63 else index
-
-
-def _reachable(start: Node) -> dict[Node, None] | None:
-    """Return all nodes below ``start``; None if there are too many."""
-    waiting, seen = [start], {start: None}
-    while waiting:
-        if len(seen) > GRAPH_NODES_READ:
-            return None
-        for one in inputs_of(waiting.pop()):
-            if one not in seen:
-                seen[one] = None
-                waiting.append(one)
-    return seen
-
-
 def _align(node: Node, target: Tensor, ignored: int) -> _Targets | None:
     """Return how the targets are the tokens that ``node`` looks up, shifted, if they are."""
     if node.name() != "EmbeddingBackward0":
         return None
-    ids = getattr(node, "_saved_indices", None)
+    ids = saved_tensor(node, "indices")
     if ids is None or ids.dim() not in (1, 2) or not target.numel():
         return None
     ids = ids.reshape(1, -1) if ids.dim() == 1 else ids
@@ -148,7 +142,7 @@ def _fits(tokens: Tensor, goal: Tensor, valid: Tensor, shift: int) -> bool:
 
 
 def _is_plain(
-    start: Node, graph: dict[Node, None], aligned: list[tuple[Node, _Targets]], layers: Iterable[Sequences]
+    start: Node, graph: list[Node], aligned: list[tuple[Node, _Targets]], layers: Iterable[Sequences]
 ) -> bool:
     """Return whether only torch's own operations on sequences lie between the scores and the embeddings.
 
@@ -186,7 +180,7 @@ def _is_plain(
     if any(name in node.name() for node in on_path for name in MIXES_SAMPLES):
         return False
     samples, columns = aligned[0][1].valid.shape
-    length = max(getattr(node, "_saved_indices").numel() // samples for node in ends)  # noqa: B009 - as above
+    length = max(saved(node, "indices").numel() // samples for node in ends)
     return all(_is_sequence(node, samples, length, columns) for node in on_path.difference(ends))
 
 
@@ -209,7 +203,7 @@ def _dependence(
     """Return the gradients of the scores in the middle to the embeddings of each position."""
     valid, shift = targets.valid, targets.shift
     samples, columns = valid.shape
-    ids = getattr(node, "_saved_indices")  # noqa: B009 - torch's stubs do not know it
+    ids = saved(node, "indices")
     length = ids.numel() // samples
     usable = valid.any(0).nonzero().flatten().tolist()
     usable = [one for one in usable if 1 <= one + shift < length - (shift == 0)]

@@ -3,19 +3,24 @@
 A graph says what a loss is made of, but not where. The recorder runs only where a graph looks suspicious.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode, _get_current_function_mode, _len_torch_function_stack
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
-from covlab.watch.seen.isolation import hidden_from_torch, readable_tensor
+from covlab.watch.seen.graph import sequence_number
+from covlab.watch.seen.isolation import (
+    FASTER_WITHOUT_MODES,
+    calls_are_compiled,
+    hidden_from_torch,
+    readable_tensor,
+)
 from covlab.watch.seen.location import CodeLocation, caller_location
+from covlab.watch.seen.models import tensors_in
 
 CALLS_SEEN = 50_000  # per search
 LOSS_FUNCTIONS = (
@@ -26,8 +31,6 @@ LOSS_FUNCTIONS = (
 NEW_VALUES = ("linear", "conv", "embedding", "softmax", "log_softmax", "sigmoid", "tanh", "relu", "dropout",
               "layer_norm", "batch_norm", "group_norm", "matmul", "bmm", "mm", "einsum",
               "scaled_dot_product")  # fmt: skip
-# They take a faster way, with slightly other numbers, where no mode is active.
-FASTER_WITHOUT_MODES = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerEncoder)
 
 
 class Operand(NamedTuple):
@@ -49,7 +52,6 @@ class Call:
     name: str
     location: CodeLocation | None
     operands: tuple[Operand, ...]
-    keywords: dict[str, Any] = field(default_factory=dict)
     #: of the input of a loss: its largest element, its smallest, and how far the sums over its classes are from 1
     largest: DeferredNumber | None = None
     smallest: DeferredNumber | None = None
@@ -61,7 +63,7 @@ Calls = dict[int, Call]  # by the sequence number of the node that the call made
 
 
 class CallRecorder(TorchFunctionMode):
-    """Record calls from ``start``, which returns whether that is possible, to ``stop``."""
+    """Record calls, from where the mode is entered to ``stop``."""
 
     def __init__(self, reads: DeferredReads) -> None:
         super().__init__()
@@ -71,12 +73,6 @@ class CallRecorder(TorchFunctionMode):
         self.error: Exception | None = None
         self.made = WeakTensorKeyDictionary()  # {tensor without gradient: names of the functions that made it}
         self.ended = self.paused = self.is_gone = False
-
-    def start(self) -> bool:
-        if _len_torch_function_stack():
-            return False
-        self.__enter__()
-        return True
 
     def stop(self) -> None:
         """Record nothing from now on, and release everything."""
@@ -97,7 +93,7 @@ class CallRecorder(TorchFunctionMode):
         """Return whether a module computes otherwise, or is compiled again, while a mode is active."""
         if isinstance(module, FASTER_WITHOUT_MODES) and not module.training:
             return True
-        return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+        return calls_are_compiled(module)
 
     def pause(self) -> bool:
         """Take the mode away. Return whether ``resume`` must bring it back."""
@@ -176,50 +172,34 @@ class CallRecorder(TorchFunctionMode):
                 if not one.requires_grad:
                     self.made[one] = made_by
             return
-        call = Call(name, caller_location(), operands, kwargs)
+        call = Call(name, caller_location(), operands)
         if name in LOSS_FUNCTIONS:
-            call = self._with_values(call, args)
+            call = self._with_values(call, args, kwargs)
         for one in with_gradient:
             if one.grad_fn is not None:
                 self.calls[sequence_number(one.grad_fn)] = call
 
     @torch.no_grad()
-    def _with_values(self, call: Call, args: tuple[Any, ...]) -> Call:
-        tensors = [readable_tensor(one) for one in (*args, *call.keywords.values()) if isinstance(one, Tensor)]
+    def _with_values(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Return the call of a loss with what its input and its target are like."""
+        tensors = [readable_tensor(one) for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
         given = tensors[0] if tensors else None
         target = tensors[1] if len(tensors) > 1 else None
         if given is None or not given.numel() or not given.is_floating_point():
             return call
         number, classes = self.reads.number, given.dim() - 1 if call.name == "kl_div" else min(1, given.dim() - 1)
-        keywords = {key: value for key, value in call.keywords.items() if not isinstance(value, Tensor)}
         target_sums_off = None
         if call.name == "kl_div" and target is not None and target.is_floating_point() and target.shape == given.shape:
-            goal = target.double().exp() if keywords.get("log_target") else target.double()
+            goal = target.double().exp() if kwargs.get("log_target") else target.double()
             sums = [goal.flatten(1).sum(1)] if goal.dim() else []
             sums += [goal.sum(dim) for dim in range(goal.dim())] + [goal.sum().reshape(1)]
             target_sums_off = number(torch.stack([(one - 1).abs().max() for one in sums]).min())
         wide = given.double()
         off = (wide.sum(classes) - 1).abs().max() if given.dim() else wide - 1
-        return Call(
-            call.name,
-            call.location,
-            call.operands,
-            keywords,
-            number(wide.max()),
-            number(wide.min()),
-            number(off),
-            target_sums_off,
+        return replace(
+            call,
+            largest=number(wide.max()),
+            smallest=number(wide.min()),
+            sums_off=number(off),
+            target_sums_off=target_sums_off,
         )
-
-
-def sequence_number(node: Node) -> int:
-    """Return a number that no other node of a forward in this thread has."""
-    return int(node._sequence_nr())
-
-
-def tensors_in(items: Iterable[object], depth: int = 3) -> Iterator[Tensor]:
-    for item in items:
-        if isinstance(item, Tensor):
-            yield item
-        elif isinstance(item, list | tuple) and depth:
-            yield from tensors_in(item, depth - 1)

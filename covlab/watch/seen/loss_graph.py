@@ -11,9 +11,16 @@ from torch.autograd.graph import Node
 
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Forward
-from covlab.watch.seen.graph import inputs_of, is_scalar, output_shape
+from covlab.watch.seen.graph import (
+    inputs_of,
+    is_scalar,
+    output_shape,
+    saved_integer,
+    saved_tensor,
+    sequence_number,
+)
 from covlab.watch.seen.location import CodeLocation
-from covlab.watch.seen.loss_calls import Call, Calls, Operand, sequence_number
+from covlab.watch.seen.loss_calls import Call, Calls, Operand
 
 NODES_READ = 2000  # per backward that is looked at
 TARGETS_READ = 32  # nodes near the root, where the targets of a loss are looked for
@@ -52,6 +59,7 @@ class LossFact:
     last: int = 0
     count: int = 0
     forwards: list[Forward] = field(default_factory=list)  #: the latest one before each look
+    is_certain: bool = True  #: False: it is only a reason to look for the calls
 
     def values(self) -> Iterator[tuple[float, ...]]:
         """Yield the numbers of each look, if all of them could be read."""
@@ -59,8 +67,6 @@ class LossFact:
             values = [number.value for number in numbers]
             if None not in values:
                 yield tuple(value for value in values if value is not None)
-
-    is_certain: bool = True  #: False: it is only a reason to look for the calls
 
 
 def read_loss(root: Tensor, calls: Calls, reads: DeferredReads, unpacks: bool) -> list[LossFact]:
@@ -90,14 +96,7 @@ def fed_by(node: Node | None, name: str, view: re.Pattern[str] = VIEW) -> Node |
 
 def opaque_source(node: Node | None) -> bool:
     """Return whether the values come, through views, from a compiled function, of which no node is seen."""
-    for _ in range(VIEWS_READ):
-        if node is None or FROM_PYTHON.fullmatch(node.name()):
-            return node is not None
-        inputs = inputs_of(node)
-        if not VIEW.fullmatch(node.name()) or len(inputs) != 1:
-            return False
-        node = inputs[0]
-    return False
+    return node is not None and FROM_PYTHON.fullmatch(_before_views(node).name()) is not None
 
 
 class _LossReader:
@@ -158,7 +157,7 @@ class _LossReader:
             return
         source = next(iter(inputs_of(node)), None)
         if fed_by(source, "SoftmaxBackward0") is not None:
-            result = _saved(node, "result") if self.unpacks else None
+            result = saved_tensor(node, "result") if self.unpacks else None
             numbers = [] if result is None else [self._smallest_probability(result, _dim(node, result))]
             self._add("softmax twice", call, node, numbers)
         elif fed_by(source, "LogSoftmaxBackward0") is not None:
@@ -202,7 +201,8 @@ class _LossReader:
         if log is None:
             logarithm = fed_by(source, "LogBackward0", WHOLE_VIEW)
             log = logarithm and fed_by(next(iter(inputs_of(logarithm)), None), "SoftmaxBackward0", WHOLE_VIEW)
-        given, target, result = _saved(node, "self"), _saved(node, "target"), _saved(log, "result") if log else None
+        given, target = saved_tensor(node, "self"), saved_tensor(node, "target")
+        result = None if log is None else saved_tensor(log, "result")
         if log is None or result is None or given is None or target is None or given.dim() < 2 or result.dim() < 2:
             return
         if _dim(log, result) == 0:
@@ -285,9 +285,7 @@ class _LossReader:
 
     def _difference(self, node: Node, call: Call | None) -> None:
         """Find a mean of even functions of a difference [B, B] of [B, 1] and [B]."""
-        inputs = inputs_of(node)
-        shape = output_shape(node)
-        if not REDUCTION.fullmatch(node.name()) or len(inputs) != 1:
+        if not REDUCTION.fullmatch(node.name()) or len(inputs_of(node)) != 1:
             return
         difference = self._residual(node)
         if difference is None:
@@ -320,7 +318,7 @@ class _LossReader:
             if DIFFERENCE.fullmatch(node.name()):
                 return node if even and not is_scalar(node) else None
             even |= EVEN.fullmatch(node.name()) is not None
-            inputs = [before for before, _ in node.next_functions if before is not None]
+            inputs = inputs_of(node)
             if len(inputs) == 2 and node.name().startswith("Mul") and _are_same(*inputs):
                 even = True
                 inputs = inputs[:1]
@@ -354,24 +352,16 @@ def targets_of(root: Tensor) -> set[int]:
     while level and seen < TARGETS_READ:
         seen += len(level)
         for node in level:
-            target = _saved(node, "target")
+            target = saved_tensor(node, "target")
             if target is not None and target.dim():
                 found.add(target.shape[0])
         level = list({one for node in level for one in inputs_of(node)})
     return found
 
 
-def _saved(node: Node, name: str) -> Tensor | None:
-    saved = getattr(node, f"_saved_{name}", None)
-    return saved if isinstance(saved, Tensor) else None
-
-
 def _dim(node: Node, result: Tensor) -> int:
     """Return the dimension of a softmax, from 0."""
-    dim = int(getattr(node, "_saved_dim"))  # noqa: B009 - torch's stubs do not know it
-    if dim >= 2**63:
-        dim -= 2**64  # torch shows a negative number as an unsigned one
-    return dim % result.dim() if result.dim() else 0
+    return saved_integer(node, "dim") % result.dim() if result.dim() else 0
 
 
 def _are_same(one: Node, other: Node) -> bool:

@@ -7,9 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from covlab.watch.seen.cuts import frames_compiled
 from covlab.watch.seen.events import Backward
-from covlab.watch.seen.isolation import hidden_from_torch
+from covlab.watch.seen.isolation import calls_are_compiled, function_mode_may_begin, hidden_from_torch
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.look_ahead import Sequences, dependences
 from covlab.watch.seen.loss_calls import CallRecorder
@@ -38,6 +37,7 @@ class LossObserver:
         self.filter: object = None
         self.looked_ahead: set[CodeLocation | None] = set()
         self.waiting = 0  # backwards since the recording began
+        recorder.after_steps.append(("loss", lambda watched: self.begin()))  # a default device prevents it before
 
     def start(self) -> None:
         """Let no warning appear a second time while calls are recorded, at a line of the watch."""
@@ -105,18 +105,16 @@ class LossObserver:
                 if runs.last != step:
                     runs.first, runs.last, runs.count = runs.first or step, step, runs.count + 1
 
-    def after_backward(self) -> None:
-        """Begin to record the calls of the next forward, if a graph asked for it."""
-        if not self.is_wanted or self.seen.call_recorder is not None:
+    def begin(self) -> None:
+        """Begin to record the calls of the next forward, if a graph asked for it and it is possible now."""
+        if not self.is_wanted or self.seen.call_recorder is not None or not function_mode_may_begin():
             return
         self.is_wanted = False
-        if self._compiles_functions():
-            return
-        recorder = CallRecorder(self.recorder.reads)
-        if recorder.start():
+        if not self._compiles_functions():
             self.recordings[self.wanted] += 1
-            self.active, self.waiting = recorder, 0
-            self.seen.call_recorder = recorder
+            self.active, self.waiting = CallRecorder(self.recorder.reads), 0
+            self.active.__enter__()
+            self.seen.call_recorder = self.active
 
     @hidden_from_torch
     def stop(self) -> None:
@@ -132,12 +130,9 @@ class LossObserver:
 
     def _compiles_functions(self) -> bool:
         """Return whether torch.compile works on something that cannot be told apart from the loop."""
-        is_module = any(
-            hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
-            for model in list(self.seen.models)
-            for part in model.modules()
+        return self.seen.has_compiled and not any(
+            calls_are_compiled(part) for model in list(self.seen.models) for part in model.modules()
         )
-        return frames_compiled() != self.seen.compiled_before and not is_module
 
     def _keep(self, record: Backward, at: CodeLocation | None, facts: list[LossFact], located: bool) -> None:
         """Merge what one look found into what earlier ones found. Located facts replace those that are not."""

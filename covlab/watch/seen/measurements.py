@@ -64,6 +64,12 @@ def least_squares_factor(before: Tensor, after: Tensor) -> Tensor:
     return (torch.linalg.vecdot(before, after) / torch.linalg.vecdot(before, before)).real
 
 
+def sample_numbers(tensor: Tensor) -> Tensor:
+    """Return some elements as numbers [n] in float64; a complex element is two of them."""
+    sample = sample_elements(tensor)
+    return (torch.view_as_real(sample).reshape(-1) if sample.is_complex() else sample).double()
+
+
 def sample_elements(tensor: Tensor) -> Tensor:
     flat = tensor.reshape(-1)
     return flat[:: max(1, flat.numel() // SAMPLED_ELEMENTS)]

@@ -1,6 +1,6 @@
 """Models that a loop calls."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from itertools import count
 
@@ -50,6 +50,15 @@ def identity(tensor: Tensor | None) -> Hashable:
     except (NotImplementedError, RuntimeError):  # a tensor without memory of its own, such as in torch.func
         return None
     return storage, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor._version
+
+
+def tensors_in(items: Iterable[object], depth: int = 3) -> Iterator[Tensor]:
+    """Yield the tensors among the items, and in lists and tuples among them."""
+    for item in items:
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, list | tuple) and depth:
+            yield from tensors_in(item, depth - 1)
 
 
 def differentiable_outputs(result: object, most: int = 8) -> list[Tensor]:

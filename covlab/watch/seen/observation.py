@@ -16,6 +16,7 @@ from covlab.watch.seen.cuts import RunsWithoutGradient, frames_compiled
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
 from covlab.watch.seen.events import Forward
 from covlab.watch.seen.fingerprints import Fingerprints
+from covlab.watch.seen.isolation import calls_are_compiled
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.look_ahead import LAYERS_SEEN, Dependence, Sequences
 from covlab.watch.seen.loss_calls import CallRecorder
@@ -359,8 +360,7 @@ class Observation:
                 runs = self.runs_without_gradient.get(id(part))
                 if runs is not None:
                     watched.runs_without_gradient[id(part)] = runs, set(map(id, part.parameters()))
-        is_compiled = frames_compiled() != self.compiled_before or any(hasattr(one, "_orig_mod") for one in self.models)
-        if not is_compiled:
+        if not self.has_compiled and not any(hasattr(one, "_orig_mod") for one in self.models):
             watched.search_cuts()
 
     def look_for_parameters_in_no_optimizer(self) -> None:
@@ -414,11 +414,14 @@ class Observation:
         if runs is not None and runs.window != self.counts["steps"]:
             runs.count(self.counts["steps"])
 
+    @property
+    def has_compiled(self) -> bool:
+        """Whether torch.compile has compiled something since the watch began."""
+        return frames_compiled() != self.compiled_before
+
     def is_compiled(self, module: nn.Module) -> bool:
         """Return whether torch.compile has compiled something, or would compile a part of ``module``."""
-        return frames_compiled() != self.compiled_before or any(
-            hasattr(part, "_orig_mod") or part._compiled_call_impl is not None for part in module.modules()
-        )
+        return self.has_compiled or any(map(calls_are_compiled, module.modules()))
 
     def failure_of(self, needs: tuple[Part, ...]) -> str | None:
         """Return which part that is needed could not be observed, and why; every invariant needs the steps."""

@@ -56,9 +56,8 @@ class Observer:
         self.search = OptimizerSearch(recorder, self.steps, self.gradients, self._patches)
         recorder.before_backward = self.search.before_backward
         self._hooks: list[RemovableHandle] = []
-        self._own_calls: weakref.WeakSet[type] = (
-            weakref.WeakSet()
-        )  # classes of modules that were asked for a ``__call__`` of their own
+        # classes of modules that were asked for a ``__call__`` of their own
+        self._own_calls: weakref.WeakSet[type] = weakref.WeakSet()
 
     def start(self) -> None:
         self.recorder.active = True

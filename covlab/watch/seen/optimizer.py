@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from covlab.watch.finding import counted
 from covlab.watch.seen import measurements
 from covlab.watch.seen.cuts import Cut, CutSearch, RunsWithoutGradient
 from covlab.watch.seen.deferred import DeferredNumber, DeferredReads
@@ -78,9 +79,7 @@ class ParameterState(NamedTuple):
         values = readable_tensor(parameter)
         if values is None or not values.numel():
             return cls(parameter._version, 0, DeferredNumber(0.0))
-        sample = measurements.sample_elements(values)
-        sample = torch.view_as_real(sample) if sample.is_complex() else sample
-        return cls(parameter._version, values.data_ptr(), reads.number(sample.double().sum()))
+        return cls(parameter._version, values.data_ptr(), reads.number(measurements.sample_numbers(values).sum()))
 
     def differs_from(self, other: "ParameterState") -> bool:
         return self[:2] != other[:2] or self.sum.value != other.sum.value
@@ -201,7 +200,10 @@ class WatchedOptimizer:
         return sum(parameter._version for parameter in self.parameters())
 
     def names_of(self, parameters: set[int]) -> list[str]:
-        return [self.parameter_names.get(one, "a tensor of no model that was called") for one in parameters]
+        """Return the parameters' names, and how many are of no model that was called."""
+        names = [self.parameter_names[one] for one in parameters if one in self.parameter_names]
+        unnamed = len(parameters) - len(names)
+        return [*names, f"{counted(unnamed, 'tensor')} of no model that was called"] if unnamed else names
 
     def hook_parameters(self) -> None:
         """Observe which parameters get gradients, including those added since the last call."""
@@ -319,20 +321,22 @@ class WatchedOptimizer:
         return bool(self.backwards) and pointer in self.gradient_pointers
 
     @_measures("gradient size")
-    def gradient_size(self, reads: DeferredReads) -> DeferredNumber | None:
-        """Measure the gradients: 0 if all are zero, not finite if an element is not, None if no gradient exists."""
-        exact = self.attempts <= CLOSELY_WATCHED_STEPS or self.measure_exactly
-        clipped, self.clipped_norm = self.clipped_norm, None
-        if not exact and clipped is not None and clipped[1] == self.gradient_versions():
-            return reads.number(clipped[0].clone())
-        gradients = self.gradients()
-        return reads.number(measurements.gradient_size(gradients, exact)) if gradients else None
+    def gradient_size(self, reads: DeferredReads, norm: DeferredNumber | None = None) -> DeferredNumber | None:
+        """Measure the gradients: 0 if all are zero, not finite if an element is not, None if no gradient exists.
+
+        Their norm is enough, except where it may overflow or vanish. Pass it if it is known.
+        """
+        if self.attempts > CLOSELY_WATCHED_STEPS and not self.measure_exactly:
+            return norm or self.gradient_norm(reads)
+        self.clipped_norm, gradients = None, self.gradients()
+        return reads.number(measurements.gradient_size(gradients, exact=True)) if gradients else None
 
     @_measures("gradient size")
     def gradient_norm(self, reads: DeferredReads) -> DeferredNumber | None:
         """Return the norm that clipping measured just before, or else measure it; None if no gradient exists."""
-        if self.clipped_norm is not None and self.clipped_norm[1] == self.gradient_versions():
-            return reads.number(self.clipped_norm[0].clone())
+        clipped, self.clipped_norm = self.clipped_norm, None
+        if clipped is not None and clipped[1] == self.gradient_versions():
+            return reads.number(clipped[0].clone())
         gradients = self.gradients()
         return reads.number(measurements.gradient_size(gradients, exact=False)) if gradients else None
 

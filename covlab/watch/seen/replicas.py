@@ -83,8 +83,8 @@ class Replicas:
         return False
 
     def before_step(self, watched: WatchedOptimizer, step: int, models: list[nn.Module], reads: DeferredReads) -> None:
-        """Write the checksums of the optimizer's parameters, at some steps."""
-        if not _is_compared(step) or not dist.is_available() or not dist.is_initialized():
+        """Write the checksums of the optimizer's parameters before a step that is compared."""
+        if not dist.is_available() or not dist.is_initialized():
             return
         if self._file is None and not self._join():
             return
@@ -164,7 +164,7 @@ class Replicas:
         return self._folder / f"rank{rank}.jsonl"
 
 
-def _is_compared(step: int) -> bool:
+def is_compared(step: int) -> bool:
     return step <= 16 or step % (4 if step <= 64 else 64 if step <= 1024 else 1024) == 0
 
 
@@ -174,8 +174,7 @@ def checksum(parameter: Tensor) -> Tensor:
     values = readable_tensor(parameter)
     if values is None or not values.numel():
         return torch.zeros(2, dtype=torch.float64)
-    sample = measurements.sample_elements(values)
-    sample = (torch.view_as_real(sample).reshape(-1) if sample.is_complex() else sample).double()
+    sample = measurements.sample_numbers(values)
     weights = 1 + torch.arange(len(sample), device=sample.device, dtype=torch.float64).sin().abs()
     return torch.stack([(sample * weights).sum(), sample.abs().sum()])
 

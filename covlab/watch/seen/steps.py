@@ -13,6 +13,7 @@ from covlab.watch.seen.isolation import hidden_from_warnings, skipped_by_compile
 from covlab.watch.seen.location import CodeLocation, called_from, caller_location, steps_on_stack
 from covlab.watch.seen.optimizer import LIGHT_MEASURES_ONE_IN, WatchedOptimizer
 from covlab.watch.seen.recorder import Recorder
+from covlab.watch.seen.replicas import is_compared
 
 ATTEMPTS_THAT_DESCRIBE_PARAMETERS = (2, 10, 30, 100, 300, 1000, 3000, 10_000)
 
@@ -22,6 +23,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 class StepObserver:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder, self.seen = recorder, recorder.observation
+        recorder.before_steps.append(("replicas", self._compare_replicas))
 
     @skipped_by_compiler
     def before_step(self, optimizer: Optimizer, *arguments: Any) -> Arguments | None:
@@ -115,7 +117,6 @@ class StepObserver:
         watched.look_at_tensors(self.recorder.reads)
         if step.measured:
             self._measure(watched, step)
-        self.recorder.guard("replicas", self._compare_replicas, watched)
         self.seen.leave_calls()
         watched.end_cut_search()
         if watched.attempts in ATTEMPTS_THAT_DESCRIBE_PARAMETERS:
@@ -125,9 +126,10 @@ class StepObserver:
         for part, look in self.recorder.before_steps:
             self.recorder.guard(part, look, watched, step)
 
-    def _compare_replicas(self, watched: WatchedOptimizer) -> None:
-        models = list(self.seen.models)
-        self.seen.replicas.before_step(watched, watched.attempts, models, self.recorder.reads)
+    def _compare_replicas(self, watched: WatchedOptimizer, step: Step) -> None:
+        if is_compared(step.number):
+            models = list(self.seen.models)
+            self.seen.replicas.before_step(watched, step.number, models, self.recorder.reads)
 
     def _read_options(self, optimizer: Optimizer, step: Step) -> None:
         reads = self.recorder.reads
@@ -152,7 +154,7 @@ class StepObserver:
     def _measure(self, watched: WatchedOptimizer, step: Step) -> None:
         reads = self.recorder.reads
         step.gradient_norm = watched.gradient_norm(reads)
-        step.gradient_size = watched.gradient_size(reads)
+        step.gradient_size = watched.gradient_size(reads, step.gradient_norm)
         is_scaled = any(backward.loss_scale for backward in step.backwards)
         if not is_scaled and (
             any(forward.float16 for forward in step.forwards)
