@@ -208,6 +208,23 @@ def test_numbers_of_watch_and_its_peers_are_those_measured() -> None:
     assert f"{WORDS[sum(count > 0 for count in alarms.values())]} of these with a false alarm" in said
 
 
+def test_numbers_of_the_watch_cost_are_those_measured() -> None:
+    results = json.loads((ROOT / "benchmarks/results/watch.json").read_text())
+    said = " ".join(WATCH.split())
+    assert all(f"{row['ratio']:.2f} times" in said for row in results["cost"])
+    low, high = min(row["low"] for row in results["cost"]), max(row["high"] for row in results["cost"])
+    assert f"single comparisons lay between {low:.2f} and {high:.2f}" in said
+    then, now = len(results["invariants"]), len(TITLES)
+    if then < now:  # the text says which invariants the numbers leave out
+        assert said.lower().count(f"when the watch checked {WORDS[then]} invariants") == 2
+        assert f"The {WORDS[now - then]} later invariants" in said
+
+
+def test_the_report_in_readme_is_that_of_the_guide() -> None:
+    [report] = re.findall(r"```console\n\$ python -m covlab\.watch train\.py\n(.*?)```", README, re.DOTALL)
+    assert report.startswith("✗ FAULT   W01") and report in WATCH
+
+
 def test_counts_are_those_of_the_code() -> None:
     readme, faults, watch = (" ".join(text.lower().split()) for text in (README, FAULT, WATCH))
     assert f"{WORDS[len(FAULTS)]} bugs that raise no exception" in readme
@@ -218,3 +235,7 @@ def test_counts_are_those_of_the_code() -> None:
         verdicts = Counter(row["verdict"] for row in csv.DictReader(file, delimiter="\t"))
     to_find = sum(verdicts.values()) - verdicts["quiet"] - verdicts["none"]
     assert f"{to_find} loops with something to find, and {verdicts['quiet']} correct ones" in watch
+    with (ROOT / "tests" / "libraries" / "table.tsv").open(newline="") as file:
+        needs = [row["needs"] for row in csv.DictReader(file, delimiter="\t")]
+    libraries = {re.match(r"[\w-]+", need)[0] for need in needs}  # type: ignore[index]  # the first, which trains
+    assert f"train {len(needs)} loops inside {len(libraries)} libraries" in watch

@@ -135,7 +135,7 @@ def check(
 ) -> None:
     """Run lessons with several seeds and show the spread of each claim's measurements.
 
-    Below each claim stands how prose prints it, and a range to write where the seeds print different numbers.
+    Below each claim, it shows how the prose prints the number, and a range to write if the seeds print different ones.
     """
     from covlab.course.claims import as_toml, prints_over_seeds, proposal
     from covlab.course.prose import Stated, statements
@@ -238,7 +238,7 @@ def notebooks(root: Path, check: bool) -> None:
 @root_option
 @no_browser_option
 @click.option("--ip", type=Text(), default="127.0.0.1", help="Address to listen on; in a container, 0.0.0.0.")
-@click.option("--prepare", is_flag=True, help="Only make work/, for a front end that is started otherwise.")
+@click.option("--prepare", is_flag=True, help="Only make work/, for a front end that you start in another way.")
 @refusals(LessonError, OSError)
 def lab(root: Path, no_browser: bool, ip: str, prepare: bool) -> None:
     """Open JupyterLab on your own copy of the lessons, in work/: on lesson 00, later on the one you last worked on."""

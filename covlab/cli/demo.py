@@ -106,7 +106,7 @@ def scaling_bug(
 @seed_option
 @no_browser_option
 def dashboard(name: str, seed: int, no_browser: bool) -> None:
-    """Show the scaling bug in a browser, in large type, with controls: bug on next to bug off."""
+    """Show the scaling bug in a browser, in large type, with controls: bug on beside bug off."""
     from covlab.widgets.dashboard import serve
 
     serve(name, seed, browser=not no_browser)

@@ -32,7 +32,7 @@ report is also written when SIGTERM or SIGHUP ends the script.
 In a job of several processes (torchrun, srun, mpirun), rank 0 prints the report and writes the files. The others write
 files with the rank in their names, such as report.rank1.json.
 
-`explain` lists the invariants below; `explain W01` tells what W01 means, with an example, its report and the fix.
+`explain` lists the invariants below; `explain W01` says what W01 means, with an example, its report and the fix.
 
 exit status:
   the exit status of the script, if it is not 0 (it is 1 after an exception)

@@ -96,9 +96,9 @@ class ScheduleFollowsSteps(Invariant):
     nothing_to_check = "no torch.optim.lr_scheduler was stepped between two steps"
 
     meaning = """
-        A schedule is made for a number of steps, or of epochs. If it advances once per micro-batch, or also where a
-        step was skipped, the learning rate falls several times too fast, and most of the training runs with almost
-        none.
+        A schedule is made for a number of steps, or of epochs. If it advances once per micro-batch, the learning rate
+        falls several times too fast, and most of the training runs with almost none. The rate also falls too fast if
+        the schedule advances where a step was skipped.
     """
     example = """
         import torch

@@ -67,7 +67,7 @@ class EveryParameterGetsGradient(Invariant):
     """
     limits = """
         It cannot know which parameters a task needs. Layers that are left unused on purpose, such as a head for another
-        task, are at most a note or a warning. Parameters with requires_grad=False are not meant.
+        task, are at most a note or a warning. Parameters with requires_grad=False are not judged.
     """
 
     fix_unused = (

@@ -37,7 +37,7 @@ class OptimizerHoldsModel(Invariant):
     """
     limits = """
         It compares the parameters of the models that ran with those of all optimizers that stepped. Models without any
-        trained parameter, such as a frozen teacher, are not meant.
+        trained parameter, such as a frozen teacher, are not judged.
     """
 
     fix = "create the optimizer after the model is complete, from model.parameters()"

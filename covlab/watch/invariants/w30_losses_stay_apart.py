@@ -35,8 +35,8 @@ class LossesStayApart(Invariant):
             actor_optimizer.zero_grad()
     """
     limits = """
-        A network that is trained by several losses on purpose looks the same in part: where one loss is meant for both
-        networks, it says nothing.
+        A network can be trained by several losses on purpose. Where one loss may be meant for both networks, the watch
+        says nothing.
     """
 
     fix = (

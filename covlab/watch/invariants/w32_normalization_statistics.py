@@ -39,7 +39,7 @@ class NormalizationStatistics(Invariant):
     """
     limits = """
         Adapting the statistics of a frozen network to new data can be meant: it is a note. Layers without running
-        statistics are not meant.
+        statistics are not judged.
     """
 
     fix = "call eval() of the frozen layers after every model.train(), or override train() to do so"
