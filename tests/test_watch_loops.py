@@ -133,9 +133,10 @@ def run_in_fork(server: subprocess.Popen[str], script: Path, folder: Path) -> li
     return read(folder)
 
 
-def run_fresh(row: Row, folder: Path) -> list[Report]:
-    """Run the loop in a process of its own, or in two ranks if it trains in a process group."""
-    ranks = 2 if "init_process_group" in row.path.read_text() else 1
+def run_fresh(row: Row, folder: Path, ranks: int = 2) -> list[Report]:
+    """Run the loop in a process of its own, or in several ranks if it trains in a process group."""
+    has_group = "init_process_group" in row.path.read_text()
+    ranks = ranks if has_group else 1
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         group = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
@@ -143,7 +144,7 @@ def run_fresh(row: Row, folder: Path) -> list[Report]:
     for rank in range(ranks):
         own = folder / str(rank)
         own.mkdir()
-        environment = os.environ | (group | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {})
+        environment = os.environ | (group | {"RANK": str(rank), "LOCAL_RANK": str(rank)} if has_group else {})
         with (own / "printed").open("w") as printed:
             command = [sys.executable, "-m", "covlab.watch", *options(own, row.path)]
             processes.append(subprocess.Popen(command, stdout=printed, stderr=printed, env=environment))
@@ -219,6 +220,29 @@ def test_a_watch_leaves_what_a_loop_trains_as_it_is(name: str, light: bool) -> N
 @pytest.mark.parametrize("row", rows("slow"))
 def test_the_watch_says_what_is_right_of_a_loop_that_is_compiled_or_in_a_framework(row: Row, tmp_path: Path) -> None:
     row.check(run_fresh(row, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "loop, right",
+    [
+        ("30_ddp_forward_through_module_faulty", {"W25": "fault"}),
+        ("w25_parts_of_a_parallel_model_faulty", {"W25": "fault"}),
+        ("30_ddp_forward_through_module_healthy", {}),
+        ("w25_parts_of_a_parallel_model_healthy", {}),
+        ("w25_parallel_and_by_hand", {}),
+        ("w25_part_called_beside_the_whole", {}),
+        ("w25_gradients_averaged_by_hand", {}),
+        ("w25_averaged_by_a_hook", {}),
+        ("w25_ensemble", {}),
+    ],
+)
+def test_a_job_of_one_rank_tells_of_the_calls_that_further_ranks_would_not_share(
+    loop: str, right: dict[str, str], tmp_path: Path
+) -> None:
+    row = next(row for row in table() if row.file == loop)
+    (report,) = run_fresh(row, tmp_path, ranks=1)
+    assert {one["code"]: one["verdict"] for one in report["findings"] if one["verdict"] != "note"} == right
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """W25: the replicas of a model agree."""
 
 from covlab.watch.invariants import Findings, Invariant, first_few
+from covlab.watch.invariants.bounded_memory import Occurrences
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.observation import Observation
 from covlab.watch.seen.replicas import Comparison, Difference
@@ -46,8 +47,9 @@ class ReplicasAgree(Invariant):
     limits = """
         Every rank writes checksums of its parameters into a file, at each of the first 16 steps and then at fewer. At
         the end, rank 0 compares the files, so the watch cannot make a job wait. Ranks on other machines are not
-        compared, nor parameters that FSDP or DeepSpeed shard. If ranks are averaged now and then on purpose, and never
-        at a step that is compared, the report is wrong.
+        compared, nor parameters that FSDP or DeepSpeed shard. In a job of one rank, only the calls are judged, and only
+        if nothing else communicates between steps, such as an all-reduce of the gradients. If ranks are averaged now
+        and then on purpose, and never at a step that is compared, the report is wrong.
     """
 
     def on_step(self, step: Step) -> None:
@@ -58,6 +60,8 @@ class ReplicasAgree(Invariant):
 
     def find(self) -> Findings:
         replicas = self.seen.replicas
+        if replicas.ranks == 1 and not replicas.communicates:
+            yield from self._judge_one_rank()
         self.checked = 0 if replicas.sharded else replicas.ranks - 1
         if replicas.rank or not self.checked:
             return  # rank 0 tells for the whole job
@@ -65,10 +69,7 @@ class ReplicasAgree(Invariant):
         self.checked = 0 if comparison is None else comparison.points
         differences = [] if comparison is None else comparison.differences
         for at in self.violations.values():
-            says = (
-                f"a module within a DistributedDataParallel was called directly in {at.count} steps, and the "
-                "DistributedDataParallel itself was not: DDP does not average the gradients of such a call"
-            )
+            says = self._direct_calls(at)
             if differences:
                 yield self.found(at, "fault", f"{says}; {self._where(differences[0])}", number=at.count)
             elif comparison is None:
@@ -76,6 +77,18 @@ class ReplicasAgree(Invariant):
         if not self.violations and comparison is not None:
             for difference in differences:
                 yield from self._judge(difference, comparison)
+
+    def _judge_one_rank(self) -> Findings:
+        for at in self.violations.values():
+            says = f"{self._direct_calls(at)}; on more ranks than this one, each would train a model of its own"
+            yield self.found(at, "fault", says, number=at.count)
+
+    @staticmethod
+    def _direct_calls(at: Occurrences) -> str:
+        return (
+            f"a module within a DistributedDataParallel was called directly in {at.count} steps, and the "
+            "DistributedDataParallel itself was not: DDP does not average the gradients of such a call"
+        )
 
     def _judge(self, difference: Difference, comparison: Comparison) -> Findings:
         replicas, watched = self.seen.replicas, self.seen.optimizers.get(difference.optimizer)

@@ -61,7 +61,9 @@ class Replicas:
         self.parallel: weakref.WeakSet[DistributedDataParallel] = weakref.WeakSet()
         self.synchronized: dict[int, set[int]] = {}  # by optimizer: indices of parameters that a DDP synchronizes
         self.sharded = False
+        self.communicates = False  # a collective ran between steps; known of a job of one rank only
         self.ended = False
+        self._collectives: int | None = None
         self._folder: Path | None = None
         self._file: TextIO | None = None
         self._comparison: Comparison | None = None
@@ -107,6 +109,7 @@ class Replicas:
         """Agree with the other ranks on a folder. Return whether there are other ranks."""
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
         if self.ranks < 2:
+            self._count_collectives()
             return False
         store = dist.distributed_c10d._get_default_store()
         name = store.compare_set("covlab.watch", "", uuid.uuid4().hex).decode()
@@ -115,6 +118,15 @@ class Replicas:
         self._file = (self._folder / f"rank{self.rank}.jsonl").open("w")
         self._write(["process", os.getpid()])
         return True
+
+    def _count_collectives(self) -> None:
+        try:
+            collectives = dist.distributed_c10d._get_default_group()._get_sequence_number_for_group()
+        except RuntimeError:  # the backend does not count them
+            self.communicates = True
+            return
+        self.communicates = self.communicates or self._collectives not in (None, collectives)
+        self._collectives = collectives
 
     def _write(self, row: list[Any]) -> None:
         if self._file is not None:
