@@ -56,7 +56,7 @@ class WebsiteError(Exception):
 def build_website(root: Path, lessons: list[Lesson], invariants: Callable[[], Mapping[str, str]] = dict) -> Path:
     """Make root/build/site from the executed notebooks of the last run, and from the guides; return its first page.
 
-    invariants: returns {code: a page of Markdown about it}. That takes seconds, so it is called when nothing is refused.
+    invariants: returns {code: a page of Markdown about it}. It takes seconds, so not before a lesson is refused.
 
     Raises WebsiteError if a lesson did not pass or has changed since its last run, or if the site has a problem.
     """
