@@ -352,8 +352,9 @@ check("06.which_fault", which_fault)
 # about 4 s
 timeline.test(5)
 
-correct = timeline.run(accumulation=1).run
-buggy = timeline.run(bug, accumulation=1).run
+one = {"accumulation": 1}
+pair = timeline.run.together(case.Rerun(setting=one), case.Rerun(bug, setting=one))
+correct, buggy = (found.run for found in pair)
 identical = bool((correct.vector == buggy.vector).all())
 print(f"after {buggy.window} steps, the parameters are identical, bit for bit: {identical}")
 

@@ -3,6 +3,7 @@
 One thread: the tests' networks are too small to share, and a busy neighbor makes two threads wait for each other.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -23,6 +24,12 @@ import torch
 # Hypothesis fails a test whose examples take long, as they do on a busy machine.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def pytest_collection_finish() -> None:
+    """Hide modules and tests from the garbage collector: many tests call it, and so does the watch."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,6 +16,9 @@ import rich.console  # noqa: F401 - as a report does
 import torch
 import torch._dynamo  # as the first optimizer does
 
+import covlab.watch.html_report
+import covlab.watch.sarif
+import covlab.watch.script
 import covlab.watch.session  # noqa: F401
 
 torch.set_num_threads(1)  # a fork is safe only before torch has started a thread

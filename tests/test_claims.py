@@ -30,6 +30,7 @@ from covlab.course.claims import (
 from covlab.course.editions import LessonError, read_lesson
 from covlab.course.lesson_parameters import check_overrides, defaults
 from covlab.course.prose import Stated, render, statements
+from covlab.watch import invariant_pages
 
 # Parameters
 
@@ -359,7 +360,10 @@ def test_check_that_measured_nothing_proposes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"lessons": 5}', '{"lessons": [5], "passed": true}'])
-def test_damaged_results_are_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+def test_damaged_results_are_an_error_that_names_the_file(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(invariant_pages, "invariant_pages", lambda: pytest.fail("seconds of work before the refusal"))
     course_with_claim(tmp_path, PROSE, MEASURES)
     (tmp_path / "build/course").mkdir(parents=True)
     (tmp_path / "build/course/results.json").write_text(text)

@@ -237,13 +237,14 @@ def test_memory_does_not_grow_with_the_length_of_a_run(
     x, y = batches(1)[0]
     sizes = []
     with watch(model, optimizer) as w:
-        for _ in range(4):
+        for round in range(4):
             for number in range(1, 193):
                 body(model, optimizer, number, F.cross_entropy(model(x), y))
             w.observer.recorder.flush()
-            gc.collect()
-            sizes.append(weight([w.observer, w.invariants, w.rows]))
-    assert abs(sizes[3] - sizes[2]) <= 0.01 * sizes[2], sizes
+            if round >= 2:  # what has a limit has reached it
+                gc.collect()
+                sizes.append(weight([w.observer, w.invariants, w.rows]))
+    assert abs(sizes[1] - sizes[0]) <= 0.01 * sizes[0], sizes
 
 
 @pytest.mark.parametrize("light", [False, True])

@@ -203,7 +203,7 @@ def website(root: Path, handout: bool) -> None:
     from covlab.watch.invariant_pages import invariant_pages
 
     with refusals(LessonError, WebsiteError):
-        first = build_website(root, editions.read_lessons(root), invariant_pages())
+        first = build_website(root, editions.read_lessons(root), invariant_pages)
     click.echo(first)
     if handout:
         click.echo(make_handout(first.parent))

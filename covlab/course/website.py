@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -53,10 +53,10 @@ class WebsiteError(Exception):
     """The site cannot be built, has a broken link or a picture without alternative text, or needs a network."""
 
 
-def build_website(root: Path, lessons: list[Lesson], invariants: Mapping[str, str] | None = None) -> Path:
+def build_website(root: Path, lessons: list[Lesson], invariants: Callable[[], Mapping[str, str]] = dict) -> Path:
     """Make root/build/site from the executed notebooks of the last run, and from the guides; return its first page.
 
-    invariants: {code: a page of Markdown about it}.
+    invariants: returns {code: a page of Markdown about it}. It takes seconds, so not before a lesson is refused.
 
     Raises WebsiteError if a lesson did not pass or has changed since its last run, or if the site has a problem.
     """
@@ -82,7 +82,7 @@ def build_website(root: Path, lessons: list[Lesson], invariants: Mapping[str, st
             copy = source / ("style" if path is STYLE else path.parent.relative_to(root)) / path.name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-    write_pages(source, lessons, invariants or {})
+    write_pages(source, lessons, invariants())
     sphinx = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(source / ".doctrees")]
     if subprocess.run([*sphinx, str(source), str(website)], check=False).returncode:
         raise WebsiteError("sphinx printed warnings (see above), which count as errors")

@@ -71,7 +71,7 @@ def _exchange(pairs: list[tuple[Function, Function]]) -> None:
     replacements = {id(old): new for old, new in pairs}
     for module in list(sys.modules.values()):
         names = getattr(module, "__dict__", None)
-        if isinstance(names, dict):
+        if isinstance(names, dict) and not replacements.keys().isdisjoint(map(id, names.values())):
             for key, value in list(names.items()):
                 if id(value) in replacements:
                     setattr(module, key, replacements[id(value)])
