@@ -98,7 +98,9 @@ def _release(number: str) -> tuple[int, ...]:
 
 
 def _pins(lock: Path) -> dict[str, str]:
-    return dict(line.split("==") for line in lock.read_text().split("\n") if "==" in line and line[0] != "#")
+    return dict(
+        line.split("==") for line in lock.read_text(encoding="utf-8").split("\n") if "==" in line and line[0] != "#"
+    )
 
 
 def choose_device(profile: str) -> str:
