@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,14 +30,11 @@ def text_files_without_an_encoding(tree: ast.AST) -> list[str]:
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         function = call.func
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-        owner = getattr(function.value, "id", "") if isinstance(function, ast.Attribute) else ""
         words = [
-            each.value
-            for each in (*call.args, *(word.value for word in call.keywords))
-            if isinstance(each, ast.Constant)
+            each for each in (*call.args, *(word.value for word in call.keywords)) if isinstance(each, ast.Constant)
         ]
-        is_binary = any(isinstance(word, str) and "b" in word and set(word) <= set("rwaxb+") for word in words)
-        opens = (name in ("open", "fdopen") and owner not in ("os", "Image")) or (owner, name) == ("os", "fdopen")
+        is_binary = any(re.fullmatch("[rwax]?b[+]?|[rwax][+]?b", str(word.value)) for word in words)
+        opens = name in ("open", "fdopen") and ast.unparse(function) not in ("os.open", "Image.open")
         if (name in ("read_text", "write_text") or (opens and not is_binary)) and "encoding" not in {
             word.arg for word in call.keywords
         }:
@@ -49,14 +47,14 @@ def test_every_text_file_has_an_encoding_because_that_of_windows_is_not_utf_8() 
         path.name: text_files_without_an_encoding(ast.parse(path.read_text(encoding="utf-8"))) for path in SOURCES
     }
     assert not {name: calls for name, calls in without.items() if calls}
-    for code in ("p.read_text()", "p.write_text('b')", "open('b')", "p.open('w')", "os.fdopen(3, 'w')"):
+    for code in ("p.read_text()", "p.write_text('x')", "open('x')", "p.open('w')", "os.fdopen(3, 'w')"):
         assert text_files_without_an_encoding(ast.parse(code)) == [code]
     for code in (
         "p.read_text(encoding='utf-8')",
-        "open('b', 'rb')",
+        "open('x', 'rb')",
         "p.open('ab')",
         "os.fdopen(3, 'wb')",
-        "os.open('b', 0)",
+        "os.open('x', 0)",
     ):
         assert not text_files_without_an_encoding(ast.parse(code))
 
@@ -65,7 +63,7 @@ IMPORT_ALL = """
 import importlib, pkgutil, sys, covlab
 
 for module in pkgutil.walk_packages(covlab.__path__, "covlab."):
-    if not module.name.endswith("__main__") and ".demo" not in module.name:
+    if not module.name.endswith(("__main__", ".broken_loop", ".huggingface", ".lightning")):  # scripts; not in the lock
         importlib.import_module(module.name)
         print(module.name)
 """
@@ -90,8 +88,8 @@ def test_the_end_of_another_rank_is_not_asked_for_by_a_signal(tmp_path: Path) ->
     rows.write_text(f'["process", {os.getpid()}]\n', encoding="utf-8")
     (tmp_path / "ask.py").write_text(
         "from pathlib import Path\nfrom covlab.watch.seen.replicas import _is_running\n"
-        f"rows = Path({str(rows)!r})\nprint(_is_running(rows))\nwith rows.open('a') as file: file.write('[\"ended\"]')\n"
-        "print(_is_running(rows))\n"
+        f"rows = Path({str(rows)!r})\nprint(_is_running(rows))\n"
+        "rows.write_text('[\"ended\"]')\nprint(_is_running(rows))\n"
     )
     assert without_posix("ask", folder=tmp_path).stdout.split() == ["True", "False"]
 
@@ -104,7 +102,7 @@ def test_lab_waits_for_jupyterlab(tmp_path: Path) -> None:
 
 
 def test_a_run_is_trained_and_resumed(tmp_path: Path) -> None:
-    options = ("covlab", "train", "--overfit", "8", "--windows")
+    options = ("covlab", "train", "--micro-batch", "4", "--accumulation", "1", "--windows")
     trained = without_posix(*options, "2", "--folder", "run", folder=tmp_path)
     resumed = without_posix("covlab", "train", "--resume", "run", "--windows", "4", folder=tmp_path)
     assert (trained.returncode, resumed.returncode) == (0, 0), trained.stderr + resumed.stderr
