@@ -1,6 +1,7 @@
 """The command `covlab`, also `python -m covlab`. PyTorch alone is enough for `covlab watch`."""
 
 import sys
+from io import TextIOWrapper
 
 from covlab.cli import COMMANDS
 
@@ -22,6 +23,8 @@ def main() -> None:
 
         sys.argv[:2] = sys.argv[:1]
         sys.exit(watch())
+    if isinstance(sys.stdout, TextIOWrapper):  # a pipe on Windows cannot take every letter
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         from covlab.cli.main import main as run
 

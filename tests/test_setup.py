@@ -111,6 +111,13 @@ def test_every_file_that_states_the_repository_states_the_same() -> None:
     assert all(url.startswith(REPOSITORY) for url in PROJECT["urls"].values())
 
 
+def test_readme_shows_no_badge_of_a_repository_that_does_not_exist() -> None:
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    elsewhere = [picture for picture in pictures if not (ROOT / picture).is_file()]
+    assert pictures and all(address.startswith(REPOSITORY) for address in elsewhere)
+    assert not elsewhere or "example.org" not in REPOSITORY
+
+
 def test_every_file_that_states_the_version_states_the_same() -> None:
     assert PROJECT["version"] == __version__
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == __version__

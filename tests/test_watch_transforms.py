@@ -59,6 +59,8 @@ def compiled_without_a_break() -> Sequence[Value]:
 
 @loop
 def compiled_clipping() -> Sequence[Value]:
+    if torch.__version__.startswith("2.6."):
+        pytest.skip("PyTorch 2.6 cannot compile the clipping")
     return train(network(), clip=whole(lambda parameters: nn.utils.clip_grad_norm_(parameters, 1.0), fullgraph=True))
 
 
@@ -262,6 +264,8 @@ def sharded() -> Sequence[Value]:
     from torch.distributed.fsdp import fully_shard
     from torch.distributed.tensor import distribute_module, distribute_tensor, init_device_mesh
 
+    if torch.__version__.startswith("2.6."):
+        pytest.skip("PyTorch 2.6 cannot shard on a CPU")
     distributed.init_process_group("gloo", rank=0, world_size=1, store=distributed.HashStore())
     try:
         mesh = init_device_mesh("cpu", (1,))

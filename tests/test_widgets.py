@@ -107,7 +107,12 @@ SETTINGS: dict[str, list[dict]] = {
         {"scale": 1.0, "angle": 40.0, "noise": 0.5},
         {"scale": 1.0, "angle": 100.0, "noise": 0.0},
     ],
-    "LossWeightsExplorer": [{}, dict.fromkeys(LossWeights().values(), 0.0) | {"lam_cov": 1.0}, {"lam_ortho": 1.0}],
+    "LossWeightsExplorer": [
+        {},
+        dict.fromkeys(LossWeights().values(), 0.0) | {"lam_cov": 1.0},
+        {"lam_ortho": 1.0},
+        {"lam_subspace_align": 0.000123456},  # the longest name
+    ],
     "LossScaleExplorer": [{"scale": 0.0}, {"scale": 28.0}, {"scale": 16.0, "growth": 4.0}],
     "ScalingBugExplorer": [
         {"bug": "on", "optimizer": "adamw", "clip": 0.0},

@@ -23,7 +23,7 @@ def bench(name: str | None, arguments: tuple[str, ...], file: Path | None) -> No
         raise click.ClickException(f"no benchmarks in {FOLDER}: only a clone of the repository has them")
     if name in (None, "--help", "-h"):
         for stem, path in found.items():
-            summary = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+            summary = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
             click.echo(f"covlab bench {stem:10}  {summary}")
         return
     if name not in found:

@@ -290,7 +290,7 @@ def _given(name: str) -> bool:
 def _stored_config(folder: Path, ranks: Ranks) -> dict[str, Any]:
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text())
+        config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise click.BadParameter(
             f"must be the folder of a run, got {str(folder)!r}, which has no config.json", param_hint="'--resume'"

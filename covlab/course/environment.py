@@ -19,7 +19,7 @@ PYTHON = (3, 11)
 TRIED = (
     ("Python 3.11, torch 2.13", "everything, with the versions of requirements.lock"),
     ("Python 3.11, torch 2.13", "many of the tests, with the lowest versions of pyproject.toml"),
-    ("Python 3.11, torch 2.6", "the watch"),
+    ("Python 3.11, torch 2.6", "the watch, the trainer and the explorers, with the lowest versions of pyproject.toml"),
 )
 """What covlab was tried with, on Linux without a GPU: (Python and torch, what was tried)."""
 NEWEST_TRIED = {"Python": "3.11", "torch": "2.13"}
@@ -98,7 +98,9 @@ def _release(number: str) -> tuple[int, ...]:
 
 
 def _pins(lock: Path) -> dict[str, str]:
-    return dict(line.split("==") for line in lock.read_text().split("\n") if "==" in line and line[0] != "#")
+    return dict(
+        line.split("==") for line in lock.read_text(encoding="utf-8").split("\n") if "==" in line and line[0] != "#"
+    )
 
 
 def choose_device(profile: str) -> str:

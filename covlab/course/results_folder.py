@@ -75,5 +75,5 @@ def _remove_leftovers(folder: Path) -> None:
         left = path.with_suffix("")
         kill_marked(str(left) + os.sep)
         shutil.rmtree(left, ignore_errors=True)
+        lock.release()  # first: Windows removes no file that is open
         path.unlink(missing_ok=True)
-        lock.release()

@@ -159,12 +159,16 @@ def load_confusion() -> dict[str, dict[str, float]]:
 
 
 def _published(name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(importlib.resources.files("covlab.faults").joinpath(name).read_text().splitlines()))
+    return list(
+        csv.DictReader(
+            importlib.resources.files("covlab.faults").joinpath(name).read_text(encoding="utf-8").splitlines()
+        )
+    )
 
 
 def write_matrix(rows: list[dict], path: Path) -> None:
     """Write ``rows`` as CSV, numbers to six digits."""
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, rows[0], lineterminator="\n")
         writer.writeheader()
         writer.writerows(

@@ -73,7 +73,7 @@ def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> F
     """Draw the terms' shares of the loss and of the gradients' lengths (above), and the gradients' cosines (below)."""
     if missing := [name for name in terms.values if name not in weights or name not in seen.norms]:
         raise ValueError(f"weights and seen must name every term, got none for {', '.join(missing)}")
-    margins = {"left": 0.31, "right": 0.86, "bottom": 0.15, "top": 0.95, "hspace": 0.66}
+    margins = {"left": 0.38, "right": 0.86, "bottom": 0.15, "top": 0.95, "hspace": 0.66}
     figure, (above, below) = subplots(2, 1, size=(5.2, 5.5), margins=margins)
     names, rows = list(terms.values), np.arange(len(terms.values))
     total = sum(seen.norms.values()) or 1.0
@@ -93,7 +93,7 @@ def term_shares(terms: Terms, seen: Weighted, weights: Mapping[str, float]) -> F
             above.text(1.5 * LEAST, row, "off", va="center", fontsize=9, color="0.35")
     above.set(xscale="log", xlim=(LEAST, 160), ylim=(len(names) - 0.5, -0.5), xlabel="percent")
     above.set_xticks([0.001, 0.01, 0.1, 1, 10, 100], ["≤ 0.001", "0.01", "0.1", "1", "10", "100"], fontsize=9)
-    above.set_yticks(rows, [f"{name} = {weights[name]:g}" for name in names], fontsize=8)
+    above.set_yticks(rows, [f"{name} = {weights[name]:.3g}" for name in names], fontsize=8)
     above.minorticks_off()
     above.set_title(f"loss {seen.loss:.4g}, gradient {seen.norm:.4g}", fontsize=10)
     above.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.3, -0.2), ncols=2, frameon=False)

@@ -118,17 +118,17 @@ class RunFolder:
             yield
             return
         make_folder(self.path)
-        holder = self.path / ".lock"
-        lock = FileLock(holder, timeout=0, thread_local=False, is_singleton=True)
+        holder = self.path / ".lock.process"  # on Windows, the locked file itself cannot be written or read
+        lock = FileLock(self.path / ".lock", timeout=0, thread_local=False, is_singleton=True)
         try:
             lock.acquire()
         except Timeout:
+            process = (holder.exists() and holder.read_text(encoding="utf-8")) or "unknown"
             raise CheckpointError(
-                f"{self.path} is in use by process {holder.read_text() or 'unknown'}: wait until it ends, or choose "
-                "another folder"
+                f"{self.path} is in use by process {process}: wait until it ends, or choose another folder"
             ) from None
         try:
-            holder.write_text(str(os.getpid()))
+            holder.write_text(str(os.getpid()), encoding="utf-8")
             for name in self.NAMES:  # left behind by a process that was killed while it wrote
                 for temporary in self.path.glob(f".{name}.*"):
                     temporary.unlink()
@@ -157,7 +157,7 @@ class RunFolder:
         """
         self.refuse_taken()
         make_folder(self.path)
-        self.ledger.write_text("")  # a resume needs the file, even before the first row
+        self.ledger.write_bytes(b"")  # a resume needs the file, even before the first row
         self.write_json("config.json", config)
 
     def refuse_taken(self) -> None:
@@ -172,7 +172,7 @@ class RunFolder:
         if not self.writes:
             return
         change = {"after": trained, "windows": config["recipe"]["windows"]}
-        changes = json.loads((self.path / "config.json").read_text()).get("extended", [])
+        changes = json.loads((self.path / "config.json").read_text(encoding="utf-8")).get("extended", [])
         self.write_json(
             "config.json", config | {"extended": changes if changes[-1:] == [change] else [*changes, change]}
         )
@@ -185,7 +185,9 @@ class RunFolder:
 
     def write_json(self, name: str, content: object) -> None:
         if self.writes:
-            write_atomically(self.path / name, lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
+            write_atomically(
+                self.path / name, lambda path: path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            )
 
     def save_last(self, state: dict) -> None:
         """Write ``last.pt``; the old one becomes ``previous.pt``. At every moment at least one of them is complete."""

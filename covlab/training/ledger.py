@@ -55,7 +55,7 @@ class Ledger:
         lines = [json.dumps(row) + "\n" for row in fresh]
         self.checksum = chained(self.checksum, lines)
         if self.path is not None and self.writes:
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.writelines(lines)
         return fresh
 

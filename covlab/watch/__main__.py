@@ -2,6 +2,7 @@
 
 import argparse
 import atexit
+import io
 import os
 import shutil
 import signal
@@ -209,7 +210,7 @@ def _check_files(parser: argparse.ArgumentParser, chosen: argparse.Namespace) ->
             setattr(chosen, option.replace("-", "_"), str(path))
         is_new = not path.exists()
         try:
-            with path.open("a"):
+            with path.open("ab"):
                 pass
             if is_new:
                 path.unlink()
@@ -385,6 +386,8 @@ def _explain(codes: list[str]) -> int:
         return 2
     from covlab.watch.invariant_pages import explanation
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe on Windows cannot take every letter
+        sys.stdout.reconfigure(errors="backslashreplace")
     pages = [explanation(code.upper(), min(80, shutil.get_terminal_size().columns)) for code in codes]
     with suppress(BrokenPipeError):
         print("\n\n".join(pages) if pages else "\n".join(f"{code}  {title}" for code, title in known.items()), end="")

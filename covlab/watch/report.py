@@ -176,7 +176,7 @@ class Report:
         }
 
     def write_json(self, path: Path | str) -> None:
-        Path(path).write_text(json.dumps(self.row(), indent=1) + "\n")
+        Path(path).write_text(json.dumps(self.row(), indent=1) + "\n", encoding="utf-8")
 
     def write_junit(self, path: Path | str, fail_on: str = "fault") -> None:
         """Write one test case per invariant: failed, skipped if not checked, or passed."""

@@ -90,7 +90,7 @@ class watch:  # noqa: N801 - it is called like a function
         if _open is not None:
             raise RuntimeError("another watch is active: use one at a time")
         if self._ledger is not None:
-            self._file = self._ledger.open("w")
+            self._file = self._ledger.open("w", encoding="utf-8")
         _open = self
         self.observer.start()
         for optimizer in self._optimizers:

@@ -83,8 +83,8 @@ def train_on_ranks(ranks: Ranks, folder: Folder, **options: object) -> LoggedRun
             raise
     if process.returncode:
         raise RuntimeError(f"covlab train failed: {said.strip()[-800:]}")
-    rows = [json.loads(line) for line in (Path(folder) / "ledger.jsonl").read_text().splitlines()]
-    return LoggedRun(rows, json.loads((Path(folder) / "epochs.json").read_text()))
+    rows = [json.loads(line) for line in (Path(folder) / "ledger.jsonl").read_text(encoding="utf-8").splitlines()]
+    return LoggedRun(rows, json.loads((Path(folder) / "epochs.json").read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Loops and scripts for `covlab.watch`: an epoch to be watched, a script in a process of its own, and a Trainer."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -63,7 +64,13 @@ def watch_script(script: Text) -> int:
         (Path(folder) / "train.py").write_text(script, encoding="utf-8")
         command = [sys.executable, "-m", "covlab.watch", "train.py"]
         done = subprocess.run(
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            command,
+            cwd=folder,
+            env=os.environ | {"PYTHONIOENCODING": "utf-8"},  # else a pipe on Windows shows a sign as \\u2717
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            check=False,
         )
     if done.returncode not in (0, 1, 3):
         raise RuntimeError(f"covlab watch ended with status {done.returncode}: {done.stdout.strip()[-800:]}")

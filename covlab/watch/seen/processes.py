@@ -28,7 +28,8 @@ class ProcessObserver:
         patches.method(multiprocessing.process.BaseProcess, "start", self._wrap(_target))
         patches.method(subprocess.Popen, "__init__", self._wrap(_command))
         patches.attribute(os, "system", self._wrap(_shell_command))
-        patches.attribute(os, "fork", self._wrap(lambda *_, **__: "a fork"))
+        if hasattr(os, "fork"):  # Windows has none
+            patches.attribute(os, "fork", self._wrap(lambda *_, **__: "a fork"))
 
     def _wrap(self, describe: Callable[..., str | None]) -> Callable[[Function], Function]:
         def wrap(original: Function) -> Function:

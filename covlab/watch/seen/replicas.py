@@ -8,6 +8,7 @@ for nobody. So ranks may make different numbers of steps, and may end at any tim
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -115,7 +116,7 @@ class Replicas:
         name = store.compare_set("covlab.watch", "", uuid.uuid4().hex).decode()
         self._folder = Path(tempfile.gettempdir(), f"covlab-watch-{name}")
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._file = (self._folder / f"rank{self.rank}.jsonl").open("w")
+        self._file = (self._folder / f"rank{self.rank}.jsonl").open("w", encoding="utf-8")
         self._write(["process", os.getpid()])
         return True
 
@@ -193,7 +194,7 @@ def checksum(parameter: Tensor) -> Tensor:
 
 def _rows(path: Path) -> list[list[Any]]:
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:  # the rank is writing this line
@@ -206,6 +207,8 @@ def _is_running(path: Path) -> bool:
     rows = _rows(path)
     if rows and rows[-1] == ["ended"]:
         return False
+    if sys.platform == "win32":  # there, signal 0 is Ctrl-C: it interrupts the process
+        return True
     try:
         os.kill(rows[0][1], 0)
     except (OSError, IndexError):
