@@ -15,6 +15,9 @@ EXTRAS = {
 }
 """Packages that only one use of a command needs, and the extra that installs each."""
 
+SUBCOMMANDS = {"course site": "site", "demo dashboard": "dashboard"}
+"""Commands that need more than their group, and the extra that installs it all."""
+
 
 def main() -> None:
     """Run `covlab`; where a package of an extra is missing, say in one line how to install it."""
@@ -34,7 +37,8 @@ def main() -> None:
         if package in ("", "covlab"):
             raise
         named = [word for word in sys.argv[1:2] if word in COMMANDS]
-        extra = EXTRAS.get(package) or (COMMANDS[named[0]][1] if named else "workbench")
+        group = COMMANDS[named[0]][1] if named else "workbench"
+        extra = EXTRAS.get(package) or SUBCOMMANDS.get(" ".join(sys.argv[1:3])) or group
         also = "" if named else "; only `covlab watch` works without it"
         sys.exit(f"Error: {' '.join(['covlab', *named])} needs {package}: pip install 'covlab[{extra}]'{also}")
 

@@ -164,12 +164,25 @@ def test_the_watch_needs_torch_alone(missing: Callable[..., dict[str, str]]) -> 
     assert watched.returncode == 1 and "W03" in watched.stderr and "Traceback" not in watched.stderr
 
 
+@pytest.mark.parametrize("columns", [40, 57, 100])
+def test_the_report_fits_the_terminal_also_without_rich(missing: Callable[..., dict[str, str]], columns: int) -> None:
+    printed = covlab(missing("rich") | {"COLUMNS": str(columns)}, "watch", "--demo").stderr
+    assert "The run goes on" in printed and "FAULT" in printed
+    lines = printed.splitlines()
+    assert not [line for line in lines if len(line) > columns and len(line.split()) > 1]  # one long name stays whole
+    assert max(map(len, lines)) > 0.8 * columns
+
+
 @pytest.mark.parametrize(
     "package, arguments, extra",
     [
         ("click", ("train", "--help"), "workbench"),
         ("click", (), "workbench"),
         ("click", ("course", "run"), "course"),
+        ("click", ("course", "site"), "site"),
+        ("click", ("demo", "dashboard"), "dashboard"),
+        ("click", ("demo", "--help"), "workbench"),
+        ("click", ("tune", "--trials", "1"), "tune"),
         ("matplotlib", ("faults", "show", "missing_division"), None),
         ("optuna", ("tune", "--help"), None),
         ("optuna", ("tune", "--study", "s", "--trials", "1"), "tune"),

@@ -243,3 +243,76 @@ def test_modes_of_the_loop_that_end_or_begin_inside_a_search_keep_their_order(be
                 assert _get_current_function_mode() is mode
                 mode.__exit__(None, None, None)
         assert _len_torch_function_stack() == 0
+
+
+@pytest.mark.parametrize("with_gradient", [True, False])
+@pytest.mark.parametrize("logs", [True, False])
+@pytest.mark.parametrize("windows", [1, 3])
+def test_a_call_in_evaluation_mode_is_an_evaluation_unless_a_backward_comes_through_it(
+    with_gradient: bool, logs: bool, windows: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 8, generator=generator)
+    held_out = torch.randn(16, 8, generator=generator)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Dropout(0.1), nn.Linear(16, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with watch() as w:
+        for _ in range(4):
+            for batch in x.split(16):
+                for part in batch.chunk(windows):
+                    loss = model(part).square().mean() / windows
+                    loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                if logs:
+                    w.log(loss)
+            model.eval()  # and training never comes back to its own mode
+            with torch.set_grad_enabled(with_gradient):
+                for part in held_out.split(8):
+                    model(part)
+    report = w.report()
+    assert report.seen["evaluations"] == 4 * 2
+    assert report.of("W17") is not None and report.of("W16") is None and "W16" not in report.unchecked
+
+
+def test_a_batch_that_is_attacked_in_evaluation_is_still_evaluated() -> None:
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    model = nn.Linear(8, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with watch() as w:
+        for _ in range(3):
+            model.train()
+            for batch in x.split(16):
+                optimizer.zero_grad()
+                model(batch).square().mean().backward()
+                optimizer.step()
+            model.eval()
+            for batch in x[:32].split(16):
+                model(batch.clone().requires_grad_()).square().mean().backward()
+    assert w.report().seen["evaluations"] == 3 * 2 and w.report().of("W16") is not None
+
+
+@pytest.mark.parametrize("steps", [20, 60, 130])
+def test_a_finding_that_was_looked_for_in_a_few_steps_names_no_last_one(steps: int) -> None:
+    model, target = nn.Linear(8, 1), torch.randn(16)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with watch() as w:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            F.mse_loss(model(torch.randn(16, 8)), target + 1).backward()
+            optimizer.step()
+    finding = w.report().of("W21")
+    assert finding is not None and finding.last is None and finding.when == f"first seen in step {finding.first}"
+    assert finding.first is not None and finding.first <= 2
+
+
+def test_a_loss_that_is_logged_with_its_graph_raises_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    model = nn.Linear(8, 1)
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        with watch(model) as w:
+            w.log(model(torch.randn(4, 8)).mean())
+    finally:
+        torch.set_warn_always(always)
+    assert not [str(one.message) for one in recwarn if "scalar" in str(one.message)]

@@ -72,13 +72,25 @@ def test_explain_lists_all_codes_and_refuses_others_by_name(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["watch", "explain"])
     assert main() == 0
-    listed = capsys.readouterr().out.splitlines()
+    printed_list = capsys.readouterr().out
+    assert printed_list.endswith("\n")
+    listed = printed_list.splitlines()
     assert listed == [f"{code}  {title}" for code, title in {CODE: TITLE, **TITLES}.items()]
-    for wrong in ("W99", "", "W1", "w01.py", "--help"):
+    for wrong in ("W99", "", "W1", "w01.py", "--list"):
         monkeypatch.setattr(sys, "argv", ["watch", "explain", "W01", wrong])
         assert main() == 2
         printed = capsys.readouterr()
         assert not printed.out and repr(wrong) in printed.err and len(printed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["W01", "--help"]])
+def test_explain_shows_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["watch", "explain", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0 and "explain [W01" in capsys.readouterr().out
 
 
 def test_a_script_that_is_called_explain_can_be_run(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ COMMANDS = {
     "train": ("covlab.cli.train:train", "workbench", "Train a network, or resume a run."),
     "tune": (
         "covlab.cli.tune:tune",
-        "workbench",
+        "tune",
         "Tune loss weights, learning rate and width, on any number of machines.",
     ),
     "demo": ("covlab.cli.demo:demo", "workbench", "For a class: a correct and a buggy run, live, side by side."),

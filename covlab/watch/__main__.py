@@ -20,7 +20,7 @@ from covlab.watch.html_report import write_html
 from covlab.watch.invariants import TITLES
 from covlab.watch.known_findings import Baseline, write_baseline
 from covlab.watch.live_findings import STOP_ON, live_text
-from covlab.watch.report import FAIL_ON, Report
+from covlab.watch.report import FAIL_ON, TEXT_WIDTH, Report
 from covlab.watch.sarif import write_sarif
 from covlab.watch.selection import codes_of, ignored_codes, project_settings
 from covlab.watch.session import watch
@@ -250,7 +250,7 @@ class ScriptRun:
 
     def _tell(self, finding: Finding, steps: int) -> None:
         script.flush_output()
-        script.print_error(live_text(finding, steps, ends=self.chosen.stop_on is not None))
+        script.print_error(live_text(finding, steps, ends=self.chosen.stop_on is not None, width=_terminal_width()))
 
     def finish(self) -> int:
         """Write the report, unless that was done before, and return the exit status that it asks for."""
@@ -364,11 +364,21 @@ class ScriptRun:
             os._exit, os.execv, os.execve = ends.values()
 
 
+def _terminal_width() -> int:
+    """Return how many columns to print to standard error; those of a terminal, between 40 and 120."""
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() else 0
+    if not width:
+        with suppress(OSError, ValueError, AttributeError):  # no terminal; closed; None
+            width = os.get_terminal_size(sys.stderr.fileno()).columns
+    return min(120, max(40, width)) if width else TEXT_WIDTH
+
+
 def _show(report: Report) -> None:
     try:
         from rich.console import Console
     except ImportError:
-        script.print_error(str(report))
+        script.print_error(report.text(_terminal_width()))
     else:
         with suppress(OSError, ValueError, RuntimeError):  # a broken pipe; closed; interrupted while it printed
             Console(stderr=True, highlight=False).print(report)
@@ -390,13 +400,19 @@ def _explain(codes: list[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     pages = [explanation(code.upper(), min(80, shutil.get_terminal_size().columns)) for code in codes]
     with suppress(BrokenPipeError):
-        print("\n\n".join(pages) if pages else "\n".join(f"{code}  {title}" for code, title in known.items()), end="")
+        print(
+            "\n\n".join(page.rstrip("\n") for page in pages)
+            if pages
+            else "\n".join(f"{code}  {title}" for code, title in known.items())
+        )
     return 0
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["explain"]:
+    if sys.argv[1:2] == ["explain"] and not {"-h", "--help"}.intersection(sys.argv[2:]):
         return _explain(sys.argv[2:])
+    if sys.argv[1:2] == ["explain"]:
+        sys.argv[1:] = ["--help"]
     chosen = parse(sys.argv[1:])
     run = ScriptRun(chosen)
     with run.report_at_sudden_ends():

@@ -29,7 +29,7 @@ class Finding:
     location: CodeLocation | None = None
     times: int = 1  #: how often it was seen
     first: int | None = None  #: first step of the optimizer in which it was seen, from 1
-    last: int | None = None  #: last such step
+    last: int | None = None  #: last such step; None: the watch looks at a few steps, and does not know
     follows: list["Finding"] = field(default_factory=list)  #: findings that this one explains
 
     @property
@@ -37,6 +37,8 @@ class Finding:
         """In which steps it was seen, as text; "" if that is unknown."""
         if self.first is None:
             return ""
+        if self.last is None:
+            return f"first seen in step {self.first}"
         steps = f"step {self.first}" if self.first == self.last else f"steps {self.first} to {self.last}"
         return f"{self.times} times, {steps}" if self.times > 1 else steps
 

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from covlab.watch.finding import VERDICTS, Finding, Verdict, counted
 from covlab.watch.invariants import INVARIANTS
-from covlab.watch.report import Report
+from covlab.watch.report import Report, wrapped
 from covlab.watch.seen.isolation import hidden_from_torch
 
 StopOn = Literal["fault", "warning"]
@@ -76,13 +76,14 @@ def _key(finding: Finding) -> tuple[object, ...]:
     return finding.code, finding.verdict, at and (at.file, at.line)
 
 
-def live_text(finding: Finding, steps: int, ends: bool) -> str:
-    """Return what to tell of a sure finding while the loop runs."""
-    lines = [
-        f"covlab.watch: {finding.verdict} after {counted(steps, 'step')}: {finding.code}  {finding.title}",
+def live_text(finding: Finding, steps: int, ends: bool, width: int) -> str:
+    """Return what to tell of a sure finding while the loop runs, in lines of ``width`` columns."""
+    heading = f"covlab.watch: {finding.verdict} after {counted(steps, 'step')}: {finding.code}  {finding.title}"
+    texts = [
         finding.says,
         f"at {finding.location.quoted}" if finding.location else "",
         f"→ {finding.fix}",
         "The run ends here (--stop-on)." if ends else "The run goes on; the full report comes at its end.",
     ]
-    return "\n    ".join(filter(None, lines))
+    lines = [line for text in texts for line in wrapped(text, width, "    ", "    ")]
+    return "\n".join([*wrapped(heading, width, "", "    "), *lines])

@@ -94,7 +94,11 @@ class Report:
         return f"{found or nothing}; {watched}{ended}; {checked}"
 
     def __str__(self) -> str:
-        return "\n".join(line for line, _ in self._lines(TEXT_WIDTH))
+        return self.text(TEXT_WIDTH)
+
+    def text(self, width: int) -> str:
+        """Return the report as lines of at most ``width`` columns, except for long names."""
+        return "\n".join(line for line, _ in self._lines(width))
 
     __repr__ = __str__  # a console shows the report itself
 
@@ -106,7 +110,7 @@ class Report:
 
     def _lines(self, width: int) -> Iterator[tuple[str, str]]:
         """Yield each line of the text, and its style in a terminal."""
-        for line in _wrapped(f"{self.title}: {self.summary}", width, "", "  "):
+        for line in wrapped(f"{self.title}: {self.summary}", width, "", "  "):
             yield line, "bold"
         for finding in self.findings:
             yield "", ""
@@ -115,16 +119,16 @@ class Report:
             yield "", ""
             yield "not checked", "dim"
             for row in self._unchecked():
-                for line in _wrapped(row, width, "    ", "      "):
+                for line in wrapped(row, width, "    ", "      "):
                     yield line, "dim"
         for text in self.set_apart():
             yield "", ""
-            for line in _wrapped(text, width, "", "  "):
+            for line in wrapped(text, width, "", "  "):
                 yield line, "dim"
         if self.findings:
             yield "", ""
             codes = " ".join(dict.fromkeys(finding.code for finding in self.flat))
-            for line in _wrapped(f"more about each: covlab watch explain {codes}", width, "", "  "):
+            for line in wrapped(f"more about each: covlab watch explain {codes}", width, "", "  "):
                 yield line, "dim"
 
     def set_apart(self) -> list[str]:
@@ -203,10 +207,10 @@ class Report:
 def _finding_lines(finding: Finding, width: int) -> Iterator[tuple[str, str]]:
     """Yield each line of the text about a finding, and its style in a terminal."""
     heading = f"{MARKS[finding.verdict]} {finding.verdict.upper():7} {finding.code}  {finding.title}"
-    for line in _wrapped(heading, width, "", " " * 15):
+    for line in wrapped(heading, width, "", " " * 15):
         yield line, STYLES[finding.verdict]
     for text in _paragraphs(finding):
-        for line in _wrapped(text, width, "    ", "    "):
+        for line in wrapped(text, width, "    ", "    "):
             yield line, "green" if text.startswith("→") else ""
 
 
@@ -215,7 +219,7 @@ def finding_text(finding: Finding, width: int) -> str:
     return "\n".join(line for line, _ in _finding_lines(finding, width))
 
 
-def _wrapped(text: str, width: int, first: str, others: str) -> list[str]:
+def wrapped(text: str, width: int, first: str, others: str) -> list[str]:
     """Wrap text, but leave paths and names whole, so that they can be copied."""
     return textwrap.wrap(
         text, width, initial_indent=first, subsequent_indent=others, break_long_words=False, break_on_hyphens=False

@@ -115,7 +115,7 @@ class watch:  # noqa: N801 - it is called like a function
         """Compare a logged training loss (the mean since the last call) with the losses that were seen (W14)."""
         self.observer.recorder.flush()
         step_number = max((watched.attempts for watched in self.observation.optimizers.values()), default=0)
-        value = float(loss)
+        value = float(loss.detach() if isinstance(loss, Tensor) else loss)  # PyTorch warns of a graph
         for invariant in self.invariants:
             invariant.on_logged_loss(step_number, value)
 

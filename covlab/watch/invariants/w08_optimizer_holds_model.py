@@ -8,7 +8,7 @@ from covlab.watch.invariants.framework_advice import Action
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.optimizer import WatchedOptimizer
 
-Missing = dict[tuple[str, bool], list[str]]
+Missing = dict[tuple[str, bool], list[str]]  # {(class of the model, whether an optimizer holds a part): names}
 
 
 class OptimizerHoldsModel(Invariant):
@@ -41,6 +41,10 @@ class OptimizerHoldsModel(Invariant):
     """
 
     fix = "create the optimizer after the model is complete, from model.parameters()"
+    fix_whole_model = (
+        "pass its parameters to an optimizer; or freeze it by requires_grad_(False) if it should not train, such as a "
+        "target or a teacher"
+    )
     fix_frozen = "set requires_grad=True on what should train, and pass the optimizer these parameters"
     fix_unregistered = (
         "keep them in nn.ModuleList, nn.ModuleDict or nn.ParameterList, or assign them as attributes of the module, so "
@@ -64,7 +68,11 @@ class OptimizerHoldsModel(Invariant):
             missing = {}
             yield self.found(_line(watched), "fault" if certain else "note", says, fix, number=number)
         for entry in missing.items():
-            yield self.found(_line(*optimizers), "warning", _told(entry), number=len(entry[1]))
+            (key, names), line = entry, _line(*optimizers)
+            _, is_held = key
+            at = self.seen.copies_called_at.get(key) or line
+            fix = self.fix if is_held else self.fix_whole_model
+            yield self.found(at, "warning", _told(entry), fix, number=len(names))
         yield from self._unregistered(optimizers)
 
     def _missing(self) -> Missing:
@@ -112,9 +120,10 @@ def _held_in_vain(watched: WatchedOptimizer) -> str | None:
 
 def _told(entry: tuple[tuple[str, bool], list[str]]) -> str:
     """Return which parameters of a model are in no optimizer."""
-    (model, _), names = entry
-    tensors = counted(len(names), "trainable tensor")
-    return f"{tensors} of {model} get gradients but are in no optimizer: {first_few(names)}"
+    (model, is_held), names = entry
+    gets, are = ("gets", "is") if len(names) == 1 else ("get", "are")
+    missing = f"but {are} in no optimizer" if is_held else "but no optimizer holds any part of this model"
+    return f"{counted(len(names), 'trainable tensor')} of {model} {gets} gradients {missing}: {first_few(names)}"
 
 
 def _line(*optimizers: WatchedOptimizer) -> CodeLocation | None:

@@ -54,7 +54,7 @@ class LossGetsLogits(Invariant):
             reading = _read(fact)
             if reading is not None:
                 verdict, says, fix = reading
-                at = Occurrences(fact.location, 1, fact.first, fact.last)
+                at = Occurrences(fact.location, 1, fact.first)
                 yield self.found(at, verdict, says, fix, number=None)
 
 

@@ -54,7 +54,7 @@ class LossShapesAgree(Invariant):
                     f"shapes {one} and {other} broadcast to {both}: every prediction is compared with the targets of "
                     "all samples, not only with its own"
                 )
-            at = Occurrences(fact.location, 1, fact.first, fact.last)
+            at = Occurrences(fact.location, 1, fact.first)
             yield self.found(at, verdict, says, self.fix if verdict == "fault" else self.fix_pairs, number=None)
 
 

@@ -47,7 +47,7 @@ class SamplesDoNotMix(Invariant):
                     "the softmax before the loss runs over dim 0, the samples of the batch: each column sums to 1, not "
                     "each row, so every prediction depends on the other samples"
                 )
-                at = Occurrences(fact.location, 1, fact.first, fact.last)
+                at = Occurrences(fact.location, 1, fact.first)
                 yield self.found(at, "fault", says, number=None)
         for location, runs in self.seen.runs_along_samples.items():
             if runs.count >= 3:

@@ -54,7 +54,7 @@ class EveryTermTrains(Invariant):
                     f"a term of the loss needs no gradient, so it changes the loss ({_value(fact):.4g}) and trains "
                     f"nothing; it was made by {', '.join(sorted(REDUCTIONS.intersection(fact.texts)))}"
                 )
-                at = Occurrences(fact.location, 1, fact.first, fact.last)
+                at = Occurrences(fact.location, 1, fact.first)
                 yield self.found(at, "note", says, number=_value(fact))
 
 

@@ -21,6 +21,7 @@ class Forward:
     float16: bool  #: an output is in float16
     observable: bool  #: it has an output whose use by a backward can be seen
     differentiates_inputs: bool = False  #: an input is, or was made of, a tensor that wants its own gradient
+    counts_as_evaluation: bool = False  #: in evaluation mode, and no backward came through it so far
     backwards_before: int = 0
     #: the module is a DistributedDataParallel, or its parameters are within one that it does not contain
     parallel: Literal["", "whole", "inside"] = ""

@@ -54,6 +54,11 @@ class EvaluationCall(NamedTuple):
 
     location: CodeLocation | None
     backwards: int  #: before it
+    forward: Forward | None = None  #: if it ran with gradients
+
+    def is_training(self) -> bool:
+        """Return whether a backward came through it, but not one for its inputs, as in an attack."""
+        return self.forward is not None and bool(self.forward.used_by) and not self.forward.differentiates_inputs
 
 
 @dataclass
@@ -231,10 +236,12 @@ class Fingerprints:
         if flat is not None:
             samples, random = self.of(model.number), training and model.differs_in_evaluation
             draws = random or model.drops_in_evaluation
-            reads.vector(
-                self._compute(flat),
-                lambda values: samples.evaluate(path, _join(values), training, random, call, draws),
-            )
+
+            def receive(values: list[int]) -> None:
+                if not call.is_training():
+                    samples.evaluate(path, _join(values), training, random, call._replace(forward=None), draws)
+
+            reads.vector(self._compute(flat), receive)
 
     @torch.no_grad()
     def _flatten(self, tensor: Tensor | None) -> Tensor | None:

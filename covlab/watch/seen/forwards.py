@@ -121,17 +121,29 @@ class ForwardObserver:
             self.seen.calls_without_training += 1
             if not with_gradient:
                 self.recorder.guard("average", self.averages.evaluated, module, model, trained)
-            self._evaluation(module, model, trained, samples)
+            if not with_gradient:
+                self._evaluation(module, model, trained, samples)
         if with_gradient:
             forward = self._training_forward(module, model, trained, result)
             forward.differentiates_inputs = graph.wants_input_gradient(inputs)
+            if not module.training:
+                forward.counts_as_evaluation = trained
+                self._evaluation(module, model, trained, samples, forward)
             if module.training and trained and not self.seen.light:
                 path = calling_lines() if self.seen.counts["forwards"] <= FORWARDS_LOCATED else None
                 reads, made = self.recorder.reads, self.seen.optimizers_made
                 see = self.seen.fingerprints.see_training
                 self.recorder.guard("inputs", see, samples, path, forward, made, reads)
 
-    def _evaluation(self, module: nn.Module, model: CalledModel, trained: bool, samples: Tensor | None) -> None:
+    def _evaluation(
+        self,
+        module: nn.Module,
+        model: CalledModel,
+        trained: bool,
+        samples: Tensor | None,
+        forward: Forward | None = None,
+    ) -> None:
+        """Note an evaluation. A backward may still come through ``forward``: then it was training."""
         seen, location = self.seen, caller_location()
         seen.counts["evaluations"] += trained
         seen.counts["evaluation_mode"] += trained and not module.training
@@ -142,9 +154,10 @@ class ForwardObserver:
             trained and (is_random or not seen.light) and (not module.training or run > 2)
         ):  # one or two choose an action
             see, reads = seen.fingerprints.see_evaluation, self.recorder.reads
-            call = EvaluationCall(location, seen.counts["backwards"])
+            call = EvaluationCall(location, seen.counts["backwards"], forward)
             self.recorder.guard("inputs", see, model, samples, calling_lines(), call, module.training, reads)
-            self.recorder.flush_if_full()
+            if forward is None:
+                self.recorder.flush_if_full()
         if not module.training and model.drops_in_evaluation and model.count_samples(samples) >= 3 and run >= 3:
             seen.draws_samples.add(location)
         if is_random:
@@ -181,12 +194,15 @@ class ForwardObserver:
 
     def _note_use(self, forward: Forward) -> Callable[[tuple[Tensor, ...]], None]:
         """Return a hook on an output that records which backwards pass through it."""
-        recorder = self.recorder
+        recorder, seen = self.recorder, self.seen
 
         @hidden_from_torch
         def hook(gradients: tuple[Tensor, ...]) -> None:
             backward = recorder.backward_running
             if backward is not None and backward.number not in forward.used_by:
                 forward.used_by.append(backward.number)
+                if forward.counts_as_evaluation and not forward.differentiates_inputs:
+                    forward.counts_as_evaluation = False
+                    seen.counts["evaluations"] -= 1
 
         return hook

@@ -137,9 +137,10 @@ class LossObserver:
     def _keep(self, record: Backward, at: CodeLocation | None, facts: list[LossFact], located: bool) -> None:
         """Merge what one look found into what earlier ones found. Located facts replace those that are not."""
         known, step = self.seen.loss_facts, record.steps_before + 1
+        first_seen: dict[str, int] = {}
         if located:
             for key in [key for key in known if key[1] == at and key[2] is None]:
-                del known[key]
+                first_seen[key[0]] = known.pop(key).first
         elif any(key[1] == at and key[2] is not None for key in known):
             return
         for fact in facts:
@@ -150,6 +151,7 @@ class LossObserver:
             if kept is not fact and len(kept.numbers_seen) < LOOKS_KEPT:
                 kept.numbers_seen += fact.numbers_seen
             if kept.last != step:
-                kept.first, kept.last, kept.count = kept.first or step, step, kept.count + 1
+                kept.first = kept.first or first_seen.get(fact.kind, step)
+                kept.last, kept.count = step, kept.count + 1
             if len(kept.forwards) < LOOKS_KEPT:
                 kept.forwards += list(self.seen.forwards)[-1:]

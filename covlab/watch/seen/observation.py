@@ -248,6 +248,7 @@ class Observation:
         self.fingerprints = Fingerprints()
         # {(model, does an optimizer hold any of it?): {id: name} of parameters that get gradients and are in none}
         self.parameters_in_no_optimizer: dict[tuple[str, bool], dict[int, str]] = {}
+        self.copies_called_at: dict[tuple[str, bool], CodeLocation] = {}  # such models that are copies of a trained one
         self.unregistered: dict[int, UnregisteredParameter] = {}  # by id, those that get gradients and are in none
         # longest run of forwards in training mode with neither gradients nor a backward
         self.longest_run_without_gradient: Counter[CodeLocation | None] = Counter()
@@ -366,13 +367,28 @@ class Observation:
     def look_for_parameters_in_no_optimizer(self) -> None:
         """Find parameters of models in training mode that get gradients although no optimizer holds them."""
         held = self.formerly_held.union(map(id, self.held_parameters()))
-        for module in list(self.models):
+        for module, called in list(self.models.items()):
             if module.training and id(module) in self.modules_called:
                 free = {name: one for name, one in module.named_parameters() if id(one) not in held}
                 names = {id(one): name for name, one in free.items() if one.requires_grad and one.grad is not None}
                 if names:
                     is_held = not held.isdisjoint(map(id, module.parameters()))
-                    self.parameters_in_no_optimizer.setdefault((type(module).__name__, is_held), {}).update(names)
+                    key = type(module).__name__, is_held
+                    self.parameters_in_no_optimizer.setdefault(key, {}).update(names)
+                    lines = [one.location for one in self.forwards if one.model == called.number and one.used_by]
+                    line = next(filter(None, lines), None)
+                    if line is not None and not is_held and self._is_copy(module, held):
+                        self.copies_called_at.setdefault(key, line)
+
+    def _is_copy(self, module: nn.Module, held: set[int]) -> bool:
+        """Return whether a model that an optimizer holds has the class and the shapes of ``module``, as of a target."""
+        shapes = [parameter.shape for parameter in module.parameters()]
+        return any(
+            type(other) is type(module)
+            and shapes == [parameter.shape for parameter in other.parameters()]
+            and not held.isdisjoint(map(id, other.parameters()))
+            for other in list(self.models)
+        )
 
     def look_for_unregistered_parameters(self, root: Tensor, reads: DeferredReads) -> None:
         """Find parameters that a loss depends on, but that no called model has registered and no optimizer holds."""

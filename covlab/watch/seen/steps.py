@@ -16,6 +16,10 @@ from covlab.watch.seen.recorder import Recorder
 from covlab.watch.seen.replicas import is_compared
 
 ATTEMPTS_THAT_DESCRIBE_PARAMETERS = (2, 10, 30, 100, 300, 1000, 3000, 10_000)
+# More: layers that are unfrozen halfway must be seen although the run ends before the next of those.
+ATTEMPTS_AFTER_WHICH_GRADIENTS_ARE_LOOKED_FOR = {
+    digits * 10**power for power in range(1, 6) for digits in (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+} | {2}
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -119,8 +123,9 @@ class StepObserver:
             self._measure(watched, step)
         self.seen.leave_calls()
         watched.end_cut_search()
-        if watched.attempts in ATTEMPTS_THAT_DESCRIBE_PARAMETERS:
+        if watched.attempts in ATTEMPTS_AFTER_WHICH_GRADIENTS_ARE_LOOKED_FOR:
             self.seen.look_for_parameters_in_no_optimizer()
+        if watched.attempts in ATTEMPTS_THAT_DESCRIBE_PARAMETERS:
             self.seen.describe_parameters(watched)
             watched.note_states(self.recorder.reads)
         for part, look in self.recorder.before_steps:
