@@ -197,6 +197,21 @@ def test_numbers_of_the_limit_are_those_measured() -> None:
     assert f"largest difference of the {WORDS[len(settled)]} rows" in said
 
 
+def test_lesson_8_quotes_the_limit_as_measured() -> None:
+    lesson = (ROOT / "lessons/08_training_for_real.py").read_text()
+    rows = json.loads((ROOT / "benchmarks/results/limit.json").read_text())["student"]["by_snr"]
+    expected = [
+        f"# | {row['low_db']:g} to {row['high_db']:g} | "
+        + " | ".join(f"{row[score]['mean']:.3f} ± {row[score]['error']:.3f}" for score in ("limit", "network", "gap"))
+        + " |"
+        for row in rows
+    ]
+    assert re.findall(r"^# \|.*±.*", lesson, re.MULTILINE) == expected
+    # What the text says about the table.
+    assert max(rows, key=lambda row: row["gap"]["mean"]) is rows[0]
+    assert all(row["network"]["mean"] > row["limit"]["mean"] > row["network"]["mean"] / 2 for row in rows)
+
+
 def test_the_page_of_benchmarks_names_each() -> None:
     named = re.findall(r"^\| `(\w+)` \|.*\|.*\|$", BENCHMARKS.partition("## Estimators")[0], re.MULTILINE)
     assert sorted(named) == sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
