@@ -295,8 +295,10 @@ for claim, name in (
 #
 # </div>
 #
-# Numbers after ± are standard errors over the scenes. The gap is the network's error minus what the Bayes estimate
-# really reached on the same scenes. That differs from the limit, which is what it expects to reach, by chance.
+# Numbers after ± are standard errors over the scenes. The limit is the error that the Bayes estimate expects to have.
+# The gap is the network's error minus the error that the Bayes estimate really had on the same scenes. In the first
+# row, it really had less than it expected, so the gap is larger than the difference of the two columns. Whether that is
+# chance is not settled.
 #
 # Most of the network's error is not its fault: the snapshots do not say more. The gap is largest at the lowest SNR,
 # where the errors are largest, too. In every row, the network is above the line.
