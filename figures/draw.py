@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from covlab import plots
 from covlab.faults import FAULTS, inject, matrix
 from covlab.networks.model import BackProjectionNet
-from covlab.plots.estimator_scores import estimator_table, position_error_curves
+from covlab.plots.estimator_scores import estimator_table, limit_curves, position_error_curves
 from covlab.plots.fault_matrices import confusion_matrix, symptom_matrix
 from covlab.plots.training import window_columns
 from covlab.plots.watch_results import peers, watch_confusion
@@ -106,6 +106,12 @@ def estimators() -> None:
     save(position_error_curves(list(results.values())), "positions")
 
 
+def limit() -> None:
+    """Draw what `covlab bench limit` measured, except at full: its 16 scenes are too few to compare anything."""
+    results = measured("limit")
+    save(limit_curves({name: results[name] for name in ("student", "near_field")}), "limit")
+
+
 def watch_matrices() -> None:
     """Draw what `covlab bench watch --json benchmarks/results/watch.json` measured."""
     results = measured("watch")
@@ -119,4 +125,5 @@ if __name__ == "__main__":
     fault_matrices()
     trainer_benchmark()
     estimators()
+    limit()
     watch_matrices()

@@ -274,6 +274,35 @@ for claim, name in (
 # reach the baseline. The shipped network does better, with <span data-claim="08.shipped">0.055 to 0.066</span>. You
 # cannot expect less than <span data-claim="08.genie">0.016 to 0.021</span>, the error with the positions given.
 #
+# ### No one can be below this line
+#
+# The positions are not given, so the true limit is higher. Sixteen noisy snapshots fit many different sources. The
+# *Bayes estimate* knows exactly how scenes are drawn. It averages all sources that could have caused the snapshots,
+# each weighted by its probability. No estimator that reads the same data has a lower mean error.
+#
+# `covlab bench limit` computes this limit by sampling, which takes minutes. So these are its published results, for
+# other scenes than those above. Before you read the table, predict: at which SNR can the network still gain most?
+#
+# <div data-quoted="benchmarks/results/limit.json">
+#
+# | SNR (dB) | limit | shipped network | gap |
+# |---|---|---|---|
+# | -5 to 0 | 0.164 ± 0.019 | 0.171 ± 0.025 | 0.044 ± 0.011 |
+# | 0 to 5 | 0.041 ± 0.005 | 0.060 ± 0.012 | 0.014 ± 0.005 |
+# | 5 to 10 | 0.026 ± 0.003 | 0.042 ± 0.008 | 0.012 ± 0.005 |
+# | 10 to 15 | 0.014 ± 0.002 | 0.016 ± 0.005 | 0.004 ± 0.002 |
+# | 15 to 20 | 0.011 ± 0.001 | 0.011 ± 0.002 | 0.003 ± 0.001 |
+#
+# </div>
+#
+# Numbers after ± are standard errors over the scenes. The limit is the error that the Bayes estimate expects to have.
+# The gap is the network's error minus the error that the Bayes estimate really had on the same scenes. In the first
+# row, it really had less than it expected, so the gap is larger than the difference of the two columns. Whether that is
+# chance is not settled.
+#
+# Most of the network's error is not its fault: the snapshots do not say more. The gap is largest at the lowest SNR,
+# where the errors are largest, too. In every row, the network is above the line.
+#
 # In a terminal, `covlab bench estimators` prints a table of more estimators for all sizes, with confidence intervals
 # and with the time that each one takes.
 #

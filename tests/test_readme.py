@@ -177,11 +177,39 @@ def test_numbers_of_the_limit_are_those_measured() -> None:
         assert f"| `{preset}` | {row['scenes']} | {shown} |" in BENCHMARKS
     table = re.findall(r"^\| `(\w+)` \|.*±.*±.*±.*±", BENCHMARKS, re.MULTILINE)
     assert sorted(table) == sorted(measured)
+    settled = [(preset, row) for preset in ("student", "near_field") for row in measured[preset]["by_snr"]]
+    for preset, row in settled:
+        scores = (row[score] for score in ("limit", "reached", "network", "gap"))
+        shown = " | ".join(f"{score['mean']:.3f} ± {score['error']:.3f}" for score in scores)
+        where = f"`{preset}`, {row['low_db']:g} to {row['high_db']:g} dB"
+        assert f"| {where} | {row['scenes']} | {shown} |" in BENCHMARKS
+        assert row["network"]["mean"] > row["limit"]["mean"]  # the picture's alternative text says so
     few, student = measured["full"], measured["student"]
     said = " ".join(BENCHMARKS.split())
     assert f"{few['scenes']} scenes are too few" in said
     assert f"differ by an NMSE of {few['between_runs']['mean']:.4f}" in said
     assert f"At `student`, this difference is {student['between_runs']['mean']:.4f}" in said
+    differences = [row["reached_less_limit"] for _, row in settled]
+    lowest = max(differences, key=lambda score: abs(score["mean"] / score["error"]))
+    assert lowest == student["by_snr"][0]["reached_less_limit"]
+    assert f"reached {-lowest['mean']:.3f} ± {lowest['error']:.3f} less than the posterior expects" in said
+    assert f"That is {-lowest['mean'] / lowest['error']:.1f} standard errors" in said
+    assert f"largest difference of the {WORDS[len(settled)]} rows" in said
+
+
+def test_lesson_8_quotes_the_limit_as_measured() -> None:
+    lesson = (ROOT / "lessons/08_training_for_real.py").read_text()
+    rows = json.loads((ROOT / "benchmarks/results/limit.json").read_text())["student"]["by_snr"]
+    expected = [
+        f"# | {row['low_db']:g} to {row['high_db']:g} | "
+        + " | ".join(f"{row[score]['mean']:.3f} ± {row[score]['error']:.3f}" for score in ("limit", "network", "gap"))
+        + " |"
+        for row in rows
+    ]
+    assert re.findall(r"^# \|.*±.*", lesson, re.MULTILINE) == expected
+    # What the text says about the table.
+    assert max(rows, key=lambda row: row["gap"]["mean"]) is rows[0]
+    assert all(row["network"]["mean"] > row["limit"]["mean"] > row["network"]["mean"] / 2 for row in rows)
 
 
 def test_the_page_of_benchmarks_names_each() -> None:

@@ -92,3 +92,28 @@ def position_error_curves(results: Sequence[Mapping]) -> Figure:
         axes.label_outer()
     legend_below(figure, panels[0, 0], 3, fontsize=9)
     return figure
+
+
+def limit_curves(results: Mapping[str, Mapping]) -> Figure:
+    """Draw the limit, and the network on the same scenes, over SNR, one panel per preset.
+
+    Args:
+        results: what `covlab bench limit` stored for each preset.
+    """
+    figure, panels = subplots(1, len(results), size=(4.6 * len(results), 4.2), sharey=True, squeeze=False)
+    scores = {"network": "unrolled network", "limit": "limit (Bayes estimate)"}
+    for axes, (name, result) in zip(panels[0], results.items(), strict=True):
+        rows = result["by_snr"]
+        middle = [(row["low_db"] + row["high_db"]) / 2 for row in rows]
+        for shift, mark, (score, label) in zip((-0.4, 0.4), MARKS, scores.items(), strict=False):
+            means, errors = zip(*((row[score]["mean"], row[score]["error"]) for row in rows), strict=True)
+            snr = [snr_db + shift for snr_db in middle]
+            axes.errorbar(snr, means, yerr=errors, marker=mark, markersize=5, capsize=2, label=label)
+        axes.set_xticks(middle, [f"{row['low_db']:g} to {row['high_db']:g}" for row in rows])
+        axes.set(xlabel="SNR (dB)", yscale="log", title=f"{name}: {result['scenes']} scenes")
+        axes.set_ylabel("mean NMSE (1 = knows nothing) ± standard error")
+        axes.grid(linewidth=0.4)
+        plain_figures(axes.yaxis)
+        axes.label_outer()
+    legend_below(figure, panels[0, 0], 2, fontsize=9)
+    return figure
