@@ -117,11 +117,11 @@ def test_the_picture_shows_every_count_of_the_file() -> None:
         for text in axes.texts:
             column, row = (int(value) for value in text.get_position())
             shown[groups[row], tools[column]] = text.get_text()
-        for group, row in counts.items():
-            for tool, count in row[key].items():
-                assert row[total] == 0 or shown[f"{group}: {row[total]}", tool] == str(count)
-        named = {group: text for (group, tool), text in shown.items() if tool not in row[key]}
-        wanted = {f"{group}: {row['bugs']}": str(row["named"]) for group, row in counts.items() if row["bugs"]}
+        for group, count in counts.items():
+            for tool, loops in count[key].items():
+                assert count[total] == 0 or shown[f"{group}: {count[total]}", tool] == str(loops)
+        named = {group: text for (group, tool), text in shown.items() if tool not in RESULTS["loops"][0]["new"]}
+        wanted = {f"{group}: {one['bugs']}": str(one["named"]) for group, one in counts.items() if one["bugs"]}
         assert named == (wanted if key == "found" else {})
     assert all(f"{tool} was not run" in correct.get_xlabel() for tool in RESULTS["not_run"])
 
