@@ -86,7 +86,8 @@ class Message(NamedTuple):
 
 
 def run(script: Path) -> None:
-    runpy.run_path(str(script), run_name="__main__")
+    with contextlib.suppress(SystemExit):
+        runpy.run_path(str(script), run_name="__main__")
 
 
 # ---------------------------------------------------------------- what each tool reports for a loop

@@ -12,7 +12,7 @@ import test_watch_loops
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covlab.plots.watch_results import GROUPS, counts_by_group, detections, peers
+from covlab.plots.watch_results import GROUPS, counts_by_group, detections, peers, watch_confusion
 
 ROOT = Path(__file__).parents[1]
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "watch.py"))
@@ -130,3 +130,11 @@ def test_only_textbook_loops_stand_for_a_fault_of_the_museum() -> None:
     row = {"loop": "missing_division", "bug": True, "expected": "W01 fault", "new": {"covlab.watch": ["W01 fault"]}}
     rows = [row | {"group": group} for group in GROUPS]
     assert list(detections([], rows)) == [("missing_division", "textbook loop", "W01", "fault")]
+
+
+def test_the_picture_of_the_museum_has_a_row_for_each_fault_of_the_file() -> None:
+    [axes] = watch_confusion(RESULTS["trainer"], RESULTS["loops"], RESULTS["invariants"]).axes
+    faults = [row["fault"] for row in RESULTS["trainer"] if row["injected"]]
+    assert [text.get_text() for text in axes.get_yticklabels()] == faults
+    shown = {faults[round(text.get_position()[1])] for text in axes.texts}
+    assert shown == set(faults)  # a code that no invariant has, such as W00, takes no fault away
