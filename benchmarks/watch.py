@@ -3,32 +3,44 @@
     covlab bench watch [--json FILE] [--rounds 8] [--only cost|loops|trainer]
 
 Cost: processor time of a watched run, divided by that of the same run alone, with ten million parameters, over its
-first 24 and its first 200 steps. Loops: the scripts of tests/loops that have a bug and a corrected version, and those
-of correct loops; each runs in a process of its own. Each tool is used as intended: torch-audit through its autopatch,
-torcheck on the optimizer and the model, trainproof on a log of loss, gradient norm and learning rate per step. Warnings
-and worse count, unless the tool also reports them for the corrected loop. The results name tools that are not
-installed. Trainer: the faults of covlab.faults in covlab's own trainer.
+first 24 and its first 200 steps.
+
+Loops: every script of tests/loops that runs in one process, under each tool, in a process of its own. Each tool is used
+as intended: torch-audit through its autopatch, torcheck on the optimizer and the model, torchmortem around the loop,
+trainproof on a log of loss, gradient norm and learning rate per step, torchtest2 on the model with its first batch, its
+loss and its optimizer; TorchFix and mldoct read the script and do not run it. Warnings and worse count, unless the tool
+also reports them for the corrected loop. The results name the tools that did not run, and why.
+
+Trainer: the faults of covlab.faults in covlab's own trainer.
 """
 
 import argparse
 import contextlib
+import copy
 import csv
 import gc
+import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import multiprocessing
 import os
 import platform
 import random
+import re
 import runpy
+import signal
 import statistics
+import sys
+import tempfile
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import covlab  # noqa: F401  (sets the thread policy, which must happen before torch loads)
@@ -38,40 +50,75 @@ import covlab  # noqa: F401  (sets the thread policy, which must happen before t
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils._pytree import tree_map_only
 
 from covlab.faults import FAULTS
 from covlab.faults.small_run import exhibit, finish
 from covlab.plots.watch_results import detections
 from covlab.watch import TITLES, watch
 
-Loop = Callable[[], object]
-
 LOOPS = Path(__file__).parents[1] / "tests" / "loops"
+LIMIT = 120  # seconds of a tool on a loop
 
-# Findings that are true of these loops but not about a step: no visible progress (the loops are short and their labels
-# are random), dimensions that are not multiples of 8, weight decay on biases, a bias before a normalization.
-REMARKS = {"TP-DEAD-RUN", "TA200", "TA402", "TA400"}
+# Messages that are true of these loops but not about a step: no visible progress (the loops are short and their labels
+# are random), dimensions that are not multiples of 8, weight decay on biases, a bias before a normalization, a loader
+# without workers.
+REMARKS = {"TP-DEAD-RUN", "TA200", "TA402", "TA400", "cpu_bottleneck"}
 NOT_RUN = {
-    "traincheck 0.2": (
-        "needs the trace of a correct run of the same script and invariants inferred from it, about half "
-        "a minute of processor time per loop"
+    "TrainCheck 0.2.0": (
+        "it needs the trace of a correct run of the same script, and infers invariants from it: more than a minute "
+        "of processor time per loop"
     )
 }
+
+
+class Message(NamedTuple):
+    """What a tool says: what it calls it, and for covlab.watch, the line of code and the whole text."""
+
+    name: str
+    line: str = ""
+    text: str = ""
+
+    @property
+    def counts(self) -> bool:
+        return self.name not in REMARKS and not self.name.startswith("failed") and not self.name.endswith(" note")
+
+
+def run(script: Path) -> None:
+    with contextlib.suppress(SystemExit):
+        runpy.run_path(str(script), run_name="__main__")
 
 
 # ---------------------------------------------------------------- what each tool reports for a loop
 
 
-def ours(loop: Loop) -> list[str]:
-    with watch() as w:
-        loop()
-    return [f"{finding.code} {finding.verdict}" for finding in w.report().flat if finding.verdict != "note"]
+def ours(script: Path) -> list[Message]:
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder, "report.json")
+        arguments = ["--fail-on", "never", "--json", str(written), str(script)]
+        with mock.patch.object(sys, "argv", ["covlab.watch", *arguments]), contextlib.suppress(SystemExit):
+            runpy.run_module("covlab.watch", run_name="__main__", alter_sys=True)
+        causes = json.loads(written.read_text())["findings"]
+    return [message_of(one) for cause in causes for one in (cause, *cause["follows"])]
+
+
+def message_of(finding: dict[str, Any]) -> Message:
+    """Return a finding of the report as a message."""
+    return Message(
+        f"{finding['code']} {finding['verdict']}",
+        finding["site"]["code"] if finding["site"] else "",
+        f"{finding['code']} {finding['title']}: {finding['says']} {finding['fix']}",
+    )
 
 
 @contextlib.contextmanager
-def every_optimizer(attach: Callable[[nn.Module, Optimizer], object]) -> Iterator[None]:
-    """Call ``attach(model, optimizer)`` for every new optimizer, with the model whose parameters it holds."""
+def every_optimizer(attach: Callable[[list[tuple[nn.Module, Optimizer]]], object]) -> Iterator[None]:
+    """Call ``attach([(model, optimizer), …])`` for new optimizers, with the models whose parameters they hold.
+
+    If such a model is gone because the script has replaced it, the model that is called first takes its place: it is
+    what a user would hand over.
+    """
     original = Optimizer.__init__
 
     def init(self: Optimizer, *args: Any, **kwargs: Any) -> None:
@@ -83,55 +130,59 @@ def every_optimizer(attach: Callable[[nn.Module, Optimizer], object]) -> Iterato
             if isinstance(item, nn.Module) and held & {id(parameter) for parameter in item.parameters()}
         ]
         if models:
-            waiting.append((max(models, key=lambda model: sum(1 for _ in model.modules())), self))
+            whole = max(models, key=lambda model: sum(1 for _ in model.modules()))
+            waiting.append((weakref.ref(whole), self))
 
-    waiting: list[tuple[nn.Module, Optimizer]] = []
+    waiting: list[tuple[weakref.ref[nn.Module], Optimizer]] = []
     call = nn.Module.__call__
 
     def first_call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         # By now the subclass has finished its own __init__.
-        while waiting:
-            attach(*waiting.pop(0))
+        if waiting:
+            pairs = [(model() or module, optimizer) for model, optimizer in waiting]
+            waiting.clear()
+            attach(pairs)
         return call(module, *args, **kwargs)
 
     with mock.patch.object(Optimizer, "__init__", init), mock.patch.object(nn.Module, "__call__", first_call):
         yield
 
 
-def torch_audit(loop: Loop) -> list[str]:
+@contextlib.contextmanager
+def every_loss() -> Iterator[list[float]]:
+    """Collect the value of every loss that is propagated."""
+    losses: list[float] = []
+    original = torch.autograd.backward
+
+    def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+        if isinstance(tensors, Tensor) and tensors.numel() == 1:
+            losses.append(float(tensors.detach()))
+        original(tensors, *args, **kwargs)
+
+    with mock.patch.object(torch.autograd, "backward", backward):
+        yield losses
+
+
+def torch_audit(script: Path) -> list[Message]:
     import torch_audit as peer
 
     auditors: list[Any] = []
     with every_optimizer(
-        lambda model, optimizer: auditors.append(
+        lambda pairs: auditors.extend(
             peer.autopatch(model, optimizer=optimizer, every_n_steps=1, suppress_internal_errors=True)
+            for model, optimizer in pairs
         )
     ):
-        loop()
-    found = {(finding.rule_id, str(finding.severity)) for auditor in auditors for finding in auditor.findings}
-    return sorted(rule for rule, severity in found if "INFO" not in severity.upper())
+        run(script)
+    return [
+        Message(finding.rule_id)
+        for auditor in auditors
+        for finding in auditor.findings
+        if "INFO" not in str(finding.severity).upper()
+    ]
 
 
-def torcheck(loop: Loop) -> list[str]:
-    from torcheck.registry import Registry
-
-    registry = Registry()
-
-    def attach(model: nn.Module, optimizer: Optimizer) -> None:
-        registry.register(optimizer)
-        registry.add_module_changing_check(model, module_name="model")
-        registry.add_module_nan_check(model, module_name="model")
-        registry.add_module_inf_check(model, module_name="model")
-
-    with every_optimizer(attach):
-        try:
-            loop()
-        except RuntimeError as error:
-            return [" ".join(str(error).split())[:90]]
-    return []
-
-
-def trainproof(loop: Loop) -> list[str]:
+def trainproof(script: Path) -> list[Message]:
     from trainproof.epoch import check_records
 
     records: list[dict[str, Any]] = []
@@ -148,85 +199,271 @@ def trainproof(loop: Loop) -> list[str]:
             }
         )
 
-    losses: list[float] = []
-    original = torch.autograd.backward
-
-    def backward(tensors: Tensor, *args: Any, **kwargs: Any) -> None:
-        losses.append(float(tensors.detach()))
-        original(tensors, *args, **kwargs)
-
-    handle = register_optimizer_step_pre_hook(before)
-    try:
-        with mock.patch.object(torch.autograd, "backward", backward):
-            loop()
-    finally:
-        handle.remove()
-    return sorted(
-        {finding["id"] for finding in check_records(records)["findings"] if finding["level"] in ("WARN", "FAIL")}
-    )
+    register_optimizer_step_pre_hook(before)
+    with every_loss() as losses:
+        run(script)
+    return [Message(one["id"]) for one in check_records(records)["findings"] if one["level"] in ("WARN", "FAIL")]
 
 
-TOOLS: dict[str, tuple[Callable[[Loop], list[str]], str]] = {
-    "covlab.watch": (ours, "covlab"),
-    "torch-audit": (torch_audit, "torch_audit"),
-    "trainproof": (trainproof, "trainproof"),
-    "torcheck": (torcheck, "torcheck"),
+def torcheck(script: Path) -> list[Message]:
+    from torcheck.registry import Registry
+
+    registry = Registry()
+
+    def attach(pairs: list[tuple[nn.Module, Optimizer]]) -> None:
+        for _, optimizer in pairs:
+            registry.register(optimizer)
+        for model in {model for model, _ in pairs}:
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad:
+                    registry.add_tensor_changing_check(parameter, tensor_name=name, module_name="model")
+            registry.add_module_nan_check(model, module_name="model")
+            registry.add_module_inf_check(model, module_name="model")
+
+    with every_optimizer(attach):
+        try:
+            run(script)
+        except RuntimeError as error:
+            return [Message(" ".join(str(error).split())[:90])]
+    return []
+
+
+def torchmortem(script: Path) -> list[Message]:
+    from torchmortem import Autopsy
+    from torchmortem.types import Severity
+
+    autopsies: dict[Optimizer, Any] = {}
+
+    def attach(pairs: list[tuple[nn.Module, Optimizer]]) -> None:
+        for model, optimizer in pairs:
+            autopsies[optimizer] = Autopsy(model, optimizer=optimizer)
+            autopsies[optimizer].attach()
+
+    def after(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if optimizer in autopsies and losses:
+            autopsies[optimizer].step(loss=losses[-1])
+
+    register_optimizer_step_post_hook(after)
+    with every_optimizer(attach), every_loss() as losses:
+        run(script)
+    for autopsy in autopsies.values():
+        autopsy.detach()
+    return [
+        Message(finding.title.partition(" in ")[0])  # without the name of a layer
+        for autopsy in autopsies.values()
+        for finding in autopsy.get_report().findings
+        if finding.severity >= Severity.WARNING
+    ]
+
+
+LOSSES = [
+    *("binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy", "huber_loss", "kl_div", "l1_loss"),
+    *("mse_loss", "nll_loss", "smooth_l1_loss"),
+]
+
+
+def torchtest2(script: Path) -> list[Message]:
+    from torchtest2 import check_model
+
+    first: dict[Optimizer, dict[str, Any]] = {}  # what its first batch met, as it was before the first step
+    outputs: dict[int, dict[str, Any]] = {}
+
+    def attach(pairs: list[tuple[nn.Module, Optimizer]]) -> None:
+        for model, optimizer in pairs:
+            follow(model, optimizer)
+
+    def follow(model: nn.Module, optimizer: Optimizer) -> None:
+        def called(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            if module.training and optimizer not in first:
+                hook.remove()
+                inputs: Any = args[0] if len(args) == 1 else args
+                if kwargs:
+                    inputs = dict(inspect.signature(model.forward).bind(*args, **kwargs).arguments)
+                seen = {"model": model, "inputs": tree_map_only(Tensor, Tensor.detach, inputs), "optimizer": optimizer}
+                first[optimizer] = outputs[id(output)] = copy.deepcopy(seen) | {"output": output}
+
+        hook = model.register_forward_hook(called, with_kwargs=True)
+
+    def noted(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def call(output: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            value = loss(output, target, *args, **kwargs)
+            if value.dim() == 0 and (seen := outputs.pop(id(output), None)) is not None:
+                seen["targets"] = target.detach().clone()
+                seen["loss_fn"] = lambda output, target: loss(output, target, *args, **kwargs)
+            return value
+
+        return call
+
+    with every_optimizer(attach), contextlib.ExitStack() as patches:
+        for name in LOSSES:
+            patches.enter_context(mock.patch.object(nn.functional, name, noted(getattr(nn.functional, name))))
+        run(script)
+    messages = []
+    for seen in first.values():
+        del seen["output"]
+        report = check_model(seen.pop("model"), seen.pop("inputs"), seen.pop("targets", None), **seen)
+        messages += [Message(result.name) for result in (*report.warnings, *report.failures)]
+    return messages
+
+
+def torchfix(script: Path) -> list[Message]:
+    from torchfix.torchfix import DISABLED_BY_DEFAULT, TorchChecker
+
+    lines = script.read_text().splitlines(keepends=True)
+    codes = [text.split()[0] for _, _, text, _ in TorchChecker(None, lines).run()]
+    return [Message(code) for code in codes if not code.startswith(tuple(DISABLED_BY_DEFAULT))]
+
+
+def mldoct(script: Path) -> list[Message]:
+    from mldoctor.linter import lint_script
+
+    findings, _ = lint_script(str(script))
+    return [Message(finding["type"]) for finding in findings if finding["severity"] != "INFO"]
+
+
+class Tool(NamedTuple):
+    says: Callable[[Path], list[Message]]
+    module: str  # that it needs
+
+
+TOOLS = {  # by the name of the package, except ours
+    "covlab.watch": Tool(ours, "covlab.watch"),
+    "torch-audit": Tool(torch_audit, "torch_audit"),
+    "trainproof": Tool(trainproof, "trainproof.epoch"),
+    "torcheck": Tool(torcheck, "torcheck.registry"),
+    "torchmortem": Tool(torchmortem, "torchmortem"),
+    "torchtest2": Tool(torchtest2, "torchtest2"),
+    "TorchFix": Tool(torchfix, "torchfix.torchfix"),
+    "mldoct": Tool(mldoct, "mldoctor.linter"),
 }
 
 
-def said(tool: str, loop: str) -> list[str]:
-    """Return what a tool says of a script of tests/loops. Fork a child for it, as tools leave hooks behind."""
+def installed(tool: str) -> bool:
+    return importlib.util.find_spec(TOOLS[tool].module.partition(".")[0]) is not None
+
+
+def versions() -> dict[str, str]:
+    return {tool: importlib.metadata.version(tool) for tool in TOOLS if tool != "covlab.watch" and installed(tool)}
+
+
+def not_run() -> dict[str, str]:
+    """Return why a tool has no results."""
+    return NOT_RUN | {tool: "not installed" for tool in TOOLS if not installed(tool)}
+
+
+def asked(tool: str, script: Path) -> tuple[int, int]:
+    """Fork a child that runs a script under a tool, as tools leave hooks behind. Return its number and its pipe."""
     reads, writes = os.pipe()
     child = os.fork()
     if not child:
         silence = os.open(os.devnull, os.O_RDWR)
         for number in range(3):
             os.dup2(silence, number)
+        signal.alarm(LIMIT)
         warnings.filterwarnings("ignore")
         torch.set_num_threads(1)
         try:
-            found = TOOLS[tool][0](lambda: runpy.run_path(str(LOOPS / f"{loop}.py"), run_name="__main__"))
-        except Exception as error:  # noqa: BLE001 - loops() reports a tool that fails on a loop
-            found = [f"failed: {type(error).__name__}: {' '.join(str(error).split())}"[:120]]
-        os.write(writes, json.dumps(found).encode())
+            found = sorted(set(TOOLS[tool].says(script)))
+        except Exception as error:  # noqa: BLE001 - the results count the loops on which a tool fails
+            found = [Message(f"failed: {type(error).__name__}: {' '.join(str(error).split())}"[:120])]
+        with open(writes, "w") as pipe:
+            json.dump(found, pipe)
         os._exit(0)
     os.close(writes)
-    with os.fdopen(reads) as pipe:
+    return child, reads
+
+
+def answered(child: int, reads: int) -> list[Message]:
+    with open(reads) as pipe:
         told = pipe.read()
     os.waitpid(child, 0)
-    return json.loads(told) if told else ["failed: the process ended"]
+    return [Message(*one) for one in json.loads(told)] if told else [Message("failed: the process ended")]
+
+
+# ---------------------------------------------------------------- which loops there are, and what is right of each
+
+
+class Loop(NamedTuple):
+    """A row of tests/loops/table.tsv; tests/test_watch_loops.py says what its columns are."""
+
+    file: str
+    tier: str
+    verdict: str
+    code: str
+    line: str
+    words: str
+
+    @property
+    def script(self) -> Path:
+        return LOOPS / f"{self.file}.py"
+
+    @property
+    def bug(self) -> bool:
+        """Whether there is something to find: for a reader, even if no step shows it."""
+        reported = self.group == "public reports" and not self.file.endswith("_healthy")
+        return self.verdict != "quiet" or self.file.endswith("_faulty") or reported
+
+    @property
+    def corrected(self) -> str:
+        """The name of the loop without the bug, if there is one."""
+        return f"{self.file.removesuffix('faulty')}healthy" if self.file.endswith("_faulty") else ""
+
+    @property
+    def group(self) -> str:
+        """What the loop stands for, by the first line of its file and the first part of its name."""
+        if self.script.read_text().startswith("# source: "):
+            return "public reports"
+        kinds = {"real": "real repositories", "lib": "libraries", "framework": "libraries", "textbook": "textbook bugs"}
+        alone = self.verdict == "quiet" and not self.file.endswith(("_faulty", "_healthy"))
+        return kinds.get(self.file.partition("_")[0]) or ("correct idioms" if alone else "our own loops")
+
+    def named_by(self, message: Message) -> bool:
+        """Return whether a message of covlab.watch has the verdict, the code, the line and the words that are right."""
+        code, _, verdict = message.name.partition(" ")
+        return (
+            verdict == self.verdict
+            and (self.code == "-" or code in self.code.split("|"))
+            and (self.line == "-" or any(part in message.line for part in self.line.split("|")))
+            and (self.words == "-" or re.search(self.words, message.text, re.IGNORECASE) is not None)
+        )
+
+
+def table() -> dict[str, Loop]:
+    with (LOOPS / "table.tsv").open(newline="") as file:
+        return {row["file"]: Loop(**row) for row in csv.DictReader(file, delimiter="\t")}
+
+
+def judged(loop: Loop, says: dict[str, list[Message]], corrected: dict[str, list[Message]]) -> dict[str, Any]:
+    """Return what the tools say of a loop, and what counts of it because the corrected loop does not get it."""
+    known = {tool: {one.name for one in messages} for tool, messages in corrected.items()}
+    new = {
+        tool: list(dict.fromkeys(one.name for one in messages if one.counts and one.name not in known.get(tool, ())))
+        for tool, messages in says.items()
+    }
+    return {
+        "loop": loop.file.removeprefix("textbook_").removesuffix("_faulty"),
+        "file": loop.file,
+        "group": loop.group,
+        "bug": loop.bug,
+        "expected": f"{loop.code} {loop.verdict}" if loop.verdict not in ("quiet", "none") else None,
+        "named": any(map(loop.named_by, says["covlab.watch"])) if loop.bug else None,
+        "says": {tool: list(dict.fromkeys(one.name for one in messages)) for tool, messages in says.items()},
+        "new": new,
+    }
 
 
 def loops() -> list[dict]:
-    installed = [name for name, (_, module) in TOOLS.items() if importlib.util.find_spec(module)]
-    with (LOOPS / "table.tsv").open() as file:
-        table = {row["file"]: row for row in csv.DictReader(file, delimiter="\t") if row["tier"] == "fast"}
+    tools = list(filter(installed, TOOLS))
+    for module in ("torch._dynamo", "rich.console", *(TOOLS[tool].module for tool in tools)):
+        importlib.import_module(module)  # else every child does
     gc.freeze()  # else every child collects and copies what all of them share
-    rows = []
-    for name, entry in table.items():
-        corrected = name.removesuffix("faulty") + "healthy" if name.endswith("_faulty") else None
-        if corrected is None and not name.startswith("correct_"):
-            continue
-        says = {tool: said(tool, name) for tool in installed}
-        known = {tool: said(tool, corrected) if corrected else [] for tool in installed}
-        new = {
-            tool: [one for one in says[tool] if not one.startswith("failed") and one not in REMARKS | set(known[tool])]
-            for tool in installed
-        }
-        shown = name.removeprefix("textbook_").removeprefix("correct_").removesuffix("_faulty")
-        knowable = entry["verdict"].removeprefix("later:") in ("fault", "warning", "note")
-        expected = f"{entry['code']} {entry['verdict']}" if knowable and entry["code"] != "-" else None
-        row = {
-            "loop": shown,
-            "file": name,
-            "bug": corrected is not None,
-            "expected": expected,
-            "says": says,
-            "new": new,
-        }
-        rows.append(row | {"corrected": known})
-        print(f"{shown:40}" + "".join(f"{tool} {','.join(new[tool])[:22] or '-':24}" for tool in installed), flush=True)
-    return rows
+    fast = {name: loop for name, loop in table().items() if loop.tier == "fast"}
+    says: dict[str, dict[str, list[Message]]] = {}
+    for name, loop in fast.items():
+        children = {tool: asked(tool, loop.script) for tool in tools}  # at the same time: nothing is timed here
+        says[name] = {tool: answered(*child) for tool, child in children.items()}
+        print(f"{name:60} {sum(map(len, says[name].values())):3} messages of {len(tools)} tools", flush=True)
+    return [judged(loop, says[name], says.get(loop.corrected, {})) for name, loop in fast.items()]
 
 
 # ---------------------------------------------------------------- the museum in covlab's own trainer
@@ -339,16 +576,11 @@ def main() -> None:
     for name, part in parts.items():
         if options.only in (None, name):
             results[name] = part()
-    peers = {
-        name: importlib.metadata.version(name)
-        for name in ("torch-audit", "trainproof", "torcheck")
-        if importlib.util.find_spec(name.replace("-", "_"))
-    }
-    missing = {name: "not installed" for name in ("torch-audit", "trainproof", "torcheck") if name not in peers}
+            results.setdefault("measured", {})[name] = {"torch": torch.__version__, "invariants": len(TITLES)}
+    if options.only in (None, "loops"):
+        results |= {"versions": versions(), "not_run": not_run()}
     results |= {
         "command": "covlab bench watch",
-        "versions": {"torch": torch.__version__} | peers,
-        "not_run": NOT_RUN | missing,
         "invariants": TITLES,
         "processor": platform.machine(),
         "threads": torch.get_num_threads(),

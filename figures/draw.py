@@ -116,7 +116,7 @@ def watch_matrices() -> None:
     """Draw what `covlab bench watch --json benchmarks/results/watch.json` measured."""
     results = measured("watch")
     save(watch_confusion(results["trainer"], results["loops"], results["invariants"]), "watch")
-    save(peers(results["loops"]), "watch_peers")
+    save(peers(results["loops"], results["not_run"]), "watch_peers")
 
 
 if __name__ == "__main__":

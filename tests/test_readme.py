@@ -16,6 +16,7 @@ from small_training import LOOPS
 
 from covlab.cli.main import main
 from covlab.faults import FAULTS
+from covlab.plots.watch_results import counts_by_group
 from covlab.scenes.scenario import PRESETS
 from covlab.watch import TITLES
 
@@ -217,34 +218,73 @@ def test_the_page_of_benchmarks_names_each() -> None:
     assert sorted(named) == sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
 
 
-def test_numbers_of_watch_and_its_peers_are_those_measured() -> None:
-    loops = json.loads((ROOT / "benchmarks/results/watch.json").read_text())["loops"]
-    bugs, correct = [row for row in loops if row["bug"]], [row for row in loops if not row["bug"]]
-    found = {tool: sum(bool(row["new"][tool]) for row in bugs) for tool in loops[0]["new"]}
-    alarms = {tool: sum(bool(row["new"][tool]) for row in correct) for tool in found}
-    said = " ".join(WATCH.split())
-    assert (
-        f"A table of {len(bugs)} faulty and {WORDS[len(correct)]} correct training loops, and {WORDS[len(found)]} tools"
-        in said
+RESULTS = json.loads((ROOT / "benchmarks/results/watch.json").read_text())  # of the watch and its peers
+
+
+@pytest.mark.parametrize("text", [README, WATCH], ids=["README", "docs/watch.md"])
+def test_numbers_of_watch_and_its_peers_are_those_measured(text: str) -> None:
+    counts = counts_by_group(RESULTS["loops"])["all"]
+    said = " ".join(text.split())
+    [alternative] = re.findall(r"!\[([^]]*)\]\((?:\.\./)?figures/watch_peers\.png\)", said)
+    assert f"Bugs found of {counts['bugs']}, and correct loops with a warning of {counts['correct']}: " in alternative
+    shown = {
+        tool: (int(found), int(alarms)) for tool, found, alarms in re.findall(r"(\S+) (\d+) and (\d+)", alternative)
+    }
+    assert shown == {tool: (counts["found"][tool], counts["alarms"][tool]) for tool in counts["found"]}
+    assert f"the right verdict, code and line for {counts['named']} of the {counts['bugs']}" in alternative
+    assert text is WATCH or f"under {WORDS[len(shown)]} tools" in said
+
+
+def test_the_page_of_the_watch_names_every_bug_of_the_run_that_it_misses() -> None:
+    section = " ".join(WATCH.partition("### What the watch misses")[2].partition("\n## ")[0].split())
+    missed = {row["file"]: row["group"] for row in RESULTS["loops"] if row["bug"] and not row["named"]}
+    reports = [row for row in RESULTS["loops"] if row["bug"] and row["group"] == "public reports"]
+    with (LOOPS / "table.tsv").open(newline="") as file:
+        slow = [row for row in csv.DictReader(file, delimiter="\t") if row["tier"] == "slow"]
+    reported = [
+        row
+        for row in slow
+        if (LOOPS / f"{row['file']}.py").read_text().startswith("# source: ") and not row["file"].endswith("_healthy")
+    ]
+    missed |= {row["file"]: "public reports" for row in reported if row["verdict"] in ("quiet", "none")}
+    table = re.findall(r"\| `(\w+)` \|", section)
+    assert sorted(table) == sorted(file for file, group in missed.items() if group == "public reports")
+    assert set(re.findall(r"`(\w+)`", section)) == missed.keys()
+    named = [sum(row["named"] for row in reports), sum(row["verdict"] not in ("quiet", "none") for row in reported)]
+    assert f"{len(reports) + len(reported)} loops reproduce public reports" in section
+    assert f"names {sum(named)} of them" in section
+    assert f"{named[0]} in this run, and {WORDS[named[1]]} in the slow tests" in section
+    assert f"does not name these {WORDS[len(table)]}:" in section
+    assert f"{WORDS[len(missed) - len(table)].capitalize()} more loops of the run" in section
+
+
+def test_the_page_of_the_watch_says_how_its_peers_fared() -> None:
+    said = " ".join(WATCH.partition("## Compared with other tools")[2].partition("\n### ")[0].split())
+    assert not any(row["new"]["covlab.watch"] for row in RESULTS["loops"] if not row["bug"])
+    failed = Counter(
+        tool
+        for row in RESULTS["loops"]
+        for tool, messages in row["says"].items()
+        if any(message.startswith("failed") for message in messages)
     )
-    assert (
-        f"covlab.watch finds {found['covlab.watch']} of the faults and raises "
-        f"{'no false alarm' if not alarms['covlab.watch'] else alarms}"
-    ) in said
-    for tool in found.keys() - {"covlab.watch"}:
-        assert re.search(rf"{tool}( finds)? {WORDS[found[tool]]}\b", said), (tool, found[tool])
-    assert f"{WORDS[sum(count > 0 for count in alarms.values())]} of these with a false alarm" in said
+    assert failed.keys() == {"torcheck", "torchtest2"}
+    assert f"torcheck cannot run {WORDS[failed['torcheck']]} of the loops" in said
+    assert f"torchtest2 cannot run {WORDS[failed['torchtest2']]}." in said
+    for tool, message in (("torchmortem", "Dead units"), ("torchtest2", "overfit_batch"), ("trainproof", "TP-DIVERGE")):
+        alarms = [row["new"][tool] for row in RESULTS["loops"] if not row["bug"] and row["new"][tool]]
+        assert f"most of {tool}'s" in said and sum(message in one for one in alarms) > len(alarms) / 2
+    assert all(tool in said for tool in RESULTS["versions"] if tool != "torch")
+    assert all(f"{tool.split()[0]} was not run" in said for tool in RESULTS["not_run"])
 
 
 def test_numbers_of_the_watch_cost_are_those_measured() -> None:
-    results = json.loads((ROOT / "benchmarks/results/watch.json").read_text())
     said = " ".join(WATCH.split())
-    assert all(f"{row['ratio']:.2f} times" in said for row in results["cost"])
-    low, high = min(row["low"] for row in results["cost"]), max(row["high"] for row in results["cost"])
+    assert all(f"{row['ratio']:.2f} times" in said for row in RESULTS["cost"])
+    low, high = min(row["low"] for row in RESULTS["cost"]), max(row["high"] for row in RESULTS["cost"])
     assert f"single comparisons lay between {low:.2f} and {high:.2f}" in said
-    then, now = len(results["invariants"]), len(TITLES)
+    then, now = RESULTS["measured"]["cost"]["invariants"], len(TITLES)
     if then < now:  # the text says which invariants the numbers leave out
-        assert said.lower().count(f"when the watch checked {WORDS[then]} invariants") == 2
+        assert f"When the watch checked {WORDS[then]} invariants" in said
         assert f"The {WORDS[now - then]} later invariants" in said
 
 

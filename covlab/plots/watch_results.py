@@ -1,10 +1,11 @@
 """Draw results of covlab.watch: how much each loss counts, which invariant detects which bug, and how peers compare."""
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -12,6 +13,7 @@ from covlab.arguments import Count, checked
 from covlab.arguments import rows as columns
 from covlab.plots import COLOURS, cells, subplots
 
+GROUPS = ("public reports", "real repositories", "libraries", "textbook bugs", "our own loops", "correct idioms", "all")
 VERDICTS = {"fault": COLOURS[1], "warning": COLOURS[4], "note": COLOURS[5]}
 
 
@@ -51,7 +53,7 @@ def detections(trainer: Sequence[Mapping], loops: Sequence[Mapping]) -> Iterator
             found = [item for item in row["found"].items() if item not in correct[row["fault"]].items()]
             yield from ((row["fault"], "trainer", *item) for item in found or [("", "no trace")])
     for row in loops:
-        if row["bug"]:
+        if row["bug"] and row["group"] == "textbook bugs":
             findings = sorted({*row["new"].get("covlab.watch", []), row["expected"] or ""} - {""})
             for finding in findings or [" no trace"]:  # "CODE verdict"; an empty code for no trace
                 code, verdict = finding.split(" ", 1)
@@ -69,7 +71,7 @@ def watch_confusion(trainer: Sequence[Mapping], loops: Sequence[Mapping], invari
     values = np.full((len(faults), len(codes)), np.nan)
     texts: dict[tuple[int, int], str] = {}
     for fault, where, code, verdict in detections(trainer, loops):
-        if code and fault in faults:
+        if code in codes and fault in faults:  # W00 is no invariant
             cell = faults.index(fault), codes.index(code)
             values[cell] = np.fmin(values[cell], order.index(verdict))  # the worst verdict colors the cell
             texts[cell] = texts.get(cell, "") + ("T" if where == "trainer" else "L")
@@ -87,19 +89,76 @@ def watch_confusion(trainer: Sequence[Mapping], loops: Sequence[Mapping], invari
     return figure
 
 
-def peers(loops: Sequence[Mapping]) -> Figure:
-    """Draw which tool finds which bug in the same loops, and below which tool warns about correct ones."""
+def counts_by_group(loops: Sequence[Mapping]) -> dict[str, dict[str, Any]]:
+    """Count the findings of `covlab bench watch` by what a loop stands for, and for "all".
+
+    Returns:
+        {group: {"bugs": loops with something to find, "named": of these, where covlab.watch gives the right verdict,
+        code and line, "correct": loops without, "found": {tool: bugs of which it says something new}, "alarms":
+        {tool: correct loops of which it does}}}.
+    """
+    groups = [*dict.fromkeys(row["group"] for row in loops), "all"]
+    groups.sort(key=GROUPS.index)
+    counts = {}
+    for group in groups:
+        rows = [row for row in loops if group in (row["group"], "all")]
+        bugs, correct = [row for row in rows if row["bug"]], [row for row in rows if not row["bug"]]
+        counts[group] = {
+            "bugs": len(bugs),
+            "named": sum(row["named"] for row in bugs),
+            "correct": len(correct),
+            "found": {tool: sum(bool(row["new"][tool]) for row in bugs) for tool in loops[0]["new"]},
+            "alarms": {tool: sum(bool(row["new"][tool]) for row in correct) for tool in loops[0]["new"]},
+        }
+    return counts
+
+
+def peers(loops: Sequence[Mapping], not_run: Mapping[str, str]) -> Figure:
+    """Draw how many bugs each tool finds by what the loops stand for, and on how many correct loops it warns.
+
+    Args:
+        loops: as `covlab bench watch` writes them.
+        not_run: {tool: why it has no results}.
+    """
+    counts = counts_by_group(loops)
     tools = list(loops[0]["new"])
-    rows = sorted(loops, key=lambda row: not row["bug"])
-    values = [[int(not row["bug"]) if row["new"][tool] else np.nan for tool in tools] for row in rows]
-    hits = zip(*np.nonzero(~np.isnan(values)), strict=True)
-    texts = {(row, column): "found" if rows[row]["bug"] else "warns" for row, column in hits}
-    names = [row["loop"] if row["bug"] else f"correct: {row['loop']}" for row in rows]
-    figure, axes = subplots(size=(1.25 * len(tools) + 3.2, 0.24 * len(rows) + 1.2))
-    cells(axes, values, texts, names, tools, cmap=ListedColormap([COLOURS[2], COLOURS[1]]), vmin=0, vmax=1)
-    axes.set_xlabel("TrainCheck was not run: it needs the trace of a correct run of each script", fontsize=8)
-    axes.axhline(sum(row["bug"] for row in rows) - 0.5, color="black", linewidth=1)
-    axes.xaxis.tick_top()
-    axes.set_xticks([x + 0.5 for x in range(len(tools) - 1)], minor=True)
-    axes.grid(True, which="minor", axis="x", color="0.8")
+    where = f"{tools[0]}: right\nverdict, code, line"
+    halves = {
+        "bugs": (
+            "bugs found",
+            {group: {where: row["named"]} | row["found"] for group, row in counts.items()},
+            COLOURS[0],
+        ),
+        "correct": (
+            "correct loops with a warning",
+            {group: row["alarms"] for group, row in counts.items()},
+            COLOURS[1],
+        ),
+    }
+    shown = {total: [group for group, row in counts.items() if row[total]] for total in halves}
+    height = [len(groups) for groups in shown.values()]
+    figure, panels = subplots(
+        2, 1, size=(1.0 * len(tools) + 3.2, 0.3 * sum(height) + 1.9), gridspec_kw={"height_ratios": height}
+    )
+    columns = [tools[0], where, *tools[1:]]
+    for axes, (total, (title, found, colour)) in zip(panels, halves.items(), strict=True):
+        groups = shown[total]
+        values = [[found[group].get(tool, np.nan) / counts[group][total] for tool in columns] for group in groups]
+        texts = {
+            (row, column): f"{found[group][tool]}"
+            for row, group in enumerate(groups)
+            for column, tool in enumerate(columns)
+            if tool in found[group]
+        }
+        names = [f"{group}: {counts[group][total]}" for group in groups]
+        shades = LinearSegmentedColormap.from_list(total, ["white", colour])
+        cells(axes, values, texts, names, columns, letters=8, cmap=shades, vmin=0, vmax=1)
+        axes.set_title(title, fontsize=10, loc="left")
+        axes.axhline(len(groups) - 1.5, color="black", linewidth=1)
+        axes.set_xticks([x + 0.5 for x in range(len(columns) - 1)], minor=True)
+        axes.set_yticks([y + 0.5 for y in range(len(groups) - 1)], minor=True)
+        axes.grid(True, which="minor", color="0.8")
+        axes.tick_params(which="both", length=0)
+    missing = "\n".join(textwrap.fill(f"{tool} was not run: {why}", 130) for tool, why in not_run.items())
+    panels[1].set_xlabel(missing, fontsize=8)
     return figure
