@@ -121,8 +121,9 @@ class Replicas:
         return True
 
     def _count_collectives(self) -> None:
+        group: Any = dist.distributed_c10d._get_default_group()  # the stubs lack its count
         try:
-            collectives = dist.distributed_c10d._get_default_group()._get_sequence_number_for_group()
+            collectives = group._get_sequence_number_for_group()
         except RuntimeError:  # the backend does not count them
             self.communicates = True
             return
