@@ -123,7 +123,10 @@ class RunFolder:
         try:
             lock.acquire()
         except Timeout:
-            process = (holder.exists() and holder.read_text(encoding="utf-8")) or "unknown"
+            try:
+                process = holder.read_text(encoding="utf-8") or "unknown"
+            except FileNotFoundError:  # it has just ended
+                process = "unknown"
             raise CheckpointError(
                 f"{self.path} is in use by process {process}: wait until it ends, or choose another folder"
             ) from None
@@ -134,6 +137,8 @@ class RunFolder:
                     temporary.unlink()
             yield
         finally:
+            if lock.lock_counter == 1:  # this process may hold it more than once
+                holder.unlink(missing_ok=True)
             lock.release()
 
     def refuse_overtaken(self) -> None:
