@@ -409,11 +409,12 @@ def _explain(codes: list[str]) -> int:
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["explain"] and not {"-h", "--help"}.intersection(sys.argv[2:]):
-        return _explain(sys.argv[2:])
-    if sys.argv[1:2] == ["explain"]:
-        sys.argv[1:] = ["--help"]
-    chosen = parse(sys.argv[1:])
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["explain"]:
+        if not {"-h", "--help"}.intersection(arguments):
+            return _explain(arguments[1:])
+        arguments = ["--help"]
+    chosen = parse(arguments)
     run = ScriptRun(chosen)
     with run.report_at_sudden_ends():
         with run.watched:

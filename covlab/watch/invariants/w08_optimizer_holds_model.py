@@ -67,12 +67,10 @@ class OptimizerHoldsModel(Invariant):
             says = "; ".join([says, *map(_told, missing.items())])
             missing = {}
             yield self.found(_line(watched), "fault" if certain else "note", says, fix, number=number)
-        for entry in missing.items():
-            (key, names), line = entry, _line(*optimizers)
-            _, is_held = key
-            at = self.seen.copies_called_at.get(key) or line
+        for (model, is_held), names in missing.items():
+            at = self.seen.copies_called_at.get((model, is_held)) or _line(*optimizers)
             fix = self.fix if is_held else self.fix_whole_model
-            yield self.found(at, "warning", _told(entry), fix, number=len(names))
+            yield self.found(at, "warning", _told(((model, is_held), names)), fix, number=len(names))
         yield from self._unregistered(optimizers)
 
     def _missing(self) -> Missing:

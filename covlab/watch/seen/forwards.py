@@ -121,7 +121,6 @@ class ForwardObserver:
             self.seen.calls_without_training += 1
             if not with_gradient:
                 self.recorder.guard("average", self.averages.evaluated, module, model, trained)
-            if not with_gradient:
                 self._evaluation(module, model, trained, samples)
         if with_gradient:
             forward = self._training_forward(module, model, trained, result)
