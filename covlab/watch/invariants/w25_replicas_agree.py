@@ -1,5 +1,6 @@
 """W25: the replicas of a model agree."""
 
+from covlab.watch.finding import counted
 from covlab.watch.invariants import Findings, Invariant, first_few
 from covlab.watch.invariants.bounded_memory import Occurrences
 from covlab.watch.seen.events import Step
@@ -86,7 +87,7 @@ class ReplicasAgree(Invariant):
     @staticmethod
     def _direct_calls(at: Occurrences) -> str:
         return (
-            f"a module within a DistributedDataParallel was called directly in {at.count} steps, and the "
+            f"a module within a DistributedDataParallel was called directly in {counted(at.count, 'step')}, and the "
             "DistributedDataParallel itself was not: DDP does not average the gradients of such a call"
         )
 
