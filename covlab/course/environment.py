@@ -19,7 +19,10 @@ PYTHON = (3, 11)
 TRIED = (
     ("Python 3.11, torch 2.13", "everything, with the versions of requirements.lock"),
     ("Python 3.11, torch 2.13", "many of the tests, with the lowest versions of pyproject.toml"),
-    ("Python 3.11, torch 2.6", "the watch, the trainer and the explorers, with the lowest versions of pyproject.toml"),
+    (
+        "Python 3.11, torch 2.6",
+        "many tests of watch, trainer and explorers, with the lowest versions of pyproject.toml",
+    ),
 )
 """What covlab was tried with, on Linux without a GPU: (Python and torch, what was tried)."""
 NEWEST_TRIED = {"Python": "3.11", "torch": "2.13"}
