@@ -281,7 +281,7 @@ for claim, name in (
 # each weighted by its probability. No estimator that reads the same data has a lower mean error.
 #
 # `covlab bench limit` computes this limit by sampling, which takes minutes. So these are its published results, for
-# other scenes than those above. Before you read the table, predict: at which SNR can the network still gain most?
+# other scenes than those above:
 #
 # <div data-quoted="benchmarks/results/limit.json">
 #
