@@ -336,7 +336,6 @@ def test_lesson_runs_from_top_to_bottom(lab: Server, browser: BrowserContext, le
     with quiet(page), evidence(page, lesson.removesuffix(".ipynb")):
         page.goto(f"{lab.address}/lab/tree/{lesson}?token={lab.token}&reset")
         run_all(page)
-        page.locator(".jp-InputPrompt", has_text="[*]:").first.wait_for()
         page.wait_for_function(
             "() => ![...document.querySelectorAll('.jp-InputPrompt')].some(prompt => prompt.textContent === '[*]:')",
             timeout=500_000,
