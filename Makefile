@@ -53,21 +53,8 @@ handout: $(VENV)/installed  ## the same site as one archive for a class: build/c
 slides: $(VENV)/installed  ## a deck of slides per lesson, as `make course` ran them: build/slides/
 	$(BIN)/covlab course slides
 
-# Nothing is uploaded. Each step runs again, so that what is released is what was checked.
-VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-release: $(VENV)/installed  ## check, test and build all that a release has: build/release/
-	@grep -q '^## $(VERSION)' CHANGELOG.md || { echo "CHANGELOG.md has no entry for $(VERSION)" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet build twine
-	$(MAKE) check
-	$(MAKE) test
-	$(MAKE) course
-	$(MAKE) handout
-	$(MAKE) slides
-	rm -rf build/release build/lib
-	$(BIN)/python -m build --no-isolation --outdir build/release
-	$(BIN)/python -m twine check --strict build/release/*
-	cp -R build/site build/covlab-handout.zip build/slides build/release/
-	sed -n '/^## $(VERSION)/,/^## /p' CHANGELOG.md | sed '1d;/^## /d' > build/release/changes.md
+release:  ## check, test and build all that a release has: build/release/
+	@.ci/release
 
 # The stamp is younger than what it was made from, so a second run installs nothing.
 $(VENV)/installed: requirements.lock pyproject.toml
