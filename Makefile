@@ -56,7 +56,15 @@ slides: $(VENV)/installed  ## a deck of slides per lesson, as `make course` ran 
 release:  ## check, test and build all that a release has: build/release/
 	@.ci/release
 
-# The stamp is younger than what it was made from, so a second run installs nothing.
+# The stamp is younger than what it was made from, so a second run installs nothing. It says where the environment was
+# made and with which PYTHON: one that was moved, lost its Python or should have another is made again.
+ifneq "$(shell test -x $(BIN)/python && sed -n 1p $(VENV)/installed)" "$(CURDIR)"
+.PHONY: $(VENV)/installed
+else ifneq "$(origin PYTHON)" "file"
+ifneq "$(shell sed -n 2p $(VENV)/installed)" "$(PYTHON)"
+.PHONY: $(VENV)/installed
+endif
+endif
 $(VENV)/installed: requirements.lock pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
 	    echo "covlab needs Python 3.11 or newer and found none; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
@@ -67,7 +75,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	"$(PYTHON)" -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
+	@printf '%s\n' "$(CURDIR)" "$(PYTHON)" > $@
 
 # torch stays at the release that is pinned now unless TORCH names another: an open range would
 # fetch gigabytes of CUDA on Linux. Resolved for 3.11.0, the oldest Python that covlab allows:

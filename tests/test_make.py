@@ -1,4 +1,4 @@
-"""`make release` refuses in one line what must not be released, and leaves all of a release or nothing."""
+"""`make` builds the environment when it must, and only then. `make release` leaves all of a release, or nothing."""
 
 import os
 import re
@@ -17,12 +17,14 @@ FOLDERS = {"site/index.html": "site", "slides/00.html": "slides", "covlab-handou
 # Stands for python, covlab, ruff and mypy: notes each call, makes what the real one makes, and fails where asked to.
 TOOL = """#!/bin/sh
 call="$(basename "$0") $*"
+for last; do :; done
+case "$call" in *" -c "*) exit ;; esac
 echo "$call" >> "$CALLS"
 [ "$(wc -l < "$CALLS")" -ne "${FAIL:-0}" ] || exit 7
 case "$call" in
-    "python -m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    *" -m venv "*) mkdir -p "$last/bin" && for name in python covlab ruff mypy; do cp "$0" "$last/bin/$name"; done ;;
     "python -m build "*) while [ "$1" != --outdir ]; do shift; done
-        cp "$3/pyproject.toml" "$2/covlab-1.2.3.tar.gz" && ls -A "$3" > "$2/covlab-1.2.3-py3-none-any.whl" ;;
+        cp "$last/pyproject.toml" "$2/covlab-1.2.3.tar.gz" && ls -A "$last" > "$2/covlab-1.2.3-py3-none-any.whl" ;;
     *" --handout") mkdir -p build/site && echo site > build/site/index.html && echo zip > build/covlab-handout.zip ;;
     *" slides") mkdir -p build/slides && echo slides > build/slides/00.html ;;
     "covlab course run") eval "${MEANWHILE:-}" ;;
@@ -43,10 +45,14 @@ class Clone:
         self.write("requirements.lock", "")
         self.write(".gitignore", "/.venv/\n/build/\nignored\n")
         self.write("ignored", "not released")
-        for name in ("python", "covlab", "ruff", "mypy"):
-            self.write(f".venv/bin/{name}", TOOL).chmod(0o755)
+        self.python("python3")
         self.shell(f"git init --quiet && {COMMIT}")
-        self.write(".venv/installed", "")  # younger than the lock: nothing is installed
+
+    def python(self, name: str) -> str:
+        """Return the path of a Python outside the clone that can make environments."""
+        path = self.write(f"../{name}", TOOL)
+        path.chmod(0o755)
+        return str(path.resolve())
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name
@@ -57,18 +63,29 @@ class Clone:
     def shell(self, command: str) -> None:
         subprocess.run(command, shell=True, cwd=self.folder, check=True, env=environment())
 
-    def release(self, **variables: str) -> subprocess.CompletedProcess[str]:
+    def make(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run make with the Python outside the clone as the only one on the path, and note the calls of each tool."""
         self.calls.write_text("")
-        (self.folder / "build" / "release").mkdir(parents=True, exist_ok=True)
-        self.write("build/release/older", "")
+        path = os.pathsep.join([str(self.calls.parent), "/usr/bin", "/bin"])
         return subprocess.run(
-            ["make", "--no-print-directory", "release"],
+            ["make", "--no-print-directory", *arguments],
             cwd=self.folder,
-            env=environment() | {"CALLS": str(self.calls)} | variables,
+            env=environment() | {"CALLS": str(self.calls), "PATH": path} | variables,
             capture_output=True,
             text=True,
             check=False,
         )
+
+    def environments(self, *arguments: str, **variables: str) -> list[str]:
+        """Return which Pythons made an environment when make was called, with the arguments."""
+        self.make("lab", *arguments, **variables)
+        return [call.split()[0] for call in self.calls.read_text().splitlines() if " -m venv " in call]
+
+    def release(self, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `make release` where the environment is there, and so is an older release."""
+        self.make("lab")
+        self.write("build/release/older", "")
+        return self.make("release", **variables)
 
     def built(self) -> set[str]:
         folder = self.folder / "build"
@@ -82,9 +99,50 @@ def environment() -> dict[str, str]:
     return inherited | git | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 
 
+COMMIT = "git add --all && git commit --quiet --message changed"
+
+
 @pytest.fixture
 def clone(tmp_path: Path) -> Clone:
     return Clone(tmp_path / "a clone, for Zoë")
+
+
+def test_the_environment_is_made_once(clone: Clone) -> None:
+    assert clone.environments() == ["python3"]
+    assert clone.environments() == clone.environments(PYTHON="python3") == clone.environments("PYTHON=python3") == []
+
+
+BROKEN = {
+    "the lock is newer": "touch -d '1 hour' requirements.lock",
+    "the ranges are newer": "touch -d '1 hour' pyproject.toml",
+    "its Python is gone": "rm .venv/bin/python && ln -s /no/python .venv/bin/python",
+    "the clone was moved": 'mv "$PWD" ../moved',
+    "another tool made it": "rm -rf .venv && mkdir -p .venv/bin && cp ../python3 .venv/bin/python",
+    "an older make made it": "> .venv/installed",
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_an_environment_that_does_not_fit_is_made_again(clone: Clone, case: str) -> None:
+    clone.environments()
+    clone.shell(BROKEN[case])
+    if not clone.folder.exists():
+        clone.folder = clone.folder.with_name("moved")
+    assert clone.environments() == ["python3"]
+
+
+def test_an_installation_that_failed_starts_again(clone: Clone) -> None:
+    for number in (1, 2, 3):
+        assert clone.environments(FAIL=str(number)) == ["python3"]
+    assert clone.environments() == ["python3"]
+
+
+def test_the_python_that_is_named_is_the_one_that_is_used(clone: Clone) -> None:
+    clone.environments()
+    other = clone.python("python3.12")
+    assert clone.environments(f"PYTHON={other}") == ["python3.12"]
+    assert clone.environments(f"PYTHON={other}") == clone.environments(PYTHON=other) == clone.environments() == []
+    assert clone.environments(PYTHON="python3") == ["python3"]
 
 
 def test_a_release_has_everything_and_nothing_that_is_not_committed(clone: Clone) -> None:
@@ -114,7 +172,6 @@ def test_a_release_that_fails_at_any_step_leaves_nothing(clone: Clone) -> None:
         assert not any(path.startswith("release") for path in clone.built()), step
 
 
-COMMIT = "git add --all && git commit --quiet --message changed"
 REFUSED = {
     "a changed file": ("echo a==1 >> requirements.lock", "requirements.lock"),
     "a new file": ("touch 'a new file'", "a new file"),
