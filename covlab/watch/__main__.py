@@ -399,12 +399,14 @@ def _explain(codes: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe on Windows cannot take every letter
         sys.stdout.reconfigure(errors="backslashreplace")
     pages = [explanation(code.upper(), min(80, shutil.get_terminal_size().columns)) for code in codes]
-    with suppress(BrokenPipeError):
-        print(
-            "\n\n".join(page.rstrip("\n") for page in pages)
-            if pages
-            else "\n".join(f"{code}  {title}" for code, title in known.items())
-        )
+    text = "\n\n".join(page.rstrip("\n") for page in pages)
+    try:
+        print(text or "\n".join(f"{code}  {title}" for code, title in known.items()), flush=True)
+    except OSError as error:  # nobody reads any more, or a full disk; the interpreter would try again at its end
+        sys.stdout = None  # type: ignore[assignment]
+        if not isinstance(error, BrokenPipeError):
+            script.print_error(f"python -m covlab.watch: the text was not written: {error.strerror}")
+            return 2
     return 0
 
 
