@@ -64,9 +64,9 @@ class Clone:
         subprocess.run(command, shell=True, cwd=self.folder, check=True, env=environment())
 
     def make(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run make with the Python outside the clone as the only one on the path, and note the calls of each tool."""
+        """Run make with the Python outside the clone as the first one on the path, and note the calls of each tool."""
         self.calls.write_text("")
-        path = os.pathsep.join([str(self.calls.parent), "/usr/bin", "/bin"])
+        path = os.pathsep.join([str(self.calls.parent), os.environ["PATH"]])
         return subprocess.run(
             ["make", "--no-print-directory", *arguments],
             cwd=self.folder,
@@ -113,8 +113,8 @@ def test_the_environment_is_made_once(clone: Clone) -> None:
 
 
 BROKEN = {
-    "the lock is newer": "touch -d '1 hour' requirements.lock",
-    "the ranges are newer": "touch -d '1 hour' pyproject.toml",
+    "the lock is newer": "touch -t 203701010000 requirements.lock",
+    "the ranges are newer": "touch -t 203701010000 pyproject.toml",
     "its Python is gone": "rm .venv/bin/python && ln -s /no/python .venv/bin/python",
     "the clone was moved": 'mv "$PWD" ../moved',
     "another tool made it": "rm -rf .venv && mkdir -p .venv/bin && cp ../python3 .venv/bin/python",

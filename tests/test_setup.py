@@ -228,6 +228,13 @@ def test_output_that_cannot_be_written_ends_in_one_line_and_nobody_reading_in_no
         assert [len(list(folder.glob("work/*.ipynb"))) for folder in folders] == [12, 12]
 
 
+@pytest.mark.parametrize("arguments", ["watch --help", "watch explain W01", "--help"])
+def test_texts_are_printed_where_not_every_letter_can_be(arguments: str) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    done = covlab(os.environ | ascii_only, *arguments.split())
+    assert done.returncode == 0 and len(done.stdout) > 300 and not done.stderr
+
+
 def test_help_and_import_stay_light() -> None:
     code = (
         "import sys, covlab.cli.main as c\ntry:\n c.main(['--help'])\nexcept SystemExit: pass\n"
