@@ -58,7 +58,7 @@ release:  ## check, test and build all that a release has: build/release/
 
 # The stamp is younger than what it was made from, so a second run installs nothing. It says where the environment was
 # made and with which PYTHON: one that was moved, lost its Python or should have another is made again.
-ifneq "$(shell test -x $(BIN)/python && sed -n 1p $(VENV)/installed)" "$(CURDIR)"
+ifneq "$(shell test -x $(BIN)/python && sed -n 1p $(VENV)/installed 2>/dev/null)" "$(CURDIR)"
 .PHONY: $(VENV)/installed
 else ifneq "$(origin PYTHON)" "file"
 ifneq "$(shell sed -n 2p $(VENV)/installed)" "$(PYTHON)"

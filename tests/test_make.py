@@ -78,7 +78,8 @@ class Clone:
 
     def environments(self, *arguments: str, **variables: str) -> list[str]:
         """Return which Pythons made an environment when make was called, with the arguments."""
-        self.make("lab", *arguments, **variables)
+        done = self.make("lab", *arguments, **variables)
+        assert done.returncode or not done.stderr, done.stderr
         return [call.split()[0] for call in self.calls.read_text().splitlines() if " -m venv " in call]
 
     def release(self, **variables: str) -> subprocess.CompletedProcess[str]:
