@@ -113,9 +113,10 @@ def test_the_environment_is_made_once(clone: Clone) -> None:
     assert clone.environments() == clone.environments(PYTHON="python3") == clone.environments("PYTHON=python3") == []
 
 
+OLD = "touch -t 200001010000 requirements.lock pyproject.toml && touch -t 200101010000 .venv/installed"
 BROKEN = {
-    "the lock is newer": "touch -t 203701010000 requirements.lock",
-    "the ranges are newer": "touch -t 203701010000 pyproject.toml",
+    "the lock is newer": f"{OLD} && touch -t 200201010000 requirements.lock",
+    "the ranges are newer": f"{OLD} && touch -t 200201010000 pyproject.toml",
     "its Python is gone": "rm .venv/bin/python && ln -s /no/python .venv/bin/python",
     "the clone was moved": 'mv "$PWD" ../moved',
     "another tool made it": "rm -rf .venv && mkdir -p .venv/bin && cp ../python3 .venv/bin/python",
