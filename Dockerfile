@@ -1,8 +1,8 @@
 # JupyterLab on the lessons; your copies of them are kept in the volume:
 #   docker build --tag covlab .
 #   docker run --rm --publish 127.0.0.1:8888:8888 --volume covlab-work:/covlab/work covlab
-# On Linux, pip downloads the CUDA build of PyTorch. For the small one, add the address of its CPU index:
-#   --build-arg PIP_EXTRA_INDEX_URL=…
+# On Linux, pip downloads the CUDA build of PyTorch, three gigabytes. For the CPU build, add to `docker build`:
+#   --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 FROM python:3.11-slim
 RUN apt-get update && apt-get install --yes --no-install-recommends git make && rm -rf /var/lib/apt/lists/*
 WORKDIR /covlab

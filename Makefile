@@ -53,23 +53,18 @@ handout: $(VENV)/installed  ## the same site as one archive for a class: build/c
 slides: $(VENV)/installed  ## a deck of slides per lesson, as `make course` ran them: build/slides/
 	$(BIN)/covlab course slides
 
-# Nothing is uploaded. Each step runs again, so that what is released is what was checked.
-VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-release: $(VENV)/installed  ## check, test and build all that a release has: build/release/
-	@grep -q '^## $(VERSION)' CHANGELOG.md || { echo "CHANGELOG.md has no entry for $(VERSION)" >&2; exit 1; }
-	$(BIN)/python -m pip install --quiet build twine
-	$(MAKE) check
-	$(MAKE) test
-	$(MAKE) course
-	$(MAKE) handout
-	$(MAKE) slides
-	rm -rf build/release build/lib
-	$(BIN)/python -m build --no-isolation --outdir build/release
-	$(BIN)/python -m twine check --strict build/release/*
-	cp -R build/site build/covlab-handout.zip build/slides build/release/
-	sed -n '/^## $(VERSION)/,/^## /p' CHANGELOG.md | sed '1d;/^## /d' > build/release/changes.md
+release:  ## check, test and build all that a release has: build/release/
+	@.ci/release
 
-# The stamp is younger than what it was made from, so a second run installs nothing.
+# The stamp is younger than what it was made from, so a second run installs nothing. It says where the environment was
+# made and with which PYTHON: one that was moved, lost its Python or should have another is made again.
+ifneq "$(shell test -x $(BIN)/python && sed -n 1p $(VENV)/installed 2>/dev/null)" "$(CURDIR)"
+.PHONY: $(VENV)/installed
+else ifneq "$(origin PYTHON)" "file"
+ifneq "$(shell sed -n 2p $(VENV)/installed)" "$(PYTHON)"
+.PHONY: $(VENV)/installed
+endif
+endif
 $(VENV)/installed: requirements.lock pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
 	    echo "covlab needs Python 3.11 or newer and found none; name one: make PYTHON=/path/to/python3.12" >&2; exit 1; fi
@@ -80,7 +75,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	"$(PYTHON)" -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
+	@printf '%s\n' "$(CURDIR)" "$(PYTHON)" > $@
 
 # torch stays at the release that is pinned now unless TORCH names another: an open range would
 # fetch gigabytes of CUDA on Linux. Resolved for 3.11.0, the oldest Python that covlab allows:

@@ -16,10 +16,11 @@ class BuildWithLessons(build_py):
     """Also copy lessons/ into the package, where `covlab course` finds them outside of a clone."""
 
     def run(self) -> None:
+        if not self.editable_mode:  # setuptools would put modules of an earlier build into the wheel again
+            shutil.rmtree(Path(self.build_lib) / "covlab", ignore_errors=True)
         super().run()
         if not self.editable_mode:
             folder = Path(self.build_lib) / "covlab" / "lessons"
-            shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             for source in (*ROOT.glob("lessons/*.py"), ROOT / "lessons" / "claims.toml"):
                 shutil.copy2(source, folder)

@@ -32,6 +32,8 @@ def main() -> None:
         from covlab.cli.main import main as run
 
         run()
+    except OSError as error:  # a full disk below the output, for instance; a reader that went away ends click quietly
+        sys.exit(f"Error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
         if package in ("", "covlab"):

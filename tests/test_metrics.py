@@ -10,7 +10,6 @@ import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyriemann.geometry.distance import distance_wasserstein
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -28,6 +27,11 @@ from covlab.metrics import (
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import preset
 from covlab.scenes.simulator import Simulator, scene_generator
+
+try:
+    from pyriemann.geometry.distance import distance_wasserstein
+except ModuleNotFoundError:  # before pyriemann 0.12, which needs numpy 2
+    from pyriemann.utils.distance import distance_wasserstein
 
 STUDENT = preset("student")
 

@@ -203,6 +203,38 @@ def test_a_command_without_its_extra_says_how_to_install_it(
         assert f"needs {package}: pip install 'covlab[{extra}]'" in done.stderr and extra in EXTRAS
 
 
+SLOW = [pytest.param(text, marks=pytest.mark.slow) for text in ("faults", "course lab --prepare", "watch explain W01")]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", ["--help", "watch explain", *SLOW])
+def test_output_that_cannot_be_written_ends_in_one_line_and_nobody_reading_in_none(
+    arguments: str, tmp_path: Path
+) -> None:
+    folders = [tmp_path / "full", tmp_path / "unread"]
+    reader, pipe = os.pipe()
+    os.close(reader)
+    with open("/dev/full", "w") as full, open(pipe, "w") as unread:
+        for folder, output, lines in zip(folders, (full, unread), (1, 0), strict=True):
+            folder.mkdir()
+            command = [sys.executable, "-m", "covlab", *arguments.split()]
+            environment = os.environ | {"PYTHONPATH": str(ROOT)}
+            done = subprocess.run(
+                command, cwd=folder, env=environment, stdout=output, stderr=subprocess.PIPE, text=True, check=False
+            )
+            assert done.stderr.count("\n") == lines and (not lines or "No space left" in done.stderr), done.stderr
+            assert done.returncode in ((1, 2) if lines else (0, 1))
+    if "--prepare" in arguments:
+        assert [len(list(folder.glob("work/*.ipynb"))) for folder in folders] == [12, 12]
+
+
+@pytest.mark.parametrize("arguments", ["watch --help", "watch explain W01", "--help"])
+def test_texts_are_printed_where_not_every_letter_can_be(arguments: str) -> None:
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = covlab(os.environ | ascii_only, *arguments.split())
+    assert done.returncode == 0 and len(done.stdout) > 300 and not done.stderr
+
+
 def test_help_and_import_stay_light() -> None:
     code = (
         "import sys, covlab.cli.main as c\ntry:\n c.main(['--help'])\nexcept SystemExit: pass\n"

@@ -273,7 +273,7 @@ process.join()""",
         "import subprocess; subprocess.run([sys.executable, '-c', 'pass'])",
         "1 other process, such as python",
     ),
-    "a shell": ("os.system(f'{sys.executable} -c pass')", "1 other process, such as python"),
+    "a shell": ("os.system(f'\"{sys.executable}\" -c pass')", "1 other process, such as python"),
 }
 
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,6 +70,39 @@ def test_the_wheel_has_what_a_clone_has(wheel: Path) -> None:
         names = set(archive.namelist())
     tracked = run("git", "ls-files", "covlab", folder=ROOT).split()
     assert {*tracked, *(f"covlab/lessons/{name}.py" for name in LESSONS), "covlab/lessons/claims.toml"} <= names
+
+
+def test_the_source_distribution_has_what_a_clone_has_and_no_more(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    run("git", "clone", "--quiet", "--no-local", ROOT, clone, folder=tmp_path)
+    (clone / "covlab" / "ignored.so").write_text("")  # what a build of other things leaves
+    build = "from setuptools.build_meta import build_sdist; build_sdist('..')"
+    run(sys.executable, "-c", build, folder=clone)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        names = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    made = {"PKG-INFO", "setup.cfg", *(name for name in names if name.startswith("covlab.egg-info/"))}
+    assert names - made == set(run("git", "ls-files", folder=clone).splitlines())
+
+
+def test_modules_of_an_earlier_build_are_not_in_the_wheel(tmp_path: Path) -> None:
+    run("git", "clone", "--quiet", "--no-local", ROOT, tmp_path / "clone", folder=tmp_path)
+    earlier = tmp_path / "clone" / "build" / "lib" / "covlab"
+    earlier.mkdir(parents=True)
+    (earlier / "retired.py").write_text("")
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        tmp_path,
+    ]
+    run(*pip, tmp_path / "clone", folder=tmp_path)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
+        assert "covlab/retired.py" not in archive.namelist()
 
 
 def test_the_course_outside_a_clone(python: Path, tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ def notebooks(root: Path, check: bool) -> None:
         for name in editions.write_student_editions(root):
             click.echo(f"notebooks/{name}")
     elif stale := editions.stale_student_editions(root):
-        raise click.ClickException(f"differs from its lesson: {', '.join(stale)}; `make notebooks` fixes this")
+        raise click.ClickException(f"differs from its lesson: {', '.join(stale)}; `covlab course notebooks` fixes this")
 
 
 @course.command()

@@ -154,5 +154,7 @@ def refusals(*kinds: type[Exception], prefix: str = "", usage: bool = False) -> 
     try:
         yield
     except kinds as error:
+        if isinstance(error, BrokenPipeError):  # nobody reads the output any more; click ends quietly
+            raise
         kind = click.UsageError if usage else click.ClickException
         raise kind(f"{prefix}{error}") from error

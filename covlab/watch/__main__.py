@@ -73,6 +73,10 @@ RANKS = (
 
 
 class _Parser(argparse.ArgumentParser):
+    def print_help(self, file: Any = None) -> None:
+        _take_every_letter()
+        super().print_help(file)
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
@@ -384,6 +388,12 @@ def _show(report: Report) -> None:
             Console(stderr=True, highlight=False).print(report)
 
 
+def _take_every_letter() -> None:
+    """Let standard output take every letter: a pipe on Windows cannot, nor can the locale C in Python's older modes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def _explain(codes: list[str]) -> int:
     """Print what the named invariants mean, or the list of all of them."""
     known = {CODE: TITLE, **TITLES}
@@ -396,15 +406,16 @@ def _explain(codes: list[str]) -> int:
         return 2
     from covlab.watch.invariant_pages import explanation
 
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe on Windows cannot take every letter
-        sys.stdout.reconfigure(errors="backslashreplace")
+    _take_every_letter()
     pages = [explanation(code.upper(), min(80, shutil.get_terminal_size().columns)) for code in codes]
-    with suppress(BrokenPipeError):
-        print(
-            "\n\n".join(page.rstrip("\n") for page in pages)
-            if pages
-            else "\n".join(f"{code}  {title}" for code, title in known.items())
-        )
+    text = "\n\n".join(page.rstrip("\n") for page in pages)
+    try:
+        print(text or "\n".join(f"{code}  {title}" for code, title in known.items()), flush=True)
+    except OSError as error:  # nobody reads any more, or a full disk; the interpreter would try again at its end
+        sys.stdout = None
+        if not isinstance(error, BrokenPipeError):
+            script.print_error(f"python -m covlab.watch: the text was not written: {error.strerror}")
+            return 2
     return 0
 
 

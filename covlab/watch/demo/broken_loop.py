@@ -11,7 +11,7 @@ labels = (data[:, 0] + data[:, 1] > 0).long()
 model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, 2))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
 model[3] = nn.Linear(32, 2)  # the optimizer holds the parameters of the layer that was here before
-print("step   train loss   validation loss")
+table = ["step   train loss   validation loss"]
 
 for step in range(1, 21):
     for _ in range(ACCUMULATE):
@@ -24,4 +24,5 @@ for step in range(1, 21):
         model.eval()  # and nobody calls model.train() again
         with torch.no_grad():
             validation = nn.functional.cross_entropy(model(data[448:]), labels[448:])
-        print(f"{step:4}   {loss.item():10.4f}   {validation.item():15.4f}")
+        table.append(f"{step:4}   {loss.item():10.4f}   {validation.item():15.4f}")
+print("\n".join(table))
