@@ -38,8 +38,8 @@ def test_a_line_in_a_notebook_is_told_by_the_number_of_its_cell() -> None:
     finally:
         InteractiveShell.clear_instance()
     [finding] = [one for one in report.findings if one.code == "W18"]
-    assert str(finding.location) == "cell 4, line 6"
-    assert "cell 4, line 6" in report._repr_html_() and "ipython-input" not in str(report)
+    assert str(finding.location) == "cell In[4], line 6"
+    assert "cell In[4], line 6" in report._repr_html_() and "ipython-input" not in str(report)
 
 
 def test_a_cell_of_a_kernel_has_the_number_that_its_compiler_knows(monkeypatch: pytest.MonkeyPatch) -> None:

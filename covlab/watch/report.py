@@ -34,7 +34,7 @@ class Report:
         findings: worst first, consequences under their cause.
         unchecked: {invariant: why it could not be checked}.
         seen: {"forwards", "backwards", "steps", "evaluations", …: how many of them were seen}.
-        ended: what ended the loop, if the watch did; None: the loop ended by itself.
+        ended: what ended the loop early, the watch or an exception; None: the loop ended by itself.
         ignored: codes of the invariants that were not to be checked.
         known: findings that a baseline lists. They are told in one line, and do not count.
     """
