@@ -3,7 +3,8 @@
 import json
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -18,7 +19,7 @@ from covlab.watch.invariants import INVARIANTS, TITLES, Invariant
 from covlab.watch.known_findings import Baseline
 from covlab.watch.live_findings import STOP_ON, LiveFindings, StopOn, Tell
 from covlab.watch.report import Report, arrange
-from covlab.watch.script import hide_watch
+from covlab.watch.script import hide_watch, print_error
 from covlab.watch.seen.events import Event, Step
 from covlab.watch.seen.location import CodeLocation, caller_location, is_users
 from covlab.watch.seen.observer import Observer
@@ -80,6 +81,7 @@ class watch:  # noqa: N801 - it is called like a function
         self.rows: deque[Row] = deque(maxlen=ROWS_KEPT)
         self._ledger = None if ledger is None else Path(ledger)
         self._file: TextIO | None = None
+        self.ledger_error: OSError | None = None  # why the ledger could not be written
         self._report: Report | None = None
         self._begun_at: CodeLocation | None = None  # None: no line of the user's code began it
         self._gradients_enabled = True
@@ -124,8 +126,9 @@ class watch:  # noqa: N801 - it is called like a function
         try:
             self.observer.stop()
         finally:
-            if self._file is not None:
-                self._file.close()
+            self._to_ledger(lambda file: file.close())
+        if self.ledger_error is not None:
+            print_error(f"covlab.watch: {self._ledger} was not written: {self.ledger_error.strerror}")
         self._report = self._judge()
         return kind is StepLimitReached
 
@@ -148,8 +151,7 @@ class watch:  # noqa: N801 - it is called like a function
         if self._report is not None:
             return self._report
         self.observer.recorder.flush()
-        if self._file is not None:
-            self._file.flush()
+        self._to_ledger(lambda file: file.flush())
         return self._judge()
 
     # ---------------------------------------------------------------- inside
@@ -167,8 +169,18 @@ class watch:  # noqa: N801 - it is called like a function
                 self.broken[invariant.code] = error
         row = ledger_row(event)
         self.rows.append(row)
-        if self._file is not None:
-            self._file.write(json.dumps(row) + "\n")
+        self._to_ledger(lambda file: file.write(json.dumps(row) + "\n"))
+
+    def _to_ledger(self, write: Callable[[TextIO], object]) -> None:
+        """Write to the ledger. If this fails, as on a full disk, the loop continues without it."""
+        if self._file is None or self.ledger_error is not None:
+            return
+        try:
+            write(self._file)
+        except OSError as error:
+            self.ledger_error = error
+            with suppress(OSError):
+                self._file.close()
 
     def _judge(self) -> Report:
         seen = self.observation

@@ -60,4 +60,5 @@ class WatchCallback(Callback):
         self.training.end(trainer.is_global_zero, exception)
 
     def teardown(self, trainer: Any, pl_module: Any, **what: str) -> None:
-        self.training.end(trainer.is_global_zero)  # of a fit that had nothing to train
+        if what["stage"] == "fit":  # one with nothing to train has no on_train_end
+            self.training.end_or_fail(prints=trainer.is_global_zero)

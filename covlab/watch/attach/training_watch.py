@@ -53,7 +53,7 @@ class TrainingWatch:
             watched.__enter__()
         except Exception as error:  # noqa: BLE001 - the training goes on
             reason = f"the training is not watched: {error}"
-            self.report = _not_watched(reason, "take the reason away, and watch some steps of this training again")
+            self.report = _not_watched(reason, "fix this, then watch some steps of the training again")
             if prints:
                 print_error(f"covlab.watch: {reason}")
             return
