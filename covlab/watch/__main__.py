@@ -286,7 +286,9 @@ class ScriptRun:
             report.title += f", rank {self.rank} of {self.ranks}"
         report, baseline_written = self._write_baseline(report)
         status = report.exit_status(self.chosen.fail_on)
-        written = self._write(report) and self.watched.ledger_error is None  # first, because nobody may read what is printed
+        written = (
+            self._write(report) and self.watched.ledger_error is None
+        )  # first, because nobody may read what is printed
         if self.rank == 0:
             _show(report)
         elif status:
