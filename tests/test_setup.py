@@ -187,6 +187,10 @@ def test_the_report_fits_the_terminal_also_without_rich(missing: Callable[..., d
         ("optuna", ("tune", "--help"), None),
         ("optuna", ("tune", "--study", "s", "--trials", "1"), "tune"),
         ("sqlalchemy", ("train", "--study", "s"), "tune"),
+        ("rich", ("train", "--study", "s"), "tune"),  # tune brings it, too
+        ("rich", ("train", "--study=s"), "tune"),
+        ("rich", ("tune", "--study", "s", "--trials", "1"), "tune"),
+        ("rich", ("train",), "workbench"),
         ("voila", ("demo", "dashboard"), "dashboard"),
         ("myst_nb", ("course", "site"), "site"),
         ("jupytext", ("course", "notebooks"), "course"),
@@ -201,6 +205,12 @@ def test_a_command_without_its_extra_says_how_to_install_it(
     else:
         assert done.returncode == 1 and done.stderr.count("\n") == 1
         assert f"needs {package}: pip install 'covlab[{extra}]'" in done.stderr and extra in EXTRAS
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("watch", "--version")])
+def test_the_version_needs_no_extra(missing: Callable[..., dict[str, str]], arguments: tuple[str, ...]) -> None:
+    assert covlab(missing("click", "rich"), *arguments).stdout == f"covlab {__version__}\n"
+    assert CliRunner().invoke(main, ["--version"]).output == f"covlab {__version__}\n"
 
 
 def test_help_and_import_stay_light() -> None:

@@ -362,7 +362,7 @@ def test_the_action_refuses_a_quote_that_is_never_closed(tmp_path: Path) -> None
 
 
 def run_action(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run the step of the action that watches, as GitHub does: its text as a file elsewhere, its inputs as variables."""
+    """Run the step of the action that watches, as GitHub does: from a file elsewhere, with inputs as variables."""
     action = yaml.safe_load((ROOT / ".github" / "actions" / "watch" / "action.yml").read_text(encoding="utf-8"))
     steps = action["runs"]["steps"]
     assert not [step["run"] for step in steps if "${{" in step["run"]]  # an input in the text would be run
