@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from covlab import __version__
+import covlab
 from covlab.watch import script
 from covlab.watch.blind_spots import CODE, TITLE
 from covlab.watch.finding import Finding
@@ -111,7 +111,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         # Make the path absolute, because the script may change its folder.
         parser.add_argument(f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}")
     parser.add_argument("--demo", action="store_true", help="watch a small loop with bugs, which comes with covlab")
-    parser.add_argument("--version", action="version", version=f"covlab {__version__}")
+    parser.add_argument("--version", action="version", version=f"covlab {covlab.__version__}")
     parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module instead of a file")
     parser.add_argument("script", nargs="?", help="the file to run, or a folder with a file __main__.py")
     own, rest = _split(arguments)
