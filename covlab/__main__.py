@@ -3,6 +3,7 @@
 import sys
 from io import TextIOWrapper
 
+from covlab import __version__
 from covlab.cli import COMMANDS
 
 EXTRAS = {
@@ -15,8 +16,8 @@ EXTRAS = {
 }
 """Packages that only one use of a command needs, and the extra that installs each."""
 
-SUBCOMMANDS = {"course site": "site", "demo dashboard": "dashboard"}
-"""Commands that need more than their group, and the extra that installs it all."""
+NEEDS_MORE = {("course", "site"): "site", ("demo", "dashboard"): "dashboard", ("train", "--study"): "tune"}
+"""Uses of a command that need more than the others, and the extra that installs it all."""
 
 
 def main() -> None:
@@ -26,6 +27,9 @@ def main() -> None:
 
         sys.argv[:2] = sys.argv[:1]
         sys.exit(watch())
+    if sys.argv[1:] == ["--version"]:  # also where click is missing
+        print(f"covlab {__version__}")
+        return
     if isinstance(sys.stdout, TextIOWrapper):  # a pipe on Windows cannot take every letter
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -40,7 +44,9 @@ def main() -> None:
             raise
         named = [word for word in sys.argv[1:2] if word in COMMANDS]
         group = COMMANDS[named[0]][1] if named else "workbench"
-        extra = EXTRAS.get(package) or SUBCOMMANDS.get(" ".join(sys.argv[1:3])) or group
+        words = {word.partition("=")[0] for word in sys.argv[2:]}
+        more = (extra for (command, word), extra in NEEDS_MORE.items() if named == [command] and word in words)
+        extra = next(more, None) or EXTRAS.get(package) or group
         also = "" if named else "; only `covlab watch` works without it"
         sys.exit(f"Error: {' '.join(['covlab', *named])} needs {package}: pip install 'covlab[{extra}]'{also}")
 

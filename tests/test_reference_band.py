@@ -1,11 +1,17 @@
 """Laws of the reference band: where curves lie that are known by construction, and where real runs do."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from numpy.typing import ArrayLike
 
+from covlab import durable_files
+from covlab.cli.main import main
+from covlab.course import reference_band
 from covlab.course.reference_band import COLUMNS, SETUPS, Band, band, load_references, reference_trainer
 from covlab.faults import inject
 
@@ -112,3 +118,21 @@ def test_faults_lie_outside_where_they_show(quiet: list[str], fault: str, column
         assert kinds[column] != "inside"
     else:
         assert set(kinds.values()) == {"inside"}  # a term that is switched off can spoil nothing
+
+
+def test_a_band_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> None:
+        raise OSError("No space left on device")
+
+    entry = {"validation": [[0.5]], "train": [[0.5]]}
+    data = tmp_path / "runs.json"
+    data.write_text("the last ones")
+    monkeypatch.setattr(reference_band, "DATA", data)
+    monkeypatch.setattr(reference_band, "measure_references", lambda *_: entry)
+    with monkeypatch.context() as patch:
+        patch.setattr(durable_files, "sync", full)
+        failed = CliRunner().invoke(main, ["course", "band", "--update"])
+    assert (failed.exit_code, failed.output) == (1, "Error: No space left on device\n")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["the last ones"]
+    assert CliRunner().invoke(main, ["course", "band", "--update"]).exit_code == 0
+    assert json.loads(data.read_text()).keys() == SETUPS.keys()

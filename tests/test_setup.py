@@ -187,6 +187,10 @@ def test_the_report_fits_the_terminal_also_without_rich(missing: Callable[..., d
         ("optuna", ("tune", "--help"), None),
         ("optuna", ("tune", "--study", "s", "--trials", "1"), "tune"),
         ("sqlalchemy", ("train", "--study", "s"), "tune"),
+        ("rich", ("train", "--study", "s"), "tune"),  # tune brings it, too
+        ("rich", ("train", "--study=s"), "tune"),
+        ("rich", ("tune", "--study", "s", "--trials", "1"), "tune"),
+        ("rich", ("train",), "workbench"),
         ("voila", ("demo", "dashboard"), "dashboard"),
         ("myst_nb", ("course", "site"), "site"),
         ("jupytext", ("course", "notebooks"), "course"),
@@ -233,6 +237,12 @@ def test_texts_are_printed_where_not_every_letter_can_be(arguments: str) -> None
     ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
     done = covlab(os.environ | ascii_only, *arguments.split())
     assert done.returncode == 0 and len(done.stdout) > 300 and not done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("watch", "--version")])
+def test_the_version_needs_no_extra(missing: Callable[..., dict[str, str]], arguments: tuple[str, ...]) -> None:
+    assert covlab(missing("click", "rich"), *arguments).stdout == f"covlab {__version__}\n"
+    assert CliRunner().invoke(main, ["--version"]).output == f"covlab {__version__}\n"
 
 
 def test_help_and_import_stay_light() -> None:

@@ -7,11 +7,18 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from test_watch_libraries import installed, run
+from torch import nn
+
+from covlab.watch import TITLES, watch
+from covlab.watch.attach.training_watch import TrainingWatch, WatchFailed
+from covlab.watch.seen.observer import Observer
 
 ROOT = Path(__file__).parents[1]
 
@@ -131,7 +138,159 @@ def test_without_the_framework_the_error_says_what_to_install(framework: str, tm
     ],
 )
 def test_wrong_options_of_a_callback_are_refused_before_the_training(options: dict[str, Any], message: str) -> None:
-    from covlab.watch.attach.training_watch import TrainingWatch
-
     with pytest.raises(ValueError, match=message):
         TrainingWatch(**options)
+
+
+def train(training: TrainingWatch, steps: int = 60) -> int:
+    """Train with a fault, as a framework does that asks the callback after each step; return the number of steps."""
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    training.begin()
+    for number in range(1, steps + 1):
+        nn.functional.cross_entropy(model(torch.randn(8, 4)), torch.ones(8, dtype=torch.long)).backward()
+        optimizer.step()
+        if training.has_enough():
+            return number
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "ended"),
+    [
+        ({}, 60, None),
+        ({"steps": 7}, 7, "ended after 7 steps of SGD"),
+        ({"stop_on": "fault"}, 20, "ended after 20 steps, because of the fault W18"),
+    ],
+)
+def test_a_training_is_asked_to_end_and_not_interrupted(options: dict[str, Any], steps: int, ended: str | None) -> None:
+    training = TrainingWatch("fault", **options)
+    assert train(training) == steps
+    with pytest.raises(WatchFailed) as failed:
+        training.end_or_fail()
+    assert failed.value.report is training.report and failed.value.report.ended == ended
+
+
+def fail(*_: object) -> None:
+    raise ZeroDivisionError("of the watch")
+
+
+BROKEN = {
+    "another watch": "another watch is active",
+    "a ledger without a folder": "No such file or directory",
+    "it cannot begin": "of the watch",
+    "it cannot end": "of the watch",
+    "it cannot judge": "of the watch",
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_watch_that_fails_never_ends_the_training(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = {"ledger": "nowhere/ledger.jsonl"} if "ledger" in name else {}
+    training = TrainingWatch("unseen", **options)
+    with ExitStack() as others, monkeypatch.context() as patch:
+        if name == "another watch":
+            others.enter_context(watch())
+        method = {"it cannot begin": "start", "it cannot end": "stop"}.get(name)
+        if method is not None:
+            patch.setattr(Observer, method, fail)
+        if name == "it cannot judge":
+            patch.setattr(watch, "_judge", fail)
+        assert train(training, 8) == 8
+        training.end()
+    report = training.report
+    assert (
+        report is not None
+        and [finding.code for finding in report.flat] == ["W00"]
+        and report.unchecked.keys() == TITLES.keys()
+    )
+    assert BROKEN[name] in report.flat[0].says and BROKEN[name] in capsys.readouterr().err
+    with pytest.raises(WatchFailed):
+        training.end_or_fail()
+    with watch() as w:  # nothing of the failed one is left
+        pass
+    assert w.report().blind_spot is not None
+
+
+def test_a_training_that_fails_is_reported_with_its_exception(capsys: pytest.CaptureFixture[str]) -> None:
+    training = TrainingWatch()
+    train(training, 8)
+    training.end(error=OSError("own error"))
+    training.end()
+    assert training.report is not None and training.report.ended == "ended by OSError"
+    assert capsys.readouterr().err.count("covlab.watch: ") == 1
+
+
+LIGHTNING_USES = (
+    LIGHTNING
+    + """
+from covlab.watch import watch
+from covlab.watch.attach.lightning import WatchCallback, WatchFailed
+def fitted(*callbacks, **options):
+    try:
+        Trainer(**({"max_epochs": 4} | options), accelerator="cpu", callbacks=list(callbacks), logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        ).fit(Module(), torch.utils.data.DataLoader(data, batch_size=8))
+        return "trained"
+    except WatchFailed as failed:
+        return f"failed: {failed}"
+one = WatchCallback(fail_on="fault")
+print("1", fitted(one, max_epochs=0))
+print("2", fitted(WatchCallback(), WatchCallback()))
+print("3", fitted(one))
+print("4", fitted(one, limit_train_batches=0))
+with watch(): print("5", fitted(WatchCallback()))
+print("6", fitted(WatchCallback(ledger="nowhere/x")))
+alone = WatchCallback()
+Module.validation_step = lambda self, batch, index: None
+Trainer(accelerator="cpu", callbacks=[alone], logger=False, enable_progress_bar=False).validate(
+    Module(), torch.utils.data.DataLoader(data, batch_size=8))
+print("7", alone.report)
+with watch(): print("8 free")
+"""
+)
+TRANSFORMERS_USES = (
+    TRANSFORMERS
+    + """
+from covlab.watch import watch
+from covlab.watch.attach.huggingface import WatchCallback, WatchFailed
+def trained(*callbacks):
+    trainer = make(list(callbacks))
+    try:
+        trainer.train()
+    except WatchFailed as failed:
+        return f"failed: {failed}"
+    return f"{trainer.state.global_step} steps"
+print("1", trained(WatchCallback(ledger="nowhere/x")))
+print("2", trained(WatchCallback(), WatchCallback()))
+with watch(): print("3", trained(WatchCallback()))
+print("4", trained(WatchCallback(fail_on="unseen", steps=2)))
+with watch(): print("5 free")
+"""
+)
+
+
+@pytest.mark.slow
+def test_a_fit_of_lightning_goes_on_whatever_happens_to_its_watch(tmp_path: Path) -> None:
+    printed = uses("lightning", LIGHTNING_USES, tmp_path)
+    assert printed["1"].startswith("failed: no training was seen") and printed["4"].startswith("failed: no training")
+    assert [printed[number] for number in "2356"] == ["trained"] * 4
+    assert printed["7"] == "None" and printed["8"] == "free"
+
+
+@pytest.mark.slow
+def test_a_trainer_of_transformers_goes_on_whatever_happens_to_its_watch(tmp_path: Path) -> None:
+    printed = uses("transformers", TRANSFORMERS_USES, tmp_path)
+    assert [printed[number] for number in "1234"] == ["18 steps"] * 3 + ["2 steps"] and printed["5"] == "free"
+
+
+def uses(library: str, code: str, folder: Path) -> dict[str, str]:
+    """Return what the script prints after the number at the begin of each line."""
+    if library not in installed():
+        pytest.skip(f"{library} is not installed")
+    (folder / "train.py").write_text(code)
+    status, printed = run([str(folder / "train.py")], folder)
+    assert status == 0, printed
+    return dict(re.findall(r"^(\d) (.*)$", printed, re.MULTILINE))

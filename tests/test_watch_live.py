@@ -91,6 +91,16 @@ def test_a_judgement_that_fails_leaves_the_loop_alone() -> None:
     assert not told
 
 
+def test_a_loop_goes_on_where_nobody_can_be_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(finding: object, steps: int) -> None:
+        raise ConnectionError("offline")
+
+    with watch(tell=fail) as w:
+        assert train(60, divisor=1) == 60
+    assert w.report().of("W01") is not None
+    assert capsys.readouterr().err == "covlab.watch: tell failed, and the run goes on: ConnectionError: offline\n"
+
+
 @pytest.mark.parametrize("light", [False, True])
 def test_the_first_fault_is_told_once_while_the_loop_goes_on(light: bool) -> None:
     told = Told()

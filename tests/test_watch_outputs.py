@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from ast import literal_eval
 from html import escape
 from html.parser import HTMLParser
 from itertools import product
@@ -313,12 +314,63 @@ def test_the_job_and_the_action_for_ci_use_options_that_exist(
     with pytest.raises(SystemExit):
         parse(["--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-    for text in (guide, action):
-        [command] = re.findall(r"-m covlab\.watch(.*?)(?:\w+\.py|words)", text, re.DOTALL)
-        assert {"--steps", "--sarif"} <= set(re.findall(r"--[a-z-]+", command)) <= known
+    [command] = re.findall(r"-m covlab\.watch(.*?)\w+\.py", guide, re.DOTALL)
+    for options in (re.findall(r"--[a-z-]+", command), re.findall(r'"(--[a-z-]+)"', action)):
+        assert {"--steps", "--sarif"} <= set(options) <= known
     assert set(re.findall(r"`(--[a-z-]+) FILE`", guide)) <= known
     job = yaml.safe_load(re.findall(r"```yaml\n(name:.*?)```", guide, re.DOTALL)[0])
     runs = [step["run"] for step in job["jobs"]["watch"]["steps"] if "run" in step]
     [run] = [run for run in runs if "covlab.watch" in run]
     assert "\n" not in run.strip() and "train.py --epochs 1" in run
     assert yaml.safe_load(action)["runs"]["using"] == "composite"
+
+
+STEMS = {"sarif": "sarif", "json": "json", "junit": "xml", "html": "html"}
+ACTION = {
+    "a script": ({}, ["train.py"], "r"),
+    "arguments": ({"SCRIPT": "train.py --epochs 1"}, ["train.py", "--epochs", "1"], "r"),
+    "quotes": ({"SCRIPT": "'my train.py' \"two words\" ''"}, ["my train.py", "two words", ""], "r"),
+    "lines": ({"SCRIPT": "train.py\n  --epochs 1\n"}, ["train.py", "--epochs", "1"], "r"),
+    "a module": ({"SCRIPT": "-m train --epochs 1"}, ["-m", "train", "--epochs", "1"], "r"),
+    "what a shell would run": ({"SCRIPT": "train.py; $(touch pwned) `touch pwned`"}, ["`touch", "pwned`"], "r"),
+    "a folder with a space": ({"REPORT": "my report"}, ["train.py"], "my report"),
+    "no folder": ({"REPORT": ""}, ["train.py"], "watch-report"),
+    "nothing chosen": ({"STEPS": "", "FAIL_ON": ""}, ["train.py"], "r"),
+    "no script": ({"SCRIPT": ""}, [], "r"),
+}
+
+
+@pytest.mark.parametrize("name", ACTION)
+def test_the_action_gives_every_input_to_the_watch_as_it_is(name: str, tmp_path: Path) -> None:
+    inputs, ends, folder = ACTION[name]
+    (tmp_path / "covlab" / "watch").mkdir(parents=True)
+    (tmp_path / "covlab" / "watch" / "__main__.py").write_text("import sys; sys.exit(print(sys.argv[1:]) or 7)")
+    environment = {"SCRIPT": "train.py", "STEPS": "20", "FAIL_ON": "fault", "REPORT": "r", **inputs}
+    ended = run_action(tmp_path, environment)
+    arguments = literal_eval(ended.stdout)
+    assert ended.returncode == 7 and not (tmp_path / "pwned").exists()  # the status of the watch
+    assert arguments[len(arguments) - len(ends) :] == ends
+    assert [option in arguments for option in ("--steps", "--fail-on")] == [bool(environment["STEPS"])] * 2
+    for option, stem in STEMS.items():
+        assert arguments[arguments.index(f"--{option}") + 1] == str(Path(folder) / f"watch.{stem}")
+    assert (tmp_path / folder).is_dir()
+
+
+def test_the_action_refuses_a_quote_that_is_never_closed(tmp_path: Path) -> None:
+    ended = run_action(tmp_path, {"SCRIPT": "'train.py", "STEPS": "", "FAIL_ON": "", "REPORT": ""})
+    assert (ended.returncode, ended.stderr.splitlines()) == (2, ["input script: No closing quotation: 'train.py"])
+
+
+def run_action(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the step of the action that watches, as GitHub does: from a file elsewhere, with inputs as variables."""
+    action = yaml.safe_load((ROOT / ".github" / "actions" / "watch" / "action.yml").read_text(encoding="utf-8"))
+    steps = action["runs"]["steps"]
+    assert not [step["run"] for step in steps if "${{" in step["run"]]  # an input in the text would be run
+    [step] = [step for step in steps if "SCRIPT" in step["env"]]
+    assert step["shell"] == "python" and step["env"].keys() == environment.keys()
+    file = folder / "elsewhere" / "step.py"
+    file.parent.mkdir()
+    file.write_text(step["run"])
+    return subprocess.run(
+        [sys.executable, str(file)], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )

@@ -368,6 +368,16 @@ REFUSED = {
     "a folder as a report": (["--junit", "FOLDER", "SCRIPT"], "must be a file that can be written, got FOLDER"),
     "the script as a report": (["--json", "SCRIPT", "SCRIPT"], "would overwrite the script"),
     "one file for two reports": (["--json", "FOLDER/a", "--ledger", "FOLDER/a", "SCRIPT"], "name the same file"),
+    "a baseline of a part of a run": (
+        ["--write-baseline", "FOLDER/known", "--stop-on", "fault", "SCRIPT"],
+        "--write-baseline writes what a whole run finds",
+    ),
+    "a module that does not exist": (["-m", "wrong_name"], "No module named wrong_name"),
+    "a module of a package that does not exist": (["-m", "wrong.name"], "No module named wrong"),
+    "a file as a module": (["-m", "SCRIPT"], "needs no -m"),
+    "no name of a module": (["-m", ""], "No module named"),
+    "a package without a main module": (["-m", "json"], "'json' is a package and cannot be directly executed"),
+    "no module of a package": (["-m", "json.wrong_name"], "No module named json.wrong_name"),
     "a folder without a main file": (["FOLDER"], "a folder with a file __main__.py; no such file: "),
 }
 
@@ -386,6 +396,43 @@ def test_what_cannot_work_is_refused_in_one_line_before_the_script_runs(
     [line] = printed.splitlines()
     assert status == 2 and filled(words) in line
     assert [file.name for file in path.parent.iterdir()] == ["script.py"]
+
+
+def test_what_cannot_start_makes_no_report_and_leaves_files_alone(
+    watched: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    files = [tmp_path / name for name in ("ledger", "json", "junit", "sarif", "html", "write-baseline")]
+    for file in files:
+        file.write_text("kept")
+    status, printed = watched(*(word for file in files for word in (f"--{file.name}", file)), "-m", "wrong_name")
+    assert status == 2 and len(printed.splitlines()) == 1
+    assert {file.read_text() for file in files} == {"kept"}
+    (tmp_path / "main.zip").write_bytes(b"PK\x05\x06" + bytes(18))  # an archive of nothing
+    status, printed = watched("--json", tmp_path / "json", tmp_path / "main.zip")
+    assert status == 2 and "can't find '__main__' module" in printed and len(printed.splitlines()) == 1
+    assert (tmp_path / "json").read_text() == "kept"
+
+
+def test_a_fault_that_becomes_known_is_not_told(watched: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    path = written(tmp_path, f"{TRAINING.replace('optimizer.zero_grad()', 'pass')}train(60)")
+    told = "covlab.watch: fault after 20 steps"
+    assert told in watched(path)[1]
+    status, printed = watched("--write-baseline", tmp_path / "known.json", path)
+    assert status == 0 and told not in printed and "known, not counted: W18" in printed
+
+
+def test_a_run_that_an_exception_ends_is_told_so(watched: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    path = written(tmp_path, f"{TRAINING}train()\nmodel(torch.randn(4, 8)).sum().backward()\n1 / 0")
+    status, printed = watched(path)
+    assert status == 1 and "ended by ZeroDivisionError" in printed and "W03" not in printed
+    path.write_text(path.read_text().replace("1 / 0", "sys.exit()"))
+    assert "ended" not in watched(path)[1]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_ledger_that_cannot_be_written_is_named(watched: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    status, printed = watched("--ledger", "/dev/full", written(tmp_path, f"{TRAINING}train(60)"))
+    assert status == 2 and "/dev/full was not written: No space left" in printed and "nothing found" in printed
 
 
 @pytest.mark.parametrize("names", [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")])

@@ -349,7 +349,9 @@ def band(update: bool, seeds: int) -> None:
             | {"made": made}
             for name in reference_band.SETUPS
         }
-        reference_band.DATA.write_text(json.dumps(entries) + "\n", encoding="utf-8")
+        text = json.dumps(entries) + "\n"
+        with refusals(OSError):
+            write_atomically(reference_band.DATA, lambda new: new.write_text(text, encoding="utf-8"))
     for name, entry in json.loads(reference_band.DATA.read_text(encoding="utf-8")).items():
         ends = sorted(curve[-1] for curve in entry["validation"])
         click.echo(

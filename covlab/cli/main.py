@@ -5,6 +5,7 @@ from importlib import import_module
 
 import click
 
+from covlab import __version__
 from covlab.cli import COMMANDS
 
 
@@ -36,6 +37,6 @@ def watch(arguments: tuple[str, ...]) -> None:
 
 
 @click.group(cls=_Lazy, context_settings={"show_default": True})
-@click.version_option(package_name="covlab")
+@click.version_option(__version__, message="covlab %(version)s")
 def main() -> None:
     """A course and workbench about training bugs that raise no exception."""

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import torch
 
 from covlab.arguments import SEED, checked, one_of, sequence, whole_number
+from covlab.durable_files import write_atomically
 from covlab.faults import FAULTS
 from covlab.faults.evidence import detecting, examine
 from covlab.faults.small_run import exhibit, finish
@@ -168,12 +169,17 @@ def _published(name: str) -> list[dict[str, str]]:
 
 def write_matrix(rows: list[dict], path: Path) -> None:
     """Write ``rows`` as CSV, numbers to six digits."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(
-            {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows
-        )
+
+    def write(new: Path) -> None:
+        with new.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(
+                {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
+                for row in rows
+            )
+
+    write_atomically(path, write)
 
 
 def _measure(

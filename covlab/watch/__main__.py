@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import covlab
 from covlab.watch import script
 from covlab.watch.blind_spots import CODE, TITLE
 from covlab.watch.finding import Finding
@@ -38,7 +39,8 @@ files with the rank in their names, such as report.rank1.json.
 exit status:
   the exit status of the script, if it is not 0 (it is 1 after an exception)
   1    a finding is at least as bad as --fail-on
-  2    an option is unknown or has a wrong value, or a file cannot be read or written
+  2    an option is unknown or has a wrong value, there is no such script or module, or a file cannot be read or
+       written
   3    the training was not seen, or not all of it, so "nothing found" would be wrong (W00)
   0    otherwise
 With --fail-on never, it is always that of the script. --fail-on unseen allows only 3, fault 1 and 3.
@@ -113,6 +115,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         # Make the path absolute, because the script may change its folder.
         parser.add_argument(f"--{name}", metavar="FILE", type=os.path.abspath, help=f"write {what}")
     parser.add_argument("--demo", action="store_true", help="watch a small loop with bugs, which comes with covlab")
+    parser.add_argument("--version", action="version", version=f"covlab {covlab.__version__}")
     parser.add_argument("-m", dest="module", metavar="MODULE", help="run a module instead of a file")
     parser.add_argument("script", nargs="?", help="the file to run, or a folder with a file __main__.py")
     own, rest = _split(arguments)
@@ -130,6 +133,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         main = os.path.join(chosen.script, "__main__.py") if os.path.isdir(chosen.script) else chosen.script
         if not os.path.exists(main):
             parser.error(f"the script must be a file, or a folder with a file __main__.py; no such file: {main!r}")
+        if not os.access(main, os.R_OK):
+            parser.error(f"the script must be a file that you may read, got {main!r}")
+    elif chosen.module.endswith(".py") and os.path.exists(chosen.module):
+        parser.error(f"-m takes the name of a module; {chosen.module!r} is a file, which needs no -m")
+    elif script.is_missing(chosen.module):
+        parser.error(f"No module named {chosen.module}")
+    if chosen.write_baseline is not None and chosen.stop_on is not None:
+        parser.error("--write-baseline writes what a whole run finds, but --stop-on may end it before")
     _add_settings(parser, chosen)
     _check_files(parser, chosen)
     return chosen
@@ -245,7 +256,8 @@ class ScriptRun:
             ignore=chosen.ignore,
             baseline=chosen.known,
             stop_on=chosen.stop_on,
-            tell=None if chosen.quiet or self.rank else self._tell,
+            # what is found now will be known
+            tell=None if chosen.quiet or self.rank or chosen.write_baseline is not None else self._tell,
         )
         self.process = os.getpid()
         self.status: int | None = None  # of the report; None: it has not been made
@@ -255,6 +267,12 @@ class ScriptRun:
     def _tell(self, finding: Finding, steps: int) -> None:
         script.flush_output()
         script.print_error(live_text(finding, steps, ends=self.chosen.stop_on is not None, width=_terminal_width()))
+
+    def refuse(self, error: script.CannotStart) -> int:
+        """Say why nothing was run, instead of a report, and return the exit status."""
+        script.print_error(f"python -m covlab.watch: {error}")
+        self.status = 2
+        return self.status
 
     def finish(self) -> int:
         """Write the report, unless that was done before, and return the exit status that it asks for."""
@@ -272,7 +290,9 @@ class ScriptRun:
             report.title += f", rank {self.rank} of {self.ranks}"
         report, baseline_written = self._write_baseline(report)
         status = report.exit_status(self.chosen.fail_on)
-        written = self._write(report)  # first, because nobody may read what is printed
+        written = (
+            self._write(report) and self.watched.ledger_error is None
+        )  # first, because nobody may read what is printed
         if self.rank == 0:
             _show(report)
         elif status:
@@ -429,7 +449,12 @@ def main() -> int:
     run = ScriptRun(chosen)
     with run.report_at_sudden_ends():
         with run.watched:
-            status = script.run(chosen.script, chosen.arguments, chosen.module is not None)
+            try:
+                status = script.run(
+                    chosen.script, chosen.arguments, chosen.module is not None, ended_by=run.watched.ended_by
+                )
+            except script.CannotStart as error:
+                return run.refuse(error)
         script.flush_output()
         wanted = run.finish()
     if run.ended_by is not None:

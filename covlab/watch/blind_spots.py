@@ -33,6 +33,7 @@ LIMITS = """
     The watch sees one process. It does not know whether a training elsewhere, or one that it saw only in part, is
     correct.
 """
+REPORT_THIS = "report this as a bug of the watch, with the shortest loop that shows it"
 EXPLAINED_BY = ("W02", "W03", "W11")  # faults that say why no step was made, or no backward
 
 
@@ -59,7 +60,7 @@ def failed(seen: Observation) -> BlindSpot | None:
         return None
     error = seen.failures[essential[0]]
     says = f"the watch itself failed, so {OBSERVED[essential[0]]} were not seen: {type(error).__name__}: {error}"
-    return BlindSpot(says, "report this as a bug of the watch, with the shortest loop that shows it")
+    return BlindSpot(says, REPORT_THIS)
 
 
 def in_other_processes(seen: Observation) -> BlindSpot | None:
@@ -167,9 +168,11 @@ READINGS: tuple[Callable[[Observation], BlindSpot | None], ...] = (
 def blind_spot(seen: Observation) -> Finding | None:
     """Return the note about what could not be seen; None if the training was seen."""
     found = next((spot for reading in READINGS if (spot := reading(seen)) is not None), None)
-    if found is None:
-        return None
-    return Finding(TITLE, CODE, "note", None, found.says, found.fix, found.location, found.times)
+    return None if found is None else note(found)
+
+
+def note(spot: BlindSpot) -> Finding:
+    return Finding(TITLE, CODE, "note", None, spot.says, spot.fix, spot.location, spot.times)
 
 
 def _most_common(lines: Counter[CodeLocation | None]) -> CodeLocation | None:

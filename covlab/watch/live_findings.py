@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from covlab.watch.finding import VERDICTS, Finding, Verdict, counted
 from covlab.watch.invariants import INVARIANTS
 from covlab.watch.report import Report, wrapped
+from covlab.watch.script import print_error
 from covlab.watch.seen.isolation import hidden_from_torch
 
 StopOn = Literal["fault", "warning"]
@@ -67,8 +68,12 @@ class LiveFindings:
         if self.sure is None:
             return
         self.reason = f"{counted(steps, 'step')}, because of the {self.sure.verdict} {self.sure.code}"
-        if self.tell is not None:
+        if self.tell is None:
+            return
+        try:
             self.tell(self.sure, steps)
+        except Exception as error:  # noqa: BLE001 - the loop continues
+            print_error(f"covlab.watch: tell failed, and the run goes on: {type(error).__name__}: {error}")
 
 
 def _key(finding: Finding) -> tuple[object, ...]:

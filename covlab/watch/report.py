@@ -34,7 +34,7 @@ class Report:
         findings: worst first, consequences under their cause.
         unchecked: {invariant: why it could not be checked}.
         seen: {"forwards", "backwards", "steps", "evaluations", …: how many of them were seen}.
-        ended: what ended the loop, if the watch did; None: the loop ended by itself.
+        ended: what ended the loop early, the watch or an exception; None: the loop ended by itself.
         ignored: codes of the invariants that were not to be checked.
         known: findings that a baseline lists. They are told in one line, and do not count.
     """
@@ -125,10 +125,9 @@ class Report:
             yield "", ""
             for line in wrapped(text, width, "", "  "):
                 yield line, "dim"
-        if self.findings:
+        for text in self._where_to_read_more():
             yield "", ""
-            codes = " ".join(dict.fromkeys(finding.code for finding in self.flat))
-            for line in wrapped(f"more about each: covlab watch explain {codes}", width, "", "  "):
+            for line in wrapped(text, width, "", "  "):
                 yield line, "dim"
 
     def set_apart(self) -> list[str]:
@@ -142,6 +141,11 @@ class Report:
             lines.append(f"ignored: {' '.join(self.ignored)}")
         return lines
 
+    def _where_to_read_more(self) -> list[str]:
+        """Return a line with the command that explains the findings, if there are any."""
+        codes = " ".join(dict.fromkeys(finding.code for finding in self.flat))
+        return [f"more about each: covlab watch explain {codes}"] if codes else []
+
     def _unchecked(self) -> list[str]:
         """Return a line for each reason why something was not checked: codes of the invariants, then the reason."""
         codes: dict[str, list[str]] = {}
@@ -150,19 +154,21 @@ class Report:
         return [f"{' '.join(codes[why])}: {why}" for why in codes]
 
     def _repr_html_(self) -> str:
-        colors = {"fault": "#D55E00", "warning": "#8a6100", "note": "#0072B2"}
+        # White on these reads in a light theme and in a dark one.
+        grounds = {"fault": "#b3261e", "warning": "#7a5200", "note": "#005a9c"}
         rows = []
         for finding in self.findings:
             says, where, *others = map(html.escape, _paragraphs(finding))
             paragraphs = [f"<b>{html.escape(finding.title)}</b>", says, where and f"<code>{where}</code>", *others]
             rows.append(
-                f'<tr><th scope="row" style="text-align: left; color: {colors[finding.verdict]}; white-space: nowrap">'
-                f"{MARKS[finding.verdict]} {finding.verdict} {finding.code}</th>"
+                '<tr><th scope="row" style="text-align: left; vertical-align: top; white-space: nowrap">'
+                f'<span style="background: {grounds[finding.verdict]}; color: #fff; padding: 2px 6px">'
+                f"{MARKS[finding.verdict]} {finding.verdict} {finding.code}</span></th>"
                 f'<td style="text-align: left">{"<br>".join(filter(None, paragraphs))}</td></tr>'
             )
         table = f"<table><tbody>{''.join(rows)}</tbody></table>" if rows else ""
         unchecked = ["not checked", *self._unchecked()] if self.unchecked else []
-        small = map(html.escape, unchecked + self.set_apart())
+        small = map(html.escape, [*unchecked, *self.set_apart(), *self._where_to_read_more()])
         summary = f"<b>{html.escape(self.title)}:</b> {html.escape(self.summary)}"
         return f"<div>{summary}{table}<small>{''.join(f'<br>{line}' for line in small)}</small></div>"
 

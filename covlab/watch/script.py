@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
@@ -21,17 +22,40 @@ from covlab.watch.seen.step_limit import StepLimitReached
 _WATCH = str(Path(__file__).parent) + os.sep
 
 
-def run(script: str, arguments: list[str], module: bool) -> int:
+class CannotStart(Exception):
+    """Python cannot run the script: there is no such module, or nothing in it to run."""
+
+
+def is_missing(module: str) -> bool:
+    """Return whether nothing has the name of a module, or that of the package around it. This imports nothing."""
+    path = [*sys.path]
+    _put_first_on_path(os.getcwd())
+    try:
+        return find_spec(module.partition(".")[0]) is None
+    except ValueError:  # no name, which is refused later, or a module that has no file
+        return False
+    finally:
+        sys.path[:] = path
+
+
+def run(script: str, arguments: list[str], module: bool, ended_by: Callable[[BaseException], None]) -> int:
     """Run to the end, also of the threads that the script leaves behind, and return its exit status.
 
     An exception is printed by ``sys.excepthook``. The status is the negative number of SIGINT after an interrupt.
+
+    Args:
+        ended_by: gets the exception that ends the script.
+
+    Raises:
+        CannotStart: nothing was run, apart from the packages that contain the module.
     """
     main = ModuleType("__main__")
     vars(main).update(__builtins__=builtins, __annotations__={}, __file__=None, __cached__=None)
     sys.modules["__main__"] = main  # until the interpreter ends: threads and exit handlers may still pickle its classes
     threading.excepthook = _without_watch_in_threads(threading.excepthook)
-    status = _status_of(lambda: _start(main, script, arguments, module))
-    interrupted = _status_of(threading._shutdown)  # type: ignore[attr-defined] # as the interpreter waits for threads
+    status = _status_of(lambda: _start(main, script, arguments, module), ended_by)
+    # as the interpreter waits for threads
+    interrupted = _status_of(threading._shutdown, ended_by)  # type: ignore[attr-defined]
     return status or interrupted
 
 
@@ -39,29 +63,41 @@ def _start(main: ModuleType, script: str, arguments: list[str], module: bool) ->
     if module:
         _put_first_on_path(os.getcwd())
         sys.argv[:] = ["-m", *arguments]
-        runpy._run_module_as_main(script)  # type: ignore[attr-defined]
+        _run_as_main(script, True)
     elif os.path.isdir(script) or zipfile.is_zipfile(script):
         _put_first_on_path(script)
         sys.argv[:] = [script, *arguments]
-        runpy._run_module_as_main("__main__", False)  # type: ignore[attr-defined]
+        _run_as_main("__main__", False)
     else:
         _put_first_on_path(os.path.dirname(os.path.realpath(script)))
         sys.argv[:] = [script, *arguments]
         _run_file(main, script)
 
 
-def _status_of(function: Callable[[], None]) -> int:
+def _status_of(function: Callable[[], None], ended_by: Callable[[BaseException], None]) -> int:
     try:
         function()
         return 0
+    except CannotStart:
+        raise
     except BaseException as raised:  # noqa: BLE001 - judged as the interpreter does
         error = raised
+    ended_by(error)
     return exit_status(error)  # outside the handler: what an exception hook raises has no context
 
 
 def _put_first_on_path(folder: str) -> None:
     if not sys.flags.safe_path:
         sys.path[0] = folder
+
+
+def _run_as_main(module: str, sets_name: bool) -> None:
+    try:
+        runpy._run_module_as_main(module, sets_name)  # type: ignore[attr-defined]
+    except SystemExit as end:
+        if isinstance(end.__context__, runpy._Error):  # type: ignore[attr-defined]
+            raise CannotStart(str(end.__context__)) from None
+        raise
 
 
 def _run_file(main: ModuleType, script: str) -> None:

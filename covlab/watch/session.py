@@ -3,11 +3,13 @@
 import json
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+import torch
 from torch import Tensor, nn
 
 from covlab.watch.blind_spots import blind_spot
@@ -17,7 +19,9 @@ from covlab.watch.invariants import INVARIANTS, TITLES, Invariant
 from covlab.watch.known_findings import Baseline
 from covlab.watch.live_findings import STOP_ON, LiveFindings, StopOn, Tell
 from covlab.watch.report import Report, arrange
+from covlab.watch.script import hide_watch, print_error
 from covlab.watch.seen.events import Event, Step
+from covlab.watch.seen.location import CodeLocation, caller_location, is_users
 from covlab.watch.seen.observer import Observer
 from covlab.watch.seen.optimizer import is_optimizer
 from covlab.watch.seen.step_limit import StepLimitReached
@@ -77,7 +81,10 @@ class watch:  # noqa: N801 - it is called like a function
         self.rows: deque[Row] = deque(maxlen=ROWS_KEPT)
         self._ledger = None if ledger is None else Path(ledger)
         self._file: TextIO | None = None
+        self.ledger_error: OSError | None = None  # why the ledger could not be written
         self._report: Report | None = None
+        self._begun_at: CodeLocation | None = None  # None: no line of the user's code began it
+        self._gradients_enabled = True
         self._optimizers: list[Any] = []
         for item in models_and_optimizers:
             if hasattr(item, "param_groups") or is_optimizer(item):
@@ -88,13 +95,21 @@ class watch:  # noqa: N801 - it is called like a function
     def __enter__(self) -> "watch":
         global _open
         if _open is not None:
-            raise RuntimeError("another watch is active: use one at a time")
+            since = "" if _open._begun_at is None else f", since {_open._begun_at}"
+            raise RuntimeError(f"another watch is active{since}: use one at a time")
         if self._ledger is not None:
             self._file = self._ledger.open("w", encoding="utf-8")
         _open = self
-        self.observer.start()
-        for optimizer in self._optimizers:
-            self.observer.search.adopt(optimizer)
+        try:
+            location = caller_location()
+            self._gradients_enabled = torch.is_grad_enabled()
+            self._begun_at = location if location is not None and is_users(location.file) else None
+            self.observer.start()
+            for optimizer in self._optimizers:
+                self.observer.search.adopt(optimizer)
+        except BaseException as error:  # such as an interrupt
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
         self._optimizers.clear()
         return self
 
@@ -103,13 +118,25 @@ class watch:  # noqa: N801 - it is called like a function
     ) -> bool:
         global _open
         _open = None
+        if error is not None:
+            self.ended_by(error)
+            hide_watch(error)  # a traceback shows the lines of the loop and of torch
+        if isinstance(error, KeyboardInterrupt):  # it may come where gradients are switched off for a moment
+            torch.set_grad_enabled(self._gradients_enabled)
         try:
             self.observer.stop()
         finally:
-            if self._file is not None:
-                self._file.close()
+            self._to_ledger(lambda file: file.close())
+        if self.ledger_error is not None:
+            print_error(f"covlab.watch: {self._ledger} was not written: {self.ledger_error.strerror}")
         self._report = self._judge()
         return kind is StepLimitReached
+
+    def ended_by(self, error: BaseException) -> None:
+        """Note the exception that ends the loop: it is not the loop's fault that its last window is not whole."""
+        limit = self.observer.recorder.limit
+        if limit.ended is None and not isinstance(error, SystemExit | GeneratorExit):
+            limit.ended = f"ended by {type(error).__name__}"
 
     def log(self, loss: float | Tensor) -> None:
         """Compare a logged training loss (the mean since the last call) with the losses that were seen (W14)."""
@@ -124,8 +151,7 @@ class watch:  # noqa: N801 - it is called like a function
         if self._report is not None:
             return self._report
         self.observer.recorder.flush()
-        if self._file is not None:
-            self._file.flush()
+        self._to_ledger(lambda file: file.flush())
         return self._judge()
 
     # ---------------------------------------------------------------- inside
@@ -143,8 +169,18 @@ class watch:  # noqa: N801 - it is called like a function
                 self.broken[invariant.code] = error
         row = ledger_row(event)
         self.rows.append(row)
-        if self._file is not None:
-            self._file.write(json.dumps(row) + "\n")
+        self._to_ledger(lambda file: file.write(json.dumps(row) + "\n"))
+
+    def _to_ledger(self, write: Callable[[TextIO], object]) -> None:
+        """Write to the ledger. If this fails, as on a full disk, the loop continues without it."""
+        if self._file is None or self.ledger_error is not None:
+            return
+        try:
+            write(self._file)
+        except OSError as error:
+            self.ledger_error = error
+            with suppress(OSError):
+                self._file.close()
 
     def _judge(self) -> Report:
         seen = self.observation

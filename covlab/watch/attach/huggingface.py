@@ -23,12 +23,11 @@ class WatchCallback(TrainerCallback):
     Args:
         fail_on: raise ``WatchFailed`` at the end for findings at least this bad: "never", "unseen", "fault" or
             "warning".
-        steps: end the training after so many optimizer steps; None: do not.
-        options: of ``covlab.watch.watch``, such as ``light=True`` or ``ignore=["W13"]``.
+        options: of ``covlab.watch.watch``, such as ``steps=20``, ``light=True`` or ``ignore=["W13"]``.
     """
 
-    def __init__(self, fail_on: str = "never", steps: int | None = None, **options: Any) -> None:
-        self.training = TrainingWatch(fail_on, steps, **options)
+    def __init__(self, fail_on: str = "never", **options: Any) -> None:
+        self.training = TrainingWatch(fail_on, **options)
         _report_after_exceptions()
 
     @property
@@ -37,7 +36,8 @@ class WatchCallback(TrainerCallback):
         return self.training.report
 
     def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
-        self.training.begin(*([] if optimizer is None else [optimizer]))
+        optimizers = [] if optimizer is None else [optimizer]
+        self.training.begin(*optimizers, prints=state.is_world_process_zero)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         control.should_training_stop |= self.training.has_enough()
@@ -54,12 +54,16 @@ def _report_after_exceptions() -> None:
 
     @wraps(train)
     def ends_the_watch(self: Any, *args: Any, **kwargs: Any) -> Any:
+        error: BaseException | None = None
         try:
             return train(self, *args, **kwargs)
+        except BaseException as raised:
+            error = raised
+            raise
         finally:
             for callback in self.callback_handler.callbacks:
                 if isinstance(callback, WatchCallback):
-                    callback.training.end(prints=self.is_world_process_zero())
+                    callback.training.end(self.is_world_process_zero(), error)
 
     ends_the_watch.ends_the_watch = True  # type: ignore[attr-defined]
     Trainer.train = ends_the_watch

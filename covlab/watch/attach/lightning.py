@@ -33,13 +33,12 @@ class WatchCallback(Callback):
     Args:
         fail_on: raise ``WatchFailed`` at the end for findings at least this bad: "never", "unseen", "fault" or
             "warning".
-        steps: end the training after so many optimizer steps; None: do not.
-        options: of ``covlab.watch.watch``, such as ``light=True`` or ``ignore=["W13"]``.
+        options: of ``covlab.watch.watch``, such as ``steps=20``, ``light=True`` or ``ignore=["W13"]``.
     """
 
-    def __init__(self, fail_on: str = "never", steps: int | None = None, **options: Any) -> None:
+    def __init__(self, fail_on: str = "never", **options: Any) -> None:
         super().__init__()
-        self.training = TrainingWatch(fail_on, steps, **options)
+        self.training = TrainingWatch(fail_on, **options)
 
     @property
     def report(self) -> Report | None:
@@ -48,7 +47,7 @@ class WatchCallback(Callback):
 
     def setup(self, trainer: Any, pl_module: Any, **what: str) -> None:
         if what["stage"] == "fit":
-            self.training.begin()
+            self.training.begin(prints=trainer.is_global_zero)
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         if self.training.has_enough():
@@ -58,4 +57,8 @@ class WatchCallback(Callback):
         self.training.end_or_fail(prints=trainer.is_global_zero)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        self.training.end(prints=trainer.is_global_zero)
+        self.training.end(trainer.is_global_zero, exception)
+
+    def teardown(self, trainer: Any, pl_module: Any, **what: str) -> None:
+        if what["stage"] == "fit":  # one with nothing to train has no on_train_end
+            self.training.end_or_fail(prints=trainer.is_global_zero)

@@ -1,10 +1,15 @@
-"""The watch of one training that a framework runs, as the callbacks of frameworks need it."""
+"""The watch of one training that a framework runs, as the callbacks of frameworks need it.
+
+Whatever happens to the watch, the training goes on: what fails here becomes a report that the training was not seen.
+"""
 
 import atexit
-import sys
 from typing import Any
 
+from covlab.watch import blind_spots
+from covlab.watch.invariants import TITLES
 from covlab.watch.report import FAIL_ON, Report
+from covlab.watch.script import print_error
 from covlab.watch.session import watch
 
 
@@ -22,52 +27,68 @@ class TrainingWatch:
     Args:
         fail_on: raise ``WatchFailed`` at the end of a training for findings at least this bad: "never", "unseen",
             "fault" or "warning".
-        steps: end the training after so many steps; None: do not.
-        options: of ``covlab.watch.watch``, such as ``light`` or ``ignore``.
+        options: of ``covlab.watch.watch``, such as ``steps``, ``light`` or ``ignore``. Where ``steps`` or ``stop_on``
+            ends the training, ``has_enough`` says so; nothing is raised inside the training.
 
     Raises:
         ValueError: an option has a wrong value.
         TypeError: an option is unknown.
     """
 
-    def __init__(self, fail_on: str = "never", steps: int | None = None, **options: Any) -> None:
+    def __init__(self, fail_on: str = "never", **options: Any) -> None:
         if fail_on not in FAIL_ON:
             raise ValueError(f"fail_on must be one of {', '.join(FAIL_ON)}, got {fail_on!r}")
-        if steps is not None and (not isinstance(steps, int) or steps < 1):
-            raise ValueError(f"steps must be a whole number of at least 1 or None, got {steps!r}")
-        self.fail_on, self.steps, self.options = fail_on, steps, options
+        self.fail_on, self.options = fail_on, options
         self.report: Report | None = None
         self._watched: watch | None = None
         watch(**options)  # refuse wrong options here, not when the training begins
 
-    def begin(self, *optimizers: Any) -> None:
+    def begin(self, *optimizers: Any, prints: bool = True) -> None:
         """Watch from now on. Name the optimizers that exist already, else their first window is not seen as a whole."""
-        self.end()  # an earlier training that ended by an exception
+        self.end(prints)  # an earlier training that nobody ended
         self.report = None
-        self._watched = watch(*optimizers, **self.options)
-        self._watched.__enter__()
+        try:
+            watched = watch(*optimizers, **self.options)
+            watched.observer.recorder.limit.raises = False
+            watched.__enter__()
+        except Exception as error:  # noqa: BLE001 - the training goes on
+            reason = f"the training is not watched: {error}"
+            self.report = _not_watched(reason, "fix this, then watch some steps of the training again")
+            if prints:
+                print_error(f"covlab.watch: {reason}")
+            return
+        self._watched = watched
         atexit.register(self.end)
 
     def has_enough(self) -> bool:
-        """Return whether the training has made the steps that were asked for, and note why it ends."""
-        if self._watched is None or self.steps is None or self._watched.observation.counts["steps"] < self.steps:
-            return False
-        self._watched.observer.recorder.limit.ended = f"ended after {self.steps} steps"
-        return True
+        """Return whether ``steps`` or ``stop_on`` ends the training here."""
+        return self._watched is not None and self._watched.observer.recorder.limit.ended is not None
 
-    def end(self, prints: bool = True) -> None:
-        """Stop watching, and keep and print the report, unless that was done before."""
+    def end(self, prints: bool = True, error: BaseException | None = None) -> None:
+        """Stop watching, and keep and print the report, unless that was done before.
+
+        Args:
+            error: what ended the training; None: it ended by itself.
+        """
         watched, self._watched = self._watched, None
         if watched is None:
             return
         atexit.unregister(self.end)
-        watched.__exit__(None, None, None)
-        self.report = watched.report()
+        try:
+            watched.__exit__(None if error is None else type(error), error, None)
+            self.report = watched.report()
+        except Exception as failure:  # noqa: BLE001 - the training goes on
+            reason = f"the watch itself failed: {type(failure).__name__}: {failure}"
+            self.report = _not_watched(reason, blind_spots.REPORT_THIS)
         if prints:
-            print(self.report, file=sys.stderr, flush=True)
+            print_error(str(self.report))
 
     def end_or_fail(self, prints: bool = True) -> None:
         """Stop watching as ``end`` does, and raise ``WatchFailed`` if ``fail_on`` asks for it."""
         self.end(prints)
         if self.report is not None and self.report.failed(self.fail_on):
             raise WatchFailed(self.report)
+
+
+def _not_watched(reason: str, fix: str) -> Report:
+    return Report([blind_spots.note(blind_spots.BlindSpot(reason, fix))], dict.fromkeys(TITLES, reason), {})

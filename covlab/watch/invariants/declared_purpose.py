@@ -5,14 +5,13 @@ purpose. The loop's own names can.
 """
 
 import ast
-import linecache
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Literal
 
 from covlab.watch.invariants.source_code import syntax_tree
-from covlab.watch.seen.location import CodeLocation, is_users
+from covlab.watch.seen.location import CodeLocation, is_users, source_lines
 
 VALIDATION = re.compile(r"val(?!ue|s$|l)|va$|vl$|test|te$|dev($|set|loader|data)|held|holdout|unseen")
 TRAINING = re.compile(r"tr$|train|overfit|fit(s|ted)?$|memori")
@@ -134,9 +133,11 @@ def _results(statements: Iterable[ast.stmt]) -> Iterator[str]:
 
 def _comments(statements: list[ast.stmt], file: str) -> Iterator[str]:
     """Yield the comments in and above the statements."""
+    lines = source_lines(file)
     for statement in statements:
-        for number in range(statement.lineno - 1, (statement.end_lineno or statement.lineno) + 1):
-            yield linecache.getline(file, number).partition("#")[2]
+        above = max(0, statement.lineno - 2)
+        for line in lines[above : statement.end_lineno or statement.lineno]:
+            yield line.partition("#")[2]
 
 
 def _all_words(node: ast.AST) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from covlab.watch.seen.location import CodeLocation, is_users
+from covlab.watch.seen.location import CodeLocation, is_typed, is_users, source_lines
 
 OF_A_PARAMETER = re.compile(r"parameters\(|(^|[._])(p|w|v|x|params?|parameters?|weights?|bias|tensors?)$")
 ONLY_SHOWS = re.compile(r"(print|assert|log|logger|logging)\b")
@@ -32,9 +32,9 @@ class AttributeUse(NamedTuple):
 def uses_of(attribute: str) -> Iterator[AttributeUse]:
     """Yield the lines of the reader's code that use an attribute of this name."""
     modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    cells = [name for name in linecache.cache if name.startswith("<") or "ipykernel_" in name]
+    cells = [name for name in linecache.cache if is_typed(name)]
     for file in dict.fromkeys(file for file in [*modules, *cells] if isinstance(file, str) and is_users(file)):
-        code = "".join(linecache.getlines(file))
+        code = "".join(source_lines(file))
         if attribute in code:
             yield from _uses_in(file, code, attribute)
 
@@ -107,7 +107,7 @@ def argument_of_call(location: CodeLocation, function: str, position: int, keywo
 
 def syntax_tree(file: str) -> ast.Module | None:
     """Return the syntax tree of a file or a cell; None: it cannot be parsed."""
-    return _parsed("".join(linecache.getlines(file)))
+    return _parsed("".join(source_lines(file)))
 
 
 @lru_cache(maxsize=64)

@@ -1,6 +1,5 @@
 """W26: clipping clips."""
 
-import linecache
 import re
 
 from covlab.watch.finding import Verdict
@@ -8,6 +7,7 @@ from covlab.watch.invariants import Findings, Invariant
 from covlab.watch.invariants.bounded_memory import Occurrences
 from covlab.watch.seen.clip_lines import ClipLine, Miss
 from covlab.watch.seen.events import Step
+from covlab.watch.seen.location import source_lines
 
 LINES_READ = 12  # above a call, where its list may be made
 CHOSEN_BY_VALUE = re.compile(r"\.grad\b(?!\s+is\b)(?=.*([<>]|norm|abs|max|mean))")
@@ -98,5 +98,5 @@ def _is_chosen_by_value(line: ClipLine) -> bool:
     if line.location is None:
         return False
     last = line.location.line
-    code = [linecache.getline(line.location.file, number) for number in range(max(1, last - LINES_READ), last + 1)]
+    code = source_lines(line.location.file)[max(0, last - LINES_READ - 1) : last]
     return any(map(CHOSEN_BY_VALUE.search, code))

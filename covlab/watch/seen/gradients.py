@@ -48,9 +48,10 @@ class GradientObserver:
         watched.forget_gradients()
 
     def note_left_at_end(self) -> None:
-        """Record the gradients that no step has used when the run ends."""
+        """Record the gradients that no step has used when the run ends by itself."""
         for watched in self.seen.optimizers.values():
-            self._note_lost(watched, None, at_end=True)
+            if self.recorder.limit.ended is None:
+                self._note_lost(watched, None, at_end=True)
             watched.look_at_tensors(self.recorder.reads, is_last=True)
 
     def _note_lost(self, watched: WatchedOptimizer, location: CodeLocation | None, at_end: bool = False) -> None:

@@ -1,5 +1,6 @@
 """Find the line of the user's own code that is running, and the line of library code below it."""
 
+import ast
 import linecache
 import os
 import re
@@ -24,7 +25,19 @@ _STEP_WRAPPERS = {
     "wrapper": str(Path(torch.__file__).parent / "optim" / "optimizer.py"),
     "step": str(Path(__file__).with_name("optimizer_search.py")),
 }
-_TYPED_BY_THE_USER = ("<stdin>", "<console>", "<input>", "<ipython-input", "<doctest")
+_UNDER_TIME = ("<timed exec>", "<timed eval>")  # what IPython calls the code of %%time and %time
+_TYPED_BY_THE_USER = (
+    "<stdin>",
+    "<console>",
+    "<input>",
+    "<python-input-",  # of Python 3.13
+    "<pyshell#",  # of IDLE
+    "<ipython-input",
+    "<doctest",
+    *_UNDER_TIME,
+)
+_CELL = re.compile(r"[/\\]ipykernel_\d+[/\\]\d+\.py$|<ipython-input-|[/\\]ipython-input-\d")
+_CELL_MAGIC = "get_ipython().run_cell_magic("
 
 
 class LibraryLine(NamedTuple):
@@ -53,12 +66,12 @@ class CodeLocation:
 
     @property
     def code(self) -> str:
-        return linecache.getline(self.file, self.line).strip()
+        return "".join(source_lines(self.file)[self.line - 1 : self.line]).strip() if self.line else ""
 
     @property
     def path(self) -> str | None:
         """The file; None if the line was typed in a notebook or a console."""
-        return None if self.file.startswith("<") or _is_cell(self.file) else self.file
+        return None if is_typed(self.file) else self.file
 
     @property
     def quoted(self) -> str:
@@ -73,6 +86,8 @@ class CodeLocation:
 
     def __str__(self) -> str:
         """Return file and line; the path is relative to the starting folder or, outside it, its last two parts."""
+        if self.file in _UNDER_TIME:
+            return f"a cell of this notebook, line {self.line} under %%time"
         if _is_cell(self.file):
             return f"{_cell(self.file)}, line {self.line}"
         path = Path(self.file)
@@ -83,20 +98,40 @@ class CodeLocation:
         return f"{name}, line {self.line}" if " " in name else f"{name}:{self.line}"
 
 
+def is_typed(file: str) -> bool:
+    """Return whether the code of the "file" was typed in a notebook or a console."""
+    return file.startswith("<") or _is_cell(file)
+
+
+def source_lines(file: str) -> list[str]:
+    """Return the lines of a file or a cell, as the reader sees them.
+
+    IPython keeps a cell with a cell magic as one call, whose last argument is what stands below the magic.
+    """
+    lines = linecache.getlines(file)
+    if len(lines) == 1 and lines[0].startswith(_CELL_MAGIC) and _is_cell(file):
+        texts = [node.value for node in ast.walk(ast.parse(lines[0])) if isinstance(node, ast.Constant)]
+        return ["\n", *str(texts[-1]).splitlines(keepends=True)]
+    return lines
+
+
 def _is_cell(file: str) -> bool:
     """Return whether IPython compiled the file from a cell of a notebook or an input of a console."""
-    return "ipykernel_" in file or file.startswith("<ipython-input")
+    return _CELL.search(file) is not None or _name_in_ipython(file) is not None
 
 
-def _cell(file: str) -> str:
-    """Return the cell by its number, as in In[5]."""
-    if typed := re.match(r"<ipython-input-(\d+)-", file):
-        return f"cell {typed[1]}"
+def _name_in_ipython(file: str) -> str | None:
+    """Return what IPython's own tracebacks call a cell, such as "In[5]"; None: it is no cell that IPython knows."""
     get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
     name_of = getattr(getattr(get_ipython(), "compile", None), "format_code_name", lambda _: None)
     named = name_of(file)
-    number = re.search(r"\d+", named[1]) if named else None
-    return f"cell {number[0]}" if number else "a cell of this notebook"
+    return named[1] if named else None
+
+
+def _cell(file: str) -> str:
+    """Return the cell by the number beside it, as in In[5]."""
+    number = re.search(r"\d+", _name_in_ipython(file) or "") or re.search(r"(?<=ipython-input-)\d+(?=-)", file)
+    return f"cell In[{number[0]}]" if number else "a cell of this notebook"
 
 
 _location = lru_cache(maxsize=4096)(CodeLocation)
@@ -145,7 +180,18 @@ def caller_location() -> CodeLocation | None:
 
 
 def _line(frame: FrameType) -> tuple[str, int]:
-    return frame.f_code.co_filename, frame.f_lineno or 0  # None: the line of an instruction that no source has
+    """Return file and line. A line that a magic of IPython runs is one of the cell that has the magic."""
+    file, line = frame.f_code.co_filename, frame.f_lineno or 0  # None: the line of an instruction that no source has
+    if frame.f_code.co_name != "<module>" or not (file in _UNDER_TIME or _is_cell(file)):
+        return file, line
+    magic, outer = "", frame.f_back
+    while outer is not None and not _is_cell(outer.f_code.co_filename):
+        magic = outer.f_code.co_name if outer.f_code.co_name in ("run_cell_magic", "run_line_magic") else magic
+        outer = outer.f_back
+    if outer is None or not magic:
+        return file, line
+    cell, above = _line(outer)
+    return cell, above + line if magic == "run_cell_magic" else above
 
 
 def _library_line(frame: FrameType, called: FrameType) -> LibraryLine:

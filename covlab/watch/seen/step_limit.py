@@ -19,11 +19,16 @@ class StepLimit:
 
     Args:
         steps: of one optimizer; None: no limit.
+
+    Attributes:
+        ended: what ended the loop early, as text; None: nothing did.
+        raises: False where a framework is asked to end the loop instead.
     """
 
     def __init__(self, steps: int | None) -> None:
         self.steps = steps
-        self.ended: str | None = None  # what ended the loop, as text
+        self.ended: str | None = None
+        self.raises = True
         most = 0 if steps is None else max(LEAST_BACKWARDS, BACKWARDS_PER_STEP * steps)
         self._most = {"backward": most, "forward": most, "evaluation": most * EVALUATIONS_PER_BACKWARD}
         self._since_step = dict.fromkeys(self._most, 0)
@@ -51,5 +56,6 @@ class StepLimit:
 
     def end(self, after: str) -> None:
         """End the loop, after what it did."""
-        self.ended = f"ended after {after}"
-        raise StepLimitReached
+        self.ended = self.ended or f"ended after {after}"
+        if self.raises:
+            raise StepLimitReached
