@@ -5,19 +5,17 @@ import inspect
 import linecache
 from functools import lru_cache
 
-
 from covlab.watch.seen.location import CodeLocation, is_users
 
 Frozen = tuple[CodeLocation, str]  # a line, and the path of what it freezes, such as "stage"
 
 
-@lru_cache(maxsize=256)
-def frozen_by_method(owner: type, name: str) -> tuple[Frozen, ...]:
+def frozen_by_method(owner: type, name: str) -> list[Frozen]:
     """Return what the method freezes whenever it is called: nothing that depends on a condition.
 
     It follows calls of other methods of the same object.
     """
-    return tuple(_frozen(owner, name, depth=0))
+    return _frozen(owner, name, depth=0)
 
 
 def _frozen(owner: type, name: str, depth: int) -> list[Frozen]:
@@ -40,6 +38,7 @@ def _frozen(owner: type, name: str, depth: int) -> list[Frozen]:
     return found
 
 
+@lru_cache(maxsize=256)
 def _definition(file: str, line: int, name: str) -> ast.FunctionDef | None:
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
