@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter, deque
+from collections.abc import Set as AbstractSet
 from typing import ClassVar
 
 from covlab.watch.finding import Finding, Verdict, counted
@@ -13,7 +14,7 @@ from covlab.watch.seen.events import GradientsCleared, Step
 from covlab.watch.seen.location import CodeLocation
 
 MOMENTS_KEPT = 256
-WAITING = 10  # clearings per line that are not yet counted as lost
+WAITING = 1024  # clearings per line that are not yet counted as lost
 
 
 class LostGradients:
@@ -29,10 +30,19 @@ class LostGradients:
         self.for_others = True  # every such backward also had another purpose
         self.waiting: deque[GradientsCleared] = deque()  # another optimizer may still use these gradients in a step
 
-    def settle(self, waiting: int = 0) -> None:
-        """Count the oldest clearings as lost, except the latest ``waiting`` ones."""
+    def settle(self, waiting: int = 0, pending: AbstractSet[int] = frozenset()) -> None:
+        """Count the oldest clearings as lost, except the latest ``waiting`` ones.
+
+        Args:
+            pending: numbers of the backwards that wait for a step of some optimizer, such as a generator that steps
+                less often than the critic that its losses reach.
+        """
+        still_waiting = []
         while len(self.waiting) > waiting:
             cleared = self.waiting.popleft()
+            if any(backward.number in pending for backward in cleared.backwards):
+                still_waiting.append(cleared)
+                continue
             if any(backward.stepped for backward in cleared.backwards):
                 continue
             if self.steps_before_latest is not None and len(self.distances) < 2:
@@ -44,6 +54,7 @@ class LostGradients:
             if len(self.moments) < MOMENTS_KEPT:
                 self.moments.add(cleared.steps_before)
             self.steps_before_latest = cleared.steps_before
+        self.waiting.extendleft(reversed(still_waiting))
 
 
 class NoLostGradients(Invariant):
@@ -120,8 +131,10 @@ class NoLostGradients(Invariant):
         used = [forward for forward in self.seen.forwards if forward.used_by]
         if used and not self.seen.counts["steps"] and not any(forward.training for forward in used):
             return  # a model in evaluation mode that is not trained, as where gradients explain its outputs
+        windows = (one.backwards[one.backwards_stepped :] for one in self.seen.optimizers.values())
+        pending = {backward.number for window in windows for backward in window}
         for (optimizer, _), lost in self.lost.items():
-            lost.settle()
+            lost.settle(pending=pending)
             if lost.at.count and not (lost.for_others and self._only_measures(optimizer, lost)):
                 yield self._judge(optimizer, lost)
         for optimizer, left in self.left.items():
