@@ -14,7 +14,8 @@ from covlab.watch.seen.events import GradientsCleared, Step
 from covlab.watch.seen.location import CodeLocation
 
 MOMENTS_KEPT = 256
-WAITING = 1024  # clearings per line that are not yet counted as lost
+WAITING = 10  # clearings per line that are not yet counted as lost
+WAITING_FOR_OTHERS = 1024  # of gradients of a backward that also reached another optimizer
 
 
 class LostGradients:
@@ -124,7 +125,8 @@ class NoLostGradients(Invariant):
         elif unused and size is not None and math.isfinite(size) and size > 0:
             lost = self.lost[cleared.optimizer, cleared.location]
             lost.waiting.append(cleared)
-            lost.settle(WAITING)
+            reached_others = any(len(backward.reached) > 1 for backward in cleared.backwards)
+            lost.settle(WAITING_FOR_OTHERS if reached_others else WAITING)
             self.latest[cleared.optimizer] = cleared.location
 
     def find(self) -> Findings:
