@@ -437,18 +437,28 @@ def test_a_ledger_that_cannot_be_written_is_named(watched: Callable[..., tuple[i
 
 @pytest.mark.parametrize("names", [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")])
 def test_a_job_prints_one_report_and_every_rank_writes_its_own_files(names: tuple[str, str], tmp_path: Path) -> None:
-    path = written(tmp_path, "pass")
+    rank = f"os.environ[{names[0]!r}]"  # each waits for the other, as in a collective
+    path = written(
+        tmp_path,
+        f"""
+        from pathlib import Path
+        here = Path(__file__).parent
+        (here / {rank}).touch()
+        while not (here / "0").exists() or not (here / "1").exists():
+            time.sleep(0.05)
+        """,
+    )
     command = [sys.executable, "-m", "covlab.watch", "--json", str(tmp_path / "report.json"), str(path)]
     ranks = [
         subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env=os.environ | dict(zip(names, (rank, "2"), strict=True))
+            command, stderr=subprocess.PIPE, text=True, env=os.environ | dict(zip(names, (number, "2"), strict=True))
         )
-        for rank in "01"
+        for number in "01"
     ]
     printed = [rank.communicate()[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [3, 0]
-    assert "covlab.watch, rank 0 of 2: no training" in printed[0] and "NOTE    W00" in printed[0]
-    assert printed[1].startswith("covlab.watch, rank 1 of 2: no training") and len(printed[1].splitlines()) == 1
+    assert "covlab.watch, both ranks: no training" in printed[0] and "(on both ranks)" not in printed[0]
+    assert "NOTE    W00" in printed[0] and "on both ranks\n" in printed[0] and not printed[1]
     assert sorted(file.name for file in tmp_path.glob("*.json")) == ["report.json", "report.rank1.json"]
 
 

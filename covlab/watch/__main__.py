@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -19,6 +20,8 @@ from covlab.watch.blind_spots import CODE, TITLE
 from covlab.watch.finding import Finding
 from covlab.watch.html_report import write_html
 from covlab.watch.invariants import TITLES
+from covlab.watch.job import Job, Others, path_of_this_rank
+from covlab.watch.job_report import job_report
 from covlab.watch.known_findings import Baseline, write_baseline
 from covlab.watch.live_findings import STOP_ON, live_text
 from covlab.watch.report import FAIL_ON, TEXT_WIDTH, Report
@@ -31,8 +34,10 @@ The script runs unchanged, with its own arguments, output, exceptions and signal
 when the script and its threads have ended. The first fault that is sure is told at once, after 20 steps or more. The
 report is also written when SIGTERM or SIGHUP ends the script.
 
-In a job of several processes (torchrun, srun, mpirun), rank 0 prints the report and writes the files. The others write
-files with the rank in their names, such as report.rank1.json.
+In a job of several processes (torchrun, srun, mpirun), rank 0 prints one report of all ranks. Its files have the
+findings of all ranks, too. The others write files of their own, with the rank in their names: report.rank1.json. Rank 0
+waits 10 seconds for a rank that still runs, which then reports by itself, and tells of which ranks there is no report
+(W00). Ranks on several machines find each other if a report file is written into a folder that the machines share.
 
 `explain` lists the invariants below; `explain W01` says what W01 means, with an example, its report and the fix.
 
@@ -66,12 +71,6 @@ FILES = {
     "write-baseline": "a baseline of what is found, which then counts as known; it replaces --baseline",
 }
 DEMO = Path(__file__).parent / "demo" / "broken_loop.py"
-RANKS = (
-    ("RANK", "WORLD_SIZE"),
-    ("SLURM_PROCID", "SLURM_NTASKS"),
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("PMI_RANK", "PMI_SIZE"),
-)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -208,6 +207,7 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 def _check_files(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
     """Put the rank into the names of files, and refuse those that cannot be written before the training."""
     named: dict[str, str] = {}
+    chosen.named_file = next(filter(None, (getattr(chosen, option.replace("-", "_")) for option in FILES)), None)
     for option in FILES:
         file = getattr(chosen, option.replace("-", "_"))
         if file is None:
@@ -219,9 +219,8 @@ def _check_files(parser: argparse.ArgumentParser, chosen: argparse.Namespace) ->
             parser.error(f"--{option} would overwrite the script {chosen.script}")
         if named.setdefault(file, option) != option:
             parser.error(f"--{named[file]} and --{option} name the same file: {file}")
-        rank, ranks = rank_of_this_process()
-        if rank and ranks > 1:
-            path = path.with_name(f"{path.stem}.rank{rank}{path.suffix}")
+        path = path_of_this_rank(path)
+        if option != "ledger":  # to which the watch itself adds the rank
             setattr(chosen, option.replace("-", "_"), str(path))
         is_new = not path.exists()
         try:
@@ -233,21 +232,12 @@ def _check_files(parser: argparse.ArgumentParser, chosen: argparse.Namespace) ->
             parser.error(f"--{option} must be a file that can be written, got {path} ({error.strerror})")
 
 
-def rank_of_this_process() -> tuple[int, int]:
-    """Return the rank of this process in its job, and how many processes the job has."""
-    for rank, ranks in RANKS:
-        values = os.environ.get(rank, ""), os.environ.get(ranks, "")
-        if all(value.isdecimal() for value in values):
-            return int(values[0]), int(values[1])
-    return 0, 1
-
-
 class ScriptRun:
     """One run of a script under the watch, whose report is made once, however the run ends."""
 
     def __init__(self, chosen: argparse.Namespace) -> None:
         self.chosen = chosen
-        self.rank, self.ranks = rank_of_this_process()
+        self.job = Job(chosen.named_file)
         self.watched = watch(
             light=chosen.light,
             ledger=chosen.ledger,
@@ -257,11 +247,12 @@ class ScriptRun:
             baseline=chosen.known,
             stop_on=chosen.stop_on,
             # what is found now will be known
-            tell=None if chosen.quiet or self.rank or chosen.write_baseline is not None else self._tell,
+            tell=None if chosen.quiet or self.job.rank or chosen.write_baseline is not None else self._tell,
         )
         self.process = os.getpid()
         self.status: int | None = None  # of the report; None: it has not been made
         self.is_finishing = False
+        self.is_hurried = False  # a signal ends the process
         self.ended_by: int | None = None  # a signal that came while the report was made
 
     def _tell(self, finding: Finding, steps: int) -> None:
@@ -285,20 +276,32 @@ class ScriptRun:
         return self.status
 
     def _finish(self) -> int:
-        report = self.watched.report()
-        if self.ranks > 1:
-            report.title += f", rank {self.rank} of {self.ranks}"
-        report, baseline_written = self._write_baseline(report)
+        job = self.job
+        job.script_ended()
+        others = job.collect(lambda: self.is_hurried) if job.rank == 0 and job.ranks > 1 else None
+        own = self.watched.report()
+        report, baseline_written = self._write_baseline(self._report_of_job(own, others))
         status = report.exit_status(self.chosen.fail_on)
-        written = (
-            self._write(report) and self.watched.ledger_error is None
-        )  # first, because nobody may read what is printed
-        if self.rank == 0:
+        # First, because nobody may read what is printed.
+        written = self._write(report) and self.watched.ledger_error is None
+        if job.rank == 0:
             _show(report)
-        elif status:
-            script.print_error(f"{report.title}: {report.summary}")
-            status = 0  # a launcher would kill rank 0, which fails for the same reason, before it has ended
+        else:
+            if not job.hand_over(own) and status:
+                _show(report)
+            if not job.is_over:
+                status = 0  # a launcher would kill rank 0, which fails for the same reason, before it has ended
         return status or (0 if written and baseline_written else 2)
+
+    def _report_of_job(self, own: Report, others: Others | None) -> Report:
+        """Return the report of all ranks on rank 0, and on the others their own."""
+        job, replicas = self.job, self.watched.observation.replicas
+        if job.ranks == 1:
+            return own
+        if others is not None and (job.has_met_others or replicas.ranks > 1):
+            return job_report({0: own, **others.reports}, others.missing, others.running, job.ranks)
+        # Rank 0 may be the only process, as in an allocation of Slurm for several tasks.
+        return replace(own, title=f"{own.title}, rank {job.rank} of {job.ranks}", ranks=[job.rank])
 
     def _write_baseline(self, report: Report) -> tuple[Report, bool]:
         """Write the findings as known, unless the training was not seen. Return what is new, and if all is well."""
@@ -350,6 +353,7 @@ class ScriptRun:
             return execute
 
         def handle(number: int, frame: FrameType | None) -> None:
+            self.is_hurried = True
             if os.getpid() == self.process and self.is_finishing:
                 self.ended_by = number
                 return
@@ -455,6 +459,7 @@ def main() -> int:
                 )
             except script.CannotStart as error:
                 return run.refuse(error)
+            run.job.script_ended()
         script.flush_output()
         wanted = run.finish()
     if run.ended_by is not None:

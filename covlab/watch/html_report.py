@@ -87,7 +87,10 @@ def _article(finding: Finding) -> str:
     if finding.location is not None:
         where = f"<p><code>{_text(finding.location.quoted)}</code></p>"
     when = f'<p class="dim">{_text(finding.when)}</p>' if finding.when else ""
-    follows = "".join(f"<li>{one.code} {_text(one.title)}: {_text(one.says)}</li>" for one in finding.follows)
+    follows = "".join(
+        f"<li>{one.code} {_text(one.title)}: {_text(one.says)}{f' ({one.on_ranks})' if one.ranks else ''}</li>"
+        for one in finding.follows
+    )
     _, _, page = guidance(finding.code)
     return (
         f'<article class="{finding.verdict}">\n'

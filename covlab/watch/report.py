@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from covlab import junit
 from covlab.watch import blind_spots
-from covlab.watch.finding import VERDICTS, Finding, Verdict, counted
+from covlab.watch.finding import VERDICTS, Finding, Verdict, counted, ranks_text
 from covlab.watch.invariants import INVARIANTS, TITLES, Invariant
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Report:
         ended: what ended the loop early, the watch or an exception; None: the loop ended by itself.
         ignored: codes of the invariants that were not to be checked.
         known: findings that a baseline lists. They are told in one line, and do not count.
+        ranks: those of a job whose findings the report has; ``seen`` is of the first. []: the job is one process.
+        running: ranks that were still running. They tell what they find when they end.
     """
 
     findings: list[Finding]
@@ -46,6 +48,8 @@ class Report:
     title: str = "covlab.watch"
     ignored: list[str] = field(default_factory=list)
     known: list[Finding] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=list)
+    running: list[int] = field(default_factory=list)
 
     @property
     def worst(self) -> Verdict | None:
@@ -64,7 +68,8 @@ class Report:
 
     def of(self, code: str) -> Finding | None:
         """Return the worst finding about the invariant ``code``, such as "W01"."""
-        return next((finding for finding in self.flat if finding.code == code), None)
+        about_it = (finding for finding in self.flat if finding.code == code)
+        return min(about_it, key=lambda one: VERDICTS.index(one.verdict), default=None)
 
     def failed(self, fail_on: str) -> bool:
         """Return whether a finding is at least as bad as ``fail_on``, one of ``FAIL_ON``, or nothing was seen."""
@@ -85,8 +90,11 @@ class Report:
             counted(self.seen.get(f"{name}s", 0), name)
             for name in ("forward", "backward", "step", "evaluation", "optimizer", "model")
         )
-        watched = f"watched {step} of {optimizer}, {backward}, {forward} of {model}, {evaluation}"
+        of_rank = f"rank {self.ranks[0]} " if len(self.ranks) > 1 else ""
+        watched = f"{of_rank}watched {step} of {optimizer}, {backward}, {forward} of {model}, {evaluation}"
         checked = f"{len(TITLES) - len(self.unchecked) - len(self.ignored)} of {len(TITLES)} invariants checked"
+        if self.running:
+            found = f"{found or 'nothing found'} so far, without {ranks_text(self.running, of=0)}"
         if self.blind_spot is not None:
             found = f"{self.blind_spot.says.partition(':')[0]}; {found}"
         ended = f"; {self.ended}" if self.ended else ""
@@ -131,7 +139,7 @@ class Report:
                 yield line, "dim"
 
     def set_apart(self) -> list[str]:
-        """Return a line about the findings that are known, and one about the invariants that were ignored."""
+        """Return a line for each: findings that are known, invariants that were ignored, ranks that still run."""
         lines = []
         if self.known:
             where = Counter(f"{one.code} {one.location or ''}".strip() for one in self.known)
@@ -139,6 +147,8 @@ class Report:
             lines.append(f"known, not counted: {known}")
         if self.ignored:
             lines.append(f"ignored: {' '.join(self.ignored)}")
+        if self.running:
+            lines.append(f"still running: {ranks_text(self.running, of=0)} (each reports when it ends)")
         return lines
 
     def _where_to_read_more(self) -> list[str]:
@@ -183,7 +193,15 @@ class Report:
             "unchecked": self.unchecked,
             "ignored": self.ignored,
             "known": [finding.row() for finding in self.known],
+            "ranks": self.ranks,
+            "running": self.running,
         }
+
+    @classmethod
+    def of_row(cls, row: dict[str, Any]) -> "Report":
+        """Return the report that has this row."""
+        values = {name: value for name, value in row.items() if name not in ("version", "worst")}
+        return cls(**values | {name: list(map(Finding.of_row, row[name])) for name in ("findings", "known")})
 
     def write_json(self, path: Path | str) -> None:
         Path(path).write_text(json.dumps(self.row(), indent=1) + "\n", encoding="utf-8")
@@ -195,19 +213,28 @@ class Report:
         for code, title in {blind_spots.CODE: blind_spots.TITLE, **TITLES}.items():
             failure = skipped = output = None
             finding = self.of(code)
-            if finding is not None and ("unseen" if finding is self.blind_spot else finding.verdict) in bad:
-                failure = (finding.verdict, finding.says, f"{finding.says}\n{finding.location or ''}\n{finding.fix}")
+            if finding is not None and ("unseen" if code == blind_spots.CODE else finding.verdict) in bad:
+                alike = [one for one in self.flat if (one.code, one.verdict) == (code, finding.verdict)]
+                failure = (finding.verdict, _on_ranks(finding), "\n\n".join(map(_failure_text, alike)))
             elif code in self.unchecked:
                 skipped = self.unchecked[code]
             elif code in self.ignored:
                 skipped = "ignored"
             elif finding is not None:
-                output = f"{finding.verdict}: {finding.says}"
+                output = f"{finding.verdict}: {_on_ranks(finding)}"
             elif known := next((one for one in self.known if one.code == code), None):
                 output = f"known {known.verdict}: {known.says}"
             cases.append(junit.Case(f"{code} {title}", failure, skipped, output))
         count = sum(case.skipped is not None for case in cases)
         junit.write(junit.suite(self.title, cases, skipped=str(count)), path)
+
+
+def _on_ranks(finding: Finding) -> str:
+    return f"{finding.says} ({finding.on_ranks})" if finding.ranks else finding.says
+
+
+def _failure_text(finding: Finding) -> str:
+    return f"{_on_ranks(finding)}\n{finding.location or ''}\n{finding.fix}"
 
 
 def _finding_lines(finding: Finding, width: int) -> Iterator[tuple[str, str]]:
@@ -237,22 +264,26 @@ def _paragraphs(finding: Finding) -> list[str]:
     where = "" if finding.location is None else f"at {finding.location.quoted}"
     if finding.when:
         where = f"{where}  ({finding.when})" if where else finding.when
-    follows = (f"↳ {one.code} {one.title}: {one.says}" for one in finding.follows)
+    follows = (f"↳ {one.code} {one.title}: {_on_ranks(one)}" for one in finding.follows)
     return [finding.says, where, f"→ {finding.fix}", *follows]
 
 
 def arrange(findings: list[Finding]) -> list[Finding]:
     """Sort findings by verdict (the worst first), then by rank, and put consequences under their cause."""
     by_code = {invariant.code: invariant for invariant in INVARIANTS}
-    rank = {blind_spots.CODE: 0} | {code: invariant.rank for code, invariant in by_code.items()}
-    ordered = sorted(findings, key=lambda one: (VERDICTS.index(one.verdict), rank[one.code]))
     causes: list[Finding] = []
-    for finding in ordered:
+    for finding in in_order(findings):
         faults = (one for one in causes if one.verdict == "fault")
         cause = next((one for one in faults if _explains(by_code[one.code], finding)), None)
         siblings = causes if cause is None else cause.follows
         siblings.append(finding)
     return causes
+
+
+def in_order(findings: list[Finding]) -> list[Finding]:
+    """Sort findings by verdict (the worst first), then by rank of their invariant."""
+    rank = {blind_spots.CODE: 0} | {invariant.code: invariant.rank for invariant in INVARIANTS}
+    return sorted(findings, key=lambda one: (VERDICTS.index(one.verdict), rank[one.code]))
 
 
 def _explains(cause: type[Invariant], finding: Finding) -> bool:

@@ -73,6 +73,7 @@ def _result(finding: Finding, cause: str | None, script: str | None) -> Json:
     row = finding.row()
     location = _location(finding.location, script)
     why = f"\nThis follows from {cause}." if cause else ""
+    why += f"\nIt was found {finding.on_ranks}." if finding.ranks else ""
     return {
         "ruleId": finding.code,
         "ruleIndex": CODES.index(finding.code),
@@ -81,7 +82,7 @@ def _result(finding: Finding, cause: str | None, script: str | None) -> Json:
         "locations": [] if location is None else [location],
         "occurrenceCount": max(finding.times, 1),
         "partialFingerprints": {"finding/v1": _fingerprint(finding)},
-        "properties": {name: row[name] for name in ("number", "first", "last")} | {"cause": cause},
+        "properties": {name: row[name] for name in ("number", "first", "last", "ranks")} | {"cause": cause},
     }
 
 

@@ -16,6 +16,7 @@ from covlab.watch.blind_spots import blind_spot
 from covlab.watch.event_ledger import Row, ledger_row
 from covlab.watch.finding import Finding
 from covlab.watch.invariants import INVARIANTS, TITLES, Invariant
+from covlab.watch.job import path_of_this_rank
 from covlab.watch.known_findings import Baseline
 from covlab.watch.live_findings import STOP_ON, LiveFindings, StopOn, Tell
 from covlab.watch.report import Report, arrange
@@ -38,7 +39,9 @@ class watch:  # noqa: N801 - it is called like a function
     Args:
         models_and_optimizers: those that exist already. The watch finds others when they are made or stepped.
         light: measure one step in eight and take no fingerprints of inputs.
-        ledger: a file that gets one JSON object per step, and one whenever unused gradients are cleared.
+        ledger: a file that gets one JSON object per step, and one whenever unused gradients are cleared. In a job of
+            several processes, the name gets the rank, except that of rank 0: steps.jsonl, steps.rank1.jsonl, … The rank
+            is that of the process group, if there is one already, or the one that the launcher set.
         select: codes of the only invariants to check, such as ["W01", "W03"]; None: all.
         ignore: codes of invariants not to check; None: none.
         baseline: findings that are known and do not count; None: none.
@@ -98,7 +101,7 @@ class watch:  # noqa: N801 - it is called like a function
             since = "" if _open._begun_at is None else f", since {_open._begun_at}"
             raise RuntimeError(f"another watch is active{since}: use one at a time")
         if self._ledger is not None:
-            self._file = self._ledger.open("w", encoding="utf-8")
+            self._file = path_of_this_rank(self._ledger).open("w", encoding="utf-8")
         _open = self
         try:
             location = caller_location()

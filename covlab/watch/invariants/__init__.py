@@ -35,6 +35,7 @@ class Invariant:
         fault_stays: whether a fault is something that has happened, so that it may be told while the loop runs. It is
             False where something has not happened yet (a parameter without a gradient so far may get one), and where
             an average decides.
+        is_about_the_job: whether rank 0 tells for all ranks of a job.
         consequences: codes of findings that a fault of this invariant explains. They are shown below it.
         needs: parts of the observation without which it cannot be checked. Steps are always needed.
         fix: what to do about a finding that has no advice of its own.
@@ -54,6 +55,7 @@ class Invariant:
     limits: ClassVar[str]
     rank: ClassVar[int]
     fault_stays: ClassVar[bool] = False
+    is_about_the_job: ClassVar[bool] = False
     consequences: ClassVar[tuple[str, ...]] = ()
     needs: ClassVar[tuple[Part, ...]] = ()
     fix: ClassVar[str]

@@ -31,12 +31,17 @@ class AttributeUse(NamedTuple):
 
 def uses_of(attribute: str) -> Iterator[AttributeUse]:
     """Yield the lines of the reader's code that use an attribute of this name."""
-    modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-    cells = [name for name in linecache.cache if is_typed(name)]
-    for file in dict.fromkeys(file for file in [*modules, *cells] if isinstance(file, str) and is_users(file)):
-        code = "".join(source_lines(file))
+    for file, code in user_code().items():
         if attribute in code:
             yield from _uses_in(file, code, attribute)
+
+
+def user_code() -> dict[str, str]:
+    """Return the reader's own code that has been imported or typed, by file."""
+    modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    cells = [name for name in linecache.cache if is_typed(name)]
+    files = [file for file in [*modules, *cells] if isinstance(file, str) and is_users(file)]
+    return {file: "".join(source_lines(file)) for file in files}
 
 
 @lru_cache(maxsize=64)

@@ -29,6 +29,8 @@ class Window:
     same_inputs: bool  #: from ``_have_same_inputs``; True means a sum of tasks, not an accumulation
     other_lines: bool  #: the window also has backwards at other lines
     gradient_factor: float | None  #: the loop multiplied the gradients by this
+    others_step_within: bool = False  #: between its backwards, another optimizer stepped
+    alternates: bool = False  #: since the window before, another optimizer stepped on losses of its own
 
     @property
     def sum(self) -> float:
@@ -65,6 +67,10 @@ class LineOfBackward:
         self.divided = sum(is_close(one.value, 1 / self.length) for one in micro_batches)
         self.wrong = [window for window in windows if not is_close(window.sum, 1)]
         self.several_wrong = [window for window in self.wrong if len(window.micro_batches) > 1]
+        # an optimizer steps less often than another, or several losses of two networks that train each other
+        self.has_own_rhythm = all(window.others_step_within for window in self.several_wrong) or (
+            self.length == 2 and any(window.alternates for window in self.several_wrong)
+        )
         self.lacks_division = self.certain and len(self.several_wrong) > 1 and self.undivided == self.micro_batches
         multiplied = [window for window in windows if window.gradient_factor is not None]
         self.wrong_totals = [window for window in multiplied if not is_close(window.total, 1)]
@@ -89,6 +95,8 @@ class Reading:
     fix: str  #: {0} is the number of micro-batches per window
     windows: list[Window]
 
+
+STEPS_KEPT = 64  # of all optimizers
 
 NO_FINDING = Reading("note", 1, "", "", [])
 
@@ -173,6 +181,18 @@ def missing_divisions(line: LineOfBackward) -> Reading | None:
     return Reading("fault", line.typical_sum, says, FIX_ONCE, line.several_wrong)
 
 
+def sum_on_purpose(line: LineOfBackward) -> Reading | None:
+    """Note a sum in a loop of several optimizers, as of a generator that steps less often than its critic."""
+    if not line.lacks_division or not line.has_own_rhythm:
+        return None
+    says = (
+        f"{line.typical_sum:.2f} = the {line.length} losses of a window, and other optimizers step between them or "
+        "between the windows: this is correct if you want their sum"
+    )
+    fix = "if you want a mean, divide what only this optimizer takes by the number of losses: its loss or its gradients"
+    return Reading("note", line.typical_sum, says, fix, line.several_wrong)
+
+
 def missing_division(line: LineOfBackward) -> Reading | None:
     if not line.lacks_division:
         return None
@@ -228,6 +248,7 @@ READINGS: tuple[Callable[[LineOfBackward], Reading | None], ...] = (
     multiplied_by_another_number,
     sum_of_tasks,
     missing_division_beside_other_lines,
+    sum_on_purpose,
     missing_division,
     missing_divisions,
     some_losses_divided,
@@ -263,15 +284,19 @@ class WindowWeights(Invariant):
     limits = """
         It reads the weights from the graph of the loss. It says nothing where that graph is not a sum of scaled means,
         or where each window has one backward. It cannot know whether you want a sum over tasks or a mean over tokens:
-        then it writes a note, not a fault.
+        then it writes a note, not a fault. It also writes a note where another optimizer steps between the losses of a
+        window, as for a generator that steps less often than its critic, and for two losses of networks that take
+        turns, such as those of real and of made samples.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.windows: dict[tuple[int, CodeLocation | None], deque[Window]] = BoundedDefaultDict(recent_values)
         self.reasons: Counter[str] = Counter()  # why windows could not be judged
+        self.steps: deque[tuple[int, set[int]]] = deque(maxlen=STEPS_KEPT)  # the last: optimizer, numbers of backwards
 
     def on_step(self, step: Step) -> None:
+        alternates = self._alternates(step)
         by_line: dict[CodeLocation | None, list[Backward]] = {}
         for backward in step.backwards:
             by_line.setdefault(backward.location, []).append(backward)
@@ -282,9 +307,27 @@ class WindowWeights(Invariant):
             self.reasons["backwards at different lines, which may be a sum over tasks"] += 1
         for location, backwards in by_line.items():
             if len(by_line) == 1 or len(backwards) > 1:
-                self._add(step, location, backwards, other_lines=len(by_line) > 1)
+                self._add(step, location, backwards, len(by_line) > 1, alternates)
 
-    def _add(self, step: Step, location: CodeLocation | None, backwards: list[Backward], other_lines: bool) -> None:
+    def _alternates(self, step: Step) -> bool:
+        """Return whether another optimizer stepped since this one did, and on losses that this one did not take."""
+        own, others = {backward.number for backward in step.backwards}, []
+        for optimizer, numbers in reversed(self.steps):
+            if optimizer == step.optimizer:
+                own |= numbers
+                break
+            others.append(numbers)
+        self.steps.append((step.optimizer, {backward.number for backward in step.backwards}))
+        return any(numbers and numbers.isdisjoint(own) for numbers in others)
+
+    def _add(
+        self,
+        step: Step,
+        location: CodeLocation | None,
+        backwards: list[Backward],
+        other_lines: bool,
+        alternates: bool,
+    ) -> None:
         known = [weight for weight in map(micro_batch_weight, backwards) if weight is not None]
         if len(known) < len(backwards):
             self.reasons["the graph of the loss does not show a sum of scaled means"] += 1
@@ -292,7 +335,9 @@ class WindowWeights(Invariant):
         if step.has_gradient_hooks:
             known = [replace(weight, certain=False) for weight in known]
         same_inputs, factor = _have_same_inputs(step.forwards, backwards), gradient_factor(step)
-        self.windows[step.optimizer, location].append(Window(step.number, known, same_inputs, other_lines, factor))
+        within = backwards[0].steps_before != backwards[-1].steps_before
+        window = Window(step.number, known, same_inputs, other_lines, factor, within, alternates)
+        self.windows[step.optimizer, location].append(window)
 
     def find(self) -> Findings:
         for (_, location), windows in self.windows.items():

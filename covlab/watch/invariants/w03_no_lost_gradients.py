@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter, deque
+from collections.abc import Set as AbstractSet
 from typing import ClassVar
 
 from covlab.watch.finding import Finding, Verdict, counted
@@ -14,6 +15,7 @@ from covlab.watch.seen.location import CodeLocation
 
 MOMENTS_KEPT = 256
 WAITING = 10  # clearings per line that are not yet counted as lost
+WAITING_FOR_OTHERS = 1024  # of gradients of a backward that also reached another optimizer
 
 
 class LostGradients:
@@ -29,10 +31,19 @@ class LostGradients:
         self.for_others = True  # every such backward also had another purpose
         self.waiting: deque[GradientsCleared] = deque()  # another optimizer may still use these gradients in a step
 
-    def settle(self, waiting: int = 0) -> None:
-        """Count the oldest clearings as lost, except the latest ``waiting`` ones."""
+    def settle(self, waiting: int = 0, pending: AbstractSet[int] = frozenset()) -> None:
+        """Count the oldest clearings as lost, except the latest ``waiting`` ones.
+
+        Args:
+            pending: numbers of the backwards that wait for a step of some optimizer, such as a generator that steps
+                less often than the critic that its losses reach.
+        """
+        still_waiting = []
         while len(self.waiting) > waiting:
             cleared = self.waiting.popleft()
+            if any(backward.number in pending for backward in cleared.backwards):
+                still_waiting.append(cleared)
+                continue
             if any(backward.stepped for backward in cleared.backwards):
                 continue
             if self.steps_before_latest is not None and len(self.distances) < 2:
@@ -44,6 +55,7 @@ class LostGradients:
             if len(self.moments) < MOMENTS_KEPT:
                 self.moments.add(cleared.steps_before)
             self.steps_before_latest = cleared.steps_before
+        self.waiting.extendleft(reversed(still_waiting))
 
 
 class NoLostGradients(Invariant):
@@ -113,15 +125,18 @@ class NoLostGradients(Invariant):
         elif unused and size is not None and math.isfinite(size) and size > 0:
             lost = self.lost[cleared.optimizer, cleared.location]
             lost.waiting.append(cleared)
-            lost.settle(WAITING)
+            reached_others = any(len(backward.reached) > 1 for backward in cleared.backwards)
+            lost.settle(WAITING_FOR_OTHERS if reached_others else WAITING)
             self.latest[cleared.optimizer] = cleared.location
 
     def find(self) -> Findings:
         used = [forward for forward in self.seen.forwards if forward.used_by]
         if used and not self.seen.counts["steps"] and not any(forward.training for forward in used):
             return  # a model in evaluation mode that is not trained, as where gradients explain its outputs
+        windows = (one.backwards[one.backwards_stepped :] for one in self.seen.optimizers.values())
+        pending = {backward.number for window in windows for backward in window}
         for (optimizer, _), lost in self.lost.items():
-            lost.settle()
+            lost.settle(pending=pending)
             if lost.at.count and not (lost.for_others and self._only_measures(optimizer, lost)):
                 yield self._judge(optimizer, lost)
         for optimizer, left in self.left.items():

@@ -11,6 +11,7 @@ from covlab.watch.seen.replicas import Comparison, Difference
 class ReplicasAgree(Invariant):
     title = "the replicas of a model agree on all ranks"
     rank = 25
+    is_about_the_job = True
     needs = ("replicas",)
     nothing_to_check = "the run has one rank"
 

@@ -1,8 +1,10 @@
 """W29: freezing freezes."""
 
+import re
+
 from covlab.watch.finding import counted
 from covlab.watch.invariants import Findings, Invariant, first_few
-from covlab.watch.invariants.source_code import AttributeUse, uses_of
+from covlab.watch.invariants.source_code import AttributeUse, user_code, uses_of
 from covlab.watch.seen.events import Step
 from covlab.watch.seen.location import CodeLocation
 from covlab.watch.seen.observation import FreezeAttempt
@@ -15,7 +17,8 @@ class FreezingFreezes(Invariant):
 
     meaning = """
         Freezing is done by `requires_grad_(False)`. Setting the attribute `requires_grad` of a module, or a misspelled
-        attribute of a parameter, is legal Python and freezes nothing: the layers keep training.
+        attribute of a parameter, is legal Python and freezes nothing: the layers keep training. So do layers that a
+        class freezes in its own `train()`, if nobody calls it.
     """
     example = """
         import torch
@@ -38,6 +41,7 @@ class FreezingFreezes(Invariant):
     """
 
     fix = "call requires_grad_(False) of the module, which freezes its parameters, before the optimizer is made"
+    fix_call = "call model.train() before the loop, or freeze where the model is made"
     fix_unfreeze = "call requires_grad_(True) of the module, and give its parameters to the optimizer"
 
     def on_step(self, step: Step) -> None:
@@ -49,6 +53,20 @@ class FreezingFreezes(Invariant):
             if location is not None:
                 fix = self.fix_unfreeze if attempt.value else self.fix
                 yield self.found(location, "warning", _told(attempt), fix, number=len(attempt.parameters))
+        for never in self.seen.never_frozen.values():
+            if any(_unfreezes(code) for code in user_code().values()):
+                continue  # on purpose, perhaps
+            count = counted(len(never.parameters), "parameter")
+            says = (
+                f"train() of {never.of_class} freezes {never.path or 'all of it'} ({count}), but nobody called train() "
+                "or eval(): they had gradients and were trained"
+            )
+            yield self.found(never.location, "warning", says, self.fix_call, number=len(never.parameters))
+
+
+def _unfreezes(code: str) -> bool:
+    """Return whether the code has a line that may unfreeze parameters."""
+    return re.search(r"requires_grad_\(\s*(True)?\s*\)|requires_grad\s*=\s*(?!False\b)\w", code) is not None
 
 
 def _line_of(attempt: FreezeAttempt) -> CodeLocation | None:

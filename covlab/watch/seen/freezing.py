@@ -1,9 +1,12 @@
-"""Look for attributes that were meant to freeze or unfreeze parameters, and that have no effect."""
+"""Look for what was meant to freeze or unfreeze parameters, and has no effect: attributes, and a train() of a class."""
+
+import weakref
 
 from torch import nn
 
 from covlab.watch.seen.events import Step
-from covlab.watch.seen.observation import FreezeAttempt
+from covlab.watch.seen.frozen_by_method import frozen_by_method
+from covlab.watch.seen.observation import FreezeAttempt, NeverFrozen
 from covlab.watch.seen.optimizer import WatchedOptimizer
 from covlab.watch.seen.recorder import Recorder
 from covlab.watch.seen.steps import ATTEMPTS_THAT_DESCRIBE_PARAMETERS
@@ -17,6 +20,17 @@ class FreezingObserver:
         self.recorder, self.seen = recorder, recorder.observation
         recorder.before_steps.append(("freezing", self._before_step))
         recorder.at_end.append(("freezing", self._look))
+        # modules of classes with a train() of their own that were made under the watch, and have not been told a mode
+        self._without_mode: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+    def note_made(self, module: nn.Module) -> None:
+        if type(module).train is not nn.Module.train:
+            self._without_mode.add(module)
+
+    def note_mode(self, module: nn.Module, *_: object, **__: object) -> None:
+        self._without_mode.discard(module)
+        for key in [one for one in self.seen.never_frozen if one[0] == type(module).__name__]:
+            del self.seen.never_frozen[key]  # it is called late, perhaps on purpose
 
     def _before_step(self, watched: WatchedOptimizer, step: Step) -> None:
         if step.number in ATTEMPTS_THAT_DESCRIBE_PARAMETERS:
@@ -32,6 +46,21 @@ class FreezingObserver:
                 if id(part) not in seen:
                     seen.add(id(part))
                     self._look_at(name, part, trained)
+                    if part in self._without_mode:
+                        self._look_at_train(part, trained)
+
+    def _look_at_train(self, part: nn.Module, trained: set[int]) -> None:
+        """Find parameters that the module's own train() freezes, and that are trained because nobody calls it."""
+        for location, path in frozen_by_method(type(part), "train"):
+            frozen: object = part
+            for name in filter(None, path.split(".")):
+                frozen = getattr(frozen, name, None)
+            parameters = list(frozen.parameters()) if isinstance(frozen, nn.Module) else [frozen]
+            theirs = [one for one in parameters if isinstance(one, nn.Parameter)]
+            if theirs and _contradicts(False, theirs, trained):
+                key = type(part).__name__, path
+                never = self.seen.never_frozen.setdefault(key, NeverFrozen(*key, location))
+                never.parameters.update(map(id, theirs))
 
     def _look_at(self, name: str, part: nn.Module, trained: set[int]) -> None:
         attributes = vars(part)

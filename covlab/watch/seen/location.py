@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import FrameType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -83,6 +83,12 @@ class CodeLocation:
         """Return the location as plain values."""
         library = None if self.library is None else self.library._asdict()
         return {"file": self.file, "line": self.line, "code": self.code, "library": library}
+
+    @classmethod
+    def of_row(cls, row: dict[str, Any]) -> "CodeLocation":
+        """Return the location that has this row. The function is not known of it."""
+        library = None if row["library"] is None else LibraryLine(**row["library"])
+        return cls(row["file"], row["line"], "", library)
 
     def __str__(self) -> str:
         """Return file and line; the path is relative to the starting folder or, outside it, its last two parts."""

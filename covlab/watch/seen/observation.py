@@ -212,6 +212,16 @@ class FreezeAttempt:
     parameters: set[int] = field(default_factory=set)  #: ids of the parameters that do the opposite
 
 
+@dataclass
+class NeverFrozen:
+    """Parameters that the train() of a class freezes, and that train because nobody calls it."""
+
+    of_class: str
+    path: str  #: of what it freezes, such as "stage"; "": all
+    location: CodeLocation  #: the line in train() that freezes
+    parameters: set[int] = field(default_factory=set)  #: their ids
+
+
 class Observation:
     """What was observed of a loop. Observers write it, and invariants read it at the end.
 
@@ -266,6 +276,7 @@ class Observation:
         self.own_states: dict[CodeLocation | None, OwnStateLoads] = {}
         # by attribute, value, and whether a module has it
         self.freezing: dict[tuple[str, bool, bool], FreezeAttempt] = {}
+        self.never_frozen: dict[tuple[str, str], NeverFrozen] = {}  # by class and path
         self.active_dropouts: dict[CodeLocation | None, ActiveDropout] = {}
         self.data_orders: list[DataOrder] = []
         self.calls_without_training = 0  # calls of models in evaluation mode or without gradients

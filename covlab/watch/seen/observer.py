@@ -121,11 +121,16 @@ class Observer:
         """Observe the calls of a class that defines ``__call__`` itself, so that they do not reach nn.Module's."""
         for owner in (kind or type(module)).__mro__:
             if owner is nn.Module:
-                return
+                break
             if owner not in self._own_calls:
                 self._own_calls.add(owner)
                 if "__call__" in vars(owner) and not owner.__module__.startswith("torch."):
                     self._patches.method(owner, "__call__", self.forwards.wrap_call, compiled=True)
+                if "train" in vars(owner) and not owner.__module__.startswith("torch."):
+                    note = self.recorder.around("freezing", before=self.freezing.note_mode)
+                    self._patches.method(owner, "train", note, compiled=True)
+        if module is not None:
+            self.freezing.note_made(module)
 
     def stop_watching(self) -> None:
         """Remove every hook and observe nothing from now on."""

@@ -63,7 +63,7 @@ class Replicas:
         self.synchronized: dict[int, set[int]] = {}  # by optimizer: indices of parameters that a DDP synchronizes
         self.sharded = False
         self.communicates = False  # a collective ran between steps; known of a job of one rank only
-        self.ended = False
+        self.ended_at: float | None = None
         self._collectives: int | None = None
         self._folder: Path | None = None
         self._file: TextIO | None = None
@@ -148,7 +148,7 @@ class Replicas:
     # ---------------------------------------------------------------- at the end
 
     def stop(self) -> None:
-        self.ended = True
+        self.ended_at = time.monotonic()
         if self._file is not None:
             self._write(["ended"])
             self._file.close()
@@ -159,15 +159,14 @@ class Replicas:
             return self._comparison
         here = int(os.environ.get("LOCAL_WORLD_SIZE", self.ranks))  # ranks on this machine, whose files may be late
         paths = [self._path(rank) for rank in range(1, min(here, self.ranks))]
-        deadline = time.monotonic() + SECONDS_TO_WAIT
-        while self.ended and time.monotonic() < deadline:
+        while self.ended_at is not None and time.monotonic() < self.ended_at + SECONDS_TO_WAIT:
             if not any(not path.exists() or _is_running(path) for path in paths):
                 break
             time.sleep(0.05)
         others = {rank: path for rank in range(1, self.ranks) if (path := self._path(rank)).exists()}
         mine, theirs = _read(self._path(0)), {rank: _read(path) for rank, path in others.items()}
         comparison = _compare(mine, theirs) if theirs else None
-        if self.ended:
+        if self.ended_at is not None:
             self._comparison = comparison
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -206,15 +205,21 @@ def _rows(path: Path) -> list[list[Any]]:
 def _is_running(path: Path) -> bool:
     """Return whether the process that writes the file goes on."""
     rows = _rows(path)
-    if rows and rows[-1] == ["ended"]:
-        return False
+    return bool(rows) and rows[-1] != ["ended"] and is_alive(rows[0][1])
+
+
+def is_alive(process: int) -> bool:
+    """Return whether a process of this machine has not ended."""
     if sys.platform == "win32":  # there, signal 0 is Ctrl-C: it interrupts the process
         return True
     try:
-        os.kill(rows[0][1], 0)
-    except (OSError, IndexError):
+        os.kill(process, 0)
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except ProcessLookupError:
         return False
-    return True
+    except OSError:  # another user's, or a system without /proc
+        return True
+    return status.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended, and its launcher does not know yet
 
 
 def _read(path: Path) -> dict[Point, Checksums]:
