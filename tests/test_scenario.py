@@ -280,6 +280,17 @@ def test_the_noise_power_is_as_exact_for_many_numbers_as_for_few() -> None:
     assert torch.allclose(batch.noise_power.double(), expected, rtol=2e-6)
 
 
+@pytest.mark.parametrize("settings", [{}, {"near_field": False}, {"site": "per_scene"}, {"source_correlation": 0.5}])
+def test_scenes_are_the_same_under_autocast(settings: dict[str, Any]) -> None:
+    """Autocast is for the network. In bfloat16, waves would come from other directions."""
+    _, outside = draw(dtype=torch.complex64, **settings)
+    with torch.autocast("cpu", torch.bfloat16):
+        _, inside = draw(dtype=torch.complex64, **settings)
+    for name in Batch.__dataclass_fields__:
+        found, expected = getattr(inside, name), getattr(outside, name)
+        assert found is expected is None or torch.equal(found, expected), name
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_draws_what_its_definition_says_bit_for_bit(name: str) -> None:
     """The order of the random numbers is a promise: measured results, and resumed runs, depend on it."""

@@ -35,7 +35,8 @@ def steering_vectors(scenario: Scenario, azimuth: Tensor, elevation: Tensor, ran
     """
     # All lengths are times k, so that they are phases.
     elements = scenario.wavenumber * ris_positions(scenario).to(azimuth, non_blocking=True)  # does not wait for a GPU
-    along = directions(azimuth, elevation) @ elements.T
+    with torch.autocast(azimuth.device.type, enabled=False):  # phases of many turns need every digit
+        along = directions(azimuth, elevation) @ elements.T
     if not scenario.near_field:
         return phasors(along)
     # ‖p‖ - ‖p - q‖, written as a quotient: a difference of nearly equal lengths would lose digits in float32.
