@@ -270,6 +270,27 @@ def test_scenes_do_not_depend_on_the_pieces_they_are_worked_out_in(
     assert torch.equal(pieces.codes, whole.codes)
 
 
+def test_the_noise_power_is_as_exact_for_many_numbers_as_for_few() -> None:
+    """Half a million powers are added up per scene. Adding one after another in float32 would lose two digits."""
+    simulator, batch = draw(3, dtype=torch.complex64, bs_antennas=512, snapshots=256, ris_rows=2, ris_columns=2)
+    assert simulator.G is not None
+    products = torch.view_as_complex(batch.codes).unsqueeze(2) * batch.factor().mT.unsqueeze(1)
+    arrivals = products.to(torch.complex128) @ simulator.G.mT.to(torch.complex128)
+    expected = arrivals.abs().square().sum(dim=2).mean(dim=(1, 2)) / 10 ** (batch.snr_db.double() / 10)
+    assert torch.allclose(batch.noise_power.double(), expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("settings", [{}, {"near_field": False}, {"site": "per_scene"}, {"source_correlation": 0.5}])
+def test_scenes_are_the_same_under_autocast(settings: dict[str, Any]) -> None:
+    """Autocast is for the network. In bfloat16, waves would come from other directions."""
+    _, outside = draw(dtype=torch.complex64, **settings)
+    with torch.autocast("cpu", torch.bfloat16):
+        _, inside = draw(dtype=torch.complex64, **settings)
+    for name in Batch.__dataclass_fields__:
+        found, expected = getattr(inside, name), getattr(outside, name)
+        assert found is expected is None or torch.equal(found, expected), name
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_draws_what_its_definition_says_bit_for_bit(name: str) -> None:
     """The order of the random numbers is a promise: measured results, and resumed runs, depend on it."""

@@ -33,13 +33,13 @@ def steering_vectors(scenario: Scenario, azimuth: Tensor, elevation: Tensor, ran
     A source at p sends a spherical wave: a_n = exp(-jk(‖p - q_n‖ - ‖p‖)). With ``scenario.near_field`` off, it is a
     plane wave from the direction u, whatever ``range_m`` is: a_n = exp(jk u·q_n), the limit for r -> ∞.
     """
-    elements = ris_positions(scenario).to(azimuth, non_blocking=True)  # without waiting for a GPU
-    along = directions(azimuth, elevation) @ elements.T
-    if scenario.near_field:
-        # ‖p - q‖ - ‖p‖, written as a quotient: a difference of nearly equal lengths would lose digits in float32.
-        r = range_m.unsqueeze(-1)
-        square = (elements**2).sum(dim=-1) - 2 * r * along
-        path = square / ((r**2 + square).sqrt() + r)
-    else:
-        path = -along
-    return phasors(-scenario.wavenumber * path)
+    # All lengths are times k, so that they are phases.
+    elements = scenario.wavenumber * ris_positions(scenario).to(azimuth, non_blocking=True)  # does not wait for a GPU
+    with torch.autocast(azimuth.device.type, enabled=False):  # phases of many turns need every digit
+        along = directions(azimuth, elevation) @ elements.T
+    if not scenario.near_field:
+        return phasors(along)
+    # ‖p‖ - ‖p - q‖, written as a quotient: a difference of nearly equal lengths would lose digits in float32.
+    r = scenario.wavenumber * range_m.unsqueeze(-1)
+    lead = torch.addcmul(-(elements**2).sum(dim=-1), r, along, value=2)  # ‖p‖² - ‖p - q‖²
+    return phasors(lead / (r + (r**2 - lead).sqrt()))

@@ -27,9 +27,8 @@ from covlab.scenes.scenario import Scenario
 from covlab.seams import take_seams
 from covlab.tensor_arguments import Device, tensor
 
-CACHE_BYTES = 2**21
-"""About the size of one core's second-level cache."""
-
+CACHE_BYTES = 2**20
+"""About half of one core's second-level cache: what a product is made of has to fit, too."""
 
 MOST_NUMBERS = 2**31
 """The most codes in a batch: 16 GiB in single precision."""
@@ -129,9 +128,9 @@ class Simulator:
             factor = factor @ mixing
             level = torch.view_as_real(factor).square().sum(dim=(1, 2, 3)) / s.ris_elements
             factor, power = factor / level.sqrt().view(-1, 1, 1), power / level.unsqueeze(1)
-        signal, signal_power = self._arrive(G, self.reflected(codes), factor, symbols)
-        noise_power = signal_power / 10 ** (snr_db / 10)
-        y = signal + noise * noise_power.sqrt().view(B, 1, 1)
+        signal, total_power = self._arrive(G, self.reflected(codes), factor, symbols)
+        noise_power = total_power / (s.snapshots * s.bs_antennas) / 10 ** (snr_db / 10)
+        y = noise.mul_(noise_power.sqrt().view(B, 1, 1)).add_(signal)
         return Batch(
             y=torch.view_as_real(y),
             H=torch.view_as_real(codes @ believed.mT),
@@ -206,7 +205,7 @@ class Simulator:
         return codes
 
     def _arrive(self, G: Tensor, codes: Tensor, factor: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the signals at the antennas [B, L, M], and the mean over (l, m) of their expected power [B]."""
+        """Return the signals at the antennas [B, L, M], and the sum over (l, m) of their expected power [B]."""
         (B, L, N), K = codes.shape, factor.shape[2]
         channel, columns = G.mT if G.ndim == 2 else G.mT.unsqueeze(1), factor.mT.unsqueeze(1)
         piece = self._piece(L * N * K)
@@ -214,9 +213,9 @@ class Simulator:
             return arrive(channel, codes.unsqueeze(2) * columns, symbols)
         products = codes.new_empty(piece, L, K, N)  # all pieces write into the same memory
         channels = itertools.repeat(channel) if G.ndim == 2 else channel.split(piece)
-        parts = zip(channels, codes.split(piece), columns.split(piece), symbols.split(piece), strict=False)
+        parts = zip(channels, codes.unsqueeze(2).split(piece), columns.split(piece), symbols.split(piece), strict=False)
         arrived = [
-            arrive(through, torch.mul(code.unsqueeze(2), column, out=products[: len(code)]), symbol)
+            arrive(through, torch.mul(code, column, out=products[: len(code)]), symbol)
             for through, code, column, symbol in parts
         ]
         signals, powers = zip(*arrived, strict=True)
@@ -237,18 +236,18 @@ class Simulator:
     def _uniform(self, bounds: tuple[float, float], generator: torch.Generator, *shape: int) -> Tensor:
         low, high = bounds
         real = self.dtype.to_real()
-        numbers = torch.rand(*shape, generator=generator, device=self.device, dtype=real)
-        return numbers.mul_(high - low).add_(low)
+        numbers = torch.empty(shape, device=self.device, dtype=real)
+        return numbers.uniform_(0, high - low, generator=generator).add_(low)
 
     def _normal(self, generator: torch.Generator, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, device=self.device, dtype=self.dtype)
 
 
 def arrive(channel: Tensor, products: Tensor, symbols: Tensor) -> tuple[Tensor, Tensor]:
-    """Return signals [B, L, M] and mean expected powers [B] at the antennas.
+    """Return signals [B, L, M] and the sums of their expected powers [B] at the antennas.
 
     ``products`` are the codes times the columns of F [B, L, K_max, N], and ``channel`` is Gᵀ.
     """
     arrivals = products @ channel  # of each column of F alone [B, L, K_max, M]
-    power = torch.view_as_real(arrivals).square().flatten(1).sum(dim=1) / arrivals[0, :, 0].numel()
-    return (symbols @ arrivals).squeeze(2), power
+    pairs = torch.view_as_real(arrivals).flatten(1)
+    return (symbols @ arrivals).squeeze(2), (pairs * pairs).sum(dim=1)  # a norm would add them up less exactly
