@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,11 @@ def fail(*_: object) -> None:
     raise ZeroDivisionError("of the watch")
 
 
+def stop_and_fail(observer: Observer, stop: Callable[[Observer], None] = Observer.stop) -> None:
+    stop(observer)  # or what it has replaced in PyTorch would stay replaced in the tests after this one
+    fail()
+
+
 BROKEN = {
     "another watch": "another watch is active",
     "a ledger without a folder": "No such file or directory",
@@ -193,9 +199,10 @@ def test_a_watch_that_fails_never_ends_the_training(
     with ExitStack() as others, monkeypatch.context() as patch:
         if name == "another watch":
             others.enter_context(watch())
-        method = {"it cannot begin": "start", "it cannot end": "stop"}.get(name)
-        if method is not None:
-            patch.setattr(Observer, method, fail)
+        if name == "it cannot begin":
+            patch.setattr(Observer, "start", fail)
+        if name == "it cannot end":
+            patch.setattr(Observer, "stop", stop_and_fail)
         if name == "it cannot judge":
             patch.setattr(watch, "_judge", fail)
         assert train(training, 8) == 8
