@@ -2,10 +2,9 @@
 
 import ast
 import inspect
-import linecache
 from functools import lru_cache
 
-from covlab.watch.seen.location import CodeLocation, is_users
+from covlab.watch.seen.location import CodeLocation, is_users, source_lines
 
 Frozen = tuple[CodeLocation, str]  # a line, and the path of what it freezes, such as "stage"
 
@@ -41,7 +40,7 @@ def _frozen(owner: type, name: str, depth: int) -> list[Frozen]:
 @lru_cache(maxsize=256)
 def _definition(file: str, line: int, name: str) -> ast.FunctionDef | None:
     try:
-        tree = ast.parse("".join(linecache.getlines(file)))
+        tree = ast.parse("".join(source_lines(file)))
     except (SyntaxError, ValueError):
         return None
     functions = (one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef) and one.name == name)
