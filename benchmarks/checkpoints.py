@@ -28,9 +28,9 @@ from covlab.training.checkpoint import load_parameters, read_checkpoint
 from covlab.training.pretrained import CHECKPOINTS, scored_scenes
 
 RECIPES = {
-    "student": "--windows 700 --epoch 350 --micro-batch 64",
-    "near_field": "--windows 1200 --epoch 400 --micro-batch 32",
-    "full": "--windows 1200 --epoch 400 --micro-batch 32",
+    "student": "--windows 3000 --epoch 500 --micro-batch 64",
+    "near_field": "--windows 3000 --epoch 500 --micro-batch 32",
+    "full": "--windows 2200 --epoch 550 --micro-batch 32",
 }
 COMMON = "--network unrolled --accumulation 1 --nmse-only --weight lam_cov_pred=0.3 --weight lam_K=0.05 --seed 0"
 

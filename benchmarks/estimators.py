@@ -3,10 +3,11 @@
     covlab bench estimators --preset full [--scenes 1024] [--only "grid ML" --only genie] [--positions]
 
 It uses one thread. Times are processor time, in pieces of 32 scenes; work that is done once per scenario does not
-count. Intervals are 95 % bootstrap intervals over the scenes. G is calibrated from the contract tensors of 16 other
-scenes. Results go to benchmarks/results/estimators_<preset>.json; --only replaces the named rows of that file and keeps
-the others. --positions instead compares root mean square position errors of one source, at azimuth 20°, elevation 10°
-and 1 m, with the Cramér-Rao bound.
+count. Intervals are 95 % bootstrap intervals over the scenes. The excess of an estimator is its NMSE minus the
+network's on the same scenes, if the network is measured in the same run. G is calibrated from the contract tensors of
+16 other scenes. Results go to benchmarks/results/estimators_<preset>.json; --only replaces the named rows of that file
+and keeps the others. --positions instead compares root mean square position errors of one source, at azimuth 20°,
+elevation 10° and 1 m, with the Cramér-Rao bound.
 """
 
 import argparse
@@ -50,6 +51,7 @@ Contender = Callable[[Batch], Estimate | DictionaryEstimate]
 SEED, PIECE, RESAMPLES = 0, 32, 2000
 POSITION = (math.radians(20), math.radians(10), 1.0)
 """Position (φ, θ, r) in radians and meters of the single source of --positions."""
+NETWORK = "unrolled network"
 SHARE = {"covariance fit, grid": 0.25, "grid ML, half the step": 0.25}
 """Share of the scenes for slow estimators; every row records how many scenes it used."""
 RESULTS = Path(__file__).parent / "results"
@@ -73,8 +75,8 @@ def interval(scores: Tensor) -> dict[str, Any]:
     }
 
 
-def measure(name: str, estimate: Contender, batch: Batch, parameters: int | None) -> dict[str, Any]:
-    """Return the row of one estimator: its errors on the batch, and its time per scene."""
+def measure(name: str, estimate: Contender, batch: Batch, parameters: int | None) -> tuple[dict[str, Any], Tensor]:
+    """Return the row of one estimator, with its time per scene, and its errors on the batch [B]."""
     estimate(batch[:1])  # so that work which is done only once does not count
     pieces, seconds = [], 0.0
     for start in range(0, len(batch), PIECE):
@@ -88,7 +90,7 @@ def measure(name: str, estimate: Contender, batch: Batch, parameters: int | None
     by_sources = [
         {"sources": K, **interval(scores[batch.source_count == K])} for K in batch.source_count.unique().tolist()
     ]
-    return {
+    row = {
         "name": name,
         "milliseconds": 1e3 * seconds / len(batch),
         "parameters": parameters,
@@ -96,6 +98,7 @@ def measure(name: str, estimate: Contender, batch: Batch, parameters: int | None
         "by_snr": by_snr,
         "by_sources": by_sources,
     }
+    return row, scores
 
 
 def calibration(scenario: Scenario) -> list[dict]:
@@ -120,7 +123,7 @@ def network(scenario: Scenario) -> dict[str, tuple[Contender, int | None]]:
     def estimate(piece: Batch) -> Estimate:
         return trained(piece.y, piece.H, piece.codes, piece.snr_db)
 
-    return {"unrolled network": (estimate, sum(parameter.numel() for parameter in trained.parameters()))}
+    return {NETWORK: (estimate, sum(parameter.numel() for parameter in trained.parameters()))}
 
 
 def positions(scenario: Scenario, G: Tensor, scenes: int) -> list[dict]:
@@ -142,7 +145,7 @@ def positions(scenario: Scenario, G: Tensor, scenes: int) -> list[dict]:
         found_positions = {}
         for name, found in (
             ("greedy ML, off grid", greedy(batch, G)),
-            ("unrolled network", trained(batch.y, batch.H, batch.codes, batch.snr_db)),
+            (NETWORK, trained(batch.y, batch.H, batch.codes, batch.snr_db)),
         ):
             assert found.positions is not None  # both estimate the sources' positions
             strongest = found.positions[:, :1]
@@ -210,13 +213,22 @@ def main() -> None:
         target.write_text(json.dumps(results, indent=1) + "\n")
         return
     kept = {row["name"]: row for row in results.get("rows", []) if options.only}
+    names.sort(key=lambda name: name != NETWORK)
+    network_scores: Tensor | None = None
     bins = "".join(f"{f'{low:g} dB':>8}" for low in SNR_BINS_DB[:-1])
     print(f"{'':26}{'mean NMSE':>10}{'(95 %)':>16}{'median':>9}{bins}{'ms/scene':>10}{'parameters':>12}")
     for name in names:
         estimate, parameters = contenders[name]
         scenes = batch[: max(1, int(SHARE.get(name, 1.0) * len(batch)))]
         with torch.no_grad():
-            row = kept[name] = {**measure(name, estimate, scenes, parameters), "command": command}
+            row, scores = measure(name, estimate, scenes, parameters)
+        kept[name] = row
+        row["command"] = command
+        if name == NETWORK:
+            network_scores = scores
+        elif network_scores is not None:
+            paired = interval(scores - network_scores[: len(scores)])
+            row["excess"] = {"mean": paired["mean"], "mean_95": paired["mean_95"]}
         spread = f"({row['mean_95'][0]:.3f}-{row['mean_95'][1]:.3f})"
         means = {part["low_db"]: f"{part['mean']:.3f}" for part in row["by_snr"]}
         print(

@@ -6,6 +6,7 @@ The Bayes estimate (covlab/estimators/posterior.py) knows everything about how s
 its sampler give two numbers. "limit" is the mean NMSE that the posterior expects of the estimate. "reached" is the
 mean NMSE of the estimate, averaged over both runs, against the true R. They agree if the sampler is correct, up to the
 chance of the scenes. Errors after ± are standard errors over the scenes; the gap is network − reached, scene by scene.
+Finished pieces of 16 scenes are kept in runs/limit until the end, so a command that was stopped goes on where it was.
 Results go to benchmarks/results/limit.json, which keeps those of the other presets.
 """
 
@@ -24,7 +25,7 @@ import covlab  # noqa: F401  (sets the thread policy, which must happen before t
 import torch
 from torch import Tensor
 
-from covlab.estimators.posterior import Posterior, expected_nmse, sample_posterior
+from covlab.estimators.posterior import SCENES_AT_ONCE, Population, Posterior, expected_nmse, sample_posterior
 from covlab.metrics import snr_bins
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import PRESETS, Scenario, preset
@@ -33,6 +34,37 @@ from covlab.training.loss import nmse
 from covlab.training.pretrained import pretrained
 
 RESULTS = Path(__file__).parent / "results" / "limit.json"
+KEPT = Path("runs") / "limit"
+
+
+def sample(scenario: Scenario, batch: Batch, options: argparse.Namespace, run: int) -> tuple[Posterior, float]:
+    """Return run ``run`` of the sampler, piece by piece, and its seconds of processor time."""
+    pieces, seconds = [], 0.0
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(batch), SCENES_AT_ONCE):
+        path = KEPT / f"{settings(options)} --run {run} --start {start}.pt"
+        if not path.exists():
+            began = time.process_time()
+            generator = scene_generator(options.seed, "posterior", run, start)
+            piece = batch[start : start + SCENES_AT_ONCE]
+            populations = sample_posterior(scenario, piece, generator, options.draws, options.sweeps).populations
+            fields = [tuple(vars(population).values()) for population in populations]
+            torch.save((fields, time.process_time() - began), path.with_suffix(".part"))
+            path.with_suffix(".part").replace(path)
+        fields, spent = torch.load(path)
+        pieces.append(fields)
+        seconds += spent
+    whole = (
+        Population(*map(torch.cat, zip(*(piece[K] for piece in pieces), strict=True))) for K in range(len(pieces[0]))
+    )
+    return Posterior(tuple(whole)), seconds
+
+
+def settings(options: argparse.Namespace) -> str:
+    return (
+        f"--preset {options.preset} --scenes {options.scenes} --draws {options.draws} --sweeps {options.sweeps} "
+        f"--seed {options.seed}"
+    )
 
 
 def mean_and_error(scores: Tensor) -> dict[str, float]:
@@ -98,16 +130,10 @@ def main() -> None:
 
     scenario = preset(options.preset)
     batch = Simulator(scenario).draw(options.scenes, scene_generator(options.seed, "limit"))
-    began = time.process_time()
     with torch.no_grad():
-        one, other = (
-            sample_posterior(
-                scenario, batch, scene_generator(options.seed, "posterior", run), options.draws, options.sweeps
-            )
-            for run in (0, 1)
-        )
-        seconds = time.process_time() - began
+        (one, seconds), (other, more) = (sample(scenario, batch, options, run) for run in (0, 1))
         found = measure(scenario, batch, (one, other))
+    seconds += more
     print(f"{scenario.name}, {options.scenes} scenes, {options.draws} draws, {seconds:.0f} s of processor time")
     print(f"{'':14}{'scenes':>7}{'limit':>19}{'reached':>19}{'network':>19}{'gap':>19}")
     for part in found["by_snr"]:
@@ -118,14 +144,15 @@ def main() -> None:
 
     results = json.loads(options.json.read_text()) if options.json.exists() else {}
     results[scenario.name] = {
-        "command": f"covlab bench limit --preset {scenario.name} --scenes {options.scenes} --draws {options.draws} "
-        f"--sweeps {options.sweeps} --seed {options.seed}",
+        "command": f"covlab bench limit {settings(options)}",
         "versions": {package: importlib.metadata.version(package) for package in ("covlab", "torch")},
         "seconds": seconds,
         **found,
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(results, indent=1) + "\n")
+    for piece in KEPT.glob(f"{settings(options)} --run *.pt"):
+        piece.unlink()
 
 
 if __name__ == "__main__":

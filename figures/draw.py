@@ -107,7 +107,7 @@ def estimators() -> None:
 
 
 def limit() -> None:
-    """Draw what `covlab bench limit` measured, except at full: its 16 scenes are too few to compare anything."""
+    """Draw what `covlab bench limit` measured, except at full: its scenes are too few to compare anything."""
     results = measured("limit")
     save(limit_curves({name: results[name] for name in ("student", "near_field")}), "limit")
 

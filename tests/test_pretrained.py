@@ -22,9 +22,7 @@ from covlab.training.checkpoint import CheckpointError, load_parameters
 from covlab.training.pretrained import CHECKPOINTS, pretrained, scored_scenes
 
 STUDENT = preset("student")
-SEED_TOLERANCE = (
-    0.004  # seeds 0, 1 and 2 of this recipe reach 0.0636, 0.0656 and 0.0636: three and a half standard deviations
-)
+SEED_TOLERANCE = 0.004  # three and a half standard deviations of three seeds of a shorter recipe
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +36,10 @@ def score(network: UnrolledNet, batch: Batch, **changed: Tensor) -> float:
         return network(**inputs).nmse(batch).mean().item()
 
 
-@pytest.mark.parametrize("name, scenes, goal", [("student", 512, 0.095), ("near_field", 128, 0.15), ("full", 48, 0.19)])
+@pytest.mark.parametrize(
+    "name, scenes, goal",
+    [("student", 512, 0.062), ("near_field", 128, 0.12), ("full", 48, 0.115)],
+)
 def test_score_is_what_the_card_says(name: str, scenes: int, goal: float) -> None:
     network = pretrained(name)
     expected = network.card["scores"]
@@ -103,10 +104,10 @@ def test_fixed_codebook_says_as_much_as_fresh_codes(student: tuple[UnrolledNet, 
     assert sum(scores) / len(scores) == pytest.approx(score(network, batch), rel=0.35)
 
 
-def test_one_code_for_all_snapshots_hides_half_of_the_covariance(student: tuple[UnrolledNet, Batch]) -> None:
+def test_one_code_for_all_snapshots_costs(student: tuple[UnrolledNet, Batch]) -> None:
     """All snapshots see the surface through the same M = 8 antennas' combinations of its N = 16 elements: eight
-    dimensions of R are never seen, however many snapshots there are."""
-    network, batch = student
+    dimensions of R are never seen. The network fills them in, because it knows what a wave looks like, at a price."""
+    network, batch = student[0], scored_scenes("student")[:1024]
     generator = scene_generator(0, "one code")
     codes = batch.codes[:, :1].expand_as(batch.codes).contiguous()
     channel = site_channel(STUDENT).to(torch.complex64) * torch.view_as_complex(codes).unsqueeze(2)  # [B, L, M, N]
@@ -117,7 +118,7 @@ def test_one_code_for_all_snapshots_hides_half_of_the_covariance(student: tuple[
     signal = (channel @ (batch.factor().unsqueeze(1) @ symbols)).squeeze(3)
     power = (channel @ batch.factor().unsqueeze(1)).abs().square().sum(dim=3).mean(dim=(1, 2))
     y = signal + noise * (power / 10 ** (batch.snr_db / 10)).sqrt().view(-1, 1, 1)
-    assert score(network, batch, y=torch.view_as_real(y), codes=codes) > 2 * score(network, batch)
+    assert score(network, batch, y=torch.view_as_real(y), codes=codes) > 1.25 * score(network, batch)
 
 
 def test_wrong_noise_level_costs(student: tuple[UnrolledNet, Batch]) -> None:

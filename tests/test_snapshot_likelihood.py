@@ -2,13 +2,14 @@
 them.
 """
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from covlab.networks.snapshot_likelihood import GridCoordinates, SnapshotLikelihood
+from covlab.networks.snapshot_likelihood import TRIED_POWERS, GridCoordinates, SnapshotLikelihood, eliminate
 from covlab.networks.source_grid import default_grid
 from covlab.scenes.batch import Batch
 from covlab.scenes.channel import site_channel
@@ -141,3 +142,49 @@ def test_matched_filter_is_one_on_average_where_the_covariance_is_right() -> Non
     precision = likelihood.precision(likelihood.responses(batch.steering), batch.power, torch.zeros(2000))
     ratio = likelihood.matched(precision, steering).exp() * 1.05 - 0.05
     assert ratio.mean().item() == pytest.approx(1, abs=0.03)
+
+
+def three_sources(scenario: Scenario) -> tuple[SnapshotLikelihood, GridCoordinates, Tensor, Tensor]:
+    """Return a likelihood, coordinates, and (log p, x) [B, 4, P] of three sources with loading [B]."""
+    coordinates, positions = coordinates_and_positions(scenario)
+    log_power = torch.tensor([[-1.0, -0.2, -3.0], [0.0, -2.0, -1.0]], dtype=torch.float64)
+    loading = torch.tensor([0.3, 0.01], dtype=torch.float64)
+    return likelihood_of(scenario)[0], coordinates, torch.cat([log_power.unsqueeze(1), positions], dim=1), loading
+
+
+@pytest.mark.parametrize("scenario", [NEAR, FAR], ids=["near", "far"])
+def test_gain_is_what_the_likelihood_gains_from_one_more_source(scenario: Scenario) -> None:
+    likelihood, coordinates, sources, loading = three_sources(scenario)
+    before = sources[:, :, :2]
+    slope = likelihood.slope(coordinates, before[:, 1:], before[:, 0], loading)
+    gains = []
+    for power in TRIED_POWERS:
+        more = sources[:, :, 2:].clone()
+        more[:, 0] = math.log(power)
+        after = log_likelihood(likelihood, coordinates, loading, torch.cat([before, more], dim=2))
+        gains.append(after - log_likelihood(likelihood, coordinates, loading, before))
+    gain = likelihood.gain(slope.precision, coordinates.steering(sources[:, 1:, 2:])).squeeze(1)
+    assert torch.allclose(gain, torch.stack(gains).amax(dim=0).clamp(min=0), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("scenario", [NEAR, FAR], ids=["near", "far"])
+def test_elimination_removes_the_least_useful_source_first(scenario: Scenario) -> None:
+    likelihood, coordinates, sources, loading = three_sources(scenario)
+    found = eliminate(likelihood.slope(coordinates, sources[:, 1:], sources[:, 0], loading), sources[:, 0])
+    for scene in range(2):
+        own = SnapshotLikelihood.__new__(SnapshotLikelihood)
+        own.G, part = likelihood.G, slice(scene, scene + 1)
+        own.y, own.codes, own.noise = (x[part] for x in (likelihood.y, likelihood.codes, likelihood.noise))
+
+        def value(left: list[int], own: SnapshotLikelihood = own, part: slice = part) -> float:
+            return log_likelihood(own, coordinates, loading[part], sources[part][:, :, left]).item()
+
+        left = [0, 1, 2]
+        for turn in range(3):
+            losses = {k: value(left) - value([j for j in left if j != k]) for k in left}
+            if turn == 0:
+                assert found.alone[scene].tolist() == pytest.approx(list(losses.values()), rel=1e-8)
+            least = min(losses, key=losses.__getitem__)
+            assert found.turn[scene, least] == turn
+            assert found.in_turn[scene, least].item() == pytest.approx(losses[least], rel=1e-8)
+            left.remove(least)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from covlab.networks.model import Estimate
+from covlab.networks.snapshot_likelihood import SnapshotLikelihood
 from covlab.networks.source_grid import DictionaryEstimate
-from covlab.networks.unrolled import UnrolledNet
+from covlab.networks.unrolled import Sources, UnrolledNet
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import PRESETS, Scenario, preset
 from covlab.scenes.simulator import Simulator, scene_generator
@@ -184,7 +185,32 @@ def test_stages_have_a_loss_of_their_own() -> None:
     assert perfect.terms["cov"].abs().max() < 1e-5 and perfect.terms["cov_pred"].abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("argument", ["passes", "steps", "width", "atoms"])
+def test_last_round_keeps_the_true_sources_and_drops_weak_ones_that_are_not_there() -> None:
+    scenario = replace(preset("near_field"), snr_db=(20.0, 20.0))
+    network, batch = network_of(scenario), batch_of(64, scenario)
+    batch = batch[batch.source_count == scenario.max_sources]
+    likelihood = SnapshotLikelihood(torch.view_as_complex(network.site), batch.y, batch.codes, batch.snr_db)
+    coordinates = network.coordinates
+    true = torch.stack([batch.azimuth.sin(), batch.elevation.sin(), 1 / batch.range_m], dim=1)
+    true = true / coordinates.cell.view(1, 3, 1)
+    random = torch.rand(len(batch), 3, 3, generator=scene_generator(0, "not there"))
+    positions = torch.cat([coordinates.low + (coordinates.high - coordinates.low) * random, true], dim=2)
+    log_power = torch.cat([torch.full((len(batch), 3), 0.01), batch.power], dim=1).log()
+    network.steps = 1
+    found = network.climb(likelihood, Sources(positions, log_power, torch.full((len(batch),), 0.01)))
+    kept = network.prune(found)
+    assert kept.log_power.shape == batch.power.shape
+    there = found.log_power[:, 3:].unsqueeze(2) == kept.log_power.unsqueeze(1)
+    # A random position may be near a true one, and then it takes its place.
+    assert there.any(dim=2).float().mean() > 0.9
+
+
+def test_fewer_sources_than_a_scene_may_have_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"found must add up to at least max_sources = 2, got \(1,\)"):
+        UnrolledNet(STUDENT, found=(1,))
+
+
+@pytest.mark.parametrize("argument", ["passes", "steps", "width", "candidates", "atoms"])
 def test_number_out_of_range_is_refused_by_name(argument: str) -> None:
     wrong: dict[str, Any] = {argument: 0}
     with pytest.raises(ValueError, match=f"{argument} must be a whole number from 1 to [0-9]+, got 0"):

@@ -15,6 +15,9 @@ from covlab.networks.source_grid import Grid
 from covlab.scenes.geometry import phasors, ris_positions
 from covlab.scenes.scenario import Scenario
 
+TRIED_POWERS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Powers of one more source, as shares of the total."""
+
 
 class GridCoordinates(nn.Module):
     """Positions as (sin φ, sin θ, 1/r) in cells of an even ``grid``, such as ``default_grid`` makes.
@@ -97,6 +100,16 @@ class LikelihoodSlope(NamedTuple):
     #: log of Σ_l |e_lᴴ S_l⁻¹ y_l|² / Σ_l e_lᴴ S_l⁻¹ e_l (its expectation); about 0 at the correct power [B, P]
     fit: Tensor
     precision: Tensor  #: S_l⁻¹ [B, L, M, M]
+    waves: Tensor  #: e_liᴴ S_l⁻¹ e_lj of sources i and j, complex [B, L, P, P]
+    heard: Tensor  #: e_liᴴ S_l⁻¹ y_l, complex [B, L, P]
+
+
+class Elimination(NamedTuple):
+    """P sources, removed one by one: each time the one whose removal costs the least likelihood."""
+
+    alone: Tensor  #: what ℓ loses if only this source is removed [B, P]
+    in_turn: Tensor  #: what ℓ loses when this source is removed in its turn [B, P]
+    turn: Tensor  #: 0 for the source that is removed first, P − 1 for the last [B, P]
 
 
 class SnapshotLikelihood:
@@ -147,6 +160,19 @@ class SnapshotLikelihood:
         mean = torch.view_as_real(precision * self.gram.T).sum(dim=(1, 2, 3))[:, :1]
         return (score / mean + 0.05).log() - math.log(1.05)
 
+    def gain(self, precision: Tensor, steering: Tensor) -> Tensor:
+        """Return what ℓ gains from one more source at each wave a [B, N, C], with the best of ``TRIED_POWERS`` [B, C].
+
+        By the matrix determinant lemma and the Sherman-Morrison formula, S_l + p e_l e_lᴴ changes ℓ by
+        Σ_l (p v_l/(1 + p u_l) − log(1 + p u_l)) with u_l = e_lᴴ S_l⁻¹ e_l and v_l = |e_lᴴ S_l⁻¹ y_l|².
+        """
+        seen = self.responses(steering)
+        whitened = precision @ seen
+        u = torch.view_as_real(seen * whitened.conj())[..., 0].sum(dim=2)  # [B, L, C]
+        v = torch.view_as_real(self.y.unsqueeze(2).conj() @ whitened).square().sum(dim=4).squeeze(2)
+        gains = [(p * v / (1 + p * u) - torch.log1p(p * u)).sum(dim=1) for p in TRIED_POWERS]
+        return torch.stack(gains).amax(dim=0).clamp(min=0)
+
     def slope(
         self, coordinates: GridCoordinates, positions: Tensor, log_power: Tensor, loading: Tensor
     ) -> LikelihoodSlope:
@@ -178,7 +204,32 @@ class SnapshotLikelihood:
         information = 2 * (crossed + straight.view(crossed.shape)).permute(0, 3, 1, 4, 2)  # [B, a, k, b, m]
         expected = ee.diagonal(dim1=2, dim2=3).real.sum(dim=1)
         fit = ((e_w.abs().square().sum(dim=1) + 1e-3) / (expected + 1e-3)).log()
-        return LikelihoodSlope(score, information.reshape(B, 4 * P, 4 * P), fit, precision)
+        return LikelihoodSlope(score, information.reshape(B, 4 * P, 4 * P), fit, precision, ee, e_w)
+
+
+def eliminate(slope: LikelihoodSlope, log_power: Tensor) -> Elimination:
+    """Remove sources of ``log_power`` [B, P] one by one, the least useful one first; the others stay as they are.
+
+    Without source k, S_l − p e_l e_lᴴ changes ℓ by −Σ_l (log(1 − p u_l) + p v_l/(1 − p u_l)), with u_l and v_l of
+    :meth:`SnapshotLikelihood.gain`. The products of the other sources follow by the Sherman-Morrison formula.
+    """
+    waves, heard, power = slope.waves, slope.heard, log_power.exp()
+    turn, removed = torch.zeros_like(log_power, dtype=torch.long), torch.zeros_like(log_power, dtype=torch.bool)
+    alone, in_turn = torch.zeros_like(log_power), torch.zeros_like(log_power)
+    for i in range(log_power.shape[1]):
+        rest = (1 - power.unsqueeze(1) * waves.diagonal(dim1=2, dim2=3).real).clamp(min=1e-5)  # [B, L, P]
+        loss = (rest.log() + power.unsqueeze(1) * torch.view_as_real(heard).square().sum(dim=3) / rest).sum(dim=1)
+        alone = loss if i == 0 else alone
+        k = loss.masked_fill(removed, torch.inf).argmin(dim=1, keepdim=True)
+        in_turn, turn = in_turn.scatter(1, k, loss.gather(1, k)), turn.scatter(1, k, i)
+        removed = removed.scatter(1, k, True)
+        each = k.unsqueeze(1).expand(-1, waves.shape[1], -1)  # [B, L, 1]
+        column = waves.gather(3, each.unsqueeze(2).expand(-1, -1, waves.shape[2], -1))  # eᵢᴴ S_l⁻¹ e_k [B, L, P, 1]
+        column = column * (power.gather(1, k).unsqueeze(1) / rest.gather(2, each)).unsqueeze(3)
+        row = waves.gather(2, each.unsqueeze(3).expand(-1, -1, -1, waves.shape[3]))
+        heard = heard + (column * heard.gather(2, each).unsqueeze(3)).squeeze(3)
+        waves = waves + column * row
+    return Elimination(alone, in_turn, turn)
 
 
 def _as_real(values: Tensor) -> Tensor:

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from covlab.arguments import MOST, Size, checked, sequence, whole_number
 from covlab.networks.model import Estimate, Network, start_small
-from covlab.networks.snapshot_likelihood import GridCoordinates, LikelihoodSlope, SnapshotLikelihood
+from covlab.networks.snapshot_likelihood import (
+    Elimination,
+    GridCoordinates,
+    LikelihoodSlope,
+    SnapshotLikelihood,
+    eliminate,
+)
 from covlab.networks.source_grid import DictionaryEstimate, default_grid
 from covlab.scenes.channel import believed_channel
 from covlab.scenes.scenario import Scenario
@@ -37,17 +43,23 @@ class GridPass(nn.Module):
 
 
 class SourceTrust(nn.Module):
-    """Predict how far to trust each source found [B, P, 2]; power elsewhere and number of sources [B, 2 + K_max]."""
+    """Predict how far to trust each source found [B, P, 2]; power elsewhere and number of sources [B, 2 + K_max].
 
-    def __init__(self, width: int, found: int, max_sources: int, hidden: int = 48):
+    Each source is judged with a summary of all of them, as in deep sets (Zaheer et al. 2017).
+    """
+
+    def __init__(self, width: int, found: int, max_sources: int, hidden: int = 64):
         super().__init__()
-        source = (nn.Linear(width + 10, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU())
-        self.source = nn.Sequential(*source, start_small(nn.Linear(hidden, 2)))
-        first = nn.Linear(width + found + 2, hidden)
-        self.scene = nn.Sequential(first, nn.GELU(), start_small(nn.Linear(hidden, 2 + max_sources)))
+        self.source = nn.Sequential(nn.Linear(width + 12, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU())
+        self.scene = nn.Sequential(nn.Linear(width + 2 * found + 2 + hidden, hidden), nn.GELU())
+        self.trust = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.GELU(), start_small(nn.Linear(hidden, 2)))
+        self.rest = start_small(nn.Linear(hidden, 2 + max_sources))
 
     def forward(self, sources: Tensor, scene: Tensor) -> tuple[Tensor, Tensor]:
-        return self.source(sources).float(), self.scene(scene).float()
+        each = self.source(sources)
+        whole = self.scene(torch.cat([scene, each.mean(dim=1).to(scene.dtype)], dim=1))
+        together = torch.cat([each, whole.unsqueeze(1).expand(-1, each.shape[1], -1)], dim=2)
+        return self.trust(together).float(), self.rest(whole).float()
 
 
 class Sources(NamedTuple):
@@ -65,6 +77,7 @@ class Settled(NamedTuple):
     log_power: Tensor  #: [B, P]
     left: Tensor  #: power that no source explains, treated as white [B]
     slope: LikelihoodSlope
+    elimination: Elimination
     #: covariance of each source's (log p, position), from the Fisher information and a wide prior [B, P, 4, 4]
     spread: Tensor
 
@@ -73,11 +86,13 @@ class UnrolledNet(Network):
     """Find sources with passes over a grid, improve them off the grid by Fisher scoring, and look for more.
 
     A *pass* is a small convolutional network over the angles of the grid (ranges are its channels). Its input is the
-    matched filter, whitened by the covariance S_l of y_l under the current estimate. The first passes update the
-    log-powers of all points. Then sources start at the peaks, and Fisher scoring (a Newton step with the Fisher
-    information) improves (log p, sin φ, sin θ, 1/r) of all of them together. Each later pass sees what these sources
-    leave unexplained, and its peaks become more sources. At the end each source is spread over its uncertainty (the
-    inverse of the Fisher information), and some power stays on the grid.
+    matched filter, whitened by the covariance S_l of y_l under the current estimate, and the gain: how much the
+    likelihood gains from one more source at a point. The first passes update the log-powers of all points. Then sources
+    start at the peaks, and Fisher scoring (a Newton step with the Fisher information) improves (log p, sin φ, sin θ,
+    1/r) of all of them together. Each later pass sees what these sources leave unexplained, and its peaks become more
+    sources. In the last round, the sources that the likelihood misses least are removed until ``max_sources`` are left,
+    and Fisher scoring improves those again. At the end each source is spread over its uncertainty (the inverse of the
+    Fisher information), and some power stays on the grid.
 
     No gradient flows through the statistics. Instead each stage's estimate has its own loss (``Estimate.stages``,
     weighted by ``lam_cov_pred``), which trains equally well at about half the cost.
@@ -85,9 +100,10 @@ class UnrolledNet(Network):
     Args:
         scenario: sizes, and the channel G.
         passes: passes over the grid before there are sources.
-        found: number of new sources in each round; its length is the number of rounds.
-        steps: steps of Fisher scoring in each round.
+        found: number of new sources in each round; its length is the number of rounds, its sum at least max_sources.
+        steps: steps of Fisher scoring in each round, and again in the last one after sources were removed.
         width: channels of a pass.
+        candidates: how many points, the highest of the matched filter, the gain is computed at; it is 0 elsewhere.
         atoms: how many of the strongest grid points enter a covariance; all other power is treated as white.
 
     Raises:
@@ -105,8 +121,9 @@ class UnrolledNet(Network):
         found: Annotated[
             tuple[int, ...] | None, sequence(whole_number(1, MOST), tuple).or_none("max_sources + 1, then 2")
         ] = None,
-        steps: Size = 3,
+        steps: Size = 2,
         width: Size = 24,
+        candidates: Size = 96,
         atoms: Size = 32,
     ):
         super().__init__()
@@ -114,17 +131,20 @@ class UnrolledNet(Network):
         self.grid = default_grid(scenario)
         for count in found:  # the sources of a round start at different points
             whole_number(1, len(self.grid)).check("found", count)
+        if sum(found) < scenario.max_sources:
+            raise ValueError(f"found must add up to at least max_sources = {scenario.max_sources}, got {found!r}")
         self.scenario, self.width, self.found, self.steps = scenario, width, found, steps
-        self.atoms = min(atoms, len(self.grid))
+        self.candidates, self.atoms = min(candidates, len(self.grid)), min(atoms, len(self.grid))
         self.coordinates = GridCoordinates(scenario, self.grid)
         G = torch.view_as_real(believed_channel(scenario).to(torch.complex64))
         self.register_buffer("site", G, persistent=False)
         ranges = self.grid.shape[0]
         # Every checkpoint of this network contains the names ``looks`` and ``verdicts``, so they must stay.
-        self.looks = nn.ModuleList(GridPass(3 * ranges + 2, width, ranges) for _ in range(passes))
+        self.looks = nn.ModuleList(GridPass(4 * ranges + 2, width, ranges) for _ in range(passes))
         self.floors = nn.ModuleList(nn.Linear(width + 1, 1) for _ in range(passes))
-        self.rounds = nn.ModuleList(GridPass(3 * ranges + 2, width, ranges) for _ in found)
-        trusts = [SourceTrust(width, sum(found[: i + 1]), scenario.max_sources) for i in range(len(found))]
+        self.rounds = nn.ModuleList(GridPass(4 * ranges + 2, width, ranges) for _ in found)
+        judged = [*(sum(found[:i]) for i in range(1, len(found))), scenario.max_sources]
+        trusts = [SourceTrust(width, count, scenario.max_sources) for count in judged]
         self.verdicts, self.head = nn.ModuleList(trusts[:-1]), trusts[-1]
 
     def forward(self, y: Tensor, H: Tensor, codes: Tensor, snr_db: Tensor) -> Estimate:
@@ -143,7 +163,8 @@ class UnrolledNet(Network):
             if stages:
                 precision = self.whitening(likelihood, on_grid)
             matched = self.matched(likelihood, precision)
-            features, change = grid_pass(self.picture(matched, on_grid, snr_db))
+            gain = self.gain(likelihood, precision, matched)
+            features, change = grid_pass(self.picture(matched, gain, on_grid, snr_db))
             level = floor(torch.cat([features.mean(dim=(2, 3)), snr_db.unsqueeze(1) / 10], dim=1)).float()
             logits = logits + matched + change.flatten(1)
             share = torch.cat([logits, level + math.log(points)], dim=1).softmax(dim=1)
@@ -153,8 +174,11 @@ class UnrolledNet(Network):
         power, sources = on_grid.power, None
         for count, grid_pass, assess in zip(self.found, self.rounds, [*self.verdicts, self.head], strict=True):
             sources = self.climb(likelihood, self.join(sources, power, count))
+            if assess is self.head and sources.log_power.shape[1] > self.scenario.max_sources:
+                sources = self.climb(likelihood, self.prune(sources))
             matched = self.matched(likelihood, sources.slope.precision)
-            features, change = grid_pass(self.picture(matched, on_grid, snr_db))
+            gain = self.gain(likelihood, sources.slope.precision, matched)
+            features, change = grid_pass(self.picture(matched, gain, on_grid, snr_db))
             trust, scene = assess(*self.about(sources, features, on_grid, snr_db))
             power, estimate = self.compose(sources, trust, logits + change.flatten(1), scene)
             stages.append(estimate)
@@ -172,6 +196,14 @@ class UnrolledNet(Network):
         with self.exact(), torch.no_grad():
             return likelihood.matched(precision, self.grid.steering)
 
+    @torch.no_grad()
+    def gain(self, likelihood: SnapshotLikelihood, precision: Tensor, matched: Tensor) -> Tensor:
+        """Return log(1 + gain) at the highest points of ``matched`` [B, G], and 0 elsewhere [B, G]."""
+        with self.exact():
+            index = matched.topk(self.candidates, dim=1).indices
+            gain = likelihood.gain(precision, self.grid.steering.T[index].mT)
+            return torch.zeros_like(matched).scatter(1, index, gain.log1p())
+
     def whitening(self, likelihood: SnapshotLikelihood, on_grid: DictionaryEstimate) -> Tensor:
         """Return S_l⁻¹ [B, L, M, M] from the strongest points of the grid; all other power is treated as white."""
         with self.exact(), torch.no_grad():
@@ -179,13 +211,13 @@ class UnrolledNet(Network):
             seen = likelihood.responses(self.grid.steering.T[index].mT)
             return likelihood.precision(seen, power, 1 - power.sum(dim=1))
 
-    def picture(self, matched: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor) -> Tensor:
-        """Return a pass's input [B, 3 n_r + 2, n_θ, n_φ]: matched filter, powers, beam spectrum; SNR, white power."""
+    def picture(self, matched: Tensor, gain: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor) -> Tensor:
+        """Return a pass's input [B, 4 n_r + 2, n_θ, n_φ]: matched filter, gain, power, spectrum; SNR, white power."""
         with self.exact():
             # Not under no_grad, because the spectrum is cached, and the stage's loss needs its gradient.
             power, spectrum, level = on_grid.power.detach(), on_grid.beam_spectrum.detach(), on_grid.loading.detach()
             spectrum = spectrum / self.scenario.ris_elements**2
-            maps = torch.cat([matched, (power * len(self.grid) + 1e-3).log(), (spectrum + 1e-3).log()], dim=1)
+            maps = torch.cat([matched, gain, (power * len(self.grid) + 1e-3).log(), (spectrum + 1e-3).log()], dim=1)
             scene = torch.stack([snr_db / 10, level], dim=1).view(-1, 2, 1, 1).expand(-1, -1, *self.grid.shape[1:])
             return torch.cat([maps.view(len(power), -1, *self.grid.shape[1:]), scene], dim=1)
 
@@ -227,21 +259,36 @@ class UnrolledNet(Network):
             slope = likelihood.slope(self.coordinates, positions, log_power, left)
             inverse, _ = torch.linalg.inv_ex(slope.information + torch.diag_embed(prior))
             spread = inverse.unflatten(1, (4, P)).unflatten(3, (4, P))
-            return Settled(positions, log_power, left, slope, spread.diagonal(dim1=2, dim2=4).movedim(3, 1))
+            elimination = eliminate(slope, log_power)
+            return Settled(
+                positions, log_power, left, slope, elimination, spread.diagonal(dim1=2, dim2=4).movedim(3, 1)
+            )
+
+    @torch.no_grad()
+    def prune(self, sources: Settled) -> Sources:
+        """Keep the ``max_sources`` sources that are eliminated last."""
+        kept = sources.elimination.turn.topk(self.scenario.max_sources, dim=1).indices
+        positions = sources.positions.gather(2, kept.unsqueeze(1).expand(-1, 3, -1))
+        return Sources(positions, sources.log_power.gather(1, kept), sources.left)
 
     def about(
         self, sources: Settled, features: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return what is known about each source [B, P, width + 10], and about the scene [B, width + P + 2]."""
+        """Return what is known about each source [B, P, width + 12], and about the scene [B, width + 2 P + 2]."""
         features, power, left = features.float(), sources.log_power, sources.left
         point, direction = self.coordinates.nearest(sources.positions)
         seen = features.flatten(2).gather(2, direction.unsqueeze(1).expand(-1, features.shape[1], -1)).mT
         deviations = sources.spread.diagonal(dim1=2, dim2=3).clamp(min=1e-9).log() / 2
         common = torch.stack([snr_db / 10, left, power.exp().sum(dim=1)], dim=1)
         common = common.unsqueeze(1).expand(-1, power.shape[1], -1)
-        own = torch.stack([power, sources.slope.fit, on_grid.power.gather(1, point).clamp(min=1e-9).log()], dim=2)
+        alone, in_turn = (loss.clamp(min=0).log1p() for loss in sources.elimination[:2])
+        nearby = on_grid.power.gather(1, point).clamp(min=1e-9).log()
+        own = torch.stack([power, sources.slope.fit, nearby, alone, in_turn], dim=2)
         ranked = power.sort(dim=1, descending=True).values
-        scene = torch.cat([features.mean(dim=(2, 3)), ranked, snr_db.unsqueeze(1) / 10, left.unsqueeze(1)], dim=1)
+        missed = in_turn.gather(1, sources.elimination.turn.argsort(dim=1))
+        scene = torch.cat(
+            [features.mean(dim=(2, 3)), ranked, missed, snr_db.unsqueeze(1) / 10, left.unsqueeze(1)], dim=1
+        )
         return torch.cat([seen, deviations, common, own], dim=2), scene
 
     def compose(self, sources: Settled, trust: Tensor, logits: Tensor, scene: Tensor) -> tuple[Tensor, Estimate]:
