@@ -214,6 +214,9 @@ def main() -> None:
         return
     kept = {row["name"]: row for row in results.get("rows", []) if options.only}
     names.sort(key=lambda name: name != NETWORK)
+    if NETWORK in names:
+        for row in kept.values():
+            row.pop("excess", None)  # over the network that is measured again
     network_scores: Tensor | None = None
     bins = "".join(f"{f'{low:g} dB':>8}" for low in SNR_BINS_DB[:-1])
     print(f"{'':26}{'mean NMSE':>10}{'(95 %)':>16}{'median':>9}{bins}{'ms/scene':>10}{'parameters':>12}")

@@ -11,7 +11,9 @@ Results go to benchmarks/results/limit.json, which keeps those of the other pres
 """
 
 import argparse
+import hashlib
 import importlib.metadata
+import inspect
 import json
 import time
 from collections.abc import Callable
@@ -25,6 +27,7 @@ import covlab  # noqa: F401  (sets the thread policy, which must happen before t
 import torch
 from torch import Tensor
 
+from covlab.estimators import likelihood, posterior
 from covlab.estimators.posterior import SCENES_AT_ONCE, Population, Posterior, expected_nmse, sample_posterior
 from covlab.metrics import snr_bins
 from covlab.scenes.batch import Batch
@@ -42,11 +45,11 @@ def sample(scenario: Scenario, batch: Batch, options: argparse.Namespace, run: i
     pieces, seconds = [], 0.0
     KEPT.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(batch), SCENES_AT_ONCE):
-        path = KEPT / f"{settings(options)} --run {run} --start {start}.pt"
+        piece = batch[start : start + SCENES_AT_ONCE]
+        path = KEPT / f"{settings(options)} --run {run} --start {start} {fingerprint(scenario, piece)}.pt"
         if not path.exists():
             began = time.process_time()
             generator = scene_generator(options.seed, "posterior", run, start)
-            piece = batch[start : start + SCENES_AT_ONCE]
             populations = sample_posterior(scenario, piece, generator, options.draws, options.sweeps).populations
             fields = [tuple(vars(population).values()) for population in populations]
             torch.save((fields, time.process_time() - began), path.with_suffix(".part"))
@@ -58,6 +61,13 @@ def sample(scenario: Scenario, batch: Batch, options: argparse.Namespace, run: i
         Population(*map(torch.cat, zip(*(piece[K] for piece in pieces), strict=True))) for K in range(len(pieces[0]))
     )
     return Posterior(tuple(whole)), seconds
+
+
+def fingerprint(scenario: Scenario, piece: Batch) -> str:
+    """Return a name for what a piece depends on besides the settings: its scenes, and the code that samples them."""
+    code = (inspect.getsource(module) for module in (posterior, likelihood))
+    told = "".join([repr(scenario), str(torch.__version__), *code])
+    return hashlib.sha256(told.encode() + piece.y.numpy().tobytes()).hexdigest()[:16]
 
 
 def settings(options: argparse.Namespace) -> str:

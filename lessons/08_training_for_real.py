@@ -299,7 +299,8 @@ for claim, name in (
 # The gap is the network's error minus the error that the Bayes estimate really had on the same scenes.
 #
 # Most of the network's error is not its fault: the snapshots do not say more. The gap is largest at the lowest SNR,
-# where the errors are largest, too. In every row, the network is above the line.
+# where the errors are largest, too. In every row but the last, the network is above the line. In the last row, these
+# scenes can show no difference.
 #
 # In a terminal, `covlab bench estimators` prints a table of more estimators for all sizes, with confidence intervals
 # and with the time that each one takes.

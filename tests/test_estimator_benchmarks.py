@@ -51,7 +51,19 @@ def test_the_limit_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pyt
         stopped.setattr(torch, "save", save)
         benchmark("limit", stopped, *arguments)
     assert sorted(path.suffix for path in Path("runs/limit").iterdir()) == [".pt", ".pt"]
-    again = benchmark("limit", monkeypatch, *arguments)["student"]
+
+    def record(value: Any, path: Path) -> None:
+        honest(value, path)
+        saved.append(path.name)
+
+    saved.clear()
+    with monkeypatch.context() as watched:
+        watched.setattr(torch, "save", record)
+        benchmark("limit", watched, *arguments[:-1], "2")  # pieces of other settings are of no use
+        assert len(saved) == 4
+        saved.clear()
+        again = benchmark("limit", watched, *arguments)["student"]
+    assert len(saved) == 2 and all("--run 1" in name for name in saved)
     assert {name: again[name] for name in whole if name != "seconds"} == {
         name: whole[name] for name in whole if name != "seconds"
     }

@@ -199,6 +199,11 @@ def test_numbers_of_the_limit_are_those_measured() -> None:
     above = sum(row["network"]["mean"] > row["limit"]["mean"] for _, row in settled)
     said = " ".join(BENCHMARKS.split())
     assert f"In {WORDS[above]} of {WORDS[len(settled)]} bins, the limit lies below the unrolled network" in said
+    overlapping = sum(
+        0 < row["network"]["mean"] - row["limit"]["mean"] < row["network"]["error"] + row["limit"]["error"]
+        for _, row in settled
+    )
+    assert f"in {WORDS[overlapping]} of these the error bars overlap" in said
     few, student = measured["full"], measured["student"]
     assert f"{few['scenes']} scenes are too few" in said
     assert f"differ by an NMSE of {few['between_runs']['mean']:.4f}" in said
@@ -213,6 +218,8 @@ def test_numbers_of_the_limit_are_those_measured() -> None:
     assert f"From {low_db:g} to {low_db + 5:g} dB at `{preset}`" in said
     assert f"reached {-largest['mean']:.3f} ± {largest['error']:.3f} less than expected" in said
     assert f"That is {-largest['mean'] / largest['error']:.1f} standard errors" in said
+    overall = measured[preset]["reached_less_limit"]
+    assert f"the estimate reached {-overall['mean']:.3f} ± {overall['error']:.3f} less" in said
 
 
 def test_lesson_8_quotes_the_limit_as_measured() -> None:
@@ -228,6 +235,8 @@ def test_lesson_8_quotes_the_limit_as_measured() -> None:
     # What the text says about the table.
     assert max(rows, key=lambda row: row["gap"]["mean"]) is rows[0]
     assert all(row["network"]["mean"] > row["limit"]["mean"] > row["network"]["mean"] / 2 for row in rows)
+    resolved = [row["gap"]["mean"] > 1.96 * row["gap"]["error"] for row in rows]
+    assert resolved == [True] * (len(rows) - 1) + [False]
 
 
 def test_the_page_of_benchmarks_names_each() -> None:

@@ -205,6 +205,20 @@ def test_last_round_keeps_the_true_sources_and_drops_weak_ones_that_are_not_ther
     assert there.any(dim=2).float().mean() > 0.9
 
 
+def test_elimination_decides_which_sources_stay_not_their_power() -> None:
+    network, batch = network_of(), batch_of(2)
+    likelihood = SnapshotLikelihood(torch.view_as_complex(network.site), batch.y, batch.codes, batch.snr_db)
+    random = torch.rand(2, 3, 4, generator=scene_generator(0, "positions"))
+    positions = network.coordinates.low + (network.coordinates.high - network.coordinates.low) * random
+    found = network.climb(likelihood, Sources(positions, torch.zeros(2, 4), torch.ones(2)))
+    turn = found.log_power.argsort(dim=1, descending=True).argsort(dim=1)  # the strongest source goes first
+    kept = network.prune(found._replace(elimination=found.elimination._replace(turn=turn)))
+    weakest = found.log_power.sort(dim=1).values[:, : STUDENT.max_sources]
+    assert torch.equal(kept.log_power.sort(dim=1).values, weakest)
+    index = torch.where(kept.log_power.unsqueeze(2) == found.log_power.unsqueeze(1))[2].view(2, -1)
+    assert torch.equal(kept.positions, found.positions.gather(2, index.unsqueeze(1).expand(-1, 3, -1)))
+
+
 def test_fewer_sources_than_a_scene_may_have_are_refused() -> None:
     with pytest.raises(ValueError, match=r"found must add up to at least max_sources = 2, got \(1,\)"):
         UnrolledNet(STUDENT, found=(1,))
