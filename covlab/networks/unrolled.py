@@ -107,7 +107,8 @@ class UnrolledNet(Network):
         atoms: how many of the strongest grid points enter a covariance; all other power is treated as white.
 
     Raises:
-        ValueError: an argument is not what its annotation allows, or the scenario has a new channel in every scene.
+        ValueError: an argument is not what its annotation allows, ``found`` adds up to too few sources, or the scenario
+            has a new channel in every scene.
     """
 
     site: Tensor
@@ -162,8 +163,7 @@ class UnrolledNet(Network):
         for grid_pass, floor in zip(self.looks, self.floors, strict=True):
             if stages:
                 precision = self.whitening(likelihood, on_grid)
-            matched = self.matched(likelihood, precision)
-            gain = self.gain(likelihood, precision, matched)
+            matched, gain = self.evidence(likelihood, precision)
             features, change = grid_pass(self.picture(matched, gain, on_grid, snr_db))
             level = floor(torch.cat([features.mean(dim=(2, 3)), snr_db.unsqueeze(1) / 10], dim=1)).float()
             logits = logits + matched + change.flatten(1)
@@ -176,8 +176,7 @@ class UnrolledNet(Network):
             sources = self.climb(likelihood, self.join(sources, power, count))
             if assess is self.head and sources.log_power.shape[1] > self.scenario.max_sources:
                 sources = self.climb(likelihood, self.prune(sources))
-            matched = self.matched(likelihood, sources.slope.precision)
-            gain = self.gain(likelihood, sources.slope.precision, matched)
+            matched, gain = self.evidence(likelihood, sources.slope.precision)
             features, change = grid_pass(self.picture(matched, gain, on_grid, snr_db))
             trust, scene = assess(*self.about(sources, features, on_grid, snr_db))
             power, estimate = self.compose(sources, trust, logits + change.flatten(1), scene)
@@ -192,17 +191,14 @@ class UnrolledNet(Network):
         """Return a context in which statistics have single precision, whatever precision the layers use."""
         return torch.autocast(self.site.device.type, enabled=False)
 
-    def matched(self, likelihood: SnapshotLikelihood, precision: Tensor) -> Tensor:
-        with self.exact(), torch.no_grad():
-            return likelihood.matched(precision, self.grid.steering)
-
     @torch.no_grad()
-    def gain(self, likelihood: SnapshotLikelihood, precision: Tensor, matched: Tensor) -> Tensor:
-        """Return log(1 + gain) at the highest points of ``matched`` [B, G], and 0 elsewhere [B, G]."""
+    def evidence(self, likelihood: SnapshotLikelihood, precision: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the matched filter [B, G]; log(1 + gain) at its highest points, and 0 elsewhere [B, G]."""
         with self.exact():
+            matched = likelihood.matched(precision, self.grid.steering)
             index = matched.topk(self.candidates, dim=1).indices
             gain = likelihood.gain(precision, self.grid.steering.T[index].mT)
-            return torch.zeros_like(matched).scatter(1, index, gain.log1p())
+            return matched, torch.zeros_like(matched).scatter(1, index, gain.log1p())
 
     def whitening(self, likelihood: SnapshotLikelihood, on_grid: DictionaryEstimate) -> Tensor:
         """Return S_l⁻¹ [B, L, M, M] from the strongest points of the grid; all other power is treated as white."""
@@ -258,11 +254,8 @@ class UnrolledNet(Network):
                 positions = self.coordinates.clamp(positions + step[:, 1:])
             slope = likelihood.slope(self.coordinates, positions, log_power, left)
             inverse, _ = torch.linalg.inv_ex(slope.information + torch.diag_embed(prior))
-            spread = inverse.unflatten(1, (4, P)).unflatten(3, (4, P))
-            elimination = eliminate(slope, log_power)
-            return Settled(
-                positions, log_power, left, slope, elimination, spread.diagonal(dim1=2, dim2=4).movedim(3, 1)
-            )
+            spread = inverse.unflatten(1, (4, P)).unflatten(3, (4, P)).diagonal(dim1=2, dim2=4).movedim(3, 1)
+            return Settled(positions, log_power, left, slope, eliminate(slope, log_power), spread)
 
     @torch.no_grad()
     def prune(self, sources: Settled) -> Sources:
