@@ -28,9 +28,9 @@ from covlab.training.checkpoint import load_parameters, read_checkpoint
 from covlab.training.pretrained import CHECKPOINTS, scored_scenes
 
 RECIPES = {
-    "student": "--windows 3000 --epoch 500 --micro-batch 64",
-    "near_field": "--windows 3000 --epoch 500 --micro-batch 32",
-    "full": "--windows 2200 --epoch 550 --micro-batch 32",
+    "student": "--windows 4500 --epoch 750 --micro-batch 64",
+    "near_field": "--windows 4000 --epoch 500 --micro-batch 32",
+    "full": "--windows 5000 --epoch 1000 --micro-batch 32",
 }
 COMMON = "--network unrolled --accumulation 1 --nmse-only --weight lam_cov_pred=0.3 --weight lam_K=0.05 --seed 0"
 

@@ -98,8 +98,9 @@ def test_score_is_the_slope_of_the_likelihood_and_information_its_variance() -> 
     theta = torch.cat([log_power.unsqueeze(1), positions], dim=1).requires_grad_()
     (gradient,) = torch.autograd.grad(log_likelihood(likelihood, coordinates, loading, theta).sum(), theta)
     assert torch.allclose(slope.score, gradient, rtol=1e-7, atol=1e-7 * gradient.abs().max().item())
+    explained = likelihood.explained(coordinates.steering(positions), log_power, loading)
     S = covariance(likelihood, coordinates, loading, theta)
-    assert torch.allclose(slope.precision @ S, torch.eye(len(likelihood.G), dtype=S.dtype).expand_as(S), atol=1e-8)
+    assert torch.allclose(explained.precision @ S, torch.eye(len(likelihood.G), dtype=S.dtype).expand_as(S), atol=1e-8)
     # Fisher's information of a complex normal vector: Σ_l tr(S⁻¹ ∂S S⁻¹ ∂S).
     for scene in range(2):
         own = [tensor[scene : scene + 1] for tensor in (likelihood.y, likelihood.codes, likelihood.noise)]
@@ -111,9 +112,22 @@ def test_score_is_the_slope_of_the_likelihood_and_information_its_variance() -> 
         )
         # [L, M, M, 4P]
         dS = torch.view_as_complex(jacobian.squeeze(5).squeeze(0).movedim(3, -1).contiguous()).flatten(3, 4)
-        white = torch.einsum("lab,lbci->liac", slope.precision[scene], dS)
+        white = torch.einsum("lab,lbci->liac", explained.precision[scene], dS)
         expected = torch.einsum("liac,ljca->ij", white, white).real
         assert torch.allclose(slope.information[scene], expected, rtol=1e-6, atol=1e-8 * expected.abs().max().item())
+
+
+def test_sources_explain_what_their_waves_do_in_each_snapshot() -> None:
+    likelihood, coordinates, sources, loading = three_sources(NEAR)
+    steering = coordinates.steering(sources[:, 1:])
+    explained = likelihood.explained(steering, sources[:, 0], loading)
+    S = covariance(likelihood, coordinates, loading, sources)
+    e = torch.einsum("mn,bln,bnp->blmp", likelihood.G, likelihood.codes, steering)
+    assert torch.allclose(explained.waves, e.mH @ torch.linalg.solve(S, e), rtol=1e-8)
+    heard = (e.mH @ torch.linalg.solve(S, likelihood.y.unsqueeze(3))).squeeze(3)
+    assert torch.allclose(explained.heard, heard, rtol=1e-8)
+    fit = heard.abs().square().sum(dim=1) / (e.mH @ torch.linalg.solve(S, e)).diagonal(dim1=2, dim2=3).real.sum(dim=1)
+    assert torch.allclose(explained.fit.exp(), fit, rtol=1e-2)
 
 
 def test_matched_filter_is_its_definition() -> None:
@@ -156,21 +170,22 @@ def three_sources(scenario: Scenario) -> tuple[SnapshotLikelihood, GridCoordinat
 def test_gain_is_what_the_likelihood_gains_from_one_more_source(scenario: Scenario) -> None:
     likelihood, coordinates, sources, loading = three_sources(scenario)
     before = sources[:, :, :2]
-    slope = likelihood.slope(coordinates, before[:, 1:], before[:, 0], loading)
+    explained = likelihood.explained(coordinates.steering(before[:, 1:]), before[:, 0], loading)
     gains = []
     for power in TRIED_POWERS:
         more = sources[:, :, 2:].clone()
         more[:, 0] = math.log(power)
         after = log_likelihood(likelihood, coordinates, loading, torch.cat([before, more], dim=2))
         gains.append(after - log_likelihood(likelihood, coordinates, loading, before))
-    gain = likelihood.gain(slope.precision, coordinates.steering(sources[:, 1:, 2:])).squeeze(1)
+    gain = likelihood.gain(explained.precision, coordinates.steering(sources[:, 1:, 2:])).squeeze(1)
     assert torch.allclose(gain, torch.stack(gains).amax(dim=0).clamp(min=0), rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("scenario", [NEAR, FAR], ids=["near", "far"])
 def test_elimination_removes_the_least_useful_source_first(scenario: Scenario) -> None:
     likelihood, coordinates, sources, loading = three_sources(scenario)
-    found = eliminate(likelihood.slope(coordinates, sources[:, 1:], sources[:, 0], loading), sources[:, 0])
+    explained = likelihood.explained(coordinates.steering(sources[:, 1:]), sources[:, 0], loading)
+    found = eliminate(explained, sources[:, 0])
     for scene in range(2):
         own = SnapshotLikelihood.__new__(SnapshotLikelihood)
         own.G, part = likelihood.G, slice(scene, scene + 1)

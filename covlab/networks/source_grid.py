@@ -20,7 +20,10 @@ MOST_POINTS = 2**20
 
 @checked
 def default_step(scenario: Scenario) -> float:
-    """Return the RMS phase in radians between neighbors on the default grid. At `full` it is coarser, to save time."""
+    """Return the RMS phase in radians between neighbors on the default grid. At `full` it is coarser, to save time.
+
+    :class:`covlab.networks.unrolled.UnrolledNet` has an even coarser grid there, because its sources leave it.
+    """
     return 0.9 if scenario.name == "full" else 0.6
 
 
@@ -221,15 +224,10 @@ class DictionaryEstimate(FactoredEstimate):
         D = self.grid.steering
         return (D * self.power.unsqueeze(1)) @ D.mH + self.loading.view(-1, 1, 1) * torch.eye(len(D), device=D.device)
 
-    @cached_property
-    def beam_spectrum(self) -> Tensor:
-        """The beam spectrum d_gᴴ D diag(p) Dᴴ d_g at every point g [B, G]."""
-        return self.power @ self.grid.overlap
-
     def signal_moments(self) -> tuple[int, Tensor, Tensor]:
         """Return N, N Σ p [B] and ‖D diag(p) Dᴴ‖² = pᵀ|DᴴD|²p [B]."""
         N = len(self.grid.steering)
-        return N, N * self.power.sum(dim=1), torch.einsum("bg,bg->b", self.beam_spectrum, self.power)
+        return N, N * self.power.sum(dim=1), torch.einsum("bg,bg->b", self.power @ self.grid.overlap, self.power)
 
     def signal_inner(self, truth: Tensor) -> Tensor:
         """Return Σ_g p_g ‖d_gᴴT‖² [B]."""

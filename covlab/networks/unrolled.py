@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from covlab.arguments import MOST, Size, checked, sequence, whole_number
+from covlab.arguments import MOST, Size, checked, number, sequence, whole_number
 from covlab.networks.model import Estimate, Network, start_small
 from covlab.networks.snapshot_likelihood import (
     Elimination,
+    Explained,
     GridCoordinates,
-    LikelihoodSlope,
     SnapshotLikelihood,
     eliminate,
 )
@@ -71,14 +71,15 @@ class Sources(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """P sources off the grid after Fisher scoring, and the likelihood at their positions."""
+    """P sources off the grid after Fisher scoring, and what they explain."""
 
     positions: Tensor  #: in cells of the grid [B, 3, P]
     log_power: Tensor  #: [B, P]
     left: Tensor  #: power that no source explains, treated as white [B]
-    slope: LikelihoodSlope
+    explained: Explained
     elimination: Elimination
-    #: covariance of each source's (log p, position), from the Fisher information and a wide prior [B, P, 4, 4]
+    #: covariance of each source's (log p, position), from a wide prior and the Fisher information that the last step
+    #: used [B, P, 4, 4]
     spread: Tensor
 
 
@@ -86,13 +87,13 @@ class UnrolledNet(Network):
     """Find sources with passes over a grid, improve them off the grid by Fisher scoring, and look for more.
 
     A *pass* is a small convolutional network over the angles of the grid (ranges are its channels). Its input is the
-    matched filter, whitened by the covariance S_l of y_l under the current estimate, and the gain: how much the
-    likelihood gains from one more source at a point. The first passes update the log-powers of all points. Then sources
-    start at the peaks, and Fisher scoring (a Newton step with the Fisher information) improves (log p, sin φ, sin θ,
-    1/r) of all of them together. Each later pass sees what these sources leave unexplained, and its peaks become more
-    sources. In the last round, the sources that the likelihood misses least are removed until ``max_sources`` are left,
-    and Fisher scoring improves those again. At the end each source is spread over its uncertainty (the inverse of the
-    Fisher information), and some power stays on the grid.
+    powers on the grid, the matched filter, whitened by the covariance S_l of y_l under the current estimate, and, in
+    most passes, the gain: how much the likelihood gains from one more source at a point. The first passes update the
+    log-powers of all points. Then sources start at the peaks, and Fisher scoring (a Newton step with the Fisher
+    information) improves (log p, sin φ, sin θ, 1/r) of all of them together. Each later pass sees what these sources
+    leave unexplained, and its peaks become more sources. In the last round, the sources that the likelihood misses
+    least are removed until ``max_sources`` are left, and Fisher scoring improves those again. At the end each source is
+    spread over its uncertainty (about the inverse of the Fisher information), and some power stays on the grid.
 
     No gradient flows through the statistics. Instead each stage's estimate has its own loss (``Estimate.stages``,
     weighted by ``lam_cov_pred``), which trains equally well at about half the cost.
@@ -101,10 +102,12 @@ class UnrolledNet(Network):
         scenario: sizes, and the channel G.
         passes: passes over the grid before there are sources.
         found: number of new sources in each round; its length is the number of rounds, its sum at least max_sources.
-        steps: steps of Fisher scoring in each round, and again in the last one after sources were removed.
+        steps: steps of Fisher scoring in each round. If the last round then removes sources, ``steps`` + 1 more follow.
         width: channels of a pass.
-        candidates: how many points, the highest of the matched filter, the gain is computed at; it is 0 elsewhere.
+        candidates: for each pass, at how many points, the highest of the matched filter, the gain is computed; it is 0
+            at the other points. 0: this pass does not see the gain.
         atoms: how many of the strongest grid points enter a covariance; all other power is treated as white.
+        step: phase in radians between neighbors on the grid, see :func:`covlab.networks.source_grid.default_grid`.
 
     Raises:
         ValueError: an argument is not what its annotation allows, ``found`` adds up to too few sources, or the scenario
@@ -112,6 +115,7 @@ class UnrolledNet(Network):
     """
 
     site: Tensor
+    neighbors: Tensor  #: steps in range, elevation and azimuth to a point and its 26 neighbors [27, 3]
     card: dict[str, Any]  #: of a pretrained network, see :func:`pretrained`
 
     @checked
@@ -122,28 +126,41 @@ class UnrolledNet(Network):
         found: Annotated[
             tuple[int, ...] | None, sequence(whole_number(1, MOST), tuple).or_none("max_sources + 1, then 2")
         ] = None,
-        steps: Size = 2,
+        steps: Size = 1,
         width: Size = 24,
-        candidates: Size = 96,
+        candidates: Annotated[
+            tuple[int, ...] | None,
+            sequence(whole_number(0, MOST), tuple).or_none(
+                "96 in each pass; at `full`, to save time, 48, and 0 in the first and the last"
+            ),
+        ] = None,
         atoms: Size = 32,
+        step: Annotated[float | None, number(above=0).or_none("the default; 1.05 at `full`, to save time")] = None,
     ):
         super().__init__()
         found = (scenario.max_sources + 1, 2) if found is None else found
-        self.grid = default_grid(scenario)
+        fast, passes_in_all = scenario.name == "full", passes + len(found)
+        if candidates is None:
+            candidates = (0, *[48] * (passes_in_all - 2), 0) if fast else (96,) * passes_in_all
+        if len(candidates) != passes_in_all:
+            raise ValueError(f"candidates must have {passes_in_all} entries, one for each pass, got {candidates!r}")
+        self.grid = default_grid(scenario, step=1.05 if step is None and fast else step)
         for count in found:  # the sources of a round start at different points
             whole_number(1, len(self.grid)).check("found", count)
         if sum(found) < scenario.max_sources:
             raise ValueError(f"found must add up to at least max_sources = {scenario.max_sources}, got {found!r}")
         self.scenario, self.width, self.found, self.steps = scenario, width, found, steps
-        self.candidates, self.atoms = min(candidates, len(self.grid)), min(atoms, len(self.grid))
+        self.candidates, self.atoms = candidates, min(atoms, len(self.grid))
         self.coordinates = GridCoordinates(scenario, self.grid)
         G = torch.view_as_real(believed_channel(scenario).to(torch.complex64))
         self.register_buffer("site", G, persistent=False)
+        neighbors = torch.cartesian_prod(*[torch.arange(-1, 2)] * 3)
+        self.register_buffer("neighbors", neighbors, persistent=False)
         ranges = self.grid.shape[0]
         # Every checkpoint of this network contains the names ``looks`` and ``verdicts``, so they must stay.
-        self.looks = nn.ModuleList(GridPass(4 * ranges + 2, width, ranges) for _ in range(passes))
+        grid_passes = [GridPass((3 if points else 2) * ranges + 2, width, ranges) for points in candidates]
+        self.looks, self.rounds = nn.ModuleList(grid_passes[:passes]), nn.ModuleList(grid_passes[passes:])
         self.floors = nn.ModuleList(nn.Linear(width + 1, 1) for _ in range(passes))
-        self.rounds = nn.ModuleList(GridPass(4 * ranges + 2, width, ranges) for _ in found)
         judged = [*(sum(found[:i]) for i in range(1, len(found))), scenario.max_sources]
         trusts = [SourceTrust(width, count, scenario.max_sources) for count in judged]
         self.verdicts, self.head = nn.ModuleList(trusts[:-1]), trusts[-1]
@@ -160,24 +177,27 @@ class UnrolledNet(Network):
 
         logits = torch.zeros_like(on_grid.power)
         stages: list[Estimate | DictionaryEstimate] = []
-        for grid_pass, floor in zip(self.looks, self.floors, strict=True):
+        for candidates, grid_pass, floor in zip(self.candidates, self.looks, self.floors, strict=False):
             if stages:
                 precision = self.whitening(likelihood, on_grid)
-            matched, gain = self.evidence(likelihood, precision)
-            features, change = grid_pass(self.picture(matched, gain, on_grid, snr_db))
+            maps = self.evidence(likelihood, precision, candidates)
+            features, change = grid_pass(self.picture(maps, on_grid, snr_db))
             level = floor(torch.cat([features.mean(dim=(2, 3)), snr_db.unsqueeze(1) / 10], dim=1)).float()
-            logits = logits + matched + change.flatten(1)
+            logits = logits + maps[0] + change.flatten(1)
             share = torch.cat([logits, level + math.log(points)], dim=1).softmax(dim=1)
             on_grid = self.grid.estimate(share[:, :-1], share[:, -1])
             stages.append(on_grid)
 
         power, sources = on_grid.power, None
-        for count, grid_pass, assess in zip(self.found, self.rounds, [*self.verdicts, self.head], strict=True):
-            sources = self.climb(likelihood, self.join(sources, power, count))
+        candidates_left, verdicts = self.candidates[len(self.looks) :], [*self.verdicts, self.head]
+        for candidates, count, grid_pass, assess in zip(
+            candidates_left, self.found, self.rounds, verdicts, strict=True
+        ):
+            sources = self.climb(likelihood, self.join(sources, power, count), self.steps)
             if assess is self.head and sources.log_power.shape[1] > self.scenario.max_sources:
-                sources = self.climb(likelihood, self.prune(sources))
-            matched, gain = self.evidence(likelihood, sources.slope.precision)
-            features, change = grid_pass(self.picture(matched, gain, on_grid, snr_db))
+                sources = self.climb(likelihood, self.prune(sources), self.steps + 1)
+            maps = self.evidence(likelihood, sources.explained.precision, candidates)
+            features, change = grid_pass(self.picture(maps, on_grid, snr_db))
             trust, scene = assess(*self.about(sources, features, on_grid, snr_db))
             power, estimate = self.compose(sources, trust, logits + change.flatten(1), scene)
             stages.append(estimate)
@@ -192,13 +212,17 @@ class UnrolledNet(Network):
         return torch.autocast(self.site.device.type, enabled=False)
 
     @torch.no_grad()
-    def evidence(self, likelihood: SnapshotLikelihood, precision: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the matched filter [B, G]; log(1 + gain) at its highest points, and 0 elsewhere [B, G]."""
+    def evidence(self, likelihood: SnapshotLikelihood, precision: Tensor, candidates: int) -> list[Tensor]:
+        """Return the whitened matched filter [B, G]. With ``candidates``, also log(1 + gain) [B, G] at that many points
+        where the matched filter is highest, and 0 at all other points.
+        """
         with self.exact():
             matched = likelihood.matched(precision, self.grid.steering)
-            index = matched.topk(self.candidates, dim=1).indices
+            if not candidates:
+                return [matched]
+            index = matched.topk(min(candidates, len(self.grid)), dim=1).indices
             gain = likelihood.gain(precision, self.grid.steering.T[index].mT)
-            return matched, torch.zeros_like(matched).scatter(1, index, gain.log1p())
+            return [matched, torch.zeros_like(matched).scatter(1, index, gain.log1p())]
 
     def whitening(self, likelihood: SnapshotLikelihood, on_grid: DictionaryEstimate) -> Tensor:
         """Return S_l⁻¹ [B, L, M, M] from the strongest points of the grid; all other power is treated as white."""
@@ -207,15 +231,13 @@ class UnrolledNet(Network):
             seen = likelihood.responses(self.grid.steering.T[index].mT)
             return likelihood.precision(seen, power, 1 - power.sum(dim=1))
 
-    def picture(self, matched: Tensor, gain: Tensor, on_grid: DictionaryEstimate, snr_db: Tensor) -> Tensor:
-        """Return a pass's input [B, 4 n_r + 2, n_θ, n_φ]: matched filter, gain, power, spectrum; SNR, white power."""
-        with self.exact():
-            # Not under no_grad, because the spectrum is cached, and the stage's loss needs its gradient.
-            power, spectrum, level = on_grid.power.detach(), on_grid.beam_spectrum.detach(), on_grid.loading.detach()
-            spectrum = spectrum / self.scenario.ris_elements**2
-            maps = torch.cat([matched, gain, (power * len(self.grid) + 1e-3).log(), (spectrum + 1e-3).log()], dim=1)
-            scene = torch.stack([snr_db / 10, level], dim=1).view(-1, 2, 1, 1).expand(-1, -1, *self.grid.shape[1:])
-            return torch.cat([maps.view(len(power), -1, *self.grid.shape[1:]), scene], dim=1)
+    def picture(self, maps: list[Tensor], on_grid: DictionaryEstimate, snr_db: Tensor) -> Tensor:
+        """Return a pass's input [B, channels, n_θ, n_φ]: each of ``maps`` [B, G], power; SNR and white power."""
+        with self.exact(), torch.no_grad():
+            images = torch.cat([*maps, (on_grid.power * len(self.grid) + 1e-3).log()], dim=1)
+            scene = torch.stack([snr_db / 10, on_grid.loading], dim=1).view(-1, 2, 1, 1)
+            scene = scene.expand(-1, -1, *self.grid.shape[1:])
+            return torch.cat([images.view(len(images), -1, *self.grid.shape[1:]), scene], dim=1)
 
     @torch.no_grad()
     def join(self, sources: Settled | None, power: Tensor, count: int) -> Sources:
@@ -226,36 +248,43 @@ class UnrolledNet(Network):
         cube = power.view(-1, 1, *self.grid.shape)
         peak = cube == F.max_pool3d(cube, 3, 1, padding=1)
         index = torch.where(peak, cube, 1e-6 * cube).flatten(1).topk(count, dim=1).indices
-        moments = torch.cat([cube, cube * self.coordinates.points.view(3, *self.grid.shape)], dim=1)
-        around = 27 * F.avg_pool3d(F.pad(moments, (1,) * 6), 3, 1).flatten(
-            2
-        )  # padded, because an axis may have one point
-        around = around.gather(2, index.unsqueeze(1).expand(-1, 4, -1))
-        mass = around[:, :1].clamp(min=1e-9)
-        positions, log_power = around[:, 1:] / mass, mass.squeeze(1).log().clamp(min=-10)
+        (_, elevations, azimuths), shifts = self.grid.shape, self.neighbors
+        r, elevation, azimuth = index // (elevations * azimuths), index // azimuths % elevations, index % azimuths
+        peaks = torch.stack([r, elevation, azimuth], dim=2) + 1  # in the cube, padded by one on all sides [B, count, 3]
+        r, elevation, azimuth = (peaks.unsqueeze(2) + shifts).unbind(3)  # [B, count, 27]
+        around = (r * (elevations + 2) + elevation) * (azimuths + 2) + azimuth
+        around = F.pad(cube, (1,) * 6).flatten(1).gather(1, around.flatten(1)).view(around.shape)
+        mass = around.sum(dim=2).clamp(min=1e-9)
+        offset = (around.unsqueeze(3) * shifts.flip(1)).sum(dim=2) / mass.unsqueeze(2)  # azimuth, elevation, range
+        positions, log_power = (self.coordinates.points.T[index] + offset).mT, mass.log().clamp(min=-10)
         if sources is None:
-            return Sources(positions, log_power, (1 - mass.sum(dim=(1, 2))).clamp(min=1e-3))
+            return Sources(positions, log_power, (1 - mass.sum(dim=1)).clamp(min=1e-3))
         positions = torch.cat([sources.positions, positions], dim=2)
         return Sources(positions, torch.cat([sources.log_power, log_power], dim=1), sources.left)
 
     @torch.no_grad()
-    def climb(self, likelihood: SnapshotLikelihood, sources: Sources) -> Settled:
-        """Improve log-powers and positions of all sources by Fisher scoring, each number by at most 1.5 per step."""
+    def climb(self, likelihood: SnapshotLikelihood, sources: Sources, steps: int) -> Settled:
+        """Improve log-powers and positions of all sources by Fisher scoring, each number by at most 1.5 per step.
+
+        The damping (of Levenberg and Marquardt) is smaller at a higher SNR: 0.5 in pure noise, half of that at 10 dB,
+        0.005 at 30 dB. With little noise, sources start nearer to the maximum, where an undamped step is more exact.
+        """
         with self.exact():
             (positions, log_power, left), P = sources, sources.log_power.shape[1]
             # The prior as precisions: a log-power is known to about 2, a position to about 4 cells.
             prior = torch.cat([torch.full((P,), 0.3), torch.full((3 * P,), 0.06)]).to(positions)
-            for _ in range(self.steps):
-                slope = likelihood.slope(self.coordinates, positions, log_power, left)
-                ridge = torch.diag_embed(0.5 * slope.information.diagonal(dim1=1, dim2=2) + prior)
-                step, _ = torch.linalg.solve_ex(slope.information + ridge, slope.score.flatten(1).unsqueeze(2))
+            damping = (0.5 / (1 + 0.1 / likelihood.noise)).unsqueeze(1)
+            for _ in range(steps):
+                score, information = likelihood.slope(self.coordinates, positions, log_power, left)
+                damped = information + torch.diag_embed(damping * information.diagonal(dim1=1, dim2=2) + prior)
+                step, _ = torch.linalg.solve_ex(damped, score.flatten(1).unsqueeze(2))
                 step = 1.5 * torch.tanh(step.view(-1, 4, P) / 1.5)
                 log_power = (log_power + step[:, 0]).clamp(-12, 2)
                 positions = self.coordinates.clamp(positions + step[:, 1:])
-            slope = likelihood.slope(self.coordinates, positions, log_power, left)
-            inverse, _ = torch.linalg.inv_ex(slope.information + torch.diag_embed(prior))
+            inverse, _ = torch.linalg.inv_ex(information + torch.diag_embed(prior))
             spread = inverse.unflatten(1, (4, P)).unflatten(3, (4, P)).diagonal(dim1=2, dim2=4).movedim(3, 1)
-            return Settled(positions, log_power, left, slope, eliminate(slope, log_power), spread)
+            explained = likelihood.explained(self.coordinates.steering(positions), log_power, left)
+            return Settled(positions, log_power, left, explained, eliminate(explained, log_power), spread)
 
     @torch.no_grad()
     def prune(self, sources: Settled) -> Sources:
@@ -276,7 +305,7 @@ class UnrolledNet(Network):
         common = common.unsqueeze(1).expand(-1, power.shape[1], -1)
         alone, in_turn = (loss.clamp(min=0).log1p() for loss in sources.elimination[:2])
         nearby = on_grid.power.gather(1, point).clamp(min=1e-9).log()
-        own = torch.stack([power, sources.slope.fit, nearby, alone, in_turn], dim=2)
+        own = torch.stack([power, sources.explained.fit, nearby, alone, in_turn], dim=2)
         ranked = power.sort(dim=1, descending=True).values
         missed = in_turn.gather(1, sources.elimination.turn.argsort(dim=1))
         scene = torch.cat(
