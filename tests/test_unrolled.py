@@ -13,7 +13,7 @@ from torch import Tensor
 from covlab.networks.model import Estimate
 from covlab.networks.snapshot_likelihood import SnapshotLikelihood
 from covlab.networks.source_grid import default_grid
-from covlab.networks.unrolled import Sources, UnrolledNet
+from covlab.networks.unrolled import Settled, Sources, UnrolledNet
 from covlab.scenes.batch import Batch
 from covlab.scenes.scenario import PRESETS, Scenario, preset
 from covlab.scenes.simulator import Simulator, scene_generator
@@ -256,6 +256,19 @@ def test_each_pass_has_its_own_number_of_candidates(monkeypatch: pytest.MonkeyPa
         UnrolledNet(STUDENT, candidates=(96,))
     with pytest.raises(ValueError, match=r"candidates must be .* each entry a whole number from 0 to .*, got \(-1,"):
         UnrolledNet(STUDENT, candidates=(-1, 0, 0, 0))
+
+
+def test_first_round_and_last_sources_make_all_steps_other_rounds_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, made = network_of(steps=3, found=(2, 1, 1)), []
+    honest = network.climb
+
+    def climb(likelihood: SnapshotLikelihood, sources: Sources, steps: int) -> Settled:
+        made.append((sources.log_power.shape[1], steps))
+        return honest(likelihood, sources, steps)
+
+    monkeypatch.setattr(network, "climb", climb)
+    estimate_of(network, batch_of(2))
+    assert made == [(2, 3), (3, 1), (4, 1), (STUDENT.max_sources, 3)]
 
 
 def test_a_grid_of_its_own_step_has_as_many_points_as_that_step_makes() -> None:

@@ -102,7 +102,8 @@ class UnrolledNet(Network):
         scenario: sizes, and the channel G.
         passes: passes over the grid before there are sources.
         found: number of new sources in each round; its length is the number of rounds, its sum at least max_sources.
-        steps: steps of Fisher scoring in each round. If the last round then removes sources, ``steps`` + 1 more follow.
+        steps: steps of Fisher scoring in the first round, and in the last one after sources were removed. Otherwise, a
+            round makes one step.
         width: channels of a pass.
         candidates: for each pass, at how many points, the highest of the matched filter, the gain is computed; it is 0
             at the other points. 0: this pass does not see the gain.
@@ -126,7 +127,7 @@ class UnrolledNet(Network):
         found: Annotated[
             tuple[int, ...] | None, sequence(whole_number(1, MOST), tuple).or_none("max_sources + 1, then 2")
         ] = None,
-        steps: Size = 1,
+        steps: Size = 2,
         width: Size = 24,
         candidates: Annotated[
             tuple[int, ...] | None,
@@ -193,9 +194,9 @@ class UnrolledNet(Network):
         for candidates, count, grid_pass, assess in zip(
             candidates_left, self.found, self.rounds, verdicts, strict=True
         ):
-            sources = self.climb(likelihood, self.join(sources, power, count), self.steps)
+            sources = self.climb(likelihood, self.join(sources, power, count), self.steps if sources is None else 1)
             if assess is self.head and sources.log_power.shape[1] > self.scenario.max_sources:
-                sources = self.climb(likelihood, self.prune(sources), self.steps + 1)
+                sources = self.climb(likelihood, self.prune(sources), self.steps)
             maps = self.evidence(likelihood, sources.explained.precision, candidates)
             features, change = grid_pass(self.picture(maps, on_grid, snr_db))
             trust, scene = assess(*self.about(sources, features, on_grid, snr_db))
