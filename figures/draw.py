@@ -107,9 +107,9 @@ def estimators() -> None:
 
 
 def limit() -> None:
-    """Draw what `covlab bench limit` measured, except at full: its scenes are too few to compare anything."""
+    """Draw what `covlab bench limit` measured."""
     results = measured("limit")
-    save(limit_curves({name: results[name] for name in ("student", "near_field")}), "limit")
+    save(limit_curves({name: results[name] for name in PRESETS}), "limit")
 
 
 def watch_matrices() -> None:
