@@ -216,9 +216,9 @@ def test_numbers_of_the_limit_are_those_measured() -> None:
     far = [(where, off) for where, off in differences if abs(off["mean"] / off["error"]) >= 2]
     assert f"In {WORDS[len(bins) - len(far)]} of these {WORDS[len(bins)]} rows" in said
     for where, off in far:
-        apart = f"{abs(off['mean']):.3f} ± {off['error']:.3f} {'less' if off['mean'] < 0 else 'more'}"
+        distance = f"{abs(off['mean']):.3f} ± {off['error']:.3f} {'less' if off['mean'] < 0 else 'more'}"
         errors = f"{abs(off['mean'] / off['error']):.1f} standard errors"
-        assert f"From {where}, the estimate reached {apart} ({errors})." in said
+        assert f"From {where}, the estimate reached {distance} ({errors})." in said
     overall = measured["near_field"]["reached_less_limit"]
     assert f"the estimate reached {-overall['mean']:.3f} ± {overall['error']:.3f} less" in said
 
