@@ -151,7 +151,7 @@ class UnrolledNet(Network):
         if sum(found) < scenario.max_sources:
             raise ValueError(f"found must add up to at least max_sources = {scenario.max_sources}, got {found!r}")
         self.scenario, self.width, self.found, self.steps = scenario, width, found, steps
-        self.candidates, self.atoms = candidates, min(atoms, len(self.grid))
+        self.candidates, self.atoms = (candidates[:passes], candidates[passes:]), min(atoms, len(self.grid))
         self.coordinates = GridCoordinates(scenario, self.grid)
         G = torch.view_as_real(believed_channel(scenario).to(torch.complex64))
         self.register_buffer("site", G, persistent=False)
@@ -178,7 +178,8 @@ class UnrolledNet(Network):
 
         logits = torch.zeros_like(on_grid.power)
         stages: list[Estimate | DictionaryEstimate] = []
-        for candidates, grid_pass, floor in zip(self.candidates, self.looks, self.floors, strict=False):
+        early, late = self.candidates
+        for candidates, grid_pass, floor in zip(early, self.looks, self.floors, strict=True):
             if stages:
                 precision = self.whitening(likelihood, on_grid)
             maps = self.evidence(likelihood, precision, candidates)
@@ -190,10 +191,8 @@ class UnrolledNet(Network):
             stages.append(on_grid)
 
         power, sources = on_grid.power, None
-        candidates_left, verdicts = self.candidates[len(self.looks) :], [*self.verdicts, self.head]
-        for candidates, count, grid_pass, assess in zip(
-            candidates_left, self.found, self.rounds, verdicts, strict=True
-        ):
+        verdicts = [*self.verdicts, self.head]
+        for candidates, count, grid_pass, assess in zip(late, self.found, self.rounds, verdicts, strict=True):
             sources = self.climb(likelihood, self.join(sources, power, count), self.steps if sources is None else 1)
             if assess is self.head and sources.log_power.shape[1] > self.scenario.max_sources:
                 sources = self.climb(likelihood, self.prune(sources), self.steps)
@@ -268,7 +267,8 @@ class UnrolledNet(Network):
         """Improve log-powers and positions of all sources by Fisher scoring, each number by at most 1.5 per step.
 
         The damping (of Levenberg and Marquardt) is smaller at a higher SNR: 0.5 in pure noise, half of that at 10 dB,
-        0.005 at 30 dB. With little noise, sources start nearer to the maximum, where an undamped step is more exact.
+        0.005 at 30 dB. With much noise, longer steps leap too far; with little, shorter ones end too early
+        (benchmarks/README.md, "What was tried").
         """
         with self.exact():
             (positions, log_power, left), P = sources, sources.log_power.shape[1]
